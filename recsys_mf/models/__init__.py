@@ -1,0 +1,6 @@
+"""Models: what training yields."""
+
+from recsys_mf.models.factorization import Factorization
+from recsys_mf.models.run import Run
+
+__all__ = ["Factorization", "Run"]

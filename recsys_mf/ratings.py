@@ -1,0 +1,264 @@
+"""Ratings: the table of observed (user, item, value) triples that every other part works on."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recsys_mf.errors import ConfigError, DataError, nearest
+from recsys_mf.kernels import layout
+from recsys_mf.vocabulary import Vocabulary
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import scipy.sparse
+    import torch
+
+Duplicates = Literal["error", "last", "mean"]
+DUPLICATES: tuple[Duplicates, ...] = ("error", "last", "mean")
+
+
+class Grouped(NamedTuple):
+    """Ratings grouped by one side: those of row g are [starts[g]:starts[g + 1]] of the other arrays."""
+
+    starts: NDArray[np.int64]  # [n_rows + 1]
+    others: NDArray[np.int32]  # [n] dense indices of the other side
+    values: NDArray[np.float32]  # [n]
+
+
+@dataclass(frozen=True, eq=False)
+class Ratings:
+    """Observed ratings as index/value triples. What is not in the table is missing; a zero is a rating.
+
+    users, items : int32[n], dense indices into the vocabularies; -1 (an id the vocabulary does not hold)
+        only in tables made for evaluation by `reindexed`
+    values : float32[n], finite, in the units of the source
+    times : int64[n] seconds since 1970-01-01 UTC, or None
+    user_vocabulary, item_vocabulary : what the indices stand for
+
+    The arrays are read-only and no (user, item) pair occurs twice (`from_ids` sees to it). Raises
+    DataError when lengths, ranges or values are wrong.
+    """
+
+    users: NDArray[np.int32]
+    items: NDArray[np.int32]
+    values: NDArray[np.float32]
+    times: NDArray[np.int64] | None
+    user_vocabulary: Vocabulary
+    item_vocabulary: Vocabulary
+
+    def __post_init__(self) -> None:
+        for name, dtype in (
+            ("users", np.int32), ("items", np.int32), ("values", np.float32), ("times", np.int64),
+        ):  # fmt: skip
+            array = getattr(self, name)
+            if array is None and name == "times":
+                continue
+            array = np.ascontiguousarray(array, dtype=dtype)
+            if array.shape != (len(self.users),):
+                raise DataError(
+                    "arrays of a rating table differ in length",
+                    where=name,
+                    seen=array.shape,
+                    fix=f"give ({len(self.users)},)",
+                )
+            array.flags.writeable = False
+            object.__setattr__(self, name, array)
+        for name, indices, vocabulary in (
+            ("users", self.users, self.user_vocabulary),
+            ("items", self.items, self.item_vocabulary),
+        ):
+            if len(indices) and not (indices.min() >= -1 and indices.max() < len(vocabulary)):
+                raise DataError(
+                    "index out of range",
+                    where=name,
+                    seen=f"{indices.min()} to {indices.max()}",
+                    fix=f"stay within -1 to {len(vocabulary) - 1}",
+                )
+        # The sum of squares is finite if and only if every value is: one pass, no temporary array.
+        if not np.isfinite(np.dot(self.values, self.values)) and not np.isfinite(self.values).all():
+            row = int(np.flatnonzero(~np.isfinite(self.values))[0])
+            raise DataError(
+                "rating is not finite", where=f"row {row}", seen=self.values[row], fix="give a finite number"
+            )
+
+    @classmethod
+    def from_ids(
+        cls,
+        user_ids: Any,
+        item_ids: Any,
+        values: Any,
+        times: Any = None,
+        *,
+        duplicates: Duplicates = "error",
+        where: str = "ratings",
+    ) -> Ratings:
+        """Ratings from columns of ids as a file has them; the vocabularies are built from these rows.
+
+        user_ids, item_ids : integers or strings, Arrow, NumPy, pandas or sequences, [n]
+        values : numbers, [n]; times : seconds since 1970, [n], or None
+        duplicates : what to do where a pair occurs again: "error" raises DataError with the count and an
+            example, "last" keeps the last row, "mean" averages the values (and keeps the last time)
+        where : name of the table, for messages
+        """
+        if duplicates not in DUPLICATES:
+            raise ConfigError(
+                "unknown rule for duplicates", seen=duplicates, fix=nearest(duplicates, DUPLICATES)
+            )
+        user_vocabulary, users = Vocabulary.encode(user_ids, where=f"{where}, user ids")
+        item_vocabulary, items = Vocabulary.encode(item_ids, where=f"{where}, item ids")
+        values = np.asarray(values, dtype=np.float32)
+        if not len(values):
+            raise DataError("no ratings in the table", where=where, fix="give at least one row")
+        table = cls(
+            users, items, values, None if times is None else np.asarray(times, np.int64),
+            user_vocabulary, item_vocabulary,
+        )  # fmt: skip
+        count, earlier, later = layout.first_duplicate(users, items, table.n_users, table.n_items)
+        if not count:
+            return table
+        if duplicates == "error":
+            user, item = (v.entries[int(i[later])].as_py() for v, i in (
+                (user_vocabulary, users), (item_vocabulary, items),
+            ))  # fmt: skip
+            raise DataError(
+                f"{count} duplicate (user, item) pairs",
+                where=where,
+                seen=f"user {user!r}, item {item!r} in rows {earlier} and {later}",
+                fix="remove them, or choose duplicates 'last' or 'mean'",
+            )
+        return table._without_duplicates(duplicates)
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def __repr__(self) -> str:
+        return f"Ratings({len(self):,} ratings, {self.n_users:,} users, {self.n_items:,} items)"
+
+    @property
+    def n_users(self) -> int:
+        """Number of ids in the user vocabulary."""
+        return len(self.user_vocabulary)
+
+    @property
+    def n_items(self) -> int:
+        """Number of ids in the item vocabulary."""
+        return len(self.item_vocabulary)
+
+    @cached_property
+    def rating_range(self) -> tuple[float, float]:
+        """Smallest and largest value."""
+        return float(self.values.min()), float(self.values.max())
+
+    @cached_property
+    def user_counts(self) -> NDArray[np.int64]:
+        """Number of ratings of every user, int64[n_users]; unknown users are not counted."""
+        return np.bincount(self.users[self.users >= 0], minlength=self.n_users)
+
+    @cached_property
+    def item_counts(self) -> NDArray[np.int64]:
+        """Number of ratings of every item, int64[n_items]; unknown items are not counted."""
+        return np.bincount(self.items[self.items >= 0], minlength=self.n_items)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 over ids, values and times in row order: the same for the same rows in the same order."""
+        digest = hashlib.sha256()
+        digest.update(self.user_vocabulary.fingerprint.encode())
+        digest.update(self.item_vocabulary.fingerprint.encode())
+        for array in (self.users, self.items, self.values, self.times):
+            digest.update(b"none" if array is None else array.data)
+        return digest.hexdigest()
+
+    def by_user(self) -> Grouped:
+        """The ratings grouped by user, in row order within a user. Needs known users throughout."""
+        starts, order = layout.group(self.users, self.n_users)
+        return Grouped(starts, self.items[order], self.values[order])
+
+    def by_item(self) -> Grouped:
+        """The ratings grouped by item, in row order within an item. Needs known items throughout."""
+        starts, order = layout.group(self.items, self.n_items)
+        return Grouped(starts, self.users[order], self.values[order])
+
+    def select(self, rows: NDArray[Any]) -> Ratings:
+        """The given rows (bool[n] or integer row numbers), under the same vocabularies."""
+        times = None if self.times is None else self.times[rows]
+        return Ratings(
+            self.users[rows], self.items[rows], self.values[rows], times,
+            self.user_vocabulary, self.item_vocabulary,
+        )  # fmt: skip
+
+    def restricted(self) -> Ratings:
+        """The same rows under vocabularies that hold only the ids that occur in them."""
+        return self.reindexed(
+            self.user_vocabulary.restricted(self.user_counts > 0),
+            self.item_vocabulary.restricted(self.item_counts > 0),
+        )
+
+    def reindexed(self, user_vocabulary: Vocabulary, item_vocabulary: Vocabulary) -> Ratings:
+        """The same rows under other vocabularies; ids those do not hold become -1.
+
+        Raises DataError when the ids are integers on one side and strings on the other.
+        """
+        user_map = user_vocabulary.indices(self.user_vocabulary.entries, where="user ids")
+        item_map = item_vocabulary.indices(self.item_vocabulary.entries, where="item ids")
+        return Ratings(
+            _mapped(user_map, self.users), _mapped(item_map, self.items), self.values, self.times,
+            user_vocabulary, item_vocabulary,
+        )  # fmt: skip
+
+    def to_scipy(self) -> scipy.sparse.csr_matrix:
+        """The known pairs as a SciPy CSR matrix, float32[n_users, n_items]; an observed zero is stored."""
+        import scipy.sparse
+
+        known = self.select((self.users >= 0) & (self.items >= 0))
+        starts, others, values = known.by_user()
+        return scipy.sparse.csr_matrix((values, others, starts), shape=(self.n_users, self.n_items))
+
+    def to_sparse_tensor(self) -> torch.Tensor:
+        """The known pairs as a coalesced torch COO tensor, float32[n_users, n_items]; a zero is stored."""
+        import torch
+
+        known = self.select((self.users >= 0) & (self.items >= 0))
+        indices = torch.from_numpy(np.stack([known.users, known.items]).astype(np.int64))
+        values = torch.from_numpy(known.values.copy())
+        return torch.sparse_coo_tensor(indices, values, (self.n_users, self.n_items)).coalesce()
+
+    def to_frame(self) -> pd.DataFrame:
+        """The rows as a pandas frame: user_id, item_id, rating and, where known, timestamp (seconds)."""
+        import pandas as pd
+
+        columns: dict[str, Any] = {
+            "user_id": self.user_vocabulary.ids(self.users).to_pandas(),
+            "item_id": self.item_vocabulary.ids(self.items).to_pandas(),
+            "rating": self.values,
+        }
+        if self.times is not None:
+            columns["timestamp"] = self.times
+        return pd.DataFrame(columns)
+
+    def _without_duplicates(self, rule: Duplicates) -> Ratings:
+        pairs = self.users.astype(np.int64) * self.n_items + self.items
+        _, inverse, counts = np.unique(pairs, return_inverse=True, return_counts=True)
+        last = np.zeros(len(counts), np.int64)
+        np.maximum.at(last, inverse, np.arange(len(self)))
+        rows = np.sort(last)
+        kept = self.select(rows)
+        if rule == "last":
+            return kept
+        means = np.bincount(inverse, weights=self.values.astype(np.float64)) / counts
+        return Ratings(
+            kept.users, kept.items, means[inverse[rows]].astype(np.float32), kept.times,
+            self.user_vocabulary, self.item_vocabulary,
+        )  # fmt: skip
+
+
+def _mapped(table: NDArray[np.int32], indices: NDArray[np.int32]) -> NDArray[np.int32]:
+    """table[indices] with -1 kept as -1."""
+    extended = np.append(table, np.int32(-1))  # index -1 reads the last entry
+    return extended[indices]

@@ -1,0 +1,210 @@
+"""Vocabulary: the ids a file uses for users or items, and the dense indices the arithmetic uses."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recsys_mf.errors import DataError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+_TABLE_SLOTS_PER_ID = 16  # a direct table is used while it wastes less than this many slots an id
+
+
+@dataclass(frozen=True, eq=False)
+class Vocabulary:
+    """Unique ids in ascending order; the position of an id is its dense index.
+
+    entries : Arrow array of int64 or large_string, strictly ascending, no nulls, at most 2^31 - 1 long.
+
+    Ascending order makes the indices independent of the order of the rows that the ids came from.
+    Raises DataError when the entries are not strictly ascending or of another type.
+    """
+
+    entries: pa.Array
+
+    def __post_init__(self) -> None:
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        if self.entries.type not in (pa.int64(), pa.large_string()) or self.entries.null_count:
+            raise DataError(
+                "a vocabulary holds int64 or large_string ids without nulls",
+                seen=self.entries.type,
+                fix="build it with Vocabulary.encode",
+            )
+        if len(self) > np.iinfo(np.int32).max:
+            raise DataError("too many distinct ids", seen=len(self), fix="stay below 2^31")
+        if len(self) > 1 and not pc.all(pc.less(self.entries[:-1], self.entries[1:])).as_py():
+            raise DataError(
+                "vocabulary ids are not strictly ascending", fix="build it with Vocabulary.encode"
+            )
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+    @property
+    def is_integer(self) -> bool:
+        """True for int64 ids, False for strings."""
+        import pyarrow as pa
+
+        return bool(self.entries.type == pa.int64())
+
+    @classmethod
+    def encode(cls, ids: Any, *, where: str = "ids") -> tuple[Vocabulary, NDArray[np.int32]]:
+        """The vocabulary of a column and the column as dense indices.
+
+        ids : Arrow array or chunked array, NumPy array, pandas Series or sequence of integers or strings, [n]
+        where : name of the column, for messages
+        Returns (vocabulary, indices int32[n]). Raises DataError for null ids and ids of another type.
+        """
+        column = id_column(ids, where=where)
+        return _encode_integers(cls, column) if _is_integer(column) else _encode_strings(cls, column)
+
+    def indices(self, ids: Any, *, where: str = "ids") -> NDArray[np.int32]:
+        """Dense index of every id, -1 for an id this vocabulary does not hold; int32[n].
+
+        Raises DataError when the ids are integers and the vocabulary holds strings, or the reverse:
+        such a column would match nothing.
+        """
+        column = id_column(ids, where=where)
+        if len(column) and len(self) and _is_integer(column) != self.is_integer:
+            kinds = ("string", "integer")
+            raise DataError(
+                f"{kinds[_is_integer(column)]} ids where the model was trained on {kinds[self.is_integer]} ids",
+                where=where,
+                seen=repr(column[0].as_py()),
+                fix=f"store or read the ids as {kinds[self.is_integer]}s",
+            )
+        if self.is_integer:
+            return self._integer_indices(_numpy(column))
+        import pyarrow.compute as pc
+
+        found = pc.fill_null(pc.index_in(column, value_set=self.entries), -1)
+        return np.asarray(_numpy(found), dtype=np.int32)
+
+    def ids(self, indices: NDArray[np.integer[Any]]) -> pa.Array:
+        """The ids at the given dense indices (Arrow array, [n]); a negative index gives null."""
+        import pyarrow as pa
+
+        indices = np.asarray(indices)
+        return self.entries.take(pa.array(indices, mask=indices < 0))
+
+    def restricted(self, keep: NDArray[np.bool_]) -> Vocabulary:
+        """The vocabulary of the ids where keep (bool[len]) is True."""
+        import pyarrow as pa
+
+        return Vocabulary(self.entries.filter(pa.array(keep)))
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 over the type and the ids, in order."""
+        digest = hashlib.sha256(str(self.entries.type).encode())
+        if self.is_integer:
+            digest.update(np.ascontiguousarray(self._integers, dtype="<i8").data)
+        else:
+            for text in self.entries.to_pylist():
+                digest.update(text.encode() + b"\0")
+        return digest.hexdigest()
+
+    @cached_property
+    def _integers(self) -> NDArray[np.int64]:
+        return np.asarray(self.entries.to_numpy(zero_copy_only=False), dtype=np.int64)
+
+    def _integer_indices(self, values: NDArray[np.int64]) -> NDArray[np.int32]:
+        known = self._integers
+        if not len(known):
+            return np.full(len(values), -1, np.int32)
+        span = int(known[-1]) - int(known[0]) + 1
+        if span <= _TABLE_SLOTS_PER_ID * max(len(known), len(values)):
+            table = np.full(span + 1, -1, np.int32)  # the last slot answers for ids out of range
+            table[known - known[0]] = np.arange(len(known), dtype=np.int32)
+            inside = (values >= known[0]) & (values <= known[-1])
+            return table[np.where(inside, values - known[0], span)]
+        place = np.searchsorted(known, values)
+        place[place == len(known)] = 0
+        return np.where(known[place] == values, place, -1).astype(np.int32)
+
+
+def id_column(ids: Any, *, where: str) -> pa.ChunkedArray:
+    """Ids of any integer width or strings as one Arrow column of int64 or large_string.
+
+    Raises DataError for nulls (with the first row), and for floats, booleans and other types.
+    """
+    import pyarrow as pa
+
+    try:
+        column = ids if isinstance(ids, pa.Array | pa.ChunkedArray) else pa.array(ids)
+    except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+        raise DataError(
+            "ids of mixed types", where=where, seen=error, fix="use all integers or all strings"
+        ) from None
+    column = pa.chunked_array([column]) if isinstance(column, pa.Array) else column
+    kind = column.type
+    if pa.types.is_dictionary(kind):
+        column, kind = column.cast(kind.value_type), kind.value_type
+    if column.null_count:
+        row = int(np.flatnonzero(_numpy(column.is_null()))[0])
+        raise DataError(
+            "null id", where=where, seen=f"{column.null_count} null, the first in row {row}", fix="drop or fill it"
+        )
+    if pa.types.is_integer(kind):
+        try:
+            return column.cast(pa.int64())
+        except pa.ArrowInvalid as error:
+            raise DataError(
+                "id beyond 64-bit integers", where=where, seen=error, fix="store it as a string"
+            ) from None
+    if pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
+        return column.cast(pa.large_string())
+    if pa.types.is_null(kind) and not len(column):
+        return column.cast(pa.int64())
+    raise DataError("ids of this type", where=where, seen=kind, fix="use integers or strings")
+
+
+def _is_integer(column: pa.ChunkedArray) -> bool:
+    import pyarrow as pa
+
+    return bool(column.type == pa.int64())
+
+
+def _numpy(column: Any) -> NDArray[Any]:
+    array: NDArray[Any] = column.to_numpy()
+    return array
+
+
+def _encode_integers(cls: type[Vocabulary], column: pa.ChunkedArray) -> tuple[Vocabulary, NDArray[np.int32]]:
+    import pyarrow as pa
+
+    values = _numpy(column)
+    if not len(values):
+        return cls(pa.array([], pa.int64())), np.empty(0, np.int32)
+    low, high = int(values.min()), int(values.max())
+    span = high - low + 1
+    if span <= _TABLE_SLOTS_PER_ID * len(values):
+        present = np.zeros(span, np.bool_)
+        present[values - low] = True
+        known = np.flatnonzero(present) + low
+        table = np.cumsum(present, dtype=np.int32) - np.int32(1)
+        return cls(pa.array(known, pa.int64())), table[values - low]
+    known, inverse = np.unique(values, return_inverse=True)
+    return cls(pa.array(known, pa.int64())), inverse.astype(np.int32)
+
+
+def _encode_strings(cls: type[Vocabulary], column: pa.ChunkedArray) -> tuple[Vocabulary, NDArray[np.int32]]:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    coded = column.combine_chunks().dictionary_encode()
+    coded = coded.chunk(0) if isinstance(coded, pa.ChunkedArray) else coded
+    order = _numpy(pc.sort_indices(coded.dictionary))
+    rank = np.empty(len(order), np.int32)
+    rank[order] = np.arange(len(order), dtype=np.int32)
+    return cls(coded.dictionary.take(pa.array(order))), rank[_numpy(coded.indices)]
