@@ -28,9 +28,7 @@ class RecsysError(Exception):
 
     exit_code = 1
 
-    def __init__(
-        self, what: str, *, where: str | None = None, seen: object = None, fix: str | None = None
-    ) -> None:
+    def __init__(self, what: str, *, where: str | None = None, seen: object = None, fix: str | None = None) -> None:
         self.what, self.where, self.seen, self.fix = what, where, seen, fix
         line = f"{where}: {what}" if where else what
         line = f"{line} (saw {seen})" if seen is not None else line

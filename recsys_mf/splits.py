@@ -52,9 +52,7 @@ def hold_out(ratings: Ratings, fraction: float = 0.1, seed: int = 0, *, by: By =
     timestamps and for a split that leaves nothing to train or test on.
     """
     if not 0 <= fraction < 1:
-        raise ConfigError(
-            "fraction to hold out is out of range", seen=fraction, fix="give a number from 0 to below 1"
-        )
+        raise ConfigError("fraction to hold out is out of range", seen=fraction, fix="give a number from 0 to below 1")
     if by not in RULES:
         raise ConfigError("unknown split rule", seen=by, fix=nearest(by, RULES))
     if fraction == 0:

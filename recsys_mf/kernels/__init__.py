@@ -1,0 +1,92 @@
+"""Kernels: arrays in, arrays out. One definition of the mathematics, three backends.
+
+`reference` is the specification (float64 NumPy), `cpu` runs on numba, `cuda` on torch. `select` gives the
+backend for a device; a solver is handed one and does not know which.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any, Protocol
+
+from numpy.typing import NDArray
+
+from recsys_mf.errors import ConfigError, DeviceError, nearest
+
+DEVICES = ("auto", "cpu", "cuda")
+
+
+class Kernels(Protocol):
+    """The operations of a backend. Arrays are the backend's own: `put` brings them there, `get` back.
+
+    The operations are those of `reference`, whose docstrings specify them.
+    """
+
+    device: str
+    """What it runs on, as runs and reports name it."""
+
+    def put(self, array: NDArray[Any]) -> Any:
+        """The array on the device (a copy where that is another memory, or where it is read-only)."""
+        ...
+
+    def get(self, array: Any) -> NDArray[Any]:
+        """The array as NumPy; a copy."""
+        ...
+
+    def width(self, rank: int) -> int:
+        """Columns that `sgd_epoch` wants its factors to have, at least rank; the rest are zeros."""
+        ...
+
+    def bands(self, visits: int) -> int:
+        """Bands of the block grid `sgd_epoch` wants for a table of this many ratings; 1 for no grid."""
+        ...
+
+    def batch(self, share: float, rate: float) -> int:
+        """Ratings `sgd_epoch` takes at a time, where the most rated row has this share of all ratings."""
+        ...
+
+    def sgd_epoch(
+        self, users: Any, items: Any, values: Any, bounds: Any, batch: int, P: Any, Q: Any,
+        user_bias: Any, item_bias: Any, rate: float, bias_rate: float, ridge: float, bias_ridge: float,
+    ) -> float: ...  # fmt: skip
+
+    def solve_rows(
+        self, starts: Any, others: Any, targets: Any, Y: Any, prior_precision: Any, prior_linear: Any,
+        weights: Any, ridge: Any, noise_precision: float, normals: Any,
+    ) -> Any: ...  # fmt: skip
+
+    def sparse_product(self, starts: Any, others: Any, values: Any, X: Any) -> Any: ...
+
+
+def available_threads() -> int:
+    """Processors this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def select(device: str = "auto", threads: int | None = None) -> Kernels:
+    """The backend for "cpu", "cuda" or "auto" (CUDA where it is there), on this many threads (CPU; all by default).
+
+    Raises ConfigError for another name or a thread count out of range, DeviceError for CUDA where there is none.
+    """
+    if device not in DEVICES:
+        raise ConfigError("unknown device", seen=device, fix=nearest(device, DEVICES))
+    most = available_threads()
+    if threads is not None and not 1 <= threads <= most:
+        raise ConfigError("number of threads out of range", seen=threads, fix=f"give 1 to {most}")
+    if device == "cuda" or (device == "auto" and _nvidia_driver()):
+        import torch
+
+        if torch.cuda.is_available():
+            from recsys_mf.kernels.cuda import TorchKernels
+
+            return TorchKernels("cuda")
+        if device == "cuda":
+            raise DeviceError("CUDA is not available here", fix="use the device 'cpu' or 'auto'")
+    from recsys_mf.kernels.cpu import CpuKernels
+
+    return CpuKernels(threads or most)
+
+
+def _nvidia_driver() -> bool:
+    """Whether a driver is loaded: spares machines without one the seconds that importing torch takes."""
+    return any(os.path.exists(path) for path in ("/proc/driver/nvidia/version", "/dev/nvidiactl", "/dev/dxg"))

@@ -36,9 +36,7 @@ class Factorization:
         for name in ("user_bias", "item_bias", "user_factors", "item_factors"):
             array = np.ascontiguousarray(getattr(self, name), dtype=np.float32)
             if not np.isfinite(array).all():
-                raise SolveError(
-                    "the model has parameters that are not finite", where=name, fix="the fit has diverged"
-                )
+                raise SolveError("the model has parameters that are not finite", where=name, fix="the fit has diverged")
             array.flags.writeable = False
             object.__setattr__(self, name, array)
 

@@ -1,0 +1,108 @@
+"""The kernels in float64 NumPy, as plainly as the equations: the specification the other backends are held to.
+
+Every backend has these operations under these names with these arguments; nothing has a default, draws a
+random number or offers a choice. m users, n items, k rank, z ratings. The oracle test compares results.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+
+
+def predict(
+    mean: float, user_bias: Array, item_bias: Array, P: Array, Q: Array, users: Array, items: Array,
+    rating_range: tuple[float, float],
+) -> Array:  # fmt: skip
+    """r̂_ui = clip(μ + b_u + b_i + p_u · q_i), where an index of -1 contributes b = 0 and a zero factor.
+
+    user_bias [m], item_bias [n], P [m, k], Q [n, k]; users, items int32[z] -> [z]
+    """
+    known_user, known_item = users >= 0, items >= 0
+    b_u = np.where(known_user, user_bias[users], 0.0)
+    b_i = np.where(known_item, item_bias[items], 0.0)
+    interaction = np.where(known_user & known_item, np.sum(P[users] * Q[items], axis=1, dtype=np.float64), 0.0)
+    return np.clip(mean + b_u + b_i + interaction, *rating_range)
+
+
+def sgd_epoch(
+    users: Array, items: Array, values: Array, bounds: Array, batch: int,
+    P: Array, Q: Array, user_bias: Array, item_bias: Array,
+    rate: float, bias_rate: float, ridge: float, bias_ridge: float,
+) -> float:  # fmt: skip
+    """One pass of masked SGD over the observed triples, in place; returns the summed squared error met.
+
+    users, items int32[z], values [z] : triples in the order they are visited; values less the mean
+    bounds : int64[S, W + 1]; block w of stratum s is the triples bounds[s, w]:bounds[s, w + 1]. Blocks of a
+        stratum share no user and no item, so they may run at the same time with the same result.
+    batch : ratings of a block are taken in runs of this many; a run reads the values at its start, its
+        updates are summed
+    P [m, k], Q [n, k], user_bias [m], item_bias [n] : updated in place
+
+    For a triple (u, i, r) with e = r - b_u - b_i - p_u · q_i:
+
+        p_u += η (e q_i - λ p_u)        b_u += η_b (e - λ_b b_u)
+        q_i += η (e p_u - λ q_i)        b_i += η_b (e - λ_b b_i)
+
+    with η rate, η_b bias_rate, λ ridge, λ_b bias_ridge; both rows from their old values.
+    """
+    total = 0.0
+    for stratum in bounds:
+        for low, high in pairwise(stratum):
+            for start in range(low, high, batch):
+                run = slice(start, min(start + batch, high))
+                u, i = users[run], items[run]
+                p, q, b_u, b_i = P[u], Q[i], user_bias[u], item_bias[i]
+                e = values[run] - b_u - b_i - np.sum(p * q, axis=1)
+                np.add.at(P, u, rate * (e[:, None] * q - ridge * p))
+                np.add.at(Q, i, rate * (e[:, None] * p - ridge * q))
+                np.add.at(user_bias, u, bias_rate * (e - bias_ridge * b_u))
+                np.add.at(item_bias, i, bias_rate * (e - bias_ridge * b_i))
+                total += float(e @ e)
+    return total
+
+
+def solve_rows(
+    starts: Array, others: Array, targets: Array, Y: Array,
+    prior_precision: Array, prior_linear: Array, weights: Array, ridge: Array,
+    noise_precision: float, normals: Array,
+) -> Array:  # fmt: skip
+    """Solve one k by k system per row: the mode of ALS, or with normals a Gibbs draw; returns X [rows, k].
+
+    starts int64[rows + 1], others int32[z], targets [z] : row g has the regressors Y[others[j]] and the
+        targets[j] for j in starts[g]:starts[g + 1]
+    Y [n, k] : the other side's factors
+    prior_precision Λ [k, k], prior_linear h [k] : of the Gaussian prior, shared by the rows
+    weights w [rows], ridge d [k] : row g has the additional prior precision w_g diag(d)
+    noise_precision α : of the targets
+    normals Z : standard normals [rows, k], or [0, k] for the mode
+
+        A_g = Λ + w_g diag(d) + α Σ_j y_j y_jᵀ = L Lᵀ
+        x_g = A_g⁻¹ (h + α Σ_j t_j y_j) + L⁻ᵀ z_g
+
+    A row whose system is not positive definite in float32 comes back as NaN.
+    """
+    X = np.empty((len(starts) - 1, Y.shape[1]))
+    for g in range(len(X)):
+        row = slice(starts[g], starts[g + 1])
+        y = Y[others[row]].astype(np.float64)
+        A = prior_precision + weights[g] * np.diag(ridge) + noise_precision * y.T @ y
+        L = np.linalg.cholesky(A)
+        right = prior_linear + noise_precision * targets[row] @ y
+        z = normals[g] if len(normals) else np.zeros(Y.shape[1])
+        X[g] = np.linalg.solve(L.T, np.linalg.solve(L, right) + z)
+    return X
+
+
+def sparse_product(starts: Array, others: Array, values: Array, X: Array) -> Array:
+    """S X for the sparse S with S[g, others[j]] = values[j], j in starts[g]:starts[g + 1]; [rows, k]."""
+    product = np.zeros((len(starts) - 1, X.shape[1]))
+    for g in range(len(product)):
+        row = slice(starts[g], starts[g + 1])
+        product[g] = values[row].astype(np.float64) @ X[others[row]]
+    return product

@@ -1,0 +1,127 @@
+"""Alternating least squares: the factors of one side at a time, exactly."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import ClassVar, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recsys_mf.errors import SolveError
+from recsys_mf.kernels import Kernels
+from recsys_mf.models import Factorization
+from recsys_mf.ratings import Grouped, Ratings
+from recsys_mf.solvers.solver import Epoch, Solver, restored, setting, standardised
+
+
+@dataclass(frozen=True)
+class Als(Solver):
+    """Biased matrix factorisation by alternating least squares, on standardised ratings.
+
+        r̂_ui = μ + b_u + b_i + p_u · q_i
+
+    minimises, with n_u and n_i the numbers of ratings of a user and an item,
+
+        Σ_{(u,i)∈Ω} (r_ui - r̂_ui)² + Σ_u n_u^ω (λ |p_u|² + λ_b b_u²) + Σ_i n_i^ω (λ |q_i|² + λ_b b_i²)
+
+    by solving every user's (p_u, b_u) with the items fixed, against the regressors (q_i, 1) and the targets
+    r_ui - μ - b_i, then every item's likewise (`kernels.reference.solve_rows`). ω = 1 is ALS-WR, ω = 0 a plain
+    ridge; the square root between them (ω = ½) was better than either on every table it was tried on. An unknown
+    user or item has bias and factor zero.
+
+    Zhou, Wilkinson, Schreiber, Pan: Large-scale parallel collaborative filtering for the Netflix Prize, 2008; on
+    the weighting, Srebro, Salakhutdinov: Collaborative filtering in a non-uniform world, 2010.
+    """
+
+    name: ClassVar[str] = "als"
+    takes_start: ClassVar[bool] = True
+    patience: ClassVar[int | None] = 3
+
+    rank: int = setting(32, "columns k of the factors", low=1, high=1024)
+    epochs: int = setting(15, "most passes over users and items", low=1)
+    regularisation: float = setting(1.1, "λ of the factors", low=1e-6)
+    bias_regularisation: float = setting(1.0, "λ_b of the biases", low=1e-6)
+    count_exponent: float = setting(0.5, "ω: a row's regularisation grows as its number of ratings to the ω", high=1)
+    initial_scale: float = setting(0.3, "expected length of an item's factor at the start", low=1e-6, high=10)
+
+    @property
+    def n_epochs(self) -> int:
+        """The setting `epochs`."""
+        return self.epochs
+
+    def stopped_at(self, epoch: int) -> Self:
+        """With `epochs` = epoch."""
+        return replace(self, epochs=epoch)
+
+    def run(
+        self,
+        train: Ratings,
+        *,
+        rng: np.random.Generator,
+        kernels: Kernels,
+        start: Factorization | None = None,
+    ) -> Iterator[Epoch]:
+        """See `Solver.run`; continues from the item factors of a start, which must have the rank of the settings."""
+        values, mean, deviation = standardised(train)
+        scaled = Ratings(train.users, train.items, values, None, train.user_vocabulary, train.item_vocabulary)
+        user_rows, item_rows = _Side(kernels, scaled.by_user(), self), _Side(kernels, scaled.by_item(), self)
+        Q = rng.standard_normal((train.n_items, self.rank)) * (self.initial_scale / np.sqrt(self.rank))
+        item_bias = np.zeros(train.n_items, np.float32)
+        if start is not None:
+            learnt = start.item_factors.any(axis=1)
+            Q[learnt] = start.item_factors[learnt] / np.sqrt(deviation)
+            item_bias = start.item_bias / np.float32(deviation)
+        items = np.column_stack([Q, item_bias]).astype(np.float32)
+
+        for epoch in range(1, self.epochs + 1):
+            users = user_rows.solved(items)
+            items = item_rows.solved(users)
+            if not np.isfinite(items).all():
+                raise SolveError(
+                    f"ALS met a system that is not positive definite in epoch {epoch}",
+                    fix=f"raise regularisation (now {self.regularisation:g})",
+                )
+
+            def model(users: NDArray[np.float32] = users, items: NDArray[np.float32] = items) -> Factorization:
+                return restored(
+                    mean,
+                    deviation,
+                    train.rating_range,
+                    users[:, -1],
+                    items[:, -1],
+                    users[:, :-1],
+                    items[:, :-1],
+                )
+
+            yield Epoch(epoch, 2 * len(train), None, model)
+
+
+class _Side:
+    """The ratings of one side on the device, and the solution of all its rows against the other side."""
+
+    def __init__(self, kernels: Kernels, grouped: Grouped, settings: Als) -> None:
+        width = settings.rank + 1
+        ridge = np.full(width, settings.regularisation, np.float32)
+        ridge[-1] = settings.bias_regularisation
+        weights = np.diff(grouped.starts).astype(np.float32) ** np.float32(settings.count_exponent)
+        self.kernels, self.grouped = kernels, grouped
+        self.starts, self.others = kernels.put(grouped.starts), kernels.put(grouped.others)
+        self.prior = (
+            kernels.put(np.zeros((width, width), np.float32)),
+            kernels.put(np.zeros(width, np.float32)),
+        )
+        self.weights, self.ridge = kernels.put(weights), kernels.put(ridge)
+        self.no_normals = kernels.put(np.zeros((0, width), np.float32))
+
+    def solved(self, other_side: NDArray[np.float32]) -> NDArray[np.float32]:
+        """(factors, bias) float32[rows, k + 1] that minimise the objective given the other side's [others, k + 1]."""
+        regressors = other_side.copy()
+        regressors[:, -1] = 1
+        targets = self.grouped.values - other_side[self.grouped.others, -1]
+        rows = self.kernels.solve_rows(
+            self.starts, self.others, self.kernels.put(targets), self.kernels.put(regressors),
+            *self.prior, self.weights, self.ridge, 1.0, self.no_normals,
+        )  # fmt: skip
+        return self.kernels.get(rows)

@@ -1,0 +1,117 @@
+"""The simplest models: the mean of all ratings, and damped biases of users and items around it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recsys_mf.kernels import Kernels
+from recsys_mf.models import Factorization
+from recsys_mf.ratings import Grouped, Ratings
+from recsys_mf.solvers.solver import Epoch, Solver, setting
+
+Vector = NDArray[np.float64]
+
+_SWEEPS = 1000
+_TOLERANCE = 1e-6  # largest change of a bias in the last sweep, in standard deviations of the ratings
+
+
+@dataclass(frozen=True)
+class Mean(Solver):
+    """r̂_ui = μ, the mean of the training ratings, for every pair."""
+
+    name: ClassVar[str] = "mean"
+
+    def run(
+        self,
+        train: Ratings,
+        *,
+        rng: np.random.Generator,
+        kernels: Kernels,
+        start: Factorization | None = None,
+    ) -> Iterator[Epoch]:
+        """See `Solver.run`."""
+        mean = float(train.values.mean(dtype=np.float64))
+        zeros = np.zeros(train.n_users), np.zeros(train.n_items)
+        yield Epoch(1, len(train), None, lambda: _without_factors(mean, *zeros, train))
+
+
+@dataclass(frozen=True)
+class Biases(Solver):
+    """Damped user and item biases.
+
+        r̂_ui = μ + b_u + b_i
+
+    minimises Σ_{(u,i)∈Ω} (r_ui - r̂_ui)² + d_u Σ_u b_u² + d_i Σ_i b_i² by sweeps of
+
+        b_i = Σ_u (r_ui - μ - b_u) / (d_i + n_i),    b_u = Σ_i (r_ui - μ - b_i) / (d_u + n_u)
+
+    to convergence. An unknown user or item has bias zero.
+
+    Koren: Factor in the neighbors, ACM TKDD 4(1), 2010, section 2.1.
+    """
+
+    name: ClassVar[str] = "bias"
+
+    user_damping: float = setting(5.0, "d_u: ratings of prior weight that hold a user's bias at zero", low=1e-6)
+    item_damping: float = setting(5.0, "d_i: ratings of prior weight that hold an item's bias at zero", low=1e-6)
+
+    def run(
+        self,
+        train: Ratings,
+        *,
+        rng: np.random.Generator,
+        kernels: Kernels,
+        start: Factorization | None = None,
+    ) -> Iterator[Epoch]:
+        """See `Solver.run`."""
+        mean, user_bias, item_bias = self.fitted(train, kernels)
+        yield Epoch(1, len(train), None, lambda: _without_factors(mean, user_bias, item_bias, train))
+
+    def fitted(self, train: Ratings, kernels: Kernels) -> tuple[float, Vector, Vector]:
+        """μ, b_u float64[m], b_i float64[n]."""
+        mean = float(train.values.mean(dtype=np.float64))
+        by_user, by_item = _Sums(train.by_user(), kernels), _Sums(train.by_item(), kernels)
+        user_weights = self.user_damping + train.user_counts
+        item_weights = self.item_damping + train.item_counts
+        user_sums = by_user.of_values() - mean * train.user_counts
+        item_sums = by_item.of_values() - mean * train.item_counts
+        tolerance = _TOLERANCE * float(train.values.std(dtype=np.float64))
+        user_bias = np.zeros(train.n_users)
+        for _ in range(_SWEEPS):
+            before = user_bias
+            item_bias = (item_sums - by_item.of_others(user_bias)) / item_weights
+            user_bias = (user_sums - by_user.of_others(item_bias)) / user_weights
+            if np.abs(user_bias - before).max() <= tolerance:
+                break
+        return mean, user_bias, item_bias
+
+
+class _Sums:
+    """Sums over the ratings of every row of one side, on the device."""
+
+    def __init__(self, grouped: Grouped, kernels: Kernels) -> None:
+        self.grouped, self.kernels = grouped, kernels
+        self.starts, self.others = kernels.put(grouped.starts), kernels.put(grouped.others)
+        self.ones = kernels.put(np.ones(len(grouped.values), np.float32))
+
+    def of_values(self) -> Vector:
+        """Σ_j r_j of every row."""
+        return np.add.reduceat(np.append(self.grouped.values, 0.0), self.grouped.starts[:-1])
+
+    def of_others(self, bias: Vector) -> Vector:
+        """Σ_j b_j of every row, over the other side's biases."""
+        product = self.kernels.sparse_product(self.starts, self.others, self.ones, self.kernels.put(bias[:, None]))
+        return self.kernels.get(product)[:, 0]
+
+
+def _without_factors(mean: float, user_bias: Vector, item_bias: Vector, train: Ratings) -> Factorization:
+    none = np.zeros((train.n_users, 0)), np.zeros((train.n_items, 0))
+    return Factorization(
+        mean, user_bias.astype(np.float32), item_bias.astype(np.float32),
+        none[0].astype(np.float32), none[1].astype(np.float32), train.rating_range,
+    )  # fmt: skip

@@ -1,0 +1,113 @@
+"""A rating matrix with its missing entries filled, as an operator, and its leading singular triplets.
+
+    F = S + 1 cᵀ
+
+S [m, n] is sparse with z entries and c [n] is the fill of every column, so that products with F and Fᵀ cost
+O(z k) and F is never formed.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recsys_mf.errors import SolveError
+from recsys_mf.kernels import Kernels
+from recsys_mf.ratings import Grouped
+
+Matrix = NDArray[np.float64]
+
+_TOLERANCE = 1e-6  # residual |FᵀF v - σ² v| of every triplet, over the largest σ²
+_PRODUCTS = 1000  # products with blocks before giving up
+
+
+class FilledMatrix:
+    """F = S + 1 cᵀ on a backend.
+
+    rows, columns : S grouped by row and by column
+    fill : c float64[n]
+    """
+
+    def __init__(self, rows: Grouped, columns: Grouped, fill: Matrix, kernels: Kernels) -> None:
+        self.rows, self.fill, self.kernels = rows, fill, kernels
+        self.shape = len(rows.starts) - 1, len(columns.starts) - 1
+        self._by_row = [kernels.put(a) for a in rows]
+        self._by_column = [kernels.put(a) for a in columns]
+
+    def times(self, X: Matrix) -> Matrix:
+        """F X float64[m, k] for X float64[n, k]."""
+        return self._product(self._by_row, X) + self.fill @ X
+
+    def transposed_times(self, Y: Matrix) -> Matrix:
+        """Fᵀ Y float64[n, k] for Y float64[m, k]."""
+        return self._product(self._by_column, Y) + np.outer(self.fill, Y.sum(axis=0))
+
+    def dense(self) -> NDArray[np.float32]:
+        """F itself, float32[m, n]."""
+        full = np.broadcast_to(self.fill.astype(np.float32), self.shape).copy()
+        row_numbers = np.repeat(np.arange(self.shape[0]), np.diff(self.rows.starts))
+        full[row_numbers, self.rows.others] += self.rows.values
+        return full
+
+    def _product(self, grouped: list[Any], X: Matrix) -> Matrix:
+        starts, others, values = grouped
+        return self.kernels.get(self.kernels.sparse_product(starts, others, values, self.kernels.put(X)))
+
+
+def leading_triplets(F: FilledMatrix, rank: int, rng: np.random.Generator) -> tuple[Matrix, Matrix, Matrix]:
+    """U [m, k], σ [k] descending, V [n, k]: the k leading singular triplets of F, to convergence.
+
+    Block Lanczos on FᵀF (or F Fᵀ, on the shorter side) with full reorthogonalisation and thick restarts: a
+    basis B grows by blocks Q, the Ritz pairs of B give the triplets, and after a restart B is the leading Ritz
+    vectors. Where the shorter side is small the first basis is the whole space and the answer exact.
+
+    Wu, Simon: Thick-restart Lanczos method for large symmetric eigenvalue problems, SIAM J. Matrix Anal. 22(2),
+    2000; Golub, Van Loan: Matrix Computations, section 10.3. Raises SolveError when it does not converge.
+    """
+    m, n = F.shape
+    forward, backward = (F.times, F.transposed_times) if n <= m else (F.transposed_times, F.times)
+    size = min(m, n)
+    block = max(8, rank // 4)
+    most = max(3 * rank, rank + 8 * block)  # columns of B before a restart
+    if size <= 2 * most:
+        block, Q = size, np.eye(size)
+    else:
+        Q = np.linalg.qr(rng.standard_normal((size, block)))[0]
+    B, image = np.empty((size, 0)), np.empty((max(m, n), 0))  # and F B
+    gram = np.empty((0, 0))  # (F B)ᵀ (F B)
+    for _ in range(_PRODUCTS):
+        B, image = np.hstack([B, Q]), np.hstack([image, forward(Q)])
+        gram = _bordered(gram, image, block)
+        squares, Z = (a[..., ::-1] for a in np.linalg.eigh(gram))
+        if B.shape[1] == size:
+            break
+        # FᵀF B = B T + Q' R, and only the last block of B meets Q': a Ritz vector z has the residual |R z_last|.
+        Q, R = _orthogonalised(backward(image[:, -block:]), B)
+        residuals = np.linalg.norm(R @ Z[-block:, :rank], axis=0)
+        if B.shape[1] >= rank and (residuals <= _TOLERANCE * squares[0]).all():
+            break
+        if B.shape[1] + block > most:
+            kept = Z[:, : (rank + most) // 2]
+            B, image, gram = B @ kept, image @ kept, np.diag(squares[: kept.shape[1]])
+    else:
+        raise SolveError(f"the truncated SVD did not converge in {_PRODUCTS} steps", fix="ask for a lower rank")
+    singular = np.sqrt(np.maximum(squares[:rank], 0))
+    near, far = B @ Z[:, :rank], image @ Z[:, :rank] / np.where(singular > 0, singular, 1)
+    return (far, singular, near) if n <= m else (near, singular, far)
+
+
+def _bordered(gram: Matrix, image: Matrix, block: int) -> Matrix:
+    """The Gram matrix of image, given that of all but its last block of columns."""
+    border = image.T @ image[:, -block:]
+    old = len(gram)
+    return np.block([[gram, border[:old]], [border[:old].T, border[old:]]])
+
+
+def _orthogonalised(X: Matrix, B: Matrix) -> tuple[Matrix, Matrix]:
+    """Q, R with X = B (BᵀX) + Q R and [B, Q] orthonormal; projected twice, for rounding."""
+    X = X - B @ (B.T @ X)
+    Q, R = np.linalg.qr(X - B @ (B.T @ X))
+    Q -= B @ (B.T @ Q)  # where X lay in the span of B, Q is noise until here
+    return np.linalg.qr(Q)[0], R

@@ -1,0 +1,130 @@
+"""Masked stochastic gradient descent over the observed ratings."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import ClassVar, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recsys_mf.errors import SolveError
+from recsys_mf.kernels import Kernels
+from recsys_mf.models import Factorization
+from recsys_mf.ratings import Ratings
+from recsys_mf.solvers import blocks
+from recsys_mf.solvers.solver import Epoch, Solver, restored, setting, standardised
+
+_DIVERGED = 1e3  # RMSE, in standard deviations of the ratings
+
+
+@dataclass(frozen=True)
+class Sgd(Solver):
+    """Biased matrix factorisation by masked SGD, on ratings standardised to mean 0 and deviation 1.
+
+        r̂_ui = μ + b_u + b_i + p_u · q_i
+
+    minimises, over the observed pairs Ω alone,
+
+        Σ_{(u,i)∈Ω} (r_ui - r̂_ui)² + λ (|p_u|² + |q_i|²) + λ_b (b_u² + b_i²)
+
+    by visiting every observed triple once an epoch, in the conflict-free order of `blocks`, with the update of
+    `kernels.reference.sgd_epoch`. The step of epoch t is η γ^(t-1). An unknown user or item has bias and factor
+    zero. Factors start as N(0, s²/k): small, so that early epochs fit what many ratings agree on.
+
+    Koren, Bell, Volinsky: Matrix factorization techniques for recommender systems, Computer 42(8), 2009.
+    """
+
+    name: ClassVar[str] = "sgd"
+    takes_start: ClassVar[bool] = True
+    patience: ClassVar[int | None] = 3
+
+    rank: int = setting(64, "columns k of the factors", low=1, high=4096)
+    epochs: int = setting(60, "most passes over the ratings", low=1)
+    learning_rate: float = setting(0.03, "step η of the factors in the first epoch", low=1e-8, high=1)
+    bias_learning_rate: float = setting(0.01, "step of the biases in the first epoch", high=1)
+    decay: float = setting(0.94, "factor γ on both steps from one epoch to the next", low=1e-3, high=1)
+    regularisation: float = setting(0.045, "λ of the factors, per rating")
+    bias_regularisation: float = setting(0.02, "λ_b of the biases, per rating")
+    initial_scale: float = setting(0.06, "s: expected length of a factor at the start", high=10)
+
+    @property
+    def n_epochs(self) -> int:
+        """The setting `epochs`."""
+        return self.epochs
+
+    def stopped_at(self, epoch: int) -> Self:
+        """With `epochs` = epoch; the steps of each epoch stay the same."""
+        return replace(self, epochs=epoch)
+
+    def run(
+        self,
+        train: Ratings,
+        *,
+        rng: np.random.Generator,
+        kernels: Kernels,
+        start: Factorization | None = None,
+    ) -> Iterator[Epoch]:
+        """See `Solver.run`. A start must have the rank of the settings; its zero factors (new rows) start at random."""
+        values, mean, deviation = standardised(train)
+        order = blocks.schedule(train, values, kernels.bands(len(train)), rng)
+        initial = self._initial(train, rng, kernels.width(self.rank), mean, deviation, start)
+        user_places, item_places = order.user_places, order.item_places
+        P, user_bias = (kernels.put(_permuted(a, user_places)) for a in initial[:2])
+        Q, item_bias = (kernels.put(_permuted(a, item_places)) for a in initial[2:])
+        users, items, targets = (kernels.put(a) for a in (order.users, order.items, order.values))
+        share = max(train.user_counts.max(), train.item_counts.max()) / len(train)
+        batch = kernels.batch(float(share), max(self.learning_rate, self.bias_learning_rate))
+
+        def model() -> Factorization:
+            k = self.rank
+            p, q = kernels.get(P)[user_places, :k], kernels.get(Q)[item_places, :k]
+            b_u, b_i = kernels.get(user_bias)[user_places], kernels.get(item_bias)[item_places]
+            return restored(mean, deviation, train.rating_range, b_u, b_i, p, q)
+
+        for epoch in range(1, self.epochs + 1):
+            step = self.decay ** (epoch - 1)
+            squared_error = kernels.sgd_epoch(
+                users, items, targets, order.bounds, batch, P, Q, user_bias, item_bias,
+                self.learning_rate * step, self.bias_learning_rate * step,
+                self.regularisation, self.bias_regularisation,
+            )  # fmt: skip
+            rmse = np.sqrt(squared_error / len(train))
+            if not rmse < _DIVERGED:
+                raise SolveError(
+                    f"SGD diverged in epoch {epoch}",
+                    seen=f"training RMSE {rmse * deviation:g}",
+                    fix=f"lower learning_rate (now {self.learning_rate:g}) or raise regularisation "
+                    f"(now {self.regularisation:g})",
+                )
+            yield Epoch(epoch, len(train), float(rmse * deviation), model)
+
+    def _initial(
+        self, train: Ratings, rng: np.random.Generator, width: int, mean: float, deviation: float,
+        start: Factorization | None,
+    ) -> tuple[NDArray[np.float32], ...]:  # fmt: skip
+        """P [m, width], b_u [m], Q [n, width], b_i [n] before the first epoch, on the standardised scale."""
+        parts: list[NDArray[np.float32]] = []
+        for side, rows in (("user", train.n_users), ("item", train.n_items)):
+            factors = np.zeros((rows, width), np.float32)
+            drawn = rng.standard_normal((rows, self.rank), dtype=np.float32)
+            factors[:, : self.rank] = drawn * np.float32(self.initial_scale / np.sqrt(self.rank))
+            bias = np.zeros(rows, np.float32)
+            if start is not None:
+                given = getattr(start, f"{side}_factors") / np.sqrt(deviation)
+                learnt = given.any(axis=1)
+                factors[learnt, : self.rank] = given[learnt]
+                bias[:] = getattr(start, f"{side}_bias") / deviation
+            parts += [factors, bias]
+        if start is not None:
+            # The start may stand on another mean: the difference moves into the user biases.
+            parts[1] += np.float32((start.mean - mean) / deviation)
+        return tuple(parts)
+
+
+def _permuted(rows: NDArray[np.float32], places: NDArray[np.int32]) -> NDArray[np.float32]:
+    """Rows moved to their places: out[places[j]] = rows[j]."""
+    moved = np.empty_like(rows)
+    moved[places] = rows
+    return moved

@@ -1,0 +1,149 @@
+"""Solver: what every method of finding a model has in common.
+
+A solver is a frozen dataclass of its hyper-parameters. A field made with `setting` carries its default, its help
+and its valid range; that one place feeds the checks, the command line, `recsys-mf solvers` and the stored run.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recsys_mf.errors import ConfigError, nearest
+from recsys_mf.kernels import Kernels
+from recsys_mf.models import Factorization
+from recsys_mf.ratings import Ratings
+
+
+@dataclass(frozen=True, eq=False)
+class Epoch:
+    """One step of a fit that could be its last.
+
+    number : 1 for the first
+    visits : ratings visited (a rating visited from the user's side and from the item's counts twice)
+    train_rmse : RMSE met on the training ratings while the epoch ran, in rating units; None if not known
+    model : builds the model as it stands; to be called before the next epoch is asked for
+    """
+
+    number: int
+    visits: int
+    train_rmse: float | None
+    model: Callable[[], Factorization]
+
+
+@dataclass(frozen=True)
+class Solver:
+    """Hyper-parameters of one method, and the method. Raises ConfigError for a setting out of its range.
+
+    name : its key in the table of solvers
+    takes_start : True where `run` can continue from a given model
+    patience : epochs without a better validation error after which training stops; None to see them all
+    """
+
+    name: ClassVar[str]
+    takes_start: ClassVar[bool] = False
+    patience: ClassVar[int | None] = None
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            _check(field, getattr(self, field.name))
+
+    def run(
+        self,
+        train: Ratings,
+        *,
+        rng: np.random.Generator,
+        kernels: Kernels,
+        start: Factorization | None = None,
+    ) -> Iterator[Epoch]:
+        """Fit: yield one Epoch after another, `n_epochs` in all.
+
+        train : ratings whose vocabularies are their own
+        rng : the only source of randomness
+        kernels : the backend that does the arithmetic
+        start : model over the same vocabularies to continue from, where `takes_start`
+        Raises SolveError when the fit diverges.
+        """
+        raise NotImplementedError
+
+    @property
+    def n_epochs(self) -> int:
+        """The number of epochs that `run` yields."""
+        return 1
+
+    def stopped_at(self, epoch: int) -> Self:
+        """The solver that ends where this one is after `epoch` epochs."""
+        return self
+
+    def settings(self) -> dict[str, Any]:
+        """The hyper-parameters as plain values, for reports and run.json."""
+        plain = dataclasses.asdict(self)
+        return {key: list(value) if isinstance(value, tuple) else value for key, value in plain.items()}
+
+    @classmethod
+    def from_texts(cls, texts: Mapping[str, str]) -> Self:
+        """The solver with settings given as text, as `-p rank=64` gives them.
+
+        Raises ConfigError for a name it does not have (naming the nearest) and a value of another type.
+        """
+        fields = {field.name: field for field in dataclasses.fields(cls)}
+        for key in texts:
+            if key not in fields:
+                raise ConfigError(f"solver '{cls.name}' has no setting '{key}'", fix=nearest(key, fields))
+        return cls(**{key: _parsed(fields[key], text) for key, text in texts.items()})
+
+
+def setting(
+    default: Any, text: str, *, low: float = 0.0, high: float = float("inf"), choices: tuple[str, ...] = ()
+) -> Any:
+    """A field of a solver: its default, its help text, and its valid range or choices."""
+    return dataclasses.field(default=default, metadata={"help": text, "low": low, "high": high, "choices": choices})
+
+
+def standardised(train: Ratings) -> tuple[NDArray[np.float32], float, float]:
+    """Values with mean 0 and standard deviation 1, float32[n], and that mean and deviation.
+
+    Every solver works on these, so that the same settings serve any rating scale. Where all ratings are
+    equal the deviation is taken as 1.
+    """
+    mean = float(train.values.mean(dtype=np.float64))
+    deviation = float(train.values.std(dtype=np.float64))
+    deviation = deviation if deviation > 1e-6 * max(1.0, abs(mean)) else 1.0
+    return ((train.values - mean) / deviation).astype(np.float32), mean, deviation
+
+
+def restored(
+    mean: float, deviation: float, rating_range: tuple[float, float],
+    user_bias: NDArray[Any], item_bias: NDArray[Any], P: NDArray[Any], Q: NDArray[Any],
+) -> Factorization:  # fmt: skip
+    """The model in rating units of one fitted to `standardised` values: r̂ = mean + deviation · r̂'."""
+    scale, root = np.float32(deviation), np.float32(np.sqrt(deviation))
+    return Factorization(mean, user_bias * scale, item_bias * scale, P * root, Q * root, rating_range)
+
+
+def _check(field: dataclasses.Field[Any], value: Any) -> None:
+    low, high, choices = (field.metadata[key] for key in ("low", "high", "choices"))
+    if choices:
+        if value not in choices:
+            raise ConfigError("unknown value", where=field.name, seen=value, fix=nearest(str(value), choices))
+        return
+    values = value if isinstance(value, tuple) else (value,)
+    if not values or not all(low <= v <= high for v in values):
+        bounds = f"{low:g} or more" if high == float("inf") else f"{low:g} to {high:g}"
+        raise ConfigError("setting out of range", where=field.name, seen=value, fix=f"give {bounds}")
+
+
+def _parsed(field: dataclasses.Field[Any], text: str) -> Any:
+    kind: Any = type(field.default)
+    try:
+        if kind is tuple:
+            return tuple(int(part) for part in text.split(","))
+        return kind(text)
+    except ValueError:
+        right = {int: "a whole number", float: "a number", tuple: "whole numbers with commas between"}[kind]
+        raise ConfigError("setting of another type", where=field.name, seen=repr(text), fix=f"give {right}") from None

@@ -1,0 +1,145 @@
+"""The truncated SVD of a filled rating matrix: the baseline of every report."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import ClassVar, Self
+
+import numpy as np
+
+from recsys_mf import memory
+from recsys_mf.errors import ConfigError
+from recsys_mf.kernels import Kernels
+from recsys_mf.models import Factorization
+from recsys_mf.ratings import Ratings
+from recsys_mf.solvers.biases import Biases
+from recsys_mf.solvers.filled import FilledMatrix, Matrix, leading_triplets
+from recsys_mf.solvers.solver import Epoch, Solver, setting
+
+FILLINGS = ("zero", "mean", "item-mean", "bias")
+ROUTES = ("auto", "dense", "operator")
+_DENSE_CELLS = {"cpu": 2_000_000, "cuda": 30_000_000}  # auto: dense below, where it takes about a second
+
+
+@dataclass(frozen=True)
+class TruncatedSvd(Solver):
+    """The best rank-k approximation (Eckart, Young 1936) of the rating matrix with its missing entries filled.
+
+        F ≈ U_k diag(σ_1 … σ_k) V_kᵀ,    r̂_ui = fallback_ui + what the product says beyond it
+
+    filling : what stands where no rating is observed
+        zero : 0
+        mean : μ, the mean of the training ratings
+        item-mean : the mean of the item's training ratings
+        bias : μ + b_u + b_i of `Biases`; that prediction is subtracted first and the residual factorised, with
+            zero where it is missing
+    route : "dense" forms F and calls torch.linalg.svd; "operator" never forms it (`filled.leading_triplets`);
+        both give the same triplets. "auto" takes dense up to a few million cells.
+
+    One Epoch per rank, ascending, from one decomposition; ranks above min(m, n) are left out. An unknown user or
+    item gets the fill, for `bias` the other bias or the mean. Raises ResourceError before a dense matrix would
+    not fit in memory.
+    """
+
+    name: ClassVar[str] = "svd"
+
+    ranks: tuple[int, ...] = setting((2, 4, 8, 16, 32, 64), "ranks k to try, ascending", low=1, high=4096)
+    filling: str = setting("bias", "what stands where no rating is observed", choices=FILLINGS)
+    route: str = setting("auto", "how the decomposition is computed", choices=ROUTES)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if list(self.ranks) != sorted(set(self.ranks)):
+            raise ConfigError("ranks must ascend", where="ranks", seen=self.ranks, fix="sort them")
+
+    @property
+    def n_epochs(self) -> int:
+        """One per rank."""
+        return len(self.ranks)
+
+    def stopped_at(self, epoch: int) -> Self:
+        """With the rank of that epoch alone."""
+        return replace(self, ranks=(self.ranks[epoch - 1],))
+
+    def chosen_route(self, n_users: int, n_items: int, device: str) -> str:
+        """The route taken for a table of this size: what "auto" stands for."""
+        if self.route != "auto":
+            return self.route
+        return "dense" if n_users * n_items <= _DENSE_CELLS[device] else "operator"
+
+    def run(
+        self,
+        train: Ratings,
+        *,
+        rng: np.random.Generator,
+        kernels: Kernels,
+        start: Factorization | None = None,
+    ) -> Iterator[Epoch]:
+        """See `Solver.run`."""
+        shorter = min(train.n_users, train.n_items)
+        ranks = [k for k in self.ranks if k <= shorter]
+        if not ranks:
+            raise ConfigError(
+                "no rank fits the table", where="ranks", seen=self.ranks, fix=f"give ranks up to {shorter}"
+            )
+        base, F = self._filled(train, kernels)
+        if self.chosen_route(train.n_users, train.n_items, kernels.device) == "dense":
+            U, singular, V = _dense_triplets(F, ranks[-1])
+        else:
+            U, singular, V = leading_triplets(F, ranks[-1], rng)
+        root = np.sqrt(singular)
+        U, V = U * root, V * root
+        for epoch, rank in enumerate(ranks, start=1):
+            yield Epoch(epoch, len(train), None, lambda k=rank: _model(base, F.fill, U[:, :k], V[:, :k]))  # type: ignore[misc]
+
+    def _filled(self, train: Ratings, kernels: Kernels) -> tuple[Factorization, FilledMatrix]:
+        """The rank-free model that unknown ids fall back on, and the matrix to decompose."""
+        mean = float(train.values.mean(dtype=np.float64))
+        user_bias, item_bias = np.zeros(train.n_users), np.zeros(train.n_items)
+        fill = np.zeros(train.n_items)
+        if self.filling == "zero":
+            mean = 0.0
+        elif self.filling == "mean":
+            fill[:] = mean
+        elif self.filling == "item-mean":
+            fill = np.bincount(train.items, train.values, train.n_items) / train.item_counts
+            item_bias = fill - mean
+        else:
+            mean, user_bias, item_bias = Biases().fitted(train, kernels)
+        base = Factorization(
+            mean, user_bias.astype(np.float32), item_bias.astype(np.float32),
+            np.zeros((train.n_users, 0), np.float32), np.zeros((train.n_items, 0), np.float32), train.rating_range,
+        )  # fmt: skip
+        observed_fill = fill[train.items]
+        if self.filling == "bias":
+            observed_fill = mean + user_bias[train.users] + item_bias[train.items]
+        residual = replace(train, values=(train.values - observed_fill).astype(np.float32))
+        return base, FilledMatrix(residual.by_user(), residual.by_item(), fill, kernels)
+
+
+def _dense_triplets(F: FilledMatrix, rank: int) -> tuple[Matrix, Matrix, Matrix]:
+    """The k leading triplets from torch's SVD of the full matrix."""
+    import torch
+
+    m, n = F.shape
+    shorter = min(m, n)
+    # The matrix and a working copy, both orthogonal factors, and the workspace of the divide-and-conquer SVD.
+    needed = 4 * (2 * m * n + shorter * (m + n) + 4 * shorter * shorter)
+    cuda = F.kernels.device == "cuda"
+    memory.require(
+        needed,
+        f"the dense SVD of {m:,} x {n:,}",
+        there=torch.cuda.mem_get_info()[0] if cuda else None,
+        fix="use the route 'operator'",
+    )
+    U, singular, Vt = torch.linalg.svd(torch.from_numpy(F.dense()).to(F.kernels.device), full_matrices=False)
+    U, singular, Vt = (a.cpu().double().numpy() for a in (U[:, :rank], singular[:rank], Vt[:rank]))
+    return U, singular, Vt.T
+
+
+def _model(base: Factorization, fill: Matrix, P: Matrix, Q: Matrix) -> Factorization:
+    """base + P Qᵀ, where base already says what the fill says: one more column takes the fill out of the product."""
+    if fill.any():
+        P, Q = np.column_stack([P, np.ones(len(P))]), np.column_stack([Q, -fill])
+    return replace(base, user_factors=P.astype(np.float32), item_factors=Q.astype(np.float32))
