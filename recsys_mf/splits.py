@@ -28,6 +28,7 @@ class Split:
     test, valid : under the vocabularies of train, -1 for ids train does not have; None where there is none
     rule : the rule in words, as reports print it
     seed : the seed of the rule, None where none was used
+    by : the rule that parts validation rows from train
     """
 
     train: Ratings
@@ -35,6 +36,7 @@ class Split:
     valid: Ratings | None
     rule: str
     seed: int | None
+    by: By = "random"
 
 
 def hold_out(ratings: Ratings, fraction: float = 0.1, seed: int = 0, *, by: By = "random") -> Split:
@@ -63,7 +65,7 @@ def hold_out(ratings: Ratings, fraction: float = 0.1, seed: int = 0, *, by: By =
         "time": f"by time, the newest {fraction:.0%} held out",
     }[by]
     masks = {"random": _random_mask, "user": _user_mask, "time": _time_mask}
-    return _parted(ratings, masks[by](ratings, fraction, seed), rule, None if by == "time" else seed)
+    return _parted(ratings, masks[by](ratings, fraction, seed), rule, None if by == "time" else seed, by)
 
 
 def k_folds(ratings: Ratings, k: int = 5, seed: int = 0) -> Iterator[Split]:
@@ -103,16 +105,16 @@ def given(train: Ratings, test: Ratings, *, rule: str = "given files") -> Split:
 
 
 def with_validation(split: Split, fraction: float, seed: int) -> Split:
-    """The split with a random fraction of its training rows set aside as `valid`.
+    """The split with a fraction of its training rows set aside as `valid`, by the split's own rule.
 
     The rows left to train keep their own vocabularies; test is reindexed to them.
     """
-    inner = hold_out(split.train, fraction, seed)
+    inner = hold_out(split.train, fraction, seed, by=split.by)
     test = split.test and split.test.reindexed(inner.train.user_vocabulary, inner.train.item_vocabulary)
-    return Split(inner.train, test, inner.test, split.rule, split.seed)
+    return Split(inner.train, test, inner.test, split.rule, split.seed, split.by)
 
 
-def _parted(ratings: Ratings, is_test: NDArray[np.bool_], rule: str, seed: int | None) -> Split:
+def _parted(ratings: Ratings, is_test: NDArray[np.bool_], rule: str, seed: int | None, by: By = "random") -> Split:
     if not is_test.any() or is_test.all():
         raise DataError(
             "the split leaves one part empty",
@@ -121,7 +123,7 @@ def _parted(ratings: Ratings, is_test: NDArray[np.bool_], rule: str, seed: int |
         )
     train = ratings.select(~is_test).restricted()
     test = ratings.select(is_test).reindexed(train.user_vocabulary, train.item_vocabulary)
-    return Split(train, test, None, rule, seed)
+    return Split(train, test, None, rule, seed, by)
 
 
 def _random_mask(ratings: Ratings, fraction: float, seed: int) -> NDArray[np.bool_]:

@@ -80,6 +80,10 @@ class Solver:
         """The solver that ends where this one is after `epoch` epochs."""
         return self
 
+    def rehearsal(self) -> Self:
+        """A solver that runs the same kernels as this one on a table of 4 by 4."""
+        return self.stopped_at(1)
+
     def settings(self) -> dict[str, Any]:
         """The hyper-parameters as plain values, for reports and run.json."""
         plain = dataclasses.asdict(self)

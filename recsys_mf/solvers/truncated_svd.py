@@ -62,6 +62,10 @@ class TruncatedSvd(Solver):
         """With the rank of that epoch alone."""
         return replace(self, ranks=(self.ranks[epoch - 1],))
 
+    def rehearsal(self) -> Self:
+        """With rank 1, by the operator."""
+        return replace(self, ranks=(1,), route="operator")
+
     def chosen_route(self, n_users: int, n_items: int, device: str) -> str:
         """The route taken for a table of this size: what "auto" stands for."""
         if self.route != "auto":

@@ -1,0 +1,261 @@
+"""Training: the one epoch loop. Validate, stop early, fit again on all of train, with the baselines beside it."""
+
+from __future__ import annotations
+
+import platform
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from importlib import metadata
+from typing import Any
+
+import numpy as np
+
+from recsys_mf import __version__, memory, splits
+from recsys_mf.errors import ConfigError
+from recsys_mf.kernels import Kernels, available_threads, select
+from recsys_mf.models import Factorization, Fit, Run
+from recsys_mf.ratings import Ratings
+from recsys_mf.solvers import Biases, Epoch, Mean, Solver, TruncatedSvd
+from recsys_mf.solvers.truncated_svd import FILLINGS
+from recsys_mf.splits import Split
+from recsys_mf.vocabulary import Vocabulary
+
+BASELINE = "svd bias"
+"""Label of the baseline that reports take differences from."""
+
+_LIBRARIES = ("numpy", "numba", "scipy", "torch")
+
+
+@dataclass(frozen=True)
+class Progress:
+    """One epoch, as told to whoever watches.
+
+    label : the model being fitted, as its report row names it
+    stage : "validate" while the epochs are chosen, "fit" in the fit on all of train
+    epoch, n_epochs : this epoch and the most there can be
+    train_rmse, valid_rmse : in rating units, None where not known
+    ratings_per_second : ratings visited over the seconds of the epoch
+    """
+
+    label: str
+    stage: str
+    epoch: int
+    n_epochs: int
+    train_rmse: float | None
+    valid_rmse: float | None
+    ratings_per_second: float
+
+
+Watcher = Callable[[Progress], None]
+
+
+def baselines(ranks: tuple[int, ...] | None = None, route: str = "auto") -> dict[str, Solver]:
+    """The solvers every report shows beside the model: the mean, damped biases, the truncated SVD by filling.
+
+    ranks : ranks that the truncated SVD tries (its default where None); route : how it is computed
+    """
+    settings: dict[str, Any] = {"route": route} | ({} if ranks is None else {"ranks": ranks})
+    svds = {f"svd {filling}": TruncatedSvd(filling=filling, **settings) for filling in FILLINGS}
+    return {"mean": Mean(), "bias": Biases(), **svds}
+
+
+def train(
+    split: Split,
+    solver: Solver,
+    *,
+    seed: int = 0,
+    device: str = "auto",
+    threads: int | None = None,
+    validation: float = 0.1,
+    compared_with: Mapping[str, Solver] | None = None,
+    start: Run | None = None,
+    watch: Watcher = lambda progress: None,
+) -> Run:
+    """Fit the solver and the baselines on split.train and return them as a Run; split.test is not looked at.
+
+    validation : fraction of split.train cut off (by the split's rule) to choose the number of epochs or the
+        rank; every model is then fitted again on all of split.train. 0 runs every epoch of the settings.
+        Not used where split.valid is given: that part is validated on, and never trained on.
+    compared_with : baselines by label, `baselines()` by default; must hold the truncated SVD `BASELINE`
+    start : run to continue from: rows it knows start where it ended, and all epochs of the settings are run,
+        since validation rows would not be new to it
+    watch : called after every epoch
+    Raises SolveError when the fit diverges, ConfigError for a start the solver cannot take.
+    """
+    kernels = select(device, threads)
+    inner = _validated(split, validation, seed)
+    known = split.train.user_vocabulary, split.train.item_vocabulary
+    given = None if start is None else _aligned(start, solver, *known)
+    others = baselines() if compared_with is None else compared_with
+    if BASELINE not in others:
+        raise ConfigError(f"the baselines lack '{BASELINE}'", seen=", ".join(others), fix="add it")
+
+    def fitted(label: str, method: Solver, given: Factorization | None = None) -> Fit:
+        task = _Task(label, method, split.train, inner, seed, kernels, watch)
+        return task.fit() if given is None else task.fit_from(given)
+
+    fits = {label: fitted(label, method) for label, method in others.items()}
+    return Run(
+        fit=fitted(solver.name, solver, given),
+        baselines=fits,
+        baseline=BASELINE,
+        user_vocabulary=known[0],
+        item_vocabulary=known[1],
+        user_counts=split.train.user_counts,
+        item_counts=split.train.item_counts,
+        provenance=_provenance(split, seed, kernels, threads),
+    )
+
+
+@dataclass(frozen=True)
+class _Task:
+    """One model to fit: validated epochs on the inner split, then the chosen number of epochs on all of train."""
+
+    label: str
+    solver: Solver
+    train: Ratings
+    inner: Split | None
+    seed: int
+    kernels: Kernels
+    watch: Watcher
+
+    def fit(self) -> Fit:
+        """Choose the epochs on validation where there is a validation part, then fit."""
+        _compile(self.solver, self.kernels)
+        if self.inner is None:
+            return self._final(self.solver, (), None)
+        history = list(self._validated_epochs(self.inner))
+        best = min(history, key=lambda row: row["valid_rmse"])
+        return self._final(self.solver.stopped_at(best["epoch"]), tuple(history), best["valid_rmse"])
+
+    def fit_from(self, start: Factorization) -> Fit:
+        """Run all epochs of the settings on all of train from a given model."""
+        _compile(self.solver, self.kernels)
+        return self._final(self.solver, (), None, start)
+
+    def _validated_epochs(self, inner: Split) -> Iterator[dict[str, Any]]:
+        assert inner.valid is not None
+        lowest, since = np.inf, 0
+        for epoch, seconds in self._timed(self.solver, inner.train, None):
+            error = rmse(epoch.model(), inner.valid)
+            self._tell("validate", self.solver, epoch, seconds, error)
+            yield {
+                "epoch": epoch.number,
+                "train_rmse": epoch.train_rmse,
+                "valid_rmse": error,
+                "seconds": seconds,
+            }
+            lowest, since = (error, 0) if error < lowest else (lowest, since + 1)
+            if self.solver.patience is not None and since >= self.solver.patience:
+                return
+
+    def _final(
+        self,
+        solver: Solver,
+        history: tuple[dict[str, Any], ...],
+        valid_rmse: float | None,
+        start: Factorization | None = None,
+    ) -> Fit:
+        total, visits = 0.0, 0
+        for epoch, seconds in self._timed(solver, self.train, start):
+            total, visits = total + seconds, visits + epoch.visits
+            self._tell("fit", solver, epoch, seconds, None)
+        model = epoch.model()
+        return Fit(
+            model=model,
+            solver=solver.name,
+            settings=solver.settings(),
+            history=history,
+            epochs=epoch.number,
+            seconds=total,
+            ratings_per_second=visits / max(total, 1e-9),
+            train_rmse=rmse(model, self.train),
+            valid_rmse=valid_rmse,
+            peak_memory=memory.peak(),
+        )
+
+    def _timed(self, solver: Solver, train: Ratings, start: Factorization | None) -> Iterator[tuple[Epoch, float]]:
+        """The solver's epochs with the seconds that each took; what the caller does between them is not counted."""
+        rng = np.random.default_rng([self.seed, _FIT])
+        epochs = solver.run(train, rng=rng, kernels=self.kernels, start=start)
+        while True:
+            began = time.perf_counter()
+            epoch = next(epochs, None)
+            if epoch is None:
+                return
+            yield epoch, time.perf_counter() - began
+
+    def _tell(self, stage: str, solver: Solver, epoch: Epoch, seconds: float, valid_rmse: float | None) -> None:
+        rate = epoch.visits / max(seconds, 1e-9)
+        self.watch(Progress(self.label, stage, epoch.number, solver.n_epochs, epoch.train_rmse, valid_rmse, rate))
+
+
+_VALIDATION, _FIT = 1, 2  # what a stream of random numbers derived from the seed is for
+
+
+def rmse(model: Factorization, ratings: Ratings) -> float:
+    """Root mean squared error of the model on all rows of a table, in rating units, summed in float64."""
+    errors = model.predict(ratings.users, ratings.items).astype(np.float64) - ratings.values
+    return float(np.sqrt(np.mean(errors**2)))
+
+
+def _validated(split: Split, validation: float, seed: int) -> Split | None:
+    if split.valid is not None:
+        return split
+    if validation == 0:
+        return None
+    derived = int(np.random.SeedSequence([seed, _VALIDATION]).generate_state(1)[0])
+    return splits.with_validation(split, validation, derived)
+
+
+def _compile(solver: Solver, kernels: Kernels) -> None:
+    """One epoch on a tiny table, so that the compilation of the kernels is in no measured second."""
+    ids = np.arange(4)
+    tiny = Ratings.from_ids(np.repeat(ids, 4), np.tile(ids, 4), np.arange(16) % 5)
+    next(solver.rehearsal().run(tiny, rng=np.random.default_rng(0), kernels=kernels)).model()
+
+
+def _aligned(start: Run, solver: Solver, users: Vocabulary, items: Vocabulary) -> Factorization:
+    """The model of a run over other vocabularies: rows it does not know are zero."""
+    if not solver.takes_start:
+        raise ConfigError(f"solver '{solver.name}' cannot continue from a run", fix="use 'sgd' or 'als'")
+    wanted = solver.settings()["rank"]
+    if start.model.rank != wanted:
+        raise ConfigError(
+            "the run to continue from has another rank", seen=start.model.rank, fix=f"train it with rank {wanted}"
+        )
+    rows = start.user_vocabulary.indices(users.entries, where="user ids")
+    columns = start.item_vocabulary.indices(items.entries, where="item ids")
+    model = start.model
+    return replace(
+        model,
+        user_bias=_taken(model.user_bias, rows),
+        item_bias=_taken(model.item_bias, columns),
+        user_factors=_taken(model.user_factors, rows),
+        item_factors=_taken(model.item_factors, columns),
+    )
+
+
+def _taken(table: Any, rows: Any) -> Any:
+    """table[rows], zero where the row is -1."""
+    taken = table[rows].copy()
+    taken[rows < 0] = 0
+    return taken
+
+
+def _provenance(split: Split, seed: int, kernels: Kernels, threads: int | None) -> dict[str, Any]:
+    low, high = split.train.rating_range
+    return {
+        "split": split.rule,
+        "split_seed": split.seed,
+        "seed": seed,
+        "device": kernels.device,
+        "threads": threads or available_threads(),
+        "train_ratings": len(split.train),
+        "train_fingerprint": split.train.fingerprint,
+        "rating_range": [low, high],
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "libraries": {"recsys_mf": __version__} | {name: metadata.version(name) for name in _LIBRARIES},
+    }
