@@ -102,9 +102,9 @@ class TorchKernels:
 
     def sparse_product(self, starts: Tensor, others: Tensor, values: Tensor, X: Tensor) -> Tensor:
         """As `reference.sparse_product`."""
-        S = torch.sparse_csr_tensor(
-            starts, others.long(), values.to(X.dtype), (len(starts) - 1, len(X)), check_invariants=False
-        )
+        rows = torch.repeat_interleave(torch.arange(len(starts) - 1, device=self.device), torch.diff(starts))
+        places = torch.stack([rows, others.long()])
+        S = torch.sparse_coo_tensor(places, values.to(X.dtype), (len(starts) - 1, len(X)), check_invariants=False)
         return S @ X
 
 

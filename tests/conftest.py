@@ -1,0 +1,29 @@
+"""What every test may use: the folder of real tables, and small tables whose truth is known."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--data", metavar="DIR", help="folder with real rating tables, e.g. ml-1m.parquet")
+
+
+@pytest.fixture(scope="session")
+def data_dir(request: pytest.FixtureRequest) -> Path:
+    """The folder given with --data; tests that use it skip without."""
+    folder = request.config.getoption("--data")
+    if folder is None:
+        pytest.skip("needs real rating tables: pytest --data DIR")
+    return Path(folder)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    import torch
+
+    if not torch.cuda.is_available():
+        for item in items:
+            if "cuda" in item.keywords:
+                item.add_marker(pytest.mark.skip(reason="needs a CUDA device"))

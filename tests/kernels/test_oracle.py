@@ -1,0 +1,178 @@
+"""The oracle: every backend computes what the float64 reference computes, over awkward shapes."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from recsys_mf.kernels import Kernels, layout, reference
+from recsys_mf.kernels.cpu import CpuKernels, predict
+from recsys_mf.kernels.cuda import TorchKernels
+from recsys_mf.ratings import Ratings
+from recsys_mf.solvers import blocks
+from recsys_mf.vocabulary import Vocabulary
+
+EPSILON = float(np.finfo(np.float32).eps)
+BACKENDS = {
+    "cpu-1": lambda: CpuKernels(1),
+    "cpu-2": lambda: CpuKernels(2),
+    "torch-cpu": lambda: TorchKernels("cpu"),
+    "cuda": lambda: TorchKernels("cuda"),
+}
+RANKS = (1, 3, 64, 100)
+M, N = 37, 23
+
+
+@pytest.fixture(params=["cpu-1", "cpu-2", "torch-cpu", pytest.param("cuda", marks=pytest.mark.cuda)])
+def kernels(request: pytest.FixtureRequest) -> Kernels:
+    return BACKENDS[request.param]()
+
+
+class Table(NamedTuple):
+    """Triples in which user 0 has no rating, user 1 has one, user 2 rated every item, and the last of both occur."""
+
+    users: NDArray[np.int32]
+    items: NDArray[np.int32]
+    values: NDArray[np.float32]
+
+
+def table(rng: np.random.Generator) -> Table:
+    observed = rng.random((M, N)) < 0.4
+    observed[0], observed[1], observed[2] = False, np.arange(N) == 5, True
+    observed[-1, -1] = True
+    users, items = np.nonzero(observed)
+    shuffled = rng.permutation(len(users))
+    values = rng.standard_normal(len(users)).astype(np.float32)
+    return Table(users[shuffled].astype(np.int32), items[shuffled].astype(np.int32), values)
+
+
+def padded(factors: NDArray[Any], width: int) -> NDArray[np.float32]:
+    wide = np.zeros((len(factors), width), np.float32)
+    wide[:, : factors.shape[1]] = factors
+    return wide
+
+
+@pytest.mark.parametrize("rank", [0, *RANKS])
+def test_predict_agrees_with_the_reference_and_falls_back_for_unknown_ids(rank: int) -> None:
+    rng = np.random.default_rng(rank)
+    P, Q = (rng.standard_normal((rows, rank)).astype(np.float32) for rows in (M, N))
+    b_u, b_i = (rng.standard_normal(rows).astype(np.float32) for rows in (M, N))
+    users = np.append(rng.integers(-1, M, 200), [M - 1, -1, -1, 0]).astype(np.int32)
+    items = np.append(rng.integers(-1, N, 200), [N - 1, -1, 0, -1]).astype(np.int32)
+    arguments = 0.5, b_u, b_i, P, Q, users, items, (-3.0, 4.0)
+    # A sum of k products of standard normals, each rounded: k eps times their typical size, with room for tails.
+    np.testing.assert_allclose(predict(*arguments), reference.predict(*arguments), atol=(rank + 4) * 8 * EPSILON)
+
+
+def scheduled(rng: np.random.Generator) -> blocks.Blocks:
+    """The triples in a grid of 4 by 4 conflict-free blocks, some of them empty."""
+    users, items, values = table(rng)
+    ratings = Ratings(users, items, values, None, vocabulary(M), vocabulary(N))
+    return blocks.schedule(ratings, values, 4, rng)
+
+
+def vocabulary(size: int) -> Vocabulary:
+    return Vocabulary.encode(np.arange(size))[0]
+
+
+@pytest.mark.parametrize("rank", RANKS)
+def test_sgd_epoch_agrees_with_the_reference(kernels: Kernels, rank: int) -> None:
+    rng = np.random.default_rng(rank)
+    order = scheduled(rng)
+    batch = 7 if isinstance(kernels, TorchKernels) else 1
+    factors = [rng.standard_normal((rows, rank)) * 0.3 for rows in (M, N)]
+    biases = [rng.standard_normal(rows) * 0.3 for rows in (M, N)]
+    settings = 0.05, 0.02, 0.1, 0.3
+    exact = [a.copy() for a in (*factors, *biases)]
+    triples = order.users, order.items, order.values
+    expected = reference.sgd_epoch(*triples, order.bounds, batch, *exact, *settings)
+
+    width = kernels.width(rank)
+    ours = [*(padded(f, width) for f in factors), *(b.astype(np.float32) for b in biases)]
+    ours = [kernels.put(a) for a in ours]
+    error = kernels.sgd_epoch(*(kernels.put(a) for a in triples), order.bounds, batch, *ours, *settings)
+
+    # At most M + N updates touch a row; each carries the rounding of a k-term sum of terms below one.
+    tolerance = (M + N) * (rank + 4) * EPSILON / 4
+    assert error == pytest.approx(expected, rel=tolerance)
+    for got, want in zip(ours, exact, strict=True):
+        rows = kernels.get(got)
+        assert rows.ndim == 1 or not rows[:, rank:].any()
+        np.testing.assert_allclose(rows[:, :rank] if rows.ndim == 2 else rows, want, atol=tolerance)
+
+
+@pytest.mark.parametrize("with_normals", [False, True])
+@pytest.mark.parametrize("rank", RANKS)
+def test_solve_rows_agrees_with_the_reference(kernels: Kernels, rank: int, with_normals: bool) -> None:
+    rng = np.random.default_rng(rank)
+    users, items, values = table(rng)
+    starts, order = layout.group(users, M)
+    Y = rng.standard_normal((N, rank)).astype(np.float32)
+    root = rng.standard_normal((rank, rank)).astype(np.float32) / np.float32(np.sqrt(rank))
+    prior = (root @ root.T + np.eye(rank)).astype(np.float32)
+    arrays = (
+        starts, items[order], values[order], Y,
+        prior, rng.standard_normal(rank).astype(np.float32),
+        rng.random(M).astype(np.float32), rng.random(rank).astype(np.float32),
+    )  # fmt: skip
+    normals = rng.standard_normal((M if with_normals else 0, rank)).astype(np.float32)
+    exact = reference.solve_rows(*arrays, 1.7, normals)
+    put = [kernels.put(a) for a in arrays]
+    ours = kernels.get(kernels.solve_rows(*put, 1.7, kernels.put(normals)))
+    # The condition of the heaviest row amplifies the rounding of sums of up to N + k terms.
+    worst = np.linalg.cond(prior + 1.7 * Y.T @ Y + np.eye(rank))
+    np.testing.assert_allclose(ours, exact, atol=worst * (N + rank) * EPSILON * np.abs(exact).max())
+
+
+def test_solve_rows_gives_nan_for_a_system_that_is_not_positive_definite(kernels: Kernels) -> None:
+    starts, others = np.array([0, 0, 1]), np.zeros(1, np.int32)
+    zero, one = np.zeros((2, 2), np.float32), np.ones(1, np.float32)
+    nothing = np.zeros(2, np.float32)
+    arguments = starts, others, one, np.ones((1, 2), np.float32), zero, nothing, nothing, nothing
+    rows = kernels.solve_rows(*(kernels.put(a) for a in arguments), 1.0, kernels.put(zero[:0]))
+    assert np.isnan(kernels.get(rows)[0]).any()
+
+
+@pytest.mark.parametrize("columns", [1, 5, 64])
+def test_sparse_product_agrees_with_the_reference(kernels: Kernels, columns: int) -> None:
+    rng = np.random.default_rng(columns)
+    users, items, values = table(rng)
+    starts, order = layout.group(users, M)
+    arguments = starts, items[order], values[order], rng.standard_normal((N, columns))
+    ours = kernels.get(kernels.sparse_product(*(kernels.put(a) for a in arguments)))
+    np.testing.assert_allclose(ours, reference.sparse_product(*arguments), atol=N * 8 * np.finfo(np.float64).eps)
+
+
+@pytest.mark.parametrize("rank", [3, 64])
+def test_row_with_thousands_of_ratings_agrees_with_the_reference(kernels: Kernels, rank: int) -> None:
+    rng = np.random.default_rng(0)
+    starts, others = np.array([0, 5003, 5003, 5004]), rng.integers(0, 9, 5004).astype(np.int32)
+    arrays = (
+        starts, others, rng.standard_normal(5004).astype(np.float32),
+        rng.standard_normal((9, rank)).astype(np.float32), np.eye(rank, dtype=np.float32),
+        np.zeros(rank, np.float32), np.ones(3, np.float32), np.ones(rank, np.float32),
+    )  # fmt: skip
+    none = np.zeros((0, rank), np.float32)
+    exact = reference.solve_rows(*arrays, 1.0, none)
+    ours = kernels.get(kernels.solve_rows(*(kernels.put(a) for a in arrays), 1.0, kernels.put(none)))
+    # Sums of 5,003 terms against a smallest eigenvalue of two.
+    np.testing.assert_allclose(ours, exact, atol=5003 * EPSILON * rank)
+
+
+def test_threads_do_not_change_a_bit() -> None:
+    rng = np.random.default_rng(0)
+    order = scheduled(rng)
+    results = []
+    for threads in (1, 2):
+        kernels = CpuKernels(threads)
+        P, Q = (np.ones((rows, 16), np.float32) * 0.1 for rows in (M, N))
+        b_u, b_i = np.zeros(M, np.float32), np.zeros(N, np.float32)
+        for _ in range(5):
+            kernels.sgd_epoch(
+                order.users, order.items, order.values, order.bounds, 1, P, Q, b_u, b_i, 0.05, 0.02, 0.1, 0.3
+            )
+        results.append((P.tobytes(), Q.tobytes(), b_u.tobytes(), b_i.tobytes()))
+    assert results[0] == results[1]
