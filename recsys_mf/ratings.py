@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -106,33 +106,12 @@ class Ratings:
             example, "last" keeps the last row, "mean" averages the values (and keeps the last time)
         where : name of the table, for messages
         """
-        if duplicates not in DUPLICATES:
-            raise ConfigError(
-                "unknown rule for duplicates", seen=duplicates, fix=nearest(duplicates, DUPLICATES)
-            )
         user_vocabulary, users = Vocabulary.encode(user_ids, where=f"{where}, user ids")
         item_vocabulary, items = Vocabulary.encode(item_ids, where=f"{where}, item ids")
-        values = np.asarray(values, dtype=np.float32)
-        if not len(values):
+        if not len(users):
             raise DataError("no ratings in the table", where=where, fix="give at least one row")
-        table = cls(
-            users, items, values, None if times is None else np.asarray(times, np.int64),
-            user_vocabulary, item_vocabulary,
-        )  # fmt: skip
-        count, earlier, later = layout.first_duplicate(users, items, table.n_users, table.n_items)
-        if not count:
-            return table
-        if duplicates == "error":
-            user, item = (v.entries[int(i[later])].as_py() for v, i in (
-                (user_vocabulary, users), (item_vocabulary, items),
-            ))  # fmt: skip
-            raise DataError(
-                f"{count} duplicate (user, item) pairs",
-                where=where,
-                seen=f"user {user!r}, item {item!r} in rows {earlier} and {later}",
-                fix="remove them, or choose duplicates 'last' or 'mean'",
-            )
-        return table._without_duplicates(duplicates)
+        table = cls(users, items, values, times, user_vocabulary, item_vocabulary)
+        return table.without_duplicates(duplicates, where=where)
 
     def __len__(self) -> int:
         return len(self.values)
@@ -212,6 +191,38 @@ class Ratings:
             user_vocabulary, item_vocabulary,
         )  # fmt: skip
 
+    def without_duplicates(self, rule: Duplicates, *, where: str = "ratings") -> Ratings:
+        """The table with every (user, item) pair once. Needs known users and items throughout.
+
+        rule : "error" raises DataError with the count and an example, "last" keeps the last row of a pair, "mean"
+            averages its values and keeps the last time
+        where : name of the table, for messages
+        """
+        if rule not in DUPLICATES:
+            raise ConfigError("unknown rule for duplicates", seen=rule, fix=nearest(rule, DUPLICATES))
+        count, earlier, later = layout.first_duplicate(self.users, self.items, self.n_users, self.n_items)
+        if not count:
+            return self
+        if rule == "error":
+            user = self.user_vocabulary.entries[int(self.users[later])].as_py()
+            item = self.item_vocabulary.entries[int(self.items[later])].as_py()
+            raise DataError(
+                f"{count} duplicate (user, item) pairs",
+                where=where,
+                seen=f"user {user!r}, item {item!r} in rows {earlier} and {later}",
+                fix="remove them, or choose duplicates 'last' or 'mean'",
+            )
+        pairs = self.users.astype(np.int64) * self.n_items + self.items
+        _, inverse, counts = np.unique(pairs, return_inverse=True, return_counts=True)
+        last = np.zeros(len(counts), np.int64)
+        np.maximum.at(last, inverse, np.arange(len(self)))
+        rows = np.sort(last)
+        kept = self.select(rows)
+        if rule == "last":
+            return kept
+        means = np.bincount(inverse, weights=self.values.astype(np.float64)) / counts
+        return replace(kept, values=means[inverse[rows]].astype(np.float32))
+
     def to_scipy(self) -> scipy.sparse.csr_matrix:
         """The known pairs as a SciPy CSR matrix, float32[n_users, n_items]; an observed zero is stored."""
         import scipy.sparse
@@ -241,21 +252,6 @@ class Ratings:
         if self.times is not None:
             columns["timestamp"] = self.times
         return pd.DataFrame(columns)
-
-    def _without_duplicates(self, rule: Duplicates) -> Ratings:
-        pairs = self.users.astype(np.int64) * self.n_items + self.items
-        _, inverse, counts = np.unique(pairs, return_inverse=True, return_counts=True)
-        last = np.zeros(len(counts), np.int64)
-        np.maximum.at(last, inverse, np.arange(len(self)))
-        rows = np.sort(last)
-        kept = self.select(rows)
-        if rule == "last":
-            return kept
-        means = np.bincount(inverse, weights=self.values.astype(np.float64)) / counts
-        return Ratings(
-            kept.users, kept.items, means[inverse[rows]].astype(np.float32), kept.times,
-            self.user_vocabulary, self.item_vocabulary,
-        )  # fmt: skip
 
 
 def _mapped(table: NDArray[np.int32], indices: NDArray[np.int32]) -> NDArray[np.int32]:

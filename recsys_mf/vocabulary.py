@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsys_mf.errors import DataError
+from recsys_mf.kernels import layout
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -43,9 +44,7 @@ class Vocabulary:
         if len(self) > np.iinfo(np.int32).max:
             raise DataError("too many distinct ids", seen=len(self), fix="stay below 2^31")
         if len(self) > 1 and not pc.all(pc.less(self.entries[:-1], self.entries[1:])).as_py():
-            raise DataError(
-                "vocabulary ids are not strictly ascending", fix="build it with Vocabulary.encode"
-            )
+            raise DataError("vocabulary ids are not strictly ascending", fix="build it with Vocabulary.encode")
 
     def __len__(self) -> int:
         return len(self.entries)
@@ -66,7 +65,7 @@ class Vocabulary:
         Returns (vocabulary, indices int32[n]). Raises DataError for null ids and ids of another type.
         """
         column = id_column(ids, where=where)
-        return _encode_integers(cls, column) if _is_integer(column) else _encode_strings(cls, column)
+        return _encode_integers(cls, column) if _is_integer(column) else _encode_hashed(cls, column)
 
     def indices(self, ids: Any, *, where: str = "ids") -> NDArray[np.int32]:
         """Dense index of every id, -1 for an id this vocabulary does not hold; int32[n].
@@ -84,7 +83,7 @@ class Vocabulary:
                 fix=f"store or read the ids as {kinds[self.is_integer]}s",
             )
         if self.is_integer:
-            return self._integer_indices(_numpy(column))
+            return self._integer_indices(_numpy(column.cast(pa.int64())))
         import pyarrow.compute as pc
 
         found = pc.fill_null(pc.index_in(column, value_set=self.entries), -1)
@@ -134,7 +133,7 @@ class Vocabulary:
 
 
 def id_column(ids: Any, *, where: str) -> pa.ChunkedArray:
-    """Ids of any integer width or strings as one Arrow column of int64 or large_string.
+    """Ids of any integer width or strings as one Arrow column of int64 (int32 stays as it is) or large_string.
 
     Raises DataError for nulls (with the first row), and for floats, booleans and other types.
     """
@@ -143,9 +142,7 @@ def id_column(ids: Any, *, where: str) -> pa.ChunkedArray:
     try:
         column = ids if isinstance(ids, pa.Array | pa.ChunkedArray) else pa.array(ids)
     except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
-        raise DataError(
-            "ids of mixed types", where=where, seen=error, fix="use all integers or all strings"
-        ) from None
+        raise DataError("ids of mixed types", where=where, seen=error, fix="use all integers or all strings") from None
     column = pa.chunked_array([column]) if isinstance(column, pa.Array) else column
     kind = column.type
     if pa.types.is_dictionary(kind):
@@ -153,15 +150,16 @@ def id_column(ids: Any, *, where: str) -> pa.ChunkedArray:
     if column.null_count:
         row = int(np.flatnonzero(_numpy(column.is_null()))[0])
         raise DataError(
-            "null id", where=where, seen=f"{column.null_count} null, the first in row {row}", fix="drop or fill it"
+            "null id",
+            where=where,
+            seen=f"{column.null_count} null, the first in row {row}",
+            fix="drop or fill it",
         )
     if pa.types.is_integer(kind):
         try:
-            return column.cast(pa.int64())
+            return column if kind == pa.int32() else column.cast(pa.int64())
         except pa.ArrowInvalid as error:
-            raise DataError(
-                "id beyond 64-bit integers", where=where, seen=error, fix="store it as a string"
-            ) from None
+            raise DataError("id beyond 64-bit integers", where=where, seen=error, fix="store it as a string") from None
     if pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
         return column.cast(pa.large_string())
     if pa.types.is_null(kind) and not len(column):
@@ -172,7 +170,7 @@ def id_column(ids: Any, *, where: str) -> pa.ChunkedArray:
 def _is_integer(column: pa.ChunkedArray) -> bool:
     import pyarrow as pa
 
-    return bool(column.type == pa.int64())
+    return bool(pa.types.is_integer(column.type))
 
 
 def _numpy(column: Any) -> NDArray[Any]:
@@ -181,30 +179,29 @@ def _numpy(column: Any) -> NDArray[Any]:
 
 
 def _encode_integers(cls: type[Vocabulary], column: pa.ChunkedArray) -> tuple[Vocabulary, NDArray[np.int32]]:
+    """By a table with a slot for every integer of the range where that is not too wide, else by hashing."""
     import pyarrow as pa
 
-    values = _numpy(column)
-    if not len(values):
+    chunks = [chunk.to_numpy() for chunk in column.chunks if len(chunk)]
+    if not chunks:
         return cls(pa.array([], pa.int64())), np.empty(0, np.int32)
-    low, high = int(values.min()), int(values.max())
-    span = high - low + 1
-    if span <= _TABLE_SLOTS_PER_ID * len(values):
-        present = np.zeros(span, np.bool_)
-        present[values - low] = True
-        known = np.flatnonzero(present) + low
-        table = np.cumsum(present, dtype=np.int32) - np.int32(1)
-        return cls(pa.array(known, pa.int64())), table[values - low]
-    known, inverse = np.unique(values, return_inverse=True)
-    return cls(pa.array(known, pa.int64())), inverse.astype(np.int32)
+    low, high = min(int(chunk.min()) for chunk in chunks), max(int(chunk.max()) for chunk in chunks)
+    if high - low >= _TABLE_SLOTS_PER_ID * len(column):
+        return _encode_hashed(cls, column.cast(pa.int64()))
+    known, indices = layout.compact(chunks, low, high)
+    return cls(pa.array(known, pa.int64())), indices
 
 
-def _encode_strings(cls: type[Vocabulary], column: pa.ChunkedArray) -> tuple[Vocabulary, NDArray[np.int32]]:
+def _encode_hashed(cls: type[Vocabulary], column: pa.ChunkedArray) -> tuple[Vocabulary, NDArray[np.int32]]:
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    coded = column.combine_chunks().dictionary_encode()
-    coded = coded.chunk(0) if isinstance(coded, pa.ChunkedArray) else coded
-    order = _numpy(pc.sort_indices(coded.dictionary))
+    coded = column.dictionary_encode().unify_dictionaries()
+    if not len(coded):
+        return cls(pa.array([], column.type)), np.empty(0, np.int32)
+    dictionary = coded.chunk(0).dictionary
+    order = _numpy(pc.sort_indices(dictionary))
     rank = np.empty(len(order), np.int32)
     rank[order] = np.arange(len(order), dtype=np.int32)
-    return cls(coded.dictionary.take(pa.array(order))), rank[_numpy(coded.indices)]
+    indices = np.concatenate([rank[chunk.indices.to_numpy()] for chunk in coded.chunks])
+    return cls(dictionary.take(pa.array(order))), indices

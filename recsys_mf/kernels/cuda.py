@@ -104,7 +104,9 @@ class TorchKernels:
         """As `reference.sparse_product`."""
         rows = torch.repeat_interleave(torch.arange(len(starts) - 1, device=self.device), torch.diff(starts))
         places = torch.stack([rows, others.long()])
-        S = torch.sparse_coo_tensor(places, values.to(X.dtype), (len(starts) - 1, len(X)), check_invariants=False)
+        S = torch.sparse_coo_tensor(
+            places, values.to(X.dtype), (len(starts) - 1, len(X)), is_coalesced=True, check_invariants=False
+        )
         return S @ X
 
 

@@ -77,9 +77,14 @@ class Run:
         """
         return self.predict_known(user_ids, item_ids)[0]
 
-    def predict_known(self, user_ids: Any, item_ids: Any) -> tuple[NDArray[np.float32], NDArray[np.int8]]:
-        """As `predict`, with which ids the model knew: int8[b], an index into KNOWN."""
-        users = self.user_vocabulary.indices(user_ids, where="user ids")
-        items = self.item_vocabulary.indices(item_ids, where="item ids")
+    def predict_known(
+        self, user_ids: Any, item_ids: Any, *, where: str = "pairs"
+    ) -> tuple[NDArray[np.float32], NDArray[np.int8]]:
+        """As `predict`, with which ids the model knew: int8[b], an index into KNOWN.
+
+        where : name of the table of pairs, for messages
+        """
+        users = self.user_vocabulary.indices(user_ids, where=f"{where}, user ids")
+        items = self.item_vocabulary.indices(item_ids, where=f"{where}, item ids")
         known = (users >= 0).astype(np.int8) + 2 * (items >= 0).astype(np.int8)
         return self.model.predict(users, items), known.astype(np.int8)

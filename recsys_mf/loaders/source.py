@@ -1,0 +1,120 @@
+"""Source: a table somewhere, of which columns or batches of rows can be read; and how its columns are recognised."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, Protocol
+
+from recsys_mf.errors import DataError, nearest
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+Ids = Literal["auto", "integer", "string"]
+IDS: tuple[Ids, ...] = ("auto", "integer", "string")
+
+NO_COLUMN = "none"
+"""Given as the time column of a table whose times are not wanted."""
+
+_RECOGNISED = {
+    "user": ("userid", "user"),
+    "item": ("itemid", "item", "movieid", "movie"),
+    "rating": ("rating", "score", "value"),
+    "time": ("timestamp", "time", "date"),
+}  # without case, underscores and blanks; the first that is there is taken
+
+
+class Source(Protocol):
+    """A table of a file format or in memory. Rows are counted from 0, in source order."""
+
+    @property
+    def where(self) -> str:
+        """Its name, for messages."""
+        ...
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Its columns."""
+        ...
+
+    @property
+    def typed(self) -> bool:
+        """Whether its columns have types of their own; in text, 17 may be an integer or a string."""
+        ...
+
+    def read(self, names: Sequence[str], texts: Sequence[str] = ()) -> Iterator[pa.ChunkedArray]:
+        """The columns one after another; a format that can holds one in memory at a time.
+
+        texts : those of names to be read as text where the source is not typed
+        """
+        ...
+
+    def place(self, row: int) -> str:
+        """Where a row stands, in words."""
+        ...
+
+
+class FileSource(Source, Protocol):
+    """A table on disk, made from its path."""
+
+    def batches(self) -> Iterator[pa.RecordBatch]:
+        """All columns, a batch of rows at a time; as text where the source is not typed."""
+        ...
+
+    def __init__(self, where: str) -> None: ...
+
+    @staticmethod
+    def claims(where: str, head: bytes) -> bool:
+        """Whether this format reads the file (or folder, or glob), given its first 16 bytes."""
+        ...
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Names of the columns of a table; rating and time are None where they are not there or not wanted."""
+
+    user: str
+    item: str
+    rating: str | None
+    time: str | None
+
+
+def recognise(source: Source, given: Mapping[str, str | None], *, rated: bool = True) -> Columns:
+    """Which columns of a source hold users, items, ratings and times: as given, else by their names.
+
+    given : names by what they hold (user, item, rating, time); None, or no entry, to recognise the name, in which
+        case, underscores and blanks do not matter: userId is user_id
+    rated : False where there need be no ratings
+    Raises DataError for a column that is not there, with the columns found.
+    """
+    found = {role: _found(source, role, given.get(role)) for role in _RECOGNISED}
+    for role in ("user", "item", "rating") if rated else ("user", "item"):
+        if found[role] is None:
+            raise DataError(
+                f"no column is recognised as the {role if role == 'rating' else role + ' ids'}",
+                where=source.where,
+                seen=f"columns {', '.join(source.names)}",
+                fix=f"name it with --{role}-column ({role}_column in Python)",
+            )
+    return Columns(found["user"] or "", found["item"] or "", found["rating"], found["time"])
+
+
+def _found(source: Source, role: str, given: str | None) -> str | None:
+    if given == NO_COLUMN and role == "time":
+        return None
+    if given is not None:
+        if given not in source.names:
+            raise DataError(f"no column '{given}'", where=source.where, fix=nearest(given, source.names))
+        return given
+    plain = {_plain(name): name for name in reversed(source.names)}
+    return next((plain[name] for name in _RECOGNISED[role] if name in plain), None)
+
+
+def is_recognised(name: str) -> bool:
+    """Whether a name is one that `recognise` knows."""
+    return any(_plain(name) in names for names in _RECOGNISED.values())
+
+
+def _plain(name: str) -> str:
+    return name.lower().replace("_", "").replace(" ", "")

@@ -1,0 +1,150 @@
+"""Prediction of a file of pairs: rows stream in, get their prediction, and stream out in the same order."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recsys_mf.errors import ConfigError, DataError
+from recsys_mf.loaders.reading import checked_ids, open_source
+from recsys_mf.loaders.source import Columns, FileSource, Ids, recognise
+from recsys_mf.models import Run
+from recsys_mf.models.run import KNOWN
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+ADDED = ("prediction", "known")
+"""Columns added to the pairs: float32, and one of "both", "user" (only it is known), "item", "neither"."""
+
+
+class _Writer(Protocol):
+    def write_batch(self, batch: pa.RecordBatch) -> None: ...
+
+    def close(self) -> None: ...
+
+
+def predict_file(
+    run: Run,
+    pairs: str | Path,
+    output: str | Path,
+    *,
+    user_column: str | None = None,
+    item_column: str | None = None,
+    force: bool = False,
+    watch: Callable[[int], None] = lambda rows: None,
+) -> dict[str, int]:
+    """Write the rows of a table with the columns `prediction` and `known` added, in order, in constant memory.
+
+    pairs : Parquet or text with a row per (user, item) pair, and any other columns; as in `loaders.read_ratings`
+    output : .parquet, .csv or .tsv, written aside and renamed when it is whole
+    force : replace an output that is there
+    watch : told the number of rows of every batch
+    Returns how many pairs had "both" ids, the "user", the "item" or "neither" known. An unknown id gets the model's
+    fallback. Raises DataError for a null id, for integer ids where the model has strings or the reverse, and for a
+    table that has a column `prediction` or `known`; ConfigError for another suffix or an output that is there.
+    """
+    output = Path(output)
+    if output.suffix not in (".parquet", ".csv", ".tsv"):
+        raise ConfigError("unknown kind of output", where=str(output), fix="name it .parquet, .csv or .tsv")
+    if output.exists() and not force:
+        raise ConfigError("there already", where=str(output), fix="give another name, or --force")
+    if not output.absolute().parent.is_dir():
+        raise ConfigError("no such folder", where=str(output.absolute().parent), fix="make it first")
+    source = open_source(pairs)
+    columns = recognise(source, {"user": user_column, "item": item_column}, rated=False)
+    for name in ADDED:
+        if name in source.names:
+            raise DataError(f"there is a column '{name}' already", where=source.where, fix="rename it")
+    counts = np.zeros(len(KNOWN), np.int64)
+    with _aside(output) as path, contextlib.ExitStack() as stack:
+        writer: _Writer | None = None
+        done = 0
+        for batch in source.batches():
+            predicted, known = _predicted(run, source, columns, batch, done)
+            counts += np.bincount(known, minlength=len(KNOWN))
+            if writer is None:
+                writer = _opened(path, output.suffix, predicted.schema)
+                stack.callback(writer.close)
+            writer.write_batch(predicted)
+            done += len(batch)
+            watch(len(batch))
+        if not done:
+            raise DataError("no pairs in the table", where=source.where, fix="give at least one row")
+    return dict(zip(KNOWN, counts.tolist(), strict=True))
+
+
+def _predicted(
+    run: Run, source: FileSource, columns: Columns, batch: pa.RecordBatch, start: int
+) -> tuple[pa.RecordBatch, NDArray[np.int8]]:
+    """The batch, which starts at a row of the source, with its two columns more; and known int8[b]."""
+    import pyarrow as pa
+
+    sides = ((columns.user, run.user_vocabulary), (columns.item, run.item_vocabulary))
+    kinds: list[Ids] = ["auto" if source.typed else "integer" if side.is_integer else "string" for _, side in sides]
+    ids = (checked_ids(source, name, batch[name], kind, start) for (name, _), kind in zip(sides, kinds, strict=True))
+    predictions, known = run.predict_known(*ids, where=source.where)
+    words = pa.DictionaryArray.from_arrays(pa.array(known), pa.array(KNOWN)).cast(pa.string())
+    names = [*batch.schema.names, *ADDED]
+    return pa.RecordBatch.from_arrays([*batch.columns, pa.array(predictions), words], names=names), known
+
+
+def _opened(path: Path, suffix: str, schema: pa.Schema) -> _Writer:
+    import pyarrow.parquet as pq
+
+    if suffix == ".parquet":
+        writer: _Writer = pq.ParquetWriter(path, schema, compression="zstd")
+        return writer
+    return _TextWriter(path, "," if suffix == ".csv" else "\t", schema)
+
+
+class _TextWriter:
+    """CSV or TSV; fields are quoted in the batches where one of them needs it."""
+
+    def __init__(self, path: Path, delimiter: str, schema: pa.Schema) -> None:
+        self._file = path.open("wb")
+        self._delimiter = delimiter
+        names = (f'"{name.replace(chr(34), chr(34) * 2)}"' if _special(name) else name for name in schema.names)
+        self._file.write((delimiter.join(names) + "\n").encode())
+
+    def write_batch(self, batch: pa.RecordBatch) -> None:
+        import pyarrow as pa
+        import pyarrow.compute as pc
+        import pyarrow.csv as csv
+
+        texts = [c for c in batch.columns if pa.types.is_string(c.type) or pa.types.is_large_string(c.type)]
+        quoted = any(pc.any(pc.match_substring_regex(column, _SPECIAL)).as_py() for column in texts)
+        style = "needed" if quoted else "none"
+        options = csv.WriteOptions(include_header=False, delimiter=self._delimiter, quoting_style=style)
+        csv.write_csv(batch, self._file, options)
+
+    def close(self) -> None:
+        self._file.close()
+
+
+_SPECIAL = '[",\\t\\r\\n]'
+
+
+def _special(name: str) -> bool:
+    return any(mark in name for mark in '",\t\r\n')
+
+
+@contextlib.contextmanager
+def _aside(output: Path) -> Iterator[Path]:
+    """A path beside the output that takes its name when all went well, and is removed when not."""
+    handle, name = tempfile.mkstemp(prefix=f".{output.name}-", dir=output.absolute().parent)
+    os.close(handle)
+    path = Path(name)
+    try:
+        yield path
+        path.chmod(0o644)
+        path.rename(output)
+    finally:
+        path.unlink(missing_ok=True)
