@@ -96,7 +96,7 @@ class _errors_of:  # noqa: N801 (reads as a statement)
         import pyarrow as pa
 
         if isinstance(error, pa.ArrowException | OSError):
-            reason = str(error).splitlines()[0]
+            reason = str(error).splitlines()[0].rsplit(": ", 1)[-1]
             raise DataError(
                 "cannot be read as Parquet: truncated, damaged or of another format",
                 where=self._where,

@@ -192,7 +192,7 @@ def _at(source: Source, name: str) -> str:
 def _no_nulls(source: Source, name: str, column: pa.ChunkedArray, what: str, fix: str, start: int = 0) -> None:
     if column.null_count:
         where = f"{_at(source, name)}, {source.place(start + _first(column.is_null()))}"
-        raise DataError(what, where=where, seen=f"{column.null_count} in the column, this the first", fix=fix)
+        raise DataError(what, where=where, seen=f"null, {column.null_count} in the column", fix=fix)
 
 
 def _first(flags: Any) -> int:

@@ -87,7 +87,7 @@ class TextSource:
             except pa.ArrowInvalid as error:
                 column = self._column_in_doubt(error)
                 if column is None or column in types:
-                    raise _unreadable(self.where, error) from None
+                    raise _unreadable(self.where, self._exactly(names, error)) from None
                 types[column] = pa.large_string()  # a later value is no number: the caller judges the text
             except OSError as error:
                 raise _unreadable(self.where, error) from None
@@ -124,6 +124,19 @@ class TextSource:
                 include_columns=list(names), column_types=types, null_values=[""], strings_can_be_null=True
             ),
         }
+
+    def _exactly(self, names: Sequence[str], error: BaseException) -> BaseException:
+        """The error of a read by one thread, which knows the row."""
+        import pyarrow as pa
+        import pyarrow.csv as csv
+
+        options = self._options(names, dict.fromkeys(names, pa.large_string()))
+        options["read_options"].use_threads = False
+        try:
+            csv.read_csv(self.where, **options)
+        except pa.ArrowInvalid as exact:
+            return exact
+        return error
 
     def _column_in_doubt(self, error: BaseException) -> str | None:
         """The column of which Arrow says that a value does not convert to the type its first values had."""

@@ -1,0 +1,52 @@
+"""`recsys-mf inspect`: what a person wants to know of a table before training on it."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from recsys_mf.cli import options
+
+if TYPE_CHECKING:
+    from recsys_mf.loaders.describe import Description
+
+
+@click.command()
+@click.argument("ratings", metavar="RATINGS")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@options.column_options
+def inspect(ratings: str, as_json: bool, **columns: Any) -> None:
+    """Describe the table RATINGS: rows, users, items, density, scale, time range, degrees, duplicates, nulls."""
+    import dataclasses
+
+    from recsys_mf.loaders import describe
+
+    facts = describe(ratings, **columns)
+    click.echo(json.dumps(dataclasses.asdict(facts), indent=2) if as_json else _table(facts))
+
+
+def _table(facts: Description) -> str:
+    """The facts as lines of name and value."""
+    scale, nulls = facts.scale, facts.nulls
+    spread = f"mean {scale['mean']:.4g}, standard deviation {scale['standard_deviation']:.4g}"
+    times = " to ".join(facts.time_range) if facts.time_range else "none"
+    columns = ", ".join(f"{role}: {name}" for role, name in facts.columns.items() if name)
+    lines = {
+        "table": facts.source,
+        "columns": columns,
+        "rows": f"{facts.rows:,}",
+        "users": f"{facts.users:,} ({facts.user_ids} ids)",
+        "items": f"{facts.items:,} ({facts.item_ids} ids)",
+        "density": f"{facts.density:.4%}",
+        "scale": f"{scale['lowest']:g} to {scale['highest']:g} ({facts.levels} levels), {spread}",
+        "time range": times,
+        "nulls": ", ".join(f"{count:,} {role}" for role, count in nulls.items()),
+        "NaN or infinite": f"{facts.not_finite:,}",
+        "duplicates": f"{facts.duplicates:,}",
+    }
+    heads = "".join(f"{'min' if p == 0 else 'max' if p == 100 else f'{p} %':>9}" for p in facts.user_degrees)
+    degrees = {"ratings per user": facts.user_degrees, "ratings per item": facts.item_degrees}
+    rows = [f"{name:18}" + "".join(f"{count:>9,.0f}" for count in counts.values()) for name, counts in degrees.items()]
+    return "\n".join([f"{name:18}{value}" for name, value in lines.items()] + ["", " " * 18 + heads, *rows])

@@ -1,0 +1,41 @@
+"""`recsys-mf predict`: a prediction for every row of a file of pairs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from recsys_mf.cli import options
+
+
+@click.command()
+@click.argument("run", type=click.Path(path_type=Path))
+@click.argument("pairs", metavar="PAIRS")
+@click.option("--output", "-o", required=True, type=click.Path(path_type=Path), help="File: .parquet, .csv or .tsv.")
+@click.option("--force", is_flag=True, help="Replace the output if it exists.")
+@click.option("--user-column", metavar="NAME", help="Column with the user ids (recognised by its name).")
+@click.option("--item-column", metavar="NAME", help="Column with the item ids (recognised by its name).")
+@options.quiet_option
+def predict(
+    run: Path, pairs: str, output: Path, force: bool, user_column: str | None, item_column: str | None, quiet: bool
+) -> None:
+    """Predict the rating of every (user, item) row of PAIRS with the model in the directory RUN.
+
+    PAIRS is a Parquet or text file; its rows come out in the same order with a column `prediction` and a column
+    `known`: both, user (only the user is known), item, or neither. The file may be larger than memory.
+    """
+    from tqdm import tqdm
+
+    from recsys_mf import prediction, store
+    from recsys_mf.cli.progress import announce_compilation, is_silent
+
+    announce_compilation(quiet=quiet)
+    loaded = store.load(run)
+    with tqdm(desc="predicting", unit=" pairs", unit_scale=True, disable=is_silent(quiet=quiet), leave=False) as bar:
+        counts = prediction.predict_file(
+            loaded, pairs, output, user_column=user_column, item_column=item_column, force=force, watch=bar.update
+        )
+    total = sum(counts.values())
+    shares = ", ".join(f"{counts[word]:,} {word}" for word in reversed(counts))
+    click.echo(f"{output}: {total:,} predictions; known ids: {shares}")

@@ -1,0 +1,78 @@
+"""Progress on stderr: a bar for every fit, and a word when kernels are being compiled."""
+
+from __future__ import annotations
+
+import sys
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+import click
+
+if TYPE_CHECKING:
+    from recsys_mf.training import Progress
+
+
+class Bars:
+    """Watches training and draws one tqdm bar after another; silent with quiet or where stderr is no terminal."""
+
+    def __init__(self, *, quiet: bool) -> None:
+        self.silent = is_silent(quiet=quiet)
+        self.fit: tuple[str, str] | None = None
+        self.bar: Any = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._close()
+
+    def __call__(self, progress: Progress) -> None:
+        """Show one epoch."""
+        if self.silent:
+            return
+        if self.fit != (progress.label, progress.stage):
+            self._close()
+            self.fit = progress.label, progress.stage
+            self.bar = self._opened(progress)
+        figures = {"train": progress.train_rmse, "valid": progress.valid_rmse}
+        shown = [f"{name} {value:.4f}" for name, value in figures.items() if value is not None]
+        self.bar.set_postfix_str(", ".join([*shown, f"{progress.ratings_per_second / 1e6:.1f} M ratings/s"]))
+        self.bar.update(1)
+
+    def _opened(self, progress: Progress) -> Any:
+        from tqdm import tqdm
+
+        purpose = "choosing epochs" if progress.stage == "validate" else "fit on all of train"
+        return tqdm(
+            total=progress.n_epochs, desc=f"{progress.label}, {purpose}", unit="epoch", file=sys.stderr, leave=False
+        )
+
+    def _close(self) -> None:
+        if self.bar is not None:
+            self.bar.close()
+        self.bar = self.fit = None
+
+
+def is_silent(*, quiet: bool) -> bool:
+    """Whether no bars are drawn: asked for, or stderr is no terminal."""
+    return quiet or not sys.stderr.isatty()
+
+
+def announce_compilation(*, quiet: bool) -> None:
+    """Say so on stderr, once, when numba compiles a kernel instead of reading it from its cache on disk."""
+    if quiet:
+        return
+    from numba.core import event
+
+    class Announcer(event.Listener):
+        said = False
+
+        def on_start(self, event: Any) -> None:
+            if not self.said:
+                click.echo("compiling kernels: this takes a while once, then they are cached on disk", err=True)
+            self.said = True
+
+        def on_end(self, event: Any) -> None:
+            pass
+
+    event.register("numba:compile", Announcer())  # type: ignore[no-untyped-call]

@@ -1,0 +1,57 @@
+"""`recsys-mf solvers`: every solver with its settings."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from recsys_mf.errors import ConfigError, nearest
+
+if TYPE_CHECKING:
+    from recsys_mf.solvers import Solver
+
+
+@click.command()
+@click.argument("name", required=False)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def solvers(name: str | None, as_json: bool) -> None:
+    """List the solvers, or one with what it computes: settings, their defaults and what they mean."""
+    from recsys_mf.solvers import SOLVERS
+
+    if name is not None and name not in SOLVERS:
+        raise ConfigError(f"no solver '{name}'", fix=nearest(name, SOLVERS))
+    shown = SOLVERS if name is None else {name: SOLVERS[name]}
+    if as_json:
+        click.echo(json.dumps({key: _described(solver) for key, solver in shown.items()}, indent=2))
+        return
+    for key, solver in shown.items():
+        click.echo(f"{key}: {_summary(solver)}")
+        for field in _described(solver)["settings"]:
+            click.echo(f"  {field['name']:22} {field['default']!s:14} {field['help']}")
+        click.echo()
+    if name is not None:
+        click.echo(_documentation(SOLVERS[name]))
+    else:
+        click.echo("Set with -p name=value; `recsys-mf solvers NAME` says what a solver computes.")
+
+
+def _described(solver: type[Solver]) -> dict[str, Any]:
+    defaults = solver().settings()
+    fields = [
+        {"name": field.name, "default": defaults[field.name], "help": field.metadata["help"]}
+        for field in dataclasses.fields(solver)
+    ]
+    return {"summary": _summary(solver), "settings": fields}
+
+
+def _documentation(solver: type[Solver]) -> str:
+    import inspect
+
+    return inspect.getdoc(solver) or ""
+
+
+def _summary(solver: type[Solver]) -> str:
+    return _documentation(solver).split("\n")[0].rstrip(".:")

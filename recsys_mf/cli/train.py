@@ -1,0 +1,135 @@
+"""`recsys-mf train`: from a rating table to a run directory and a report."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from recsys_mf.cli import options
+from recsys_mf.errors import ConfigError, nearest
+
+if TYPE_CHECKING:
+    from recsys_mf.models import Run
+    from recsys_mf.ratings import Ratings
+    from recsys_mf.solvers import Solver
+    from recsys_mf.splits import Split
+
+
+@click.command()
+@click.argument("ratings", metavar="RATINGS")
+@click.option("--output", "-o", required=True, type=click.Path(path_type=Path), help="Run directory to write.")
+@click.option("--force", is_flag=True, help="Replace the run directory if it exists.")
+@click.option("--solver", metavar="NAME", help="How the model is found: see `recsys-mf solvers`.  [default: sgd]")
+@click.option("--set", "-p", "settings", multiple=True, metavar="NAME=VALUE", help="A setting of the solver.")
+@click.option("--test", metavar="FILE", help="Report on this table instead of holding ratings out.")
+@click.option("--hold-out", type=float, help="Fraction of ratings to hold out; 0 trains on all.  [default: 0.1]")
+@click.option("--by", default="random", show_default=True, metavar="random|user|time", help="How they are chosen.")
+@click.option("--folds", type=int, help="Cross-validate on this many folds, then train on all ratings.")
+@click.option("--validation", type=float, default=0.1, show_default=True,
+              help="Fraction of the training ratings to choose epochs and ranks on.")  # fmt: skip
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of every random draw.")
+@click.option("--device", default="auto", show_default=True, metavar="auto|cpu|cuda", help="Where to compute.")
+@click.option("--threads", type=int, help="Threads on the CPU (all by default); results do not depend on it.")
+@click.option("--from", "start", type=click.Path(path_type=Path), help="Run directory to continue from.")
+@click.option("--svd-ranks", metavar="K,K,…", help="Ranks that the truncated SVD baselines try.")
+@click.option("--svd-route", default="auto", show_default=True, metavar="auto|dense|operator",
+              help="How the truncated SVD baselines are computed.")  # fmt: skip
+@options.duplicates_option
+@options.column_options
+@options.report_options
+@options.quiet_option
+def train(
+    ratings: str, output: Path, force: bool, solver: str | None, settings: tuple[str, ...], test: str | None,
+    hold_out: float | None, by: str, folds: int | None, validation: float, seed: int, device: str,
+    threads: int | None, start: Path | None, svd_ranks: str | None, svd_route: str, as_json: bool, markdown: bool,
+    quiet: bool, duplicates: Any, **columns: Any,
+) -> None:  # fmt: skip
+    """Train on RATINGS and write a run directory; print a report on held-out ratings.
+
+    RATINGS is a Parquet file, a folder or glob of them, or a text file: CSV, TSV, MovieLens u.data or ratings.dat.
+    The baselines (mean, biases, truncated SVD) are fitted beside the model. The number of epochs is chosen on a
+    validation part of the training ratings, then the model is fitted again on all of them.
+    """
+    if sum(option is not None for option in (test, hold_out, folds)) > 1:
+        raise ConfigError("--test, --hold-out and --folds exclude each other", fix="give one of them")
+    from recsys_mf import loaders, splits, store, training
+    from recsys_mf.cli.progress import Bars, announce_compilation
+    from recsys_mf.evaluation import evaluate, summarise_folds, validation_report
+
+    store.check_free(output, force=force)
+    announce_compilation(quiet=quiet)
+    begin = None if start is None else store.load(start)
+    method = _solver(solver, settings, begin)
+    compared_with = _baselines(svd_ranks, svd_route)
+    table = loaders.read_ratings(ratings, duplicates=duplicates, **columns)
+
+    with Bars(quiet=quiet) as bars:
+
+        def trained(split: Split) -> Run:
+            return training.train(
+                split, method, seed=seed, device=device, threads=threads, validation=validation,
+                compared_with=compared_with, start=begin, watch=bars,
+            )  # fmt: skip
+
+        if folds is not None:
+            reports = [evaluate(trained(split), _tested(split)) for split in splits.k_folds(table, folds, seed)]
+            report: Any = summarise_folds(reports)
+            run = trained(splits.hold_out(table, 0))
+        else:
+            split = _split(table, test, 0.1 if hold_out is None else hold_out, seed, by, duplicates, columns)
+            run = trained(split)
+            report = validation_report(run) if split.test is None else evaluate(run, split.test)
+    store.save(run, output, force=force, report=report)
+    options.print_report(report, as_json=as_json, markdown=markdown)
+
+
+def _split(
+    table: Ratings, test: str | None, hold_out: float, seed: int, by: Any, duplicates: Any, columns: dict[str, Any]
+) -> Split:
+    from recsys_mf import loaders, splits
+
+    if test is None:
+        return splits.hold_out(table, hold_out, seed, by=by)
+    return splits.given(table, loaders.read_ratings(test, duplicates=duplicates, **columns))
+
+
+def _tested(split: Split) -> Ratings:
+    assert split.test is not None
+    return split.test
+
+
+def _solver(name: str | None, settings: tuple[str, ...], start: Run | None) -> Solver:
+    """The solver that the options name, or that of the run to continue from, with the given settings."""
+    from recsys_mf.solvers import SOLVERS
+
+    texts = dict(_named(setting) for setting in settings)
+    if name is None and start is not None:
+        name = start.fit.solver
+        texts = {key: _text(value) for key, value in start.fit.settings.items()} | texts
+    name = name or "sgd"
+    if name not in SOLVERS:
+        raise ConfigError(f"no solver '{name}'", where="--solver", fix=nearest(name, SOLVERS))
+    return SOLVERS[name].from_texts(texts)
+
+
+def _named(setting: str) -> tuple[str, str]:
+    name, equals, value = setting.partition("=")
+    if not equals:
+        raise ConfigError("not a setting", where="-p", seen=repr(setting), fix="write it as name=value")
+    return name.strip(), value.strip()
+
+
+def _text(value: Any) -> str:
+    return ",".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def _baselines(ranks: str | None, route: str) -> dict[str, Solver]:
+    """The baselines, with the ranks and the route of the truncated SVD as the options say."""
+    from recsys_mf.solvers import TruncatedSvd
+    from recsys_mf.training import baselines
+
+    texts = {"route": route} | ({} if ranks is None else {"ranks": ranks})
+    checked = TruncatedSvd.from_texts(texts)
+    return baselines(checked.ranks, checked.route)
