@@ -59,7 +59,7 @@ class Ratings:
             array = getattr(self, name)
             if array is None and name == "times":
                 continue
-            array = np.ascontiguousarray(array, dtype=dtype)
+            array = _column(array, dtype, where=name)
             if array.shape != (len(self.users),):
                 raise DataError(
                     "arrays of a rating table differ in length",
@@ -67,7 +67,6 @@ class Ratings:
                     seen=array.shape,
                     fix=f"give ({len(self.users)},)",
                 )
-            array.flags.writeable = False
             object.__setattr__(self, name, array)
         for name, indices, vocabulary in (
             ("users", self.users, self.user_vocabulary),
@@ -80,8 +79,10 @@ class Ratings:
                     seen=f"{indices.min()} to {indices.max()}",
                     fix=f"stay within -1 to {len(vocabulary) - 1}",
                 )
-        # The sum of squares is finite if and only if every value is: one pass, no temporary array.
-        if not np.isfinite(np.dot(self.values, self.values)) and not np.isfinite(self.values).all():
+        # Where the sum of squares is finite every value is: one pass, no temporary array.
+        with np.errstate(over="ignore", invalid="ignore"):
+            squares = np.dot(self.values, self.values)
+        if not np.isfinite(squares) and not np.isfinite(self.values).all():
             row = int(np.flatnonzero(~np.isfinite(self.values))[0])
             raise DataError(
                 "rating is not finite", where=f"row {row}", seen=self.values[row], fix="give a finite number"
@@ -238,7 +239,8 @@ class Ratings:
         known = self.select((self.users >= 0) & (self.items >= 0))
         indices = torch.from_numpy(np.stack([known.users, known.items]).astype(np.int64))
         values = torch.from_numpy(known.values.copy())
-        return torch.sparse_coo_tensor(indices, values, (self.n_users, self.n_items)).coalesce()
+        shape = self.n_users, self.n_items
+        return torch.sparse_coo_tensor(indices, values, shape, check_invariants=False).coalesce()
 
     def to_frame(self) -> pd.DataFrame:
         """The rows as a pandas frame: user_id, item_id, rating and, where known, timestamp (seconds)."""
@@ -252,6 +254,17 @@ class Ratings:
         if self.times is not None:
             columns["timestamp"] = self.times
         return pd.DataFrame(columns)
+
+
+def _column(column: Any, dtype: type[np.generic], *, where: str) -> NDArray[Any]:
+    """The column as a contiguous array that is read-only here, while the caller's own array stays writable."""
+    try:
+        with np.errstate(over="ignore"):  # a float64 beyond float32 becomes infinite, and is refused as such
+            array = np.ascontiguousarray(column, dtype=dtype).view()
+    except (TypeError, ValueError) as error:
+        raise DataError("column is not numbers", where=where, seen=error, fix="give finite numbers") from None
+    array.flags.writeable = False
+    return array
 
 
 def _mapped(table: NDArray[np.int32], indices: NDArray[np.int32]) -> NDArray[np.int32]:
