@@ -8,7 +8,8 @@ RecsysError             1
 ├── DeviceError         6   a device that was asked for and is not there
 └── ResourceError       7   would not fit: how much is needed, how much there is
 
-Warnings: IdMismatchWarning (nearly every pair of a table is unknown to the model).
+Warnings: IdMismatchWarning (nearly every pair of a table is unknown to the model),
+LeakWarning (a model may have trained on what it is asked).
 """
 
 from __future__ import annotations
@@ -73,6 +74,10 @@ class ResourceError(RecsysError):
 
 class IdMismatchWarning(UserWarning):
     """Nearly every pair of a table is unknown to the model: its ids are probably spelt differently."""
+
+
+class LeakWarning(UserWarning):
+    """A model may have been trained on ratings that it is now tested on: its error may be too good."""
 
 
 def nearest(name: str, choices: Iterable[str]) -> str:

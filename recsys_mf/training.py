@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 import time
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from importlib import metadata
@@ -12,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from recsys_mf import __version__, memory, splits
-from recsys_mf.errors import ConfigError
+from recsys_mf.errors import ConfigError, LeakWarning
 from recsys_mf.kernels import Kernels, available_threads, select
 from recsys_mf.models import Factorization, Fit, Run
 from recsys_mf.ratings import Ratings
@@ -81,12 +82,15 @@ def train(
     start : run to continue from: rows it knows start where it ended, and all epochs of the settings are run,
         since validation rows would not be new to it
     watch : called after every epoch
-    Raises SolveError when the fit diverges, ConfigError for a start the solver cannot take.
+    Raises SolveError when the fit diverges, ConfigError for a start the solver cannot take. Warns with LeakWarning
+    when the start was trained on other rows than split.train and there is a test part.
     """
     kernels = select(device, threads)
     inner = _validated(split, validation, seed)
     known = split.train.user_vocabulary, split.train.item_vocabulary
     given = None if start is None else _aligned(start, solver, *known)
+    if start is not None and split.test is not None:
+        _warn_of_leak(start, split)
     others = baselines() if compared_with is None else compared_with
     if BASELINE not in others:
         raise ConfigError(f"the baselines lack '{BASELINE}'", seen=", ".join(others), fix="add it")
@@ -235,6 +239,17 @@ def _aligned(start: Run, solver: Solver, users: Vocabulary, items: Vocabulary) -
         user_factors=_taken(model.user_factors, rows),
         item_factors=_taken(model.item_factors, columns),
     )
+
+
+def _warn_of_leak(start: Run, split: Split) -> None:
+    """Warn unless the run to continue from was trained on the very rows of this split."""
+    if start.provenance["train_fingerprint"] != split.train.fingerprint:
+        message = (
+            f"the run to continue from was trained on other rows ({start.provenance['split']}, seed "
+            f"{start.provenance['split_seed']}) and may have trained on ratings that are held out now: "
+            "the error reported may be too low"
+        )
+        warnings.warn(message, LeakWarning, stacklevel=3)
 
 
 def _taken(table: Any, rows: Any) -> Any:

@@ -83,7 +83,7 @@ class Vocabulary:
                 fix=f"store or read the ids as {kinds[self.is_integer]}s",
             )
         if self.is_integer:
-            return self._integer_indices(_numpy(column.cast(pa.int64())))
+            return self._integer_indices(_numpy(column))
         import pyarrow.compute as pc
 
         found = pc.fill_null(pc.index_in(column, value_set=self.entries), -1)
@@ -143,6 +143,8 @@ def id_column(ids: Any, *, where: str) -> pa.ChunkedArray:
         column = ids if isinstance(ids, pa.Array | pa.ChunkedArray) else pa.array(ids)
     except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
         raise DataError("ids of mixed types", where=where, seen=error, fix="use all integers or all strings") from None
+    except OverflowError as error:
+        raise DataError("id beyond 64-bit integers", where=where, seen=error, fix="store it as a string") from None
     column = pa.chunked_array([column]) if isinstance(column, pa.Array) else column
     kind = column.type
     if pa.types.is_dictionary(kind):

@@ -134,7 +134,8 @@ class TextSource:
         options["read_options"].use_threads = False
         try:
             csv.read_csv(self.where, **options)
-        except pa.ArrowInvalid as exact:
+        except pa.ArrowInvalid as by_row:
+            exact: BaseException = by_row
             return exact
         return error
 

@@ -7,8 +7,11 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
+import scipy.sparse.linalg
 from numpy.typing import NDArray
+from scipy.sparse.linalg import LinearOperator
 
+from recsys_mf.errors import SolveError
 from recsys_mf.kernels import Kernels
 from recsys_mf.models import Factorization
 from recsys_mf.ratings import Grouped, Ratings
@@ -16,8 +19,8 @@ from recsys_mf.solvers.solver import Epoch, Solver, setting
 
 Vector = NDArray[np.float64]
 
-_SWEEPS = 1000
-_TOLERANCE = 1e-6  # largest change of a bias in the last sweep, in standard deviations of the ratings
+_ITERATIONS = 1000
+_TOLERANCE = 1e-7  # norm of the residual of the user biases, relative to the right-hand side
 
 
 @dataclass(frozen=True)
@@ -46,11 +49,16 @@ class Biases(Solver):
 
         r̂_ui = μ + b_u + b_i
 
-    minimises Σ_{(u,i)∈Ω} (r_ui - r̂_ui)² + d_u Σ_u b_u² + d_i Σ_i b_i² by sweeps of
+    minimises Σ_{(u,i)∈Ω} (r_ui - r̂_ui)² + d_u Σ_u b_u² + d_i Σ_i b_i², whose minimum is where
 
         b_i = Σ_u (r_ui - μ - b_u) / (d_i + n_i),    b_u = Σ_i (r_ui - μ - b_i) / (d_u + n_u)
 
-    to convergence. An unknown user or item has bias zero.
+    With b_i put into the second, with s the sums of r_ui - μ, W = diag(d + n) and R the 0/1 matrix of who rated what,
+
+        (W_u - R W_i⁻¹ Rᵀ) b_u = s_u - R W_i⁻¹ s_i
+
+    which is positive definite and solved by conjugate gradients, preconditioned by W_u. An unknown user or item has
+    bias zero.
 
     Koren: Factor in the neighbors, ACM TKDD 4(1), 2010, section 2.1.
     """
@@ -80,15 +88,22 @@ class Biases(Solver):
         item_weights = self.item_damping + train.item_counts
         user_sums = by_user.of_values() - mean * train.user_counts
         item_sums = by_item.of_values() - mean * train.item_counts
-        tolerance = _TOLERANCE * float(train.values.std(dtype=np.float64))
-        user_bias = np.zeros(train.n_users)
-        for _ in range(_SWEEPS):
-            before = user_bias
-            item_bias = (item_sums - by_item.of_others(user_bias)) / item_weights
-            user_bias = (user_sums - by_user.of_others(item_bias)) / user_weights
-            if np.abs(user_bias - before).max() <= tolerance:
-                break
-        return mean, user_bias, item_bias
+
+        def reduced(user_bias: Vector) -> Vector:
+            return user_weights * user_bias - by_user.of_others(by_item.of_others(user_bias) / item_weights)
+
+        shape = train.n_users, train.n_users
+        user_bias, unsolved = scipy.sparse.linalg.cg(
+            LinearOperator(shape, matvec=reduced, dtype=np.float64),
+            user_sums - by_user.of_others(item_sums / item_weights),
+            rtol=_TOLERANCE,
+            maxiter=_ITERATIONS,
+            M=LinearOperator(shape, matvec=lambda x: x / user_weights, dtype=np.float64),
+        )
+        if unsolved:
+            fix = f"raise user_damping or item_damping (now {self.user_damping:g}, {self.item_damping:g})"
+            raise SolveError(f"the biases have not converged after {_ITERATIONS} iterations", fix=fix)
+        return mean, user_bias, (item_sums - by_item.of_others(user_bias)) / item_weights
 
 
 class _Sums:
