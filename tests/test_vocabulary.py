@@ -28,6 +28,7 @@ def test_integers_of_every_width_have_the_same_vocabulary(kind: str) -> None:
     assert indices.dtype == np.int32
     assert indices.tolist() == [1, 0, 1, 2]
     assert vocabulary.fingerprint == Vocabulary.encode([9, 4, 100])[0].fingerprint
+    assert vocabulary.indices(np.array([100, 5, 4], dtype=kind)).tolist() == [2, -1, 0]
 
 
 @pytest.mark.parametrize(

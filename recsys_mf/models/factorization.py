@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys_mf.errors import SolveError
+from recsys_mf.errors import DataError, SolveError
 from recsys_mf.kernels import cpu
 
 
@@ -34,7 +34,7 @@ class Factorization:
 
     def __post_init__(self) -> None:
         for name in ("user_bias", "item_bias", "user_factors", "item_factors"):
-            array = np.ascontiguousarray(getattr(self, name), dtype=np.float32)
+            array = np.ascontiguousarray(getattr(self, name), dtype=np.float32).view()
             if not np.isfinite(array).all():
                 raise SolveError("the model has parameters that are not finite", where=name, fix="the fit has diverged")
             array.flags.writeable = False
@@ -56,8 +56,27 @@ class Factorization:
         return len(self.item_bias)
 
     def predict(self, users: NDArray[Any], items: NDArray[Any]) -> NDArray[np.float32]:
-        """Predicted ratings float32[b] of pairs of dense indices int32[b], -1 for unknown."""
+        """Predicted ratings float32[b] of pairs of dense indices int32[b], -1 for unknown.
+
+        Raises DataError when users and items differ in length, and for an index that the model does not have.
+        """
+        if len(users) != len(items):
+            raise DataError(
+                "users and items differ in length",
+                seen=f"{len(users)} and {len(items)}",
+                fix="give as many of one as of the other",
+            )
         return cpu.predict(
             self.mean, self.user_bias, self.item_bias, self.user_factors, self.item_factors,
-            np.ascontiguousarray(users, np.int32), np.ascontiguousarray(items, np.int32), self.rating_range,
+            _indices(users, self.n_users, where="users"), _indices(items, self.n_items, where="items"),
+            self.rating_range,
         )  # fmt: skip
+
+
+def _indices(indices: NDArray[Any], size: int, *, where: str) -> NDArray[np.int32]:
+    """The indices as the kernel takes them: it reads where they point, unchecked."""
+    indices = np.ascontiguousarray(indices, np.int32)
+    if len(indices) and not (indices.min() >= -1 and indices.max() < size):
+        seen = f"{indices.min()} to {indices.max()}"
+        raise DataError("index out of range", where=where, seen=seen, fix=f"stay within -1 to {size - 1}")
+    return indices

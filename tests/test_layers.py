@@ -1,0 +1,134 @@
+"""The shape of the package: imports point down the layers, in no circle, and the command line imports nothing heavy."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections import Counter
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+import recsys_mf
+
+ROOT = Path(recsys_mf.__file__).parent
+TESTS = Path(__file__).parent
+
+LAYERS = (
+    {"errors"},
+    {"kernels", "memory"},
+    {"ratings", "vocabulary", "models"},
+    {"loaders", "splits", "store"},
+    {"solvers"},
+    {"training", "evaluation", "dense", "prediction"},
+    {"cli"},
+)
+LAYER = {part: number for number, parts in enumerate(LAYERS) for part in parts}
+EXEMPT = {"recsys_mf"}  # the package's own __init__ names what its users import
+HEAVY = ("torch", "numpy", "scipy", "pandas", "pyarrow", "numba", "safetensors")
+
+
+@cache
+def modules() -> dict[str, ast.Module]:
+    """Every module of the package by its full name, parsed."""
+    found = {}
+    for path in ROOT.rglob("*.py"):
+        parts = path.relative_to(ROOT.parent).with_suffix("").parts
+        found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = ast.parse(path.read_text())
+    return found
+
+
+@cache
+def imports(name: str) -> frozenset[str]:
+    """The modules of the package that a module names in its imports, wherever they stand in it."""
+    named = set()
+    for node in ast.walk(modules()[name]):
+        if isinstance(node, ast.Import):
+            named |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{name}: relative import in line {node.lineno}"
+            for alias in node.names:
+                inner = f"{node.module}.{alias.name}"
+                named.add(inner if inner in modules() else str(node.module))
+    return frozenset(named & modules().keys() - EXEMPT)
+
+
+def part(name: str) -> str:
+    """recsys_mf.kernels.cpu -> kernels."""
+    return name.split(".")[1]
+
+
+CHECKED = sorted(modules().keys() - EXEMPT)
+
+
+@pytest.mark.parametrize("name", CHECKED)
+def test_every_module_has_a_layer_and_imports_point_down(name: str) -> None:
+    assert part(name) in LAYER, f"{part(name)} is in no layer: add it to LAYERS"
+    upward = [other for other in imports(name) if LAYER[part(other)] > LAYER[part(name)]]
+    assert not upward, f"{name} (layer {LAYER[part(name)]}) imports {upward} from above"
+
+
+def test_no_circle_of_imports() -> None:
+    waiting = {name: imports(name) - {name} for name in CHECKED}
+    while free := [name for name, needed in waiting.items() if not needed & waiting.keys()]:
+        for name in free:
+            del waiting[name]
+    assert not waiting, f"these import one another in a circle, or import one that does: {sorted(waiting)}"
+
+
+def test_no_circle_of_parts() -> None:
+    waiting = {p: {part(other) for name in CHECKED if part(name) == p for other in imports(name)} - {p} for p in LAYER}
+    while free := [p for p, needed in waiting.items() if not needed & waiting.keys()]:
+        for p in free:
+            del waiting[p]
+    assert not waiting, f"these parts import one another in a circle: {sorted(waiting)}"
+
+
+def test_pickle_is_imported_nowhere() -> None:
+    for name, tree in modules().items():
+        for node in ast.walk(tree):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import | ast.ImportFrom) else []
+            names += [str(node.module)] if isinstance(node, ast.ImportFrom) else []
+            banned = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}
+            assert not banned & {n.split(".")[0] for n in names}, f"{name}, line {getattr(node, 'lineno', '?')}"
+
+
+def test_random_numbers_come_from_generators_alone() -> None:
+    """A draw from the global state of NumPy would make a result depend on what ran before."""
+    allowed = {"default_rng", "Generator", "SeedSequence"}
+    for name, tree in modules().items():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Attribute) and ast.unparse(node.value) == "np.random":
+                assert node.attr in allowed, f"{name}, line {node.lineno}: np.random.{node.attr}"
+
+
+@pytest.mark.parametrize("name", ["recsys_mf", "recsys_mf.cli"])
+def test_importing_the_package_or_the_command_line_loads_nothing_heavy(name: str) -> None:
+    script = f"import sys, {name}; print(*sorted({set(HEAVY)!r} & sys.modules.keys()))"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == []
+
+
+@pytest.mark.parametrize("name", recsys_mf.__all__)
+def test_every_public_name_is_there(name: str) -> None:
+    assert getattr(recsys_mf, name).__doc__
+    assert name in dir(recsys_mf)
+
+
+def test_a_name_the_package_does_not_have_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match=r"^module 'recsys_mf' has no attribute 'trian'$"):
+        _ = recsys_mf.trian
+
+
+@pytest.mark.parametrize("path", sorted(TESTS.rglob("*.py")), ids=lambda path: str(path.relative_to(TESTS)))
+def test_no_test_hides_another_of_the_same_name(path: Path) -> None:
+    names = Counter(node.name for node in ast.parse(path.read_text()).body if isinstance(node, ast.FunctionDef))
+    assert [name for name, count in names.items() if count > 1] == []
+
+
+def test_no_two_test_files_have_the_same_name() -> None:
+    names = Counter(path.name for path in TESTS.rglob("test_*.py"))
+    assert [name for name, count in names.items() if count > 1] == []
