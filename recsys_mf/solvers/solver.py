@@ -7,6 +7,8 @@ and its valid range; that one place feeds the checks, the command line, `recsys-
 from __future__ import annotations
 
 import dataclasses
+import math
+import numbers
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
@@ -51,7 +53,7 @@ class Solver:
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
-            _check(field, getattr(self, field.name))
+            object.__setattr__(self, field.name, _checked(field, getattr(self, field.name)))
 
     def run(
         self,
@@ -98,7 +100,8 @@ class Solver:
         fields = {field.name: field for field in dataclasses.fields(cls)}
         for key in texts:
             if key not in fields:
-                raise ConfigError(f"solver '{cls.name}' has no setting '{key}'", fix=nearest(key, fields))
+                fix = nearest(key, fields) if fields else "it has none"
+                raise ConfigError(f"solver '{cls.name}' has no setting '{key}'", fix=fix)
         return cls(**{key: _parsed(fields[key], text) for key, text in texts.items()})
 
 
@@ -130,16 +133,25 @@ def restored(
     return Factorization(mean, user_bias * scale, item_bias * scale, P * root, Q * root, rating_range)
 
 
-def _check(field: dataclasses.Field[Any], value: Any) -> None:
+_EXPECTED = {int: "a whole number", float: "a number", tuple: "whole numbers with commas between"}
+
+
+def _checked(field: dataclasses.Field[Any], value: Any) -> Any:
+    """The value as the type of the default: int, float, str or a tuple of int."""
     low, high, choices = (field.metadata[key] for key in ("low", "high", "choices"))
     if choices:
         if value not in choices:
             raise ConfigError("unknown value", where=field.name, seen=value, fix=nearest(str(value), choices))
-        return
-    values = value if isinstance(value, tuple) else (value,)
-    if not values or not all(low <= v <= high for v in values):
+        return value
+    kind: Any = type(field.default)
+    values = tuple(value) if kind is tuple and isinstance(value, tuple | list) else (value,)
+    number = numbers.Real if kind is float else numbers.Integral
+    if not all(isinstance(v, number) for v in values):
+        raise _of_another_type(field, value)
+    if not values or not all(low <= v <= high and math.isfinite(v) for v in values):
         bounds = f"{low:g} or more" if high == float("inf") else f"{low:g} to {high:g}"
         raise ConfigError("setting out of range", where=field.name, seen=value, fix=f"give {bounds}")
+    return tuple(int(v) for v in values) if kind is tuple else kind(value)
 
 
 def _parsed(field: dataclasses.Field[Any], text: str) -> Any:
@@ -149,5 +161,9 @@ def _parsed(field: dataclasses.Field[Any], text: str) -> Any:
             return tuple(int(part) for part in text.split(","))
         return kind(text)
     except ValueError:
-        right = {int: "a whole number", float: "a number", tuple: "whole numbers with commas between"}[kind]
-        raise ConfigError("setting of another type", where=field.name, seen=repr(text), fix=f"give {right}") from None
+        raise _of_another_type(field, text) from None
+
+
+def _of_another_type(field: dataclasses.Field[Any], value: Any) -> ConfigError:
+    fix = f"give {_EXPECTED[type(field.default)]}"
+    return ConfigError("setting of another type", where=field.name, seen=repr(value), fix=fix)

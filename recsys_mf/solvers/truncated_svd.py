@@ -44,7 +44,7 @@ class TruncatedSvd(Solver):
 
     name: ClassVar[str] = "svd"
 
-    ranks: tuple[int, ...] = setting((2, 4, 8, 16, 32, 64), "ranks k to try, ascending", low=1, high=4096)
+    ranks: tuple[int, ...] = setting((1, 2, 4, 8, 16, 32, 64), "ranks k to try, ascending", low=1, high=4096)
     filling: str = setting("bias", "what stands where no rating is observed", choices=FILLINGS)
     route: str = setting("auto", "how the decomposition is computed", choices=ROUTES)
 
@@ -55,7 +55,7 @@ class TruncatedSvd(Solver):
 
     @property
     def n_epochs(self) -> int:
-        """One per rank."""
+        """One per rank; a table too small for some of the ranks yields fewer."""
         return len(self.ranks)
 
     def stopped_at(self, epoch: int) -> Self:

@@ -1,0 +1,266 @@
+"""What every solver in the table must do; a new line in SOLVERS is tested without a new test."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from planted import planted
+
+from recsys_mf.errors import ConfigError
+from recsys_mf.kernels.cpu import CpuKernels
+from recsys_mf.models import Factorization
+from recsys_mf.ratings import Ratings
+from recsys_mf.solvers import SOLVERS, Epoch, Solver
+
+SMALL: dict[str, dict[str, Any]] = {
+    "sgd": {"rank": 4, "epochs": 6},
+    "als": {"rank": 4, "epochs": 4},
+    "svd": {"ranks": (1, 2, 4)},
+}
+"""Settings that make a solver quick, by its name; its defaults where none are given."""
+
+SAME_MODEL = {("svd", "route")}
+"""Settings that choose how a model is computed and not which: every choice must give the same one."""
+
+SETTINGS = [(name, field.name) for name, kind in SOLVERS.items() for field in dataclasses.fields(kind)]
+NUMBERS = [(name, key) for name, key in SETTINGS if not isinstance(getattr(SOLVERS[name](), key), str)]
+
+
+@pytest.fixture(params=SOLVERS)
+def solver(request: pytest.FixtureRequest) -> Solver:
+    """Every solver of the table, with settings that make it quick."""
+    name = request.param
+    return SOLVERS[name](**SMALL.get(name, {}))
+
+
+@pytest.fixture(scope="module")
+def table() -> Ratings:
+    """Planted ratings of 80 users and 60 items, zeros among them."""
+    ratings, _ = planted(n_users=80, n_items=60)
+    return replace(ratings, values=np.round(ratings.values).astype(np.float32))
+
+
+def epochs(solver: Solver, train: Ratings, seed: int = 0) -> Iterator[Epoch]:
+    return solver.run(train, rng=np.random.default_rng(seed), kernels=CpuKernels(1))
+
+
+def fitted(solver: Solver, train: Ratings, seed: int = 0) -> Factorization:
+    *_, last = epochs(solver, train, seed)
+    return last.model()
+
+
+def parameters(model: Factorization) -> bytes:
+    arrays = (model.user_bias, model.item_bias, model.user_factors, model.item_factors)
+    return repr(model.mean).encode() + b"".join(array.tobytes() for array in arrays)
+
+
+def all_pairs(train: Ratings) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    """Every pair of a user and an item, the unknown ones included."""
+    pairs = np.mgrid[-1 : train.n_users, -1 : train.n_items].reshape(2, -1)
+    return pairs[0], pairs[1]
+
+
+# Settings.
+
+
+def test_settings_survive_json_and_text(solver: Solver) -> None:
+    plain = json.loads(json.dumps(solver.settings(), allow_nan=False))
+    texts = {key: ",".join(map(str, value)) if isinstance(value, list) else str(value) for key, value in plain.items()}
+    assert type(solver).from_texts(texts) == solver
+
+
+def test_the_key_in_the_table_is_the_name(solver: Solver) -> None:
+    assert SOLVERS[solver.name] is type(solver)
+
+
+def test_solver_is_documented_with_its_equation(solver: Solver) -> None:
+    assert "r̂" in (type(solver).__doc__ or "")
+    assert all(field.metadata["help"] for field in dataclasses.fields(solver))
+
+
+@pytest.mark.parametrize(("name", "key"), SETTINGS)
+def test_a_misspelt_setting_is_answered_with_the_nearest(name: str, key: str) -> None:
+    misspelt = key[:-2] + key[-1] + key[-2]
+    with pytest.raises(ConfigError, match=rf"^solver '{name}' has no setting '{misspelt}'; did you mean '{key}'\?"):
+        SOLVERS[name].from_texts({misspelt: "1"})
+
+
+def test_a_setting_nothing_like_any_is_answered_with_the_list_of_them(solver: Solver) -> None:
+    keys = ", ".join(field.name for field in dataclasses.fields(solver))
+    answer = f"choose one of: {keys}" if keys else "it has none"
+    with pytest.raises(ConfigError, match=rf"^solver '{solver.name}' has no setting '#'; {answer}$"):
+        type(solver).from_texts({"#": "1"})
+
+
+@pytest.mark.parametrize(("name", "key"), SETTINGS)
+@pytest.mark.parametrize("value", [-1, -np.inf, np.inf, np.nan])
+def test_a_setting_out_of_range_is_refused_with_its_range(name: str, key: str, value: Any) -> None:
+    default = getattr(SOLVERS[name](), key)
+    value = (value,) if isinstance(default, tuple) else value
+    with pytest.raises(
+        ConfigError, match=rf"^{key}: (setting out of range|setting of another type|unknown value) \(saw .*\); "
+    ):
+        SOLVERS[name](**{key: value})
+
+
+@pytest.mark.parametrize(("name", "key"), NUMBERS)
+@pytest.mark.parametrize("text", ["many", "", "1;2"])
+def test_a_setting_that_is_not_a_number_is_refused(name: str, key: str, text: str) -> None:
+    message = (
+        rf"^{key}: setting of another type \(saw '{text}'\); give (a whole number|a number|whole numbers with commas)"
+    )
+    with pytest.raises(ConfigError, match=message):
+        SOLVERS[name].from_texts({key: text})
+
+
+def test_settings_become_plain_numbers_whatever_kind_they_are_given_as() -> None:
+    als = SOLVERS["als"](rank=np.int64(8), regularisation=1)  # type: ignore[call-arg]
+    svd = SOLVERS["svd"](ranks=[1, np.int32(2)])  # type: ignore[call-arg]
+    assert json.loads(json.dumps([als.settings(), svd.settings()])) == [als.settings(), svd.settings()]
+    assert type(als.settings()["regularisation"]) is float
+    assert hash(svd) == hash(SOLVERS["svd"](ranks=(1, 2)))  # type: ignore[call-arg]
+
+
+@pytest.mark.parametrize(
+    ("name", "key", "value", "right"),
+    [
+        ("sgd", "rank", 2.5, "a whole number"),
+        ("sgd", "rank", "64", "a whole number"),
+        ("sgd", "decay", "0.9", "a number"),
+        ("sgd", "decay", None, "a number"),
+        ("svd", "ranks", "8", "whole numbers"),
+        ("svd", "ranks", (2, 4.5), "whole numbers"),
+    ],
+)
+def test_a_setting_of_another_type_is_refused(name: str, key: str, value: Any, right: str) -> None:
+    with pytest.raises(ConfigError, match=rf"^{key}: setting of another type \(saw .*\); give {right}"):
+        SOLVERS[name](**{key: value})
+
+
+def alternatives(solver: Solver, key: str) -> list[Any]:
+    """Other values for a setting: every other choice, half of a number, all but the last of several."""
+    field = next(f for f in dataclasses.fields(solver) if f.name == key)
+    value = getattr(solver, key)
+    if isinstance(value, str):
+        return [choice for choice in field.metadata["choices"] if choice != value]
+    return [value[:-1] if isinstance(value, tuple) else type(value)(value / 2)]
+
+
+@pytest.mark.parametrize(("name", "key"), SETTINGS)
+def test_every_setting_takes_effect(name: str, key: str, table: Ratings) -> None:
+    solver = SOLVERS[name](**SMALL.get(name, {}))
+    before = fitted(solver, table)
+    for value in alternatives(solver, key):
+        after = fitted(replace(solver, **{key: value}), table)
+        if (name, key) in SAME_MODEL:
+            pairs = all_pairs(table)
+            np.testing.assert_allclose(after.predict(*pairs), before.predict(*pairs), atol=1e-4)
+        else:
+            assert parameters(after) != parameters(before), f"{key}={value} changed nothing"
+
+
+# Epochs.
+
+
+def test_epochs_are_numbered_from_one_to_their_announced_number(solver: Solver, table: Ratings) -> None:
+    assert [epoch.number for epoch in epochs(solver, table)] == list(range(1, solver.n_epochs + 1))
+
+
+def test_a_model_once_made_is_not_changed_by_later_epochs(solver: Solver, table: Ratings) -> None:
+    kept = [(model, parameters(model)) for epoch in epochs(solver, table) for model in [epoch.model()]]
+    assert all(parameters(model) == before for model, before in kept)
+
+
+def test_solver_stopped_at_an_epoch_ends_where_the_longer_one_was(solver: Solver, table: Ratings) -> None:
+    pairs = all_pairs(table)
+    for epoch in epochs(solver, table):
+        short = fitted(solver.stopped_at(epoch.number), table)
+        np.testing.assert_allclose(short.predict(*pairs), epoch.model().predict(*pairs), atol=1e-5)
+
+
+def test_rehearsal_runs_on_a_tiny_table(solver: Solver) -> None:
+    tiny = Ratings.from_ids(np.repeat(np.arange(4), 4), np.tile(np.arange(4), 4), np.arange(16) % 5)
+    assert next(epochs(solver.rehearsal(), tiny)).number == 1
+
+
+def test_train_error_of_an_epoch_is_in_rating_units(solver: Solver, table: Ratings) -> None:
+    wide = replace(table, values=table.values * np.float32(20))
+    for epoch, other in zip(epochs(solver, table), epochs(solver, wide), strict=True):
+        assert epoch.visits >= len(table)
+        if epoch.train_rmse is not None and other.train_rmse is not None:
+            assert other.train_rmse / 20 == pytest.approx(epoch.train_rmse, rel=1e-3)
+
+
+# Models.
+
+
+def test_the_same_generator_gives_the_same_model(solver: Solver, table: Ratings) -> None:
+    assert parameters(fitted(solver, table)) == parameters(fitted(solver, table))
+
+
+def test_predictions_are_finite_and_within_the_rating_range(solver: Solver, table: Ratings) -> None:
+    predicted = fitted(solver, table).predict(*all_pairs(table))
+    low, high = table.rating_range
+    assert np.isfinite(predicted).all()
+    assert predicted.min() >= low
+    assert predicted.max() <= high
+    assert predicted.dtype == np.float32
+
+
+def test_model_has_a_row_for_every_user_and_item(solver: Solver, table: Ratings) -> None:
+    model = fitted(solver, table)
+    assert (model.n_users, model.n_items) == (table.n_users, table.n_items)
+    assert len(model.user_factors) == table.n_users
+    assert len(model.item_factors) == table.n_items
+    assert model.rating_range == table.rating_range
+
+
+def test_unknown_ids_fall_back_to_the_biases_and_the_mean(solver: Solver, table: Ratings) -> None:
+    model = fitted(solver, table)
+    users, items = np.array([-1, -1, 2]), np.array([-1, 3, -1])
+    expected = model.mean + np.array([0, model.item_bias[3], model.user_bias[2]])
+    np.testing.assert_allclose(model.predict(users, items), np.clip(expected, *table.rating_range), rtol=1e-5)
+    assert model.mean == pytest.approx(table.values.mean(dtype=np.float64), abs=1e-6)
+
+
+def test_zero_rating_is_data(solver: Solver, table: Ratings) -> None:
+    """A table with zeros and the table without them give different models: zeros are not missing entries."""
+    is_zero = table.values == 0
+    assert 0 < is_zero.sum() < len(table) / 4
+    with_zeros = fitted(solver, table)
+    without = table.select(~is_zero)
+    assert without.user_counts.min() > 0  # so that the indices are the same
+    assert without.item_counts.min() > 0
+    other = fitted(solver, without)
+    known = table.users[is_zero], table.items[is_zero]
+    assert with_zeros.predict(*known).mean() < other.predict(*known).mean() - 0.01
+
+
+def test_a_model_of_constant_ratings_is_that_constant(solver: Solver) -> None:
+    train = Ratings.from_ids([1, 1, 2, 2, 3], [1, 2, 1, 2, 1], [4.0] * 5)
+    assert (fitted(solver, train).predict(*all_pairs(train)) == 4).all()
+
+
+TINY = {
+    "all zero": ([1, 1, 2, 2, 3], [1, 2, 1, 2, 1], [0.0] * 5),
+    "one user": ([1, 1, 1], [1, 2, 3], [1.0, 2.0, 5.0]),
+    "one item": ([1, 2, 3], [1, 1, 1], [1.0, 2.0, 5.0]),
+    "single rating": ([1], [1], [3.0]),
+}
+
+
+@pytest.mark.parametrize("name", SOLVERS)
+@pytest.mark.parametrize("kind", TINY)
+def test_degenerate_tables_are_fitted_with_default_settings(name: str, kind: str) -> None:
+    train = Ratings.from_ids(*TINY[kind])
+    model = fitted(SOLVERS[name](), train)
+    predicted = model.predict(*all_pairs(train))
+    low, high = train.rating_range
+    assert np.isfinite(predicted).all()
+    assert ((low <= predicted) & (predicted <= high)).all()
