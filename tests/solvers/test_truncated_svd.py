@@ -1,0 +1,164 @@
+"""The truncated SVD: two routes to the leading triplets of the filled matrix, which NumPy computes here naively."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from planted import planted
+
+from recsys_mf.errors import ConfigError, ResourceError
+from recsys_mf.kernels.cpu import CpuKernels
+from recsys_mf.models import Factorization
+from recsys_mf.ratings import Ratings
+from recsys_mf.solvers import Biases, TruncatedSvd
+from recsys_mf.solvers.truncated_svd import FILLINGS
+from recsys_mf.splits import Split, hold_out
+from recsys_mf.training import rmse
+
+KERNELS = CpuKernels(1)
+RANKS = (1, 2, 5, 8)
+EPSILON = float(np.finfo(np.float32).eps)
+
+Matrix = NDArray[np.float64]
+
+
+@pytest.fixture(scope="module")
+def split() -> Split:
+    """300 users and 200 items: the operator route needs several Lanczos steps at these ranks."""
+    return hold_out(planted()[0], 0.1, seed=0)
+
+
+@pytest.fixture(params=["wide", "tall"])
+def train(request: pytest.FixtureRequest, split: Split) -> Ratings:
+    """The training ratings, and the same table turned over."""
+    if request.param == "tall":
+        return split.train
+    ratings = split.train
+    return Ratings.from_ids(ratings.items, ratings.users, ratings.values)
+
+
+def models(train: Ratings, **settings: Any) -> list[Factorization]:
+    solver = TruncatedSvd(**({"ranks": RANKS} | settings))
+    return [e.model() for e in solver.run(train, rng=np.random.default_rng(0), kernels=KERNELS)]
+
+
+def singular_values(model: Factorization, rank: int) -> Matrix:
+    """Both factors carry the root of every singular value."""
+    left, right = (np.linalg.norm(F[:, :rank], axis=0) for F in (model.user_factors, model.item_factors))
+    np.testing.assert_allclose(left, right, rtol=1e-5)
+    return np.asarray(left**2, np.float64)
+
+
+def unclipped(model: Factorization) -> Matrix:
+    """μ + b_u + b_i + P Qᵀ, the whole matrix."""
+    biases = model.mean + np.add.outer(model.user_bias.astype(np.float64), model.item_bias)
+    return np.asarray(biases + model.user_factors.astype(np.float64) @ model.item_factors.T)
+
+
+def filled(train: Ratings, filling: str) -> tuple[Matrix, Matrix]:
+    """The matrix that is decomposed, and what is added to its approximation: the definition, without a shortcut."""
+    observed = np.zeros((train.n_users, train.n_items), bool)
+    values = np.zeros(observed.shape)
+    observed[train.users, train.items] = True
+    values[train.users, train.items] = train.values
+    nothing = np.zeros(observed.shape)
+    if filling == "zero":
+        return values, nothing
+    if filling == "mean":
+        return np.where(observed, values, values[observed].mean()), nothing
+    if filling == "item-mean":
+        return np.where(observed, values, values.sum(axis=0) / observed.sum(axis=0)), nothing
+    mean, user_bias, item_bias = Biases().fitted(train, KERNELS)
+    biases = mean + np.add.outer(user_bias, item_bias)
+    return np.where(observed, values - biases, 0), biases
+
+
+@pytest.mark.parametrize("route", ["dense", "operator"])
+@pytest.mark.parametrize("filling", FILLINGS)
+def test_model_is_the_truncated_svd_of_the_filled_matrix(train: Ratings, filling: str, route: str) -> None:
+    F, added = filled(train, filling)
+    U, singular, Vt = np.linalg.svd(F, full_matrices=False)
+    for rank, model in zip(RANKS, models(train, filling=filling, route=route), strict=True):
+        # float32 rounds a value by eps of the largest, Lanczos stops at 1e-6 of its square.
+        np.testing.assert_allclose(singular_values(model, rank), singular[:rank], rtol=1e-5)
+        expected = (U[:, :rank] * singular[:rank]) @ Vt[:rank] + added
+        # A singular vector turns by the error of the matrix over the gap to the next singular value.
+        turn = singular[0] / (singular[rank - 1] - singular[rank])
+        np.testing.assert_allclose(unclipped(model), expected, atol=16 * EPSILON * singular[0] * turn)
+
+
+@pytest.mark.parametrize("filling", FILLINGS)
+def test_both_routes_have_the_same_singular_values_and_held_out_error(split: Split, filling: str) -> None:
+    assert split.test is not None
+    dense, operator = (models(split.train, filling=filling, route=route) for route in ("dense", "operator"))
+    for rank, one, other in zip(RANKS, dense, operator, strict=True):
+        np.testing.assert_allclose(singular_values(one, rank), singular_values(other, rank), rtol=1e-5)
+        assert rmse(one, split.test) == pytest.approx(rmse(other, split.test), abs=1e-4)
+
+
+def test_no_model_of_the_same_rank_is_nearer_to_the_filled_matrix(split: Split) -> None:
+    """Eckart and Young: the squared error left is the sum of the squares of the singular values left out."""
+    F, _ = filled(split.train, "item-mean")
+    singular = np.linalg.svd(F, compute_uv=False)
+    for rank, model in zip(RANKS, models(split.train, filling="item-mean"), strict=True):
+        left = ((F - unclipped(model)) ** 2).sum()
+        assert left == pytest.approx((singular[rank:] ** 2).sum(), rel=1e-5)
+
+
+@pytest.mark.parametrize("route", ["dense", "operator"])
+def test_a_sweep_of_ranks_gives_what_every_rank_gives_alone(split: Split, route: str) -> None:
+    for rank, swept in zip(RANKS, models(split.train, route=route), strict=True):
+        (alone,) = models(split.train, route=route, ranks=(rank,))
+        assert alone.rank == swept.rank == rank
+        np.testing.assert_allclose(unclipped(alone), unclipped(swept), atol=1e-4)
+
+
+def test_ranks_above_the_shorter_side_are_left_out() -> None:
+    train = Ratings.from_ids([1, 1, 2, 2, 3], [1, 2, 1, 2, 1], [1, 2, 3, 4, 5])
+    for route in ("dense", "operator"):
+        assert [model.rank for model in models(train, route=route, ranks=(1, 2, 3))] == [1, 2]
+
+
+def test_rank_that_no_table_of_this_size_has_is_refused() -> None:
+    train = Ratings.from_ids([1, 1, 2, 2, 3], [1, 2, 1, 2, 1], [1, 2, 3, 4, 5])
+    with pytest.raises(ConfigError, match=r"^ranks: no rank fits the table \(saw \(3, 4\)\); give ranks up to 2$"):
+        models(train, ranks=(3, 4))
+
+
+@pytest.mark.parametrize("ranks", [(2, 1), (2, 2)])
+def test_ranks_that_do_not_ascend_are_refused(ranks: tuple[int, ...]) -> None:
+    with pytest.raises(ConfigError, match=r"^ranks: ranks must ascend \(saw \(2, .\)\); sort them$"):
+        TruncatedSvd(ranks=ranks)
+
+
+def test_unknown_ids_get_the_fill(split: Split) -> None:
+    train = split.train
+    low, high = train.rating_range
+    unknown, third = np.array([-1]), np.array([3])
+    item_mean = np.mean(train.values[train.items == 3], dtype=np.float64)
+    expected = {"zero": np.clip(0, low, high), "mean": train.values.mean(dtype=np.float64), "item-mean": item_mean}
+    for filling, fill in expected.items():
+        model = models(train, filling=filling)[-1]
+        assert model.predict(unknown, third)[0] == pytest.approx(fill, abs=1e-5)
+    model = models(train, filling="bias")[-1]
+    assert model.predict(unknown, third)[0] == pytest.approx(model.mean + model.item_bias[3], abs=1e-5)
+
+
+def test_dense_matrix_that_would_not_fit_is_refused_before_it_is_made() -> None:
+    train = Ratings.from_ids(np.arange(1_000_000), np.arange(1_000_000), np.arange(1_000_000) % 5)
+    message = r"^the dense SVD of 1,000,000 x 1,000,000 needs \d+\.\d TiB and .*iB are free; use the route 'operator'$"
+    with pytest.raises(ResourceError, match=message):
+        models(train, route="dense", filling="zero")
+
+
+def test_auto_is_dense_for_small_tables_and_the_operator_for_large_ones() -> None:
+    auto = TruncatedSvd()
+    assert auto.chosen_route(1000, 2000, "cpu") == "dense"
+    assert auto.chosen_route(1000, 2001, "cpu") == "operator"
+    assert auto.chosen_route(1000, 2001, "cuda") == "dense"
+    assert auto.chosen_route(100_000, 2001, "cuda") == "operator"
+    assert TruncatedSvd(route="operator").chosen_route(2, 2, "cpu") == "operator"
+    assert TruncatedSvd(route="dense").chosen_route(10**6, 10**6, "cpu") == "dense"
