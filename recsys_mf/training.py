@@ -169,7 +169,7 @@ class _Task:
         return Fit(
             model=model,
             solver=solver.name,
-            settings=solver.settings(),
+            settings=solver.resolved(self.train, self.kernels).settings(),
             history=history,
             epochs=epoch.number,
             seconds=total,

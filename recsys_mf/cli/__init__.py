@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
+from typing import Any
 
 import click
 
@@ -44,10 +46,18 @@ for subcommand in (train, evaluate, predict, inspect, solvers, datasets):
     command.add_command(subcommand)
 
 
+def _show_warning(message: Warning | str, *rest: Any, **named: Any) -> None:
+    """A warning on stderr as one line, without the place in the code."""
+    click.secho(f"warning: {message}", err=True, fg="yellow", bold=True)
+
+
 def main() -> None:
     """Run the command line and exit with 0, or with the code of the error that ended it."""
     try:
-        sys.exit(command.main(prog_name="recsys-mf", standalone_mode=False))
+        with warnings.catch_warnings():
+            warnings.simplefilter("always", UserWarning)
+            warnings.showwarning = _show_warning
+            sys.exit(command.main(prog_name="recsys-mf", standalone_mode=False))
     except RecsysError as error:
         click.echo(f"error: {error}", err=True)
         sys.exit(error.exit_code)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -68,10 +69,11 @@ def train(
     with Bars(quiet=quiet) as bars:
 
         def trained(split: Split) -> Run:
-            return training.train(
+            run = training.train(
                 split, method, seed=seed, device=device, threads=threads, validation=validation,
                 compared_with=compared_with, start=begin, watch=bars,
             )  # fmt: skip
+            return replace(run, provenance={**run.provenance, "data": ratings})
 
         if folds is not None:
             reports = [evaluate(trained(split), _tested(split)) for split in splits.k_folds(table, folds, seed)]

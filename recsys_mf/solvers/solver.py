@@ -82,6 +82,10 @@ class Solver:
         """The solver that ends where this one is after `epoch` epochs."""
         return self
 
+    def resolved(self, train: Ratings, kernels: Kernels) -> Self:
+        """The solver as it runs on this table and backend: with what a setting "auto" stands for."""
+        return self
+
     def rehearsal(self) -> Self:
         """A solver that runs the same kernels as this one on a table of 4 by 4."""
         return self.stopped_at(1)

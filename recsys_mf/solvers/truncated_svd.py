@@ -72,6 +72,15 @@ class TruncatedSvd(Solver):
             return self.route
         return "dense" if n_users * n_items <= _DENSE_CELLS[device] else "operator"
 
+    def resolved(self, train: Ratings, kernels: Kernels) -> Self:
+        """With the ranks that fit the table, and the route that "auto" stands for."""
+        shorter = min(train.n_users, train.n_items)
+        ranks = tuple(k for k in self.ranks if k <= shorter)
+        if not ranks:
+            fix = f"give ranks up to {shorter}"
+            raise ConfigError("no rank fits the table", where="ranks", seen=self.ranks, fix=fix)
+        return replace(self, ranks=ranks, route=self.chosen_route(train.n_users, train.n_items, kernels.device))
+
     def run(
         self,
         train: Ratings,
@@ -81,20 +90,15 @@ class TruncatedSvd(Solver):
         start: Factorization | None = None,
     ) -> Iterator[Epoch]:
         """See `Solver.run`."""
-        shorter = min(train.n_users, train.n_items)
-        ranks = [k for k in self.ranks if k <= shorter]
-        if not ranks:
-            raise ConfigError(
-                "no rank fits the table", where="ranks", seen=self.ranks, fix=f"give ranks up to {shorter}"
-            )
+        chosen = self.resolved(train, kernels)
         base, F = self._filled(train, kernels)
-        if self.chosen_route(train.n_users, train.n_items, kernels.device) == "dense":
-            U, singular, V = _dense_triplets(F, ranks[-1])
+        if chosen.route == "dense":
+            U, singular, V = _dense_triplets(F, chosen.ranks[-1])
         else:
-            U, singular, V = leading_triplets(F, ranks[-1], rng)
+            U, singular, V = leading_triplets(F, chosen.ranks[-1], rng)
         root = np.sqrt(singular)
         U, V = U * root, V * root
-        for epoch, rank in enumerate(ranks, start=1):
+        for epoch, rank in enumerate(chosen.ranks, start=1):
             yield Epoch(epoch, len(train), None, lambda k=rank: _model(base, F.fill, U[:, :k], V[:, :k]))  # type: ignore[misc]
 
     def _filled(self, train: Ratings, kernels: Kernels) -> tuple[Factorization, FilledMatrix]:

@@ -1,0 +1,20 @@
+"""Evaluation: held-out errors with their intervals, beside the truncated SVD, as tables people and machines read."""
+
+from recsys_mf.evaluation.folds import FoldReport, summarise_folds
+from recsys_mf.evaluation.metrics import METRICS
+from recsys_mf.evaluation.render import to_json, to_markdown, to_text
+from recsys_mf.evaluation.report import Report, Row
+from recsys_mf.evaluation.scoring import evaluate, validation_report
+
+__all__ = [
+    "METRICS",
+    "FoldReport",
+    "Report",
+    "Row",
+    "evaluate",
+    "summarise_folds",
+    "to_json",
+    "to_markdown",
+    "to_text",
+    "validation_report",
+]

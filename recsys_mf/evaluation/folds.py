@@ -1,0 +1,132 @@
+"""FoldReport: the reports of several folds as means and standard deviations."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from recsys_mf.errors import ConfigError
+from recsys_mf.evaluation.metrics import METRICS
+from recsys_mf.evaluation.report import Report
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Mean and standard deviation (n - 1 in the denominator) over folds, and the value of every fold."""
+
+    mean: float
+    standard_deviation: float
+    folds: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class FoldRow:
+    """One model over the folds.
+
+    ranks : rank of every fold's model
+    scores : metric -> spread of the held-out error
+    differences : metric -> spread of the error less that of the baseline row in the same fold; empty in the
+        baseline row
+    """
+
+    label: str
+    solver: str
+    ranks: tuple[int, ...]
+    fit_seconds: Spread
+    scores: Mapping[str, Spread]
+    differences: Mapping[str, Spread]
+
+
+@dataclass(frozen=True)
+class FoldReport:
+    """What `summarise_folds` returns: rows as in the reports, and per fold the split, test pairs and fallback share."""
+
+    rows: tuple[FoldRow, ...]
+    baseline: str
+    splits: tuple[str, ...]
+    n_pairs: tuple[int, ...]
+    fallback_shares: tuple[float, ...]
+    warnings: tuple[str, ...]
+    data: str | None
+    split_seed: int | None
+    seed: int
+    device: str
+    threads: int
+    rating_range: tuple[float, float]
+
+    @property
+    def best(self) -> str:
+        """Label of the row of lowest mean RMSE."""
+        return min(self.rows, key=lambda row: row.scores["rmse"].mean).label
+
+    def to_mapping(self) -> dict[str, Any]:
+        """The report as plain values, with `kind` and `best`."""
+        return {"kind": "folds", "best": self.best, **dataclasses.asdict(self)}
+
+
+def summarise_folds(reports: Sequence[Report]) -> FoldReport:
+    """Means and standard deviations over the held-out reports of the folds of one table.
+
+    The spread of a difference is that of the per-fold differences, so what folds have in common cancels.
+    Raises ConfigError for fewer than two reports, and for reports of other rows, data scale or training.
+    """
+    if len(reports) < 2:
+        raise ConfigError("a spread needs at least two folds", seen=len(reports), fix="give 2 or more reports")
+    first = reports[0]
+    _require_alike(reports)
+    held_out = [report.held_out for report in reports if report.held_out is not None]
+    return FoldReport(
+        rows=tuple(_fold_row(reports, place) for place in range(len(first.rows))),
+        baseline=first.baseline,
+        splits=tuple(report.split for report in reports),
+        n_pairs=tuple(part.n_pairs for part in held_out),
+        fallback_shares=tuple(part.fallback_share for part in held_out),
+        warnings=tuple(f"{report.split}: {text}" for report in reports for text in report.warnings),
+        data=first.data,
+        split_seed=first.split_seed,
+        seed=first.seed,
+        device=first.device,
+        threads=first.threads,
+        rating_range=(min(r.rating_range[0] for r in reports), max(r.rating_range[1] for r in reports)),
+    )
+
+
+def _require_alike(reports: Sequence[Report]) -> None:
+    for number, report in enumerate(reports, start=1):
+        for name, value, right in (
+            ("kind", report.kind, "held-out"),
+            ("rows", [row.label for row in report.rows], [row.label for row in reports[0].rows]),
+            ("baseline", report.baseline, reports[0].baseline),
+            ("data", report.data, reports[0].data),
+            ("seed", report.seed, reports[0].seed),
+            ("device", report.device, reports[0].device),
+        ):
+            if value != right:
+                raise ConfigError(
+                    "reports of different kinds cannot be summarised",
+                    where=f"report {number}, {name}",
+                    seen=value,
+                    fix=f"give reports with {right}",
+                )
+
+
+def _fold_row(reports: Sequence[Report], place: int) -> FoldRow:
+    rows = [report.rows[place] for report in reports]
+    return FoldRow(
+        label=rows[0].label,
+        solver=rows[0].solver,
+        ranks=tuple(row.rank for row in rows),
+        fit_seconds=_spread([row.fit_seconds for row in rows]),
+        scores={name: _spread([row.scores[name].value for row in rows]) for name in METRICS},
+        differences={
+            name: _spread([row.differences[name].value for row in rows]) for name in METRICS if rows[0].differences
+        },
+    )
+
+
+def _spread(values: list[float]) -> Spread:
+    return Spread(float(np.mean(values)), float(np.std(values, ddof=1)), tuple(values))

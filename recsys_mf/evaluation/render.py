@@ -1,0 +1,212 @@
+"""Reports as text for the terminal, as Markdown, and as JSON.
+
+Text and Markdown show the same tables: one of every model, one of the trained model's error by segment.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+from recsys_mf.evaluation.folds import FoldReport, FoldRow, Spread
+from recsys_mf.evaluation.metrics import Estimate
+from recsys_mf.evaluation.report import Report, Row
+from recsys_mf.memory import in_words
+
+
+@dataclass(frozen=True)
+class _Table:
+    """Columns of texts; the first is flush left, the others flush right."""
+
+    head: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+
+def to_json(report: Report | FoldReport) -> str:
+    """`to_mapping` as JSON."""
+    return json.dumps(report.to_mapping(), indent=2, allow_nan=False)
+
+
+def to_text(report: Report | FoldReport) -> str:
+    """Tables for the terminal, at most 100 columns wide."""
+    return _document(report, _plain, lambda text: f"WARNING: {text}")
+
+
+def to_markdown(report: Report | FoldReport) -> str:
+    """Tables for GitHub and notebooks."""
+    return _document(report, _piped, lambda text: f"> **Warning:** {text}")
+
+
+def _document(report: Report | FoldReport, table: Callable[[_Table], str], warn: Callable[[str], str]) -> str:
+    if isinstance(report, FoldReport):
+        parts = [_fold_heading(report), table(_fold_table(report)), _fold_legend(report)]
+    elif report.held_out is None:
+        parts = [_heading(report), table(_validation_table(report)), _VALIDATION_LEGEND]
+    else:
+        segments = _segment_table(report)
+        parts = [_heading(report), table(_held_out_table(report)), _held_out_legend(report), table(segments)]
+    return "\n\n".join([*map(warn, report.warnings), *parts])
+
+
+def _heading(report: Report) -> str:
+    """What was tested, on which rows, and where it ran."""
+    seed = "" if report.split_seed is None else f", seed {report.split_seed}"
+    low, high = report.rating_range
+    peak = max(row.peak_memory_bytes for row in report.rows)
+    if report.held_out is None:
+        what = f"Validation error, nothing was held out ({report.split})"
+        pairs = ""
+    else:
+        what = f"Held-out error: {report.split}{seed}"
+        pairs = f" · {report.held_out.n_pairs:,} test pairs"
+    lines = [
+        what if report.data is None else f"{what} · {report.data}",
+        f"{report.train_ratings:,} training ratings{pairs} · scale {low:g} to {high:g}",
+        f"{report.device}, {report.threads} threads, training seed {report.seed} · peak memory {in_words(peak)}",
+    ]
+    if report.held_out is not None:
+        part = report.held_out
+        lines.append(
+            f"fallback share {part.fallback_share:.2%}: {part.unknown_user_pairs:,} pairs of unknown users, "
+            f"{part.unknown_item_pairs:,} of unknown items, {part.unknown_both_pairs:,} of both"
+        )
+    return "\n".join(lines)
+
+
+def _held_out_table(report: Report) -> _Table:
+    head = ("model", "rank", "RMSE", f"− {report.baseline}", "MAE", "train", "epochs", "fit s", "M/s")
+    return _Table(head, tuple(_held_out_row(row, report) for row in report.rows))
+
+
+def _held_out_row(row: Row, report: Report) -> tuple[str, ...]:
+    difference = row.differences.get("rmse")
+    return (
+        _label(row, report.best),
+        str(row.rank),
+        _with_reach(row.scores["rmse"]),
+        "baseline" if difference is None else _with_reach(difference, sign="+"),
+        f"{row.scores['mae'].value:.4f}",
+        f"{row.train_rmse:.4f}",
+        str(row.epochs),
+        f"{row.fit_seconds:.2f}",
+        _rate(row),
+    )
+
+
+def _held_out_legend(report: Report) -> str:
+    trained = report.rows[-1].label
+    return (
+        "* lowest. ±: half the 95 % interval, of differences by paired bootstrap. train: RMSE on the training rows.\n"
+        "M/s: million ratings visited per second. Ranks and epochs were chosen on validation rows cut from the\n"
+        f"training rows. Below: RMSE of {trained} by the number of training ratings."
+    )
+
+
+def _segment_table(report: Report) -> _Table:
+    trained = report.rows[-1]
+    head = ("training ratings", "pairs", f"RMSE {trained.label}", f"RMSE {report.baseline}")
+    rows = (
+        (
+            f"{segment.side}s with {segment.training_ratings}",
+            f"{segment.n_pairs:,}",
+            f"{segment.rmse:.4f}",
+            f"{segment.baseline_rmse:.4f}",
+        )
+        for segment in trained.segments
+    )
+    return _Table(head, tuple(rows))
+
+
+_VALIDATION_LEGEND = (
+    "The validation rows, cut from the training rows, also chose the ranks and epochs: an error on rows that\n"
+    "nothing was chosen on would be a little higher. The model was then fitted again on all rows."
+)
+
+
+def _validation_table(report: Report) -> _Table:
+    head = ("model", "rank", "validation RMSE", "train RMSE", "epochs", "fit s", "M ratings/s")
+    rows = (
+        (
+            _label(row, report.best),
+            str(row.rank),
+            "none" if row.valid_rmse is None else f"{row.valid_rmse:.4f}",
+            f"{row.train_rmse:.4f}",
+            str(row.epochs),
+            f"{row.fit_seconds:.2f}",
+            _rate(row),
+        )
+        for row in report.rows
+    )
+    return _Table(head, tuple(rows))
+
+
+def _fold_heading(report: FoldReport) -> str:
+    low, high = report.rating_range
+    what = f"Held-out error over {len(report.splits)} folds, seed {report.split_seed}"
+    shares = ", ".join(f"{share:.2%}" for share in report.fallback_shares)
+    return "\n".join(
+        [
+            what if report.data is None else f"{what} · {report.data}",
+            f"{sum(report.n_pairs):,} test pairs in all · scale {low:g} to {high:g}",
+            f"{report.device}, {report.threads} threads, training seed {report.seed} · fallback share by fold {shares}",
+        ]
+    )
+
+
+def _fold_table(report: FoldReport) -> _Table:
+    head = ("model", "rank", "RMSE", f"− {report.baseline}", "MAE", "fit s")
+    return _Table(head, tuple(_fold_row(row, report.best) for row in report.rows))
+
+
+def _fold_row(row: FoldRow, best: str) -> tuple[str, ...]:
+    ranks = sorted(set(row.ranks))
+    difference = row.differences.get("rmse")
+    return (
+        f"{row.label} *" if row.label == best else row.label,
+        str(ranks[0]) if len(ranks) == 1 else f"{ranks[0]}-{ranks[-1]}",
+        _spread(row.scores["rmse"]),
+        "baseline" if difference is None else _spread(difference, sign="+"),
+        _spread(row.scores["mae"]),
+        f"{row.fit_seconds.mean:.2f}",
+    )
+
+
+def _fold_legend(report: FoldReport) -> str:
+    return "mean ± standard deviation over folds. * lowest. The saved model is fitted on all rows."
+
+
+def _label(row: Row, best: str | None) -> str:
+    route = f" {row.settings['route']}" if "route" in row.settings else ""
+    return f"{row.label}{route}{' *' if row.label == best else ''}"
+
+
+def _rate(row: Row) -> str:
+    return f"{row.ratings_per_second / 1e6:.1f}"
+
+
+def _with_reach(estimate: Estimate, sign: str = "") -> str:
+    return f"{estimate.value:{sign}.4f} ±{(estimate.high - estimate.low) / 2:.4f}"
+
+
+def _spread(spread: Spread, sign: str = "") -> str:
+    return f"{spread.mean:{sign}.4f} ± {spread.standard_deviation:.4f}"
+
+
+def _plain(table: _Table) -> str:
+    lines = [table.head, *table.rows]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    rule = "─" * (sum(widths) + 2 * (len(widths) - 1))
+    head, *body = (_aligned(line, widths) for line in lines)
+    return "\n".join([head, rule, *body])
+
+
+def _aligned(line: Sequence[str], widths: Sequence[int]) -> str:
+    first, *others = (f"{text:>{width}}" for text, width in zip(line, widths, strict=True))
+    return "  ".join([f"{line[0]:<{len(first)}}", *others]).rstrip()
+
+
+def _piped(table: _Table) -> str:
+    marks = [":---", *["---:"] * (len(table.head) - 1)]
+    lines: Iterable[Sequence[str]] = [table.head, marks, *table.rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)

@@ -1,0 +1,160 @@
+"""Report: what every model of a run reached on the same held-out pairs, beside the truncated SVD.
+
+Plain values in frozen dataclasses: `scoring` builds them, `render` prints them, `from_mapping` reads them back.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Self
+
+from recsys_mf.errors import ArtifactError, ConfigError
+from recsys_mf.evaluation.metrics import Estimate
+
+SEGMENTS = ("0", "1-4", "5-19", "20-99", "100-499", "500+")
+"""Segments of users and of items by their number of training ratings; 0 is an unknown id."""
+
+
+@dataclass(frozen=True)
+class Segment:
+    """Error on the test pairs whose user (or item) has this many training ratings.
+
+    side : "user" or "item"; training_ratings : one of SEGMENTS
+    """
+
+    side: str
+    training_ratings: str
+    n_pairs: int
+    rmse: float
+    baseline_rmse: float
+
+
+@dataclass(frozen=True)
+class Row:
+    """One model of a report.
+
+    scores : metric -> estimate on the held-out pairs; empty in a validation report
+    differences : metric -> estimate less that of the baseline row, with the paired interval; empty in the
+        baseline row and in a validation report
+    segments : those that have test pairs, users then items
+    The other fields are those of `Fit`; errors are in rating units.
+    """
+
+    label: str
+    solver: str
+    settings: Mapping[str, Any]
+    rank: int
+    epochs: int
+    fit_seconds: float
+    ratings_per_second: float
+    peak_memory_bytes: int
+    train_rmse: float
+    valid_rmse: float | None
+    scores: Mapping[str, Estimate]
+    differences: Mapping[str, Estimate]
+    segments: tuple[Segment, ...]
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """The test pairs that all rows are scored on.
+
+    unknown_user_pairs, unknown_item_pairs, unknown_both_pairs : pairs whose user, item, or both are unknown
+    fallback_share : share of pairs whose user or item is unknown
+    bootstrap_seed : seed of the paired intervals
+    """
+
+    n_pairs: int
+    unknown_user_pairs: int
+    unknown_item_pairs: int
+    unknown_both_pairs: int
+    fallback_share: float
+    bootstrap_seed: int
+
+
+@dataclass(frozen=True)
+class Report:
+    """Rows of models scored alike; built by `evaluate` and `validation_report`.
+
+    rows : the baselines, then the trained model
+    baseline : label of the row that differences are taken from, a truncated SVD
+    held_out : None in a validation report
+    warnings : what a reader must know before the figures
+    data : name of the rating table, None where it has none
+    split, split_seed : the rule that chose the test pairs, and its seed where it has one
+    seed, device, threads, rating_range, train_ratings, train_fingerprint : of the training
+
+    Raises ConfigError when the baseline row is missing or is not a truncated SVD.
+    """
+
+    rows: tuple[Row, ...]
+    baseline: str
+    held_out: HeldOut | None
+    warnings: tuple[str, ...]
+    data: str | None
+    split: str
+    split_seed: int | None
+    seed: int
+    device: str
+    threads: int
+    rating_range: tuple[float, float]
+    train_ratings: int
+    train_fingerprint: str
+
+    def __post_init__(self) -> None:
+        require_svd(self.baseline, {row.label: row.solver for row in self.rows})
+
+    @property
+    def kind(self) -> str:
+        """ "held-out" or "validation": the pairs that the errors are of."""
+        return "validation" if self.held_out is None else "held-out"
+
+    @property
+    def best(self) -> str | None:
+        """Label of the row of lowest held-out RMSE (validation RMSE in a validation report)."""
+        errors = {row.label: row.scores["rmse"].value if self.held_out else row.valid_rmse for row in self.rows}
+        known = {label: error for label, error in errors.items() if error is not None}
+        return min(known, key=known.__getitem__, default=None)
+
+    def to_mapping(self) -> dict[str, Any]:
+        """The report as plain values, with `kind` and `best`; `from_mapping` reads it back."""
+        return {"kind": self.kind, "best": self.best, **dataclasses.asdict(self)}
+
+    @classmethod
+    def from_mapping(cls, mapping: Mapping[str, Any]) -> Self:
+        """The report that `to_mapping` wrote, also after a way through JSON.
+
+        Raises ArtifactError for a mapping that lacks a field or has others.
+        """
+        try:
+            fields = {name: value for name, value in mapping.items() if name not in ("kind", "best")}
+            fields["rows"] = tuple(_row_from(row) for row in fields["rows"])
+            fields["held_out"] = fields["held_out"] and HeldOut(**fields["held_out"])
+            fields["warnings"] = tuple(fields["warnings"])
+            fields["rating_range"] = tuple(fields["rating_range"])
+            return cls(**fields)
+        except (AttributeError, KeyError, TypeError) as error:
+            raise ArtifactError(
+                "not a report of this version", where="report", seen=error, fix="evaluate the run again"
+            ) from error
+
+
+def _row_from(mapping: Mapping[str, Any]) -> Row:
+    estimates = {
+        name: {metric: Estimate(**estimate) for metric, estimate in mapping[name].items()}
+        for name in ("scores", "differences")
+    }
+    segments = tuple(Segment(**segment) for segment in mapping["segments"])
+    return Row(**{**mapping, **estimates, "segments": segments})
+
+
+def require_svd(baseline: str, solvers: Mapping[str, str]) -> None:
+    """Raise ConfigError unless the baseline is among the labels of solvers and is a truncated SVD."""
+    if solvers.get(baseline) != "svd":
+        raise ConfigError(
+            f"a report needs the truncated-SVD row '{baseline}' to compare with",
+            seen=", ".join(solvers) or "no rows",
+            fix="train with the truncated SVD among the baselines",
+        )

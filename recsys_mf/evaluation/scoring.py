@@ -1,0 +1,187 @@
+"""Scoring: from a run and a table of ratings to a Report.
+
+Every pair is scored. A pair with an id that the training rows lack gets the model's fallback and counts in the
+fallback share; a model cannot win by answering only the easy pairs. Where nothing was held out the report has
+the validation error alone, and says so.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recsys_mf.errors import DataError, IdMismatchWarning
+from recsys_mf.evaluation.metrics import METRICS, Estimate, PairedBootstrap, Scored
+from recsys_mf.evaluation.report import SEGMENTS, HeldOut, Report, Row, Segment, require_svd
+from recsys_mf.models import Fit, Run
+from recsys_mf.ratings import Ratings
+
+_SEGMENT_STARTS = (1, 5, 20, 100, 500)  # least training ratings of SEGMENTS[1:]
+_MISMATCH_SHARE = 0.9  # of pairs with an unknown id, above which the ids are probably spelt differently
+
+
+def evaluate(run: Run, test: Ratings, *, seed: int = 0, held_out: str | None = None) -> Report:
+    """Score every model of a run on all pairs of a table.
+
+    test : any table of at least two ratings, under any vocabularies, that shares no pair with the training
+        rows. Give the table as it was read where there is one: a `Split.test` has forgotten its unknown ids.
+    seed : of the paired bootstrap
+    held_out : how the pairs were chosen, in words, where that was not by the run's own split
+    Raises DataError when ids are integers on one side and strings on the other, ConfigError when the run has no
+    truncated-SVD baseline. Warns with IdMismatchWarning when over 90 % of pairs have an unknown id.
+    """
+    fits = _labelled(run)
+    require_svd(run.baseline, {label: fit.solver for label, fit in fits.items()})
+    if len(test) < 2:
+        raise DataError("too few test pairs", where="test", seen=len(test), fix="give at least two")
+    pairs = test.reindexed(run.user_vocabulary, run.item_vocabulary)
+    mismatch = _id_mismatch(run, test, pairs)
+    if mismatch:
+        warnings.warn(mismatch, IdMismatchWarning, stacklevel=2)
+    scorer = _Scorer(run, pairs, PairedBootstrap(len(pairs), np.random.default_rng(seed)))
+    baseline = scorer.scored(fits[run.baseline])
+    rows = (
+        _row(label, fit, baseline, None) if label == run.baseline else _row(label, fit, scorer.scored(fit), baseline)
+        for label, fit in fits.items()
+    )
+    given = {} if held_out is None else {"split": held_out, "split_seed": None}
+    return Report(
+        rows=tuple(rows),
+        held_out=_held_out(pairs, seed),
+        warnings=(mismatch,) if mismatch else (),
+        **_shared(run) | given,
+    )
+
+
+def validation_report(run: Run) -> Report:
+    """The report of a run without a test part: validation errors, which also chose the settings."""
+    rows = tuple(_row(label, fit, None, None) for label, fit in _labelled(run).items())
+    return Report(rows=rows, held_out=None, warnings=(), **_shared(run))
+
+
+@dataclass(frozen=True, eq=False)
+class _ScoredFit:
+    metrics: Mapping[str, Scored]
+    segments: Mapping[tuple[str, str], tuple[int, float]]  # (side, training ratings) -> pairs, RMSE
+
+
+class _Scorer:
+    """Scores model after model on the same pairs, segments and resamples."""
+
+    def __init__(self, run: Run, pairs: Ratings, bootstrap: PairedBootstrap) -> None:
+        self._pairs, self._bootstrap = pairs, bootstrap
+        self._values = pairs.values.astype(np.float64)
+        self._segments = {
+            "user": _segment_numbers(run.user_counts, pairs.users),
+            "item": _segment_numbers(run.item_counts, pairs.items),
+        }
+
+    def scored(self, fit: Fit) -> _ScoredFit:
+        errors = fit.model.predict(self._pairs.users, self._pairs.items) - self._values
+        metrics = {name: self._bootstrap.score(metric, errors) for name, metric in METRICS.items()}
+        return _ScoredFit(metrics, dict(self._segment_errors(errors**2)))
+
+    def _segment_errors(self, squares: NDArray[np.float64]) -> Iterator[tuple[tuple[str, str], tuple[int, float]]]:
+        for side, numbers in self._segments.items():
+            counts = np.bincount(numbers, minlength=len(SEGMENTS))
+            sums = np.bincount(numbers, weights=squares, minlength=len(SEGMENTS))
+            for label, count, total in zip(SEGMENTS, counts.tolist(), sums.tolist(), strict=True):
+                if count:
+                    yield (side, label), (count, float(np.sqrt(total / count)))
+
+
+def _segment_numbers(counts: NDArray[np.int64], indices: NDArray[np.int32]) -> NDArray[np.int64]:
+    """Index into SEGMENTS of every pair, from the training ratings of its user or item; -1 is unknown."""
+    numbers = np.searchsorted(_SEGMENT_STARTS, np.append(counts, 0), side="right")
+    return numbers[indices]  # index -1 reads the appended zero
+
+
+def _row(label: str, fit: Fit, scored: _ScoredFit | None, baseline: _ScoredFit | None) -> Row:
+    """The row of a fit; baseline None in the baseline row itself."""
+    scores: dict[str, Estimate] = {}
+    differences: dict[str, Estimate] = {}
+    segments: tuple[Segment, ...] = ()
+    if scored is not None:
+        reference = (baseline or scored).segments
+        scores = {name: score.estimate for name, score in scored.metrics.items()}
+        segments = tuple(Segment(*key, *value, reference[key][1]) for key, value in scored.segments.items())
+    if scored is not None and baseline is not None:
+        differences = {name: score.minus(baseline.metrics[name]) for name, score in scored.metrics.items()}
+    return Row(
+        label=label,
+        solver=fit.solver,
+        settings=dict(fit.settings),
+        rank=_rank(fit),
+        epochs=fit.epochs,
+        fit_seconds=fit.seconds,
+        ratings_per_second=fit.ratings_per_second,
+        peak_memory_bytes=fit.peak_memory,
+        train_rmse=fit.train_rmse,
+        valid_rmse=fit.valid_rmse,
+        scores=scores,
+        differences=differences,
+        segments=segments,
+    )
+
+
+def _rank(fit: Fit) -> int:
+    """As the settings have it: the model of a filled SVD has a column more, for the fill."""
+    settings = fit.settings
+    return int(settings["ranks"][-1] if "ranks" in settings else settings.get("rank", fit.model.rank))
+
+
+def _labelled(run: Run) -> dict[str, Fit]:
+    """Fits by row label: the baselines, then the trained model under the name of its solver."""
+    label = run.fit.solver if run.fit.solver not in run.baselines else f"{run.fit.solver} (trained)"
+    return {**run.baselines, label: run.fit}
+
+
+def _held_out(pairs: Ratings, seed: int) -> HeldOut:
+    no_user, no_item = pairs.users < 0, pairs.items < 0
+    return HeldOut(
+        n_pairs=len(pairs),
+        unknown_user_pairs=int(no_user.sum()),
+        unknown_item_pairs=int(no_item.sum()),
+        unknown_both_pairs=int((no_user & no_item).sum()),
+        fallback_share=float((no_user | no_item).mean()),
+        bootstrap_seed=seed,
+    )
+
+
+def _shared(run: Run) -> dict[str, Any]:
+    """The fields of a report that its run decides."""
+    low, high = run.provenance["rating_range"]
+    taken = ("split", "split_seed", "seed", "device", "threads", "train_ratings", "train_fingerprint")
+    return {
+        "baseline": run.baseline,
+        "data": run.provenance.get("data"),
+        "rating_range": (low, high),
+        **{name: run.provenance[name] for name in taken},
+    }
+
+
+def _id_mismatch(run: Run, test: Ratings, pairs: Ratings) -> str | None:
+    """The warning that nearly all pairs are unknown, with an example; None where that is not so."""
+    no_user, no_item = pairs.users < 0, pairs.items < 0
+    unknown = int((no_user | no_item).sum())
+    if unknown <= _MISMATCH_SHARE * len(pairs):
+        return None
+    sides = (
+        ("user", no_user, test.users, test.user_vocabulary, run.user_vocabulary),
+        ("item", no_item, test.items, test.item_vocabulary, run.item_vocabulary),
+    )
+    side, missing, indices, given, known = max(sides, key=lambda s: s[1].sum())
+    examples = f"training has {side} ids like {known.entries[0].as_py()!r}"
+    rows = np.flatnonzero(missing & (indices >= 0))
+    if len(rows):
+        examples = f"the test table has {side} id {given.entries[int(indices[rows[0]])].as_py()!r}, {examples}"
+    return (
+        f"{unknown:,} of {len(pairs):,} test pairs have an id that training did not see "
+        f"({no_user.sum():,} users, {no_item.sum():,} items unknown), so their predictions are fallbacks; "
+        f"{examples}: check that both tables spell ids alike"
+    )
