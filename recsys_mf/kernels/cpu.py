@@ -138,44 +138,34 @@ def _predict(
 def _sgd_kernel(width: int) -> Any:
     """The epoch for factors of this many columns."""
 
-    @numba.njit(nogil=True, cache=True, fastmath=_FASTMATH, inline="never", error_model="numpy")
-    def block(
-        users: Any, items: Any, values: Any, low: Any, high: Any, P: Any, Q: Any, user_bias: Any, item_bias: Any,
-        rate: Any, bias_rate: Any, ridge: Any, bias_ridge: Any,
-    ) -> Any:  # fmt: skip
-        keep = np.float32(1.0) - rate * ridge
-        bias_keep = np.float32(1.0) - bias_rate * bias_ridge
-        squared = 0.0
-        for j in range(low, high):
-            u, i = users[j], items[j]
-            p, q = P[u], Q[i]
-            dot = np.float32(0.0)
-            for f in range(width):
-                dot += p[f] * q[f]
-            e = values[j] - user_bias[u] - item_bias[i] - dot
-            squared += e * e
-            user_bias[u] = user_bias[u] * bias_keep + bias_rate * e
-            item_bias[i] = item_bias[i] * bias_keep + bias_rate * e
-            step = rate * e
-            for f in range(width):
-                p_f, q_f = p[f], q[f]
-                p[f] = p_f * keep + step * q_f
-                q[f] = q_f * keep + step * p_f
-        return squared
-
-    @numba.njit(nogil=True, cache=True, parallel=True, fastmath=_FASTMATH)
+    @numba.njit(nogil=True, cache=True, parallel=True, fastmath=_FASTMATH, error_model="numpy")
     def epoch(
         users: Any, items: Any, values: Any, bounds: Any, P: Any, Q: Any, user_bias: Any, item_bias: Any,
         rate: Any, bias_rate: Any, ridge: Any, bias_ridge: Any,
     ) -> Any:  # fmt: skip
+        keep = np.float32(1.0) - rate * ridge
+        bias_keep = np.float32(1.0) - bias_rate * bias_ridge
         strata, blocks = bounds.shape[0], bounds.shape[1] - 1
         squared = np.zeros((strata, blocks))
         for s in range(strata):
             for w in prange(blocks):
-                squared[s, w] = block(
-                    users, items, values, bounds[s, w], bounds[s, w + 1], P, Q, user_bias, item_bias,
-                    rate, bias_rate, ridge, bias_ridge,
-                )  # fmt: skip
+                total = 0.0
+                for j in range(bounds[s, w], bounds[s, w + 1]):
+                    u, i = users[j], items[j]
+                    p, q = P[u], Q[i]
+                    dot = np.float32(0.0)
+                    for f in range(width):
+                        dot += p[f] * q[f]
+                    e = values[j] - user_bias[u] - item_bias[i] - dot
+                    total += e * e
+                    user_bias[u] = user_bias[u] * bias_keep + bias_rate * e
+                    item_bias[i] = item_bias[i] * bias_keep + bias_rate * e
+                    step = rate * e
+                    for f in range(width):
+                        p_f, q_f = p[f], q[f]
+                        p[f] = p_f * keep + step * q_f
+                        q[f] = q_f * keep + step * p_f
+                squared[s, w] = total
         return squared
 
     return epoch
