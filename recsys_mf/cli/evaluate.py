@@ -26,4 +26,6 @@ def evaluate(run: Path, test: str, duplicates: Any, as_json: bool, markdown: boo
 
     loaded = store.load(run)
     table = loaders.read_ratings(test, duplicates=duplicates, **columns)
-    options.print_report(evaluation.evaluate(loaded, table, held_out=f"the pairs of {test}"), as_json=as_json, markdown=markdown)
+    options.print_report(
+        evaluation.evaluate(loaded, table, held_out=f"the pairs of {test}"), as_json=as_json, markdown=markdown
+    )

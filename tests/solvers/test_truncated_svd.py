@@ -154,11 +154,14 @@ def test_dense_matrix_that_would_not_fit_is_refused_before_it_is_made() -> None:
         models(train, route="dense", filling="zero")
 
 
-def test_auto_is_dense_for_small_tables_and_the_operator_for_large_ones() -> None:
-    auto = TruncatedSvd()
-    assert auto.chosen_route(1000, 2000, "cpu") == "dense"
-    assert auto.chosen_route(1000, 2001, "cpu") == "operator"
-    assert auto.chosen_route(1000, 2001, "cuda") == "dense"
-    assert auto.chosen_route(100_000, 2001, "cuda") == "operator"
-    assert TruncatedSvd(route="operator").chosen_route(2, 2, "cpu") == "operator"
-    assert TruncatedSvd(route="dense").chosen_route(10**6, 10**6, "cpu") == "dense"
+@pytest.mark.parametrize(
+    ("size", "device", "route"),
+    [(1400, "cpu", "dense"), (1500, "cpu", "operator"), (1500, "cuda", "dense"), (5500, "cuda", "operator")],
+)
+def test_auto_is_dense_for_small_tables_and_the_operator_for_large_ones(size: int, device: str, route: str) -> None:
+    train = Ratings.from_ids(np.arange(size), np.arange(size), np.arange(size) % 5)
+    kernels = CpuKernels(1)
+    kernels.device = device
+    assert TruncatedSvd().resolved(train, kernels).route == route
+    for named in ("dense", "operator"):
+        assert TruncatedSvd(route=named).resolved(train, kernels).route == named

@@ -1,0 +1,231 @@
+"""The command line end to end: from a table to a run, a report and predictions, and an answer to every mistake."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from recsys_mf import cli
+from recsys_mf.solvers import SOLVERS
+from tests.trained import small_table
+
+Cli = Callable[..., tuple[int, str, str]]
+
+SMALL = ("-p", "rank=4", "-p", "epochs=6", "--svd-ranks", "1,2,4")
+
+
+@pytest.fixture
+def recsys(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Cli:
+    """Runs the command in an empty folder that holds `table.parquet`; gives (exit code, stdout, stderr)."""
+    small_table().to_frame().to_parquet(tmp_path / "table.parquet")
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["recsys-mf", *arguments])
+        with pytest.raises(SystemExit) as stop:
+            cli.main()
+        out, err = capfd.readouterr()
+        code = stop.value.code
+        return int(code or 0), out, err
+
+    return run
+
+
+def rmse(report: dict[str, object], label: str) -> float:
+    rows: list[dict[str, dict[str, dict[str, float]]]] = report["rows"]  # type: ignore[assignment]
+    return next(row["scores"]["rmse"]["value"] for row in rows if row["label"] == label)  # type: ignore[comparison-overlap]
+
+
+def test_from_a_table_to_a_report_and_predictions(recsys: Cli) -> None:
+    code, out, err = recsys("train", "table.parquet", "-o", "run", "--json", *SMALL)
+    assert code == 0, err
+    trained = json.loads(out)
+    labels = [row["label"] for row in trained["rows"]]
+    assert labels[-1] == "sgd"
+    assert {"mean", "bias", "svd zero", "svd mean", "svd item-mean", "svd bias"} <= set(labels)
+    assert rmse(trained, "sgd") < rmse(trained, "mean")
+
+    table = pq.read_table("table.parquet")
+    test = np.random.default_rng(0).random(len(table)) < 0.1
+    pq.write_table(table.filter(pa.array(test)), "test.parquet")
+    code, out, _ = recsys("evaluate", "run", "--test", "test.parquet", "--json")
+    assert code == 0
+    assert rmse(json.loads(out), "sgd") == rmse(trained, "sgd")
+
+    Path("pairs.csv").write_text("user,item\n5,100\n1,2\n")
+    code, out, _ = recsys("predict", "run", "pairs.csv", "-o", "out.csv")
+    assert (code, out) == (0, "out.csv: 2 predictions; known ids: 1 both, 0 item, 0 user, 1 neither\n")
+    assert [line.split(",")[-1] for line in Path("out.csv").read_text().splitlines()] == ["known", "both", "neither"]
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_every_solver_trains_from_the_command_line(recsys: Cli, solver: str) -> None:
+    code, out, err = recsys("train", "table.parquet", "-o", "run", "--solver", solver, "--quiet", "--svd-ranks", "1,2")
+    assert code == 0, err
+    assert "held-out" in out.lower()
+    assert Path("run/report.json").exists()
+
+
+@pytest.mark.parametrize("form", [[], ["--markdown"], ["--json"]])
+def test_the_report_comes_in_every_form(recsys: Cli, form: list[str]) -> None:
+    code, out, _ = recsys("train", "table.parquet", "-o", "run", *SMALL, *form)
+    assert code == 0
+    assert "svd bias" in out
+    assert out.startswith("{") == (form == ["--json"])
+    assert ("| " in out) == (form == ["--markdown"]) or form == ["--json"]
+
+
+def test_hold_out_zero_trains_on_all_rows_and_says_validation(recsys: Cli) -> None:
+    code, out, _ = recsys("train", "table.parquet", "-o", "run", "--hold-out", "0", *SMALL)
+    assert code == 0
+    assert "validation" in out
+    assert json.loads(Path("run/run.json").read_text())["provenance"]["train_ratings"] == 601
+    assert json.loads(Path("run/report.json").read_text())["kind"] == "validation"
+
+
+def test_folds_give_mean_and_spread_and_a_run_of_all_rows(recsys: Cli) -> None:
+    code, out, _ = recsys("train", "table.parquet", "-o", "run", "--folds", "3", *SMALL)
+    assert code == 0
+    assert "±" in out
+    report = json.loads(Path("run/report.json").read_text())
+    assert report["kind"] == "folds"
+    assert sum(report["n_pairs"]) == 601
+    assert json.loads(Path("run/run.json").read_text())["provenance"]["train_ratings"] == 601
+
+
+@pytest.mark.parametrize("by", ["random", "user", "time"])
+def test_every_rule_of_splitting(recsys: Cli, by: str) -> None:
+    code, out, _ = recsys("train", "table.parquet", "-o", "run", "--by", by, *SMALL, "--json")
+    assert code == 0
+    assert {"random": "random, 10%", "user": "within each user", "time": "newest"}[by] in json.loads(out)["split"]
+
+
+def test_a_run_is_continued_on_its_own_split(recsys: Cli) -> None:
+    recsys("train", "table.parquet", "-o", "run", *SMALL)
+    code, out, err = recsys("train", "table.parquet", "-o", "run2", "--from", "run", "--json", "--svd-ranks", "1,2")
+    assert code == 0, err
+    assert json.loads(out)["rows"][-1]["settings"]["rank"] == 4
+    assert "seen" not in err
+
+
+def test_a_run_continued_on_another_split_is_warned_of(recsys: Cli) -> None:
+    recsys("train", "table.parquet", "-o", "run", *SMALL)
+    code, _, err = recsys("train", "table.parquet", "-o", "run2", "--from", "run", "--seed", "1", "--svd-ranks", "1,2")
+    assert code == 0
+    assert "warning: " in err
+    assert "may have trained on ratings that are held out now" in err
+
+
+def test_threads_and_seeds(recsys: Cli) -> None:
+    def factors(name: str, *options: str) -> bytes:
+        assert recsys("train", "table.parquet", "-o", name, *SMALL, *options)[0] == 0
+        return Path(name, "model.safetensors").read_bytes()
+
+    assert factors("a", "--threads", "1") == factors("b", "--threads", "2")
+    assert factors("c", "--seed", "3") != factors("d", "--seed", "4")
+
+
+def test_ids_that_do_not_match_are_shouted_about(recsys: Cli) -> None:
+    recsys("train", "table.parquet", "-o", "run", *SMALL)
+    Path("other.csv").write_text("user,item,rating\n1000005,1,3\n1000008,1,4\n1000011,1,4\n")
+    code, out, err = recsys("evaluate", "run", "--test", "other.csv")
+    assert code == 0
+    for text in (out, err):
+        assert "3 of 3 test pairs have an id that training did not see" in text
+
+
+def test_inspect_tells_of_a_table(recsys: Cli) -> None:
+    code, out, _ = recsys("inspect", "table.parquet")
+    assert code == 0
+    for text in ("601", "ratings per user", "density", "0 to 5", "1970-01-01T00:00:00Z", "duplicates"):
+        assert text in out
+    assert json.loads(recsys("inspect", "table.parquet", "--json")[1])["users"] == 41
+
+
+def test_solvers_lists_every_solver_with_its_settings(recsys: Cli) -> None:
+    out = recsys("solvers")[1]
+    listing = json.loads(recsys("solvers", "--json")[1])
+    assert set(listing) == set(SOLVERS)
+    for name, described in listing.items():
+        assert f"{name}: " in out
+        for field in described["settings"]:
+            assert field["help"] in out
+    assert "r̂" in recsys("solvers", "sgd")[1]
+
+
+MISTAKES = {
+    "misspelt option": (["train", "table.parquet", "-o", "run", "--quite"], 2, "Did you mean '--quiet'"),
+    "misspelt command": (["trian"], 2, "Did you mean 'train'"),
+    "misspelt setting": (["train", "table.parquet", "-o", "run", "-p", "rnak=3"], 2, "did you mean 'rank'"),
+    "misspelt solver": (["train", "table.parquet", "-o", "run", "--solver", "sgdd"], 2, "did you mean 'sgd'"),
+    "no value": (["train", "table.parquet", "-o", "run", "-p", "rank"], 2, "write it as name=value"),
+    "wrong type": (["train", "table.parquet", "-o", "run", "-p", "rank=many"], 2, "give a whole number"),
+    "out of range": (["train", "table.parquet", "-o", "run", "-p", "rank=-1"], 2, "rank: setting out of range"),
+    "bad ranks": (["train", "table.parquet", "-o", "run", "--svd-ranks", "a"], 2, "whole numbers with commas"),
+    "bad route": (["train", "table.parquet", "-o", "run", "--svd-route", "dens"], 2, "did you mean 'dense'"),
+    "two ways": (["train", "table.parquet", "-o", "run", "--folds", "3", "--hold-out", "0.1"], 2, "exclude each other"),
+    "fraction": (["train", "table.parquet", "-o", "run", "--hold-out", "1.5"], 2, "give a number from 0 to below 1"),
+    "validation": (["train", "table.parquet", "-o", "run", "--validation", "1.5"], 2, "0 to below 1"),
+    "rule": (["train", "table.parquet", "-o", "run", "--by", "tiem"], 2, "did you mean 'time'"),
+    "threads": (["train", "table.parquet", "-o", "run", "--threads", "999"], 2, "number of threads out of range"),
+    "device": (["train", "table.parquet", "-o", "run", "--device", "gpu"], 2, "valid: auto, cpu, cuda"),
+    "no table": (["train", "none.parquet", "-o", "run"], 3, "none.parquet: no such file"),
+    "overlap": (["train", "table.parquet", "-o", "run", "--test", "table.parquet"], 3, "are in both the training"),
+    "diverged": (
+        ["train", "table.parquet", "-o", "run", "-p", "learning_rate=1", "-p", "initial_scale=10"],
+        4,
+        "lower learning_rate",
+    ),
+    "not free": (["train", "table.parquet", "-o", "."], 5, "there already, and no run"),
+    "no run": (["evaluate", "none", "--test", "table.parquet"], 5, "none: no such directory"),
+    "no start": (["train", "table.parquet", "-o", "run", "--from", "none"], 5, "none: no such directory"),
+    "inspect": (["inspect", "none.csv"], 3, "none.csv: no such file"),
+    "solver name": (["solvers", "sgdd"], 2, "did you mean 'sgd'"),
+}
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_every_mistake_is_one_line_with_its_exit_code_and_nothing_is_written(recsys: Cli, name: str) -> None:
+    arguments, expected, message = MISTAKES[name]
+    code, out, err = recsys(*arguments)
+    assert code == expected, err
+    assert message in err
+    assert not out
+    assert "Traceback" not in err
+    lines = [line for line in err.splitlines() if line.startswith("error:")]
+    assert len(lines) == 1 or "Usage:" in err
+    assert sorted(path.name for path in Path().iterdir()) == ["table.parquet"]
+
+
+def test_help_is_instant_because_nothing_heavy_is_imported() -> None:
+    heavy = ("torch", "numpy", "pandas", "pyarrow", "numba")
+    script = f"import sys, recsys_mf.cli; print([name for name in {heavy} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_every_command_has_help(recsys: Cli) -> None:
+    for name, command in cli.command.commands.items():
+        code, out, _ = recsys(name, "--help")
+        assert code == 0
+        assert command.help
+        assert command.help.split("\n")[0].split(".")[0][:30] in out
+        assert all(
+            getattr(parameter, "help", "") for parameter in command.params if parameter.param_type_name == "option"
+        )
+
+
+def test_a_closed_pipe_is_no_traceback(tmp_path: Path) -> None:
+    script = "import sys; from recsys_mf.cli import main; sys.argv = ['recsys-mf', 'solvers']; main()"
+    piped = f'{sys.executable} -c "{script}" | true'
+    done = subprocess.run(["bash", "-c", piped], capture_output=True, text=True, check=False)
+    assert "Traceback" not in done.stderr
+    assert "Exception ignored" not in done.stderr

@@ -1,0 +1,119 @@
+"""Predictions of a file of pairs: the same rows in the same order, whatever the format, with what was known."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from recsys_mf.errors import ConfigError, DataError
+from recsys_mf.loaders import parquet
+from recsys_mf.prediction import predict_file
+from tests.trained import small_run
+
+USERS, ITEMS = [5, 8, 5, 777, 777], [100, 102, 999, 100, 999]  # 777 and 999 are unknown
+KNOWN = ["both", "both", "user", "item", "neither"]
+
+
+def pairs_file(path: Path) -> Path:
+    table = {"note": ["plain", "a, b", 'say "x"', "", "ü"], "user_id": USERS, "item_id": ITEMS}
+    if path.suffix == ".parquet":
+        pq.write_table(pa.table(table), path)
+    else:
+        with path.open("w", newline="") as file:
+            csv.writer(file).writerows([table, *zip(*table.values(), strict=True)])
+    return path
+
+
+def read(path: Path) -> dict[str, list[Any]]:
+    if path.suffix == ".parquet":
+        return pq.read_table(path).to_pydict()
+    with path.open(newline="") as file:
+        names, *rows = csv.reader(file, delimiter="\t" if path.suffix == ".tsv" else ",")
+    return {name: [row[place] for row in rows] for place, name in enumerate(names)}
+
+
+@pytest.mark.parametrize("source", ["pairs.parquet", "pairs.csv"])
+@pytest.mark.parametrize("output", ["out.parquet", "out.csv", "out.tsv"])
+def test_rows_come_out_in_order_with_prediction_and_known(tmp_path: Path, source: str, output: str) -> None:
+    counts = predict_file(small_run(), pairs_file(tmp_path / source), tmp_path / output)
+    table = read(tmp_path / output)
+    assert list(table) == ["note", "user_id", "item_id", "prediction", "known"]
+    assert table["note"] == ["plain", "a, b", 'say "x"', "", "ü"] or table["note"][3] is None
+    assert [int(user) for user in table["user_id"]] == USERS
+    assert table["known"] == KNOWN
+    assert counts == {"neither": 1, "user": 1, "item": 1, "both": 2}
+    expected = small_run().predict(USERS, ITEMS)
+    assert np.array(table["prediction"], np.float32).tobytes() == expected.tobytes()
+
+
+def test_unknown_ids_get_the_fallback() -> None:
+    model = small_run().model
+    users, items = small_run().user_vocabulary.indices([5]), small_run().item_vocabulary.indices([100])
+    expected = [model.mean + model.user_bias[users[0]], model.mean + model.item_bias[items[0]], model.mean]
+    low, high = model.rating_range
+    found = small_run().predict([5, 777, 777], [999, 100, 999])
+    np.testing.assert_allclose(found, np.clip(expected, low, high), rtol=1e-6)
+
+
+def test_batches_make_no_difference(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    table = pa.table({"user": rng.integers(0, 130, 5000), "item": rng.integers(98, 165, 5000)})
+    pq.write_table(table, tmp_path / "pairs.parquet", row_group_size=999)
+    seen: list[int] = []
+    monkeypatch.setattr(parquet, "_BATCH", 512)
+    predict_file(small_run(), tmp_path / "pairs.parquet", tmp_path / "out.parquet", watch=seen.append)
+    assert len(seen) > 5
+    assert sum(seen) == 5000
+    expected = small_run().predict(table["user"], table["item"])
+    assert pq.read_table(tmp_path / "out.parquet")["prediction"].to_numpy().tobytes() == expected.tobytes()
+
+
+def test_string_ids_in_text_need_no_hint(tmp_path: Path) -> None:
+    (tmp_path / "pairs.csv").write_text("user,item\nu5,ü100\nu5,7\n", encoding="utf-8")
+    predict_file(small_run(strings=True), tmp_path / "pairs.csv", tmp_path / "out.csv")
+    assert read(tmp_path / "out.csv")["known"] == ["both", "user"]
+
+
+def test_nothing_is_overwritten_unless_forced_and_nothing_half_written(tmp_path: Path) -> None:
+    pairs, output = pairs_file(tmp_path / "pairs.csv"), tmp_path / "out.csv"
+    output.write_text("precious")
+    with pytest.raises(ConfigError, match=r"out.csv: there already; give another name, or --force"):
+        predict_file(small_run(), pairs, output)
+    bad = tmp_path / "bad.csv"
+    bad.write_text("user,item\n5,100\n,100\n")
+    with pytest.raises(DataError, match=r"bad.csv, column user, row 1 \(line 3\): null id"):
+        predict_file(small_run(), bad, output, force=True)
+    assert output.read_text() == "precious"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["bad.csv", "out.csv", "pairs.csv"]
+    predict_file(small_run(), pairs, output, force=True)
+    assert read(output)["known"] == KNOWN
+
+
+def test_faults_of_a_file_of_pairs(tmp_path: Path) -> None:
+    pairs = pairs_file(tmp_path / "pairs.csv")
+
+    def failing(text: str, **keywords: Any) -> Any:
+        (tmp_path / "bad.csv").write_text(text)
+        return predict_file(small_run(), tmp_path / "bad.csv", tmp_path / "out.csv", **keywords)
+
+    with pytest.raises(ConfigError, match=r"out.xlsx: unknown kind of output; name it .parquet, .csv or .tsv"):
+        predict_file(small_run(), pairs, tmp_path / "out.xlsx")
+    with pytest.raises(ConfigError, match=r"missing: no such folder; make it first"):
+        predict_file(small_run(), pairs, tmp_path / "missing" / "out.csv")
+    with pytest.raises(DataError, match=r"bad.csv: there is a column 'known' already; rename it"):
+        failing("user,item,known\n1,2,3\n")
+    with pytest.raises(DataError, match=r"bad.csv: no pairs in the table"):
+        failing("user,item\n")
+    with pytest.raises(DataError, match=r"bad.csv: no column is recognised as the item ids"):
+        failing("user,film\n1,2\n")
+    with pytest.raises(DataError, match=r"column user, row 1 \(line 3\): id is not an integer \(saw 'x'\)"):
+        failing("user,item\n1,2\nx,2\n")
+    pq.write_table(pa.table({"user": ["5"], "item": [100]}), tmp_path / "bad.parquet")
+    with pytest.raises(DataError, match=r"user ids: string ids where the model was trained on integer ids \(saw '5'\)"):
+        predict_file(small_run(), tmp_path / "bad.parquet", tmp_path / "out.csv")

@@ -1,0 +1,39 @@
+"""A small trained run, made once for the tests that need one."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import numpy as np
+
+from recsys_mf.models import Run
+from recsys_mf.ratings import Ratings
+from recsys_mf.solvers import SOLVERS
+from recsys_mf.splits import Split, hold_out
+from recsys_mf.training import train
+
+
+def small_table(*, strings: bool = False, seed: int = 0) -> Ratings:
+    """600 ratings of 40 users and 30 items, ids not contiguous, one user and one item rated once."""
+    rng = np.random.default_rng(seed)
+    cells = rng.permutation(40 * 30)[:600]
+    users, items = cells // 30 * 3 + 5, cells % 30 * 2 + 100
+    values = np.clip(np.round(3 + np.sin(users) + np.cos(items) + 0.3 * rng.standard_normal(600)), 0, 5)
+    users, items, values = np.append(users, 999), np.append(items, 888), np.append(values, 4.0)
+    ids: tuple[Any, Any] = (users, items)
+    if strings:
+        ids = [f"u{user}" for user in users], [f"ü{item}" for item in items]
+    return Ratings.from_ids(*ids, values, np.arange(601))
+
+
+@functools.cache
+def small_split(*, strings: bool = False) -> Split:
+    """10 % of `small_table` held out."""
+    return hold_out(small_table(strings=strings), 0.1, seed=0)
+
+
+@functools.cache
+def small_run(*, strings: bool = False) -> Run:
+    """SGD of rank 4 on `small_split`."""
+    return train(small_split(strings=strings), SOLVERS["sgd"].from_texts({"rank": "4", "epochs": "5"}))
