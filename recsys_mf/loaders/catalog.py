@@ -1,9 +1,10 @@
-"""Public data sets by name: downloaded, checked and converted to Parquet. The list is datasets/catalog.toml."""
+"""Data sets by name: public ones are downloaded, checked and converted to Parquet, the sample is copied."""
 
 from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import tempfile
 import tomllib
 import urllib.error
@@ -14,6 +15,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
 from http.client import HTTPException
+from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,36 +33,56 @@ _TIMEOUT = 60  # seconds without an answer
 
 
 @dataclass(frozen=True)
-class Dataset:
-    """A public data set: an archive with a rating table, and what the table holds.
+class Archive:
+    """A zip archive on the network.
 
-    address : of the zip archive; member : path of the table in it, in a format that `read_ratings` recognises
-    ratings, users, items : how many must be there after conversion; items are those with a rating
-    scale : lowest and highest rating
-    licence : in one line; licence_address : where its terms are
+    address : of the archive; member : path of the rating table in it, in a format that `read_ratings` recognises
     md5 : of the archive, and md5_source : where that is published; None where it is not known
     """
 
-    title: str
     address: str
     member: str
+    md5: str | None = None
+    md5_source: str | None = None
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A rating table that can be had by name.
+
+    ratings, users, items : how many there are; users and items are those with a rating
+    scale : lowest and highest rating
+    licence : in one line; licence_address : where its terms are
+    archive : where it is; None for the sample, which is shipped with the package
+    """
+
+    title: str
     ratings: int
     users: int
     items: int
     scale: tuple[float, float]
     licence: str
     licence_address: str
-    md5: str | None = None
-    md5_source: str | None = None
+    archive: Archive | None = None
 
 
 def catalog() -> dict[str, Dataset]:
-    """The public data sets by name, in the order of the catalogue."""
-    from recsys_mf.datasets import CATALOG
+    """The data sets by name, in the order of the catalogue."""
+    return {name: _entry(fields) for name, fields in tomllib.loads(_shipped("catalog.toml").read_text()).items()}
 
-    with CATALOG.open("rb") as file:
-        entries = tomllib.load(file)
-    return {name: Dataset(**entry | {"scale": tuple(entry["scale"])}) for name, entry in entries.items()}
+
+def sample() -> Path:
+    """The shipped sample: 100,000 synthetic ratings; datasets/README.md is its data card."""
+    return _shipped("sample.parquet")
+
+
+def _shipped(name: str) -> Path:
+    return Path(str(resources.files("recsys_mf.datasets"))) / name
+
+
+def _entry(fields: dict[str, Any]) -> Dataset:
+    archive = Archive(**fields["archive"]) if "archive" in fields else None
+    return Dataset(**fields | {"scale": tuple(fields["scale"]), "archive": archive})
 
 
 def fetch(
@@ -70,7 +92,7 @@ def fetch(
     datasets: Mapping[str, Dataset] | None = None,
     watch: Watcher = lambda received, total: None,
 ) -> Path:
-    """Download a data set, check it and write it as NAME.parquet; the path of that file.
+    """Download a data set, check it and write it as NAME.parquet; the path of that file. The sample is copied.
 
     directory : an existing folder; a table that is there already is returned at once
     datasets : where the name is looked up, `catalog()` where None
@@ -89,15 +111,25 @@ def fetch(
     target = directory / f"{name}.parquet"
     if target.exists():
         return target
-    archive = directory / f"{name}.zip"
     try:
-        if not archive.exists():
-            _download(datasets[name].address, archive, watch)
-        _convert(archive, datasets[name], target)
+        _provide(datasets[name], target, watch)
     except OSError as error:
         fix = "make room there, or give another folder"
         raise ResourceError("cannot be written to", where=str(directory), seen=error, fix=fix) from error
     return target
+
+
+def _provide(dataset: Dataset, target: Path, watch: Watcher) -> None:
+    with tempfile.TemporaryDirectory(prefix=f".{target.stem}-", dir=target.parent) as folder:
+        aside = Path(folder, target.name)
+        if dataset.archive is None:
+            shutil.copyfile(sample(), aside)
+        else:
+            zipped = target.with_suffix(".zip")
+            if not zipped.exists():
+                _download(dataset.archive.address, zipped, watch)
+            _convert(zipped, dataset.archive, dataset, aside)
+        aside.replace(target)
 
 
 def _download(address: str, archive: Path, watch: Watcher) -> None:
@@ -166,49 +198,46 @@ def _chunks(response: Any, address: str) -> Iterator[bytes]:
         raise DataError("the connection broke", where=address, seen=repr(error), fix="run it again") from None
 
 
-def _convert(archive: Path, dataset: Dataset, target: Path) -> None:
-    """Write the table of an archive as Parquet; the archive is not needed after, nor if it is not the published one."""
+def _convert(zipped: Path, archive: Archive, dataset: Dataset, table: Path) -> None:
+    """Write the table of an archive as Parquet; the zip is not needed after, nor if it is not the published one."""
     try:
-        _check_sum(archive, dataset)
-        with tempfile.TemporaryDirectory(prefix=f".{target.stem}-", dir=target.parent) as aside:
-            ratings = read_ratings(_extracted(archive, dataset, aside))
-            _check_counts(ratings, dataset)
-            _write(ratings, Path(aside, target.name))
-            Path(aside, target.name).replace(target)
+        _check_sum(zipped, archive)
+        ratings = read_ratings(_extracted(zipped, archive, table.parent))
+        _check_counts(ratings, dataset, archive.address)
     except DataError:
-        archive.unlink()
+        zipped.unlink()
         raise
-    archive.unlink()
+    _write(ratings, table)
+    zipped.unlink()
 
 
-def _check_sum(archive: Path, dataset: Dataset) -> None:
-    if dataset.md5 is None:
+def _check_sum(zipped: Path, archive: Archive) -> None:
+    if archive.md5 is None:
         return
-    with archive.open("rb") as file:
+    with zipped.open("rb") as file:
         found = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
-    if found != dataset.md5:
-        fix = f"the published one is {dataset.md5} ({dataset.md5_source}): run it again"
-        raise DataError("not the published archive", where=dataset.address, seen=f"MD5 {found}", fix=fix)
+    if found != archive.md5:
+        fix = f"the published one is {archive.md5} ({archive.md5_source}): run it again"
+        raise DataError("not the published archive", where=archive.address, seen=f"MD5 {found}", fix=fix)
 
 
-def _extracted(archive: Path, dataset: Dataset, directory: str) -> str:
-    """Path of the table of an archive, unpacked into the directory."""
+def _extracted(zipped: Path, archive: Archive, folder: Path) -> str:
+    """Path of the table of an archive, unpacked into the folder."""
     try:
-        with zipfile.ZipFile(archive) as members:
-            return members.extract(dataset.member, directory)
+        with zipfile.ZipFile(zipped) as members:
+            return members.extract(archive.member, folder)
     except KeyError:
-        what, seen = f"no {dataset.member} in the archive", None
+        raise DataError(f"no {archive.member} in the archive", where=archive.address, fix="see what it holds") from None
     except (zipfile.BadZipFile, zlib.error, EOFError) as error:
-        what, seen = "not a whole zip archive", error
-    raise DataError(what, where=dataset.address, seen=seen, fix="run it again")
+        raise DataError("not a whole zip archive", where=archive.address, seen=error, fix="run it again") from None
 
 
-def _check_counts(ratings: Ratings, dataset: Dataset) -> None:
+def _check_counts(ratings: Ratings, dataset: Dataset, where: str) -> None:
     found = {"ratings": len(ratings), "users": ratings.n_users, "items": ratings.n_items, "scale": ratings.rating_range}
     for name, value in found.items():
         published = getattr(dataset, name)
         if value != published:
-            raise DataError(f"not the published {name}", where=dataset.address, seen=value, fix=f"it is {published}")
+            raise DataError(f"{name} not as published", where=where, seen=value, fix=f"the catalogue has {published}")
 
 
 def _write(ratings: Ratings, path: Path) -> None:
