@@ -1,0 +1,196 @@
+"""Reports: every pair is scored, the baseline is there, and what is printed is what was measured."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from recsys_mf.errors import ArtifactError, ConfigError, DataError, IdMismatchWarning
+from recsys_mf.evaluation import (
+    FoldReport,
+    Report,
+    evaluate,
+    summarise_folds,
+    to_json,
+    to_markdown,
+    to_text,
+    validation_report,
+)
+from recsys_mf.ratings import Ratings
+from recsys_mf.solvers import SOLVERS, Biases, TruncatedSvd
+from recsys_mf.splits import hold_out, k_folds
+from recsys_mf.training import train
+from tests.trained import small_run, small_split, small_table
+
+RENDERED: list[Callable[[Any], str]] = [to_text, to_markdown, to_json]
+
+
+@pytest.fixture(scope="module")
+def report() -> Report:
+    test = small_split().test
+    assert test is not None
+    return evaluate(small_run(), test)
+
+
+@pytest.fixture(scope="module")
+def folds() -> FoldReport:
+    small = {"svd bias": TruncatedSvd(ranks=(1, 2))}
+    splits = list(k_folds(small_table(), 3))
+    runs = [train(split, SOLVERS["sgd"].from_texts({"epochs": "3"}), compared_with=small) for split in splits]
+    return summarise_folds([evaluate(run, split.test) for run, split in zip(runs, splits, strict=True) if split.test])
+
+
+def test_the_rows_are_the_baselines_and_then_the_model(report: Report) -> None:
+    assert [row.label for row in report.rows] == [*small_run().baselines, "sgd"]
+    assert {"mean", "bias", "svd zero", "svd mean", "svd item-mean", "svd bias"} == set(small_run().baselines)
+
+
+def test_the_error_is_that_of_all_pairs_unknown_ids_included(report: Report) -> None:
+    test = small_split().test
+    assert test is not None
+    errors = small_run().model.predict(test.users, test.items).astype(float) - test.values
+    assert report.rows[-1].scores["rmse"].value == pytest.approx(np.sqrt(np.mean(errors**2)), rel=1e-12)
+    assert report.rows[-1].scores["mae"].value == pytest.approx(np.mean(np.abs(errors)), rel=1e-12)
+    assert report.held_out is not None
+    assert report.held_out.n_pairs == len(test)
+
+
+def test_the_fallback_share_counts_pairs_of_unknown_users_items_and_both() -> None:
+    # Known users are 5, 8, … and known items 100, 102, …
+    test = Ratings.from_ids([5, 8, 777, 778, 5], [100, 1, 100, 2, 102], [3, 3, 3, 3, 3])
+    part = evaluate(small_run(), test).held_out
+    assert part is not None
+    assert (part.unknown_user_pairs, part.unknown_item_pairs, part.unknown_both_pairs) == (2, 2, 1)
+    assert part.fallback_share == 3 / 5
+
+
+def test_segments_part_the_pairs_by_training_ratings(report: Report) -> None:
+    for row in report.rows:
+        for side in ("user", "item"):
+            parts = [segment for segment in row.segments if segment.side == side]
+            assert sum(part.n_pairs for part in parts) == len(small_split().test or ())
+            squares = sum(part.n_pairs * part.rmse**2 for part in parts)
+            assert np.sqrt(squares / sum(part.n_pairs for part in parts)) == pytest.approx(row.scores["rmse"].value)
+    baseline = next(row for row in report.rows if row.label == report.baseline)
+    assert all(segment.rmse == segment.baseline_rmse for segment in baseline.segments)
+    test = Ratings.from_ids([5, 777], [100, 100], [3, 3])
+    labels = {(s.side, s.training_ratings): s.n_pairs for s in evaluate(small_run(), test).rows[-1].segments}
+    assert labels["user", "0"] == 1
+
+
+def test_differences_are_from_the_baseline_row(report: Report) -> None:
+    values = {row.label: row.scores["rmse"].value for row in report.rows}
+    for row in report.rows:
+        if row.label == report.baseline:
+            assert row.differences == {}
+        else:
+            assert row.differences["rmse"].value == pytest.approx(values[row.label] - values[report.baseline])
+            assert row.differences["rmse"].low <= row.differences["rmse"].value <= row.differences["rmse"].high
+
+
+def test_a_report_survives_json(report: Report) -> None:
+    again = Report.from_mapping(json.loads(to_json(report)))
+    assert again == report
+    assert Report.from_mapping(json.loads(to_json(validation_report(small_run())))) == validation_report(small_run())
+    for spoilt in ({}, report.to_mapping() | {"more": 1}):
+        with pytest.raises(ArtifactError, match="report: not a report of this version"):
+            Report.from_mapping(spoilt)
+
+
+def test_there_is_no_report_without_the_truncated_svd(report: Report) -> None:
+    with pytest.raises(ConfigError, match="a report needs the truncated-SVD row 'svd bias' to compare with"):
+        replace(report, rows=tuple(row for row in report.rows if row.solver != "svd"))
+    with pytest.raises(ConfigError, match="the baselines lack 'svd bias'"):
+        train(small_split(), SOLVERS["bias"](), compared_with={"bias": Biases()})
+    bare = replace(small_run(), baselines={"bias": small_run().baselines["bias"]})
+    with pytest.raises(ConfigError, match=r"truncated-SVD row 'svd bias' .*\(saw bias, sgd\)"):
+        evaluate(bare, small_table(seed=1))
+
+
+def test_a_solver_of_the_name_of_a_baseline_keeps_a_row_of_its_own() -> None:
+    run = train(small_split(), Biases(user_damping=50.0))
+    test = small_split().test
+    assert test is not None
+    rows = {row.label: row for row in evaluate(run, test).rows}
+    assert rows["bias (trained)"].settings["user_damping"] == 50
+    assert rows["bias"].settings["user_damping"] == 5
+
+
+def test_ids_that_do_not_match_are_a_loud_warning_on_the_way_and_in_the_report() -> None:
+    other = Ratings.from_ids(np.arange(20) + 10_000, np.arange(20) % 3 * 2 + 100, np.ones(20))
+    with pytest.warns(IdMismatchWarning, match="20 of 20 test pairs have an id that training did not see") as caught:
+        report = evaluate(small_run(), other)
+    assert "user id 10000, training has user ids like 5" in str(caught[0].message)
+    for rendered in (to_text(report), to_markdown(report)):
+        assert "warning" in rendered.split("20 of 20")[0].lower()
+    nine_in_ten = Ratings.from_ids([*range(10_000, 10_018), 5, 8], [100] * 20, np.ones(20))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        evaluate(small_run(), nine_in_ten)
+
+
+def test_ids_of_another_kind_are_an_error() -> None:
+    with pytest.raises(DataError, match="string ids where the model was trained on integer ids"):
+        evaluate(small_run(), small_table(strings=True))
+    with pytest.raises(DataError, match=r"test: too few test pairs \(saw 1\)"):
+        evaluate(small_run(), Ratings.from_ids([5], [100], [3]))
+
+
+def test_a_validation_report_says_that_nothing_was_held_out() -> None:
+    run = train(hold_out(small_table(), 0.0), SOLVERS["sgd"].from_texts({"epochs": "3"}))
+    report = validation_report(run)
+    assert report.kind == "validation"
+    for text in (to_text(report), to_markdown(report)):
+        assert "Validation error, nothing was held out" in text
+        assert f"{run.fit.valid_rmse:.4f}" in text
+    assert json.loads(to_json(report))["held_out"] is None
+
+
+def test_folds_are_summed_up_as_mean_and_spread(folds: FoldReport) -> None:
+    assert sum(folds.n_pairs) == len(small_table())
+    sgd = folds.rows[-1]
+    scores = sgd.scores["rmse"]
+    assert scores.mean == pytest.approx(np.mean(scores.folds))
+    assert scores.standard_deviation == pytest.approx(np.std(scores.folds, ddof=1))
+    baseline = next(row for row in folds.rows if row.label == folds.baseline)
+    paired = np.subtract(scores.folds, baseline.scores["rmse"].folds)
+    assert sgd.differences["rmse"].folds == pytest.approx(paired)
+    for text in (to_text(folds), to_markdown(folds)):
+        assert f"{scores.mean:.4f} ± {scores.standard_deviation:.4f}" in text
+    assert json.loads(to_json(folds))["kind"] == "folds"
+
+
+def test_folds_that_do_not_belong_together_are_refused(report: Report) -> None:
+    with pytest.raises(ConfigError, match=r"a spread needs at least two folds \(saw 1\)"):
+        summarise_folds([report])
+    with pytest.raises(ConfigError, match=r"report 2, seed: reports of different kinds .* \(saw 7\)"):
+        summarise_folds([report, replace(report, seed=7)])
+
+
+def test_the_text_shows_every_row_and_figure_within_100_columns(report: Report) -> None:
+    text = to_text(report)
+    assert max(map(len, text.splitlines())) <= 100
+    for row in report.rows:
+        assert f"{row.scores['rmse'].value:.4f}" in text
+        assert row.label in text
+    assert "svd bias dense" in text  # which route
+    assert f"fallback share {report.held_out.fallback_share:.2%}" in text  # type: ignore[union-attr]
+    assert "baseline" in text
+    best = min(report.rows, key=lambda row: row.scores["rmse"].value)
+    assert f"{best.label} *" in text or f"{best.label} dense *" in text
+
+
+@pytest.mark.parametrize("rendered", RENDERED)
+def test_a_report_prints_the_same_twice(rendered: Callable[[Any], str], report: Report) -> None:
+    assert rendered(report) == rendered(report)
+
+
+def test_markdown_tables_have_as_many_cells_in_every_line(report: Report) -> None:
+    lines = [line for line in to_markdown(report).splitlines() if line.startswith("|")]
+    assert {line.count("|") for line in lines} == {10, 5}  # the models, and the segments
