@@ -97,9 +97,9 @@ def _held_out_row(row: Row, report: Report) -> tuple[str, ...]:
 def _held_out_legend(report: Report) -> str:
     trained = report.rows[-1].label
     return (
-        "* lowest. ±: half the 95 % interval, of differences by paired bootstrap. train: RMSE on the training rows.\n"
-        "M/s: million ratings visited per second. Ranks and epochs were chosen on validation rows cut from the\n"
-        f"training rows. Below: RMSE of {trained} by the number of training ratings."
+        "* lowest. ±: half the 95 % interval, of differences by paired bootstrap. train: RMSE on train.\n"
+        "M/s: million ratings visited per second. Ranks and epochs were chosen on validation rows cut\n"
+        f"from train. Below: RMSE of {trained} by the number of training ratings."
     )
 
 
@@ -119,8 +119,8 @@ def _segment_table(report: Report) -> _Table:
 
 
 _VALIDATION_LEGEND = (
-    "The validation rows, cut from the training rows, also chose the ranks and epochs: an error on rows that\n"
-    "nothing was chosen on would be a little higher. The model was then fitted again on all rows."
+    "* lowest. The validation rows, cut from train, also chose the ranks and epochs: the error on rows\n"
+    "that nothing was chosen on would be a little higher. The model was then fitted on all rows."
 )
 
 
