@@ -11,8 +11,8 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from recsys_mf.datasets import SAMPLE
 from recsys_mf.loaders import read_ratings
+from recsys_mf.loaders.catalog import sample
 from recsys_mf.splits import hold_out
 
 ROOT = Path(__file__).parents[1]
@@ -31,22 +31,22 @@ def again(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
 
 
 def test_the_sample_is_made_again_row_for_row(again: tuple[Path, str]) -> None:
-    assert pq.read_table(again[0]).equals(pq.read_table(SAMPLE))
+    assert pq.read_table(again[0]).equals(pq.read_table(sample()))
 
 
 def test_another_seed_makes_another_table(tmp_path: Path) -> None:
     made(tmp_path / "other.parquet", "--seed", "1")
-    assert not pq.read_table(tmp_path / "other.parquet").equals(pq.read_table(SAMPLE))
+    assert not pq.read_table(tmp_path / "other.parquet").equals(pq.read_table(sample()))
 
 
 def test_the_card_states_the_best_reachable_error(again: tuple[Path, str]) -> None:
     printed = re.search(r"best reachable RMSE on the held-out ratings: ([\d.]+)", again[1])
     assert printed is not None
-    assert f"**{printed[1]}**" in (SAMPLE.parent / "README.md").read_text(encoding="utf-8")
+    assert f"**{printed[1]}**" in (sample().parent / "README.md").read_text(encoding="utf-8")
 
 
 def test_the_sample_has_a_long_tail_and_no_pair_twice() -> None:
-    ratings = read_ratings(SAMPLE)  # refuses duplicates
+    ratings = read_ratings(sample())  # refuses duplicates
     assert (len(ratings), ratings.n_users, ratings.n_items, ratings.rating_range) == (100_000, 1000, 1700, (1.0, 5.0))
     assert ratings.user_counts.min() >= 20
     popularity = np.sort(ratings.item_counts)[::-1]

@@ -136,8 +136,7 @@ def _download(address: str, archive: Path, watch: Watcher) -> None:
     """Fetch the address into the archive; what is received before a failure stays beside it, as .part."""
     part = archive.with_name(f"{archive.name}.part")
     version = part.with_name(f"{part.name}.version")  # what If-Range compares: which file the part is of
-    part.touch()
-    with _opened(address, _continuation(part, version)) as response, part.open("r+b") as file:
+    with _opened(address, _continuation(part, version)) as response, part.open("ab") as file:
         file.truncate(_start(response))
         file.seek(0, os.SEEK_END)
         version.write_text(_version(response))
@@ -156,7 +155,8 @@ def _download(address: str, archive: Path, watch: Watcher) -> None:
 
 def _continuation(part: Path, version: Path) -> dict[str, str]:
     """Headers that ask for the rest of the part, or for all of the file if it is another by now."""
-    size, known = part.stat().st_size, version.read_text() if version.exists() else ""
+    size = part.stat().st_size if part.exists() else 0
+    known = version.read_text() if version.exists() else ""
     return {"Range": f"bytes={size}-", "If-Range": known} if size and known else {}
 
 
@@ -237,7 +237,7 @@ def _check_counts(ratings: Ratings, dataset: Dataset, where: str) -> None:
     for name, value in found.items():
         published = getattr(dataset, name)
         if value != published:
-            raise DataError(f"{name} not as published", where=where, seen=value, fix=f"the catalogue has {published}")
+            raise DataError(f"not the published {name}", where=where, seen=value, fix=f"it is {published}")
 
 
 def _write(ratings: Ratings, path: Path) -> None:

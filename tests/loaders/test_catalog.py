@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
 import zipfile
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
+from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
-from recsys_mf.errors import ConfigError, DataError
+from recsys_mf.cli.datasets import datasets
+from recsys_mf.errors import ConfigError, DataError, ResourceError
 from recsys_mf.loaders import read_ratings
-from recsys_mf.loaders.catalog import Dataset, catalog, fetch
+from recsys_mf.loaders.catalog import Archive, Dataset, catalog, fetch, sample
 
 LINES = "".join(
     f"{user}::{item}::{1 + (user * item) % 5}::{1000 + user}\n" for user in range(1, 41) for item in range(1, 31)
@@ -56,6 +60,9 @@ def server() -> Iterator[Server]:
             start = 0
             if state.ranges and asked and self.headers.get("If-Range") == state.etag:
                 start = int(asked.removeprefix("bytes=").removesuffix("-"))
+            if start == len(state.content):
+                self.send_error(416)
+                return
             self.send_response(206 if start else 200)
             self.send_header("ETag", state.etag)
             self.send_header("Content-Length", str(len(state.content) - start))
@@ -69,7 +76,7 @@ def server() -> Iterator[Server]:
             pass
 
     http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = Thread(target=http.serve_forever)
+    thread = Thread(target=http.serve_forever, args=(0.01,))
     thread.start()
     state.address = f"http://127.0.0.1:{http.server_port}/tiny.zip"
     yield state
@@ -78,21 +85,14 @@ def server() -> Iterator[Server]:
     http.server_close()
 
 
-def tiny(server: Server) -> dict[str, Dataset]:
-    entry = Dataset(
-        title="Tiny",
-        address=server.address,
-        member="tiny/ratings.dat",
-        ratings=1200,
-        users=40,
-        items=30,
-        scale=(1.0, 5.0),
-        licence="none",
-        licence_address="nowhere",
-        md5=hashlib.md5(archive(), usedforsecurity=False).hexdigest(),
-        md5_source="this test",
-    )
-    return {"tiny": entry}
+def tiny(server: Server, **changes: Any) -> dict[str, Dataset]:
+    """A catalogue of what the server has; changes are to its archive, or to what it is said to hold."""
+    digest = hashlib.md5(archive(), usedforsecurity=False).hexdigest()
+    where = {"address": server.address, "member": "tiny/ratings.dat", "md5": digest, "md5_source": "this test"}
+    holds = {"ratings": 1200, "users": 40, "items": 30, "scale": (1.0, 5.0)}
+    where |= {name: value for name, value in changes.items() if name in where}
+    holds |= {name: value for name, value in changes.items() if name in holds}
+    return {"tiny": Dataset("Tiny", **holds, licence="none", licence_address="nowhere", archive=Archive(**where))}
 
 
 def names(folder: Path) -> list[str]:
@@ -140,30 +140,42 @@ def test_a_part_of_an_older_file_is_not_gone_on_with(server: Server, tmp_path: P
 
 
 def test_what_is_not_the_published_data_is_refused_and_removed(server: Server, tmp_path: Path) -> None:
-    known = tiny(server)["tiny"]
-    whole = archive()
-    other = archive("1::1::5::1000\n")
-    for content, entry, message in (
-        (other, known, r"not the published archive \(saw MD5 [0-9a-f]{32}\); the published one is"),
-        (other, replace(known, md5=None), r"not the published ratings \(saw 1\); it is 1200"),
-        (whole, replace(known, users=41), r"not the published users \(saw 40\); it is 41"),
-        (whole, replace(known, scale=(0.5, 5.0)), r"not the published scale \(saw \(1.0, 5.0\)\)"),
-        (whole, replace(known, member="tiny/u.data"), "no tiny/u.data in the archive"),
-        (whole[:-30], replace(known, md5=None), "not a whole zip archive"),
+    whole, other = archive(), archive("1::1::5::1000\n")
+    for content, changes, message in (
+        (other, {}, r"not the published archive \(saw MD5 [0-9a-f]{32}\); the published one is"),
+        (other, {"md5": None}, r"not the published ratings \(saw 1\); it is 1200"),
+        (whole, {"users": 41}, r"not the published users \(saw 40\); it is 41"),
+        (whole, {"scale": (0.5, 5.0)}, r"not the published scale \(saw \(1.0, 5.0\)\)"),
+        (whole, {"member": "tiny/u.data"}, "no tiny/u.data in the archive"),
+        (whole[:-30], {"md5": None}, "not a whole zip archive"),
     ):
         server.content = content
         with pytest.raises(DataError, match=message):
-            fetch("tiny", tmp_path, datasets={"tiny": entry})
+            fetch("tiny", tmp_path, datasets=tiny(server, **changes))
         assert names(tmp_path) == []
 
 
-def test_a_server_that_has_no_such_file_is_named(server: Server, tmp_path: Path) -> None:
+def test_a_server_that_does_not_give_the_file_is_named(server: Server, tmp_path: Path) -> None:
     server.status = 404
     with pytest.raises(DataError, match=r"tiny.zip: the server does not give the file \(saw 404 Not Found\)"):
         fetch("tiny", tmp_path, datasets=tiny(server))
-    nowhere = replace(tiny(server)["tiny"], address="http://127.0.0.1:1/tiny.zip")
     with pytest.raises(DataError, match=r"http://127.0.0.1:1/tiny.zip: cannot be reached"):
-        fetch("tiny", tmp_path, datasets={"tiny": nowhere})
+        fetch("tiny", tmp_path, datasets=tiny(server, address="http://127.0.0.1:1/tiny.zip"))
+    assert names(tmp_path) == []
+
+
+def test_a_part_that_has_all_of_the_file_is_fetched_again(server: Server, tmp_path: Path) -> None:
+    (tmp_path / "tiny.zip.part").write_bytes(server.content)
+    (tmp_path / "tiny.zip.part.version").write_text(server.etag)
+    fetch("tiny", tmp_path, datasets=tiny(server))
+    assert server.seen == [f"bytes={len(server.content)}-", None]
+    assert names(tmp_path) == ["tiny.parquet"]
+
+
+def test_a_folder_that_cannot_be_written_to_is_named(server: Server, tmp_path: Path) -> None:
+    (tmp_path / "tiny.zip.part").mkdir()
+    with pytest.raises(ResourceError, match=f"{tmp_path}: cannot be written to .*; make room there"):
+        fetch("tiny", tmp_path, datasets=tiny(server))
 
 
 def test_unknown_names_and_folders(tmp_path: Path) -> None:
@@ -173,13 +185,38 @@ def test_unknown_names_and_folders(tmp_path: Path) -> None:
         fetch("ml-1m", tmp_path / "none")
 
 
+def test_the_sample_is_copied_and_an_older_one_kept(tmp_path: Path) -> None:
+    path = fetch("sample", tmp_path)
+    assert path.read_bytes() == sample().read_bytes()
+    entry, ratings = catalog()["sample"], read_ratings(path)
+    assert (entry.ratings, entry.users, entry.items) == (len(ratings), ratings.n_users, ratings.n_items)
+    assert entry.scale == ratings.rating_range
+    (tmp_path / "sample.parquet").write_text("mine")
+    assert fetch("sample", tmp_path).read_text() == "mine"
+
+
+def test_the_command_line_lists_and_fetches(tmp_path: Path) -> None:
+    listed = CliRunner().invoke(datasets, ["list"]).stdout.splitlines()
+    assert [line.split()[0] for line in listed] == ["name", *catalog()]
+    as_json = json.loads(CliRunner().invoke(datasets, ["list", "--json"]).stdout)
+    assert as_json["ml-1m"]["ratings"] == 1_000_209
+    fetched = CliRunner().invoke(datasets, ["fetch", "sample", "-o", str(tmp_path)])
+    assert fetched.stdout.splitlines()[0] == str(tmp_path / "sample.parquet")
+    assert "licence: CC0" in fetched.stdout
+    assert fetched.stderr == ""
+
+
 def test_the_catalogue_is_complete() -> None:
     known = catalog()
-    assert list(known) == ["ml-100k", "ml-1m", "ml-10m", "ml-20m", "ml-25m", "ml-32m", "ml-latest-small"]
-    for entry in known.values():
-        assert entry.address.startswith("https://")
+    movielens = ["ml-100k", "ml-1m", "ml-10m", "ml-20m", "ml-25m", "ml-32m", "ml-latest-small"]
+    assert list(known) == ["sample", *movielens]
+    assert known["sample"].archive is None
+    for name in movielens:
+        entry, archive = known[name], known[name].archive
+        assert archive is not None
+        assert archive.address.startswith("https://")
         assert entry.licence_address.startswith("https://")
-        assert (entry.md5 is None) == (entry.md5_source is None)
-        assert entry.md5 is None or (len(entry.md5) == 32 and entry.md5_source.startswith("https://"))  # type: ignore[union-attr]
+        assert (archive.md5 is None) == (archive.md5_source is None)
+        assert archive.md5 is None or (len(archive.md5) == 32 and str(archive.md5_source).startswith("https://"))
         assert entry.ratings > entry.users
         assert entry.scale[0] < entry.scale[1]
