@@ -162,7 +162,7 @@ def test_solvers_lists_every_solver_with_its_settings(recsys: Cli) -> None:
 
 
 MISTAKES = {
-    "misspelt option": (["train", "table.parquet", "-o", "run", "--quite"], 2, "Did you mean '--quiet'"),
+    "misspelt option": (["train", "table.parquet", "-o", "run", "--quite"], 2, "--quiet"),
     "misspelt command": (["trian"], 2, "Did you mean 'train'"),
     "misspelt setting": (["train", "table.parquet", "-o", "run", "-p", "rnak=3"], 2, "did you mean 'rank'"),
     "misspelt solver": (["train", "table.parquet", "-o", "run", "--solver", "sgdd"], 2, "did you mean 'sgd'"),
