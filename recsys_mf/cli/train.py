@@ -94,7 +94,9 @@ def _split(
 
     if test is None:
         return splits.hold_out(table, hold_out, seed, by=by)
-    return splits.given(table, loaders.read_ratings(test, duplicates=duplicates, **columns))
+    return splits.given(
+        table, loaders.read_ratings(test, duplicates=duplicates, **columns), rule=f"the pairs of {test}"
+    )
 
 
 def _tested(split: Split) -> Ratings:

@@ -28,6 +28,7 @@ class FoldRow:
     """One model over the folds.
 
     ranks : rank of every fold's model
+    route : how a truncated SVD was computed, None for other solvers
     scores : metric -> spread of the held-out error
     differences : metric -> spread of the error less that of the baseline row in the same fold; empty in the
         baseline row
@@ -36,6 +37,7 @@ class FoldRow:
     label: str
     solver: str
     ranks: tuple[int, ...]
+    route: str | None
     fit_seconds: Spread
     scores: Mapping[str, Spread]
     differences: Mapping[str, Spread]
@@ -120,6 +122,7 @@ def _fold_row(reports: Sequence[Report], place: int) -> FoldRow:
         label=rows[0].label,
         solver=rows[0].solver,
         ranks=tuple(row.rank for row in rows),
+        route=rows[0].settings.get("route"),
         fit_seconds=_spread([row.fit_seconds for row in rows]),
         scores={name: _spread([row.scores[name].value for row in rows]) for name in METRICS},
         differences={

@@ -82,7 +82,7 @@ def _held_out_table(report: Report) -> _Table:
 def _held_out_row(row: Row, report: Report) -> tuple[str, ...]:
     difference = row.differences.get("rmse")
     return (
-        _label(row, report.best),
+        _label(row.label, row.settings.get("route"), report.best),
         str(row.rank),
         _with_reach(row.scores["rmse"]),
         "baseline" if difference is None else _with_reach(difference, sign="+"),
@@ -128,7 +128,7 @@ def _validation_table(report: Report) -> _Table:
     head = ("model", "rank", "validation RMSE", "train RMSE", "epochs", "fit s", "M ratings/s")
     rows = (
         (
-            _label(row, report.best),
+            _label(row.label, row.settings.get("route"), report.best),
             str(row.rank),
             "none" if row.valid_rmse is None else f"{row.valid_rmse:.4f}",
             f"{row.train_rmse:.4f}",
@@ -163,7 +163,7 @@ def _fold_row(row: FoldRow, best: str) -> tuple[str, ...]:
     ranks = sorted(set(row.ranks))
     difference = row.differences.get("rmse")
     return (
-        f"{row.label} *" if row.label == best else row.label,
+        _label(row.label, row.route, best),
         str(ranks[0]) if len(ranks) == 1 else f"{ranks[0]}-{ranks[-1]}",
         _spread(row.scores["rmse"]),
         "baseline" if difference is None else _spread(difference, sign="+"),
@@ -176,9 +176,9 @@ def _fold_legend(report: FoldReport) -> str:
     return "mean ± standard deviation over folds. * lowest. The saved model is fitted on all rows."
 
 
-def _label(row: Row, best: str | None) -> str:
-    route = f" {row.settings['route']}" if "route" in row.settings else ""
-    return f"{row.label}{route}{' *' if row.label == best else ''}"
+def _label(label: str, route: str | None, best: str | None) -> str:
+    """The model, how its decomposition was computed, and a mark for the best."""
+    return " ".join([label, *([route] if route else []), *(["*"] if label == best else [])])
 
 
 def _rate(row: Row) -> str:
