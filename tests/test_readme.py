@@ -24,7 +24,7 @@ def commands(block: str) -> list[tuple[str, str]]:
 
 def agree(shown: str, printed: str) -> bool:
     """The same words; numbers near (another processor rounds differently), but seconds, rates and memory may be any."""
-    shown, printed = (re.sub(r"peak memory .*|\d+ threads", "", text) for text in (shown, printed))
+    shown, printed = (re.sub(r"peak memory .*|\d+ threads|─+", "", text) for text in (shown, printed))
     lines = list(zip(shown.splitlines(), printed.splitlines(), strict=True))
     return all(_alike(*(line.replace("±", " ").split() for line in pair)) for pair in lines)
 
