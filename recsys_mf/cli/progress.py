@@ -36,7 +36,9 @@ class Bars:
             self.bar = self._opened(progress)
         figures = {"train": progress.train_rmse, "valid": progress.valid_rmse}
         shown = [f"{name} {value:.4f}" for name, value in figures.items() if value is not None]
-        self.bar.set_postfix_str(", ".join([*shown, f"{progress.ratings_per_second / 1e6:.1f} M ratings/s"]))
+        self.bar.set_postfix_str(
+            ", ".join([*shown, f"{progress.ratings_per_second / 1e6:.1f} M ratings/s"]), refresh=False
+        )
         self.bar.update(1)
 
     def _opened(self, progress: Progress) -> Any:
