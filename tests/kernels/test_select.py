@@ -1,0 +1,41 @@
+"""The choice of a backend: by name, never silently another."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from recsys_mf.errors import ConfigError, DeviceError
+from recsys_mf.kernels import available_threads, select
+from recsys_mf.kernels.cpu import CpuKernels
+
+
+def test_cpu_kernels_take_the_threads_asked_for_and_all_by_default() -> None:
+    for asked, taken in ((1, 1), (None, available_threads())):
+        kernels = select("cpu", asked)
+        assert isinstance(kernels, CpuKernels)
+        assert kernels.threads == taken
+
+
+def test_auto_says_what_it_chose() -> None:
+    assert select("auto").device == ("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def test_unknown_device_names_the_nearest() -> None:
+    with pytest.raises(
+        ConfigError, match=r"^unknown device \(saw cudda\); did you mean 'cuda'\? \(valid: auto, cpu, cuda\)$"
+    ):
+        select("cudda")
+
+
+@pytest.mark.parametrize("threads", [0, -1, 10**6])
+def test_number_of_threads_out_of_range_is_refused(threads: int) -> None:
+    message = rf"^number of threads out of range \(saw {threads}\); give 1 to {available_threads()}$"
+    with pytest.raises(ConfigError, match=message):
+        select("cpu", threads)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="CUDA is available here")
+def test_cuda_asked_for_where_there_is_none_is_refused() -> None:
+    with pytest.raises(DeviceError, match=r"^CUDA is not available here; use the device 'cpu' or 'auto'$"):
+        select("cuda")
