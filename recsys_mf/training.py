@@ -33,7 +33,8 @@ class Progress:
     """One epoch, as told to whoever watches.
 
     label : the model being fitted, as its report row names it
-    stage : "validate" while the epochs are chosen, "fit" in the fit on all of train
+    stage : "member" while the epochs of a committee's members are chosen, "validate" while the epochs (for a
+        committee, the members) are chosen, "fit" in the fit on all of train
     epoch, n_epochs : this epoch and the most there can be
     train_rmse, valid_rmse : in rating units, None where not known
     ratings_per_second : ratings visited over the seconds of the epoch
@@ -129,21 +130,29 @@ class _Task:
         _compile(self.solver, self.kernels)
         if self.inner is None:
             return self._final(self.solver, (), None)
-        history = list(self._validated_epochs(self.inner))
-        best = min(history, key=lambda row: row["valid_rmse"])
-        return self._final(self.solver.stopped_at(best["epoch"]), tuple(history), best["valid_rmse"])
+        solver, member = self.solver, self.solver.alone()
+        if member is not None:
+            _, best = self._best(member, self.inner, "member")
+            solver = solver.with_member(member.stopped_at(best["epoch"]))
+        history, best = self._best(solver, self.inner, "validate")
+        return self._final(solver.stopped_at(best["epoch"]), history, best["valid_rmse"])
 
     def fit_from(self, start: Factorization) -> Fit:
         """Run all epochs of the settings on all of train from a given model."""
         _compile(self.solver, self.kernels)
         return self._final(self.solver, (), None, start)
 
-    def _validated_epochs(self, inner: Split) -> Iterator[dict[str, Any]]:
+    def _best(self, solver: Solver, inner: Split, stage: str) -> tuple[tuple[dict[str, Any], ...], dict[str, Any]]:
+        """The validated epochs of a solver, and the best of them."""
+        history = tuple(self._validated_epochs(solver, inner, stage))
+        return history, min(history, key=lambda row: row["valid_rmse"])
+
+    def _validated_epochs(self, solver: Solver, inner: Split, stage: str) -> Iterator[dict[str, Any]]:
         assert inner.valid is not None
         lowest, since = np.inf, 0
-        for epoch, seconds in self._timed(self.solver, inner.train, None):
+        for epoch, seconds in self._timed(solver, inner.train, None):
             error = rmse(epoch.model(), inner.valid)
-            self._tell("validate", self.solver, epoch, seconds, error)
+            self._tell(stage, solver, epoch, seconds, error)
             yield {
                 "epoch": epoch.number,
                 "train_rmse": epoch.train_rmse,
@@ -151,7 +160,7 @@ class _Task:
                 "seconds": seconds,
             }
             lowest, since = (error, 0) if error < lowest else (lowest, since + 1)
-            if self.solver.patience is not None and since >= self.solver.patience:
+            if solver.patience is not None and since >= solver.patience:
                 return
 
     def _final(

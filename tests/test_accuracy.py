@@ -19,7 +19,7 @@ def held_out_rmse(split: Split, solver: str) -> dict[str, float]:
     return {row.label: row.scores["rmse"].value for row in report.rows}
 
 
-@pytest.mark.parametrize(("solver", "limit"), [("sgd", 0.839), ("als", 0.846)])
+@pytest.mark.parametrize(("solver", "limit"), [("sgd", 0.837), ("als", 0.846)])
 def test_movielens_1m(data_dir: Path, solver: str, limit: float) -> None:
     split = hold_out(read_ratings(data_dir / "ml-1m.parquet"), 0.1, seed=0)
     errors = held_out_rmse(split, solver)
@@ -28,7 +28,7 @@ def test_movielens_1m(data_dir: Path, solver: str, limit: float) -> None:
     assert errors["bias"] == pytest.approx(0.9096, abs=1e-4)
 
 
-@pytest.mark.parametrize(("solver", "limit"), [("sgd", 0.917), ("als", 0.926)])
+@pytest.mark.parametrize(("solver", "limit"), [("sgd", 0.915), ("als", 0.926)])
 def test_movielens_100k_u1(data_dir: Path, solver: str, limit: float) -> None:
     train_table, test_table = (read_ratings(data_dir / f"ml-100k.u1.{part}.parquet") for part in ("train", "test"))
     assert held_out_rmse(given(train_table, test_table), solver)[solver] < limit

@@ -21,6 +21,7 @@ from recsys_mf.kernels import available_threads
 from recsys_mf.models import Factorization, Run
 from recsys_mf.ratings import Ratings
 from recsys_mf.solvers import SOLVERS, Als, Biases, Mean, Sgd, Solver, TruncatedSvd
+from recsys_mf.solvers.committee import OVERTRAINING
 from recsys_mf.splits import Split, hold_out, with_validation
 from recsys_mf.training import BASELINE, Progress, baselines, rmse, train
 
@@ -30,7 +31,7 @@ ONE: dict[str, Solver] = {BASELINE: TruncatedSvd(ranks=(2,))}
 # The truth has rank 3. In standard deviations of the ratings the noise has variance 0.06, a factor's element 0.47, a
 # bias 0.17: their ratios are the best ridges. SGD holds a ridge per rating, of which a row has 36 or 54.
 ALS = Als(rank=3, epochs=60, count_exponent=0.0, regularisation=0.13, bias_regularisation=0.36)
-SGD = Sgd(rank=3, epochs=150, decay=0.98, regularisation=0.005, bias_regularisation=0.01)
+SGD = Sgd(rank=3, epochs=150, decay=0.98, regularisation=0.005, bias_regularisation=0.01, members=1)
 SOLVER: dict[str, Solver] = {name: kind() for name, kind in SOLVERS.items()} | {"sgd": SGD, "als": ALS}
 
 
@@ -218,7 +219,7 @@ def test_names_in_the_same_order_change_no_bit(name: str, asked: Asked) -> None:
 
 
 def test_without_validation_all_epochs_run_on_all_of_train(split: Split) -> None:
-    run = fitted(split, Sgd(rank=3, epochs=4), validation=0)
+    run = fitted(split, Sgd(rank=3, epochs=4, members=1), validation=0)
     assert run.fit.epochs == 4
     assert run.fit.valid_rmse is None
     assert run.fit.history == ()
@@ -235,10 +236,24 @@ def test_the_epoch_kept_is_the_best_on_validation(name: str, split: Split) -> No
 
 
 def test_training_stops_when_validation_has_not_improved_for_patience_epochs(split: Split) -> None:
-    run = fitted(split, Sgd(rank=64, regularisation=0.0, decay=1.0, epochs=200))  # overfits within a few epochs
+    overfits = Sgd(rank=64, regularisation=0.0, decay=1.0, epochs=200, members=1)  # within a few epochs
+    run = fitted(split, overfits)
     assert Sgd.patience is not None
     assert run.fit.epochs < 200
     assert len(run.fit.history) == run.fit.epochs + Sgd.patience
+
+
+def test_the_epochs_of_a_committee_are_chosen_once_for_one_member() -> None:
+    noisy = hold_out(planted(noise=1.0)[0], 0.1, seed=0)
+    stages: list[tuple[str, int]] = []
+    solver = Sgd(rank=16, members=3)
+    run = fitted(noisy, solver, watch=lambda progress: stages.append((progress.stage, progress.epoch)))
+    alone = fitted(noisy, replace(solver, members=1))
+    assert run.fit.settings["epochs"] == round(OVERTRAINING * alone.fit.settings["epochs"])
+    assert run.fit.settings["members"] == run.fit.epochs == len(run.fit.history) == 3
+    ours = [epoch for stage, epoch in stages if stage == "validate"][-3:]
+    assert ours == [1, 2, 3]
+    assert {stage for stage, _ in stages} == {"member", "validate", "fit"}
 
 
 def test_given_validation_rows_choose_the_epochs_and_are_never_trained_on(split: Split) -> None:

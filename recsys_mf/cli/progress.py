@@ -44,7 +44,7 @@ class Bars:
     def _opened(self, progress: Progress) -> Any:
         from tqdm import tqdm
 
-        purpose = "choosing epochs" if progress.stage == "validate" else "fit on all of train"
+        purpose = {"member": "one member", "validate": "choosing epochs", "fit": "fit on all of train"}[progress.stage]
         return tqdm(
             total=progress.n_epochs, desc=f"{progress.label}, {purpose}", unit="epoch", file=sys.stderr, leave=False
         )

@@ -88,7 +88,7 @@ def _held_out_row(row: Row, report: Report) -> tuple[str, ...]:
         "baseline" if difference is None else _with_reach(difference, sign="+"),
         f"{row.scores['mae'].value:.4f}",
         f"{row.train_rmse:.4f}",
-        str(row.epochs),
+        _epochs(row),
         f"{row.fit_seconds:.2f}",
         _rate(row),
     )
@@ -132,7 +132,7 @@ def _validation_table(report: Report) -> _Table:
             str(row.rank),
             "none" if row.valid_rmse is None else f"{row.valid_rmse:.4f}",
             f"{row.train_rmse:.4f}",
-            str(row.epochs),
+            _epochs(row),
             f"{row.fit_seconds:.2f}",
             _rate(row),
         )
@@ -179,6 +179,12 @@ def _fold_legend(report: FoldReport) -> str:
 def _label(label: str, route: str | None, best: str | None) -> str:
     """The model, how its decomposition was computed, and a mark for the best."""
     return " ".join([label, *([route] if route else []), *(["*"] if label == best else [])])
+
+
+def _epochs(row: Row) -> str:
+    """Epochs of the fit, for a committee those of every member."""
+    members = row.settings.get("members", 1)
+    return str(row.epochs) if members == 1 else f"{members}×{row.settings['epochs']}"
 
 
 def _rate(row: Row) -> str:

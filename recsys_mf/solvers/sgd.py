@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import ClassVar, Self
@@ -13,7 +14,7 @@ from recsys_mf.errors import SolveError
 from recsys_mf.kernels import Kernels
 from recsys_mf.models import Factorization
 from recsys_mf.ratings import Ratings
-from recsys_mf.solvers import blocks
+from recsys_mf.solvers import blocks, committee
 from recsys_mf.solvers.solver import Epoch, Solver, restored, setting, standardised
 
 _DIVERGED = 1e3  # RMSE, in standard deviations of the ratings
@@ -31,7 +32,8 @@ class Sgd(Solver):
 
     by visiting every observed triple once an epoch, in the conflict-free order of `blocks`, with the update of
     `kernels.reference.sgd_epoch`. The step of epoch t is η γ^(t-1). An unknown user or item has bias and factor
-    zero. Factors start as N(0, s²/k): small, so that early epochs fit what many ratings agree on.
+    zero. Factors start as N(0, s²/k): small, so that early epochs fit what many ratings agree on. The model is the
+    mean of S such runs, cut back to rank k (`committee`); with S = 1 it is a single run, for which λ = 0.045 is best.
 
     Koren, Bell, Volinsky: Matrix factorization techniques for recommender systems, Computer 42(8), 2009.
     """
@@ -45,18 +47,31 @@ class Sgd(Solver):
     learning_rate: float = setting(0.03, "step η of the factors in the first epoch", low=1e-8, high=1)
     bias_learning_rate: float = setting(0.01, "step of the biases in the first epoch", high=1)
     decay: float = setting(0.94, "factor γ on both steps from one epoch to the next", low=1e-3, high=1)
-    regularisation: float = setting(0.045, "λ of the factors, per rating")
+    regularisation: float = setting(0.0375, "λ of the factors, per rating")
     bias_regularisation: float = setting(0.02, "λ_b of the biases, per rating")
     initial_scale: float = setting(0.06, "s: expected length of a factor at the start", high=10)
+    members: int = setting(6, "S: independent runs that are averaged; 1 for a single run", low=1, high=1024)
 
     @property
     def n_epochs(self) -> int:
-        """The setting `epochs`."""
-        return self.epochs
+        """The setting `epochs`, or one for every member of a committee."""
+        return self.epochs if self.members == 1 else self.members
 
     def stopped_at(self, epoch: int) -> Self:
-        """With `epochs` = epoch; the steps of each epoch stay the same."""
-        return replace(self, epochs=epoch)
+        """With `epochs` = epoch, the steps of each epoch staying the same; a committee with that many members."""
+        return replace(self, epochs=epoch) if self.members == 1 else replace(self, members=epoch)
+
+    def rehearsal(self) -> Self:
+        """A single epoch of a single run."""
+        return replace(self, members=1, epochs=1)
+
+    def alone(self) -> Self | None:
+        """One member of a committee."""
+        return None if self.members == 1 else replace(self, members=1)
+
+    def with_member(self, member: Solver) -> Self:
+        """With the epochs of the member, and as many more as a committee bears."""
+        return replace(self, epochs=round(committee.OVERTRAINING * member.n_epochs))
 
     def run(
         self,
@@ -67,6 +82,16 @@ class Sgd(Solver):
         start: Factorization | None = None,
     ) -> Iterator[Epoch]:
         """See `Solver.run`. A start must have the rank of the settings; its zero factors (new rows) start at random."""
+        descents = (self._descent(train, stream, kernels, start) for stream in rng.spawn(self.members))
+        if self.members == 1:
+            yield from next(descents)
+        else:
+            yield from committee.averaged(deque(descent, maxlen=1).pop() for descent in descents)
+
+    def _descent(
+        self, train: Ratings, rng: np.random.Generator, kernels: Kernels, start: Factorization | None
+    ) -> Iterator[Epoch]:
+        """One run."""
         values, mean, deviation = standardised(train)
         order = blocks.schedule(train, values, kernels.bands(len(train)), rng)
         initial = self._initial(train, rng, kernels.width(self.rank), mean, deviation, start)

@@ -82,6 +82,14 @@ class Solver:
         """The solver that ends where this one is after `epoch` epochs."""
         return self
 
+    def alone(self) -> Self | None:
+        """For a committee, one member, whose epochs are to be chosen first; None for other solvers."""
+        return None
+
+    def with_member(self, member: Solver) -> Self:
+        """The committee of members whose epochs were chosen for one `alone`."""
+        raise NotImplementedError
+
     def resolved(self, train: Ratings, kernels: Kernels) -> Self:
         """The solver as it runs on this table and backend: with what a setting "auto" stands for."""
         return self

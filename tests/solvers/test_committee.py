@@ -1,0 +1,101 @@
+"""A committee is the mean of its members, cut to their rank, and better than any of them."""
+
+from __future__ import annotations
+
+from collections import deque
+
+import numpy as np
+import pytest
+
+from recsys_mf.kernels import select
+from recsys_mf.models import Factorization
+from recsys_mf.ratings import Ratings
+from recsys_mf.solvers import Sgd
+from recsys_mf.solvers.committee import averaged, cut, merged
+from recsys_mf.solvers.solver import Epoch
+from recsys_mf.splits import hold_out
+from recsys_mf.training import rmse
+from tests.planted import planted
+
+SOLVER = Sgd(rank=6, epochs=30, regularisation=0.01, members=4)
+
+
+def models(solver: Sgd, train: Ratings) -> list[Factorization]:
+    epochs = solver.run(train, rng=np.random.default_rng(0), kernels=select("cpu"))
+    return [epoch.model() for epoch in epochs]
+
+
+def members(train: Ratings, n: int) -> list[Factorization]:
+    streams = np.random.default_rng(0).spawn(n)
+    runs = (SOLVER.alone()._descent(train, stream, select("cpu"), None) for stream in streams)  # type: ignore[union-attr]
+    return [deque(run, maxlen=1).pop().model() for run in runs]
+
+
+def product(model: Factorization) -> np.ndarray:
+    return model.user_factors.astype(np.float64) @ model.item_factors.T
+
+
+@pytest.mark.parametrize(("m", "n", "columns", "rank"), [(30, 20, 8, 4), (30, 20, 8, 8), (5, 30, 8, 6), (30, 20, 3, 1)])
+def test_the_cut_is_the_truncated_svd_of_the_product(m: int, n: int, columns: int, rank: int) -> None:
+    rng = np.random.default_rng(1)
+    P, Q = rng.standard_normal((m, columns)), rng.standard_normal((n, columns))
+    U, singular, Vt = np.linalg.svd(P @ Q.T)
+    cut_P, cut_Q = cut(P, Q, rank)
+    assert cut_P.shape == (m, rank)
+    k = min(rank, len(singular))
+    np.testing.assert_allclose(cut_P @ cut_Q.T, (U[:, :k] * singular[:k]) @ Vt[:k], atol=1e-9)
+
+
+def test_factors_of_lower_rank_than_they_have_columns_are_cut_too() -> None:
+    P, Q = np.ones((5, 4)), np.ones((3, 4))
+    cut_P, cut_Q = cut(P, Q, 2)
+    np.testing.assert_allclose(cut_P @ cut_Q.T, np.full((5, 3), 4.0), atol=1e-12)
+    assert not np.any(cut(np.zeros((5, 4)), Q, 2)[0])
+
+
+def test_two_members_of_half_the_rank_are_averaged_exactly() -> None:
+    train = planted()[0]
+    one, other = members(train, 2)
+    wide = [
+        Factorization(
+            model.mean, model.user_bias, model.item_bias,
+            np.pad(model.user_factors, ((0, 0), (0, 6))), np.pad(model.item_factors, ((0, 0), (0, 6))),
+            model.rating_range,
+        )
+        for model in (one, other)
+    ]  # fmt: skip
+    mean = merged(wide[0], wide[1], 2)
+    np.testing.assert_allclose(product(mean), (product(one) + product(other)) / 2, atol=1e-5)
+    np.testing.assert_allclose(mean.user_bias, (one.user_bias + other.user_bias) / 2, atol=1e-6)
+    np.testing.assert_allclose(mean.item_bias, (one.item_bias + other.item_bias) / 2, atol=1e-6)
+
+
+def test_a_committee_is_its_members_merged_and_the_first_is_a_single_run() -> None:
+    train = planted()[0]
+    found, parts = models(SOLVER, train), members(train, 4)
+    assert product(found[0]).tobytes() == product(parts[0]).tobytes()
+    epochs = [Epoch(30, len(train), None, lambda part=part: part) for part in parts]  # type: ignore[misc]
+    expected = [epoch.model() for epoch in averaged(epochs)]
+    assert [product(model).tobytes() for model in found] == [product(model).tobytes() for model in expected]
+    # Cut to the rank of the members, the running mean stays near the mean of all of them.
+    mean = np.mean([product(part) for part in parts], axis=0)
+    U, singular, Vt = np.linalg.svd(mean)
+    best = (U[:, :6] * singular[:6]) @ Vt[:6]
+    assert np.linalg.norm(product(found[-1]) - mean) < 1.1 * np.linalg.norm(best - mean)
+
+
+def test_a_committee_is_better_than_a_member_is_on_average() -> None:
+    split = hold_out(planted(noise=1.0)[0], 0.1, seed=0)
+    assert split.test is not None
+    errors = [rmse(model, split.test) for model in models(SOLVER, split.train)]
+    alone = [rmse(model, split.test) for model in members(split.train, 4)]
+    assert errors[-1] < np.mean(alone)
+
+
+def test_unknown_ids_get_the_mean_of_the_members_fallbacks() -> None:
+    train = planted()[0]
+    parts, committee = members(train, 4), models(SOLVER, train)[-1]
+    users, nobody = np.arange(50), np.full(50, -1)
+    expected = np.mean([part.mean + part.user_bias[:50] for part in parts], axis=0)
+    low, high = train.rating_range
+    np.testing.assert_allclose(committee.predict(users, nobody), np.clip(expected, low, high), atol=1e-5)
