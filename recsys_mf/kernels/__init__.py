@@ -51,9 +51,9 @@ class Kernels(Protocol):
     ) -> float: ...  # fmt: skip
 
     def solve_rows(
-        self, starts: Any, others: Any, targets: Any, Y: Any, prior_precision: Any, prior_linear: Any,
-        weights: Any, ridge: Any, noise_precision: float, normals: Any,
-    ) -> Any: ...  # fmt: skip
+        self, starts: Any, others: Any, contexts: Any, values: Any, Y: Any, C: Any, prior_precision: Any,
+        prior_means: Any, weights: Any, ridge: Any, noise_precision: float, normals: Any,
+    ) -> tuple[Any, Any]: ...  # fmt: skip
 
     def sparse_product(self, starts: Any, others: Any, values: Any, X: Any) -> Any: ...
 

@@ -17,9 +17,11 @@ import numpy as np
 from numba import prange
 from numpy.typing import NDArray
 
+from recsys_mf.kernels import cpu_rows
+from recsys_mf.kernels.cpu_rows import FASTMATH as _FASTMATH
+
 F32 = NDArray[np.float32]
 _LANES = 16  # float32 in the widest vector register
-_FASTMATH = {"reassoc", "contract", "nsz"}  # sums may be reordered; NaN and infinity keep their meaning
 _CHUNKS = 64  # ranges of rows that threads take; a constant, so that it cannot change a result
 
 
@@ -59,12 +61,12 @@ class CpuKernels:
         with _thread_count(self.threads):
             return sgd_epoch(*arguments)
 
-    def solve_rows(self, *arguments: Any) -> F32:
+    def solve_rows(self, *arguments: Any) -> tuple[F32, F32]:
         """`solve_rows` on these threads."""
         with _thread_count(self.threads):
             return solve_rows(*arguments)
 
-    def sparse_product(self, *arguments: Any) -> NDArray[np.float64]:
+    def sparse_product(self, *arguments: Any) -> NDArray[Any]:
         """`sparse_product` on these threads."""
         with _thread_count(self.threads):
             return sparse_product(*arguments)
@@ -172,26 +174,25 @@ def _sgd_kernel(width: int) -> Any:
 
 
 def solve_rows(
-    starts: NDArray[np.int64], others: NDArray[np.int32], targets: F32, Y: F32,
-    prior_precision: F32, prior_linear: F32, weights: F32, ridge: F32, noise_precision: float, normals: F32,
-) -> F32:  # fmt: skip
+    starts: NDArray[np.int64], others: NDArray[np.int32], contexts: NDArray[np.int32], values: F32, Y: F32, C: F32,
+    prior_precision: F32, prior_means: F32, weights: F32, ridge: F32, noise_precision: float, normals: F32,
+) -> tuple[F32, F32]:  # fmt: skip
     """As `reference.solve_rows`."""
-    rank = Y.shape[1]
+    width = Y.shape[1]
     # A row costs about one rank-1 update a rating and one Cholesky factorisation.
-    work = np.diff(starts) + rank / 3
-    X = np.empty((len(starts) - 1, rank), np.float32)
-    _solve_rows(
-        _equal_chunks(work), starts, others, targets, Y, prior_precision, prior_linear, weights, ridge,
-        np.float32(noise_precision), normals, X,
+    work = np.diff(starts) + width / 3
+    X = np.empty((len(starts) - 1, width), np.float32)
+    squared_errors = np.empty(len(X), np.float32)
+    cpu_rows.solve_rows(
+        _equal_chunks(work), starts, others, contexts, values, Y, C, prior_precision, prior_means, weights, ridge,
+        np.float32(noise_precision), normals, X, squared_errors,
     )  # fmt: skip
-    return X
+    return X, squared_errors
 
 
-def sparse_product(
-    starts: NDArray[np.int64], others: NDArray[np.int32], values: F32, X: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    """As `reference.sparse_product`."""
-    product = np.zeros((len(starts) - 1, X.shape[1]))
+def sparse_product(starts: NDArray[np.int64], others: NDArray[np.int32], values: F32, X: NDArray[Any]) -> NDArray[Any]:
+    """As `reference.sparse_product`, in the precision of X."""
+    product = np.zeros((len(starts) - 1, X.shape[1]), X.dtype)
     _sparse_product(_equal_chunks(np.diff(starts) + 1.0), starts, others, values, X, product)
     return product
 
@@ -204,106 +205,18 @@ def _equal_chunks(work: NDArray[Any]) -> NDArray[np.int64]:
     return np.concatenate([[0], inner, [len(work)]]).astype(np.int64)
 
 
-@numba.njit(cache=True, nogil=True, parallel=True, fastmath=_FASTMATH, error_model="numpy")
-def _solve_rows(
-    chunks: Any, starts: Any, others: Any, targets: Any, Y: Any, prior_precision: Any, prior_linear: Any,
-    weights: Any, ridge: Any, noise_precision: Any, normals: Any, X: Any,
-) -> None:  # fmt: skip
-    rank = Y.shape[1]
-    for chunk in prange(chunks.size - 1):
-        A = np.empty((rank, rank), np.float32)  # lower triangle
-        for g in range(chunks[chunk], chunks[chunk + 1]):
-            x = X[g]
-            for a in range(rank):
-                x[a] = prior_linear[a]
-                for b in range(a + 1):
-                    A[a, b] = prior_precision[a, b]
-                A[a, a] += weights[g] * ridge[a]
-            _add_regressors(A, x, Y, others[starts[g] : starts[g + 1]], targets[starts[g] : starts[g + 1]],
-                            noise_precision)  # fmt: skip
-            _cholesky(A)
-            _forward(A, x)
-            if normals.shape[0]:
-                for a in range(rank):
-                    x[a] += normals[g, a]
-            _backward(A, x)
-
-
-@numba.njit(cache=True, nogil=True, fastmath=_FASTMATH, error_model="numpy")
-def _add_regressors(A: Any, x: Any, Y: Any, others: Any, targets: Any, noise_precision: Any) -> None:
-    """A += α Σ y yᵀ (lower triangle), x += α Σ t y, four regressors at a time to reuse the row of A."""
-    rank = x.size
-    j = 0
-    while j + 4 <= others.size:
-        y0, y1, y2, y3 = Y[others[j]], Y[others[j + 1]], Y[others[j + 2]], Y[others[j + 3]]
-        t0, t1 = noise_precision * targets[j], noise_precision * targets[j + 1]
-        t2, t3 = noise_precision * targets[j + 2], noise_precision * targets[j + 3]
-        for a in range(rank):
-            s0, s1, s2, s3 = y0[a], y1[a], y2[a], y3[a]
-            x[a] += t0 * s0 + t1 * s1 + t2 * s2 + t3 * s3
-            s0, s1 = noise_precision * s0, noise_precision * s1
-            s2, s3 = noise_precision * s2, noise_precision * s3
-            row = A[a]
-            for b in range(a + 1):
-                row[b] += s0 * y0[b] + s1 * y1[b] + s2 * y2[b] + s3 * y3[b]
-        j += 4
-    while j < others.size:
-        y = Y[others[j]]
-        t = noise_precision * targets[j]
-        for a in range(rank):
-            x[a] += t * y[a]
-            s = noise_precision * y[a]
-            row = A[a]
-            for b in range(a + 1):
-                row[b] += s * y[b]
-        j += 1
-
-
-@numba.njit(cache=True, nogil=True, fastmath=_FASTMATH, error_model="numpy")
-def _cholesky(A: Any) -> None:
-    """Lower Cholesky factor in place, row by row; NaN where A is not positive definite."""
-    for a in range(A.shape[0]):
-        row = A[a]
-        for b in range(a):
-            other = A[b]
-            dot = np.float32(0.0)
-            for c in range(b):
-                dot += row[c] * other[c]
-            row[b] = (row[b] - dot) / other[b]
-        dot = np.float32(0.0)
-        for c in range(a):
-            dot += row[c] * row[c]
-        row[a] = np.sqrt(row[a] - dot)
-
-
-@numba.njit(cache=True, nogil=True, fastmath=_FASTMATH, error_model="numpy")
-def _forward(L: Any, x: Any) -> None:
-    """x = L⁻¹ x."""
-    for a in range(x.size):
-        row = L[a]
-        dot = np.float32(0.0)
-        for b in range(a):
-            dot += row[b] * x[b]
-        x[a] = (x[a] - dot) / row[a]
-
-
-@numba.njit(cache=True, nogil=True, fastmath=_FASTMATH, error_model="numpy")
-def _backward(L: Any, x: Any) -> None:
-    """x = L⁻ᵀ x."""
-    for a in range(x.size - 1, -1, -1):
-        row = L[a]
-        x[a] /= row[a]
-        for b in range(a):
-            x[b] -= row[b] * x[a]
-
-
 @numba.njit(cache=True, nogil=True, parallel=True, fastmath=_FASTMATH)
 def _sparse_product(chunks: Any, starts: Any, others: Any, values: Any, X: Any, product: Any) -> None:
     for chunk in prange(chunks.size - 1):
         for g in range(chunks[chunk], chunks[chunk + 1]):
             out = product[g]
-            for j in range(starts[g], starts[g + 1]):
-                x = X[others[j]]
-                value = np.float64(values[j])
-                for c in range(out.size):
-                    out[c] += value * x[c]
+            if values.size:
+                for j in range(starts[g], starts[g + 1]):
+                    x, value = X[others[j]], values[j]
+                    for c in range(out.size):
+                        out[c] += value * x[c]
+            else:
+                for j in range(starts[g], starts[g + 1]):
+                    x = X[others[j]]
+                    for c in range(out.size):
+                        out[c] += x[c]

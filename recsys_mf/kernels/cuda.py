@@ -73,14 +73,15 @@ class TorchKernels:
         return float(total)
 
     def solve_rows(
-        self, starts: Tensor, others: Tensor, targets: Tensor, Y: Tensor,
-        prior_precision: Tensor, prior_linear: Tensor, weights: Tensor, ridge: Tensor,
+        self, starts: Tensor, others: Tensor, contexts: Tensor, values: Tensor, Y: Tensor, C: Tensor,
+        prior_precision: Tensor, prior_means: Tensor, weights: Tensor, ridge: Tensor,
         noise_precision: float, normals: Tensor,
-    ) -> Tensor:  # fmt: skip
+    ) -> tuple[Tensor, Tensor]:  # fmt: skip
         """As `reference.solve_rows`; rows are sorted by length and solved in batches padded to the longest."""
         lengths = torch.diff(starts)
         order = torch.argsort(lengths, descending=True)
         X = torch.empty((len(lengths), Y.shape[1]), dtype=Y.dtype, device=self.device)
+        squared_errors = torch.empty(len(lengths), dtype=Y.dtype, device=self.device)
         first = 0
         while first < len(order):
             longest = max(1, int(lengths[order[first]]))
@@ -88,36 +89,43 @@ class TorchKernels:
             rows = order[first : first + max(1, _PADDED_CELLS // cells)]
             # Shorter rows by half are left to the next batch: at most half of a batch is padding.
             rows = rows[: max(1, int((lengths[rows] * 2 >= longest).sum()))]
-            A, right = _systems(starts, lengths, rows, longest, others, targets, Y, noise_precision)
-            A += prior_precision + weights[rows, None, None] * torch.diag(ridge)
-            right += prior_linear
+            y, t = _regression(starts, lengths, rows, longest, others, contexts, values, Y, C)
+            A = noise_precision * (y.mT @ y) + prior_precision + weights[rows, None, None] * torch.diag(ridge)
+            right = noise_precision * (y.mT @ t[:, :, None])[:, :, 0] + prior_means[rows] @ prior_precision
             L, failed = torch.linalg.cholesky_ex(A)
             half = torch.linalg.solve_triangular(L, right[:, :, None], upper=False)
             if len(normals):
                 half += normals[rows, :, None]
             solved = torch.linalg.solve_triangular(L.mT, half, upper=True)[:, :, 0]
             X[rows] = torch.where(failed[:, None] > 0, torch.nan, solved)
+            squared_errors[rows] = (t - (y @ X[rows][:, :, None])[:, :, 0]).square().sum(1)
             first += len(rows)
-        return X
+        return X, squared_errors
 
     def sparse_product(self, starts: Tensor, others: Tensor, values: Tensor, X: Tensor) -> Tensor:
         """As `reference.sparse_product`."""
         rows = torch.repeat_interleave(torch.arange(len(starts) - 1, device=self.device), torch.diff(starts))
         places = torch.stack([rows, others.long()])
+        values = values if len(values) else torch.ones(len(others), device=self.device)
         S = torch.sparse_coo_tensor(
             places, values.to(X.dtype), (len(starts) - 1, len(X)), is_coalesced=True, check_invariants=False
         )
         return S @ X
 
 
-def _systems(
-    starts: Tensor, lengths: Tensor, rows: Tensor, longest: int, others: Tensor, targets: Tensor, Y: Tensor,
-    noise_precision: float,
+def _regression(
+    starts: Tensor, lengths: Tensor, rows: Tensor, longest: int, others: Tensor, contexts: Tensor, values: Tensor,
+    Y: Tensor, C: Tensor,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
-    """α Σ y yᵀ [b, k, k] and α Σ t y [b, k] of the given rows, padded with zero regressors to the longest."""
+    """Regressors y [b, longest, k + 1] and targets t [b, longest] of the given rows, padded with zeros."""
     step = torch.arange(longest, device=Y.device)
     inside = step < lengths[rows, None]  # [b, longest]
     place = torch.where(inside, starts[rows, None] + step, 0)
-    y = Y[others[place].long()] * inside[:, :, None]  # [b, longest, k]
-    t = targets[place] * inside
-    return noise_precision * (y.mT @ y), noise_precision * (y.mT @ t[:, :, None])[:, :, 0]
+    y = Y[others[place].long()]  # [b, longest, k + 1]
+    t = values[place] - y[:, :, -1]
+    if len(contexts):
+        c = C[contexts[place].long()]
+        t = t - c[:, :, -1] - (y[:, :, :-1] * c[:, :, :-1]).sum(2)
+        y = y + c
+    y[:, :, -1] = 1
+    return y * inside[:, :, None], t * inside

@@ -68,41 +68,57 @@ def sgd_epoch(
 
 
 def solve_rows(
-    starts: Array, others: Array, targets: Array, Y: Array,
-    prior_precision: Array, prior_linear: Array, weights: Array, ridge: Array,
+    starts: Array, others: Array, contexts: Array, values: Array, Y: Array, C: Array,
+    prior_precision: Array, prior_means: Array, weights: Array, ridge: Array,
     noise_precision: float, normals: Array,
-) -> Array:  # fmt: skip
-    """Solve one k by k system per row: the mode of ALS, or with normals a Gibbs draw; returns X [rows, k].
+) -> tuple[Array, Array]:  # fmt: skip
+    """Solve one system per row, the mode of ALS or with normals a Gibbs draw; returns X [rows, k + 1] and the squared
+    error of every row [rows].
 
-    starts int64[rows + 1], others int32[z], targets [z] : row g has the regressors Y[others[j]] and the
-        targets[j] for j in starts[g]:starts[g + 1]
-    Y [n, k] : the other side's factors
-    prior_precision Λ [k, k], prior_linear h [k] : of the Gaussian prior, shared by the rows
-    weights w [rows], ridge d [k] : row g has the additional prior precision w_g diag(d)
-    noise_precision α : of the targets
-    normals Z : standard normals [rows, k], or [0, k] for the mode
+    A row (p, b) of any table is k factors and a bias. Row g is rated in the pairs j in starts[g]:starts[g + 1], each
+    with a row (q, b) of the other table and, where there are contexts, a row (a, w) of theirs:
+
+        v_j = b_g + b + w + p_g · q + p_g · a + q · a + noise of precision α
+
+    so that x_g = (p_g, b_g) has the regressor y_j = (q + a, 1) and the target t_j = v_j - b - w - q · a.
+
+    starts int64[rows + 1], others int32[z], values [z]; Y [n, k + 1] : the other table
+    contexts int32[z], C [c, k + 1] : the context table; contexts [0] where there are none
+    prior_precision Λ [k + 1, k + 1] : of the Gaussian prior, shared by the rows; prior_means M [rows, k + 1]
+    weights w [rows], ridge d [k + 1] : row g has the additional prior precision w_g diag(d) about zero
+    noise_precision α; normals Z : standard normals [rows, k + 1], or [0, k + 1] for the mode
 
         A_g = Λ + w_g diag(d) + α Σ_j y_j y_jᵀ = L Lᵀ
-        x_g = A_g⁻¹ (h + α Σ_j t_j y_j) + L⁻ᵀ z_g
+        x_g = A_g⁻¹ (Λ m_g + α Σ_j t_j y_j) + L⁻ᵀ z_g        squared error of g: Σ_j (t_j - x_g · y_j)²
 
     A row whose system is not positive definite in float32 comes back as NaN.
     """
     X = np.empty((len(starts) - 1, Y.shape[1]))
+    squared_errors = np.empty(len(X))
     for g in range(len(X)):
         row = slice(starts[g], starts[g + 1])
-        y = Y[others[row]].astype(np.float64)
+        other = Y[others[row]].astype(np.float64)
+        context = C[contexts[row]].astype(np.float64) if len(contexts) else np.zeros_like(other)
+        q, a = other[:, :-1], context[:, :-1]
+        y = np.column_stack([q + a, np.ones(len(q))])
+        t = values[row] - other[:, -1] - context[:, -1] - np.sum(q * a, axis=1)
         A = prior_precision + weights[g] * np.diag(ridge) + noise_precision * y.T @ y
         L = np.linalg.cholesky(A)
-        right = prior_linear + noise_precision * targets[row] @ y
+        right = prior_precision @ prior_means[g] + noise_precision * t @ y
         z = normals[g] if len(normals) else np.zeros(Y.shape[1])
         X[g] = np.linalg.solve(L.T, np.linalg.solve(L, right) + z)
-    return X
+        squared_errors[g] = np.sum((t - y @ X[g]) ** 2)
+    return X, squared_errors
 
 
 def sparse_product(starts: Array, others: Array, values: Array, X: Array) -> Array:
-    """S X for the sparse S with S[g, others[j]] = values[j], j in starts[g]:starts[g + 1]; [rows, k]."""
+    """S X for the sparse S with S[g, others[j]] = values[j], or 1 where values is [0]; [rows, k].
+
+    j runs over starts[g]:starts[g + 1].
+    """
     product = np.zeros((len(starts) - 1, X.shape[1]))
     for g in range(len(product)):
         row = slice(starts[g], starts[g + 1])
-        product[g] = values[row].astype(np.float64) @ X[others[row]]
+        entries = values[row].astype(np.float64) if len(values) else np.ones(len(others[row]))
+        product[g] = entries @ X[others[row]]
     return product

@@ -76,8 +76,8 @@ class Als(Solver):
         items = np.column_stack([Q, item_bias]).astype(np.float32)
 
         for epoch in range(1, self.epochs + 1):
-            users = user_rows.solved(items)
-            items = item_rows.solved(users)
+            users, _ = user_rows.solved(items)
+            items, squared_error = item_rows.solved(users)
             if not np.isfinite(items).all():
                 raise SolveError(
                     f"ALS met a system that is not positive definite in epoch {epoch}",
@@ -95,7 +95,8 @@ class Als(Solver):
                     items[:, :-1],
                 )
 
-            yield Epoch(epoch, 2 * len(train), None, model)
+            rmse = deviation * np.sqrt(squared_error / len(train))
+            yield Epoch(epoch, 2 * len(train), float(rmse), model)
 
 
 class _Side:
@@ -106,22 +107,23 @@ class _Side:
         ridge = np.full(width, settings.regularisation, np.float32)
         ridge[-1] = settings.bias_regularisation
         weights = np.diff(grouped.starts).astype(np.float32) ** np.float32(settings.count_exponent)
-        self.kernels, self.grouped = kernels, grouped
+        self.kernels = kernels
         self.starts, self.others = kernels.put(grouped.starts), kernels.put(grouped.others)
+        self.values = kernels.put(grouped.values)
+        self.no_contexts = kernels.put(np.zeros(0, np.int32)), kernels.put(np.zeros((0, width), np.float32))
         self.prior = (
             kernels.put(np.zeros((width, width), np.float32)),
-            kernels.put(np.zeros(width, np.float32)),
+            kernels.put(np.zeros((len(weights), width), np.float32)),
         )
         self.weights, self.ridge = kernels.put(weights), kernels.put(ridge)
         self.no_normals = kernels.put(np.zeros((0, width), np.float32))
 
-    def solved(self, other_side: NDArray[np.float32]) -> NDArray[np.float32]:
-        """(factors, bias) float32[rows, k + 1] that minimise the objective given the other side's [others, k + 1]."""
-        regressors = other_side.copy()
-        regressors[:, -1] = 1
-        targets = self.grouped.values - other_side[self.grouped.others, -1]
-        rows = self.kernels.solve_rows(
-            self.starts, self.others, self.kernels.put(targets), self.kernels.put(regressors),
+    def solved(self, other_side: NDArray[np.float32]) -> tuple[NDArray[np.float32], float]:
+        """(factors, bias) float32[rows, k + 1] that minimise the objective given the other side's [others, k + 1],
+        and their summed squared error."""
+        contexts, C = self.no_contexts
+        rows, squared_errors = self.kernels.solve_rows(
+            self.starts, self.others, contexts, self.values, self.kernels.put(other_side), C,
             *self.prior, self.weights, self.ridge, 1.0, self.no_normals,
         )  # fmt: skip
-        return self.kernels.get(rows)
+        return self.kernels.get(rows), float(self.kernels.get(squared_errors).sum(dtype=np.float64))

@@ -104,35 +104,48 @@ def test_sgd_epoch_agrees_with_the_reference(kernels: Kernels, rank: int) -> Non
         np.testing.assert_allclose(rows[:, :rank] if rows.ndim == 2 else rows, want, atol=tolerance)
 
 
+CONTEXTS = 5
+
+
+@pytest.mark.parametrize("with_contexts", [False, True])
 @pytest.mark.parametrize("with_normals", [False, True])
-@pytest.mark.parametrize("rank", RANKS)
-def test_solve_rows_agrees_with_the_reference(kernels: Kernels, rank: int, with_normals: bool) -> None:
+@pytest.mark.parametrize("rank", [0, *RANKS, 14, 15])  # 14 and 15 fill a tile, with and without a row to spare
+def test_solve_rows_agrees_with_the_reference(
+    kernels: Kernels, rank: int, with_normals: bool, with_contexts: bool
+) -> None:
     rng = np.random.default_rng(rank)
     users, items, values = table(rng)
     starts, order = layout.group(users, M)
-    Y = rng.standard_normal((N, rank)).astype(np.float32)
-    root = rng.standard_normal((rank, rank)).astype(np.float32) / np.float32(np.sqrt(rank))
-    prior = (root @ root.T + np.eye(rank)).astype(np.float32)
+    width = rank + 1
+    contexts = rng.integers(0, CONTEXTS, len(users) if with_contexts else 0).astype(np.int32)
+    Y, C = (rng.standard_normal((rows, width)).astype(np.float32) for rows in (N, CONTEXTS))
+    root = rng.standard_normal((width, width)).astype(np.float32) / np.float32(np.sqrt(width))
+    prior = (root @ root.T + np.eye(width)).astype(np.float32)
     arrays = (
-        starts, items[order], values[order], Y,
-        prior, rng.standard_normal(rank).astype(np.float32),
-        rng.random(M).astype(np.float32), rng.random(rank).astype(np.float32),
+        starts, items[order], contexts, values[order], Y, C,
+        prior, rng.standard_normal((M, width)).astype(np.float32),
+        rng.random(M).astype(np.float32), rng.random(width).astype(np.float32),
     )  # fmt: skip
-    normals = rng.standard_normal((M if with_normals else 0, rank)).astype(np.float32)
-    exact = reference.solve_rows(*arrays, 1.7, normals)
+    normals = rng.standard_normal((M if with_normals else 0, width)).astype(np.float32)
+    exact, exact_errors = reference.solve_rows(*arrays, 1.7, normals)
     put = [kernels.put(a) for a in arrays]
-    ours = kernels.get(kernels.solve_rows(*put, 1.7, kernels.put(normals)))
+    ours, errors = (kernels.get(a) for a in kernels.solve_rows(*put, 1.7, kernels.put(normals)))
     # The condition of the heaviest row amplifies the rounding of sums of up to N + k terms.
-    worst = np.linalg.cond(prior + 1.7 * Y.T @ Y + np.eye(rank))
-    np.testing.assert_allclose(ours, exact, atol=worst * (N + rank) * EPSILON * np.abs(exact).max())
+    regressors = Y + C[:1] * with_contexts
+    worst = np.linalg.cond(prior + 1.7 * regressors.T @ regressors + np.eye(width))
+    size = np.abs(exact).max()
+    np.testing.assert_allclose(ours, exact, atol=worst * (N + width) * EPSILON * size)
+    # Squared errors are differences of sums of N squares of targets and predictions.
+    squares = N * (1 + np.abs(regressors).max() * np.sqrt(width) * size) ** 2
+    np.testing.assert_allclose(errors, exact_errors, atol=worst * EPSILON * squares)
 
 
 def test_solve_rows_gives_nan_for_a_system_that_is_not_positive_definite(kernels: Kernels) -> None:
     starts, others = np.array([0, 0, 1]), np.zeros(1, np.int32)
     zero, one = np.zeros((2, 2), np.float32), np.ones(1, np.float32)
-    nothing = np.zeros(2, np.float32)
-    arguments = starts, others, one, np.ones((1, 2), np.float32), zero, nothing, nothing, nothing
-    rows = kernels.solve_rows(*(kernels.put(a) for a in arguments), 1.0, kernels.put(zero[:0]))
+    nothing, none = np.zeros(2, np.float32), np.zeros(0, np.int32)
+    arguments = starts, others, none, one, np.ones((1, 2), np.float32), zero[:0], zero, zero, nothing, nothing
+    rows, _ = kernels.solve_rows(*(kernels.put(a) for a in arguments), 1.0, kernels.put(zero[:0]))
     assert np.isnan(kernels.get(rows)[0]).any()
 
 
@@ -141,25 +154,30 @@ def test_sparse_product_agrees_with_the_reference(kernels: Kernels, columns: int
     rng = np.random.default_rng(columns)
     users, items, values = table(rng)
     starts, order = layout.group(users, M)
-    arguments = starts, items[order], values[order], rng.standard_normal((N, columns))
-    ours = kernels.get(kernels.sparse_product(*(kernels.put(a) for a in arguments)))
-    np.testing.assert_allclose(ours, reference.sparse_product(*arguments), atol=N * 8 * np.finfo(np.float64).eps)
+    for entries in (values[order], values[:0]):
+        arguments = starts, items[order], entries, rng.standard_normal((N, columns))
+        ours = kernels.get(kernels.sparse_product(*(kernels.put(a) for a in arguments)))
+        np.testing.assert_allclose(ours, reference.sparse_product(*arguments), atol=N * 8 * np.finfo(np.float64).eps)
 
 
 @pytest.mark.parametrize("rank", [3, 64])
 def test_row_with_thousands_of_ratings_agrees_with_the_reference(kernels: Kernels, rank: int) -> None:
     rng = np.random.default_rng(0)
     starts, others = np.array([0, 5003, 5003, 5004]), rng.integers(0, 9, 5004).astype(np.int32)
+    width, no_contexts = rank + 1, np.zeros(0, np.int32)
+    none = np.zeros((0, width), np.float32)
     arrays = (
-        starts, others, rng.standard_normal(5004).astype(np.float32),
-        rng.standard_normal((9, rank)).astype(np.float32), np.eye(rank, dtype=np.float32),
-        np.zeros(rank, np.float32), np.ones(3, np.float32), np.ones(rank, np.float32),
+        starts, others, no_contexts, rng.standard_normal(5004).astype(np.float32),
+        rng.standard_normal((9, width)).astype(np.float32), none, np.eye(width, dtype=np.float32),
+        np.zeros((3, width), np.float32), np.ones(3, np.float32), np.ones(width, np.float32),
     )  # fmt: skip
-    none = np.zeros((0, rank), np.float32)
-    exact = reference.solve_rows(*arrays, 1.0, none)
-    ours = kernels.get(kernels.solve_rows(*(kernels.put(a) for a in arrays), 1.0, kernels.put(none)))
+    exact, exact_errors = reference.solve_rows(*arrays, 1.0, none)
+    ours, errors = (
+        kernels.get(a) for a in kernels.solve_rows(*(kernels.put(a) for a in arrays), 1.0, kernels.put(none))
+    )
     # Sums of 5,003 terms against a smallest eigenvalue of two.
     np.testing.assert_allclose(ours, exact, atol=5003 * EPSILON * rank)
+    np.testing.assert_allclose(errors, exact_errors, atol=5003 * EPSILON * rank * errors.max())
 
 
 def test_threads_do_not_change_a_bit() -> None:
