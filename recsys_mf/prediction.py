@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsys_mf.errors import ConfigError, DataError
-from recsys_mf.loaders.reading import checked_ids, open_source
+from recsys_mf.loaders.reading import checked_ids, open_source, time_seconds
 from recsys_mf.loaders.source import Columns, FileSource, Ids, recognise
-from recsys_mf.models import Run
+from recsys_mf.models import Posterior, Run
 from recsys_mf.models.run import KNOWN
 
 if TYPE_CHECKING:
@@ -38,6 +38,8 @@ def predict_file(
     *,
     user_column: str | None = None,
     item_column: str | None = None,
+    time_column: str | None = None,
+    interval: float | None = None,
     force: bool = False,
     watch: Callable[[int], None] = lambda rows: None,
 ) -> dict[str, int]:
@@ -45,11 +47,16 @@ def predict_file(
 
     pairs : Parquet or text with a row per (user, item) pair, and any other columns; as in `loaders.read_ratings`
     output : .parquet, .csv or .tsv, written aside and renamed when it is whole
+    time_column : seconds, dates or datetimes, for a model that was trained with times; recognised by its name.
+        Where there is none, such a model predicts for an average time
+    interval : probability; adds columns `lower` and `upper` that hold a new rating with it, where the model is a
+        posterior
     force : replace an output that is there
     watch : told the number of rows of every batch
     Returns how many pairs had "both" ids, the "user", the "item" or "neither" known. An unknown id gets the model's
     fallback. Raises DataError for a null id, for integer ids where the model has strings or the reverse, and for a
-    table that has a column `prediction` or `known`; ConfigError for another suffix or an output that is there.
+    table that has a column of these names; ConfigError for another suffix, an output that is there, and an interval
+    of a model that has none.
     """
     output = Path(output)
     if output.suffix not in (".parquet", ".csv", ".tsv"):
@@ -59,8 +66,11 @@ def predict_file(
     if not output.absolute().parent.is_dir():
         raise ConfigError("no such folder", where=str(output.absolute().parent), fix="make it first")
     source = open_source(pairs)
-    columns = recognise(source, {"user": user_column, "item": item_column}, rated=False)
-    for name in ADDED:
+    columns = recognise(source, {"user": user_column, "item": item_column, "time": time_column}, rated=False)
+    if interval is not None and not isinstance(run.model, Posterior):
+        fix = "train with a solver that samples: gibbs"
+        raise ConfigError("the model has no intervals", where="--interval", seen=run.fit.solver, fix=fix)
+    for name in _added(interval):
         if name in source.names:
             raise DataError(f"there is a column '{name}' already", where=source.where, fix="rename it")
     counts = np.zeros(len(KNOWN), np.int64)
@@ -68,7 +78,7 @@ def predict_file(
         writer: _Writer | None = None
         done = 0
         for batch in source.batches():
-            predicted, known = _predicted(run, source, columns, batch, done)
+            predicted, known = _predicted(run, source, columns, batch, done, interval)
             counts += np.bincount(known, minlength=len(KNOWN))
             if writer is None:
                 writer = _opened(path, output.suffix, predicted.schema)
@@ -82,18 +92,29 @@ def predict_file(
 
 
 def _predicted(
-    run: Run, source: FileSource, columns: Columns, batch: pa.RecordBatch, start: int
+    run: Run, source: FileSource, columns: Columns, batch: pa.RecordBatch, start: int, interval: float | None
 ) -> tuple[pa.RecordBatch, NDArray[np.int8]]:
-    """The batch, which starts at a row of the source, with its two columns more; and known int8[b]."""
+    """The batch, which starts at a row of the source, with its columns more; and known int8[b]."""
     import pyarrow as pa
 
     sides = ((columns.user, run.user_vocabulary), (columns.item, run.item_vocabulary))
     kinds: list[Ids] = ["auto" if source.typed else "integer" if side.is_integer else "string" for _, side in sides]
     ids = (checked_ids(source, name, batch[name], kind, start) for (name, _), kind in zip(sides, kinds, strict=True))
-    predictions, known = run.predict_known(*ids, where=source.where)
+    users, items, known = run.indices(*ids, where=source.where)
+    times = None
+    if run.model.takes_times and columns.time is not None:
+        times = time_seconds(source, columns.time, pa.chunked_array([batch[columns.time]]), start)
+    if interval is None or not isinstance(run.model, Posterior):
+        figures: tuple[NDArray[np.float32], ...] = (run.model.predict(users, items, times),)
+    else:
+        figures = run.model.predict_interval(users, items, times, probability=interval)
     words = pa.DictionaryArray.from_arrays(pa.array(known), pa.array(KNOWN)).cast(pa.string())
-    names = [*batch.schema.names, *ADDED]
-    return pa.RecordBatch.from_arrays([*batch.columns, pa.array(predictions), words], names=names), known
+    added = [*map(pa.array, figures), words]
+    return pa.RecordBatch.from_arrays([*batch.columns, *added], names=[*batch.schema.names, *_added(interval)]), known
+
+
+def _added(interval: float | None) -> tuple[str, ...]:
+    return ADDED if interval is None else ("prediction", "lower", "upper", "known")
 
 
 def _opened(path: Path, suffix: str, schema: pa.Schema) -> _Writer:

@@ -1,7 +1,7 @@
 """Store: a run as a directory of safetensors, Parquet and JSON files; nothing in it can run code.
 
     run.json                settings, history, provenance, fingerprints of the vocabularies, format and version
-    model.safetensors       user_bias, item_bias, user_factors, item_factors
+    model.safetensors       the arrays of the model, by the names they have in its class
     baselines.safetensors   the same for every baseline, under "label/name"
     users.parquet, items.parquet   id and number of training ratings; the row number is the dense index
     report.json             the report that was printed, where there is one
@@ -26,12 +26,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsys_mf.errors import ArtifactError, RecsysError
-from recsys_mf.models import Factorization, Fit, Run
+from recsys_mf.models import Factorization, Fit, Model, Posterior, Run
 from recsys_mf.vocabulary import Vocabulary
 
-FORMAT, VERSION = "recsys_mf run", 1
+FORMAT, VERSION = "recsys_mf run", 2
 
-_ARRAYS = ("user_bias", "item_bias", "user_factors", "item_factors")
+_MODELS: dict[str, type[Model]] = {kind.kind: kind for kind in (Factorization, Posterior)}
 _PARTS = ("model.safetensors", "baselines.safetensors", "users.parquet", "items.parquet")
 
 
@@ -115,9 +115,11 @@ def load(directory: str | Path) -> Run:
 def _write(run: Run, directory: Path, report: _Report | None) -> None:
     from safetensors.numpy import save_file
 
-    save_file(_arrays(run.fit.model, ""), directory / "model.safetensors")
-    others = [_arrays(fit.model, f"{label}/") for label, fit in run.baselines.items()]
-    save_file({name: array for arrays in others for name, array in arrays.items()}, directory / "baselines.safetensors")
+    save_file(run.fit.model.arrays(), directory / "model.safetensors")
+    others = {
+        f"{label}/{name}": array for label, fit in run.baselines.items() for name, array in fit.model.arrays().items()
+    }
+    save_file(others, directory / "baselines.safetensors")
     _write_vocabulary(run.user_vocabulary, run.user_counts, directory / "users.parquet")
     _write_vocabulary(run.item_vocabulary, run.item_counts, directory / "items.parquet")
     facts = {
@@ -137,14 +139,10 @@ def _write(run: Run, directory: Path, report: _Report | None) -> None:
         (directory / "report.json").write_text(text + "\n")
 
 
-def _arrays(model: Factorization, prefix: str) -> dict[str, NDArray[Any]]:
-    return {prefix + name: getattr(model, name) for name in _ARRAYS}
-
-
 def _described(fit: Fit) -> dict[str, Any]:
     """A fit as plain values, with what its model has besides arrays."""
     plain = {field.name: getattr(fit, field.name) for field in fields(fit) if field.name != "model"}
-    return plain | {"mean": fit.model.mean, "rating_range": list(fit.model.rating_range)}
+    return plain | {"model": {"kind": fit.model.kind} | fit.model.facts()}
 
 
 def _write_vocabulary(vocabulary: Vocabulary, counts: NDArray[np.int64], path: Path) -> None:
@@ -217,16 +215,19 @@ def _tensors(path: Path) -> dict[str, NDArray[Any]]:
 def _fit(
     entry: Mapping[str, Any], tensors: Mapping[str, NDArray[Any]], prefix: str, shape: tuple[int, int], path: Path
 ) -> Fit:
-    arrays = {name: tensors[prefix + name] for name in _ARRAYS}
+    facts = entry["model"]
+    if facts["kind"] not in _MODELS:
+        fix = f"this release reads: {', '.join(_MODELS)}"
+        raise ArtifactError("unknown kind of model", where=f"{path.with_name('run.json')}", seen=facts["kind"], fix=fix)
+    arrays = {name.removeprefix(prefix): array for name, array in tensors.items() if name.startswith(prefix)}
     for name, array in arrays.items():
-        rows = shape[name.startswith("item")]
+        rows = {"user": shape[0], "item": shape[1]}.get(name.split("_")[0], len(array))
         if len(array) != rows:
             fix = f"the vocabulary has {rows} ids"
             raise ArtifactError("shape does not match", where=f"{path}, {prefix}{name}", seen=array.shape, fix=fix)
     rest = {name: entry[name] for name in (field.name for field in fields(Fit)) if name != "model"}
-    low, high = entry["rating_range"]
     try:
-        model = Factorization(entry["mean"], **arrays, rating_range=(low, high))
+        model = _MODELS[facts["kind"]].from_parts(arrays, facts)
     except RecsysError as error:
         raise ArtifactError("damaged", where=str(path), seen=error, fix="train the run again") from None
     return Fit(model=model, **rest | {"history": tuple(rest["history"])})

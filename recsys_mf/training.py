@@ -11,11 +11,13 @@ from importlib import metadata
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
+from threadpoolctl import ThreadpoolController
 
 from recsys_mf import __version__, memory, splits
 from recsys_mf.errors import ConfigError, LeakWarning
 from recsys_mf.kernels import Kernels, available_threads, select
-from recsys_mf.models import Factorization, Fit, Run
+from recsys_mf.models import Factorization, Fit, Model, Run
 from recsys_mf.ratings import Ratings
 from recsys_mf.solvers import Biases, Epoch, Mean, Solver, TruncatedSvd
 from recsys_mf.solvers.truncated_svd import FILLINGS
@@ -145,22 +147,22 @@ class _Task:
     def _best(self, solver: Solver, inner: Split, stage: str) -> tuple[tuple[dict[str, Any], ...], dict[str, Any]]:
         """The validated epochs of a solver, and the best of them."""
         history = tuple(self._validated_epochs(solver, inner, stage))
-        return history, min(history, key=lambda row: row["valid_rmse"])
+        return history, history[solver.best([row["valid_rmse"] for row in history]) - 1]
 
     def _validated_epochs(self, solver: Solver, inner: Split, stage: str) -> Iterator[dict[str, Any]]:
         assert inner.valid is not None
-        lowest, since = np.inf, 0
+        error_of = _RunningError(inner.valid)
+        errors: list[float] = []
         for epoch, seconds in self._timed(solver, inner.train, None):
-            error = rmse(epoch.model(), inner.valid)
-            self._tell(stage, solver, epoch, seconds, error)
+            errors.append(error_of(epoch))
+            self._tell(stage, solver, epoch, seconds, errors[-1])
             yield {
                 "epoch": epoch.number,
                 "train_rmse": epoch.train_rmse,
-                "valid_rmse": error,
+                "valid_rmse": errors[-1],
                 "seconds": seconds,
             }
-            lowest, since = (error, 0) if error < lowest else (lowest, since + 1)
-            if solver.patience is not None and since >= solver.patience:
+            if solver.finished(errors):
                 return
 
     def _final(
@@ -192,9 +194,12 @@ class _Task:
         """The solver's epochs with the seconds that each took; what the caller does between them is not counted."""
         rng = np.random.default_rng([self.seed, _FIT])
         epochs = solver.run(train, rng=rng, kernels=self.kernels, start=start)
+        libraries = ThreadpoolController()
         while True:
             began = time.perf_counter()
-            epoch = next(epochs, None)
+            # A BLAS thread that has done its part waits busily for more, on a core that the kernels then lack.
+            with libraries.limit(limits=1, user_api="blas"):
+                epoch = next(epochs, None)
             if epoch is None:
                 return
             yield epoch, time.perf_counter() - began
@@ -207,10 +212,31 @@ class _Task:
 _VALIDATION, _FIT = 1, 2  # what a stream of random numbers derived from the seed is for
 
 
-def rmse(model: Factorization, ratings: Ratings) -> float:
+def rmse(model: Model, ratings: Ratings) -> float:
     """Root mean squared error of the model on all rows of a table, in rating units, summed in float64."""
-    errors = model.predict(ratings.users, ratings.items).astype(np.float64) - ratings.values
+    return _rmse(model.predict(ratings.users, ratings.items, ratings.times), ratings)
+
+
+def _rmse(predicted: NDArray[np.floating[Any]], ratings: Ratings) -> float:
+    errors = predicted.astype(np.float64) - ratings.values
     return float(np.sqrt(np.mean(errors**2)))
+
+
+class _RunningError:
+    """RMSE of epoch after epoch on the same table; of draws of a posterior that of their running mean."""
+
+    def __init__(self, ratings: Ratings) -> None:
+        self.ratings = ratings
+        self.total, self.count = np.zeros(len(ratings)), 0
+
+    def __call__(self, epoch: Epoch) -> float:
+        if epoch.drawn is None:
+            return rmse(epoch.model(), self.ratings)
+        if epoch.burning:
+            return rmse(epoch.drawn(), self.ratings)
+        self.total += epoch.drawn().predict(self.ratings.users, self.ratings.items, self.ratings.times)
+        self.count += 1
+        return _rmse(self.total / self.count, self.ratings)
 
 
 def _validated(split: Split, validation: float, seed: int) -> Split | None:
@@ -241,6 +267,7 @@ def _aligned(start: Run, solver: Solver, users: Vocabulary, items: Vocabulary) -
     rows = start.user_vocabulary.indices(users.entries, where="user ids")
     columns = start.item_vocabulary.indices(items.entries, where="item ids")
     model = start.model
+    assert isinstance(model, Factorization)
     return replace(
         model,
         user_bias=_taken(model.user_bias, rows),

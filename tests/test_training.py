@@ -397,7 +397,11 @@ def test_a_run_says_how_it_came_about(split: Split) -> None:
 def test_run_predicts_by_id_and_says_what_it_knew(split: Split) -> None:
     run = fitted(split, SGD)
     first = split.train.user_vocabulary.entries[0].as_py(), split.train.item_vocabulary.entries[0].as_py()
-    predictions, known = run.predict_known([first[0], 10**9, first[0], 10**9], [first[1], first[1], -5, -5])
+    ids = [first[0], 10**9, first[0], 10**9], [first[1], first[1], -5, -5]
+    users, items, known = run.indices(*ids)
+    assert users.tolist() == [0, -1, 0, -1]
+    assert items.tolist() == [0, 0, -1, -1]
+    predictions = run.predict(*ids)
     assert known.tolist() == [3, 2, 1, 0]
     assert predictions[0] == run.model.predict(np.array([0]), np.array([0]))[0]
     assert predictions[3] == pytest.approx(run.model.mean)

@@ -16,14 +16,25 @@ from recsys_mf.cli import options
 @click.option("--force", is_flag=True, help="Replace the output if it exists.")
 @click.option("--user-column", metavar="NAME", help="Column with the user ids (recognised by its name).")
 @click.option("--item-column", metavar="NAME", help="Column with the item ids (recognised by its name).")
+@click.option("--time-column", metavar="NAME", help="Column with the times, for a model trained with them.")
+@click.option("--interval", type=float, metavar="P", help="Add the bounds that hold a rating with probability P.")
 @options.quiet_option
 def predict(
-    run: Path, pairs: str, output: Path, force: bool, user_column: str | None, item_column: str | None, quiet: bool
+    run: Path,
+    pairs: str,
+    output: Path,
+    force: bool,
+    user_column: str | None,
+    item_column: str | None,
+    time_column: str | None,
+    interval: float | None,
+    quiet: bool,
 ) -> None:
     """Predict the rating of every (user, item) row of PAIRS with the model in the directory RUN.
 
     PAIRS is a Parquet or text file; its rows come out in the same order with a column `prediction` and a column
-    `known`: both, user (only the user is known), item, or neither. The file may be larger than memory.
+    `known`: both, user (only the user is known), item, or neither. The file may be larger than memory. A model that
+    was trained with times takes a time column; without one it predicts for an average time.
     """
     from tqdm import tqdm
 
@@ -34,7 +45,15 @@ def predict(
     loaded = store.load(run)
     with tqdm(desc="predicting", unit=" pairs", unit_scale=True, disable=is_silent(quiet=quiet), leave=False) as bar:
         counts = prediction.predict_file(
-            loaded, pairs, output, user_column=user_column, item_column=item_column, force=force, watch=bar.update
+            loaded,
+            pairs,
+            output,
+            user_column=user_column,
+            item_column=item_column,
+            time_column=time_column,
+            interval=interval,
+            force=force,
+            watch=bar.update,
         )
     total = sum(counts.values())
     shares = ", ".join(f"{counts[word]:,} {word}" for word in reversed(counts))

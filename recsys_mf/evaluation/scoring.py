@@ -82,7 +82,7 @@ class _Scorer:
         }
 
     def scored(self, fit: Fit) -> _ScoredFit:
-        errors = fit.model.predict(self._pairs.users, self._pairs.items) - self._values
+        errors = fit.model.predict(self._pairs.users, self._pairs.items, self._pairs.times) - self._values
         metrics = {name: self._bootstrap.score(metric, errors) for name, metric in METRICS.items()}
         return _ScoredFit(metrics, dict(self._segment_errors(errors**2)))
 

@@ -7,6 +7,7 @@ are padded with zeros to a multiple of the vector width, and a zero column stays
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -31,6 +32,8 @@ class CpuKernels:
     device = "cpu"
 
     def __init__(self, threads: int) -> None:
+        # Read when OpenMP starts: threads that wait sleep, where they would keep others from their core.
+        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
         self.threads = threads
 
     def put(self, array: NDArray[Any]) -> NDArray[Any]:
@@ -94,6 +97,18 @@ def predict(
     return out
 
 
+def predict_samples(
+    mean: float, deviation: float, users: NDArray[np.int16], items: NDArray[np.int16], contexts: NDArray[np.int16],
+    scales: F32, offsets: F32, u: NDArray[np.int32], i: NDArray[np.int32], c: NDArray[np.int32],
+    rating_range: tuple[float, float],
+) -> tuple[F32, F32, F32]:  # fmt: skip
+    """As `reference.predict_samples`."""
+    clipped, means, variances = (np.empty(len(u), np.float32) for _ in range(3))
+    scaling = (np.float32(x) for x in (mean, deviation, *rating_range))
+    _predict_samples(*scaling, users, items, contexts, scales, offsets, u, i, c, clipped, means, variances)
+    return clipped, means, variances
+
+
 def sgd_epoch(
     users: NDArray[np.int32], items: NDArray[np.int32], values: F32, bounds: NDArray[np.int64], batch: int,
     P: F32, Q: F32, user_bias: F32, item_bias: F32,
@@ -134,6 +149,49 @@ def _predict(
                 dot += P[u, f] * Q[i, f]
             r += dot
         out[j] = min(max(r, low), high)
+
+
+@numba.njit(cache=True, nogil=True, parallel=True, fastmath=_FASTMATH)
+def _predict_samples(
+    mean: Any, deviation: Any, low: Any, high: Any, users: Any, items: Any, contexts: Any, scales: Any, offsets: Any,
+    u: Any, i: Any, c: Any, clipped: Any, means: Any, variances: Any,
+) -> None:  # fmt: skip
+    samples, k = users.shape[1], users.shape[2] - 1
+    for j in prange(u.size):
+        user, item = u[j], i[j]
+        context = c[j] if c.size else -1
+        total, squares, inside = 0.0, 0.0, 0.0
+        for s in range(samples):
+            user_scale, item_scale, context_scale = scales[0, s], scales[1, s], scales[2, s]
+            r = offsets[s]
+            if user >= 0:
+                r += user_scale * users[user, s, k]
+            if item >= 0:
+                r += item_scale * items[item, s, k]
+            if user >= 0 and item >= 0:
+                r += user_scale * item_scale * _dot(users[user, s], items[item, s])
+            if context >= 0:
+                r += context_scale * contexts[context, s, k]
+                if user >= 0:
+                    r += user_scale * context_scale * _dot(users[user, s], contexts[context, s])
+                if item >= 0:
+                    r += item_scale * context_scale * _dot(items[item, s], contexts[context, s])
+            total += r
+            squares += r * r
+            inside += min(max(mean + deviation * r, low), high)
+        clipped[j] = inside / samples
+        average = total / samples
+        means[j] = mean + deviation * average
+        variances[j] = deviation * deviation * max(squares / samples - average * average, 0.0)
+
+
+@numba.njit(cache=True, nogil=True, fastmath=_FASTMATH)
+def _dot(x: Any, y: Any) -> Any:
+    """Σ x_f y_f over all but the last entry, in float32."""
+    dot = np.float32(0.0)
+    for f in range(x.size - 1):
+        dot += np.float32(x[f]) * np.float32(y[f])
+    return dot
 
 
 @cache

@@ -30,6 +30,30 @@ def predict(
     return np.clip(mean + b_u + b_i + interaction, *rating_range)
 
 
+def predict_samples(
+    mean: float, deviation: float, users: Array, items: Array, contexts: Array, scales: Array, offsets: Array,
+    u: Array, i: Array, c: Array, rating_range: tuple[float, float],
+) -> tuple[Array, Array, Array]:  # fmt: skip
+    """Of r_s = μ + σ (o_s + b_u + b_i + w_c + p_u · q_i + p_u · a_c + q_i · a_c) over the samples s: the mean of
+    clip(r_s), the mean of r_s and its variance, [z] each.
+
+    users [m, S, k + 1], items [n, S, k + 1], contexts [C, S, k + 1] : rows (factors, bias) of every sample, as
+        integers in units of scales[0, s], scales[1, s] and scales[2, s]
+    u, i, c int32[z] : indices, -1 for a row of zeros; c [0] for -1 throughout
+    """
+
+    def rows(table: Array, scale: Array, indices: Array) -> Array:
+        known = (indices >= 0)[:, None, None]
+        return np.where(known, table[indices] * scale[:, None], 0.0) if len(table) else np.zeros(1)
+
+    x, y = rows(users, scales[0], u), rows(items, scales[1], i)
+    z = rows(contexts, scales[2], c) if len(c) else np.zeros_like(x)
+    p, q, a = (table[:, :, :-1] for table in (x, y, z))
+    biases = x[:, :, -1] + y[:, :, -1] + z[:, :, -1]
+    values = mean + deviation * (offsets + biases + np.sum(p * q + p * a + q * a, axis=2))
+    return np.clip(values, *rating_range).mean(axis=1), values.mean(axis=1), values.var(axis=1)
+
+
 def sgd_epoch(
     users: Array, items: Array, values: Array, bounds: Array, batch: int,
     P: Array, Q: Array, user_bias: Array, item_bias: Array,

@@ -145,12 +145,23 @@ def rating_values(source: Source, name: str, column: pa.ChunkedArray) -> NDArray
     return values
 
 
-def time_seconds(source: Source, name: str, column: pa.ChunkedArray) -> NDArray[np.int64]:
-    """A column of times as int64[n] seconds since 1970-01-01 UTC."""
-    import pyarrow as pa
+def time_seconds(source: Source, name: str, column: pa.ChunkedArray, start: int = 0) -> NDArray[np.int64]:
+    """A column of times as int64[n] seconds since 1970-01-01 UTC.
 
-    _no_nulls(source, name, column, "null time", "give a time, or leave the column out with the time column 'none'")
+    start : row of the source at which the column starts, for messages
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    _no_nulls(
+        source, name, column, "null time", "give a time, or leave the column out with the time column 'none'", start
+    )
     kind = column.type
+    if pa.types.is_string(kind) and not source.typed:  # a text file read as it stands
+        number = pc.match_substring_regex(column, r"^[+-]?\d{1,18}(\.\d*)?$")
+        if pc.all(number).as_py():
+            column = column.cast(pa.float64())
+            kind = column.type
     if pa.types.is_timestamp(kind):
         column = column.cast(pa.timestamp("s", kind.tz), safe=False).cast(pa.int64())
     elif pa.types.is_date(kind):
@@ -159,11 +170,11 @@ def time_seconds(source: Source, name: str, column: pa.ChunkedArray) -> NDArray[
         numbers = column.to_numpy()
         if not np.isfinite(numbers).all():
             row = int(np.flatnonzero(~np.isfinite(numbers))[0])
-            raise _at_fault(source, name, row, column, "time is not finite", "give seconds since 1970")
+            raise _at_fault(source, name, row, column, "time is not finite", "give seconds since 1970", start)
         column = pa.chunked_array([np.floor(numbers).astype(np.int64)])
     elif not pa.types.is_integer(kind):
         fix = "store seconds since 1970 or datetimes, or leave the column out with the time column 'none'"
-        raise _at_fault(source, name, 0, column, f"times of type {kind}", fix)
+        raise _at_fault(source, name, 0, column, f"times of type {kind}", fix, start)
     return _filled(column, np.int64)
 
 

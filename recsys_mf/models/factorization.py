@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from recsys_mf.errors import DataError, SolveError
 from recsys_mf.kernels import cpu
+
+_ARRAYS = ("user_bias", "item_bias", "user_factors", "item_factors")
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,6 +28,8 @@ class Factorization:
     other bias, then to the mean. Raises SolveError when a parameter is not finite.
     """
 
+    kind: ClassVar[str] = "factorization"
+
     mean: float
     user_bias: NDArray[np.float32]
     item_bias: NDArray[np.float32]
@@ -33,7 +38,7 @@ class Factorization:
     rating_range: tuple[float, float]
 
     def __post_init__(self) -> None:
-        for name in ("user_bias", "item_bias", "user_factors", "item_factors"):
+        for name in _ARRAYS:
             array = np.ascontiguousarray(getattr(self, name), dtype=np.float32).view()
             if not np.isfinite(array).all():
                 raise SolveError("the model has parameters that are not finite", where=name, fix="the fit has diverged")
@@ -55,22 +60,49 @@ class Factorization:
         """n, the number of items the model knows."""
         return len(self.item_bias)
 
-    def predict(self, users: NDArray[Any], items: NDArray[Any]) -> NDArray[np.float32]:
-        """Predicted ratings float32[b] of pairs of dense indices int32[b], -1 for unknown.
+    @property
+    def takes_times(self) -> bool:
+        """False: predictions do not depend on the time of the rating."""
+        return False
+
+    def predict(
+        self, users: NDArray[Any], items: NDArray[Any], times: NDArray[np.int64] | None = None
+    ) -> NDArray[np.float32]:
+        """Predicted ratings float32[b] of pairs of dense indices int32[b], -1 for unknown, at any times.
 
         Raises DataError when users and items differ in length, and for an index that the model does not have.
         """
-        if len(users) != len(items):
-            raise DataError(
-                "users and items differ in length",
-                seen=f"{len(users)} and {len(items)}",
-                fix="give as many of one as of the other",
-            )
         return cpu.predict(
             self.mean, self.user_bias, self.item_bias, self.user_factors, self.item_factors,
-            _indices(users, self.n_users, where="users"), _indices(items, self.n_items, where="items"),
-            self.rating_range,
+            *checked_pairs(users, items, self.n_users, self.n_items), self.rating_range,
         )  # fmt: skip
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """The parameters by name."""
+        return {name: getattr(self, name) for name in _ARRAYS}
+
+    def facts(self) -> dict[str, Any]:
+        """What else the model is made of, as plain values."""
+        return {"mean": self.mean, "rating_range": list(self.rating_range)}
+
+    @classmethod
+    def from_parts(cls, arrays: Mapping[str, NDArray[Any]], facts: Mapping[str, Any]) -> Self:
+        """The model with the `arrays()` and `facts()` of another."""
+        low, high = facts["rating_range"]
+        return cls(mean=facts["mean"], rating_range=(low, high), **{name: arrays[name] for name in _ARRAYS})
+
+
+def checked_pairs(
+    users: NDArray[Any], items: NDArray[Any], n_users: int, n_items: int
+) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    """Indices of pairs as the kernels take them; raises DataError for unequal lengths and indices out of range."""
+    if len(users) != len(items):
+        raise DataError(
+            "users and items differ in length",
+            seen=f"{len(users)} and {len(items)}",
+            fix="give as many of one as of the other",
+        )
+    return _indices(users, n_users, where="users"), _indices(items, n_items, where="items")
 
 
 def _indices(indices: NDArray[Any], size: int, *, where: str) -> NDArray[np.int32]:

@@ -10,7 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsys_mf.models.factorization import Factorization
+from recsys_mf.models.posterior import Posterior
 from recsys_mf.vocabulary import Vocabulary
+
+Model = Factorization | Posterior
+"""What a solver ends in."""
 
 KNOWN = ("neither", "user", "item", "both")  # indexed by known user + 2 * known item
 
@@ -30,7 +34,7 @@ class Fit:
     peak_memory : high-water mark of the process after the fit, bytes
     """
 
-    model: Factorization
+    model: Model
     solver: str
     settings: Mapping[str, Any]
     history: tuple[Mapping[str, Any], ...]
@@ -65,26 +69,28 @@ class Run:
     provenance: Mapping[str, Any]
 
     @property
-    def model(self) -> Factorization:
+    def model(self) -> Model:
         """The trained model, in dense indices."""
         return self.fit.model
 
-    def predict(self, user_ids: Any, item_ids: Any) -> NDArray[np.float32]:
+    def predict(self, user_ids: Any, item_ids: Any, times: Any = None) -> NDArray[np.float32]:
         """Predicted ratings float32[b] of pairs of ids; unknown ids get the fallback of the model.
 
         user_ids, item_ids : columns of b ids, integers or strings as in the training table
+        times : seconds, int64[b], for a model that was trained with them; without, it takes an average time
         Raises DataError when the ids are of the other kind (integers against strings).
         """
-        return self.predict_known(user_ids, item_ids)[0]
+        users, items, _ = self.indices(user_ids, item_ids)
+        return self.model.predict(users, items, None if times is None else np.asarray(times, np.int64))
 
-    def predict_known(
+    def indices(
         self, user_ids: Any, item_ids: Any, *, where: str = "pairs"
-    ) -> tuple[NDArray[np.float32], NDArray[np.int8]]:
-        """As `predict`, with which ids the model knew: int8[b], an index into KNOWN.
+    ) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int8]]:
+        """Dense indices of pairs of ids, -1 for unknown, and which the model knew: int8[b], an index into KNOWN.
 
         where : name of the table of pairs, for messages
         """
         users = self.user_vocabulary.indices(user_ids, where=f"{where}, user ids")
         items = self.item_vocabulary.indices(item_ids, where=f"{where}, item ids")
         known = (users >= 0).astype(np.int8) + 2 * (items >= 0).astype(np.int8)
-        return self.model.predict(users, items), known.astype(np.int8)
+        return users, items, known.astype(np.int8)

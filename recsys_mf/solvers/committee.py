@@ -35,6 +35,7 @@ def averaged(members: Iterable[Epoch]) -> Iterator[Epoch]:
     committee: Factorization | None = None
     for number, member in enumerate(members, start=1):
         one = member.model()
+        assert isinstance(one, Factorization)  # what the members, runs of SGD or ALS, end in
         committee = one if committee is None else merged(committee, one, number)
 
         def model(committee: Factorization = committee) -> Factorization:

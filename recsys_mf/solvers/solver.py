@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import numbers
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from recsys_mf.errors import ConfigError, nearest
 from recsys_mf.kernels import Kernels
-from recsys_mf.models import Factorization
+from recsys_mf.models import Factorization, Model, Posterior
 from recsys_mf.ratings import Ratings
 
 
@@ -30,12 +30,16 @@ class Epoch:
     visits : ratings visited (a rating visited from the user's side and from the item's counts twice)
     train_rmse : RMSE met on the training ratings while the epoch ran, in rating units; None if not known
     model : builds the model as it stands; to be called before the next epoch is asked for
+    drawn : where the model is the mean over draws of a posterior, the draw of this epoch alone; else None
+    burning : whether that draw is too early to be in the mean
     """
 
     number: int
     visits: int
     train_rmse: float | None
-    model: Callable[[], Factorization]
+    model: Callable[[], Model]
+    drawn: Callable[[], Posterior] | None = None
+    burning: bool = False
 
 
 @dataclass(frozen=True)
@@ -81,6 +85,15 @@ class Solver:
     def stopped_at(self, epoch: int) -> Self:
         """The solver that ends where this one is after `epoch` epochs."""
         return self
+
+    def finished(self, errors: Sequence[float]) -> bool:
+        """Whether no further epoch is worth while after these validation errors, one an epoch."""
+        since = len(errors) - 1 - int(np.argmin(errors))
+        return self.patience is not None and since >= self.patience
+
+    def best(self, errors: Sequence[float]) -> int:
+        """The epoch to end at, by the validation errors of all: the one of lowest error."""
+        return int(np.argmin(errors)) + 1
 
     def alone(self) -> Self | None:
         """For a committee, one member, whose epochs are to be chosen first; None for other solvers."""
