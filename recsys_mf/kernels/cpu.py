@@ -104,8 +104,24 @@ def predict_samples(
 ) -> tuple[F32, F32, F32]:  # fmt: skip
     """As `reference.predict_samples`."""
     clipped, means, variances = (np.empty(len(u), np.float32) for _ in range(3))
-    scaling = (np.float32(x) for x in (mean, deviation, *rating_range))
-    _predict_samples(*scaling, users, items, contexts, scales, offsets, u, i, c, clipped, means, variances)
+    low, high = rating_range
+    _predict_samples(
+        np.float32(mean),
+        np.float32(deviation),
+        np.float32(low),
+        np.float32(high),
+        users,
+        items,
+        contexts,
+        scales,
+        offsets,
+        u,
+        i,
+        c,
+        clipped,
+        means,
+        variances,
+    )
     return clipped, means, variances
 
 

@@ -54,9 +54,8 @@ class Gibbs(Solver):
 
     rank: int = setting(32, "columns k of the factors", low=1, high=1024)
     sweeps: int = setting(400, "most sweeps; fewer where the validation error has flattened", low=1)
-    samples: int = setting(
-        288, "most samples kept in the model, fewer where they would take more than 512 MiB", low=1, high=4096
-    )
+    burn_in: int = setting(10, "sweeps at the start that are left out of the mean")
+    samples: int = setting(400, "most samples kept; fewer where they would take more than 512 MiB", low=1)
     links: str = setting("both", "who-rated-what priors", choices=("both", "users", "items", "none"))
     time: str = setting("auto", "a table of time bins, where there are timestamps", choices=("auto", "none"))
     bin_days: float = setting(1.0, "width of a time bin", low=1e-3)
