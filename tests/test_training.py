@@ -18,9 +18,9 @@ from planted import planted
 
 from recsys_mf.errors import ConfigError, DataError, LeakWarning, SolveError
 from recsys_mf.kernels import available_threads
-from recsys_mf.models import Factorization, Run
+from recsys_mf.models import Model, Run
 from recsys_mf.ratings import Ratings
-from recsys_mf.solvers import SOLVERS, Als, Biases, Mean, Sgd, Solver, TruncatedSvd
+from recsys_mf.solvers import SOLVERS, Als, Biases, Gibbs, Mean, Sgd, Solver, TruncatedSvd
 from recsys_mf.solvers.committee import OVERTRAINING
 from recsys_mf.splits import Split, hold_out, with_validation
 from recsys_mf.training import BASELINE, Progress, baselines, rmse, train
@@ -32,7 +32,9 @@ ONE: dict[str, Solver] = {BASELINE: TruncatedSvd(ranks=(2,))}
 # bias 0.17: their ratios are the best ridges. SGD holds a ridge per rating, of which a row has 36 or 54.
 ALS = Als(rank=3, epochs=60, count_exponent=0.0, regularisation=0.13, bias_regularisation=0.36)
 SGD = Sgd(rank=3, epochs=150, decay=0.98, regularisation=0.005, bias_regularisation=0.01, members=1)
-SOLVER: dict[str, Solver] = {name: kind() for name, kind in SOLVERS.items()} | {"sgd": SGD, "als": ALS}
+GIBBS = Gibbs(rank=3, sweeps=60)
+CHOSEN: dict[str, Solver] = {"sgd": SGD, "als": ALS, "gibbs": GIBBS}
+SOLVER: dict[str, Solver] = {name: kind() for name, kind in SOLVERS.items()} | CHOSEN
 
 
 @pytest.fixture(scope="module")
@@ -50,9 +52,8 @@ def held_out_error(run: Run, split: Split) -> float:
     return rmse(run.model, split.test)
 
 
-def parameters(model: Factorization) -> bytes:
-    arrays = (model.user_bias, model.item_bias, model.user_factors, model.item_factors)
-    return repr(model.mean).encode() + b"".join(array.tobytes() for array in arrays)
+def parameters(model: Model) -> bytes:
+    return repr(model.facts()).encode() + b"".join(array.tobytes() for array in model.arrays().values())
 
 
 # Truth.

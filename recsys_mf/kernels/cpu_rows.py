@@ -179,7 +179,7 @@ def factorise(A: Any, width: Any) -> None:
 
 @numba.njit(cache=True, nogil=True, fastmath=FASTMATH, error_model="numpy")
 def _squared_error(G: Any, x: Any) -> Any:
-    """Σ t² - 2 x·h + xᵀ G x from the upper triangle of Σ z zᵀ."""
+    """Σ t² - 2 x·h + xᵀ G x from the upper triangle of Σ z zᵀ; rounding must not make it negative."""
     width = x.size
     total = G[width, width]
     for a in range(width):
@@ -187,4 +187,4 @@ def _squared_error(G: Any, x: Any) -> Any:
         for b in range(a + 1, width):
             s += G[a, b] * x[b]
         total += x[a] * (np.float32(2.0) * (s - G[a, width]) + G[a, a] * x[a])
-    return total
+    return max(total, np.float32(0.0))

@@ -1,0 +1,122 @@
+"""The posterior: its predictions are the mean of its draws, unknown ids have the prior mean, intervals cover."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from recsys_mf.errors import ConfigError, DataError, SolveError
+from recsys_mf.models import Posterior
+from recsys_mf.models.posterior import Bins, Sample, stride
+
+M, N, C, WIDTH = 7, 5, 3, 4
+RANGE = (1.0, 5.0)
+DAY = 86400
+
+
+def drawn(rng: np.random.Generator, contexts: int = C) -> tuple[tuple[Any, Any, Any], tuple[Any, Any, Any]]:
+    """Rows of three tables and their prior means."""
+    tables = tuple(rng.normal(0.2, 0.4, (rows, WIDTH)).astype(np.float32) for rows in (M, N, contexts))
+    means = tuple(rng.normal(0, 0.3, WIDTH).astype(np.float32) for _ in range(3))
+    return tables, means  # type: ignore[return-value]
+
+
+def ratings_of(tables: Any, u: int, i: int, c: int) -> float:
+    """Biases and products of the three rows, in float64."""
+    x, y, z = (table[row].astype(np.float64) for table, row in zip(tables, (u, i, c), strict=True))
+    return float(x[-1] + y[-1] + z[-1] + x[:-1] @ y[:-1] + x[:-1] @ z[:-1] + y[:-1] @ z[:-1])
+
+
+def model(samples: int = 6, *, contexts: int = C, noise: float = 0.5) -> tuple[Posterior, list[Any]]:
+    """A posterior of draws, and the draws with their prior means."""
+    rng = np.random.default_rng(0)
+    draws = [drawn(rng, contexts) for _ in range(samples)]
+    bins = Bins(np.array([3, 4, 9][:contexts], np.int64), DAY)
+    return Posterior.of([Sample.centred(*draw, noise=noise) for draw in draws], 3.0, 0.8, bins, RANGE), draws
+
+
+def test_prediction_is_the_mean_of_the_clipped_predictions_of_the_draws() -> None:
+    posterior, draws = model()
+    cells = [(u, i, c) for u in range(M) for i in range(N) for c in range(C)]
+    each = np.array([[3 + 0.8 * ratings_of(tables, *cell) for tables, _ in draws] for cell in cells])
+    u, i, c = np.array(cells).T
+    assert (each < RANGE[0]).any() or (each > RANGE[1]).any()
+    predicted = posterior.predict(u, i, posterior.bins.numbers[c] * DAY + 12345)
+    # Rows are kept to 1/65,534 of their span, below 1e-4 here, in products of a few entries.
+    np.testing.assert_allclose(predicted, np.clip(each, *RANGE).mean(axis=1), atol=2e-3)
+
+
+def test_unknown_ids_and_times_have_their_prior_mean() -> None:
+    posterior, draws = model()
+    with_means = [[np.vstack([rows, mean]) for rows, mean in zip(*draw, strict=True)] for draw in draws]
+    pairs = [(-1, 2, 1), (3, -1, 0), (-1, -1, 2), (3, 2, -1), (-1, -1, -1)]
+    expected = [np.mean([np.clip(3 + 0.8 * ratings_of(t, *pair), *RANGE) for t in with_means]) for pair in pairs]
+    u, i, c = np.array(pairs).T
+    times = np.where(c >= 0, posterior.bins.numbers[c] * DAY, 6 * DAY)  # day 6 lies between the known ones
+    np.testing.assert_allclose(posterior.predict(u, i, times), expected, atol=2e-3)
+
+
+def test_without_times_predictions_are_for_the_mean_time() -> None:
+    posterior, _ = model()
+    u, i = np.array([0, 6, -1]), np.array([4, 0, 1])
+    unknown_day = np.full(3, 6 * DAY)
+    assert posterior.takes_times
+    np.testing.assert_array_equal(posterior.predict(u, i), posterior.predict(u, i, unknown_day))
+
+
+def test_a_model_without_time_ignores_times() -> None:
+    posterior, _ = model(contexts=0)
+    assert not posterior.takes_times
+    u, i = np.array([0, 6]), np.array([4, 0])
+    np.testing.assert_array_equal(posterior.predict(u, i), posterior.predict(u, i, np.array([1, 2])))
+
+
+def test_interval_is_of_the_noise_and_the_spread_of_the_draws() -> None:
+    posterior, draws = model(samples=40, noise=0.25)
+    u, i, c = (np.array([k]) for k in (1, 2, 0))
+    each = np.array([3 + 0.8 * ratings_of(tables, 1, 2, 0) for tables, _ in draws])
+    found = posterior.predict_interval(u, i, posterior.bins.numbers[c] * DAY, probability=0.5)
+    half = 0.67449 * np.sqrt(each.var() + (0.25 * 0.8) ** 2)
+    assert found.lower[0] == pytest.approx(np.clip(each.mean() - half, *RANGE), abs=2e-3)
+    assert found.upper[0] == pytest.approx(np.clip(each.mean() + half, *RANGE), abs=2e-3)
+    assert found.predictions[0] == pytest.approx(np.clip(each, *RANGE).mean(), abs=2e-3)
+
+
+@pytest.mark.parametrize("probability", [0, 1, -0.5, 90])
+def test_a_probability_out_of_range_is_refused(probability: float) -> None:
+    with pytest.raises(ConfigError, match=r"^probability out of range \(saw .*\); give a number between 0 and 1"):
+        model()[0].predict_interval(np.array([0]), np.array([0]), probability=probability)
+
+
+def test_times_of_another_length_are_refused() -> None:
+    with pytest.raises(DataError, match=r"^users and times differ in length \(saw 2 and 1\)"):
+        model()[0].predict(np.array([0, 1]), np.array([0, 1]), np.array([5]))
+
+
+def test_a_model_that_is_not_finite_is_refused() -> None:
+    posterior, _ = model()
+    with pytest.raises(SolveError, match=r"^noises: the model has parameters that are not finite"):
+        Posterior.from_parts(posterior.arrays() | {"noises": np.full(6, np.nan, np.float32)}, posterior.facts())
+
+
+def test_parts_give_the_same_model_back() -> None:
+    posterior, _ = model()
+    again = Posterior.from_parts(posterior.arrays(), posterior.facts())
+    u, i, times = np.array([0, -1, 5]), np.array([4, 1, -1]), np.array([3 * DAY, 9 * DAY + 5, 0])
+    assert again.predict(u, i, times).tobytes() == posterior.predict(u, i, times).tobytes()
+
+
+def test_bins_are_those_of_train_and_times_before_1970_have_one() -> None:
+    bins = Bins.of(np.array([-1, 0, DAY - 1, 5 * DAY]), 1.0)
+    assert bins.numbers.tolist() == [-1, 0, 5]
+    assert bins.indices(np.array([-DAY, 1, 5 * DAY + 7, 6 * DAY, 2 * DAY, -2 * DAY])).tolist() == [0, 1, 2, -1, -1, -1]
+
+
+@pytest.mark.parametrize("samples", [1, 5, 8])
+def test_draws_kept_are_at_most_as_many_as_asked_and_at_least_half(samples: int) -> None:
+    kept: list[int] = []
+    for draws in range(1, 200):
+        kept = [t for t in [*kept, draws] if not t % stride(draws, samples)]
+        assert min(draws, samples) // 2 <= max(len(kept), 1) <= samples
