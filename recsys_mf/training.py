@@ -259,6 +259,10 @@ def _aligned(start: Run, solver: Solver, users: Vocabulary, items: Vocabulary) -
     """The model of a run over other vocabularies: rows it does not know are zero."""
     if not solver.takes_start:
         raise ConfigError(f"solver '{solver.name}' cannot continue from a run", fix="use 'sgd' or 'als'")
+    model = start.model
+    if not isinstance(model, Factorization):
+        fix = "continue from a run of 'sgd' or 'als'"
+        raise ConfigError("the run to continue from is no plain factorisation", seen=start.fit.solver, fix=fix)
     wanted = solver.settings()["rank"]
     if start.model.rank != wanted:
         raise ConfigError(
@@ -266,8 +270,6 @@ def _aligned(start: Run, solver: Solver, users: Vocabulary, items: Vocabulary) -
         )
     rows = start.user_vocabulary.indices(users.entries, where="user ids")
     columns = start.item_vocabulary.indices(items.entries, where="item ids")
-    model = start.model
-    assert isinstance(model, Factorization)
     return replace(
         model,
         user_bias=_taken(model.user_bias, rows),

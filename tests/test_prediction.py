@@ -14,7 +14,7 @@ import pytest
 from recsys_mf.errors import ConfigError, DataError
 from recsys_mf.loaders import parquet
 from recsys_mf.prediction import predict_file
-from tests.trained import small_run
+from tests.trained import posterior_run, small_run
 
 USERS, ITEMS = [5, 8, 5, 777, 777], [100, 102, 999, 100, 999]  # 777 and 999 are unknown
 KNOWN = ["both", "both", "user", "item", "neither"]
@@ -117,3 +117,63 @@ def test_faults_of_a_file_of_pairs(tmp_path: Path) -> None:
     pq.write_table(pa.table({"user": ["5"], "item": [100]}), tmp_path / "bad.parquet")
     with pytest.raises(DataError, match=r"user ids: string ids where the model was trained on integer ids \(saw '5'\)"):
         predict_file(small_run(), tmp_path / "bad.parquet", tmp_path / "out.csv")
+
+
+def timed_pairs(path: Path, times: list[Any]) -> Path:
+    table = {"user_id": [5, 8, 5], "item_id": [100, 102, 999], "timestamp": times}
+    if path.suffix == ".parquet":
+        pq.write_table(pa.table(table), path)
+    else:
+        with path.open("w", newline="") as file:
+            csv.writer(file).writerows([table, *zip(*table.values(), strict=True)])
+    return path
+
+
+@pytest.mark.parametrize("source", ["pairs.parquet", "pairs.csv"])
+def test_a_model_with_time_takes_the_time_column(tmp_path: Path, source: str) -> None:
+    times = [10, 90_000, 10]
+    predict_file(posterior_run(), timed_pairs(tmp_path / source, times), tmp_path / "out.parquet")
+    expected = posterior_run().predict([5, 8, 5], [100, 102, 999], times)
+    without = posterior_run().predict([5, 8, 5], [100, 102, 999])
+    assert np.array(read(tmp_path / "out.parquet")["prediction"], np.float32).tobytes() == expected.tobytes()
+    assert (expected != without).any()
+
+
+def test_a_time_column_can_be_left_out(tmp_path: Path) -> None:
+    pairs = timed_pairs(tmp_path / "pairs.parquet", [10, 90_000, 10])
+    predict_file(posterior_run(), pairs, tmp_path / "out.parquet", time_column="none")
+    without = posterior_run().predict([5, 8, 5], [100, 102, 999])
+    assert np.array(read(tmp_path / "out.parquet")["prediction"], np.float32).tobytes() == without.tobytes()
+
+
+def test_a_time_that_is_no_number_is_named(tmp_path: Path) -> None:
+    pairs = timed_pairs(tmp_path / "pairs.csv", ["10", "20", "soon"])
+    with pytest.raises(DataError, match=r"pairs.csv, column timestamp, row 0.*: times of type .*store seconds since"):
+        predict_file(posterior_run(), pairs, tmp_path / "out.parquet")
+
+
+def test_interval_adds_bounds_about_the_prediction(tmp_path: Path) -> None:
+    pairs = timed_pairs(tmp_path / "pairs.csv", [10, 90_000, 10])
+    wide, narrow = tmp_path / "wide.parquet", tmp_path / "narrow.parquet"
+    predict_file(posterior_run(), pairs, wide, interval=0.9)
+    predict_file(posterior_run(), pairs, narrow, interval=0.3)
+    outer, inner = read(wide), read(narrow)
+    assert list(outer) == ["user_id", "item_id", "timestamp", "prediction", "lower", "upper", "known"]
+    assert outer["prediction"] == inner["prediction"]
+    rows = zip(outer["lower"], inner["lower"], inner["prediction"], inner["upper"], outer["upper"], strict=True)
+    assert all(low <= near <= middle <= far <= high for low, near, middle, far, high in rows)
+    assert outer["upper"][0] - outer["lower"][0] > inner["upper"][0] - inner["lower"][0]
+
+
+def test_interval_of_a_model_without_one_is_refused(tmp_path: Path) -> None:
+    pairs = timed_pairs(tmp_path / "pairs.parquet", [10, 20, 30])
+    with pytest.raises(ConfigError, match=r"^--interval: the model has no intervals \(saw sgd\); train with a solver"):
+        predict_file(small_run(), pairs, tmp_path / "out.parquet", interval=0.9)
+    assert not (tmp_path / "out.parquet").exists()
+
+
+def test_a_column_named_as_an_added_one_is_refused(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"user_id": [5], "item_id": [100], "lower": [1.0]}), tmp_path / "pairs.parquet")
+    predict_file(posterior_run(), tmp_path / "pairs.parquet", tmp_path / "out.parquet")
+    with pytest.raises(DataError, match=r"there is a column 'lower' already"):
+        predict_file(posterior_run(), tmp_path / "pairs.parquet", tmp_path / "other.parquet", interval=0.5)

@@ -17,7 +17,7 @@ from recsys_mf.errors import ArtifactError
 from recsys_mf.evaluation import evaluate
 from recsys_mf.store import check_free, load, save
 from recsys_mf.vocabulary import Vocabulary
-from tests.trained import small_run, small_split
+from tests.trained import posterior_run, small_run, small_split
 
 
 @pytest.fixture
@@ -43,6 +43,16 @@ def test_a_loaded_run_is_the_saved_one_bit_for_bit(tmp_path: Path, strings: bool
             assert getattr(other.model, name).tobytes() == getattr(fit.model, name).tobytes()
         assert (other.model.mean, other.model.rating_range) == (fit.model.mean, fit.model.rating_range)
     assert again.user_counts.tolist() == run.user_counts.tolist()
+
+
+def test_a_loaded_posterior_predicts_the_same_bits(tmp_path: Path) -> None:
+    run = posterior_run()
+    save(run, tmp_path / "run")
+    again = load(tmp_path / "run")
+    pairs = [5, 8, 777], [100, 102, 100], [10, 90_000, 10]
+    assert again.predict(*pairs).tobytes() == run.predict(*pairs).tobytes()
+    assert again.model.facts() == run.model.facts()
+    assert again.fit.history == run.fit.history
 
 
 def test_a_run_has_the_documented_files_and_no_pickle(saved: Path) -> None:
@@ -106,7 +116,7 @@ def test_a_foreign_or_damaged_run_json_is_named(saved: Path, tmp_path: Path) -> 
         ("{", r"run.json: damaged \(saw"),
         ("[]", r"field format: not a run of recsys_mf \(saw list\)"),
         (facts | {"format": "other"}, r"field format: not a run of recsys_mf \(saw other\)"),
-        (facts | {"version": 99}, r"field version: a run of another version \(saw 99\); this release reads version 1"),
+        (facts | {"version": 99}, r"field version: a run of another version \(saw 99\); this release reads version 2"),
         ({key: facts[key] for key in facts if key != "fit"}, r"field fit: damaged \(saw not there\)"),
         ({key: facts[key] for key in facts if key != "baseline"}, r"run.json: damaged \(saw KeyError\('baseline'\)\)"),
         (facts | {"users_fingerprint": "0"}, "users.parquet: another vocabulary"),

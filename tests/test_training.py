@@ -320,6 +320,12 @@ def test_a_solver_that_takes_no_start_says_so(name: str, split: Split) -> None:
         fitted(split, SOLVER[name], start=start)
 
 
+def test_a_posterior_cannot_be_continued(split: Split) -> None:
+    start = fitted(split, Gibbs(rank=3, sweeps=4))
+    with pytest.raises(ConfigError, match=r"^the run to continue from is no plain factorisation \(saw gibbs\)"):
+        fitted(split, SGD, start=start)
+
+
 def test_a_start_with_ids_of_another_kind_is_refused(split: Split) -> None:
     start = fitted(split, Sgd(rank=2, epochs=1), validation=0)
     words = Ratings.from_ids(["a", "b"], ["x", "y"], [1, 2])

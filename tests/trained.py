@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -37,3 +38,11 @@ def small_split(*, strings: bool = False) -> Split:
 def small_run(*, strings: bool = False) -> Run:
     """SGD of rank 4 on `small_split`."""
     return train(small_split(strings=strings), SOLVERS["sgd"].from_texts({"rank": "4", "epochs": "5"}))
+
+
+@functools.cache
+def posterior_run() -> Run:
+    """Gibbs sampling of rank 2 on `small_split`, whose times lie on two days."""
+    split = small_split()
+    days = replace(split, train=replace(split.train, times=split.train.times * 200))
+    return train(days, SOLVERS["gibbs"].from_texts({"rank": "2", "sweeps": "14", "burn_in": "4"}))

@@ -157,7 +157,9 @@ def time_seconds(source: Source, name: str, column: pa.ChunkedArray, start: int 
         source, name, column, "null time", "give a time, or leave the column out with the time column 'none'", start
     )
     kind = column.type
-    if pa.types.is_string(kind) and not source.typed:  # a text file read as it stands
+    if (
+        pa.types.is_string(kind) or pa.types.is_large_string(kind)
+    ) and not source.typed:  # a text file read as it stands
         number = pc.match_substring_regex(column, r"^[+-]?\d{1,18}(\.\d*)?$")
         if pc.all(number).as_py():
             column = column.cast(pa.float64())
