@@ -17,7 +17,7 @@ from threadpoolctl import ThreadpoolController
 from recsys_mf import __version__, memory, splits
 from recsys_mf.errors import ConfigError, LeakWarning
 from recsys_mf.kernels import Kernels, available_threads, select
-from recsys_mf.models import Factorization, Fit, Model, Run
+from recsys_mf.models import Factorization, Fit, Model, Posterior, Run
 from recsys_mf.ratings import Ratings
 from recsys_mf.solvers import Biases, Epoch, Mean, Solver, TruncatedSvd
 from recsys_mf.solvers.truncated_svd import FILLINGS
@@ -74,6 +74,7 @@ def train(
     validation: float = 0.1,
     compared_with: Mapping[str, Solver] | None = None,
     start: Run | None = None,
+    compress: int | None = None,
     watch: Watcher = lambda progress: None,
 ) -> Run:
     """Fit the solver and the baselines on split.train and return them as a Run; split.test is not looked at.
@@ -84,6 +85,7 @@ def train(
     compared_with : baselines by label, `baselines()` by default; must hold the truncated SVD `BASELINE`
     start : run to continue from: rows it knows start where it ended, and all epochs of the settings are run,
         since validation rows would not be new to it
+    compress : rank of the plain factorisation that takes the place of a posterior (`Posterior.compress`)
     watch : called after every epoch
     Raises SolveError when the fit diverges, ConfigError for a start the solver cannot take. Warns with LeakWarning
     when the start was trained on other rows than split.train and there is a test part.
@@ -102,9 +104,13 @@ def train(
         task = _Task(label, method, split.train, inner, seed, kernels, watch)
         return task.fit() if given is None else task.fit_from(given)
 
+    if compress is not None and not solver.samples_posterior:
+        fix = "leave it out, or use a solver that samples: gibbs"
+        raise ConfigError(f"solver '{solver.name}' gives no posterior to compress", where="--compress", fix=fix)
     fits = {label: fitted(label, method) for label, method in others.items()}
+    fit = fitted(solver.name, solver, given)
     return Run(
-        fit=fitted(solver.name, solver, given),
+        fit=fit if compress is None else _compressed(fit, compress, split.train),
         baselines=fits,
         baseline=BASELINE,
         user_vocabulary=known[0],
@@ -130,9 +136,10 @@ class _Task:
     def fit(self) -> Fit:
         """Choose the epochs on validation where there is a validation part, then fit."""
         _compile(self.solver, self.kernels)
+        solver = self.solver.resolved(self.train, self.kernels)
         if self.inner is None:
-            return self._final(self.solver, (), None)
-        solver, member = self.solver, self.solver.alone()
+            return self._final(solver, (), None)
+        member = solver.alone()
         if member is not None:
             _, best = self._best(member, self.inner, "member")
             solver = solver.with_member(member.stopped_at(best["epoch"]))
@@ -207,6 +214,13 @@ class _Task:
     def _tell(self, stage: str, solver: Solver, epoch: Epoch, seconds: float, valid_rmse: float | None) -> None:
         rate = epoch.visits / max(seconds, 1e-9)
         self.watch(Progress(self.label, stage, epoch.number, solver.n_epochs, epoch.train_rmse, valid_rmse, rate))
+
+
+def _compressed(fit: Fit, rank: int, train: Ratings) -> Fit:
+    """The fit with its posterior as a plain factorisation."""
+    assert isinstance(fit.model, Posterior)
+    model = fit.model.compress(rank)
+    return replace(fit, model=model, settings={**fit.settings, "compressed": rank}, train_rmse=rmse(model, train))
 
 
 _VALIDATION, _FIT = 1, 2  # what a stream of random numbers derived from the seed is for

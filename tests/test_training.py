@@ -18,7 +18,7 @@ from planted import planted
 
 from recsys_mf.errors import ConfigError, DataError, LeakWarning, SolveError
 from recsys_mf.kernels import available_threads
-from recsys_mf.models import Model, Run
+from recsys_mf.models import Factorization, Model, Run
 from recsys_mf.ratings import Ratings
 from recsys_mf.solvers import SOLVERS, Als, Biases, Gibbs, Mean, Sgd, Solver, TruncatedSvd
 from recsys_mf.solvers.committee import OVERTRAINING
@@ -324,6 +324,19 @@ def test_a_posterior_cannot_be_continued(split: Split) -> None:
     start = fitted(split, Gibbs(rank=3, sweeps=4))
     with pytest.raises(ConfigError, match=r"^the run to continue from is no plain factorisation \(saw gibbs\)"):
         fitted(split, SGD, start=start)
+
+
+def test_a_posterior_can_be_kept_as_a_plain_factorisation(split: Split) -> None:
+    whole, plain = (fitted(split, GIBBS, compress=rank) for rank in (None, 6))
+    assert isinstance(plain.model, Factorization)
+    assert plain.model.rank == 6
+    assert plain.fit.settings["compressed"] == 6
+    assert held_out_error(plain, split) == pytest.approx(held_out_error(whole, split), abs=0.005)
+
+
+def test_a_solver_without_a_posterior_cannot_be_compressed(split: Split) -> None:
+    with pytest.raises(ConfigError, match=r"^--compress: solver 'sgd' gives no posterior to compress; leave it out"):
+        fitted(split, SGD, compress=8)
 
 
 def test_a_start_with_ids_of_another_kind_is_refused(split: Split) -> None:

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 @click.option("--device", default="auto", show_default=True, metavar="auto|cpu|cuda", help="Where to compute.")
 @click.option("--threads", type=int, help="Threads on the CPU (all by default); results do not depend on it.")
 @click.option("--from", "start", type=click.Path(path_type=Path), help="Run directory to continue from.")
+@click.option("--compress", type=int, metavar="K", help="Keep a posterior as a plain factorisation of rank K.")
 @click.option("--svd-ranks", metavar="K,K,…", help="Ranks that the truncated SVD baselines try.")
 @click.option("--svd-route", default="auto", show_default=True, metavar="auto|dense|operator",
               help="How the truncated SVD baselines are computed.")  # fmt: skip
@@ -44,8 +45,8 @@ if TYPE_CHECKING:
 def train(
     ratings: str, output: Path, force: bool, solver: str | None, settings: tuple[str, ...], test: str | None,
     hold_out: float | None, by: str, folds: int | None, validation: float, seed: int, device: str,
-    threads: int | None, start: Path | None, svd_ranks: str | None, svd_route: str, as_json: bool, markdown: bool,
-    quiet: bool, duplicates: Any, **columns: Any,
+    threads: int | None, start: Path | None, compress: int | None, svd_ranks: str | None, svd_route: str,
+    as_json: bool, markdown: bool, quiet: bool, duplicates: Any, **columns: Any,
 ) -> None:  # fmt: skip
     """Train on RATINGS and write a run directory; print a report on held-out ratings.
 
@@ -71,7 +72,7 @@ def train(
         def trained(split: Split) -> Run:
             run = training.train(
                 split, method, seed=seed, device=device, threads=threads, validation=validation,
-                compared_with=compared_with, start=begin, watch=bars,
+                compared_with=compared_with, start=begin, compress=compress, watch=bars,
             )  # fmt: skip
             return replace(run, provenance={**run.provenance, "data": ratings})
 

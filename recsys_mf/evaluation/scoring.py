@@ -132,6 +132,8 @@ def _row(label: str, fit: Fit, scored: _ScoredFit | None, baseline: _ScoredFit |
 def _rank(fit: Fit) -> int:
     """As the settings have it: the model of a filled SVD has a column more, for the fill."""
     settings = fit.settings
+    if "compressed" in settings:
+        return int(settings["compressed"])
     return int(settings["ranks"][-1] if "ranks" in settings else settings.get("rank", fit.model.rank))
 
 

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from recsys_mf.errors import ConfigError, DataError, SolveError
 from recsys_mf.kernels import cpu
-from recsys_mf.models.factorization import checked_pairs
+from recsys_mf.models.averaging import merged
+from recsys_mf.models.factorization import Factorization, checked_pairs
 
 F32 = NDArray[np.float32]
 
@@ -203,6 +204,33 @@ class Posterior:
         half = np.sqrt(variances + np.float32(self.noise_variance)) * NormalDist().inv_cdf((1 + probability) / 2)
         lower, upper = (np.clip(x, *self.rating_range).astype(np.float32) for x in (means - half, means + half))
         return Interval(predictions, lower, upper)
+
+    def compress(self, rank: int) -> Factorization:
+        """The posterior mean as a plain factorisation of this rank, without its time terms.
+
+        The mean of p_u · q_i over the samples, cut to its truncated SVD sample by sample (`averaging`); biases are
+        averaged exactly. Predictions are those at an average time. Raises ConfigError for a rank below 1.
+        """
+        if rank < 1:
+            raise ConfigError("rank out of range", where="compress", seen=rank, fix="give 1 or more")
+        average: Factorization | None = None
+        for s in range(self.n_samples):
+            one = self._sample(s)
+            average = one if average is None else merged(average, one, s + 1, rank)
+        assert average is not None
+        return average
+
+    def _sample(self, s: int) -> Factorization:
+        """The user and item part of a sample."""
+        users, items = (
+            rows[:, s] * (scale[s] * np.float32(self.deviation))
+            for rows, scale in zip((self.user_rows, self.item_rows), self.scales[:2], strict=True)
+        )
+        root = np.float32(np.sqrt(self.deviation))
+        mean = self.mean + self.deviation * float(self.offsets[s])
+        return Factorization(
+            mean, users[:, -1], items[:, -1], users[:, :-1] / root, items[:, :-1] / root, self.rating_range
+        )
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """The parameters by name."""

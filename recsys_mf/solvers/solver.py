@@ -48,11 +48,13 @@ class Solver:
 
     name : its key in the table of solvers
     takes_start : True where `run` can continue from a given model
+    samples_posterior : True where the model is a Posterior
     patience : epochs without a better validation error after which training stops; None to see them all
     """
 
     name: ClassVar[str]
     takes_start: ClassVar[bool] = False
+    samples_posterior: ClassVar[bool] = False
     patience: ClassVar[int | None] = None
 
     def __post_init__(self) -> None:

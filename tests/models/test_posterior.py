@@ -84,6 +84,31 @@ def test_interval_is_of_the_noise_and_the_spread_of_the_draws() -> None:
     assert found.predictions[0] == pytest.approx(np.clip(each, *RANGE).mean(), abs=2e-3)
 
 
+def test_compression_at_full_rank_is_the_mean_of_the_draws() -> None:
+    posterior, draws = model(samples=3, contexts=0)
+    plain = posterior.compress(N)  # the mean of the products is an M by N matrix, whose rank is at most N
+    u, i = np.mgrid[:M, :N].reshape(2, -1)
+    expected = []
+    for user, item in zip(u, i, strict=True):
+        each = []
+        for (x, y, _), (_, _, c) in draws:
+            each.append(3 + 0.8 * ratings_of((x, y, c[None]), user, item, 0))
+        expected.append(np.clip(np.mean(each), *RANGE))
+    np.testing.assert_allclose(plain.predict(u, i), expected, atol=2e-3)
+
+
+def test_compression_to_a_smaller_rank_is_a_factorisation_of_that_rank() -> None:
+    plain = model(samples=3)[0].compress(2)
+    assert plain.user_factors.shape == (M, 2)
+    assert plain.item_factors.shape == (N, 2)
+    assert plain.rating_range == RANGE
+
+
+def test_compression_to_no_rank_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"^compress: rank out of range \(saw 0\); give 1 or more"):
+        model()[0].compress(0)
+
+
 @pytest.mark.parametrize("probability", [0, 1, -0.5, 90])
 def test_a_probability_out_of_range_is_refused(probability: float) -> None:
     with pytest.raises(ConfigError, match=r"^probability out of range \(saw .*\); give a number between 0 and 1"):

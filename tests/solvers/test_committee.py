@@ -9,9 +9,10 @@ import pytest
 
 from recsys_mf.kernels import select
 from recsys_mf.models import Factorization
+from recsys_mf.models.averaging import cut, merged
 from recsys_mf.ratings import Ratings
 from recsys_mf.solvers import Sgd
-from recsys_mf.solvers.committee import averaged, cut, merged
+from recsys_mf.solvers.committee import averaged
 from recsys_mf.solvers.solver import Epoch
 from recsys_mf.splits import hold_out
 from recsys_mf.training import rmse
@@ -64,7 +65,7 @@ def test_two_members_of_half_the_rank_are_averaged_exactly() -> None:
         )
         for model in (one, other)
     ]  # fmt: skip
-    mean = merged(wide[0], wide[1], 2)
+    mean = merged(wide[0], wide[1], 2, wide[0].rank)
     np.testing.assert_allclose(product(mean), (product(one) + product(other)) / 2, atol=1e-5)
     np.testing.assert_allclose(mean.user_bias, (one.user_bias + other.user_bias) / 2, atol=1e-6)
     np.testing.assert_allclose(mean.item_bias, (one.item_bias + other.item_bias) / 2, atol=1e-6)
