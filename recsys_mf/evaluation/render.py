@@ -6,6 +6,7 @@ Text and Markdown show the same tables: one of every model, one of the trained m
 from __future__ import annotations
 
 import json
+import textwrap
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
@@ -29,24 +30,33 @@ def to_json(report: Report | FoldReport) -> str:
 
 
 def to_text(report: Report | FoldReport) -> str:
-    """Tables for the terminal, at most 100 columns wide."""
-    return _document(report, _plain, lambda text: f"WARNING: {text}")
+    """Tables for the terminal, at most 100 columns wide but for wide rating scales."""
+    return _document(report, _plain, str, lambda text: textwrap.fill(f"WARNING: {text}", 100))
 
 
 def to_markdown(report: Report | FoldReport) -> str:
     """Tables for GitHub and notebooks."""
-    return _document(report, _piped, lambda text: f"> **Warning:** {text}")
+    return _document(report, _piped, _lines, lambda text: f"> **Warning:** {text}")
 
 
-def _document(report: Report | FoldReport, table: Callable[[_Table], str], warn: Callable[[str], str]) -> str:
+def _document(
+    report: Report | FoldReport, table: Callable[[_Table], str], prose: Callable[[str], str],
+    warn: Callable[[str], str],
+) -> str:  # fmt: skip
     if isinstance(report, FoldReport):
-        parts = [_fold_heading(report), table(_fold_table(report)), _fold_legend(report)]
+        parts = [prose(_fold_heading(report)), table(_fold_table(report)), prose(_fold_legend(report))]
     elif report.held_out is None:
-        parts = [_heading(report), table(_validation_table(report)), _VALIDATION_LEGEND]
+        legend = prose(_validation_legend(report))
+        parts = [prose(_heading(report)), table(_validation_table(report)), legend]
     else:
-        segments = _segment_table(report)
-        parts = [_heading(report), table(_held_out_table(report)), _held_out_legend(report), table(segments)]
+        tables = table(_held_out_table(report)), table(_segment_table(report))
+        parts = [prose(_heading(report)), tables[0], prose(_held_out_legend(report)), tables[1]]
     return "\n\n".join([*map(warn, report.warnings), *parts])
+
+
+def _lines(text: str) -> str:
+    """Lines that stay lines in Markdown, and a mark that makes no list."""
+    return text.replace("*", "\\*").replace("\n", "\\\n")
 
 
 def _heading(report: Report) -> str:
@@ -95,11 +105,16 @@ def _held_out_row(row: Row, report: Report) -> tuple[str, ...]:
 
 
 def _held_out_legend(report: Report) -> str:
-    trained = report.rows[-1].label
+    trained = report.rows[-1]
+    chosen = (
+        "Ranks and epochs were chosen on validation rows cut\nfrom train."
+        if any(row.valid_rmse is not None for row in report.rows)
+        else "No validation rows were cut: ranks and epochs\nare those of the settings."
+    )
     return (
         "* lowest. ±: half the 95 % interval, of differences by paired bootstrap. train: RMSE on train.\n"
-        "M/s: million ratings visited per second. Ranks and epochs were chosen on validation rows cut\n"
-        f"from train. Below: RMSE of {trained} by the number of training ratings."
+        f"M/s: million ratings visited per second. {chosen}\n"
+        f"Below: RMSE of {trained.label} by the number of training ratings."
     )
 
 
@@ -118,10 +133,13 @@ def _segment_table(report: Report) -> _Table:
     return _Table(head, tuple(rows))
 
 
-_VALIDATION_LEGEND = (
-    "* lowest. The validation rows, cut from train, also chose the ranks and epochs: the error on rows\n"
-    "that nothing was chosen on would be a little higher. The model was then fitted on all rows."
-)
+def _validation_legend(report: Report) -> str:
+    if all(row.valid_rmse is None for row in report.rows):
+        return "Nothing was held out and no validation rows were cut: there is no error on new ratings to report."
+    return (
+        "* lowest. The validation rows, cut from train, also chose the ranks and epochs: the error on rows\n"
+        "that nothing was chosen on would be a little higher. The model was then fitted on all rows."
+    )
 
 
 def _validation_table(report: Report) -> _Table:
