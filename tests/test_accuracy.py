@@ -8,6 +8,7 @@ import pytest
 
 from recsys_mf.evaluation import evaluate
 from recsys_mf.loaders import read_ratings
+from recsys_mf.models import Posterior
 from recsys_mf.solvers import SOLVERS
 from recsys_mf.splits import Split, given, hold_out
 from recsys_mf.training import train
@@ -32,3 +33,15 @@ def test_movielens_1m(data_dir: Path, solver: str, limit: float) -> None:
 def test_movielens_100k_u1(data_dir: Path, solver: str, limit: float) -> None:
     train_table, test_table = (read_ratings(data_dir / f"ml-100k.u1.{part}.parquet") for part in ("train", "test"))
     assert held_out_rmse(given(train_table, test_table), solver)[solver] < limit
+
+
+def test_movielens_100k_u1_sampled(data_dir: Path) -> None:
+    train_table, test_table = (read_ratings(data_dir / f"ml-100k.u1.{part}.parquet") for part in ("train", "test"))
+    split = given(train_table, test_table)
+    assert split.test is not None
+    run = train(split, SOLVERS["gibbs"]())
+    report = evaluate(run, split.test)
+    assert {row.label: row.scores["rmse"].value for row in report.rows}["gibbs"] < 0.884
+    assert isinstance(run.model, Posterior)
+    _, lower, upper = run.model.predict_interval(split.test.users, split.test.items, split.test.times)
+    assert 0.88 < ((lower <= split.test.values) & (split.test.values <= upper)).mean() < 0.92

@@ -113,7 +113,7 @@ def _held_out_legend(report: Report) -> str:
     )
     return (
         "* lowest. ±: half the 95 % interval, of differences by paired bootstrap. train: RMSE on train.\n"
-        f"M/s: million ratings visited per second. {chosen}\n"
+        f"M/s: million ratings visited per second. {chosen} "
         f"Below: RMSE of {trained.label} by the number of training ratings."
     )
 
