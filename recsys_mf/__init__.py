@@ -19,8 +19,10 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from recsys_mf.evaluation import evaluate as evaluate
+    from recsys_mf.features import Features as Features
     from recsys_mf.loaders import from_frame as from_frame
     from recsys_mf.loaders import from_matrix as from_matrix
+    from recsys_mf.loaders import read_features as read_features
     from recsys_mf.loaders import read_ratings as read_ratings
     from recsys_mf.ratings import Ratings as Ratings
     from recsys_mf.solvers import SOLVERS as SOLVERS
@@ -34,8 +36,10 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "evaluate": "evaluation",
+    "Features": "features",
     "from_frame": "loaders",
     "from_matrix": "loaders",
+    "read_features": "loaders",
     "read_ratings": "loaders",
     "Ratings": "ratings",
     "SOLVERS": "solvers",

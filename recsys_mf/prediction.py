@@ -21,9 +21,6 @@ from recsys_mf.models.run import KNOWN
 if TYPE_CHECKING:
     import pyarrow as pa
 
-ADDED = ("prediction", "known")
-"""Columns added to the pairs: float32, and one of "both", "user" (only it is known), "item", "neither"."""
-
 
 class _Writer(Protocol):
     def write_batch(self, batch: pa.RecordBatch) -> None: ...
@@ -40,6 +37,7 @@ def predict_file(
     item_column: str | None = None,
     time_column: str | None = None,
     interval: float | None = None,
+    distribution: bool = False,
     force: bool = False,
     watch: Callable[[int], None] = lambda rows: None,
 ) -> dict[str, int]:
@@ -51,12 +49,14 @@ def predict_file(
         Where there is none, such a model predicts for an average time
     interval : probability; adds columns `lower` and `upper` that hold a new rating with it, where the model is a
         posterior
+    distribution : adds a column for every rating of the scale, `p_1` and so on, with its probability, where the model
+        is ordinal
     force : replace an output that is there
     watch : told the number of rows of every batch
     Returns how many pairs had "both" ids, the "user", the "item" or "neither" known. An unknown id gets the model's
     fallback. Raises DataError for a null id, for integer ids where the model has strings or the reverse, and for a
     table that has a column of these names; ConfigError for another suffix, an output that is there, and an interval
-    of a model that has none.
+    or a distribution of a model that has none.
     """
     output = Path(output)
     if output.suffix not in (".parquet", ".csv", ".tsv"):
@@ -67,10 +67,8 @@ def predict_file(
         raise ConfigError("no such folder", where=str(output.absolute().parent), fix="make it first")
     source = open_source(pairs)
     columns = recognise(source, {"user": user_column, "item": item_column, "time": time_column}, rated=False)
-    if interval is not None and not isinstance(run.model, Posterior):
-        fix = "train with a solver that samples: gibbs"
-        raise ConfigError("the model has no intervals", where="--interval", seen=run.fit.solver, fix=fix)
-    for name in _added(interval):
+    added = _added(run, interval, distribution=distribution)
+    for name in added:
         if name in source.names:
             raise DataError(f"there is a column '{name}' already", where=source.where, fix="rename it")
     counts = np.zeros(len(KNOWN), np.int64)
@@ -78,7 +76,7 @@ def predict_file(
         writer: _Writer | None = None
         done = 0
         for batch in source.batches():
-            predicted, known = _predicted(run, source, columns, batch, done, interval)
+            predicted, known = _predicted(run, source, columns, batch, done, interval, added)
             counts += np.bincount(known, minlength=len(KNOWN))
             if writer is None:
                 writer = _opened(path, output.suffix, predicted.schema)
@@ -92,7 +90,13 @@ def predict_file(
 
 
 def _predicted(
-    run: Run, source: FileSource, columns: Columns, batch: pa.RecordBatch, start: int, interval: float | None
+    run: Run,
+    source: FileSource,
+    columns: Columns,
+    batch: pa.RecordBatch,
+    start: int,
+    interval: float | None,
+    names: tuple[str, ...],
 ) -> tuple[pa.RecordBatch, NDArray[np.int8]]:
     """The batch, which starts at a row of the source, with its columns more; and known int8[b]."""
     import pyarrow as pa
@@ -104,17 +108,33 @@ def _predicted(
     times = None
     if run.model.takes_times and columns.time is not None:
         times = time_seconds(source, columns.time, pa.chunked_array([batch[columns.time]]), start)
-    if interval is None or not isinstance(run.model, Posterior):
-        figures: tuple[NDArray[np.float32], ...] = (run.model.predict(users, items, times),)
+    figures: list[NDArray[np.float32]] = []
+    if interval is not None and isinstance(run.model, Posterior):
+        figures.extend(run.model.predict_interval(users, items, times, probability=interval))
     else:
-        figures = run.model.predict_interval(users, items, times, probability=interval)
+        figures.append(run.model.predict(users, items, times))
+    if len(names) > len(figures) + 1 and isinstance(run.model, Posterior):
+        figures.extend(run.model.predict_distribution(users, items, times).T)
     words = pa.DictionaryArray.from_arrays(pa.array(known), pa.array(KNOWN)).cast(pa.string())
-    added = [*map(pa.array, figures), words]
-    return pa.RecordBatch.from_arrays([*batch.columns, *added], names=[*batch.schema.names, *_added(interval)]), known
+    added = [*map(pa.array, map(np.ascontiguousarray, figures)), words]
+    return pa.RecordBatch.from_arrays([*batch.columns, *added], names=[*batch.schema.names, *names]), known
 
 
-def _added(interval: float | None) -> tuple[str, ...]:
-    return ADDED if interval is None else ("prediction", "lower", "upper", "known")
+def _added(run: Run, interval: float | None, *, distribution: bool) -> tuple[str, ...]:
+    """Names of the columns that are added, in order."""
+    names = ["prediction"]
+    if interval is not None:
+        if not isinstance(run.model, Posterior):
+            fix = "train with a solver that samples: gibbs"
+            raise ConfigError("the model has no intervals", where="--interval", seen=run.fit.solver, fix=fix)
+        names += ["lower", "upper"]
+    if distribution:
+        if not (isinstance(run.model, Posterior) and run.model.is_ordinal):
+            seen = f"{run.fit.solver}, likelihood {run.fit.settings.get('likelihood', 'none')}"
+            fix = "train with --solver gibbs --likelihood ordinal"
+            raise ConfigError("the model has no probabilities of ratings", where="--distribution", seen=seen, fix=fix)
+        names += [f"p_{level:g}" for level in run.model.scale.levels]
+    return *names, "known"
 
 
 def _opened(path: Path, suffix: str, schema: pa.Schema) -> _Writer:

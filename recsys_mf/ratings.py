@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsys_mf.errors import ConfigError, DataError, nearest
+from recsys_mf.features import Features
 from recsys_mf.kernels import layout
 from recsys_mf.vocabulary import Vocabulary
 
@@ -40,6 +41,7 @@ class Ratings:
     values : float32[n], finite, in the units of the source
     times : int64[n] seconds since 1970-01-01 UTC, or None
     user_vocabulary, item_vocabulary : what the indices stand for
+    user_features, item_features : side information, or None
 
     The arrays are read-only and no (user, item) pair occurs twice (`from_ids` sees to it). Raises
     DataError when lengths, ranges or values are wrong.
@@ -51,6 +53,8 @@ class Ratings:
     times: NDArray[np.int64] | None
     user_vocabulary: Vocabulary
     item_vocabulary: Vocabulary
+    user_features: Features | None = None
+    item_features: Features | None = None
 
     def __post_init__(self) -> None:
         for name, dtype in (
@@ -170,14 +174,25 @@ class Ratings:
         times = None if self.times is None else self.times[rows]
         return Ratings(
             self.users[rows], self.items[rows], self.values[rows], times,
-            self.user_vocabulary, self.item_vocabulary,
+            self.user_vocabulary, self.item_vocabulary, self.user_features, self.item_features,
         )  # fmt: skip
 
     def restricted(self) -> Ratings:
-        """The same rows under vocabularies that hold only the ids that occur in them."""
+        """The same rows under vocabularies that hold only the ids that occur in them, or have side information."""
         return self.reindexed(
-            self.user_vocabulary.restricted(self.user_counts > 0),
-            self.item_vocabulary.restricted(self.item_counts > 0),
+            self.user_vocabulary.restricted(_known(self.user_counts, self.user_vocabulary, self.user_features)),
+            self.item_vocabulary.restricted(_known(self.item_counts, self.item_vocabulary, self.item_features)),
+        )
+
+    def with_features(self, users: Features | None = None, items: Features | None = None) -> Ratings:
+        """The table with side information of users, of items or of both, under vocabularies that hold its ids too.
+
+        Raises DataError when ids are integers on one side and strings on the other.
+        """
+        table = replace(self, user_features=users or self.user_features, item_features=items or self.item_features)
+        return table.reindexed(
+            self.user_vocabulary if users is None else self.user_vocabulary.union(users.vocabulary, where="user ids"),
+            self.item_vocabulary if items is None else self.item_vocabulary.union(items.vocabulary, where="item ids"),
         )
 
     def reindexed(self, user_vocabulary: Vocabulary, item_vocabulary: Vocabulary) -> Ratings:
@@ -189,7 +204,7 @@ class Ratings:
         item_map = item_vocabulary.indices(self.item_vocabulary.entries, where="item ids")
         return Ratings(
             _mapped(user_map, self.users), _mapped(item_map, self.items), self.values, self.times,
-            user_vocabulary, item_vocabulary,
+            user_vocabulary, item_vocabulary, self.user_features, self.item_features,
         )  # fmt: skip
 
     def without_duplicates(self, rule: Duplicates, *, where: str = "ratings") -> Ratings:
@@ -271,3 +286,9 @@ def _mapped(table: NDArray[np.int32], indices: NDArray[np.int32]) -> NDArray[np.
     """table[indices] with -1 kept as -1."""
     extended = np.append(table, np.int32(-1))  # index -1 reads the last entry
     return extended[indices]
+
+
+def _known(counts: NDArray[np.int64], vocabulary: Vocabulary, features: Features | None) -> NDArray[np.bool_]:
+    """Which ids of the vocabulary have ratings or side information."""
+    rated = counts > 0
+    return rated if features is None else rated | (features.vocabulary.indices(vocabulary.entries) >= 0)

@@ -29,7 +29,7 @@ from recsys_mf.errors import ArtifactError, RecsysError
 from recsys_mf.models import Factorization, Fit, Model, Posterior, Run
 from recsys_mf.vocabulary import Vocabulary
 
-FORMAT, VERSION = "recsys_mf run", 2
+FORMAT, VERSION = "recsys_mf run", 3
 
 _MODELS: dict[str, type[Model]] = {kind.kind: kind for kind in (Factorization, Posterior)}
 _PARTS = ("model.safetensors", "baselines.safetensors", "users.parquet", "items.parquet")

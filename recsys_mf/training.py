@@ -16,6 +16,7 @@ from threadpoolctl import ThreadpoolController
 
 from recsys_mf import __version__, memory, splits
 from recsys_mf.errors import ConfigError, LeakWarning
+from recsys_mf.evaluation.convergence import FEWEST_DRAWS, effective_sample_size
 from recsys_mf.kernels import Kernels, available_threads, select
 from recsys_mf.models import Factorization, Fit, Model, Posterior, Run
 from recsys_mf.ratings import Ratings
@@ -40,6 +41,8 @@ class Progress:
     epoch, n_epochs : this epoch and the most there can be
     train_rmse, valid_rmse : in rating units, None where not known
     ratings_per_second : ratings visited over the seconds of the epoch
+    noise, ess : of a sampler, the standard deviation of a rating about its prediction, and the least effective sample
+        size of its monitored scalars; None for others, and before it can be told
     """
 
     label: str
@@ -49,6 +52,8 @@ class Progress:
     train_rmse: float | None
     valid_rmse: float | None
     ratings_per_second: float
+    noise: float | None = None
+    ess: float | None = None
 
 
 Watcher = Callable[[Progress], None]
@@ -87,7 +92,8 @@ def train(
         since validation rows would not be new to it
     compress : rank of the plain factorisation that takes the place of a posterior (`Posterior.compress`)
     watch : called after every epoch
-    Raises SolveError when the fit diverges, ConfigError for a start the solver cannot take. Warns with LeakWarning
+    Raises SolveError when the fit diverges, ConfigError for a start or side information that the solver cannot take.
+    Warns with LeakWarning
     when the start was trained on other rows than split.train and there is a test part.
     """
     kernels = select(device, threads)
@@ -104,6 +110,9 @@ def train(
         task = _Task(label, method, split.train, inner, seed, kernels, watch)
         return task.fit() if given is None else task.fit_from(given)
 
+    if not solver.takes_features and (split.train.user_features or split.train.item_features):
+        fix = "leave it out, or use a solver that takes it: gibbs"
+        raise ConfigError(f"solver '{solver.name}' makes no use of side information", fix=fix)
     if compress is not None and not solver.samples_posterior:
         fix = "leave it out, or use a solver that samples: gibbs"
         raise ConfigError(f"solver '{solver.name}' gives no posterior to compress", where="--compress", fix=fix)
@@ -160,9 +169,11 @@ class _Task:
         assert inner.valid is not None
         error_of = _RunningError(inner.valid)
         errors: list[float] = []
+        traces = _Traces(solver)
         for epoch, seconds in self._timed(solver, inner.train, None):
             errors.append(error_of(epoch))
-            self._tell(stage, solver, epoch, seconds, errors[-1])
+            traces.add(epoch)
+            self._tell(stage, solver, epoch, seconds, errors[-1], traces)
             yield {
                 "epoch": epoch.number,
                 "train_rmse": epoch.train_rmse,
@@ -179,10 +190,11 @@ class _Task:
         valid_rmse: float | None,
         start: Factorization | None = None,
     ) -> Fit:
-        total, visits = 0.0, 0
+        total, visits, traces = 0.0, 0, _Traces(solver)
         for epoch, seconds in self._timed(solver, self.train, start):
             total, visits = total + seconds, visits + epoch.visits
-            self._tell("fit", solver, epoch, seconds, None)
+            traces.add(epoch)
+            self._tell("fit", solver, epoch, seconds, None, traces)
         model = epoch.model()
         return Fit(
             model=model,
@@ -195,6 +207,7 @@ class _Task:
             train_rmse=rmse(model, self.train),
             valid_rmse=valid_rmse,
             peak_memory=memory.peak(),
+            traces=traces.plain(),
         )
 
     def _timed(self, solver: Solver, train: Ratings, start: Factorization | None) -> Iterator[tuple[Epoch, float]]:
@@ -211,15 +224,52 @@ class _Task:
                 return
             yield epoch, time.perf_counter() - began
 
-    def _tell(self, stage: str, solver: Solver, epoch: Epoch, seconds: float, valid_rmse: float | None) -> None:
+    def _tell(
+        self, stage: str, solver: Solver, epoch: Epoch, seconds: float, valid_rmse: float | None, traces: _Traces
+    ) -> None:
         rate = epoch.visits / max(seconds, 1e-9)
-        self.watch(Progress(self.label, stage, epoch.number, solver.n_epochs, epoch.train_rmse, valid_rmse, rate))
+        self.watch(
+            Progress(
+                self.label, stage, epoch.number, solver.n_epochs, epoch.train_rmse, valid_rmse, rate,
+                traces.noise(), traces.ess,
+            )
+        )  # fmt: skip
+
+
+class _Traces:
+    """The monitored scalars of a sampler, sweep after sweep."""
+
+    def __init__(self, solver: Solver) -> None:
+        self._burn_in = int(solver.settings().get("burn_in", 0))
+        self._sweeps: list[Mapping[str, tuple[float, ...]]] = []
+        self.ess: float | None = None
+
+    def add(self, epoch: Epoch) -> None:
+        """Take up the scalars of a sweep; now and then reckon anew how many draws they are worth."""
+        if not epoch.monitored:
+            return
+        self._sweeps.append(epoch.monitored)
+        if epoch.number % _SWEEPS_BETWEEN == 0 and epoch.number - self._burn_in >= FEWEST_DRAWS:
+            kept = (np.array(chains)[:, self._burn_in :] for chains in self.plain().values())
+            self.ess = min(effective_sample_size(draws) for draws in kept)
+
+    def noise(self) -> float | None:
+        """The mean over chains of the scalar "noise" in the last sweep."""
+        return float(np.mean(self._sweeps[-1]["noise"])) if self._sweeps else None
+
+    def plain(self) -> dict[str, list[list[float]]]:
+        """Name -> chain -> sweep."""
+        names = self._sweeps[0] if self._sweeps else ()
+        return {name: np.array([sweep[name] for sweep in self._sweeps]).T.tolist() for name in names}
+
+
+_SWEEPS_BETWEEN = 10
 
 
 def _compressed(fit: Fit, rank: int, train: Ratings) -> Fit:
     """The fit with its posterior as a plain factorisation."""
     assert isinstance(fit.model, Posterior)
-    model = fit.model.compress(rank)
+    model = fit.model.compress(rank, train)
     return replace(fit, model=model, settings={**fit.settings, "compressed": rank}, train_rmse=rmse(model, train))
 
 
@@ -313,7 +363,9 @@ def _taken(table: Any, rows: Any) -> Any:
 
 def _provenance(split: Split, seed: int, kernels: Kernels, threads: int | None) -> dict[str, Any]:
     low, high = split.train.rating_range
+    sides = {"user": split.train.user_features, "item": split.train.item_features}
     return {
+        "side_information": {side: list(features.names) for side, features in sides.items() if features is not None},
         "split": split.rule,
         "split_seed": split.seed,
         "seed": seed,

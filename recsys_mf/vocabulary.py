@@ -102,6 +102,13 @@ class Vocabulary:
 
         return Vocabulary(self.entries.filter(pa.array(keep)))
 
+    def union(self, other: Vocabulary, *, where: str = "ids") -> Vocabulary:
+        """The vocabulary of the ids of both. Raises DataError when one has integers and the other strings."""
+        import pyarrow as pa
+
+        new = other.entries.filter(pa.array(self.indices(other.entries, where=where) < 0))
+        return Vocabulary.encode(pa.chunked_array([self.entries, new]), where=where)[0]
+
     @cached_property
     def fingerprint(self) -> str:
         """SHA-256 over the type and the ids, in order."""

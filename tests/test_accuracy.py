@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from recsys_mf.evaluation import evaluate
-from recsys_mf.loaders import read_ratings
-from recsys_mf.models import Posterior
-from recsys_mf.solvers import SOLVERS
+from recsys_mf.evaluation import METRICS, evaluate
+from recsys_mf.evaluation.metrics import PairedBootstrap
+from recsys_mf.loaders import read_features, read_ratings
+from recsys_mf.solvers import SOLVERS, Gibbs
 from recsys_mf.splits import Split, given, hold_out
 from recsys_mf.training import train
 
@@ -35,13 +36,34 @@ def test_movielens_100k_u1(data_dir: Path, solver: str, limit: float) -> None:
     assert held_out_rmse(given(train_table, test_table), solver)[solver] < limit
 
 
-def test_movielens_100k_u1_sampled(data_dir: Path) -> None:
+@pytest.mark.parametrize(
+    ("likelihood", "with_genres", "limit"),
+    [("gaussian", False, 0.884), ("ordinal", False, 0.884), ("ordinal", True, 0.882)],
+)
+def test_movielens_100k_u1_sampled(data_dir: Path, likelihood: str, with_genres: bool, limit: float) -> None:
     train_table, test_table = (read_ratings(data_dir / f"ml-100k.u1.{part}.parquet") for part in ("train", "test"))
+    if with_genres:
+        genres = read_features(data_dir / "ml-100k.movies.parquet", role="item", columns=["genres"])
+        train_table = train_table.with_features(items=genres)
     split = given(train_table, test_table)
     assert split.test is not None
-    run = train(split, SOLVERS["gibbs"]())
+    run = train(split, Gibbs(likelihood=likelihood))
     report = evaluate(run, split.test)
-    assert {row.label: row.scores["rmse"].value for row in report.rows}["gibbs"] < 0.884
-    assert isinstance(run.model, Posterior)
-    _, lower, upper = run.model.predict_interval(split.test.users, split.test.items, split.test.times)
-    assert 0.88 < ((lower <= split.test.values) & (split.test.values <= upper)).mean() < 0.92
+    row = report.rows[-1]
+    assert row.scores["rmse"].value < limit
+    assert row.coverage is not None
+    assert row.coverage.pit == pytest.approx(0.9, abs=0.02)
+
+
+def test_time_lowers_the_error_on_movielens_1m(data_dir: Path) -> None:
+    """On the part with timestamps, by more than the paired 95 % interval."""
+    split = hold_out(read_ratings(data_dir / "ml-1m-timed.parquet"), 0.1, seed=0)
+    test = split.test
+    assert test is not None
+    errors = {}
+    for time in ("auto", "none"):
+        model = train(split, Gibbs(time=time, sweeps=100, likelihood="gaussian"), validation=0).model
+        errors[time] = model.predict(test.users, test.items, test.times) - test.values.astype(np.float64)
+    bootstrap = PairedBootstrap(len(test), np.random.default_rng(0))
+    with_time, without = (bootstrap.score(METRICS["rmse"], errors[time]) for time in ("auto", "none"))
+    assert with_time.minus(without).high < 0

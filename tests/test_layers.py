@@ -19,7 +19,7 @@ TESTS = Path(__file__).parent
 LAYERS = (
     {"errors"},
     {"kernels", "memory"},
-    {"ratings", "vocabulary", "models"},
+    {"ratings", "features", "vocabulary", "models"},
     {"loaders", "splits", "store"},
     {"solvers"},
     {"training", "evaluation", "dense", "prediction"},

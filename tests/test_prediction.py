@@ -177,3 +177,27 @@ def test_a_column_named_as_an_added_one_is_refused(tmp_path: Path) -> None:
     predict_file(posterior_run(), tmp_path / "pairs.parquet", tmp_path / "out.parquet")
     with pytest.raises(DataError, match=r"there is a column 'lower' already"):
         predict_file(posterior_run(), tmp_path / "pairs.parquet", tmp_path / "other.parquet", interval=0.5)
+
+
+def test_distribution_adds_the_probability_of_every_rating(tmp_path: Path) -> None:
+    pairs, out = timed_pairs(tmp_path / "pairs.csv", [10, 90_000, 10]), tmp_path / "out.parquet"
+    predict_file(posterior_run("ordinal"), pairs, out, interval=0.8, distribution=True)
+    columns = read(out)
+    names = [f"p_{level}" for level in range(6)]
+    assert list(columns) == ["user_id", "item_id", "timestamp", "prediction", "lower", "upper", *names, "known"]
+    probabilities = np.array([columns[name] for name in names])
+    np.testing.assert_allclose(probabilities.sum(axis=0), 1, atol=1e-6)
+    np.testing.assert_allclose(np.arange(6) @ probabilities, columns["prediction"], atol=1e-5)
+    assert all(
+        low in range(6) and high in range(6) for low, high in zip(columns["lower"], columns["upper"], strict=True)
+    )
+
+
+def test_distribution_of_a_model_without_one_is_refused(tmp_path: Path) -> None:
+    pairs = timed_pairs(tmp_path / "pairs.parquet", [10, 20, 30])
+    message = (
+        r"^--distribution: the model has no probabilities of ratings \(saw gibbs, likelihood gaussian\); train with"
+    )
+    with pytest.raises(ConfigError, match=message):
+        predict_file(posterior_run(), pairs, tmp_path / "out.parquet", distribution=True)
+    assert not (tmp_path / "out.parquet").exists()

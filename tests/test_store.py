@@ -116,7 +116,7 @@ def test_a_foreign_or_damaged_run_json_is_named(saved: Path, tmp_path: Path) -> 
         ("{", r"run.json: damaged \(saw"),
         ("[]", r"field format: not a run of recsys_mf \(saw list\)"),
         (facts | {"format": "other"}, r"field format: not a run of recsys_mf \(saw other\)"),
-        (facts | {"version": 99}, r"field version: a run of another version \(saw 99\); this release reads version 2"),
+        (facts | {"version": 99}, r"field version: a run of another version \(saw 99\); this release reads version 3"),
         ({key: facts[key] for key in facts if key != "fit"}, r"field fit: damaged \(saw not there\)"),
         ({key: facts[key] for key in facts if key != "baseline"}, r"run.json: damaged \(saw KeyError\('baseline'\)\)"),
         (facts | {"users_fingerprint": "0"}, "users.parquet: another vocabulary"),

@@ -41,8 +41,9 @@ def small_run(*, strings: bool = False) -> Run:
 
 
 @functools.cache
-def posterior_run() -> Run:
-    """Gibbs sampling of rank 2 on `small_split`, whose times lie on two days."""
+def posterior_run(likelihood: str = "gaussian") -> Run:
+    """Gibbs sampling of rank 2 on `small_split`, whose times lie on two days, with ratings from 0 to 5."""
     split = small_split()
     days = replace(split, train=replace(split.train, times=split.train.times * 200))
-    return train(days, SOLVERS["gibbs"].from_texts({"rank": "2", "sweeps": "14", "burn_in": "4"}))
+    settings = {"rank": "2", "sweeps": "14", "burn_in": "4", "likelihood": likelihood}
+    return train(days, SOLVERS["gibbs"].from_texts(settings))

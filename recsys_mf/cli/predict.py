@@ -18,6 +18,7 @@ from recsys_mf.cli import options
 @click.option("--item-column", metavar="NAME", help="Column with the item ids (recognised by its name).")
 @click.option("--time-column", metavar="NAME", help="Column with the times, for a model trained with them.")
 @click.option("--interval", type=float, metavar="P", help="Add the bounds that hold a rating with probability P.")
+@click.option("--distribution", is_flag=True, help="Add the probability of every rating, for an ordinal model.")
 @options.quiet_option
 def predict(
     run: Path,
@@ -28,6 +29,7 @@ def predict(
     item_column: str | None,
     time_column: str | None,
     interval: float | None,
+    distribution: bool,
     quiet: bool,
 ) -> None:
     """Predict the rating of every (user, item) row of PAIRS with the model in the directory RUN.
@@ -52,6 +54,7 @@ def predict(
             item_column=item_column,
             time_column=time_column,
             interval=interval,
+            distribution=distribution,
             force=force,
             watch=bar.update,
         )

@@ -34,8 +34,10 @@ class Bars:
             self._close()
             self.fit = progress.label, progress.stage
             self.bar = self._opened(progress)
-        figures = {"train": progress.train_rmse, "valid": progress.valid_rmse}
+        figures = {"train": progress.train_rmse, "valid": progress.valid_rmse, "noise": progress.noise}
         shown = [f"{name} {value:.4f}" for name, value in figures.items() if value is not None]
+        if progress.ess is not None:
+            shown.append(f"effective samples {progress.ess:.0f}")
         self.bar.set_postfix_str(
             ", ".join([*shown, f"{progress.ratings_per_second / 1e6:.1f} M ratings/s"]), refresh=False
         )
@@ -46,7 +48,11 @@ class Bars:
 
         purpose = {"member": "one member", "validate": "choosing epochs", "fit": "fit on all of train"}[progress.stage]
         return tqdm(
-            total=progress.n_epochs, desc=f"{progress.label}, {purpose}", unit="epoch", file=sys.stderr, leave=False
+            total=progress.n_epochs,
+            desc=f"{progress.label}, {purpose}",
+            unit="epoch" if progress.noise is None else "sweep",
+            file=sys.stderr,
+            leave=False,
         )
 
     def _close(self) -> None:

@@ -35,6 +35,13 @@ if TYPE_CHECKING:
 @click.option("--threads", type=int, help="Threads on the CPU (all by default); results do not depend on it.")
 @click.option("--from", "start", type=click.Path(path_type=Path), help="Run directory to continue from.")
 @click.option("--compress", type=int, metavar="K", help="Keep a posterior as a plain factorisation of rank K.")
+@click.option("--user-features", metavar="FILE", help="Table of what is known of users (gibbs).")
+@click.option("--item-features", metavar="FILE", help="The same of items: numbers, categories, A|B|C or lists.")
+@click.option("--feature-columns", metavar="NAME,…", help="Columns of these tables to use.  [default: all]")
+@click.option("--likelihood", metavar="auto|gaussian|ordinal", help="The same as -p likelihood=… (gibbs).")
+@click.option("--sweeps", metavar="N", help="The same as -p sweeps=N (gibbs).")
+@click.option("--chains", metavar="N", help="The same as -p chains=N (gibbs).")
+@click.option("--trace", type=click.Path(path_type=Path), metavar="FILE.svg", help="Draw the traces of a sampler.")
 @click.option("--svd-ranks", metavar="K,K,…", help="Ranks that the truncated SVD baselines try.")
 @click.option("--svd-route", default="auto", show_default=True, metavar="auto|dense|operator",
               help="How the truncated SVD baselines are computed.")  # fmt: skip
@@ -45,7 +52,9 @@ if TYPE_CHECKING:
 def train(
     ratings: str, output: Path, force: bool, solver: str | None, settings: tuple[str, ...], test: str | None,
     hold_out: float | None, by: str, folds: int | None, validation: float, seed: int, device: str,
-    threads: int | None, start: Path | None, compress: int | None, svd_ranks: str | None, svd_route: str,
+    threads: int | None, start: Path | None, compress: int | None, user_features: str | None,
+    item_features: str | None, feature_columns: str | None, likelihood: str | None, sweeps: str | None,
+    chains: str | None, trace: Path | None, svd_ranks: str | None, svd_route: str,
     as_json: bool, markdown: bool, quiet: bool, duplicates: Any, **columns: Any,
 ) -> None:  # fmt: skip
     """Train on RATINGS and write a run directory; print a report on held-out ratings.
@@ -58,14 +67,28 @@ def train(
         raise ConfigError("--test, --hold-out and --folds exclude each other", fix="give one of them")
     from recsys_mf import loaders, splits, store, training
     from recsys_mf.cli.progress import Bars, announce_compilation
+    from recsys_mf.cli.trace import check_trace, write_trace
     from recsys_mf.evaluation import evaluate, summarise_folds, validation_report
 
     store.check_free(output, force=force)
+    if trace is not None:
+        check_trace(trace, force=force)
     announce_compilation(quiet=quiet)
     begin = None if start is None else store.load(start)
+    shorthands = {"likelihood": likelihood, "sweeps": sweeps, "chains": chains}
+    settings += tuple(f"{name}={value}" for name, value in shorthands.items() if value is not None)
     method = _solver(solver, settings, begin)
+    if trace is not None and not method.samples_posterior:
+        fix = "leave it out, or use a solver that samples: gibbs"
+        raise ConfigError(f"solver '{method.name}' has no traces", where="--trace", fix=fix)
     compared_with = _baselines(svd_ranks, svd_route)
     table = loaders.read_ratings(ratings, duplicates=duplicates, **columns)
+    if user_features is not None or item_features is not None:
+        files = {"user": user_features, "item": item_features}
+        table = _with_features(table, files, feature_columns, columns["ids"], quiet=quiet)
+    elif feature_columns is not None:
+        fix = "give --user-features or --item-features"
+        raise ConfigError("no table has these columns", where="--feature-columns", seen=feature_columns, fix=fix)
 
     with Bars(quiet=quiet) as bars:
 
@@ -85,7 +108,27 @@ def train(
             run = trained(split)
             report = validation_report(run) if split.test is None else evaluate(run, split.test)
     store.save(run, output, force=force, report=report)
+    if trace is not None:
+        write_trace(run, trace, report.data)
     options.print_report(report, as_json=as_json, markdown=markdown)
+
+
+def _with_features(
+    table: Ratings, files: dict[str, str | None], columns: str | None, ids: Any, *, quiet: bool
+) -> Ratings:
+    """The table with the side information of these files; what was left out of them is said on stderr."""
+    from recsys_mf import loaders
+
+    names = None if columns is None else [name.strip() for name in columns.split(",")]
+    features: dict[str, Any] = {}
+    for role, file in files.items():
+        if file is None:
+            continue
+        features[f"{role}s"] = found = loaders.read_features(file, role=role, columns=names, ids=ids)  # type: ignore[arg-type]
+        if not quiet:
+            left_out = f"; left out: {'; '.join(found.left_out)}" if found.left_out else ""
+            click.echo(f"{file}: {len(found.names):,} features of {len(found):,} {role}s{left_out}", err=True)
+    return table.with_features(**features)
 
 
 def _split(

@@ -114,8 +114,27 @@ def _held_out_legend(report: Report) -> str:
     return (
         "* lowest. ±: half the 95 % interval, of differences by paired bootstrap. train: RMSE on train.\n"
         f"M/s: million ratings visited per second. {chosen} "
-        f"Below: RMSE of {trained.label} by the number of training ratings."
+        f"Below: RMSE of {trained.label} by the number of training ratings.{_sampled(trained)}"
     )
+
+
+def _sampled(row: Row) -> str:
+    """How well the intervals of a sampled model cover, and what its chains are worth; one line each, or nothing."""
+    lines = []
+    if row.coverage is not None:
+        part = row.coverage
+        exact = "" if part.covered == part.pit else f" (whole levels; cut exactly, {part.pit:.1%})"
+        lines.append(
+            f"{part.probability:.0%} intervals of {row.label} hold {part.covered:.1%} of the test ratings{exact}."
+        )
+    if row.convergence:
+        least = min(row.convergence, key=lambda summary: summary.ess)
+        most = max(row.convergence, key=lambda summary: summary.r_hat)
+        lines.append(
+            f"Of {len(row.convergence)} monitored scalars: effective sample size at least {least.ess:,.0f} "
+            f"({least.name}), split R̂ at most {most.r_hat:.3f} ({most.name})."
+        )
+    return "".join(f"\n{line}" for line in lines)
 
 
 def _segment_table(report: Report) -> _Table:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from recsys_mf.errors import ArtifactError, ConfigError
+from recsys_mf.evaluation.convergence import Summary
 from recsys_mf.evaluation.metrics import Estimate
 
 SEGMENTS = ("0", "1-4", "5-19", "20-99", "100-499", "500+")
@@ -32,6 +33,21 @@ class Segment:
 
 
 @dataclass(frozen=True)
+class Coverage:
+    """Share of the held-out ratings that lie in the intervals of a sampled model.
+
+    probability : that the intervals were to hold them with
+    covered : share of ratings between the ends of `predict_interval`, both included
+    pit : the same of intervals that cut the predictive distribution exactly, by its probability integral transform
+        (randomised within a level for an ordinal model, whose intervals of whole levels hold more than was asked)
+    """
+
+    probability: float
+    covered: float
+    pit: float
+
+
+@dataclass(frozen=True)
 class Row:
     """One model of a report.
 
@@ -39,6 +55,8 @@ class Row:
     differences : metric -> estimate less that of the baseline row, with the paired interval; empty in the
         baseline row and in a validation report
     segments : those that have test pairs, users then items
+    coverage : of a sampled model's intervals; None for others, and in a validation report
+    convergence : of a sampler's monitored scalars after burn-in, what its chains are worth
     The other fields are those of `Fit`; errors are in rating units.
     """
 
@@ -55,6 +73,8 @@ class Row:
     scores: Mapping[str, Estimate]
     differences: Mapping[str, Estimate]
     segments: tuple[Segment, ...]
+    coverage: Coverage | None = None
+    convergence: tuple[Summary, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -146,8 +166,12 @@ def _row_from(mapping: Mapping[str, Any]) -> Row:
         name: {metric: Estimate(**estimate) for metric, estimate in mapping[name].items()}
         for name in ("scores", "differences")
     }
-    segments = tuple(Segment(**segment) for segment in mapping["segments"])
-    return Row(**{**mapping, **estimates, "segments": segments})
+    rest = {
+        "segments": tuple(Segment(**segment) for segment in mapping["segments"]),
+        "coverage": mapping["coverage"] and Coverage(**mapping["coverage"]),
+        "convergence": tuple(Summary(**summary) for summary in mapping["convergence"]),
+    }
+    return Row(**{**mapping, **estimates, **rest})
 
 
 def require_svd(baseline: str, solvers: Mapping[str, str]) -> None:

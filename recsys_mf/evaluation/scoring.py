@@ -16,9 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsys_mf.errors import DataError, IdMismatchWarning
+from recsys_mf.evaluation.convergence import FEWEST_DRAWS, Summary, summarise
 from recsys_mf.evaluation.metrics import METRICS, Estimate, PairedBootstrap, Scored
-from recsys_mf.evaluation.report import SEGMENTS, HeldOut, Report, Row, Segment, require_svd
-from recsys_mf.models import Fit, Run
+from recsys_mf.evaluation.report import SEGMENTS, Coverage, HeldOut, Report, Row, Segment, require_svd
+from recsys_mf.models import Fit, Model, Posterior, Run
 from recsys_mf.ratings import Ratings
 
 _SEGMENT_STARTS = (1, 5, 20, 100, 500)  # least training ratings of SEGMENTS[1:]
@@ -52,7 +53,7 @@ def evaluate(run: Run, test: Ratings, *, seed: int = 0, held_out: str | None = N
     given = {} if held_out is None else {"split": held_out, "split_seed": None}
     return Report(
         rows=tuple(rows),
-        held_out=_held_out(pairs, seed),
+        held_out=_held_out(run, pairs, seed),
         warnings=(mismatch,) if mismatch else (),
         **_shared(run) | given,
     )
@@ -67,6 +68,7 @@ def validation_report(run: Run) -> Report:
 @dataclass(frozen=True, eq=False)
 class _ScoredFit:
     metrics: Mapping[str, Scored]
+    coverage: Coverage | None
     segments: Mapping[tuple[str, str], tuple[int, float]]  # (side, training ratings) -> pairs, RMSE
 
 
@@ -84,7 +86,7 @@ class _Scorer:
     def scored(self, fit: Fit) -> _ScoredFit:
         errors = fit.model.predict(self._pairs.users, self._pairs.items, self._pairs.times) - self._values
         metrics = {name: self._bootstrap.score(metric, errors) for name, metric in METRICS.items()}
-        return _ScoredFit(metrics, dict(self._segment_errors(errors**2)))
+        return _ScoredFit(metrics, coverage(fit.model, self._pairs), dict(self._segment_errors(errors**2)))
 
     def _segment_errors(self, squares: NDArray[np.float64]) -> Iterator[tuple[tuple[str, str], tuple[int, float]]]:
         for side, numbers in self._segments.items():
@@ -93,6 +95,29 @@ class _Scorer:
             for label, count, total in zip(SEGMENTS, counts.tolist(), sums.tolist(), strict=True):
                 if count:
                     yield (side, label), (count, float(np.sqrt(total / count)))
+
+
+def coverage(model: Model, pairs: Ratings, probability: float = 0.9) -> Coverage | None:
+    """How many of the ratings lie in the intervals of a sampled model; None for a model that has no intervals."""
+    if not isinstance(model, Posterior):
+        return None
+    where = pairs.users, pairs.items, pairs.times
+    _, lower, upper = model.predict_interval(*where, probability=probability)
+    covered = float(((lower <= pairs.values) & (pairs.values <= upper)).mean())
+    if not model.is_ordinal:
+        return Coverage(probability, covered, covered)
+    below = np.cumsum(model.predict_distribution(*where), axis=1, dtype=np.float64)
+    levels = np.searchsorted(model.scale.levels, pairs.values)
+    at = np.clip(levels, 0, below.shape[1] - 1)
+    rows = np.arange(len(pairs))
+    high, low = below[rows, at], np.where(at > 0, below[rows, at - 1], 0.0)
+    # The share of (low, high), where the transform is uniform, that lies in the interval's own; nothing is drawn.
+    edge = (1 - probability) / 2
+    inside = np.clip(np.minimum(high, 1 - edge) - np.maximum(low, edge), 0, None)
+    return Coverage(probability, covered, float((inside / np.maximum(high - low, _TINY)).mean()))
+
+
+_TINY = 1e-12
 
 
 def _segment_numbers(counts: NDArray[np.int64], indices: NDArray[np.int32]) -> NDArray[np.int64]:
@@ -126,7 +151,17 @@ def _row(label: str, fit: Fit, scored: _ScoredFit | None, baseline: _ScoredFit |
         scores=scores,
         differences=differences,
         segments=segments,
+        coverage=None if scored is None else scored.coverage,
+        convergence=convergence(fit),
     )
+
+
+def convergence(fit: Fit) -> tuple[Summary, ...]:
+    """What the chains of a sampler are worth, where there are enough sweeps to tell."""
+    burn_in = int(fit.settings.get("burn_in", 0))
+    kept = {name: np.array(chains)[:, burn_in:] for name, chains in fit.traces.items()}
+    enough = {name: draws for name, draws in kept.items() if draws.shape[1] >= FEWEST_DRAWS}
+    return summarise(enough)
 
 
 def _rank(fit: Fit) -> int:
@@ -143,8 +178,12 @@ def _labelled(run: Run) -> dict[str, Fit]:
     return {**run.baselines, label: run.fit}
 
 
-def _held_out(pairs: Ratings, seed: int) -> HeldOut:
-    no_user, no_item = pairs.users < 0, pairs.items < 0
+def _held_out(run: Run, pairs: Ratings, seed: int) -> HeldOut:
+    # An id with side information alone is known, but has no training rating either.
+    no_user, no_item = (
+        np.append(counts, 0)[indices] == 0
+        for counts, indices in ((run.user_counts, pairs.users), (run.item_counts, pairs.items))
+    )
     return HeldOut(
         n_pairs=len(pairs),
         unknown_user_pairs=int(no_user.sum()),

@@ -57,6 +57,14 @@ class Kernels(Protocol):
 
     def sparse_product(self, starts: Any, others: Any, values: Any, X: Any) -> Any: ...
 
+    def pair_means(self, starts: Any, others: Any, contexts: Any, X: Any, Y: Any, C: Any) -> Any: ...
+
+    def ordinal_terms(
+        self, means: Any, levels: Any, cuts: NDArray[Any], slope: float
+    ) -> tuple[float, NDArray[Any], NDArray[Any]]: ...
+
+    def drawn_latents(self, means: Any, levels: Any, cuts: NDArray[Any], slope: float, uniforms: Any) -> Any: ...
+
 
 def available_threads() -> int:
     """Processors this process may use."""

@@ -18,10 +18,11 @@ import numpy as np
 from numba import prange
 from numpy.typing import NDArray
 
-from recsys_mf.kernels import cpu_rows
+from recsys_mf.kernels import cpu_ordinal, cpu_rows, cpu_sparse, ordinal
 from recsys_mf.kernels.cpu_rows import FASTMATH as _FASTMATH
 
 F32 = NDArray[np.float32]
+F64 = NDArray[np.float64]
 _LANES = 16  # float32 in the widest vector register
 _CHUNKS = 64  # ranges of rows that threads take; a constant, so that it cannot change a result
 
@@ -74,6 +75,21 @@ class CpuKernels:
         with _thread_count(self.threads):
             return sparse_product(*arguments)
 
+    def pair_means(self, *arguments: Any) -> F32:
+        """`pair_means` on these threads."""
+        with _thread_count(self.threads):
+            return pair_means(*arguments)
+
+    def ordinal_terms(self, *arguments: Any) -> tuple[float, F64, F64]:
+        """`ordinal_terms` on these threads."""
+        with _thread_count(self.threads):
+            return ordinal_terms(*arguments)
+
+    def drawn_latents(self, *arguments: Any) -> F32:
+        """`drawn_latents` on these threads."""
+        with _thread_count(self.threads):
+            return drawn_latents(*arguments)
+
 
 @contextmanager
 def _thread_count(threads: int) -> Iterator[None]:
@@ -125,6 +141,16 @@ def predict_samples(
     return clipped, means, variances
 
 
+def predict_levels(
+    users: NDArray[np.int16], items: NDArray[np.int16], contexts: NDArray[np.int16], scales: F32, offsets: F32,
+    thresholds: F32, noises: F32, u: NDArray[np.int32], i: NDArray[np.int32], c: NDArray[np.int32],
+) -> F32:  # fmt: skip
+    """As `reference.predict_levels`."""
+    out = np.empty((len(u), thresholds.shape[1] + 1), np.float32)
+    _predict_levels(users, items, contexts, scales, offsets, thresholds, 1 / noises, u, i, c, out)
+    return out
+
+
 def sgd_epoch(
     users: NDArray[np.int32], items: NDArray[np.int32], values: F32, bounds: NDArray[np.int64], batch: int,
     P: F32, Q: F32, user_bias: F32, item_bias: F32,
@@ -172,26 +198,12 @@ def _predict_samples(
     mean: Any, deviation: Any, low: Any, high: Any, users: Any, items: Any, contexts: Any, scales: Any, offsets: Any,
     u: Any, i: Any, c: Any, clipped: Any, means: Any, variances: Any,
 ) -> None:  # fmt: skip
-    samples, k = users.shape[1], users.shape[2] - 1
+    samples = users.shape[1]
     for j in prange(u.size):
-        user, item = u[j], i[j]
         context = c[j] if c.size else -1
         total, squares, inside = 0.0, 0.0, 0.0
         for s in range(samples):
-            user_scale, item_scale, context_scale = scales[0, s], scales[1, s], scales[2, s]
-            r = offsets[s]
-            if user >= 0:
-                r += user_scale * users[user, s, k]
-            if item >= 0:
-                r += item_scale * items[item, s, k]
-            if user >= 0 and item >= 0:
-                r += user_scale * item_scale * _dot(users[user, s], items[item, s])
-            if context >= 0:
-                r += context_scale * contexts[context, s, k]
-                if user >= 0:
-                    r += user_scale * context_scale * _dot(users[user, s], contexts[context, s])
-                if item >= 0:
-                    r += item_scale * context_scale * _dot(items[item, s], contexts[context, s])
+            r = _sampled(users, items, contexts, scales, offsets, u[j], i[j], context, s)
             total += r
             squares += r * r
             inside += min(max(mean + deviation * r, low), high)
@@ -199,6 +211,47 @@ def _predict_samples(
         average = total / samples
         means[j] = mean + deviation * average
         variances[j] = deviation * deviation * max(squares / samples - average * average, 0.0)
+
+
+@numba.njit(cache=True, nogil=True, parallel=True, error_model="numpy")
+def _predict_levels(
+    users: Any, items: Any, contexts: Any, scales: Any, offsets: Any, thresholds: Any, slopes: Any,
+    u: Any, i: Any, c: Any, out: Any,
+) -> None:  # fmt: skip
+    samples, top = thresholds.shape
+    for j in prange(u.size):
+        context = c[j] if c.size else -1
+        below = np.zeros(top + 2)  # sums over samples of P(level < l)
+        for s in range(samples):
+            r = _sampled(users, items, contexts, scales, offsets, u[j], i[j], context, s)
+            for t in range(top):
+                below[t + 1] += cpu_ordinal.cdf((thresholds[s, t] - r) * slopes[s])
+        below[top + 1] = samples
+        for level in range(top + 1):
+            out[j, level] = (below[level + 1] - below[level]) / samples
+
+
+@numba.njit(cache=True, nogil=True, fastmath=_FASTMATH)
+def _sampled(
+    users: Any, items: Any, contexts: Any, scales: Any, offsets: Any, user: Any, item: Any, context: Any, s: Any
+) -> Any:
+    """o + b_u + b_i + w_c + p_u · q_i + p_u · a_c + q_i · a_c of a sample."""
+    k = users.shape[2] - 1
+    user_scale, item_scale, context_scale = scales[0, s], scales[1, s], scales[2, s]
+    r = offsets[s]
+    if user >= 0:
+        r += user_scale * users[user, s, k]
+    if item >= 0:
+        r += item_scale * items[item, s, k]
+    if user >= 0 and item >= 0:
+        r += user_scale * item_scale * _dot(users[user, s], items[item, s])
+    if context >= 0:
+        r += context_scale * contexts[context, s, k]
+        if user >= 0:
+            r += user_scale * context_scale * _dot(users[user, s], contexts[context, s])
+        if item >= 0:
+            r += item_scale * context_scale * _dot(items[item, s], contexts[context, s])
+    return r
 
 
 @numba.njit(cache=True, nogil=True, fastmath=_FASTMATH)
@@ -266,9 +319,37 @@ def solve_rows(
 
 def sparse_product(starts: NDArray[np.int64], others: NDArray[np.int32], values: F32, X: NDArray[Any]) -> NDArray[Any]:
     """As `reference.sparse_product`, in the precision of X."""
-    product = np.zeros((len(starts) - 1, X.shape[1]), X.dtype)
-    _sparse_product(_equal_chunks(np.diff(starts) + 1.0), starts, others, values, X, product)
-    return product
+    return cpu_sparse.product(_equal_chunks(np.diff(starts) + 1.0), starts, others, values, X)
+
+
+def pair_means(
+    starts: NDArray[np.int64], others: NDArray[np.int32], contexts: NDArray[np.int32], X: F32, Y: F32, C: F32
+) -> F32:
+    """As `reference.pair_means`."""
+    means = np.empty(len(others), np.float32)
+    chunks = _equal_chunks(np.diff(starts).astype(np.float64))
+    cpu_ordinal.pair_means(chunks, starts, others, contexts, X, Y, C, means)
+    return means
+
+
+def ordinal_terms(means: F32, levels: NDArray[np.uint8], cuts: F64, slope: float) -> tuple[float, F64, F64]:
+    """As `reference.ordinal_terms`."""
+    chunks = np.linspace(0, len(means), _CHUNKS + 1).astype(np.int64)
+    sums, logs = np.zeros((_CHUNKS, len(cuts) + 1, 9)), np.zeros(_CHUNKS)
+    cpu_ordinal.ordinal_sums(chunks, means, levels, _edges(cuts, ordinal.FAR), slope, sums, logs)
+    return float(logs.sum()), *ordinal.assembled(sums.sum(axis=0))
+
+
+def drawn_latents(means: F32, levels: NDArray[np.uint8], cuts: F64, slope: float, uniforms: F32) -> F32:
+    """As `reference.drawn_latents`."""
+    latents = np.empty_like(means)
+    cpu_ordinal.drawn_latents(means, levels, _edges(cuts, np.inf), slope, uniforms, latents)
+    return latents
+
+
+def _edges(cuts: F64, end: float) -> F64:
+    """The cuts with their ends."""
+    return np.concatenate([[-end], cuts, [end]])
 
 
 def _equal_chunks(work: NDArray[Any]) -> NDArray[np.int64]:
@@ -277,20 +358,3 @@ def _equal_chunks(work: NDArray[Any]) -> NDArray[np.int64]:
     total = done[-1] if len(done) else 0.0
     inner = np.searchsorted(done, total * np.arange(1, _CHUNKS) / _CHUNKS)
     return np.concatenate([[0], inner, [len(work)]]).astype(np.int64)
-
-
-@numba.njit(cache=True, nogil=True, parallel=True, fastmath=_FASTMATH)
-def _sparse_product(chunks: Any, starts: Any, others: Any, values: Any, X: Any, product: Any) -> None:
-    for chunk in prange(chunks.size - 1):
-        for g in range(chunks[chunk], chunks[chunk + 1]):
-            out = product[g]
-            if values.size:
-                for j in range(starts[g], starts[g + 1]):
-                    x, value = X[others[j]], values[j]
-                    for c in range(out.size):
-                        out[c] += value * x[c]
-            else:
-                for j in range(starts[g], starts[g + 1]):
-                    x = X[others[j]]
-                    for c in range(out.size):
-                        out[c] += x[c]

@@ -15,6 +15,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from recsys_mf.kernels import ordinal
+
 _LARGEST_BATCH = 1 << 16
 _SHARE_OF_STEP = 0.5  # a batch moves a row by at most this share of a full correction
 _PADDED_CELLS = 1 << 24  # gathered regressors held at once by solve_rows, in float32
@@ -111,6 +113,62 @@ class TorchKernels:
             places, values.to(X.dtype), (len(starts) - 1, len(X)), is_coalesced=True, check_invariants=False
         )
         return S @ X
+
+    def pair_means(self, starts: Tensor, others: Tensor, contexts: Tensor, X: Tensor, Y: Tensor, C: Tensor) -> Tensor:
+        """As `reference.pair_means`."""
+        x = X[torch.repeat_interleave(torch.arange(len(starts) - 1, device=self.device), torch.diff(starts))]
+        y = Y[others.long()]
+        if not len(contexts):
+            return x[:, -1] + y[:, -1] + (x[:, :-1] * y[:, :-1]).sum(1)
+        c = C[contexts.long()]
+        p, q, a = x[:, :-1], y[:, :-1], c[:, :-1]
+        return x[:, -1] + y[:, -1] + c[:, -1] + (p * (q + a) + q * a).sum(1)
+
+    def ordinal_terms(
+        self, means: Tensor, levels: Tensor, cuts: NDArray[np.float64], slope: float
+    ) -> tuple[float, NDArray[np.float64], NDArray[np.float64]]:
+        """As `reference.ordinal_terms`."""
+        level, m = levels.long(), means.double()
+        low, high = self._ends(level, m, cuts, slope, ordinal.FAR)
+        flipped = low > 0
+        mass = _cdf(torch.where(flipped, -low, high)) - _cdf(torch.where(flipped, -high, low))
+        mass = mass.clamp_min(_LEAST)
+        A, B = (sign * torch.exp(-0.5 * x * x) / _ROOT_TAU / mass for sign, x in ((-1, low), (1, high)))
+        A_a, A_b, B_b = -low * A - A * A, -A * B, -high * B - B * B
+        terms = [A, B, A_a, B_b, A_b, m * (A_a + A_b), m * (B_b + A_b), m * (A + B), m * m * (A_a + 2 * A_b + B_b)]
+        sums = torch.zeros((len(cuts) + 1, len(terms)), dtype=torch.float64, device=self.device)
+        sums.index_add_(0, level, torch.stack(terms, dim=1))
+        return float(torch.log(mass).sum()), *ordinal.assembled(sums.cpu().numpy())
+
+    def drawn_latents(
+        self, means: Tensor, levels: Tensor, cuts: NDArray[np.float64], slope: float, uniforms: Tensor
+    ) -> Tensor:
+        """As `reference.drawn_latents`."""
+        m = means.double()
+        low, high = self._ends(levels.long(), m, cuts, slope, np.inf)
+        flipped = low > 0
+        low, high = torch.where(flipped, -high, low), torch.where(flipped, -low, high)
+        share = uniforms.double() + 2.0**-25
+        share = torch.where(flipped, 1 - share, share)
+        at_low = _cdf(low)
+        x = torch.special.ndtri((at_low + share * (_cdf(high) - at_low)).clamp_min(_LEAST))
+        return (m + torch.where(flipped, -x, x) / slope).to(means.dtype)
+
+    def _ends(
+        self, levels: Tensor, means: Tensor, cuts: NDArray[np.float64], slope: float, end: float
+    ) -> tuple[Tensor, Tensor]:
+        """c_l - κ m and c_{l+1} - κ m of every pair."""
+        edges = torch.tensor(np.concatenate([[-end], cuts, [end]]), device=self.device)
+        return edges[levels] - slope * means, edges[levels + 1] - slope * means
+
+
+_LEAST = 1e-300  # of a probability
+_ROOT_TAU = float(np.sqrt(2 * np.pi))
+
+
+def _cdf(x: Tensor) -> Tensor:
+    """Φ(x), accurate where it is small."""
+    return 0.5 * torch.erfc(-x * np.sqrt(0.5))
 
 
 def _regression(

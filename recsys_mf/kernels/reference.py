@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import ndtr, ndtri
 
 Array = NDArray[Any]
 
@@ -42,15 +43,7 @@ def predict_samples(
     u, i, c int32[z] : indices, -1 for a row of zeros; c [0] for -1 throughout
     """
 
-    def rows(table: Array, scale: Array, indices: Array) -> Array:
-        known = (indices >= 0)[:, None, None]
-        return np.where(known, table[indices] * scale[:, None], 0.0) if len(table) else np.zeros(1)
-
-    x, y = rows(users, scales[0], u), rows(items, scales[1], i)
-    z = rows(contexts, scales[2], c) if len(c) else np.zeros_like(x)
-    p, q, a = (table[:, :, :-1] for table in (x, y, z))
-    biases = x[:, :, -1] + y[:, :, -1] + z[:, :, -1]
-    values = mean + deviation * (offsets + biases + np.sum(p * q + p * a + q * a, axis=2))
+    values = _sampled(mean, deviation, users, items, contexts, scales, offsets, u, i, c)
     return np.clip(values, *rating_range).mean(axis=1), values.mean(axis=1), values.var(axis=1)
 
 
@@ -146,3 +139,111 @@ def sparse_product(starts: Array, others: Array, values: Array, X: Array) -> Arr
         entries = values[row].astype(np.float64) if len(values) else np.ones(len(others[row]))
         product[g] = entries @ X[others[row]]
     return product
+
+
+def pair_means(starts: Array, others: Array, contexts: Array, X: Array, Y: Array, C: Array) -> Array:
+    """m_j = b_g + b + w + p_g · q + p_g · a + q · a of every pair j of every row g, [z]; rows as in `solve_rows`."""
+    rows = np.repeat(np.arange(len(starts) - 1), np.diff(starts))
+    x, y = X[rows].astype(np.float64), Y[others].astype(np.float64)
+    z = C[contexts].astype(np.float64) if len(contexts) else np.zeros_like(y)
+    p, q, a = x[:, :-1], y[:, :-1], z[:, :-1]
+    means: Array = x[:, -1] + y[:, -1] + z[:, -1] + np.sum(p * q + p * a + q * a, axis=1)
+    return means
+
+
+def ordinal_terms(means: Array, levels: Array, cuts: Array, slope: float) -> tuple[float, Array, Array]:
+    """Log-likelihood of a cumulative probit, its gradient [T + 1] and its negated Hessian [T + 1, T + 1] in (c, κ).
+
+        P(level l | m) = Φ(b) - Φ(a),    a = c_l - κ m,  b = c_{l+1} - κ m,  c_0 = -∞, c_{T+1} = ∞
+
+    means m [z], levels uint8[z] in 0 to T, cuts c_1 < … < c_T [T], slope κ. With A = -φ(a) / P and B = φ(b) / P the
+    derivatives of log P are
+
+        ∂a: A    ∂b: B    ∂a²: a φ(a) / P - A²    ∂b²: -b φ(b) / P - B²    ∂a∂b: -A B
+    """
+    edges = np.concatenate([[-np.inf], cuts, [np.inf]])
+    low, high = edges[levels] - slope * means, edges[levels + 1] - slope * means
+    log_mass = _log_mass(low, high)
+    A, B = (sign * np.exp(_log_density(x) - log_mass) for sign, x in ((-1, low), (1, high)))
+    A_a = np.where(np.isfinite(low), -low, 0.0) * A - A**2
+    B_b = np.where(np.isfinite(high), -high, 0.0) * B - B**2
+    gradient, information = np.zeros(len(cuts) + 1), np.zeros((len(cuts) + 1, len(cuts) + 1))
+    for j, level in enumerate(levels):
+        first = np.zeros((2, len(cuts) + 1))  # of a and b in (c, κ)
+        first[:, -1] = -means[j]
+        if level > 0:
+            first[0, level - 1] = 1
+        if level < len(cuts):
+            first[1, level] = 1
+        ends = first * [[level > 0], [level < len(cuts)]]
+        gradient += np.array([A[j], B[j]]) @ ends
+        information -= ends.T @ np.array([[A_a[j], -A[j] * B[j]], [-A[j] * B[j], B_b[j]]]) @ ends
+    return float(log_mass.sum()), gradient, information
+
+
+def drawn_latents(means: Array, levels: Array, cuts: Array, slope: float, uniforms: Array) -> Array:
+    """Latent ratings z_j ~ N(m_j, 1/κ²) cut to their level, c_l < κ z_j < c_{l+1}, by inversion; [z].
+
+    Arguments as in `ordinal_terms`; uniforms [z] in [0, 1) are multiples of 2⁻²⁴, and half a step is added to them.
+    """
+    edges = np.concatenate([[-np.inf], cuts, [np.inf]])
+    low, high = edges[levels] - slope * means, edges[levels + 1] - slope * means
+    share = uniforms.astype(np.float64) + 2.0**-25
+    flipped = low > 0  # to the side where Φ is accurate
+    low, high = np.where(flipped, -high, low), np.where(flipped, -low, high)
+    share = np.where(flipped, 1 - share, share)
+    at_low = ndtr(low)
+    x = ndtri(np.clip(at_low + share * (ndtr(high) - at_low), _LEAST, 1.0))
+    latents: Array = means + np.where(flipped, -x, x) / slope
+    return latents
+
+
+def predict_levels(
+    users: Array, items: Array, contexts: Array, scales: Array, offsets: Array, thresholds: Array, noises: Array,
+    u: Array, i: Array, c: Array,
+) -> Array:  # fmt: skip
+    """Mean over samples s of P_s(level l) = Φ((τ_{l+1} - m_s) / σ_s) - Φ((τ_l - m_s) / σ_s), [z, T + 1].
+
+    m_s = o_s + b_u + b_i + w_c + p_u · q_i + p_u · a_c + q_i · a_c, with arguments as in `predict_samples`;
+    thresholds τ [S, T] ascending, noises σ [S]
+    """
+    values = _sampled(0.0, 1.0, users, items, contexts, scales, offsets, u, i, c)
+    below = ndtr((thresholds - values[:, :, None]) / noises[:, None])  # [z, S, T]
+    edges = np.concatenate([np.zeros_like(below[:, :, :1]), below, np.ones_like(below[:, :, :1])], axis=2)
+    probabilities: Array = np.diff(edges, axis=2).mean(axis=1)
+    return probabilities
+
+
+_LEAST = 1e-300
+
+
+def _log_density(x: Array) -> Array:
+    return np.where(
+        np.isfinite(x), -0.5 * np.square(np.where(np.isfinite(x), x, 0.0)) - 0.5 * np.log(2 * np.pi), -np.inf
+    )
+
+
+def _log_mass(low: Array, high: Array) -> Array:
+    """log(Φ(high) - Φ(low)), from the side where Φ is accurate."""
+    flipped = low > 0
+    low, high = np.where(flipped, -high, low), np.where(flipped, -low, high)
+    logarithms: Array = np.log(np.maximum(ndtr(high) - ndtr(low), _LEAST))
+    return logarithms
+
+
+def _sampled(
+    mean: float, deviation: float, users: Array, items: Array, contexts: Array, scales: Array, offsets: Array,
+    u: Array, i: Array, c: Array,
+) -> Array:  # fmt: skip
+    """μ + σ (o_s + b_u + b_i + w_c + p_u · q_i + p_u · a_c + q_i · a_c) of every pair and sample, [z, S]."""
+
+    def rows(table: Array, scale: Array, indices: Array) -> Array:
+        known = (indices >= 0)[:, None, None]
+        return np.where(known, table[indices] * scale[:, None], 0.0) if len(table) else np.zeros(1)
+
+    x, y = rows(users, scales[0], u), rows(items, scales[1], i)
+    z = rows(contexts, scales[2], c) if len(c) else np.zeros_like(x)
+    p, q, a = (table[:, :, :-1] for table in (x, y, z))
+    biases = x[:, :, -1] + y[:, :, -1] + z[:, :, -1]
+    values: Array = mean + deviation * (offsets + biases + np.sum(p * q + p * a + q * a, axis=2))
+    return values

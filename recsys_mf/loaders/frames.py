@@ -27,14 +27,16 @@ class FrameSource:
         if not (hasattr(frame, "column_names") or (hasattr(frame, "columns") and hasattr(frame, "__getitem__"))):
             raise DataError("not a table", where="frame", seen=type(frame).__name__, fix="give a pandas or Arrow table")
         self._frame = frame
-        self.names = tuple(map(str, getattr(frame, "column_names", None) or frame.columns))
+        columns = tuple(getattr(frame, "column_names", None) or frame.columns)
+        self.names = tuple(map(str, columns))
+        self._columns = dict(zip(self.names, columns, strict=True))  # pandas may call a column by a number
 
     def read(self, names: Sequence[str], texts: Sequence[str] = ()) -> Iterator[pa.ChunkedArray]:
         """The columns; NaN in a pandas column is a null."""
         import pyarrow as pa
 
         for name in names:
-            column = self._frame[name]
+            column = self._frame[self._columns[name]]
             if not isinstance(column, pa.ChunkedArray):
                 try:
                     column = pa.array(column, from_pandas=True)

@@ -118,7 +118,7 @@ def checked_ids(source: Source, name: str, column: Any, ids: Ids, start: int = 0
             texts = column.cast(pa.large_string())
             whole = pc.match_substring_regex(texts, r"^\s*[+-]?\d{1,18}$")
             row = _first(pc.invert(whole))
-            fault = _at_fault(source, name, row, column, "id is not an integer", "read the ids as strings", start)
+            fault = at_fault(source, name, row, column, "id is not an integer", "read the ids as strings", start)
             raise fault from None
     return column
 
@@ -135,13 +135,13 @@ def rating_values(source: Source, name: str, column: pa.ChunkedArray) -> NDArray
     if pa.types.is_string(kind) or pa.types.is_large_string(kind):
         number = pc.match_substring_regex(column, r"^\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*$")
         row = _first(pc.invert(number)) if not pc.all(number).as_py() else 0
-        raise _at_fault(source, name, row, column, f"rating is text, not a number (column type {kind})", "give numbers")
+        raise at_fault(source, name, row, column, f"rating is text, not a number (column type {kind})", "give numbers")
     if not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind)):
         raise DataError("ratings of this type", where=_at(source, name), seen=kind, fix="give numbers")
     values = _filled(column.cast(pa.float64()) if pa.types.is_decimal(kind) else column, np.float32)
     if not np.isfinite(np.dot(values, values)) and not np.isfinite(values).all():  # one pass where all is well
         row = int(np.flatnonzero(~np.isfinite(values))[0])
-        raise _at_fault(source, name, row, column, "rating is not finite", "give a finite number")
+        raise at_fault(source, name, row, column, "rating is not finite", "give a finite number")
     return values
 
 
@@ -172,11 +172,11 @@ def time_seconds(source: Source, name: str, column: pa.ChunkedArray, start: int 
         numbers = column.to_numpy()
         if not np.isfinite(numbers).all():
             row = int(np.flatnonzero(~np.isfinite(numbers))[0])
-            raise _at_fault(source, name, row, column, "time is not finite", "give seconds since 1970", start)
+            raise at_fault(source, name, row, column, "time is not finite", "give seconds since 1970", start)
         column = pa.chunked_array([np.floor(numbers).astype(np.int64)])
     elif not pa.types.is_integer(kind):
         fix = "store seconds since 1970 or datetimes, or leave the column out with the time column 'none'"
-        raise _at_fault(source, name, 0, column, f"times of type {kind}", fix, start)
+        raise at_fault(source, name, 0, column, f"times of type {kind}", fix, start)
     return _filled(column, np.int64)
 
 
@@ -215,6 +215,10 @@ def _first(flags: Any) -> int:
     return int(pc.index(flags, True).as_py())
 
 
-def _at_fault(source: Source, name: str, row: int, column: Any, what: str, fix: str, start: int = 0) -> DataError:
+def at_fault(source: Source, name: str, row: int, column: Any, what: str, fix: str, start: int = 0) -> DataError:
+    """An error that names the source, the column, the row and the value there.
+
+    row : of the column, which starts at row `start` of the source
+    """
     seen = repr(column[row].as_py())
     return DataError(what, where=f"{_at(source, name)}, {source.place(start + row)}", seen=seen, fix=fix)

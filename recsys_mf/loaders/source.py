@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 Ids = Literal["auto", "integer", "string"]
 IDS: tuple[Ids, ...] = ("auto", "integer", "string")
 
+Role = Literal["user", "item"]
+ROLES: tuple[Role, ...] = ("user", "item")
+
 NO_COLUMN = "none"
 """Given as the time column of a table whose times are not wanted."""
 
@@ -98,6 +101,21 @@ def recognise(source: Source, given: Mapping[str, str | None], *, rated: bool = 
                 fix=f"name it with --{role}-column ({role}_column in Python)",
             )
     return Columns(found["user"] or "", found["item"] or "", found["rating"], found["time"])
+
+
+def recognise_ids(source: Source, role: Role, given: str | None) -> str:
+    """Which column of a table with a row for every user (or item) holds the ids: as given, else by its name, as in
+    `recognise`, else the one called id. Raises DataError where there is none, with the columns found.
+    """
+    found = _found(source, role, given) or next((name for name in source.names if _plain(name) == "id"), None)
+    if found is None:
+        raise DataError(
+            f"no column is recognised as the {role} ids",
+            where=source.where,
+            seen=f"columns {', '.join(source.names)}",
+            fix=f"call it {role}_id, or name it (id_column)",
+        )
+    return found
 
 
 def _found(source: Source, role: str, given: str | None) -> str | None:

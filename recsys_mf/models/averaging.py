@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from recsys_mf.models.factorization import Factorization
 
 Matrix = NDArray[np.float64]
+Factors = tuple[NDArray[np.float32], NDArray[np.float32]]
 
 _ROUNDING = 1e-13  # of the largest eigenvalue of a Gram matrix in float64
 
@@ -24,19 +25,25 @@ _ROUNDING = 1e-13  # of the largest eigenvalue of a Gram matrix in float64
 def merged(average: Factorization, member: Factorization, number: int, rank: int) -> Factorization:
     """The average of number - 1 models with one more, at a rank."""
     old, new = (number - 1) / number, 1 / number
-    P, Q = cut(
-        np.hstack([average.user_factors * np.sqrt(old), member.user_factors * np.sqrt(new)], dtype=np.float64),
-        np.hstack([average.item_factors * np.sqrt(old), member.item_factors * np.sqrt(new)], dtype=np.float64),
-        rank,
+    P, Q = merged_products(
+        (average.user_factors, average.item_factors), (member.user_factors, member.item_factors), number, rank
     )
     return Factorization(
         old * average.mean + new * member.mean,
         (old * average.user_bias + new * member.user_bias).astype(np.float32),
         (old * average.item_bias + new * member.item_bias).astype(np.float32),
-        P.astype(np.float32),
-        Q.astype(np.float32),
+        P,
+        Q,
         member.rating_range,
     )
+
+
+def merged_products(average: Factors, member: Factors, number: int, rank: int) -> Factors:
+    """Factors of that rank of the mean of number - 1 products P Qᵀ with one more."""
+    old, new = np.sqrt((number - 1) / number), np.sqrt(1 / number)
+    P, Q = (np.hstack([a * old, b * new], dtype=np.float64) for a, b in zip(average, member, strict=True))
+    P, Q = cut(P, Q, rank)
+    return P.astype(np.float32), Q.astype(np.float32)
 
 
 def cut(P: Matrix, Q: Matrix, rank: int) -> tuple[Matrix, Matrix]:

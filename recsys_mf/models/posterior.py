@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, ClassVar, NamedTuple, Self
 
@@ -12,14 +12,17 @@ from numpy.typing import NDArray
 
 from recsys_mf.errors import ConfigError, DataError, SolveError
 from recsys_mf.kernels import cpu
-from recsys_mf.models.averaging import merged
+from recsys_mf.models.averaging import merged_products
 from recsys_mf.models.factorization import Factorization, checked_pairs
+from recsys_mf.ratings import Ratings
 
 F32 = NDArray[np.float32]
 
 _LARGEST = 32767  # of int16
 _DAY = 86400
-_ARRAYS = ("user_rows", "item_rows", "context_rows", "scales", "offsets", "noises")
+_SIDES = ("user", "item", "context")  # in the order of the rows of scales
+_SPREAD_PAIRS = 20_000  # that the variance between samples is taken over
+_ARRAYS = ("user_rows", "item_rows", "context_rows", "scales", "offsets", "noises", "thresholds")
 
 
 class Interval(NamedTuple):
@@ -65,13 +68,32 @@ class Bins:
 
 
 @dataclass(frozen=True, eq=False)
-class Sample:
-    """One draw of all tables on the standardised scale, moved so that a row of zeros is the prior mean.
+class Scale:
+    """What a posterior's samples are on the scale of.
 
-        r'_ui = offset + b_u + b_i + w_t + p_u · q_i + p_u · a_t + q_i · a_t
+    mean μ, deviation σ : of the training ratings, in rating units, for a model of standardised ratings; 0 and 1 for an
+        ordinal one, whose scale is that of its thresholds
+    bins : time bins of the contexts, none where the model has no time
+    rating_range : smallest and largest training rating
+    levels float32[L] : the distinct ratings in ascending order for an ordinal model, else none
+    """
+
+    mean: float
+    deviation: float
+    bins: Bins
+    rating_range: tuple[float, float]
+    levels: F32 = field(default_factory=lambda: np.zeros(0, np.float32))
+
+
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """One draw of all tables on the scale of the sampler, moved so that a row of zeros is the prior mean.
+
+        m_ui = offset + b_u + b_i + w_t + p_u · q_i + p_u · a_t + q_i · a_t
 
     users [m, k + 1], items [n, k + 1], contexts [c, k + 1] : (factors, bias)
-    noise : standard deviation of a rating about r'
+    noise : standard deviation of a rating, or latent rating, about m
+    thresholds [L - 1] : of an ordinal model
     """
 
     users: F32
@@ -79,9 +101,12 @@ class Sample:
     contexts: F32
     offset: float
     noise: float
+    thresholds: NDArray[Any]
 
     @classmethod
-    def centred(cls, tables: tuple[F32, F32, F32], means: tuple[F32, F32, F32], noise: float) -> Self:
+    def centred(
+        cls, tables: tuple[F32, F32, F32], means: tuple[F32, F32, F32], noise: float, thresholds: NDArray[Any]
+    ) -> Self:
         """The draw with these rows, less their prior means [k + 1]; every pair is predicted as before.
 
         With x = x' + μ in every table, p·q + p·a + q·a is the same form in x', plus p'·(μ_q + μ_a) and the like,
@@ -90,21 +115,23 @@ class Sample:
         total = np.sum(means, axis=0)
         users, items, contexts = (_moved(rows - mean, total - mean) for rows, mean in zip(tables, means, strict=True))
         products = (total[:-1] @ total[:-1] - sum(mean[:-1] @ mean[:-1] for mean in means)) / 2
-        return cls(users, items, contexts, float(total[-1] + products), noise)
+        return cls(users, items, contexts, float(total[-1] + products), noise, thresholds)
 
 
 @dataclass(frozen=True, eq=False)
 class Posterior:
-    """r̂_ui = mean over samples s of μ + σ (o_s + b_u + b_i + w_t + p_u · q_i + p_u · a_t + q_i · a_t), each clipped
-    to the range of the training ratings.
+    """The mean over samples s of what each predicts:
 
-    mean μ, deviation σ : of the training ratings, in rating units
+        m_s = o_s + b_u + b_i + w_t + p_u · q_i + p_u · a_t + q_i · a_t
+        r̂_ui = mean of μ + σ m_s, each clipped to the range of the training ratings
+        r̂_ui = mean of Σ_l v_l P_s(l),  P_s(l) = Φ((τ_{l+1} - m_s) / n_s) - Φ((τ_l - m_s) / n_s), for an ordinal model
+
+    scale : μ, σ, the time bins and the levels v
     user_rows int16[m, S, k + 1], item_rows int16[n, S, k + 1], context_rows int16[c, S, k + 1] : (factors, bias) of
         every sample in units of its scale, the samples of a row together
     scales float32[3, S] : of users, items, contexts
-    offsets float32[S] : o_s; noises float32[S] : standard deviation of a rating about its prediction, in units of σ
-    bins : time bins of the contexts, none where the model has no time
-    rating_range : smallest and largest training rating
+    offsets float32[S] : o_s; noises float32[S] : n_s, standard deviation of a rating about m_s, in units of σ
+    thresholds float32[S, L - 1] : τ, [S, 0] where the model is not ordinal
 
     An unknown user, item or time (-1, or no times given) has its prior mean in every sample. Raises SolveError when
     a parameter is not finite.
@@ -112,19 +139,17 @@ class Posterior:
 
     kind: ClassVar[str] = "posterior"
 
-    mean: float
-    deviation: float
+    scale: Scale
     user_rows: NDArray[np.int16]
     item_rows: NDArray[np.int16]
     context_rows: NDArray[np.int16]
     scales: F32
     offsets: F32
     noises: F32
-    bins: Bins
-    rating_range: tuple[float, float]
+    thresholds: F32
 
     def __post_init__(self) -> None:
-        for name in ("scales", "offsets", "noises"):
+        for name in ("scales", "offsets", "noises", "thresholds"):
             if not np.isfinite(getattr(self, name)).all():
                 raise SolveError("the model has parameters that are not finite", where=name, fix="the fit has diverged")
         for name in _ARRAYS:
@@ -133,21 +158,20 @@ class Posterior:
             object.__setattr__(self, name, array)
 
     @classmethod
-    def of(
-        cls, samples: Sequence[Sample], mean: float, deviation: float, bins: Bins, rating_range: tuple[float, float]
-    ) -> Self:
+    def of(cls, samples: Sequence[Sample], scale: Scale) -> Self:
         """The model of these samples; rows are rounded to 1/65,534 of the span of their sample."""
         tables = [[getattr(sample, name) for sample in samples] for name in ("users", "items", "contexts")]
         scales = np.array([[np.abs(rows).max(initial=0) / _LARGEST for rows in table] for table in tables], np.float32)
         scales = np.maximum(scales, np.finfo(np.float32).tiny)
         users, items, contexts = (
-            np.stack([np.rint(rows / scale) for rows, scale in zip(*pair, strict=True)], axis=1).astype(np.int16)
+            np.stack([np.rint(rows / unit) for rows, unit in zip(*pair, strict=True)], axis=1).astype(np.int16)
             for pair in zip(tables, scales, strict=True)
         )
-        offsets, noises = (
-            np.array([getattr(sample, name) for sample in samples], np.float32) for name in ("offset", "noise")
+        offsets, noises, thresholds = (
+            np.array([getattr(sample, name) for sample in samples], np.float32)
+            for name in ("offset", "noise", "thresholds")
         )
-        return cls(mean, deviation, users, items, contexts, scales, offsets, noises, bins, rating_range)
+        return cls(scale, users, items, contexts, scales, offsets, noises, thresholds)
 
     @property
     def rank(self) -> int:
@@ -172,18 +196,25 @@ class Posterior:
     @property
     def takes_times(self) -> bool:
         """Whether predictions depend on the time of the rating."""
-        return len(self.bins) > 0
+        return len(self.scale.bins) > 0
+
+    @property
+    def is_ordinal(self) -> bool:
+        """Whether the model gives a probability to every level of the scale."""
+        return len(self.scale.levels) > 0
 
     @cached_property
     def noise_variance(self) -> float:
-        """Mean over samples of the variance of a rating about its prediction, in squared rating units."""
-        return float(np.mean(self.noises.astype(np.float64) ** 2)) * self.deviation**2
+        """Mean over samples of the variance of a rating about m_s, in squared rating units (latent, where ordinal)."""
+        return float(np.mean(self.noises.astype(np.float64) ** 2)) * self.scale.deviation**2
 
     def predict(self, users: NDArray[Any], items: NDArray[Any], times: NDArray[np.int64] | None = None) -> F32:
         """Predicted ratings float32[b] of pairs of dense indices int32[b] at times int64[b] (seconds).
 
         Raises DataError when their lengths differ, and for an index that the model does not have.
         """
+        if self.is_ordinal:
+            return self._probabilities(users, items, times) @ self.scale.levels
         return self._moments(users, items, times)[0]
 
     def predict_interval(
@@ -193,56 +224,109 @@ class Posterior:
         """Predictions, and intervals that hold a new rating of the pair with this probability.
 
         m ± z √(variance of the samples' predictions + noise variance), m their mean unclipped and z the normal
-        quantile, clipped to the range.
+        quantile, clipped to the range; for an ordinal model the fewest neighbouring levels that have the probability,
+        of several as few those that have the most.
         Raises ConfigError for a probability outside (0, 1).
         """
         if not 0 < probability < 1:
             raise ConfigError("probability out of range", seen=probability, fix="give a number between 0 and 1")
+        if self.is_ordinal:
+            probabilities = self._probabilities(users, items, times)
+            first, last = _shortest_runs(probabilities, probability)
+            levels = self.scale.levels
+            return Interval(probabilities @ levels, levels[first], levels[last])
         from statistics import NormalDist
 
         predictions, means, variances = self._moments(users, items, times)
         half = np.sqrt(variances + np.float32(self.noise_variance)) * NormalDist().inv_cdf((1 + probability) / 2)
-        lower, upper = (np.clip(x, *self.rating_range).astype(np.float32) for x in (means - half, means + half))
+        lower, upper = (np.clip(x, *self.scale.rating_range).astype(np.float32) for x in (means - half, means + half))
         return Interval(predictions, lower, upper)
 
-    def compress(self, rank: int) -> Factorization:
-        """The posterior mean as a plain factorisation of this rank, without its time terms.
+    def predict_distribution(
+        self, users: NDArray[Any], items: NDArray[Any], times: NDArray[np.int64] | None = None
+    ) -> F32:
+        """Probabilities of the levels of the scale, float32[b, L], that sum to one.
 
-        The mean of p_u · q_i over the samples, cut to its truncated SVD sample by sample (`averaging`); biases are
-        averaged exactly. Predictions are those at an average time. Raises ConfigError for a rank below 1.
+        Raises ConfigError for a model that is not ordinal.
+        """
+        if not self.is_ordinal:
+            fix = "train with the likelihood ordinal"
+            raise ConfigError("the model has no probabilities of ratings", seen="likelihood gaussian", fix=fix)
+        return self._probabilities(users, items, times)
+
+    def compress(self, rank: int, train: Ratings) -> Factorization | Posterior:
+        """The posterior mean as one factorisation of this rank: the mean of p_u · q_i, cut to its truncated SVD sample
+        by sample (`averaging`), beside the means of the biases.
+
+        Where there are time terms or thresholds it is a Posterior of one sample, which keeps them: thresholds are
+        averaged, p_u · a_t and q_i · a_t cut like p_u · q_i to a rank of their own, a quarter of this, and its noise
+        has the variance between samples of m at the pairs of train added. Otherwise it is a plain Factorization.
+        Raises ConfigError for a rank below 1.
         """
         if rank < 1:
             raise ConfigError("rank out of range", where="compress", seen=rank, fix="give 1 or more")
-        average: Factorization | None = None
+        P, Q = self._mean_product("user", "item", rank)
+        offset = float(self.offsets.mean(dtype=np.float64))
+        biases = [self._mean_bias(side) for side in ("user", "item", "context")]
+        mean, deviation, root = self.scale.mean, np.float32(self.scale.deviation), np.sqrt(self.scale.deviation)
+        if not (self.is_ordinal or self.takes_times):
+            b_u, b_i = (bias * deviation for bias in biases[:2])
+            factors = (P * np.float32(root), Q * np.float32(root))
+            return Factorization(mean + offset * float(deviation), b_u, b_i, *factors, self.scale.rating_range)
+        of_time = -(-rank // 4) if self.takes_times else 0
+        (P_t, A_u), (Q_t, A_i) = (self._mean_product(side, "context", of_time) for side in ("user", "item"))
+        tables = (
+            _wide(P, P_t, np.zeros_like(P_t), biases[0]),
+            _wide(Q, np.zeros_like(Q_t), Q_t, biases[1]),
+            _wide(np.zeros((len(A_u), rank), np.float32), A_u, A_i, biases[2]),
+        )
+        noise = float(np.sqrt(np.mean(self.noises.astype(np.float64) ** 2) + self._spread(train)))
+        return Posterior.of([Sample(*tables, offset, noise, self.thresholds.mean(axis=0))], self.scale)
+
+    def _mean_product(self, left: str, right: str, rank: int) -> tuple[F32, F32]:
+        """Factors of that rank of the mean over samples of the products of the factors of two tables."""
+        if not rank:
+            return self._rows(left, 0)[:, :0], self._rows(right, 0)[:, :0]
+        average: tuple[F32, F32] | None = None
         for s in range(self.n_samples):
-            one = self._sample(s)
-            average = one if average is None else merged(average, one, s + 1, rank)
+            one = self._rows(left, s)[:, :-1], self._rows(right, s)[:, :-1]
+            average = merged_products(average or one, one, s + 1, rank)
         assert average is not None
         return average
 
-    def _sample(self, s: int) -> Factorization:
-        """The user and item part of a sample."""
-        users, items = (
-            rows[:, s] * (scale[s] * np.float32(self.deviation))
-            for rows, scale in zip((self.user_rows, self.item_rows), self.scales[:2], strict=True)
-        )
-        root = np.float32(np.sqrt(self.deviation))
-        mean = self.mean + self.deviation * float(self.offsets[s])
-        return Factorization(
-            mean, users[:, -1], items[:, -1], users[:, :-1] / root, items[:, :-1] / root, self.rating_range
-        )
+    def _mean_bias(self, side: str) -> F32:
+        """Mean over samples of the biases of a table."""
+        total = np.zeros(len(getattr(self, f"{side}_rows")))
+        for s in range(self.n_samples):
+            total += self._rows(side, s)[:, -1]
+        return (total / self.n_samples).astype(np.float32)
+
+    def _rows(self, side: str, s: int) -> F32:
+        """The rows (factors, bias) of a table in a sample."""
+        rows: F32 = getattr(self, f"{side}_rows")[:, s] * self.scales[_SIDES.index(side), s]
+        return rows
+
+    def _spread(self, train: Ratings) -> float:
+        """Mean over pairs of train of the variance of m between samples, in squared units of σ."""
+        pairs = train.select(np.arange(0, len(train), max(1, len(train) // _SPREAD_PAIRS)))
+        variances = cpu.predict_samples(
+            0.0, 1.0, self.user_rows, self.item_rows, self.context_rows, self.scales, self.offsets,
+            *self._indices(pairs.users, pairs.items, pairs.times), self.scale.rating_range,
+        )[2]  # fmt: skip
+        return float(variances.mean(dtype=np.float64))
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """The parameters by name."""
-        return {name: getattr(self, name) for name in _ARRAYS} | {"bins": self.bins.numbers}
+        scale = {"bins": self.scale.bins.numbers, "levels": self.scale.levels}
+        return {name: getattr(self, name) for name in _ARRAYS} | scale
 
     def facts(self) -> dict[str, Any]:
         """What else the model is made of, as plain values."""
         return {
-            "mean": self.mean,
-            "deviation": self.deviation,
-            "bin_seconds": self.bins.seconds,
-            "rating_range": list(self.rating_range),
+            "mean": self.scale.mean,
+            "deviation": self.scale.deviation,
+            "bin_seconds": self.scale.bins.seconds,
+            "rating_range": list(self.scale.rating_range),
         }
 
     @classmethod
@@ -250,21 +334,55 @@ class Posterior:
         """The model with the `arrays()` and `facts()` of another."""
         low, high = facts["rating_range"]
         bins = Bins(arrays["bins"], facts["bin_seconds"])
-        tables = {name: arrays[name] for name in _ARRAYS}
-        return cls(facts["mean"], facts["deviation"], **tables, bins=bins, rating_range=(low, high))
+        scale = Scale(facts["mean"], facts["deviation"], bins, (low, high), arrays["levels"])
+        return cls(scale, **{name: arrays[name] for name in _ARRAYS})
 
     def _moments(
         self, users: NDArray[Any], items: NDArray[Any], times: NDArray[np.int64] | None
     ) -> tuple[F32, F32, F32]:
         """Over the samples, for every pair: mean of the clipped predictions, mean and variance of the unclipped."""
+        return cpu.predict_samples(
+            self.scale.mean, self.scale.deviation, self.user_rows, self.item_rows, self.context_rows, self.scales,
+            self.offsets, *self._indices(users, items, times), self.scale.rating_range,
+        )  # fmt: skip
+
+    def _probabilities(self, users: NDArray[Any], items: NDArray[Any], times: NDArray[np.int64] | None) -> F32:
+        """Mean over the samples of the probabilities of the levels, [b, L]."""
+        return cpu.predict_levels(
+            self.user_rows, self.item_rows, self.context_rows, self.scales, self.offsets, self.thresholds, self.noises,
+            *self._indices(users, items, times),
+        )  # fmt: skip
+
+    def _indices(
+        self, users: NDArray[Any], items: NDArray[Any], times: NDArray[np.int64] | None
+    ) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int32]]:
+        """Indices of users, items and time bins as the kernels take them."""
         if times is not None and len(times) != len(users):
             raise DataError(
                 "users and times differ in length", seen=f"{len(users)} and {len(times)}", fix="give a time per pair"
             )
-        return cpu.predict_samples(
-            self.mean, self.deviation, self.user_rows, self.item_rows, self.context_rows, self.scales, self.offsets,
-            *checked_pairs(users, items, self.n_users, self.n_items), self.bins.indices(times), self.rating_range,
-        )  # fmt: skip
+        return *checked_pairs(users, items, self.n_users, self.n_items), self.scale.bins.indices(times)
+
+
+def _shortest_runs(probabilities: F32, least: float) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """First and last of the fewest neighbouring columns of every row [b, L] that sum to at least `least`."""
+    below = np.concatenate(
+        [np.zeros((len(probabilities), 1)), np.cumsum(probabilities, axis=1, dtype=np.float64)], axis=1
+    )
+    first, last = np.zeros(len(below), np.int64), np.full(len(below), probabilities.shape[1] - 1)
+    open_ = np.ones(len(below), np.bool_)
+    for length in range(1, probabilities.shape[1]):
+        masses = below[:, length:] - below[:, :-length]
+        best = masses.argmax(axis=1)
+        found = open_ & (np.take_along_axis(masses, best[:, None], axis=1)[:, 0] >= least)
+        first[found], last[found] = best[found], best[found] + length - 1
+        open_ &= ~found
+    return first, last
+
+
+def _wide(*columns: F32) -> F32:
+    """Factors side by side, and the bias [rows] as the last column."""
+    return np.hstack([*columns[:-1], columns[-1][:, None]])
 
 
 def _moved(centred: F32, others: F32) -> F32:

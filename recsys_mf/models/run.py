@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -32,6 +32,7 @@ class Fit:
     train_rmse, valid_rmse : errors of the final fit on its training rows, and of the chosen epoch on the
         validation rows (None where none were cut)
     peak_memory : high-water mark of the process after the fit, bytes
+    traces : of a sampler, its monitored scalars in the final fit, name -> chain -> sweep, burn-in included
     """
 
     model: Model
@@ -44,6 +45,7 @@ class Fit:
     train_rmse: float
     valid_rmse: float | None
     peak_memory: int
+    traces: Mapping[str, Sequence[Sequence[float]]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)

@@ -116,7 +116,8 @@ class _Sums:
 
     def of_values(self) -> Vector:
         """Σ_j r_j of every row."""
-        return np.add.reduceat(np.append(self.grouped.values, 0.0), self.grouped.starts[:-1])
+        before = np.concatenate([[0.0], np.cumsum(self.grouped.values, dtype=np.float64)])
+        return np.diff(before[self.grouped.starts])
 
     def of_others(self, bias: Vector) -> Vector:
         """Σ_j b_j of every row, over the other side's biases."""

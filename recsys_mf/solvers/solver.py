@@ -32,6 +32,7 @@ class Epoch:
     model : builds the model as it stands; to be called before the next epoch is asked for
     drawn : where the model is the mean over draws of a posterior, the draw of this epoch alone; else None
     burning : whether that draw is too early to be in the mean
+    monitored : of a sampler, scalars by name, one a chain
     """
 
     number: int
@@ -40,6 +41,7 @@ class Epoch:
     model: Callable[[], Model]
     drawn: Callable[[], Posterior] | None = None
     burning: bool = False
+    monitored: Mapping[str, tuple[float, ...]] = dataclasses.field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -49,12 +51,14 @@ class Solver:
     name : its key in the table of solvers
     takes_start : True where `run` can continue from a given model
     samples_posterior : True where the model is a Posterior
+    takes_features : True where `run` makes use of side information in train
     patience : epochs without a better validation error after which training stops; None to see them all
     """
 
     name: ClassVar[str]
     takes_start: ClassVar[bool] = False
     samples_posterior: ClassVar[bool] = False
+    takes_features: ClassVar[bool] = False
     patience: ClassVar[int | None] = None
 
     def __post_init__(self) -> None:

@@ -111,7 +111,8 @@ class TruncatedSvd(Solver):
         elif self.filling == "mean":
             fill[:] = mean
         elif self.filling == "item-mean":
-            fill = np.bincount(train.items, train.values, train.n_items) / train.item_counts
+            fill = np.bincount(train.items, train.values, train.n_items) / np.maximum(train.item_counts, 1)
+            fill[train.item_counts == 0] = mean
             item_bias = fill - mean
         else:
             mean, user_bias, item_bias = Biases().fitted(train, kernels)

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
 import pyarrow as pa
@@ -133,6 +134,35 @@ def test_threads_and_seeds(recsys: Cli) -> None:
     assert factors("c", "--seed", "3") != factors("d", "--seed", "4")
 
 
+SAMPLED = ("--solver", "gibbs", "-p", "rank=2", "--svd-ranks", "1,2")
+
+
+def test_a_sampler_with_side_information_chains_and_a_trace(recsys: Cli) -> None:
+    items = np.arange(100, 170, 2)
+    kinds = np.array(["a", "a|b", "b"])[items % 3]
+    pq.write_table(
+        pa.table({"item_id": items, "kind": kinds, "title": [f"t{item}" for item in items]}), "items.parquet"
+    )
+    options = "--sweeps", "30", "--chains", "2", "--likelihood", "ordinal", "--trace", "trace.svg"
+    files = "--item-features", "items.parquet"
+    code, out, err = recsys("train", "table.parquet", "-o", "run", *SAMPLED, *options, *files)
+    assert code == 0, err
+    assert "items.parquet: 2 features of 35 items; left out: title: all 35 categories occur once" in err
+    assert "90% intervals of gibbs hold" in out
+    assert "split R̂ at most" in out
+    picture = ElementTree.parse("trace.svg").getroot()
+    assert "ordinal" not in "".join(picture.itertext())
+    assert "noise" in "".join(picture.itertext())
+
+    Path("pairs.csv").write_text("user_id,item_id\n5,168\n5,100\n")  # 168 has side information and no rating
+    code, out, err = recsys("predict", "run", "pairs.csv", "-o", "out.csv", "--distribution")
+    assert code == 0, err
+    header, new, old = Path("out.csv").read_text().splitlines()
+    assert header == "user_id,item_id,prediction,p_0,p_1,p_2,p_3,p_4,p_5,known"
+    assert new.endswith("both")
+    assert new.split(",")[2] != old.split(",")[2]
+
+
 def test_ids_that_do_not_match_are_shouted_about(recsys: Cli) -> None:
     recsys("train", "table.parquet", "-o", "run", *SMALL)
     Path("other.csv").write_text("user,item,rating\n1000005,1,3\n1000008,1,4\n1000011,1,4\n")
@@ -187,6 +217,25 @@ MISTAKES = {
     "not free": (["train", "table.parquet", "-o", "."], 5, "there already, and no run"),
     "no run": (["evaluate", "none", "--test", "table.parquet"], 5, "none: no such directory"),
     "no start": (["train", "table.parquet", "-o", "run", "--from", "none"], 5, "none: no such directory"),
+    "no features": (
+        ["train", "table.parquet", "-o", "run", *SAMPLED, "--user-features", "none.csv"],
+        3,
+        "none.csv: no such",
+    ),
+    "features twice": (
+        ["train", "table.parquet", "-o", "run", *SAMPLED, "--user-features", "table.parquet"],
+        3,
+        "occurs twice",
+    ),
+    "columns alone": (["train", "table.parquet", "-o", "run", "--feature-columns", "a"], 2, "give --user-features"),
+    "trace of none": (["train", "table.parquet", "-o", "run", "--trace", "t.svg"], 2, "solver 'sgd' has no traces"),
+    "kind of trace": (["train", "table.parquet", "-o", "run", *SAMPLED, "--trace", "t.png"], 2, "name it .svg"),
+    "likelihood": (
+        ["train", "table.parquet", "-o", "run", *SAMPLED, "--likelihood", "ordnal"],
+        2,
+        "did you mean 'ordinal'",
+    ),
+    "no sampler": (["train", "table.parquet", "-o", "run", "--sweeps", "9"], 2, "solver 'sgd' has no setting 'sweeps'"),
     "inspect": (["inspect", "none.csv"], 3, "none.csv: no such file"),
     "solver name": (["solvers", "sgdd"], 2, "did you mean 'sgd'"),
 }

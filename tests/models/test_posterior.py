@@ -6,10 +6,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy.special import ndtr
 
 from recsys_mf.errors import ConfigError, DataError, SolveError
-from recsys_mf.models import Posterior
-from recsys_mf.models.posterior import Bins, Sample, stride
+from recsys_mf.models import Factorization, Posterior
+from recsys_mf.models.posterior import Bins, Sample, Scale, stride
+from recsys_mf.ratings import Ratings
 
 M, N, C, WIDTH = 7, 5, 3, 4
 RANGE = (1.0, 5.0)
@@ -34,7 +36,92 @@ def model(samples: int = 6, *, contexts: int = C, noise: float = 0.5) -> tuple[P
     rng = np.random.default_rng(0)
     draws = [drawn(rng, contexts) for _ in range(samples)]
     bins = Bins(np.array([3, 4, 9][:contexts], np.int64), DAY)
-    return Posterior.of([Sample.centred(*draw, noise=noise) for draw in draws], 3.0, 0.8, bins, RANGE), draws
+    samples_ = [Sample.centred(*draw, noise=noise, thresholds=np.zeros(0)) for draw in draws]
+    return Posterior.of(samples_, Scale(3.0, 0.8, bins, RANGE)), draws
+
+
+LEVELS = np.array([1, 2, 3, 5], np.float32)
+PAIRS = Ratings.from_ids(*np.mgrid[:M, :N].reshape(2, -1), np.ones(M * N), np.tile([3, 4, 9, 3, 9], M) * DAY)
+
+
+def ordinal_model(samples: int = 6, *, contexts: int = C, noise: float = 0.6) -> tuple[Posterior, Any]:
+    """An ordinal posterior on a scale without a 4; and P_s(level | u, i, c) [S, L] of it, in float64."""
+    rng = np.random.default_rng(1)
+    draws = [drawn(rng, contexts) for _ in range(samples)]
+    thresholds = [np.sort(rng.normal(0, 1, 3)) for _ in range(samples)]
+    kept = [Sample.centred(*draw, noise=noise, thresholds=t) for draw, t in zip(draws, thresholds, strict=True)]
+    bins = Bins(np.array([3, 4, 9][:contexts], np.int64), DAY)
+
+    def probabilities(u: int, i: int, c: int) -> np.ndarray[Any, Any]:
+        each = []
+        for (tables, means), t in zip(draws, thresholds, strict=True):
+            third = tables[2] if contexts else means[2][None]
+            m = ratings_of((tables[0], tables[1], third), u, i, c)
+            each.append(np.diff([0, *ndtr((t - m) / noise), 1]))
+        return np.array(each)
+
+    return Posterior.of(kept, Scale(0.0, 1.0, bins, (1.0, 5.0), LEVELS)), probabilities
+
+
+def test_an_ordinal_model_predicts_the_mean_of_its_level_probabilities() -> None:
+    posterior, probabilities = ordinal_model()
+    cells = [(u, i, c) for u in range(M) for i in range(N) for c in range(C)]
+    u, i, c = np.array(cells).T
+    times = posterior.scale.bins.numbers[c] * DAY
+    expected = np.array([probabilities(*cell).mean(axis=0) for cell in cells])
+    np.testing.assert_allclose(posterior.predict_distribution(u, i, times), expected, atol=2e-3)
+    np.testing.assert_allclose(posterior.predict(u, i, times), expected @ LEVELS, atol=5e-3)
+
+
+def test_an_ordinal_interval_is_the_fewest_neighbouring_levels() -> None:
+    posterior, _ = ordinal_model()
+    u, i = np.mgrid[:M, :N].reshape(2, -1)
+    distribution = posterior.predict_distribution(u, i)
+    _, lower, upper = posterior.predict_interval(u, i, probability=0.7)
+    for row, low, high in zip(distribution, lower, upper, strict=True):
+        runs = {(a, b): row[a : b + 1].sum() for a in range(4) for b in range(a, 4)}
+        enough = [run for run, mass in runs.items() if mass >= 0.7]
+        fewest = min(b - a for a, b in enough)
+        best = max((run for run in enough if run[1] - run[0] == fewest), key=runs.__getitem__)
+        assert (low, high) == (LEVELS[best[0]], LEVELS[best[1]])
+    assert len(set(upper - lower)) > 1
+
+
+def test_levels_of_a_model_that_is_not_ordinal_are_refused() -> None:
+    with pytest.raises(ConfigError, match=r"^the model has no probabilities of ratings .*; train with the likelihood"):
+        model()[0].predict_distribution(np.array([0]), np.array([0]))
+
+
+def test_compression_of_an_ordinal_model_with_time_keeps_both() -> None:
+    """At full rank, of one draw: the same m of every pair and time, the same thresholds, the same noise."""
+    posterior, _ = ordinal_model(samples=1)
+    small = posterior.compress(4 * N, PAIRS)
+    assert isinstance(small, Posterior)
+    u, i = np.mgrid[:M, :N].reshape(2, -1)
+    for day in (3, 4, 9, 6):
+        times = np.full(len(u), day * DAY)
+        # Both keep rows to 1/65,534 of their span.
+        np.testing.assert_allclose(
+            small.predict_distribution(u, i, times), posterior.predict_distribution(u, i, times), atol=2e-3
+        )
+
+
+def test_compression_adds_the_spread_of_the_draws_to_the_noise() -> None:
+    posterior, _ = ordinal_model(samples=40)
+    small = posterior.compress(N, PAIRS)
+    assert isinstance(small, Posterior)
+    assert small.n_samples == 1
+    each = [Posterior.of([s], posterior.scale) for s in samples_of(posterior)]
+    assert len(each) == 40
+    m = [one._moments(PAIRS.users, PAIRS.items, PAIRS.times)[1] for one in each]
+    assert small.noises[0] == pytest.approx(np.sqrt(0.6**2 + np.var(m, axis=0).mean()), rel=1e-3)
+
+
+def samples_of(posterior: Posterior) -> list[Sample]:
+    """Its samples again."""
+    rows = [[posterior._rows(side, s) for side in ("user", "item", "context")] for s in range(posterior.n_samples)]
+    rest = zip(posterior.offsets, posterior.noises, posterior.thresholds, strict=True)
+    return [Sample(*tables, *scalars) for tables, scalars in zip(rows, rest, strict=True)]
 
 
 def test_prediction_is_the_mean_of_the_clipped_predictions_of_the_draws() -> None:
@@ -43,7 +130,7 @@ def test_prediction_is_the_mean_of_the_clipped_predictions_of_the_draws() -> Non
     each = np.array([[3 + 0.8 * ratings_of(tables, *cell) for tables, _ in draws] for cell in cells])
     u, i, c = np.array(cells).T
     assert (each < RANGE[0]).any() or (each > RANGE[1]).any()
-    predicted = posterior.predict(u, i, posterior.bins.numbers[c] * DAY + 12345)
+    predicted = posterior.predict(u, i, posterior.scale.bins.numbers[c] * DAY + 12345)
     # Rows are kept to 1/65,534 of their span, below 1e-4 here, in products of a few entries.
     np.testing.assert_allclose(predicted, np.clip(each, *RANGE).mean(axis=1), atol=2e-3)
 
@@ -54,7 +141,7 @@ def test_unknown_ids_and_times_have_their_prior_mean() -> None:
     pairs = [(-1, 2, 1), (3, -1, 0), (-1, -1, 2), (3, 2, -1), (-1, -1, -1)]
     expected = [np.mean([np.clip(3 + 0.8 * ratings_of(t, *pair), *RANGE) for t in with_means]) for pair in pairs]
     u, i, c = np.array(pairs).T
-    times = np.where(c >= 0, posterior.bins.numbers[c] * DAY, 6 * DAY)  # day 6 lies between the known ones
+    times = np.where(c >= 0, posterior.scale.bins.numbers[c] * DAY, 6 * DAY)  # day 6 lies between the known ones
     np.testing.assert_allclose(posterior.predict(u, i, times), expected, atol=2e-3)
 
 
@@ -77,7 +164,7 @@ def test_interval_is_of_the_noise_and_the_spread_of_the_draws() -> None:
     posterior, draws = model(samples=40, noise=0.25)
     u, i, c = (np.array([k]) for k in (1, 2, 0))
     each = np.array([3 + 0.8 * ratings_of(tables, 1, 2, 0) for tables, _ in draws])
-    found = posterior.predict_interval(u, i, posterior.bins.numbers[c] * DAY, probability=0.5)
+    found = posterior.predict_interval(u, i, posterior.scale.bins.numbers[c] * DAY, probability=0.5)
     half = 0.67449 * np.sqrt(each.var() + (0.25 * 0.8) ** 2)
     assert found.lower[0] == pytest.approx(np.clip(each.mean() - half, *RANGE), abs=2e-3)
     assert found.upper[0] == pytest.approx(np.clip(each.mean() + half, *RANGE), abs=2e-3)
@@ -86,7 +173,7 @@ def test_interval_is_of_the_noise_and_the_spread_of_the_draws() -> None:
 
 def test_compression_at_full_rank_is_the_mean_of_the_draws() -> None:
     posterior, draws = model(samples=3, contexts=0)
-    plain = posterior.compress(N)  # the mean of the products is an M by N matrix, whose rank is at most N
+    plain = posterior.compress(N, PAIRS)  # the mean of the products is an M by N matrix, whose rank is at most N
     u, i = np.mgrid[:M, :N].reshape(2, -1)
     expected = []
     for user, item in zip(u, i, strict=True):
@@ -98,7 +185,8 @@ def test_compression_at_full_rank_is_the_mean_of_the_draws() -> None:
 
 
 def test_compression_to_a_smaller_rank_is_a_factorisation_of_that_rank() -> None:
-    plain = model(samples=3)[0].compress(2)
+    plain = model(samples=3, contexts=0)[0].compress(2, PAIRS)
+    assert isinstance(plain, Factorization)
     assert plain.user_factors.shape == (M, 2)
     assert plain.item_factors.shape == (N, 2)
     assert plain.rating_range == RANGE
@@ -106,7 +194,7 @@ def test_compression_to_a_smaller_rank_is_a_factorisation_of_that_rank() -> None
 
 def test_compression_to_no_rank_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"^compress: rank out of range \(saw 0\); give 1 or more"):
-        model()[0].compress(0)
+        model()[0].compress(0, PAIRS)
 
 
 @pytest.mark.parametrize("probability", [0, 1, -0.5, 90])

@@ -2,19 +2,61 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from planted import planted
+from scipy.special import ndtr
+from threadpoolctl import ThreadpoolController
 
+from recsys_mf.errors import ConfigError
+from recsys_mf.evaluation.convergence import summarise
+from recsys_mf.evaluation.scoring import coverage
+from recsys_mf.features import SparseRows
 from recsys_mf.kernels.cpu import CpuKernels
+from recsys_mf.loaders import features_from_frame
 from recsys_mf.models import Posterior
-from recsys_mf.ratings import Grouped, Ratings
+from recsys_mf.ratings import Ratings
 from recsys_mf.solvers import Gibbs
-from recsys_mf.solvers.gibbs import _drawn_precision, _Table
-from recsys_mf.solvers.links import no_links, who_rated_what
+from recsys_mf.solvers.chain import Chain
+from recsys_mf.solvers.likelihood import OrderedProbit
+from recsys_mf.solvers.links import Links, side_information, who_rated_what
+from recsys_mf.solvers.rows import Rated, Table, drawn_precision
 from recsys_mf.splits import hold_out
+
+DRAWS = 20000  # of a joint distribution
+
+
+@pytest.fixture(autouse=True)
+def _one_blas_thread() -> Iterator[None]:
+    """As in training: threads that wait busily would slow down matrices as small as these a hundred times."""
+    with ThreadpoolController().limit(limits=1, user_api="blas"):
+        yield
+
+
+class SmallKernels(CpuKernels):
+    """One thread, no copies, and sparse products by dense matrices: quick for tables of a few rows."""
+
+    def __init__(self) -> None:
+        super().__init__(1)
+        self._dense: dict[int, np.ndarray[Any, Any]] = {}
+
+    def put(self, array: Any) -> Any:
+        return array
+
+    def get(self, array: Any) -> Any:
+        return array
+
+    def sparse_product(self, starts: Any, others: Any, values: Any, X: Any) -> Any:
+        if id(starts) not in self._dense:
+            dense = np.zeros((len(starts) - 1, len(X)), np.float32)
+            dense[np.repeat(np.arange(len(dense)), np.diff(starts)), others] = values if len(values) else 1
+            self._dense[id(starts)] = dense
+        return self._dense[id(starts)] @ X
 
 
 def dense_features(train: Ratings) -> np.ndarray[Any, Any]:
@@ -25,29 +67,61 @@ def dense_features(train: Ratings) -> np.ndarray[Any, Any]:
     return np.column_stack([rated, np.ones(train.n_users)])
 
 
-def test_links_are_the_dense_matrix_of_who_rated_what() -> None:
+def side_table(rng: np.random.Generator, rows: int, columns: int) -> tuple[SparseRows, np.ndarray[Any, Any]]:
+    """Side information of these rows, half of it there, and the same as a dense matrix."""
+    dense = rng.standard_normal((rows, columns)).astype(np.float32) * (rng.random((rows, columns)) < 0.5)
+    starts = np.append(0, np.cumsum((dense != 0).sum(axis=1)))
+    return SparseRows(starts, np.nonzero(dense)[1].astype(np.int32), dense[dense != 0], columns), dense
+
+
+def linked(train: Ratings, kernels: CpuKernels) -> tuple[Links, np.ndarray[Any, Any]]:
+    """Links of the users of train to the items they rated and to two side features, and F as a dense matrix."""
+    sparse, dense = side_table(np.random.default_rng(5), train.n_users, 2)
+    blocks = who_rated_what(kernels, train.by_user(), train.by_item()), side_information(kernels, sparse)
+    who = dense_features(train)
+    return Links(kernels, train.n_users, blocks), np.column_stack([who[:, :-1], dense, who[:, -1]])
+
+
+def test_links_are_the_dense_matrix_of_who_rated_what_and_side_information() -> None:
     train, _ = planted(n_users=30, n_items=20)
-    links = who_rated_what(CpuKernels(2), train.by_user(), train.by_item())
-    F = dense_features(train)
+    links, F = linked(train, CpuKernels(2))
     rng = np.random.default_rng(0)
-    B, X = rng.standard_normal((21, 4)).astype(np.float32), rng.standard_normal((30, 4)).astype(np.float32)
+    B, X = rng.standard_normal((23, 4)).astype(np.float32), rng.standard_normal((30, 4)).astype(np.float32)
     np.testing.assert_allclose(links.product(B), F @ B, atol=1e-5)
     np.testing.assert_allclose(links.transposed_product(X), F.T @ X, atol=1e-5)
     np.testing.assert_allclose(links.squares[:, 0], np.diag(F.T @ F), rtol=1e-5)
+    assert [len(part) for part in links.parts(B)] == [20, 2]
+    assert links.ridge([3.0, 4.0])[:, 0].tolist() == [3.0] * 20 + [4.0] * 2 + [2.0]
 
 
-def test_coefficients_solve_their_system() -> None:
+def test_coefficients_solve_their_system(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("recsys_mf.solvers.links._TOLERANCE", 1e-3)
     train, _ = planted(n_users=30, n_items=20)
-    links = who_rated_what(CpuKernels(1), train.by_user(), train.by_item())
-    F = dense_features(train)
+    links, F = linked(train, CpuKernels(1))
     rng = np.random.default_rng(1)
     X, row_noise = (rng.standard_normal((30, 4)).astype(np.float32) for _ in range(2))
-    feature_noise = rng.standard_normal((21, 4)).astype(np.float32)
-    ridge = np.append(np.full(20, 1.5), 2.0).astype(np.float32)[:, None]
+    feature_noise = rng.standard_normal((23, 4)).astype(np.float32)
+    ridge = links.ridge([1.5, 0.7])
     exact = np.linalg.solve(F.T @ F + np.diag(ridge[:, 0]), F.T @ (X + row_noise) + np.sqrt(ridge) * feature_noise)
-    found = links.drawn(X, ridge, np.zeros((21, 4), np.float32), row_noise, feature_noise)
-    # The search ends at a residual of 1 %; the smallest eigenvalue is at least the ridge.
-    assert np.linalg.norm(found - exact) < 0.02 * np.linalg.norm(exact)
+    for start in (np.zeros((23, 4), np.float32), exact.astype(np.float32) + 1):
+        found = links.drawn(X, ridge, start, links.product(start), row_noise, feature_noise)
+        # The search ends at 0.001 of the draw's own spread, about one.
+        assert np.linalg.norm(found - exact) < 0.01 * np.linalg.norm(exact)
+
+
+def test_coefficients_are_found_well_within_their_own_spread() -> None:
+    """With the tolerance as it is: the error of the search, in the norm in which the draw spreads by √features."""
+    train, _ = planted(n_users=200, n_items=100, density=0.1)
+    links, F = linked(train, CpuKernels(1))
+    rng = np.random.default_rng(1)
+    X, row_noise = (rng.standard_normal((200, 4)).astype(np.float32) for _ in range(2))
+    feature_noise = rng.standard_normal((103, 4)).astype(np.float32)
+    ridge = links.ridge([0.3, 0.7])
+    system = F.T @ F + np.diag(ridge[:, 0])
+    exact = np.linalg.solve(system, F.T @ (X + row_noise) + np.sqrt(ridge) * feature_noise)
+    zero = np.zeros((103, 4), np.float32)
+    error = links.drawn(X, ridge, zero, np.zeros((200, 4), np.float32), row_noise, feature_noise) - exact
+    assert (np.einsum("fw,fg,gw->w", error, system, error) < 0.3**2 * 103).all()
 
 
 def test_precision_is_drawn_from_its_wishart_distribution() -> None:
@@ -56,17 +130,29 @@ def test_precision_is_drawn_from_its_wishart_distribution() -> None:
     residuals, coefficients = (rng.standard_normal((rows, 3)).astype(np.float32) for rows in (9, 4))
     W = np.linalg.inv(np.eye(3) + residuals.T @ residuals + coefficients.T @ coefficients)
     freedom, draws = 3 + 9 + 4, 4000
-    mean = np.mean([_drawn_precision(residuals, coefficients, rng) for _ in range(draws)], axis=0)
+    mean = np.mean([drawn_precision(residuals, coefficients, rng) for _ in range(DRAWS)], axis=0)
     deviation = np.sqrt(freedom * (W**2 + np.outer(np.diag(W), np.diag(W))) / draws)
     assert (np.abs(mean - freedom * W) < 5 * deviation).all()
 
 
-@pytest.mark.parametrize("linked", [False, True])
-def test_geweke_joint_distribution(linked: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def assert_alike(prior: list[list[float]], successive: list[list[float]]) -> None:
+    """The means of statistics of independent draws and of a chain agree, each against its own error (by batches)."""
+    direct, chain = np.array(prior), np.array(successive)
+    batches = chain[: len(chain) // 20 * 20].reshape(20, -1, chain.shape[1]).mean(axis=1)
+    error = np.sqrt(direct.var(axis=0) / len(direct) + batches.var(axis=0, ddof=1) / len(batches))
+    assert (np.abs(direct.mean(axis=0) - chain.mean(axis=0)) <= 4.5 * error).all(), (
+        direct.mean(axis=0),
+        chain.mean(axis=0),
+        error,
+    )
+
+
+@pytest.mark.parametrize("blocks", [0, 2])
+def test_geweke_joint_distribution(blocks: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Draws of the prior, and draws that alternate a sweep with new ratings, are of the same joint distribution.
 
     Where one conditional were wrong the second chain would drift. Compared by the mean of statistics of one table,
-    of its precision and of its links, each against the error of its mean (Geweke 2004; by batches in the chain).
+    of its precision and of its links: none, who rated what, and side information beside it (Geweke 2004).
     """
     monkeypatch.setattr("recsys_mf.solvers.links._TOLERANCE", 1e-5)
     rng = np.random.default_rng(3)
@@ -76,56 +162,98 @@ def test_geweke_joint_distribution(linked: bool, monkeypatch: pytest.MonkeyPatch
     users, items = users[observed], items[observed]
     Y = np.column_stack([rng.standard_normal((n_others, rank)), rng.normal(0, 0.5, n_others)]).astype(np.float32)
     ids = Ratings.from_ids(users, items, np.zeros(len(users)))
-    kernels = CpuKernels(1)
-    links = who_rated_what(kernels, ids.by_user(), ids.by_item()) if linked else no_links(kernels, n_rows)
-    no_contexts, noise_precision = np.zeros((0, rank + 1), np.float32), 0.05
+    all_links, _ = linked(ids, SmallKernels())
+    links = Links(all_links.kernels, n_rows, all_links.blocks[:blocks])
+    no_contexts, noise_precision, width = np.zeros((0, rank + 1), np.float32), 0.05, rank + 1
 
     def observed_from(X: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
         mean = X[users, -1] + Y[items, -1] + X[users, 0] * Y[items, 0]
         return (mean + rng.standard_normal(len(users)) / np.sqrt(noise_precision)).astype(np.float32)
 
-    def statistics(table: _Table) -> list[float]:
+    def statistics(table: Table) -> list[float]:
         size = np.log(np.square(table.X).mean())
         bounded = np.tanh(table.X)
-        return [float(size), bounded[0, 0], bounded[0, 1], float(np.tanh(table.B[-1, 0])), float(abs(bounded).mean())]
+        coefficients = np.tanh(table.B[-2, 0] if blocks else 0.0)
+        mean = np.tanh(table.B[-1, 0])
+        return [float(x) for x in (size, bounded[0, 0], bounded[0, 1], mean, abs(bounded).mean(), abs(coefficients))]
 
-    def from_the_prior(table: _Table) -> None:
-        width = rank + 1
+    def from_the_prior(table: Table) -> None:
         empty = np.zeros((0, width), np.float32)
-        root = np.linalg.inv(np.linalg.cholesky(_drawn_precision(empty, empty, rng)))
-        ridge = np.full((len(table.B), 1), rng.gamma(0.5, 2.0) if linked else 1.0)
-        ridge[-1] = 2.0
-        table.link_precision = float(ridge[0, 0])
+        root = np.linalg.inv(np.linalg.cholesky(drawn_precision(empty, empty, rng)))
+        table.link_precisions = [rng.gamma(0.5, 2.0) for _ in range(blocks)]
+        ridge = links.ridge(table.link_precisions)
         table.B = (rng.standard_normal((len(table.B), width)) @ root / np.sqrt(ridge)).astype(np.float32)
-        table.X = (links.product(table.B) + rng.standard_normal((n_rows, width)) @ root).astype(np.float32)
+        table._prior_means = links.product(table.B)
+        table.X = (table._prior_means + rng.standard_normal((n_rows, width)) @ root).astype(np.float32)
 
-    def table_with(values: np.ndarray[Any, Any]) -> _Table:
-        order = np.argsort(users, kind="stable")
-        grouped = Grouped(ids.by_user().starts, items[order], values[order])
-        return _Table(kernels, grouped, np.zeros(0, np.int32), links, rank)
-
-    draws = 20000
+    rated = Rated(*ids.by_user()[:2], np.zeros(0, np.int32))
     direct, chain = [], []
-    table = table_with(np.zeros(len(users), np.float32))
-    for _ in range(draws):
+    table = Table(links.kernels, rated, np.zeros(len(users), np.float32), links, rank)
+    for _ in range(DRAWS):
         from_the_prior(table)
         direct.append(statistics(table))
-    for _ in range(draws):
-        table.ratings[3] = observed_from(table.X)[np.argsort(users, kind="stable")]
+    for _ in range(DRAWS):
+        table.values = observed_from(table.X)
         table.sweep(Y, no_contexts, noise_precision, rng)
         chain.append(statistics(table))
-    prior, successive = np.array(direct), np.array(chain)
-    batches = successive.reshape(20, -1, successive.shape[1]).mean(axis=1)
-    error = np.sqrt(prior.var(axis=0) / draws + batches.var(axis=0, ddof=1) / len(batches))
-    assert (np.abs(prior.mean(axis=0) - successive.mean(axis=0)) < 4.5 * error).all(), (
-        prior.mean(axis=0),
-        successive.mean(axis=0),
-        error,
-    )
+    assert_alike(direct, chain)
+
+
+def test_geweke_ordered_probit() -> None:
+    """As above for the slope, the thresholds and the latents, with the tables held."""
+    rng = np.random.default_rng(4)
+    kernels = CpuKernels(1)
+    users, items = (a.ravel().astype(np.int32) for a in np.mgrid[:6, :5])
+    ids = Ratings.from_ids(users, items, np.zeros(len(users)))
+    starts, others, _ = ids.by_user()
+    ends = np.array([-0.8, 0.0, 0.3, 0.9])
+    tables = [
+        Table(
+            kernels, Rated(starts, others, np.zeros(0, np.int32)), np.zeros(30, np.float32), Links(kernels, rows, ()), 1
+        )
+        for rows in (6, 5, 0)
+    ]
+    for table in tables:
+        table.X = rng.normal(0, 0.7, table.X.shape).astype(np.float32)
+    means = tables[0].X[users, -1] + tables[1].X[items, -1] + tables[0].X[users, 0] * tables[1].X[items, 0]
+    places = np.arange(30), np.zeros(0, np.int64)
+
+    def from_the_prior() -> tuple[float, np.ndarray[Any, Any]]:
+        """κ ~ |N(0, 1)| and c_t ~ N(κ τ⁰_t, 1), again and again until they are in order."""
+        while True:
+            slope = float(abs(rng.standard_normal()))
+            cuts = slope * ends
+            cuts[1:-1] += rng.standard_normal(len(ends) - 2)
+            if (np.diff(cuts) > 0).all():
+                return slope, cuts
+
+    def statistics(slope: float, cuts: np.ndarray[Any, Any], levels: np.ndarray[Any, Any]) -> list[float]:
+        return [np.log(slope), np.log(np.diff(cuts)).mean(), *np.tanh(cuts[1:-1]), levels.mean(), levels.var()]
+
+    def levels_from(slope: float, cuts: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        return np.searchsorted(cuts, slope * means + rng.standard_normal(30)).astype(np.uint8)
+
+    direct = []
+    for _ in range(DRAWS):
+        slope, cuts = from_the_prior()
+        direct.append(statistics(slope, cuts, levels_from(slope, cuts)))
+    slope, cuts = from_the_prior()
+    probit = OrderedProbit(kernels, np.zeros(30, np.uint8), ends, places)
+    chain = []
+    for _ in range(DRAWS):
+        levels = levels_from(probit.precision**0.5, probit.precision**0.5 * probit.thresholds)
+        probit.observe(levels)
+        probit.draw(*tables, 0.0, rng)
+        slope = probit.precision**0.5
+        chain.append(statistics(slope, slope * probit.thresholds, levels))
+    assert_alike(direct, chain)
+    assert probit.accepted / DRAWS > 0.2
+    latents = tables[0].values
+    assert (np.searchsorted(probit.thresholds, latents) == levels).all()
 
 
 def test_planted_noise_is_found_and_intervals_cover() -> None:
-    ratings, truth = planted(n_users=400, n_items=300, noise=0.5)
+    ratings, truth = planted(n_users=2000, n_items=1000, density=0.1, noise=0.5)
     split = hold_out(ratings, 0.1, seed=0)
     *_, last = Gibbs(rank=3, sweeps=120, burn_in=20, links="none").run(
         split.train, rng=np.random.default_rng(0), kernels=CpuKernels(2)
@@ -139,3 +267,96 @@ def test_planted_noise_is_found_and_intervals_cover() -> None:
     assert abs(inside - 0.9) < 4 * np.sqrt(0.9 * 0.1 / len(test))
     error = model.predict(test.users, test.items) - truth.expected(test.users, test.items)
     assert np.sqrt(np.mean(error**2)) < 0.25 * truth.noise * 2
+
+
+def with_planted_effects(ratings: Ratings, rng: np.random.Generator) -> Ratings:
+    """A number x of every user that adds 0.6 x to its ratings, and a label of every item whose "b" takes off 0.8."""
+    x = rng.standard_normal(ratings.n_users)
+    is_b = np.arange(ratings.n_items) % 2
+    values = ratings.values + 0.6 * x[ratings.users] - 0.8 * is_b[ratings.items]
+    users = features_from_frame(pd.DataFrame({"user_id": np.arange(ratings.n_users), "x": x}), role="user")
+    labels = pd.DataFrame({"item_id": np.arange(ratings.n_items), "kind": np.array(["a", "b"])[is_b]})
+    items = features_from_frame(labels, role="item")
+    return replace(ratings, values=values.astype(np.float32)).with_features(users=users, items=items)
+
+
+def test_planted_coefficients_of_side_information_are_found_and_chains_agree() -> None:
+    table = with_planted_effects(planted(n_users=500, n_items=400)[0], np.random.default_rng(1))
+    solver = Gibbs(rank=3, sweeps=350, burn_in=50, links="none", likelihood="gaussian", chains=2)
+    kernels = CpuKernels(2)
+    traces: dict[str, list[tuple[float, ...]]] = {}
+    for epoch in solver.run(table, rng=np.random.default_rng(0), kernels=kernels):
+        for name, figures in epoch.monitored.items():
+            traces.setdefault(name, []).append(figures)
+    for summary in summarise({name: np.array(rows[50:]).T for name, rows in traces.items() if "links" not in name}):
+        assert summary.r_hat < 1.05, summary
+
+    scale, observed = solver._observed(table, kernels)
+    chain = Chain(observed, 3, np.random.default_rng(2))
+    draws = []
+    for sweep in range(150):
+        chain.sweep()
+        if sweep >= 50:
+            kind_a, kind_b = chain.items.B[:2, -1]
+            draws.append((chain.users.B[0, -1] * scale.deviation, (kind_b - kind_a) * scale.deviation))
+    # The biases about these effects have deviation 0.5, of 500 users and of 200 items of each kind.
+    assert np.mean(draws, axis=0)[0] == pytest.approx(0.6, abs=4 * 0.5 / np.sqrt(500))
+    assert np.mean(draws, axis=0)[1] == pytest.approx(-0.8, abs=4 * 0.5 * np.sqrt(2 / 200))
+
+
+def test_ids_with_side_information_alone_are_predicted_from_it() -> None:
+    """Items never rated, of the two kinds: predicted 0.8 apart, with the width of what is not known of them."""
+    table = with_planted_effects(planted(n_users=500, n_items=400)[0], np.random.default_rng(1))
+    kept = table.select(table.items >= 20).restricted()
+    assert kept.n_items == 400
+    assert (kept.item_counts[:20] == 0).all()
+    *_, last = Gibbs(rank=3, sweeps=200, likelihood="gaussian").run(
+        kept, rng=np.random.default_rng(0), kernels=CpuKernels(2)
+    )
+    model = last.model()
+    assert isinstance(model, Posterior)
+    users, items = np.mgrid[:500, :20].reshape(2, -1)
+    new, lower, upper = model.predict_interval(users, items)
+    difference = new[items % 2 == 1].mean() - new[items % 2 == 0].mean()
+    assert difference == pytest.approx(-0.8, abs=0.3)  # ten drawn biases a side, of deviation 0.5, averaged over draws
+    _, known_lower, known_upper = model.predict_interval(users, items + 20)
+    assert (upper - lower).mean() > 1.5 * (known_upper - known_lower).mean()
+
+
+def test_planted_thresholds_and_levels_are_found() -> None:
+    ratings, truth = planted(n_users=600, n_items=400, noise=0.5)
+    thresholds = np.array([2.2, 3.1, 3.9, 4.6])
+    levels = (np.searchsorted(thresholds, ratings.values) + 1).astype(np.float32)
+    split = hold_out(replace(ratings, values=levels), 0.1, seed=0)
+    test = split.test
+    assert test is not None
+    *_, last = Gibbs(rank=3, sweeps=150, burn_in=50, links="none").run(
+        split.train, rng=np.random.default_rng(0), kernels=CpuKernels(2)
+    )
+    model = last.model()
+    assert isinstance(model, Posterior)
+    assert model.is_ordinal
+    # On the model's scale thresholds are a linear function of the planted ones, and the noise has its slope.
+    found = model.thresholds.mean(axis=0)
+    slope, offset = np.polyfit(thresholds, found, 1)
+    np.testing.assert_allclose(found, slope * thresholds + offset, atol=0.02)
+    assert np.sqrt(model.noise_variance) == pytest.approx(slope * truth.noise, rel=0.05)
+    edges = (thresholds - truth.expected(test.users, test.items)[:, None]) / truth.noise
+    below = np.concatenate([np.zeros((len(test), 1)), ndtr(edges), np.ones((len(test), 1))], axis=1)
+    exact = np.diff(below, axis=1)
+    error = model.predict_distribution(test.users, test.items) - exact
+    # m is off by √(4 parameters / 72 or 108 ratings) of the noise on either side, a probability by up to φ(0) of that.
+    assert np.sqrt(np.mean(error**2)) < 0.4 * np.sqrt(4 / 72 + 4 / 108)
+    part = coverage(model, test)
+    assert part is not None
+    assert part.covered > part.pit
+    assert abs(part.pit - 0.9) < 4 * np.sqrt(0.9 * 0.1 / len(test))
+
+
+def test_a_scale_of_too_few_levels_is_not_ordinal() -> None:
+    table = Ratings.from_ids([1, 1, 2, 2], [1, 2, 1, 2], [0, 1, 1, 0])
+    assert Gibbs().resolved(table, CpuKernels(1)).likelihood == "gaussian"
+    with pytest.raises(
+        ConfigError, match=r"^likelihood: the ordinal likelihood needs a scale of 3 to 256 .*2 distinct"
+    ):
+        next(Gibbs(likelihood="ordinal").run(table, rng=np.random.default_rng(0), kernels=CpuKernels(1)))

@@ -1,0 +1,36 @@
+"""The picture of a sampler's traces, as an SVG file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from recsys_mf.errors import ConfigError
+
+if TYPE_CHECKING:
+    from recsys_mf.models import Run
+
+
+def check_trace(path: Path, *, force: bool) -> None:
+    """Raise ConfigError when a picture cannot be written there."""
+    if path.suffix != ".svg":
+        raise ConfigError("unknown kind of picture", where=str(path), fix="name it .svg")
+    if path.exists() and not force:
+        raise ConfigError("there already", where=str(path), fix="give another name, or --force")
+    if not path.absolute().parent.is_dir():
+        raise ConfigError("no such folder", where=str(path.absolute().parent), fix="make it first")
+
+
+def write_trace(run: Run, path: Path, data: str | None) -> None:
+    """Write the scalars that were monitored in the final fit, and the validation error, sweep by sweep."""
+    import numpy as np
+
+    from recsys_mf.evaluation.scoring import convergence
+    from recsys_mf.evaluation.trace import to_svg
+
+    traces = {name: np.array(chains) for name, chains in run.fit.traces.items()}
+    if run.fit.history:
+        traces["validation RMSE of the running mean"] = np.array([[row["valid_rmse"] for row in run.fit.history]])
+    burn_in = int(run.fit.settings["burn_in"])
+    heading = run.fit.solver if data is None else f"{run.fit.solver} · {data}"
+    path.write_text(to_svg(traces, burn_in=burn_in, heading=heading, summaries=convergence(run.fit)), encoding="utf-8")

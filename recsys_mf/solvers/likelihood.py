@@ -1,0 +1,139 @@
+"""Likelihoods: what a rating says of the model's value m = μ + b_u + b_i + p_u · q_i, and the draw of their parameters.
+
+Both hand the tables of the sampler targets with Gaussian noise of one precision: the ratings themselves, or latent
+ratings drawn anew every sweep.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recsys_mf.kernels import Kernels
+from recsys_mf.solvers.rows import Table
+
+F64 = NDArray[np.float64]
+
+
+class Likelihood(Protocol):
+    """precision : of the noise about m, on the scale of the tables; thresholds : τ [T], none for the Gaussian."""
+
+    @property
+    def precision(self) -> float: ...
+
+    @property
+    def thresholds(self) -> F64: ...
+
+    def draw(self, users: Table, items: Table, contexts: Table, squared_error: float, rng: np.random.Generator) -> None:
+        """Draw the parameters given the tables, which left this summed squared error; renew the tables' values."""
+        ...
+
+
+class Gaussian:
+    """r = m + ε,  ε ~ N(0, 1/α),  α ~ Gamma(½, ½)."""
+
+    thresholds: F64 = np.zeros(0)
+
+    def __init__(self, n_ratings: int) -> None:
+        self.precision, self._n_ratings = 1.0, n_ratings
+
+    def draw(self, users: Table, items: Table, contexts: Table, squared_error: float, rng: np.random.Generator) -> None:
+        """See `Likelihood`."""
+        self.precision = rng.gamma((1 + self._n_ratings) / 2, 2 / (1 + squared_error))
+
+
+class OrderedProbit:
+    """The rating is level l where τ_l < z ≤ τ_{l+1} for a latent z = m + ε,  ε ~ N(0, 1/κ²).
+
+        P(level l) = Φ(c_{l+1} - κ m) - Φ(c_l - κ m),    c = κ τ
+
+    Let τ⁰ be the thresholds at which a standard normal z would have the observed shares of levels. Shifting and
+    stretching m and τ together changes nothing, so the outer two stay there, and what is drawn is
+    θ = (κ, c_2 … c_{T-1}) of prior density exp(-κ²/2 - Σ_t (c_t - κ τ⁰_t)²/2) on c_1 < c_2 < … < c_T. The latents are
+    integrated out for it: a Metropolis-Hastings step proposes from the normal approximation at one Newton step from
+    the present θ (the density is log-concave in θ), and draws of the latents follow.
+
+    Albert, Chib: Bayesian analysis of binary and polychotomous response data, JASA 88(422), 1993; Cowles: Accelerating
+    Monte Carlo Markov chain convergence for cumulative-link generalized linear models, Statistics and Computing 6,
+    1996.
+    """
+
+    def __init__(self, kernels: Kernels, levels: NDArray[np.uint8], thresholds: F64, orders: tuple[Any, Any]) -> None:
+        """
+        levels [z] : of the ratings, in the order of the users' table
+        thresholds : τ⁰ [T]
+        orders : for the tables of items and contexts, the place of each of their ratings in the users' table
+        """
+        self._kernels, self._orders = kernels, orders
+        self.observe(levels)
+        self._slope, self._cuts = 1.0, thresholds.copy()
+        # c_1 = κ τ_1 and c_T = κ τ_T are linear in θ as the others are: (c, κ) = J θ.
+        self._J = np.zeros((len(thresholds) + 1, len(thresholds) - 1))
+        self._J[[0, len(thresholds) - 1, len(thresholds)], 0] = thresholds[0], thresholds[-1], 1
+        self._J[np.arange(1, len(thresholds) - 1), np.arange(1, len(thresholds) - 1)] = 1
+        off = np.column_stack([np.eye(len(thresholds)), -thresholds]) @ self._J  # c - κ τ⁰ as a function of θ
+        self._prior = off.T @ off
+        self._prior[0, 0] += 1
+        self.accepted = 0
+
+    def observe(self, levels: NDArray[np.uint8]) -> None:
+        """Take levels [z] as the data."""
+        self._levels, self._n_ratings = self._kernels.put(levels), len(levels)
+
+    @property
+    def precision(self) -> float:
+        """κ²."""
+        return self._slope**2
+
+    @property
+    def thresholds(self) -> F64:
+        """τ = c / κ."""
+        return self._cuts / self._slope
+
+    def draw(self, users: Table, items: Table, contexts: Table, squared_error: float, rng: np.random.Generator) -> None:
+        """See `Likelihood`."""
+        means = self._kernels.pair_means(*users.rated, *(self._kernels.put(t.X) for t in (users, items, contexts)))
+        self._draw_cuts(means, rng)
+        self._draw_latents(means, users, items, contexts, rng)
+
+    def begin(self, users: Table, items: Table, contexts: Table, rng: np.random.Generator) -> None:
+        """Draw latents to start from, with m = 0."""
+        means = self._kernels.put(np.zeros(self._n_ratings, np.float32))
+        self._draw_latents(means, users, items, contexts, rng)
+
+    def _draw_latents(self, means: Any, users: Table, items: Table, contexts: Table, rng: np.random.Generator) -> None:
+        uniforms = self._kernels.put(rng.random(self._n_ratings, np.float32))
+        latents = self._kernels.drawn_latents(means, self._levels, self._cuts, self._slope, uniforms)
+        users.values, items.values, contexts.values = latents, *(latents[order] for order in self._orders)
+
+    def _draw_cuts(self, means: Any, rng: np.random.Generator) -> None:
+        now = np.append(self._slope, self._cuts[1:-1])
+        log_density, centre, information = self._approximated(means, now)
+        root = np.linalg.cholesky(information)
+        proposed = centre + np.linalg.solve(root.T, rng.standard_normal(len(now)))
+        chance = np.log(rng.random())
+        cuts = (self._J @ proposed)[:-1]
+        if not (proposed[0] > 0 and (np.diff(cuts) > 0).all()):
+            return
+        back_log_density, back_centre, back_information = self._approximated(means, proposed)
+        forth = _log_normal(proposed, centre, information)
+        back = _log_normal(now, back_centre, back_information)
+        if chance < back_log_density - log_density + back - forth:
+            self._slope, self._cuts = float(proposed[0]), cuts
+            self.accepted += 1
+
+    def _approximated(self, means: Any, theta: F64) -> tuple[float, F64, F64]:
+        """Log density of θ up to a constant; mean and precision of the normal approximation one Newton step away."""
+        full = self._J @ theta
+        log_likelihood, gradient, information = self._kernels.ordinal_terms(means, self._levels, full[:-1], full[-1])
+        gradient = self._J.T @ gradient - self._prior @ theta
+        information = self._J.T @ information @ self._J + self._prior
+        centre = theta + np.linalg.solve(information, gradient)
+        return log_likelihood - float(theta @ self._prior @ theta) / 2, centre, information
+
+
+def _log_normal(x: F64, mean: F64, precision: F64) -> float:
+    """Log density of N(mean, precision⁻¹), up to a constant."""
+    return float(np.linalg.slogdet(precision)[1] - (x - mean) @ precision @ (x - mean)) / 2

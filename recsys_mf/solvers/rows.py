@@ -1,0 +1,91 @@
+"""Rows: a table of the sampler (users, items or time bins), its prior, and the draw of both.
+
+    x_g = (factors, bias) ~ N(μ_g, Λ⁻¹),   μ_g = μ + F_g β,   Λ ~ Wishart(k + 1, I),   λ ~ Gamma(½, ½)
+
+with the features F and their coefficients of `links`. A draw takes Λ, then (μ, β), then every λ, then all rows, each
+from its distribution given the rest and the other tables.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recsys_mf.errors import SolveError
+from recsys_mf.kernels import Kernels
+from recsys_mf.solvers.links import Links
+
+F32 = NDArray[np.float32]
+
+
+class Rated(NamedTuple):
+    """The ratings that the rows of a table take part in, row after row, on the device."""
+
+    starts: Any  # [rows + 1]
+    others: Any  # [z] rows of the other table
+    contexts: Any  # [z] rows of the third, [0] where there is none
+
+
+class Table:
+    """The rows X [rows, k + 1] of one field with their prior, and the ratings they take part in.
+
+    values : of the ratings, in the order of `rated`, on the device; the likelihood may put others in their place
+    B : coefficients β, the last row μ, [features + 1, k + 1]; link_precisions : λ of every block
+    """
+
+    def __init__(self, kernels: Kernels, rated: Rated, values: Any, links: Links, rank: int) -> None:
+        width = rank + 1
+        self.kernels, self.rated, self.values, self.links = kernels, rated, values, links
+        self._unweighted = kernels.put(np.zeros(links.n_rows, np.float32)), kernels.put(np.zeros(width, np.float32))
+        self.X = np.zeros((links.n_rows, width), np.float32)
+        self.B = np.zeros((links.n_features + 1, width), np.float32)
+        self._prior_means = np.zeros_like(self.X)  # F B
+        self.link_precisions = [1.0] * len(links.blocks)
+
+    @property
+    def mean(self) -> F32:
+        """μ [k + 1], the prior mean of a row of which nothing is known."""
+        mean: F32 = self.B[-1]
+        return mean
+
+    def sweep(self, Y: F32, C: F32, noise_precision: float, rng: np.random.Generator) -> float:
+        """Draw Λ, (μ, β), λ and the rows given the other tables; returns the summed squared error left."""
+        n_rows, width = self.X.shape
+        ridge = self.links.ridge(self.link_precisions)
+        precision = drawn_precision(self.X - self._prior_means, self.B * np.sqrt(ridge), rng)
+        root = np.linalg.cholesky(precision)  # Λ = root rootᵀ, so that rows z root⁻¹ are N(0, Λ⁻¹)
+        inverse_root = np.linalg.inv(root).astype(np.float32)
+        noises = (rng.standard_normal((rows, width), np.float32) @ inverse_root for rows in (n_rows, len(self.B)))
+        self.B = self.links.drawn(self.X, ridge, self.B, self._prior_means, *noises)
+        self._prior_means = self.links.product(self.B)
+        for place, coefficients in enumerate(self.links.parts(self.B)):
+            size = float(np.square(coefficients @ root.astype(np.float32), dtype=np.float64).sum())
+            self.link_precisions[place] = rng.gamma((1 + coefficients.size) / 2, 2 / (1 + size))
+        put = self.kernels.put
+        X, squared_errors = self.kernels.solve_rows(
+            *self.rated, self.values, put(Y), put(C),
+            put(precision.astype(np.float32)), put(self._prior_means),
+            *self._unweighted, noise_precision, put(rng.standard_normal((n_rows, width), np.float32)),
+        )  # fmt: skip
+        self.X = self.kernels.get(X)
+        if not np.isfinite(self.X).all():
+            raise SolveError("Gibbs sampling met a system that is not positive definite", fix="lower the rank")
+        return float(self.kernels.get(squared_errors).sum(dtype=np.float64))
+
+
+def drawn_precision(residuals: F32, coefficients: F32, rng: np.random.Generator) -> NDArray[np.float64]:
+    """Λ ~ Wishart given that every row of both tables is N(0, Λ⁻¹), with the prior Wishart(w, I); by Bartlett.
+
+    residuals x_g - μ_g [rows, w]; coefficients √λ β [features, w]
+    """
+    width = residuals.shape[1]
+    scatter = np.eye(width)
+    for rows in (residuals, coefficients):
+        scatter += (rows.T @ rows).astype(np.float64)
+    freedom = width + len(residuals) + len(coefficients)
+    triangle = np.tril(rng.standard_normal((width, width)), -1)
+    triangle[np.diag_indices(width)] = np.sqrt(rng.chisquare(freedom - np.arange(width)))
+    root = np.linalg.cholesky(np.linalg.inv(scatter)) @ triangle
+    return root @ root.T

@@ -1,0 +1,66 @@
+"""Ours: one of our solvers on the tables of a trial.
+
+Run with the package's own Python: ours.py SOLVER FOLDER SETTINGS THREADS RESULT, settings as JSON. The settings of
+the solver are texts as `-p` takes them; `compress` is that of `--compress`; `rehearse` fits one epoch, so that the
+kernels are compiled and cached.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import trial
+
+from recsys_mf import SOLVERS, train
+from recsys_mf.models import Fit
+from recsys_mf.ratings import Ratings
+from recsys_mf.solvers import TruncatedSvd
+from recsys_mf.splits import Split
+from recsys_mf.training import BASELINE
+
+
+def run(
+    name: str, folder: Path, texts: Mapping[str, str], threads: int, *, compress: int | None = None,
+    rehearse: bool = False,
+) -> trial.Figures:  # fmt: skip
+    """Choose the epochs on validation rows cut from train, fit on all of train, predict the test pairs.
+
+    The fit's seconds are those of the final fit. The one baseline that training asks for is the cheapest there is.
+    """
+    rows = trial.read_train(folder)
+    pairs, ratings = trial.read_test(folder)
+    solver = SOLVERS[name].from_texts(texts)
+    fitted = train(
+        Split(Ratings.from_ids(rows.users, rows.items, rows.values, rows.times), None, None, "given", None),
+        solver.stopped_at(1) if rehearse else solver,
+        validation=0 if rehearse else 0.1,
+        device="cpu",
+        threads=threads,
+        compared_with={BASELINE: TruncatedSvd(filling="bias", ranks=(1,), route="operator")},
+        compress=None if rehearse else compress,
+    )
+    predictions, _, seconds = trial.timed(lambda: lambda: fitted.predict(pairs.users, pairs.items, pairs.times))
+    return trial.scored(
+        predictions, rows, pairs, ratings,
+        fit_seconds=fitted.fit.seconds, predict_seconds=seconds, settings=_chosen(fitted.fit),
+    )  # fmt: skip
+
+
+def _chosen(fit: Fit) -> dict[str, Any]:
+    """What a reader wants to know of a fit beside the options given."""
+    if "ranks" in fit.settings:
+        return {"rank": fit.model.rank}
+    own = {key: fit.settings[key] for key in ("rank", "likelihood", "members") if key in fit.settings}
+    steps = "members" if "members" in own else "sweeps" if "sweeps" in fit.settings else "epochs"
+    return own | {steps: fit.epochs} if own else {}
+
+
+if __name__ == "__main__":
+    solver, tables, settings, n_threads, result = sys.argv[1:6]
+    options = json.loads(settings)
+    special = {key: options.pop(key) for key in ("compress", "rehearse") if key in options}
+    trial.write(run(solver, Path(tables), options, int(n_threads), **special), Path(result))

@@ -1,0 +1,60 @@
+"""Tables: the splits that every system is run on, as dense ids in two Parquet files.
+
+Run in a process of its own, so that its memory is not in that of the systems: tables.py SET DATA FOLDER [--validation]
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+FRACTION, SEED = 0.1, 0
+VALIDATION_SEED = 1
+
+
+def split(name: str, data: Path) -> tuple[pa.Table, pa.Table]:
+    """Train and test: the published split `u1`, or a tenth of a table held out as `recsys_mf.splits.hold_out` does."""
+    if name == "u1":
+        return pq.read_table(data / "ml-100k.u1.train.parquet"), pq.read_table(data / "ml-100k.u1.test.parquet")
+    return _parted(pq.read_table(data / f"{name}.parquet"), SEED)
+
+
+def write(name: str, data: Path, folder: Path, *, validation: bool) -> None:
+    """Write train.parquet and test.parquet; for validation both are cut from the training rows alone."""
+    train, test = split(name, data)
+    if validation:
+        train, test = _parted(train, VALIDATION_SEED)
+    columns = [c for c in ("user_id", "item_id", "rating", "timestamp") if c in train.column_names]
+    train, test = train.select(columns), test.select(columns)
+    for column in ("user_id", "item_id"):
+        train, test = _dense(train, test, column)
+    pq.write_table(train, folder / "train.parquet")
+    pq.write_table(test, folder / "test.parquet")
+
+
+def _parted(table: pa.Table, seed: int) -> tuple[pa.Table, pa.Table]:
+    is_test = np.random.default_rng(seed).random(len(table)) < FRACTION
+    return table.filter(pa.array(~is_test)), table.filter(pa.array(is_test))
+
+
+def _dense(train: pa.Table, test: pa.Table, column: str) -> tuple[pa.Table, pa.Table]:
+    """Both tables with the ids of a column numbered: those of train from 0 in ascending order, then those of test."""
+    seen, inside = (table.column(column).to_numpy() for table in (train, test))
+    known = np.unique(seen)
+    order = np.concatenate([known, np.setdiff1d(inside, known)])
+    by_id = np.argsort(order)
+
+    def numbered(table: pa.Table, ids: np.ndarray) -> pa.Table:
+        dense = by_id[np.searchsorted(order[by_id], ids)].astype(np.int32)
+        return table.set_column(table.column_names.index(column), column, pa.array(dense))
+
+    return numbered(train, seen), numbered(test, inside)
+
+
+if __name__ == "__main__":
+    set_name, data_folder, target = sys.argv[1:4]
+    write(set_name, Path(data_folder), Path(target), validation="--validation" in sys.argv)

@@ -1,0 +1,123 @@
+"""The cumulative probit: every backend against the reference, the reference against differences and quadrature."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from scipy.special import ndtr, ndtri
+from test_oracle import BACKENDS, EPSILON, RANKS, M, N, table
+
+from recsys_mf.kernels import Kernels, cpu, layout, reference
+from recsys_mf.kernels.cpu_ordinal import quantile
+
+Z = 500
+CUTS = np.array([-1.3, -0.4, 0.1, 1.9])
+SLOPE = 1.7
+
+
+@pytest.fixture(params=["cpu-1", "cpu-2", "torch-cpu", pytest.param("cuda", marks=pytest.mark.cuda)])
+def kernels(request: pytest.FixtureRequest) -> Kernels:
+    return BACKENDS[request.param]()
+
+
+def observed(rng: np.random.Generator, cuts: NDArray[Any] = CUTS) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
+    """Means, some of them far from every cut, and levels that occur whatever the mean."""
+    means = rng.normal(0, 2, Z)
+    means[:4] = -9, 9, 0, 4
+    levels = rng.integers(0, len(cuts) + 1, Z)
+    levels[:4] = len(cuts), 0, 0, len(cuts)
+    return means.astype(np.float32), levels.astype(np.uint8)
+
+
+@pytest.mark.parametrize("cuts", [CUTS, CUTS[:2], np.linspace(-2, 2, 9)], ids=len)
+def test_terms_agree_with_the_reference(kernels: Kernels, cuts: NDArray[Any]) -> None:
+    means, levels = observed(np.random.default_rng(0), cuts)
+    exact = reference.ordinal_terms(means.astype(np.float64), levels, cuts, SLOPE)
+    ours = kernels.ordinal_terms(kernels.put(means), kernels.put(levels), cuts, SLOPE)
+    for got, want in zip(ours, exact, strict=True):
+        # A tail of Φ is good to 1e-12; twenty deviations out, second derivatives are differences of its squares.
+        np.testing.assert_allclose(got, want, rtol=1e-7, atol=1e-7 * np.abs(want).max())
+
+
+def test_reference_terms_are_derivatives() -> None:
+    means, levels = observed(np.random.default_rng(1))
+    at = np.append(CUTS, SLOPE)
+
+    def terms(x: NDArray[Any]) -> tuple[float, NDArray[Any], NDArray[Any]]:
+        return reference.ordinal_terms(means.astype(np.float64), levels, x[:-1], float(x[-1]))
+
+    _, gradient, information = terms(at)
+    h = 1e-5
+    for j, step in enumerate(np.eye(len(at)) * h):
+        (up, up_gradient, _), (down, down_gradient, _) = terms(at + step), terms(at - step)
+        # Central differences: an error of h² and a rounding of eps / h, in units of the sums.
+        assert gradient[j] == pytest.approx((up - down) / (2 * h), rel=1e-6, abs=1e-4)
+        np.testing.assert_allclose(information[j], (down_gradient - up_gradient) / (2 * h), rtol=1e-5, atol=1e-3)
+
+
+def test_latents_agree_with_the_reference_and_keep_to_their_level(kernels: Kernels) -> None:
+    rng = np.random.default_rng(2)
+    means, levels = observed(rng)
+    uniforms = rng.random(Z, np.float32)
+    uniforms[4:8] = 0, 1 - 2**-24, 0.5, 0
+    exact = reference.drawn_latents(means.astype(np.float64), levels, CUTS, SLOPE, uniforms)
+    ours = kernels.get(
+        kernels.drawn_latents(kernels.put(means), kernels.put(levels), CUTS, SLOPE, kernels.put(uniforms))
+    )
+    np.testing.assert_allclose(ours, exact, atol=16 * EPSILON * np.abs(exact).max())
+    edges = np.concatenate([[-np.inf], CUTS, [np.inf]]) / SLOPE
+    slack = 16 * EPSILON * np.abs(exact).max()
+    assert (edges[levels] - slack <= ours).all()
+    assert (ours <= edges[levels + 1] + slack).all()
+
+
+def test_latents_are_of_the_truncated_normal() -> None:
+    """By its distribution function: the probability below the draw is the uniform, whatever the mean."""
+    rng = np.random.default_rng(3)
+    means, levels = np.full(Z, 0.3), np.full(Z, 2, np.uint8)
+    uniforms = rng.random(Z, np.float32)
+    latents = reference.drawn_latents(means, levels, CUTS, SLOPE, uniforms)
+    low, high = (CUTS[place] - SLOPE * means for place in (1, 2))
+    below = (ndtr(SLOPE * (latents - means)) - ndtr(low)) / (ndtr(high) - ndtr(low))
+    np.testing.assert_allclose(below, uniforms + 2.0**-25, atol=1e-12)
+
+
+def test_quantile_inverts_the_normal_distribution() -> None:
+    probabilities = np.concatenate(
+        [10.0 ** -np.arange(1, 300, 7), np.linspace(0.01, 0.99, 99), 1 - 1e-9 * np.arange(1, 5)]
+    )
+    np.testing.assert_allclose([quantile(p) for p in probabilities], ndtri(probabilities), rtol=1e-13, atol=1e-15)
+
+
+@pytest.mark.parametrize("with_contexts", [False, True])
+@pytest.mark.parametrize("rank", [0, *RANKS])
+def test_pair_means_agree_with_the_reference(kernels: Kernels, rank: int, with_contexts: bool) -> None:
+    rng = np.random.default_rng(rank)
+    users, items, _ = table(rng)
+    starts, order = layout.group(users, M)
+    contexts = rng.integers(0, 5, len(users) if with_contexts else 0).astype(np.int32)
+    rows = [rng.standard_normal((n, rank + 1)).astype(np.float32) for n in (M, N, 5)]
+    arrays = starts, items[order], contexts, *rows
+    ours = kernels.get(kernels.pair_means(*(kernels.put(a) for a in arrays)))
+    # A sum of 3 k + 3 products of standard normals, with room for tails.
+    np.testing.assert_allclose(ours, reference.pair_means(*arrays), atol=(3 * rank + 3) * 8 * EPSILON)
+
+
+@pytest.mark.parametrize("with_contexts", [False, True])
+def test_level_probabilities_agree_with_the_reference_and_sum_to_one(with_contexts: bool) -> None:
+    rng = np.random.default_rng(4)
+    samples, rank = 7, 5
+    tables = [rng.integers(-32767, 32768, (n, samples, rank + 1)).astype(np.int16) for n in (M, N, 4)]
+    scales = (rng.random((3, samples)) / 32767).astype(np.float32)
+    offsets, noises = rng.standard_normal(samples).astype(np.float32), (0.5 + rng.random(samples)).astype(np.float32)
+    thresholds = np.sort(rng.standard_normal((samples, 4)), axis=1).astype(np.float32)
+    u, i = (rng.integers(-1, n, 200).astype(np.int32) for n in (M, N))
+    c = rng.integers(-1, 4, 200 if with_contexts else 0).astype(np.int32)
+    arguments = *tables, scales, offsets, thresholds, noises, u, i, c
+    ours = cpu.predict_levels(*arguments)
+    # Φ has slope below one half, and its argument carries the rounding of 3 k + 5 terms over a noise of at least 0.5.
+    np.testing.assert_allclose(ours, reference.predict_levels(*arguments), atol=(3 * rank + 5) * 8 * EPSILON)
+    np.testing.assert_allclose(ours.sum(axis=1), 1, atol=8 * EPSILON)
