@@ -147,13 +147,13 @@ class _Task:
         _compile(self.solver, self.kernels)
         solver = self.solver.resolved(self.train, self.kernels)
         if self.inner is None:
-            return self._final(solver, (), None)
+            return self._final(solver.chosen(None), (), None)
         member = solver.alone()
         if member is not None:
             _, best = self._best(member, self.inner, "member")
             solver = solver.with_member(member.stopped_at(best["epoch"]))
         history, best = self._best(solver, self.inner, "validate")
-        return self._final(solver.stopped_at(best["epoch"]), history, best["valid_rmse"])
+        return self._final(solver.chosen(best), history, best["valid_rmse"])
 
     def fit_from(self, start: Factorization) -> Fit:
         """Run all epochs of the settings on all of train from a given model."""
@@ -167,19 +167,20 @@ class _Task:
 
     def _validated_epochs(self, solver: Solver, inner: Split, stage: str) -> Iterator[dict[str, Any]]:
         assert inner.valid is not None
-        error_of = _RunningError(inner.valid)
+        error_of = _RunningError(inner.valid, solver.burn_ins())
         errors: list[float] = []
         traces = _Traces(solver)
         for epoch, seconds in self._timed(solver, inner.train, None):
-            errors.append(error_of(epoch))
+            error, burn_in = error_of(epoch)
+            errors.append(error)
             traces.add(epoch)
             self._tell(stage, solver, epoch, seconds, errors[-1], traces)
             yield {
                 "epoch": epoch.number,
                 "train_rmse": epoch.train_rmse,
-                "valid_rmse": errors[-1],
+                "valid_rmse": error,
                 "seconds": seconds,
-            }
+            } | ({} if burn_in is None else {"burn_in": burn_in})
             if solver.finished(errors):
                 return
 
@@ -240,7 +241,7 @@ class _Traces:
     """The monitored scalars of a sampler, sweep after sweep."""
 
     def __init__(self, solver: Solver) -> None:
-        self._burn_in = int(solver.settings().get("burn_in", 0))
+        self._burn_in = next(iter(solver.burn_ins()), 0)
         self._sweeps: list[Mapping[str, tuple[float, ...]]] = []
         self.ess: float | None = None
 
@@ -287,20 +288,27 @@ def _rmse(predicted: NDArray[np.floating[Any]], ratings: Ratings) -> float:
 
 
 class _RunningError:
-    """RMSE of epoch after epoch on the same table; of draws of a posterior that of their running mean."""
+    """RMSE of epoch after epoch on the same table; of draws of a posterior that of their running mean.
 
-    def __init__(self, ratings: Ratings) -> None:
-        self.ratings = ratings
-        self.total, self.count = np.zeros(len(ratings)), 0
+    burn_ins : the mean is taken from each of these on, and the one of lowest error counts
+    """
 
-    def __call__(self, epoch: Epoch) -> float:
+    def __init__(self, ratings: Ratings, burn_ins: tuple[int, ...]) -> None:
+        self._ratings = ratings
+        self._totals = {burn_in: np.zeros(len(ratings)) for burn_in in burn_ins}
+
+    def __call__(self, epoch: Epoch) -> tuple[float, int | None]:
+        """The error, and the burn-in that gives it."""
         if epoch.drawn is None:
-            return rmse(epoch.model(), self.ratings)
-        if epoch.burning:
-            return rmse(epoch.drawn(), self.ratings)
-        self.total += epoch.drawn().predict(self.ratings.users, self.ratings.items, self.ratings.times)
-        self.count += 1
-        return _rmse(self.total / self.count, self.ratings)
+            return rmse(epoch.model(), self._ratings), None
+        predicted = epoch.drawn().predict(self._ratings.users, self._ratings.items, self._ratings.times)
+        errors = {min(self._totals): _rmse(predicted, self._ratings)}
+        for burn_in, total in self._totals.items():
+            if epoch.number > burn_in:
+                total += predicted
+                errors[burn_in] = _rmse(total / (epoch.number - burn_in), self._ratings)
+        best = min(errors, key=errors.__getitem__)
+        return errors[best], best
 
 
 def _validated(split: Split, validation: float, seed: int) -> Split | None:

@@ -32,7 +32,7 @@ ONE: dict[str, Solver] = {BASELINE: TruncatedSvd(ranks=(2,))}
 # bias 0.17: their ratios are the best ridges. SGD holds a ridge per rating, of which a row has 36 or 54.
 ALS = Als(rank=3, epochs=60, count_exponent=0.0, regularisation=0.13, bias_regularisation=0.36)
 SGD = Sgd(rank=3, epochs=150, decay=0.98, regularisation=0.005, bias_regularisation=0.01, members=1)
-GIBBS = Gibbs(rank=3, sweeps=60)
+GIBBS = Gibbs(rank=3, sweeps=60, burn_in=30)
 CHOSEN: dict[str, Solver] = {"sgd": SGD, "als": ALS, "gibbs": GIBBS}
 SOLVER: dict[str, Solver] = {name: kind() for name, kind in SOLVERS.items()} | CHOSEN
 
@@ -232,8 +232,19 @@ def test_the_epoch_kept_is_the_best_on_validation(name: str, split: Split) -> No
     run = fitted(split, SOLVER[name])
     errors = {row["epoch"]: row["valid_rmse"] for row in run.fit.history}
     kept = TruncatedSvd().ranks.index(run.fit.settings["ranks"][0]) + 1 if name == "svd" else run.fit.epochs
-    assert run.fit.valid_rmse == min(errors.values()) == errors[kept]
+    assert run.fit.valid_rmse == errors[kept]
+    assert kept == len(errors) if name == "gibbs" else errors[kept] == min(errors.values())
     assert list(errors) == list(range(1, len(errors) + 1))
+
+
+def test_the_burn_in_kept_is_the_best_on_validation(split: Split) -> None:
+    """Here the sampler needs more than ten sweeps to find the factors, and their draws would spoil the mean."""
+    free = Gibbs(rank=3, sweeps=80)
+    run = fitted(split, free)
+    alone = {burn_in: fitted(split, replace(free, burn_in=burn_in)).fit.valid_rmse for burn_in in (10, 20, 40)}
+    assert run.fit.settings["burn_in"] == min(alone, key=lambda burn_in: alone[burn_in] or np.inf) > 10
+    assert run.fit.valid_rmse == min(alone.values(), key=lambda error: error or np.inf)
+    assert fitted(split, free, validation=0).fit.settings["burn_in"] == 10
 
 
 def test_training_stops_when_validation_has_not_improved_for_patience_epochs(split: Split) -> None:

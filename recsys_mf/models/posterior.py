@@ -194,6 +194,11 @@ class Posterior:
         return len(self.item_rows)
 
     @property
+    def rating_range(self) -> tuple[float, float]:
+        """Smallest and largest training rating."""
+        return self.scale.rating_range
+
+    @property
     def takes_times(self) -> bool:
         """Whether predictions depend on the time of the rating."""
         return len(self.scale.bins) > 0
@@ -239,7 +244,7 @@ class Posterior:
 
         predictions, means, variances = self._moments(users, items, times)
         half = np.sqrt(variances + np.float32(self.noise_variance)) * NormalDist().inv_cdf((1 + probability) / 2)
-        lower, upper = (np.clip(x, *self.scale.rating_range).astype(np.float32) for x in (means - half, means + half))
+        lower, upper = (np.clip(x, *self.rating_range).astype(np.float32) for x in (means - half, means + half))
         return Interval(predictions, lower, upper)
 
     def predict_distribution(
@@ -272,7 +277,7 @@ class Posterior:
         if not (self.is_ordinal or self.takes_times):
             b_u, b_i = (bias * deviation for bias in biases[:2])
             factors = (P * np.float32(root), Q * np.float32(root))
-            return Factorization(mean + offset * float(deviation), b_u, b_i, *factors, self.scale.rating_range)
+            return Factorization(mean + offset * float(deviation), b_u, b_i, *factors, self.rating_range)
         of_time = -(-rank // 4) if self.takes_times else 0
         (P_t, A_u), (Q_t, A_i) = (self._mean_product(side, "context", of_time) for side in ("user", "item"))
         tables = (
@@ -311,7 +316,7 @@ class Posterior:
         pairs = train.select(np.arange(0, len(train), max(1, len(train) // _SPREAD_PAIRS)))
         variances = cpu.predict_samples(
             0.0, 1.0, self.user_rows, self.item_rows, self.context_rows, self.scales, self.offsets,
-            *self._indices(pairs.users, pairs.items, pairs.times), self.scale.rating_range,
+            *self._indices(pairs.users, pairs.items, pairs.times), self.rating_range,
         )[2]  # fmt: skip
         return float(variances.mean(dtype=np.float64))
 
@@ -326,7 +331,7 @@ class Posterior:
             "mean": self.scale.mean,
             "deviation": self.scale.deviation,
             "bin_seconds": self.scale.bins.seconds,
-            "rating_range": list(self.scale.rating_range),
+            "rating_range": list(self.rating_range),
         }
 
     @classmethod
@@ -343,7 +348,7 @@ class Posterior:
         """Over the samples, for every pair: mean of the clipped predictions, mean and variance of the unclipped."""
         return cpu.predict_samples(
             self.scale.mean, self.scale.deviation, self.user_rows, self.item_rows, self.context_rows, self.scales,
-            self.offsets, *self._indices(users, items, times), self.scale.rating_range,
+            self.offsets, *self._indices(users, items, times), self.rating_range,
         )  # fmt: skip
 
     def _probabilities(self, users: NDArray[Any], items: NDArray[Any], times: NDArray[np.int64] | None) -> F32:

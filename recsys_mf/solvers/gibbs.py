@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,7 @@ from recsys_mf.solvers.solver import Epoch, Solver, setting, standardised
 
 _FLAT = 7e-4  # running validation RMSE that a quarter more sweeps must gain, relative
 _FEWEST_SWEEPS, _MOST_SWEEPS = 48, 400
+_BURN_INS = (10, 20, 40, 80)
 _MOST_LEVELS = 20  # distinct ratings that are taken for an ordered scale
 _MOST_BYTES = 1 << 29  # of the samples of a model
 
@@ -41,11 +42,12 @@ class Gibbs(Solver):
     there is. A sweep draws, for users, time and items in turn, Λ, (μ, β), λ and all rows
     (`kernels.reference.solve_rows`), each from its conditional distribution; then the likelihood's parameters.
     Sampling starts from small random factors, and the first `burn_in` sweeps are left out. A start from a short SGD
-    run was tried: its first hundred sweeps are worse (ML-1M after 50: 0.849 against 0.837). More burn-in is worse too:
-    early draws are of fewer dimensions and make the mean better (after 400 sweeps, without links: 0.8303 leaving out
-    3 % of them, 0.8316 leaving out 33 %). The likelihoods, on validation rows cut from train (gaussian, ordinal): ML-1M
-    0.8332, 0.8322 after 150 sweeps without links; its timed half 0.8256, 0.8245; latest-small 0.8094, 0.8097; 100K (u1)
-    0.8805, 0.8822. Scalars of the links still drift when the validation error has long been flat: `chains` tells.
+    run was tried: its first hundred sweeps are worse (ML-1M after 50: 0.849 against 0.837). More burn-in can be worse
+    too: early draws are of fewer dimensions and make the mean better (ML-1M after 400 sweeps, without links: 0.8303
+    leaving out 3 % of them, 0.8316 leaving out 33 %). Where there is little noise it is better, so validation chooses.
+    The likelihoods, on validation rows cut from train (gaussian, ordinal): ML-1M 0.8332, 0.8322 after 150 sweeps
+    without links; its timed half 0.8256, 0.8245; latest-small 0.8094, 0.8097; 100K (u1) 0.8805, 0.8822. Scalars of the
+    links still drift when the validation error has long been flat: `chains` tells.
     Predictions are averaged, never factors: the posterior is the same under any rotation of them. Unknown ids and
     times have their prior mean; a user or item with side information alone is drawn like the others.
 
@@ -59,7 +61,9 @@ class Gibbs(Solver):
 
     rank: int = setting(0, "columns k of the factors; 0 for √ratings / 20, from 8 to 48 in eights", high=1024)
     sweeps: int = setting(0, "sweeps; 0 for as many as lower the validation error, at most 400")
-    burn_in: int = setting(10, "sweeps at the start that are left out of the mean")
+    burn_in: int = setting(
+        0, "sweeps at the start that are left out; 0 for 10, 20, 40 or 80, chosen on validation rows"
+    )
     chains: int = setting(1, "independent chains; 2 or more tell whether they agree (R̂)", low=1, high=64)
     samples: int = setting(400, "most samples kept; fewer where they would take more than 512 MiB", low=1)
     likelihood: str = setting(
@@ -91,6 +95,18 @@ class Gibbs(Solver):
         if likelihood == "auto":
             likelihood = "ordinal" if 3 <= len(_levels(train)) <= _MOST_LEVELS else "gaussian"
         return replace(self, rank=rank, likelihood=likelihood)
+
+    def burn_ins(self) -> tuple[int, ...]:
+        """The setting `burn_in`, or those to choose among, which leave half of the sweeps or more."""
+        return (
+            (self.burn_in,)
+            if self.burn_in
+            else tuple(b for b in _BURN_INS if b <= max(_BURN_INS[0], self.n_epochs // 2))
+        )
+
+    def chosen(self, best: Mapping[str, Any] | None) -> Self:
+        """With the sweeps and the burn-in that validation chose, the least burn-in without."""
+        return replace(super().chosen(best), burn_in=best["burn_in"] if best else self.burn_ins()[0])
 
     def finished(self, errors: Sequence[float]) -> bool:
         """Whether the last quarter of the sweeps lowered the running error by less than 0.07 %."""
@@ -125,10 +141,10 @@ class Gibbs(Solver):
         for sweep in range(1, self.n_epochs + 1):
             squared_error = float(np.mean([chain.sweep() for chain in chains]))
             now = tuple(chain.sample() for chain in chains)
-            burning = sweep <= self.burn_in
-            every = stride(sweep - self.burn_in, samples)
-            if not burning:
-                kept = [(t, s) for t, s in [*kept, (sweep, now)] if not (t - self.burn_in) % every]
+            drawn_since = sweep - self.burn_ins()[0]
+            every = stride(drawn_since, samples)
+            if drawn_since > 0:
+                kept = [(t, s) for t, s in [*kept, (drawn_since, now)] if not t % every]
 
             def posterior(samples: Sequence[Sample] = tuple(s for _, draw in kept for s in draw) or now) -> Posterior:
                 return Posterior.of(samples, scale)
@@ -141,7 +157,7 @@ class Gibbs(Solver):
             visits = self.chains * (2 + bool(len(scale.bins))) * len(train)
             monitored = [chain.monitored(scale.deviation) for chain in chains]
             yield Epoch(
-                sweep, visits, rmse, posterior, drawn, burning,
+                sweep, visits, rmse, posterior, drawn,
                 {name: tuple(figures[name] for figures in monitored) for name in monitored[0]},
             )  # fmt: skip
 

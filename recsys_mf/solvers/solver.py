@@ -31,7 +31,6 @@ class Epoch:
     train_rmse : RMSE met on the training ratings while the epoch ran, in rating units; None if not known
     model : builds the model as it stands; to be called before the next epoch is asked for
     drawn : where the model is the mean over draws of a posterior, the draw of this epoch alone; else None
-    burning : whether that draw is too early to be in the mean
     monitored : of a sampler, scalars by name, one a chain
     """
 
@@ -40,7 +39,6 @@ class Epoch:
     train_rmse: float | None
     model: Callable[[], Model]
     drawn: Callable[[], Posterior] | None = None
-    burning: bool = False
     monitored: Mapping[str, tuple[float, ...]] = dataclasses.field(default_factory=dict)
 
 
@@ -91,6 +89,14 @@ class Solver:
     def stopped_at(self, epoch: int) -> Self:
         """The solver that ends where this one is after `epoch` epochs."""
         return self
+
+    def burn_ins(self) -> tuple[int, ...]:
+        """Of a sampler, the lengths of burn-in that validation chooses among, ascending; the first without it."""
+        return ()
+
+    def chosen(self, best: Mapping[str, Any] | None) -> Self:
+        """With what validation chose: `epoch` and, of a sampler, `burn_in`; None where there was no validation."""
+        return self if best is None else self.stopped_at(best["epoch"])
 
     def finished(self, errors: Sequence[float]) -> bool:
         """Whether no further epoch is worth while after these validation errors, one an epoch."""

@@ -144,20 +144,26 @@ def test_a_setting_of_another_type_is_refused(name: str, key: str, value: Any, r
         SOLVERS[name](**{key: value})
 
 
-def alternatives(solver: Solver, key: str) -> list[Any]:
-    """Other values for a setting: every other choice, half of a number, all but the last of several."""
+def alternatives(solver: Solver, key: str, table: Ratings) -> list[Any]:
+    """Other values for a setting: every other choice, half of a number, or its double, all but the last of several.
+
+    The choice that "auto" stands for on the table is none of them.
+    """
     field = next(f for f in dataclasses.fields(solver) if f.name == key)
     value = getattr(solver, key)
     if isinstance(value, str):
-        return [choice for choice in field.metadata["choices"] if choice != value]
-    return [value[:-1] if isinstance(value, tuple) else type(value)(value / 2)]
+        same = value, getattr(solver.resolved(table, CpuKernels(1)), key)
+        return [choice for choice in field.metadata["choices"] if choice not in same]
+    if isinstance(value, tuple):
+        return [value[:-1]]
+    return [type(value)(value / 2) if value / 2 >= field.metadata["low"] else value * 2]
 
 
 @pytest.mark.parametrize(("name", "key"), SETTINGS)
 def test_every_setting_takes_effect(name: str, key: str, table: Ratings) -> None:
     solver = SOLVERS[name](**SMALL.get(name, {}))
     before = fitted(solver, table)
-    for value in alternatives(solver, key):
+    for value in alternatives(solver, key, table):
         after = fitted(replace(solver, **{key: value}), table)
         if (name, key) in SAME_MODEL:
             pairs = all_pairs(table)
