@@ -105,7 +105,7 @@ def complete(A: Tensor, rank: int = 8, *, seed: int = 0) -> Tensor:
     A = _matrix(A)
     missing = A.isnan()
     ratings = from_matrix(A)
-    *_, last = Als(rank=rank).run(ratings, rng=np.random.default_rng(seed), kernels=select("cpu"))
+    *_, last = Als(rank=rank, members=1).run(ratings, rng=np.random.default_rng(seed), kernels=select("cpu"))
     rows, columns = np.nonzero(missing.cpu().numpy())
     users = ratings.user_vocabulary.indices(rows)
     items = ratings.item_vocabulary.indices(columns)

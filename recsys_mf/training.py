@@ -158,7 +158,7 @@ class _Task:
     def fit_from(self, start: Factorization) -> Fit:
         """Run all epochs of the settings on all of train from a given model."""
         _compile(self.solver, self.kernels)
-        return self._final(self.solver, (), None, start)
+        return self._final(self.solver.continued(), (), None, start)
 
     def _best(self, solver: Solver, inner: Split, stage: str) -> tuple[tuple[dict[str, Any], ...], dict[str, Any]]:
         """The validated epochs of a solver, and the best of them."""

@@ -21,7 +21,6 @@ from recsys_mf.kernels import available_threads
 from recsys_mf.models import Factorization, Model, Run
 from recsys_mf.ratings import Ratings
 from recsys_mf.solvers import SOLVERS, Als, Biases, Gibbs, Mean, Sgd, Solver, TruncatedSvd
-from recsys_mf.solvers.committee import OVERTRAINING
 from recsys_mf.splits import Split, hold_out, with_validation
 from recsys_mf.training import BASELINE, Progress, baselines, rmse, train
 
@@ -30,7 +29,7 @@ ONE: dict[str, Solver] = {BASELINE: TruncatedSvd(ranks=(2,))}
 
 # The truth has rank 3. In standard deviations of the ratings the noise has variance 0.06, a factor's element 0.47, a
 # bias 0.17: their ratios are the best ridges. SGD holds a ridge per rating, of which a row has 36 or 54.
-ALS = Als(rank=3, epochs=60, count_exponent=0.0, regularisation=0.13, bias_regularisation=0.36)
+ALS = Als(rank=3, epochs=60, count_exponent=0.0, regularisation=0.13, bias_regularisation=0.36, members=1)
 SGD = Sgd(rank=3, epochs=150, decay=0.98, regularisation=0.005, bias_regularisation=0.01, members=1)
 GIBBS = Gibbs(rank=3, sweeps=60, burn_in=30)
 CHOSEN: dict[str, Solver] = {"sgd": SGD, "als": ALS, "gibbs": GIBBS}
@@ -261,7 +260,7 @@ def test_the_epochs_of_a_committee_are_chosen_once_for_one_member() -> None:
     solver = Sgd(rank=16, members=3)
     run = fitted(noisy, solver, watch=lambda progress: stages.append((progress.stage, progress.epoch)))
     alone = fitted(noisy, replace(solver, members=1))
-    assert run.fit.settings["epochs"] == round(OVERTRAINING * alone.fit.settings["epochs"])
+    assert run.fit.settings["epochs"] == round(Sgd.overtraining * alone.fit.settings["epochs"])
     assert run.fit.settings["members"] == run.fit.epochs == len(run.fit.history) == 3
     ours = [epoch for stage, epoch in stages if stage == "validate"][-3:]
     assert ours == [1, 2, 3]
@@ -378,7 +377,7 @@ def test_divergence_is_an_error_that_names_the_settings_to_change(split: Split) 
 
 
 def test_a_system_that_is_not_positive_definite_is_an_error_that_names_the_setting(split: Split) -> None:
-    solver = Als(rank=200, regularisation=1e-6, bias_regularisation=1e-6, count_exponent=0.0)
+    solver = Als(rank=200, regularisation=1e-6, bias_regularisation=1e-6, count_exponent=0.0, members=1)
     with pytest.raises(SolveError, match=r"^ALS met a system that is not positive definite in epoch \d+; raise reg"):
         fitted(split, solver)
 

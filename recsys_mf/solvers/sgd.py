@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
-from typing import ClassVar, Self
+from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,14 +13,15 @@ from recsys_mf.errors import SolveError
 from recsys_mf.kernels import Kernels
 from recsys_mf.models import Factorization
 from recsys_mf.ratings import Ratings
-from recsys_mf.solvers import blocks, committee
-from recsys_mf.solvers.solver import Epoch, Solver, restored, setting, standardised
+from recsys_mf.solvers import blocks
+from recsys_mf.solvers.committee import Committee
+from recsys_mf.solvers.solver import Epoch, restored, setting, standardised
 
 _DIVERGED = 1e3  # RMSE, in standard deviations of the ratings
 
 
 @dataclass(frozen=True)
-class Sgd(Solver):
+class Sgd(Committee):
     """Biased matrix factorisation by masked SGD, on ratings standardised to mean 0 and deviation 1.
 
         r̂_ui = μ + b_u + b_i + p_u · q_i
@@ -41,6 +41,7 @@ class Sgd(Solver):
     name: ClassVar[str] = "sgd"
     takes_start: ClassVar[bool] = True
     patience: ClassVar[int | None] = 3
+    overtraining: ClassVar[float] = 1.25
 
     rank: int = setting(64, "columns k of the factors", low=1, high=4096)
     epochs: int = setting(60, "most passes over the ratings", low=1)
@@ -52,46 +53,10 @@ class Sgd(Solver):
     initial_scale: float = setting(0.06, "s: expected length of a factor at the start", high=10)
     members: int = setting(6, "S: independent runs that are averaged; 1 for a single run", low=1, high=1024)
 
-    @property
-    def n_epochs(self) -> int:
-        """The setting `epochs`, or one for every member of a committee."""
-        return self.epochs if self.members == 1 else self.members
-
-    def stopped_at(self, epoch: int) -> Self:
-        """With `epochs` = epoch, the steps of each epoch staying the same; a committee with that many members."""
-        return replace(self, epochs=epoch) if self.members == 1 else replace(self, members=epoch)
-
-    def rehearsal(self) -> Self:
-        """A single epoch of a single run."""
-        return replace(self, members=1, epochs=1)
-
-    def alone(self) -> Self | None:
-        """One member of a committee."""
-        return None if self.members == 1 else replace(self, members=1)
-
-    def with_member(self, member: Solver) -> Self:
-        """With the epochs of the member, and as many more as a committee bears."""
-        return replace(self, epochs=round(committee.OVERTRAINING * member.n_epochs))
-
-    def run(
-        self,
-        train: Ratings,
-        *,
-        rng: np.random.Generator,
-        kernels: Kernels,
-        start: Factorization | None = None,
-    ) -> Iterator[Epoch]:
-        """See `Solver.run`. A start must have the rank of the settings; its zero factors (new rows) start at random."""
-        descents = (self._descent(train, stream, kernels, start) for stream in rng.spawn(self.members))
-        if self.members == 1:
-            yield from next(descents)
-        else:
-            yield from committee.averaged(deque(descent, maxlen=1).pop() for descent in descents)
-
-    def _descent(
+    def member_epochs(
         self, train: Ratings, rng: np.random.Generator, kernels: Kernels, start: Factorization | None
     ) -> Iterator[Epoch]:
-        """One run."""
+        """One run, from random factors or those of a start; its zero factors (new rows) start at random."""
         values, mean, deviation = standardised(train)
         order = blocks.schedule(train, values, kernels.bands(len(train)), rng)
         initial = self._initial(train, rng, kernels.width(self.rank), mean, deviation, start)

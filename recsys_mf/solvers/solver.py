@@ -115,6 +115,10 @@ class Solver:
         """The committee of members whose epochs were chosen for one `alone`."""
         raise NotImplementedError
 
+    def continued(self) -> Self:
+        """The solver as it continues from a start."""
+        return self
+
     def resolved(self, train: Ratings, kernels: Kernels) -> Self:
         """The solver as it runs on this table and backend: with what a setting "auto" stands for."""
         return self
