@@ -47,8 +47,8 @@ def predict_file(
     output : .parquet, .csv or .tsv, written aside and renamed when it is whole
     time_column : seconds, dates or datetimes, for a model that was trained with times; recognised by its name.
         Where there is none, such a model predicts for an average time
-    interval : probability; adds columns `lower` and `upper` that hold a new rating with it, where the model is a
-        posterior
+    interval : probability; adds columns `lower` and `upper` that hold a new rating with it, where the model has
+        intervals
     distribution : adds a column for every rating of the scale, `p_1` and so on, with its probability, where the model
         is ordinal
     force : replace an output that is there
@@ -109,7 +109,7 @@ def _predicted(
     if run.model.takes_times and columns.time is not None:
         times = time_seconds(source, columns.time, pa.chunked_array([batch[columns.time]]), start)
     figures: list[NDArray[np.float32]] = []
-    if interval is not None and isinstance(run.model, Posterior):
+    if interval is not None:
         figures.extend(run.model.predict_interval(users, items, times, probability=interval))
     else:
         figures.append(run.model.predict(users, items, times))
@@ -124,8 +124,8 @@ def _added(run: Run, interval: float | None, *, distribution: bool) -> tuple[str
     """Names of the columns that are added, in order."""
     names = ["prediction"]
     if interval is not None:
-        if not isinstance(run.model, Posterior):
-            fix = "train with a solver that samples: gibbs"
+        if not run.model.has_intervals:
+            fix = "train a committee with validation rows, or with a solver that samples: gibbs"
             raise ConfigError("the model has no intervals", where="--interval", seen=run.fit.solver, fix=fix)
         names += ["lower", "upper"]
     if distribution:

@@ -57,6 +57,7 @@ class Progress:
 
 
 Watcher = Callable[[Progress], None]
+History = tuple[dict[str, Any], ...]
 
 
 def baselines(ranks: tuple[int, ...] | None = None, route: str = "auto") -> dict[str, Solver]:
@@ -150,22 +151,29 @@ class _Task:
             return self._final(solver.chosen(None), (), None)
         member = solver.alone()
         if member is not None:
-            _, best = self._best(member, self.inner, "member")
+            _, best, _ = self._best(member, self.inner, "member")
             solver = solver.with_member(member.stopped_at(best["epoch"]))
-        history, best = self._best(solver, self.inner, "validate")
-        return self._final(solver.chosen(best), history, best["valid_rmse"])
+        history, best, last = self._best(solver, self.inner, "validate")
+        fit = self._final(solver.chosen(best), history, best["valid_rmse"])
+        if isinstance(fit.model, Factorization) and isinstance(last, Factorization):
+            assert self.inner.valid is not None
+            fit = replace(fit, model=fit.model.calibrated_by(last, self.inner.valid))
+        return fit
 
     def fit_from(self, start: Factorization) -> Fit:
         """Run all epochs of the settings on all of train from a given model."""
         _compile(self.solver, self.kernels)
         return self._final(self.solver.continued(), (), None, start)
 
-    def _best(self, solver: Solver, inner: Split, stage: str) -> tuple[tuple[dict[str, Any], ...], dict[str, Any]]:
-        """The validated epochs of a solver, and the best of them."""
-        history = tuple(self._validated_epochs(solver, inner, stage))
-        return history, history[solver.best([row["valid_rmse"] for row in history]) - 1]
+    def _best(self, solver: Solver, inner: Split, stage: str) -> tuple[History, dict[str, Any], Model]:
+        """The validated epochs of a solver, the best of them, and the model after the last."""
+        history = []
+        for row, epoch in self._validated_epochs(solver, inner, stage):
+            history.append(row)
+            last = epoch
+        return tuple(history), history[solver.best([row["valid_rmse"] for row in history]) - 1], last.model()
 
-    def _validated_epochs(self, solver: Solver, inner: Split, stage: str) -> Iterator[dict[str, Any]]:
+    def _validated_epochs(self, solver: Solver, inner: Split, stage: str) -> Iterator[tuple[dict[str, Any], Epoch]]:
         assert inner.valid is not None
         error_of = _RunningError(inner.valid, solver.burn_ins())
         errors: list[float] = []
@@ -175,19 +183,23 @@ class _Task:
             errors.append(error)
             traces.add(epoch)
             self._tell(stage, solver, epoch, seconds, errors[-1], traces)
-            yield {
-                "epoch": epoch.number,
-                "train_rmse": epoch.train_rmse,
-                "valid_rmse": error,
-                "seconds": seconds,
-            } | ({} if burn_in is None else {"burn_in": burn_in})
+            yield (
+                {
+                    "epoch": epoch.number,
+                    "train_rmse": epoch.train_rmse,
+                    "valid_rmse": error,
+                    "seconds": seconds,
+                }
+                | ({} if burn_in is None else {"burn_in": burn_in}),
+                epoch,
+            )
             if solver.finished(errors):
                 return
 
     def _final(
         self,
         solver: Solver,
-        history: tuple[dict[str, Any], ...],
+        history: History,
         valid_rmse: float | None,
         start: Factorization | None = None,
     ) -> Fit:

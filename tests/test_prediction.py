@@ -167,7 +167,8 @@ def test_interval_adds_bounds_about_the_prediction(tmp_path: Path) -> None:
 
 def test_interval_of_a_model_without_one_is_refused(tmp_path: Path) -> None:
     pairs = timed_pairs(tmp_path / "pairs.parquet", [10, 20, 30])
-    with pytest.raises(ConfigError, match=r"^--interval: the model has no intervals \(saw sgd\); train with a solver"):
+    message = r"^--interval: the model has no intervals \(saw sgd\); train a committee with validation rows, or"
+    with pytest.raises(ConfigError, match=message):
         predict_file(small_run(), pairs, tmp_path / "out.parquet", interval=0.9)
     assert not (tmp_path / "out.parquet").exists()
 

@@ -55,7 +55,7 @@ class Row:
     differences : metric -> estimate less that of the baseline row, with the paired interval; empty in the
         baseline row and in a validation report
     segments : those that have test pairs, users then items
-    coverage : of a sampled model's intervals; None for others, and in a validation report
+    coverage : of the intervals of a model that has them; None for others, and in a validation report
     convergence : of a sampler's monitored scalars after burn-in, what its chains are worth
     The other fields are those of `Fit`; errors are in rating units.
     """

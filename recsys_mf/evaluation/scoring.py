@@ -98,13 +98,13 @@ class _Scorer:
 
 
 def coverage(model: Model, pairs: Ratings, probability: float = 0.9) -> Coverage | None:
-    """How many of the ratings lie in the intervals of a sampled model; None for a model that has no intervals."""
-    if not isinstance(model, Posterior):
+    """How many of the ratings lie in the intervals of a model; None for a model that has none."""
+    if not model.has_intervals:
         return None
     where = pairs.users, pairs.items, pairs.times
     _, lower, upper = model.predict_interval(*where, probability=probability)
     covered = float(((lower <= pairs.values) & (pairs.values <= upper)).mean())
-    if not model.is_ordinal:
+    if not (isinstance(model, Posterior) and model.is_ordinal):
         return Coverage(probability, covered, covered)
     below = np.cumsum(model.predict_distribution(*where), axis=1, dtype=np.float64)
     levels = np.searchsorted(model.scale.levels, pairs.values)

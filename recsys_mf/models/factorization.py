@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys_mf.errors import DataError, SolveError
+from recsys_mf.errors import ConfigError, DataError, SolveError
 from recsys_mf.kernels import cpu
+from recsys_mf.models.interval import Interval, check_probability, normal_interval
+from recsys_mf.models.member_spread import MemberSpread
+from recsys_mf.ratings import Ratings
 
 _ARRAYS = ("user_bias", "item_bias", "user_factors", "item_factors")
+_SPREAD_ARRAYS = ("user_variance", "item_variance")
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,6 +27,7 @@ class Factorization:
     user_bias, item_bias : float32[m], float32[n]
     user_factors, item_factors : P float32[m, k], Q float32[n, k]; k may be 0
     rating_range : smallest and largest training rating
+    spread : of a committee, how far its members lie apart; None for others
 
     An unknown user (-1) has b_u = 0 and p_u = 0, an unknown item likewise: the prediction falls back to the
     other bias, then to the mean. Raises SolveError when a parameter is not finite.
@@ -36,6 +41,7 @@ class Factorization:
     user_factors: NDArray[np.float32]
     item_factors: NDArray[np.float32]
     rating_range: tuple[float, float]
+    spread: MemberSpread | None = None
 
     def __post_init__(self) -> None:
         for name in _ARRAYS:
@@ -65,6 +71,11 @@ class Factorization:
         """False: predictions do not depend on the time of the rating."""
         return False
 
+    @property
+    def has_intervals(self) -> bool:
+        """Whether `predict_interval` can be asked: for a committee whose spread was calibrated on validation rows."""
+        return self.spread is not None and self.spread.noise is not None
+
     def predict(
         self, users: NDArray[Any], items: NDArray[Any], times: NDArray[np.int64] | None = None
     ) -> NDArray[np.float32]:
@@ -77,19 +88,58 @@ class Factorization:
             *checked_pairs(users, items, self.n_users, self.n_items), self.rating_range,
         )  # fmt: skip
 
+    def predict_interval(
+        self, users: NDArray[Any], items: NDArray[Any], times: NDArray[np.int64] | None = None, *,
+        probability: float = 0.9,
+    ) -> Interval:  # fmt: skip
+        """Predictions, and the intervals r̂ ± z √(σ² + c v_u v_i / v̄) of `member_spread`, clipped to the range.
+
+        For an unknown user the variance over users of the biases is added, for an unknown item likewise.
+        Raises ConfigError for a probability outside (0, 1) and for a model without a calibrated spread.
+        """
+        check_probability(probability)
+        spread = self.spread
+        if spread is None or spread.noise is None or spread.weight is None:
+            fix = "train a committee with validation rows, or with a solver that samples: gibbs"
+            raise ConfigError("the model has no intervals", seen="a plain factorisation", fix=fix)
+        users, items = checked_pairs(users, items, self.n_users, self.n_items)
+        variances = spread.noise + spread.weight * spread.products(users, items)
+        for rows, bias in ((users, self.user_bias), (items, self.item_bias)):
+            variances += np.where(rows < 0, bias.var(dtype=np.float64), 0.0)
+        predictions = self.predict(users, items)
+        return normal_interval(predictions, predictions, variances, probability, self.rating_range)
+
+    def calibrated_by(self, validated: Factorization, valid: Ratings) -> Factorization:
+        """With its spread calibrated by the errors of a like committee on rows that this one was not fitted to."""
+        if self.spread is None or validated.spread is None:
+            return self
+        squares = (validated.predict(valid.users, valid.items).astype(np.float64) - valid.values) ** 2
+        both = (valid.users >= 0) & (valid.items >= 0)
+        if not both.any():
+            return self
+        noise, weight = validated.spread.calibrated(squares[both], valid.users[both], valid.items[both])
+        return replace(self, spread=self.spread.with_noise(noise, weight))
+
     def arrays(self) -> dict[str, NDArray[Any]]:
         """The parameters by name."""
-        return {name: getattr(self, name) for name in _ARRAYS}
+        spread = {} if self.spread is None else {name: getattr(self.spread, name) for name in _SPREAD_ARRAYS}
+        return {name: getattr(self, name) for name in _ARRAYS} | spread
 
     def facts(self) -> dict[str, Any]:
         """What else the model is made of, as plain values."""
-        return {"mean": self.mean, "rating_range": list(self.rating_range)}
+        spread = {} if self.spread is None else {"noise": self.spread.noise, "spread_weight": self.spread.weight}
+        return {"mean": self.mean, "rating_range": list(self.rating_range)} | spread
 
     @classmethod
     def from_parts(cls, arrays: Mapping[str, NDArray[Any]], facts: Mapping[str, Any]) -> Self:
         """The model with the `arrays()` and `facts()` of another."""
         low, high = facts["rating_range"]
-        return cls(mean=facts["mean"], rating_range=(low, high), **{name: arrays[name] for name in _ARRAYS})
+        spread = None
+        if "noise" in facts:
+            v_u, v_i = (arrays[name] for name in _SPREAD_ARRAYS)
+            spread = MemberSpread(v_u, v_i, facts["noise"], facts["spread_weight"])
+        parameters = {name: arrays[name] for name in _ARRAYS}
+        return cls(mean=facts["mean"], rating_range=(low, high), spread=spread, **parameters)
 
 
 def checked_pairs(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, ClassVar, NamedTuple, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,7 @@ from recsys_mf.errors import ConfigError, DataError, SolveError
 from recsys_mf.kernels import cpu
 from recsys_mf.models.averaging import merged_products
 from recsys_mf.models.factorization import Factorization, checked_pairs
+from recsys_mf.models.interval import Interval, check_probability, normal_interval
 from recsys_mf.ratings import Ratings
 
 F32 = NDArray[np.float32]
@@ -23,14 +24,6 @@ _DAY = 86400
 _SIDES = ("user", "item", "context")  # in the order of the rows of scales
 _SPREAD_PAIRS = 20_000  # that the variance between samples is taken over
 _ARRAYS = ("user_rows", "item_rows", "context_rows", "scales", "offsets", "noises", "thresholds")
-
-
-class Interval(NamedTuple):
-    """Predictions and the bounds of their intervals, float32[b] each, in rating units."""
-
-    predictions: F32
-    lower: F32
-    upper: F32
 
 
 @dataclass(frozen=True, eq=False)
@@ -204,6 +197,11 @@ class Posterior:
         return len(self.scale.bins) > 0
 
     @property
+    def has_intervals(self) -> bool:
+        """True: the samples say how sure a prediction is."""
+        return True
+
+    @property
     def is_ordinal(self) -> bool:
         """Whether the model gives a probability to every level of the scale."""
         return len(self.scale.levels) > 0
@@ -233,19 +231,15 @@ class Posterior:
         of several as few those that have the most.
         Raises ConfigError for a probability outside (0, 1).
         """
-        if not 0 < probability < 1:
-            raise ConfigError("probability out of range", seen=probability, fix="give a number between 0 and 1")
+        check_probability(probability)
         if self.is_ordinal:
             probabilities = self._probabilities(users, items, times)
             first, last = _shortest_runs(probabilities, probability)
             levels = self.scale.levels
             return Interval(probabilities @ levels, levels[first], levels[last])
-        from statistics import NormalDist
-
         predictions, means, variances = self._moments(users, items, times)
-        half = np.sqrt(variances + np.float32(self.noise_variance)) * NormalDist().inv_cdf((1 + probability) / 2)
-        lower, upper = (np.clip(x, *self.rating_range).astype(np.float32) for x in (means - half, means + half))
-        return Interval(predictions, lower, upper)
+        variances += np.float32(self.noise_variance)
+        return normal_interval(predictions, means, variances, probability, self.rating_range)
 
     def predict_distribution(
         self, users: NDArray[Any], items: NDArray[Any], times: NDArray[np.int64] | None = None

@@ -23,6 +23,7 @@ import numpy as np
 from recsys_mf.kernels import Kernels
 from recsys_mf.models import Factorization
 from recsys_mf.models.averaging import merged
+from recsys_mf.models.member_spread import Disagreement
 from recsys_mf.ratings import Ratings
 from recsys_mf.solvers.solver import Epoch, Solver
 
@@ -72,7 +73,7 @@ class Committee(Solver):
         if self.members == 1:
             yield from next(runs)
         else:
-            yield from averaged(deque(epochs, maxlen=1).pop() for epochs in runs)
+            yield from averaged((deque(epochs, maxlen=1).pop() for epochs in runs), train)
 
     def member_epochs(
         self, train: Ratings, rng: np.random.Generator, kernels: Kernels, start: Factorization | None
@@ -84,18 +85,21 @@ class Committee(Solver):
         return replace(self, **settings)
 
 
-def averaged(members: Iterable[Epoch]) -> Iterator[Epoch]:
+def averaged(members: Iterable[Epoch], train: Ratings) -> Iterator[Epoch]:
     """An Epoch per member with the committee so far, at the members' rank.
 
-    members : the last Epoch of every member, over the same users and items
+    members : the last Epoch of every member, over the users and items of train
     """
     committee: Factorization | None = None
+    disagreement = Disagreement(train)
     for number, member in enumerate(members, start=1):
         one = member.model()
         assert isinstance(one, Factorization)  # what the members, runs of SGD or ALS, end in
         committee = one if committee is None else merged(committee, one, number, one.rank)
 
+        disagreement.add(one.predict(disagreement.users, disagreement.items))
+
         def model(committee: Factorization = committee) -> Factorization:
-            return committee
+            return replace(committee, spread=disagreement.spread())
 
         yield Epoch(number, member.visits * member.number, None, model)

@@ -7,8 +7,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from recsys_mf.errors import DataError, SolveError
+from recsys_mf.errors import ConfigError, DataError, SolveError
 from recsys_mf.models import Factorization
+from recsys_mf.models.member_spread import MemberSpread
 
 
 def model(rank: int = 2, rating_range: tuple[float, float] = (-100.0, 100.0)) -> Factorization:
@@ -74,3 +75,46 @@ def test_a_parameter_that_is_not_finite_is_refused(name: str, value: float) -> N
 def test_pairs_that_the_model_cannot_hold_are_refused(users: list[int], items: list[int], message: str) -> None:
     with pytest.raises(DataError, match=message):
         model().predict(np.array(users), np.array(items))
+
+
+def committee() -> Factorization:
+    """Three users, four items, σ² = 0.5 and c = 2."""
+    spread = MemberSpread(np.array([0.1, 0.2, 0.3], np.float32), np.full(4, 0.2, np.float32), 0.5, 2.0)
+    return replace(model(), spread=spread)
+
+
+def test_interval_is_the_prediction_and_a_normal_quantile_on_either_side() -> None:
+    users, items = np.array([0, 2]), np.array([1, 3])
+    found = committee().predict_interval(users, items, probability=0.5)
+    half = 0.67449 * np.sqrt(0.5 + 2 * np.array([0.1, 0.3]) * 0.2 / 0.2)
+    np.testing.assert_allclose(found.predictions, model().predict(users, items))
+    np.testing.assert_allclose(found.upper - found.predictions, half, rtol=1e-4)
+    np.testing.assert_allclose(found.predictions - found.lower, half, rtol=1e-4)
+
+
+def test_interval_of_an_unknown_id_is_wider() -> None:
+    found = committee().predict_interval(np.array([1, -1, 1, -1]), np.array([1, 1, -1, -1]))
+    one, user, item, neither = found.upper - found.lower
+    assert one < min(user, item) < max(user, item) < neither
+
+
+@pytest.mark.parametrize("probability", [0, 1, -0.5, np.nan])
+def test_probability_out_of_range_is_refused(probability: float) -> None:
+    with pytest.raises(ConfigError, match=r"^probability out of range \(saw .*\); give a number between 0 and 1$"):
+        committee().predict_interval(np.array([0]), np.array([0]), probability=probability)
+
+
+def test_calibration_finds_the_line_through_squared_errors() -> None:
+    rng = np.random.default_rng(0)
+    spread = MemberSpread(rng.gamma(2, 0.1, 300).astype(np.float32), rng.gamma(2, 0.1, 200).astype(np.float32))
+    users, items = rng.integers(300, size=100_000), rng.integers(200, size=100_000)
+    errors = rng.standard_normal(100_000) * np.sqrt(0.5 + 2 * spread.products(users, items))
+    noise, weight = spread.calibrated(errors**2, users, items)
+    assert noise == pytest.approx(0.5, abs=0.05)
+    assert weight == pytest.approx(2, rel=0.1)
+
+
+def test_errors_that_fall_with_the_spread_give_it_no_weight() -> None:
+    spread = MemberSpread(np.array([0.1, 0.3], np.float32), np.array([0.2], np.float32))
+    users, items = np.array([0, 1]), np.array([0, 0])
+    assert spread.calibrated(np.array([1.0, 0.5]), users, items) == (0.75, 0.0)

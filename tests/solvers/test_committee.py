@@ -3,22 +3,30 @@
 from __future__ import annotations
 
 from collections import deque
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from recsys_mf.errors import ConfigError
+from recsys_mf.evaluation.scoring import coverage
 from recsys_mf.kernels import select
-from recsys_mf.models import Factorization
+from recsys_mf.models import Factorization, Run
 from recsys_mf.models.averaging import cut, merged
 from recsys_mf.ratings import Ratings
-from recsys_mf.solvers import Sgd
+from recsys_mf.solvers import Sgd, TruncatedSvd
 from recsys_mf.solvers.committee import averaged
 from recsys_mf.solvers.solver import Epoch
-from recsys_mf.splits import hold_out
-from recsys_mf.training import rmse
+from recsys_mf.splits import Split, hold_out
+from recsys_mf.training import BASELINE, rmse
+from recsys_mf.training import train as train_run
 from tests.planted import planted
 
 SOLVER = Sgd(rank=6, epochs=30, regularisation=0.01, members=4)
+
+
+def fitted(split: Split, solver: Sgd, **options: float) -> Run:
+    return train_run(split, solver, device="cpu", compared_with={BASELINE: TruncatedSvd(ranks=(2,))}, **options)  # type: ignore[arg-type]
 
 
 def models(solver: Sgd, train: Ratings) -> list[Factorization]:
@@ -76,7 +84,7 @@ def test_a_committee_is_its_members_merged_and_the_first_is_a_single_run() -> No
     found, parts = models(SOLVER, train), members(train, 4)
     assert product(found[0]).tobytes() == product(parts[0]).tobytes()
     epochs = [Epoch(30, len(train), None, lambda part=part: part) for part in parts]  # type: ignore[misc]
-    expected = [epoch.model() for epoch in averaged(epochs)]
+    expected = [epoch.model() for epoch in averaged(epochs, train)]
     assert [product(model).tobytes() for model in found] == [product(model).tobytes() for model in expected]
     # Cut to the rank of the members, the running mean stays near the mean of all of them.
     mean = np.mean([product(part) for part in parts], axis=0)
@@ -100,3 +108,33 @@ def test_unknown_ids_get_the_mean_of_the_members_fallbacks() -> None:
     expected = np.mean([part.mean + part.user_bias[:50] for part in parts], axis=0)
     low, high = train.rating_range
     np.testing.assert_allclose(committee.predict(users, nobody), np.clip(expected, low, high), atol=1e-5)
+
+
+def test_the_spread_is_the_variance_between_members_over_the_pairs_of_a_row() -> None:
+    train = planted()[0]
+    parts, committee = members(train, 4), models(SOLVER, train)[-1]
+    variances = np.var([part.predict(train.users, train.items) for part in parts], axis=0, ddof=1, dtype=np.float64)
+    assert committee.spread is not None
+    for rows, found in ((train.users, committee.spread.user_variance), (train.items, committee.spread.item_variance)):
+        expected = [variances[rows == row].mean() for row in range(len(found))]
+        np.testing.assert_allclose(found, expected, rtol=1e-3)
+    assert models(SOLVER, train)[0].spread is None
+
+
+def test_intervals_of_a_committee_hold_about_the_share_they_claim() -> None:
+    split = hold_out(planted(noise=1.0)[0], 0.2, seed=0)
+    run = fitted(split, replace(SOLVER, epochs=8))
+    assert split.test is not None
+    part = coverage(run.model, split.test)
+    # 2,500 ratings: three standard errors are 0.018, and as much for the noise found on 1,000 validation rows.
+    assert part is not None
+    assert part.covered == pytest.approx(0.9, abs=0.03)
+
+
+def test_without_validation_rows_there_are_no_intervals() -> None:
+    split = hold_out(planted()[0], 0.2, seed=0)
+    run = fitted(split, SOLVER, validation=0)
+    assert split.test is not None
+    assert coverage(run.model, split.test) is None
+    with pytest.raises(ConfigError, match=r"^the model has no intervals \(saw a plain factorisation\); train a comm"):
+        run.model.predict_interval(split.test.users, split.test.items)

@@ -1,0 +1,90 @@
+"""MemberSpread: how far the members of a committee lie apart, and what that says of a prediction's error.
+
+    Var(r_ui - r̂_ui) ≈ σ² + c v_u v_i / v̄
+
+v_u and v_i are the variances between members of their predictions, averaged over the training pairs of the user and
+of the item, v̄ over all of them. σ² and c come from validation rows: the least-squares line through the squared errors
+there. The spread shows only the part of the error that members do not share, and a row with few ratings, which all
+members leave near zero, has little of it; c scales it up on the whole. So these intervals are rough where those of a
+sampled posterior are not.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recsys_mf.ratings import Ratings
+
+F32 = NDArray[np.float32]
+_MOST_PAIRS = 1 << 20  # of train that the spread is taken over
+
+
+@dataclass(frozen=True, eq=False)
+class MemberSpread:
+    """user_variance, item_variance : v_u float32[m], v_i float32[n], in squared rating units
+    noise : σ²; weight : c. None until `calibrated`
+    """
+
+    user_variance: F32
+    item_variance: F32
+    noise: float | None = None
+    weight: float | None = None
+
+    def products(self, users: NDArray[np.int32], items: NDArray[np.int32]) -> NDArray[np.float64]:
+        """v_u v_i / v̄ float64[b]; an unknown user or item (-1) has v̄."""
+        mean = float(self.user_variance.mean(dtype=np.float64))
+        v_u, v_i = (np.append(v, mean)[rows] for v, rows in ((self.user_variance, users), (self.item_variance, items)))
+        products: NDArray[np.float64] = v_u * v_i / max(mean, float(np.finfo(np.float32).tiny))
+        return products
+
+    def calibrated(
+        self, squared_errors: NDArray[np.float64], users: NDArray[np.int32], items: NDArray[np.int32]
+    ) -> tuple[float, float]:
+        """σ² and c, neither below zero, from the squared errors of predictions of pairs that were not trained on."""
+        x = self.products(users, items)
+        spread = float(x.var())
+        mean, slope = float(squared_errors.mean()), 0.0
+        if spread > 0:
+            slope = max(0.0, float(np.mean((x - x.mean()) * (squared_errors - mean))) / spread)
+        slope = min(slope, mean / max(float(x.mean()), 1e-30))
+        return mean - slope * float(x.mean()), slope
+
+    def with_noise(self, noise: float, weight: float) -> Self:
+        """With σ² and c."""
+        return replace(self, noise=noise, weight=weight)
+
+
+class Disagreement:
+    """Mean and variance of what members predict at the pairs of train, member by member (Welford's update)."""
+
+    def __init__(self, train: Ratings) -> None:
+        step = -(-len(train) // _MOST_PAIRS)
+        self.users, self.items = train.users[::step], train.items[::step]
+        self._sizes = train.n_users, train.n_items
+        self._mean, self._squares = np.zeros(len(self.users), np.float32), np.zeros(len(self.users), np.float32)
+        self._members = 0
+
+    def add(self, predictions: F32) -> None:
+        """Count a member's predictions of the pairs (users, items)."""
+        self._members += 1
+        change = predictions - self._mean
+        self._mean += change / np.float32(self._members)
+        self._squares += change * (predictions - self._mean)
+
+    def spread(self) -> MemberSpread | None:
+        """Of the members so far; None of a single one. A row with no pair here has the mean variance."""
+        if self._members < 2:
+            return None
+        variances = self._squares.astype(np.float64) / (self._members - 1)
+        overall = variances.mean()
+
+        def averaged(rows: NDArray[Any], size: int) -> F32:
+            counts, sums = (np.bincount(rows, weights=w, minlength=size) for w in (None, variances))
+            return np.where(counts > 0, sums / np.maximum(counts, 1), overall).astype(np.float32)
+
+        v_u, v_i = (averaged(rows, size) for rows, size in zip((self.users, self.items), self._sizes, strict=True))
+        return MemberSpread(v_u, v_i)
