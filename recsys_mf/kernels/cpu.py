@@ -19,7 +19,7 @@ from numba import prange
 from numpy.typing import NDArray
 
 from recsys_mf.kernels import cpu_ordinal, cpu_rows, cpu_sparse, ordinal
-from recsys_mf.kernels.cpu_rows import FASTMATH as _FASTMATH
+from recsys_mf.kernels.cpu_tiles import FASTMATH as _FASTMATH
 
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
@@ -311,8 +311,10 @@ def solve_rows(
     X = np.empty((len(starts) - 1, width), np.float32)
     squared_errors = np.empty(len(X), np.float32)
     cpu_rows.solve_rows(
-        _equal_chunks(work), starts, others, contexts, values, Y, C, prior_precision, prior_means, weights, ridge,
-        np.float32(noise_precision), normals, X, squared_errors,
+        _equal_chunks(work), starts, others, contexts, values,
+        cpu_sparse.aligned(Y[:, :-1]), Y[:, -1].copy(), cpu_sparse.aligned(C[:, :-1]), C[:, -1].copy(),
+        prior_precision, prior_means @ prior_precision, weights, ridge, np.float32(noise_precision), normals,
+        X, squared_errors,
     )  # fmt: skip
     return X, squared_errors
 

@@ -17,7 +17,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
-from recsys_mf.kernels.cpu_rows import FASTMATH
+from recsys_mf.kernels.cpu_tiles import FASTMATH
 
 LINE = 64  # bytes of a cache line and of the widest vector register
 
@@ -99,15 +99,19 @@ def product(
         narrow = np.zeros((len(starts) - 1, width), X.dtype)
         _narrow_product(chunks, starts, others, values, X, narrow)
         return narrow
-    wide = _aligned(len(starts) - 1, width, X.dtype)
-    copied = _aligned(len(X), width, X.dtype)
-    copied[:, :width] = X
-    _product(chunks, starts, others, values, copied, wide)
+    wide = _aligned_zeros(len(starts) - 1, width, X.dtype)
+    _product(chunks, starts, others, values, aligned(X), wide)
     return wide[:, :width]
 
 
-def _aligned(rows: int, width: int, dtype: Any) -> NDArray[Any]:
-    """Zeros, in rows of full cache lines that start on one."""
+def aligned(X: NDArray[Any]) -> NDArray[Any]:
+    """A copy in rows of full cache lines that start on one, padded with zeros."""
+    copied = _aligned_zeros(len(X), X.shape[1], X.dtype)
+    copied[:, : X.shape[1]] = X
+    return copied
+
+
+def _aligned_zeros(rows: int, width: int, dtype: Any) -> NDArray[Any]:
     lanes = LINE // np.dtype(dtype).itemsize
     columns = -(-width // lanes) * lanes
     whole = np.zeros(rows * columns + lanes, dtype)

@@ -109,7 +109,7 @@ CONTEXTS = 5
 
 @pytest.mark.parametrize("with_contexts", [False, True])
 @pytest.mark.parametrize("with_normals", [False, True])
-@pytest.mark.parametrize("rank", [0, *RANKS, 14, 15])  # 14 and 15 fill a tile, with and without a row to spare
+@pytest.mark.parametrize("rank", [0, *RANKS, 14, 15, 16, 200])  # about a tile, and too wide for lanes
 def test_solve_rows_agrees_with_the_reference(
     kernels: Kernels, rank: int, with_normals: bool, with_contexts: bool
 ) -> None:
