@@ -17,7 +17,7 @@ from recsys_mf.ratings import Ratings
 from recsys_mf.solvers.chain import Chain, Observed
 from recsys_mf.solvers.solver import Epoch, Solver, setting, standardised
 
-_FLAT = 7e-4  # running validation RMSE that a quarter more sweeps must gain, relative
+_FLAT = 2e-4  # running validation RMSE that a quarter more sweeps must gain, relative
 _FEWEST_SWEEPS, _MOST_SWEEPS = 48, 400
 _BURN_INS = (10, 20, 40, 80)
 _MOST_LEVELS = 20  # distinct ratings that are taken for an ordered scale
@@ -109,7 +109,7 @@ class Gibbs(Solver):
         return replace(super().chosen(best), burn_in=best["burn_in"] if best else self.burn_ins()[0])
 
     def finished(self, errors: Sequence[float]) -> bool:
-        """Whether the last quarter of the sweeps lowered the running error by less than 0.07 %."""
+        """Whether the last quarter of the sweeps lowered the running error by less than 0.02 %."""
         if self.sweeps or len(errors) < _FEWEST_SWEEPS:
             return False
         earlier = len(errors) * 3 // 4
