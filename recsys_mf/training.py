@@ -94,8 +94,7 @@ def train(
     compress : rank of the plain factorisation that takes the place of a posterior (`Posterior.compress`)
     watch : called after every epoch
     Raises SolveError when the fit diverges, ConfigError for a start or side information that the solver cannot take.
-    Warns with LeakWarning
-    when the start was trained on other rows than split.train and there is a test part.
+    Warns with LeakWarning when the start was trained on other rows than split.train and there is a test part.
     """
     kernels = select(device, threads)
     inner = _validated(split, validation, seed)
@@ -151,13 +150,15 @@ class _Task:
             return self._final(solver.chosen(None), (), None)
         member = solver.alone()
         if member is not None:
-            _, best, _ = self._best(member, self.inner, "member")
+            best = self._best(member, self.inner, "member")[1]
             solver = solver.with_member(member.stopped_at(best["epoch"]))
         history, best, last = self._best(solver, self.inner, "validate")
+        validated = None if member is None else last.model()
+        del last  # and with it what a sampler has kept
         fit = self._final(solver.chosen(best), history, best["valid_rmse"])
-        if isinstance(fit.model, Factorization) and isinstance(last, Factorization):
+        if isinstance(fit.model, Factorization) and isinstance(validated, Factorization):
             assert self.inner.valid is not None
-            fit = replace(fit, model=fit.model.calibrated_by(last, self.inner.valid))
+            fit = replace(fit, model=fit.model.calibrated_by(validated, self.inner.valid))
         return fit
 
     def fit_from(self, start: Factorization) -> Fit:
@@ -165,13 +166,13 @@ class _Task:
         _compile(self.solver, self.kernels)
         return self._final(self.solver.continued(), (), None, start)
 
-    def _best(self, solver: Solver, inner: Split, stage: str) -> tuple[History, dict[str, Any], Model]:
-        """The validated epochs of a solver, the best of them, and the model after the last."""
+    def _best(self, solver: Solver, inner: Split, stage: str) -> tuple[History, dict[str, Any], Epoch]:
+        """The validated epochs of a solver, the best of them, and the last."""
         history = []
         for row, epoch in self._validated_epochs(solver, inner, stage):
             history.append(row)
             last = epoch
-        return tuple(history), history[solver.best([row["valid_rmse"] for row in history]) - 1], last.model()
+        return tuple(history), history[solver.best([row["valid_rmse"] for row in history]) - 1], last
 
     def _validated_epochs(self, solver: Solver, inner: Split, stage: str) -> Iterator[tuple[dict[str, Any], Epoch]]:
         assert inner.valid is not None

@@ -118,7 +118,7 @@ class Factorization:
         if not both.any():
             return self
         noise, weight = validated.spread.calibrated(squares[both], valid.users[both], valid.items[both])
-        return replace(self, spread=self.spread.with_noise(noise, weight))
+        return replace(self, spread=replace(self.spread, noise=noise, weight=weight))
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """The parameters by name."""

@@ -3,16 +3,16 @@
     Var(r_ui - r̂_ui) ≈ σ² + c v_u v_i / v̄
 
 v_u and v_i are the variances between members of their predictions, averaged over the training pairs of the user and
-of the item, v̄ over all of them. σ² and c come from validation rows: the least-squares line through the squared errors
-there. The spread shows only the part of the error that members do not share, and a row with few ratings, which all
-members leave near zero, has little of it; c scales it up on the whole. So these intervals are rough where those of a
-sampled posterior are not.
+of the item, v̄ the mean of v_u over the users. σ² and c come from validation rows: the least-squares line through the
+squared errors there. The spread shows only the part of the error that members do not share, and a row with few
+ratings, which all members leave near zero, has little of it; c scales it up on the whole. So these intervals are rough
+where those of a sampled posterior are not.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import Any, Self
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,10 +52,6 @@ class MemberSpread:
             slope = max(0.0, float(np.mean((x - x.mean()) * (squared_errors - mean))) / spread)
         slope = min(slope, mean / max(float(x.mean()), 1e-30))
         return mean - slope * float(x.mean()), slope
-
-    def with_noise(self, noise: float, weight: float) -> Self:
-        """With σ² and c."""
-        return replace(self, noise=noise, weight=weight)
 
 
 class Disagreement:
