@@ -12,6 +12,7 @@ from typing import Any, Protocol
 from numpy.typing import NDArray
 
 from recsys_mf.errors import ConfigError, DeviceError, nearest
+from recsys_mf.kernels.layout import Grid
 
 DEVICES = ("auto", "cpu", "cuda")
 
@@ -25,6 +26,9 @@ class Kernels(Protocol):
     device: str
     """What it runs on, as runs and reports name it."""
 
+    threads: int
+    """Threads of the host that it may use."""
+
     def put(self, array: NDArray[Any]) -> Any:
         """The array on the device (a copy where that is another memory, or where it is read-only)."""
         ...
@@ -37,8 +41,8 @@ class Kernels(Protocol):
         """Columns that `sgd_epoch` wants its factors to have, at least rank; the rest are zeros."""
         ...
 
-    def bands(self, visits: int) -> int:
-        """Bands of the block grid `sgd_epoch` wants for a table of this many ratings; 1 for no grid."""
+    def grid(self, n_ratings: int, n_users: int, n_items: int, width: int) -> Grid:
+        """The grid `sgd_epoch` wants for a table of this size and factors of this width."""
         ...
 
     def batch(self, share: float, rate: float) -> int:
@@ -87,7 +91,7 @@ def select(device: str = "auto", threads: int | None = None) -> Kernels:
         if torch.cuda.is_available():
             from recsys_mf.kernels.cuda import TorchKernels
 
-            return TorchKernels("cuda")
+            return TorchKernels("cuda", threads or most)
         if device == "cuda":
             raise DeviceError("CUDA is not available here", fix="use the device 'cpu' or 'auto'")
     from recsys_mf.kernels.cpu import CpuKernels

@@ -8,9 +8,6 @@ are padded with zeros to a multiple of the vector width, and a zero column stays
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
-from functools import cache
 from typing import Any
 
 import numba
@@ -18,12 +15,14 @@ import numpy as np
 from numba import prange
 from numpy.typing import NDArray
 
-from recsys_mf.kernels import cpu_ordinal, cpu_rows, cpu_sparse, ordinal
-from recsys_mf.kernels.cpu_tiles import FASTMATH as _FASTMATH
+from recsys_mf.kernels import cpu_ordinal, cpu_rows, cpu_sgd, cpu_sparse, ordinal
+from recsys_mf.kernels.layout import Grid, thread_count
+from recsys_mf.kernels.vectors import FASTMATH, LANES, aligned, on_line
 
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
-_LANES = 16  # float32 in the widest vector register
+_PASSING_BYTES, _STAYING_BYTES = 1 << 17, 1 << 20  # of rows of users and of items of a part, in the second-level cache
+_MOST_PARTS = 256  # of a band
 _CHUNKS = 64  # ranges of rows that threads take; a constant, so that it cannot change a result
 
 
@@ -38,8 +37,8 @@ class CpuKernels:
         self.threads = threads
 
     def put(self, array: NDArray[Any]) -> NDArray[Any]:
-        """A copy the kernels may write to."""
-        return np.array(array, order="C")
+        """The array, where the kernels can read and write it as it stands, else a copy; tables start on cache lines."""
+        return on_line(array) if array.ndim == 2 else np.require(array, requirements=["C", "W"])
 
     def get(self, array: NDArray[Any]) -> NDArray[Any]:
         """A copy that later epochs do not change."""
@@ -47,14 +46,20 @@ class CpuKernels:
 
     def width(self, rank: int) -> int:
         """The rank rounded up to full vector registers."""
-        return max(1, -(-rank // _LANES)) * _LANES
+        return max(1, -(-rank // LANES)) * LANES
 
-    def bands(self, visits: int) -> int:
-        """A power of two near √(ratings / 8192), 2 to 64: blocks that fit in cache, enough for many cores.
+    def grid(self, n_ratings: int, n_users: int, n_items: int, width: int) -> Grid:
+        """Bands: a power of two near √(ratings / 8192), 2 to 32, enough for many cores; parts that fit in cache.
 
-        It depends on the table alone, so that a run does not depend on the machine.
+        It depends on the table and the rank alone, so that a run does not depend on the machine.
         """
-        return int(2 ** np.clip(np.round(np.log2(max(visits, 1) / 8192) / 2), 1, 6))
+        bands = int(2 ** np.clip(np.round(np.log2(max(n_ratings, 1) / 8192) / 2), 1, 5))
+        row = 4 * width
+        parts = (
+            int(np.clip(-(-row * rows // (bands * most)), 1, _MOST_PARTS))
+            for rows, most in ((n_users, _PASSING_BYTES), (n_items, _STAYING_BYTES))
+        )
+        return Grid(bands, *parts)
 
     def batch(self, share: float, rate: float) -> int:
         """One rating at a time."""
@@ -62,44 +67,33 @@ class CpuKernels:
 
     def sgd_epoch(self, *arguments: Any) -> float:
         """`sgd_epoch` on these threads."""
-        with _thread_count(self.threads):
+        with thread_count(self.threads):
             return sgd_epoch(*arguments)
 
     def solve_rows(self, *arguments: Any) -> tuple[F32, F32]:
         """`solve_rows` on these threads."""
-        with _thread_count(self.threads):
+        with thread_count(self.threads):
             return solve_rows(*arguments)
 
     def sparse_product(self, *arguments: Any) -> NDArray[Any]:
         """`sparse_product` on these threads."""
-        with _thread_count(self.threads):
+        with thread_count(self.threads):
             return sparse_product(*arguments)
 
     def pair_means(self, *arguments: Any) -> F32:
         """`pair_means` on these threads."""
-        with _thread_count(self.threads):
+        with thread_count(self.threads):
             return pair_means(*arguments)
 
     def ordinal_terms(self, *arguments: Any) -> tuple[float, F64, F64]:
         """`ordinal_terms` on these threads."""
-        with _thread_count(self.threads):
+        with thread_count(self.threads):
             return ordinal_terms(*arguments)
 
     def drawn_latents(self, *arguments: Any) -> F32:
         """`drawn_latents` on these threads."""
-        with _thread_count(self.threads):
+        with thread_count(self.threads):
             return drawn_latents(*arguments)
-
-
-@contextmanager
-def _thread_count(threads: int) -> Iterator[None]:
-    """Run the kernels inside on this many threads."""
-    before = numba.get_num_threads()
-    numba.set_num_threads(threads)
-    try:
-        yield
-    finally:
-        numba.set_num_threads(before)
 
 
 def predict(
@@ -157,15 +151,14 @@ def sgd_epoch(
     rate: float, bias_rate: float, ridge: float, bias_ridge: float,
 ) -> float:  # fmt: skip
     """As `reference.sgd_epoch` with batch = 1 and factors as wide as `CpuKernels.width` says."""
-    kernel = _sgd_kernel(P.shape[1])
-    errors = kernel(
+    errors = cpu_sgd.epoch_kernel(P.shape[1])(
         users, items, values, bounds, P, Q, user_bias, item_bias,
         np.float32(rate), np.float32(bias_rate), np.float32(ridge), np.float32(bias_ridge),
     )  # fmt: skip
     return float(errors.sum())
 
 
-@numba.njit(cache=True, nogil=True, parallel=True, fastmath=_FASTMATH)
+@numba.njit(cache=True, nogil=True, parallel=True, fastmath=FASTMATH)
 def _predict(
     mean: Any,
     user_bias: Any,
@@ -193,7 +186,7 @@ def _predict(
         out[j] = min(max(r, low), high)
 
 
-@numba.njit(cache=True, nogil=True, parallel=True, fastmath=_FASTMATH)
+@numba.njit(cache=True, nogil=True, parallel=True, fastmath=FASTMATH)
 def _predict_samples(
     mean: Any, deviation: Any, low: Any, high: Any, users: Any, items: Any, contexts: Any, scales: Any, offsets: Any,
     u: Any, i: Any, c: Any, clipped: Any, means: Any, variances: Any,
@@ -231,7 +224,7 @@ def _predict_levels(
             out[j, level] = (below[level + 1] - below[level]) / samples
 
 
-@numba.njit(cache=True, nogil=True, fastmath=_FASTMATH)
+@numba.njit(cache=True, nogil=True, fastmath=FASTMATH)
 def _sampled(
     users: Any, items: Any, contexts: Any, scales: Any, offsets: Any, user: Any, item: Any, context: Any, s: Any
 ) -> Any:
@@ -254,50 +247,13 @@ def _sampled(
     return r
 
 
-@numba.njit(cache=True, nogil=True, fastmath=_FASTMATH)
+@numba.njit(cache=True, nogil=True, fastmath=FASTMATH)
 def _dot(x: Any, y: Any) -> Any:
     """Σ x_f y_f over all but the last entry, in float32."""
     dot = np.float32(0.0)
     for f in range(x.size - 1):
         dot += np.float32(x[f]) * np.float32(y[f])
     return dot
-
-
-@cache
-def _sgd_kernel(width: int) -> Any:
-    """The epoch for factors of this many columns."""
-
-    @numba.njit(nogil=True, cache=True, parallel=True, fastmath=_FASTMATH, error_model="numpy")
-    def epoch(
-        users: Any, items: Any, values: Any, bounds: Any, P: Any, Q: Any, user_bias: Any, item_bias: Any,
-        rate: Any, bias_rate: Any, ridge: Any, bias_ridge: Any,
-    ) -> Any:  # fmt: skip
-        keep = np.float32(1.0) - rate * ridge
-        bias_keep = np.float32(1.0) - bias_rate * bias_ridge
-        strata, blocks = bounds.shape[0], bounds.shape[1] - 1
-        squared = np.zeros((strata, blocks))
-        for s in range(strata):
-            for w in prange(blocks):
-                total = 0.0
-                for j in range(bounds[s, w], bounds[s, w + 1]):
-                    u, i = users[j], items[j]
-                    p, q = P[u], Q[i]
-                    dot = np.float32(0.0)
-                    for f in range(width):
-                        dot += p[f] * q[f]
-                    e = values[j] - user_bias[u] - item_bias[i] - dot
-                    total += e * e
-                    user_bias[u] = user_bias[u] * bias_keep + bias_rate * e
-                    item_bias[i] = item_bias[i] * bias_keep + bias_rate * e
-                    step = rate * e
-                    for f in range(width):
-                        p_f, q_f = p[f], q[f]
-                        p[f] = p_f * keep + step * q_f
-                        q[f] = q_f * keep + step * p_f
-                squared[s, w] = total
-        return squared
-
-    return epoch
 
 
 def solve_rows(
@@ -312,7 +268,7 @@ def solve_rows(
     squared_errors = np.empty(len(X), np.float32)
     cpu_rows.solve_rows(
         _equal_chunks(work), starts, others, contexts, values,
-        cpu_sparse.aligned(Y[:, :-1]), Y[:, -1].copy(), cpu_sparse.aligned(C[:, :-1]), C[:, -1].copy(),
+        aligned(Y[:, :-1]), Y[:, -1].copy(), aligned(C[:, :-1]), C[:, -1].copy(),
         prior_precision, prior_means @ prior_precision, weights, ridge, np.float32(noise_precision), normals,
         X, squared_errors,
     )  # fmt: skip

@@ -14,8 +14,6 @@ import numpy as np
 
 from recsys_mf.kernels.cpu_tiles import (
     BLOCK,
-    FASTMATH,
-    LANES,
     factor_diagonal,
     factor_panel,
     mirror,
@@ -23,6 +21,7 @@ from recsys_mf.kernels.cpu_tiles import (
     substitute,
     to_lanes,
 )
+from recsys_mf.kernels.vectors import FASTMATH, LANES
 
 
 @numba.njit(cache=True, nogil=True)

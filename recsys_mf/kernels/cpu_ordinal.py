@@ -15,7 +15,7 @@ import numba
 import numpy as np
 from numba import prange
 
-from recsys_mf.kernels.cpu_tiles import FASTMATH
+from recsys_mf.kernels.vectors import FASTMATH
 
 _LEAST = 1e-300  # of a probability
 _SMALL = 1e-100  # a product of probabilities whose logarithm is due

@@ -21,7 +21,8 @@ import numpy as np
 from numba import prange
 
 from recsys_mf.kernels import cpu_lanes
-from recsys_mf.kernels.cpu_tiles import BLOCK, FASTMATH, LANES, tile
+from recsys_mf.kernels.cpu_tiles import BLOCK, tile
+from recsys_mf.kernels.vectors import FASTMATH, LANES
 
 _HEIGHT = 8  # rows of a tile
 _RUN_BYTES = 1 << 15  # of ratings packed at a time; they stay in the first-level cache

@@ -17,9 +17,20 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
-from recsys_mf.kernels.cpu_tiles import FASTMATH
-
-LINE = 64  # bytes of a cache line and of the widest vector register
+from recsys_mf.kernels.vectors import (
+    FASTMATH,
+    LINE,
+    aligned,
+    aligned_zeros,
+    array_of,
+    columns_of,
+    load,
+    moved,
+    multiplied,
+    spread,
+    store,
+    variable,
+)
 
 
 def _tile(n_vectors: int, *, weighted: bool) -> Any:
@@ -31,52 +42,30 @@ def _tile(n_vectors: int, *, weighted: bool) -> Any:
     def typed(
         typing_context: Any, X: Any, others: Any, values: Any, low: Any, high: Any, b: Any, out: Any, g: Any
     ) -> Any:
-        lanes = LINE * 8 // X.dtype.bitwidth
-
         def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-            arrays = [
-                context.make_array(kind)(context, builder, arguments[place])
-                for place, kind in enumerate(signature.args)
-                if place in (0, 1, 2, 6)
-            ]
-            x, index, weight, product = arrays
+            x, index, weight, product = (array_of(context, builder, signature, arguments, n) for n in (0, 1, 2, 6))
             low, high, column, row = (arguments[place] for place in (3, 4, 5, 7))
-            element = context.get_value_type(X.dtype)
-            vector = ir.VectorType(element, lanes)
-            integer = low.type
+            integer, element = low.type, context.get_value_type(X.dtype)
+            lanes = LINE * 8 // X.dtype.bitwidth
 
-            def vectors(array: Any, number: Any) -> list[Any]:
-                start = builder.add(builder.mul(number, builder.extract_value(array.shape, 1)), column)
-                return [
-                    builder.bitcast(builder.gep(array.data, [builder.add(start, ir.Constant(integer, v * lanes))]),
-                                    vector.as_pointer())
-                    for v in range(n_vectors)
-                ]  # fmt: skip
+            def pointers(array: Any, number: Any) -> list[Any]:
+                start = builder.add(builder.mul(number, columns_of(builder, array)), column)
+                first = builder.gep(array.data, [start])
+                return [moved(builder, first, v * lanes) for v in range(n_vectors)]
 
-            zero = ir.Constant(vector, [0.0] * lanes)
-            alloca: Any = cgutils.alloca_once_value
-            sums = [alloca(builder, zero) for _ in range(n_vectors)]
-            for total in sums:
-                builder.store(zero, total)
+            one = spread(builder, ir.Constant(element, 1.0))
+            sums = [variable(builder, element) for _ in range(n_vectors)]
             with cgutils.for_range_slice(builder, low, high, ir.Constant(integer, 1), intp=integer) as (j, _):
                 number = builder.sext(builder.load(builder.gep(index.data, [j])), integer)
-                pointers = vectors(x, number)
-                spread = None
+                factor = one
                 if weighted:
                     scalar = builder.load(builder.gep(weight.data, [j]))
-                    if scalar.type != element:
-                        scalar = builder.fpext(scalar, element)
-                    undefined = ir.Constant(vector, ir.Undefined)
-                    first = builder.insert_element(undefined, scalar, ir.Constant(ir.IntType(32), 0))
-                    zeros = ir.Constant(ir.VectorType(ir.IntType(32), lanes), [0] * lanes)
-                    spread = builder.shuffle_vector(first, undefined, zeros)
-                for total, pointer in zip(sums, pointers, strict=True):
-                    loaded = builder.load(pointer, align=4)
-                    if spread is not None:
-                        loaded = builder.fmul(spread, loaded, flags=["contract"])
-                    builder.store(builder.fadd(loaded, builder.load(total), flags=["contract"]), total)
-            for total, pointer in zip(sums, vectors(product, row), strict=True):
-                builder.store(builder.load(total), pointer, align=4)
+                    factor = spread(builder, scalar if scalar.type == element else builder.fpext(scalar, element))
+                for total, pointer in zip(sums, pointers(x, number), strict=True):
+                    added = multiplied(builder, factor, load(builder, pointer), builder.load(total))
+                    builder.store(added, total)
+            for total, pointer in zip(sums, pointers(product, row), strict=True):
+                store(builder, builder.load(total), pointer)
             return context.get_dummy_value()
 
         kinds = X, others, values, types.intp, types.intp, types.intp, out, types.intp
@@ -99,24 +88,9 @@ def product(
         narrow = np.zeros((len(starts) - 1, width), X.dtype)
         _narrow_product(chunks, starts, others, values, X, narrow)
         return narrow
-    wide = _aligned_zeros(len(starts) - 1, width, X.dtype)
+    wide = aligned_zeros(len(starts) - 1, width, X.dtype)
     _product(chunks, starts, others, values, aligned(X), wide)
     return wide[:, :width]
-
-
-def aligned(X: NDArray[Any]) -> NDArray[Any]:
-    """A copy in rows of full cache lines that start on one, padded with zeros."""
-    copied = _aligned_zeros(len(X), X.shape[1], X.dtype)
-    copied[:, : X.shape[1]] = X
-    return copied
-
-
-def _aligned_zeros(rows: int, width: int, dtype: Any) -> NDArray[Any]:
-    lanes = LINE // np.dtype(dtype).itemsize
-    columns = -(-width // lanes) * lanes
-    whole = np.zeros(rows * columns + lanes, dtype)
-    offset = -whole.ctypes.data % LINE // whole.itemsize
-    return whole[offset : offset + rows * columns].reshape(rows, columns)
 
 
 @numba.njit(cache=True, nogil=True, parallel=True, fastmath=FASTMATH)

@@ -15,11 +15,21 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-FASTMATH = {"reassoc", "contract", "nsz"}  # sums may be reordered; NaN and infinity keep their meaning
-LANES = 16  # float32 in the widest vector register
+from recsys_mf.kernels.vectors import (
+    LANES,
+    array_of,
+    columns_of,
+    less,
+    load,
+    moved,
+    multiplied,
+    spread,
+    store,
+    variable,
+)
+
 BLOCK = 4  # rows and columns of the blocks that matrices in lanes are factorised in
 _VECTOR = ir.VectorType(ir.FloatType(), LANES)
-_ZERO = ir.Constant(_VECTOR, [0.0] * LANES)
 
 
 def tile(height: int, vectors: int) -> Any:
@@ -30,25 +40,25 @@ def tile(height: int, vectors: int) -> Any:
 
     def typed(typing_context: Any, X: Any, Y: Any, out: Any, count: Any, a: Any, b: Any, sign: Any) -> Any:
         def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-            x, y, sums = (_array(context, builder, signature, arguments, place) for place in (0, 1, 2))
+            x, y, sums = (array_of(context, builder, signature, arguments, place) for place in (0, 1, 2))
             count, row, column, sign = arguments[3:]
-            totals = [_variable(builder) for _ in range(height * vectors)]
+            totals = [variable(builder) for _ in range(height * vectors)]
             with cgutils.for_range(builder, count) as loop:
-                left = builder.gep(x.data, [builder.add(builder.mul(loop.index, _columns(builder, x)), row)])
-                right = builder.gep(y.data, [builder.add(builder.mul(loop.index, _columns(builder, y)), column)])
-                loaded = [_load(builder, _moved(builder, right, v * LANES)) for v in range(vectors)]
+                left = builder.gep(x.data, [builder.add(builder.mul(loop.index, columns_of(builder, x)), row)])
+                right = builder.gep(y.data, [builder.add(builder.mul(loop.index, columns_of(builder, y)), column)])
+                loaded = [load(builder, moved(builder, right, v * LANES)) for v in range(vectors)]
                 for h in range(height):
-                    value = _spread(builder, builder.load(_moved(builder, left, h)))
+                    value = spread(builder, builder.load(moved(builder, left, h)))
                     for total, vector in zip(totals[h * vectors :][:vectors], loaded, strict=True):
-                        builder.store(_multiplied(builder, value, vector, builder.load(total)), total)
-            factor = _spread(builder, sign)
+                        builder.store(multiplied(builder, value, vector, builder.load(total)), total)
+            factor = spread(builder, sign)
             for h in range(height):
                 number = builder.add(row, ir.Constant(row.type, h))
-                place = builder.add(builder.mul(number, _columns(builder, sums)), column)
+                place = builder.add(builder.mul(number, columns_of(builder, sums)), column)
                 for v in range(vectors):
-                    cell = _moved(builder, builder.gep(sums.data, [place]), v * LANES)
+                    cell = moved(builder, builder.gep(sums.data, [place]), v * LANES)
                     total = builder.load(totals[h * vectors + v])
-                    _store(builder, _multiplied(builder, factor, total, _load(builder, cell)), cell)
+                    store(builder, multiplied(builder, factor, total, load(builder, cell)), cell)
             return context.get_dummy_value()
 
         return types.void(X, Y, out, types.intp, types.intp, types.intp, types.float32), generate
@@ -64,7 +74,7 @@ def _factor_diagonal(typing_context: Any, S: Any, R: Any, j: Any) -> Any:
     """
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        s, r = (_array(context, builder, signature, arguments, place) for place in (0, 1))
+        s, r = (array_of(context, builder, signature, arguments, place) for place in (0, 1))
         j = arguments[2]
         square_root = builder.module.declare_intrinsic(
             f"llvm.sqrt.v{LANES}f32", (), ir.FunctionType(_VECTOR, [_VECTOR])
@@ -75,15 +85,15 @@ def _factor_diagonal(typing_context: Any, S: Any, R: Any, j: Any) -> Any:
         for q in range(BLOCK):
             root = builder.call(square_root, [x[q, q]])
             inverse = builder.fdiv(ir.Constant(_VECTOR, [1.0] * LANES), root)
-            _store(builder, inverse, _row(builder, r, j, q))
+            store(builder, inverse, _row(builder, r, j, q))
             x[q, q] = root
             for p in range(q + 1, BLOCK):
                 x[p, q] = builder.fmul(x[p, q], inverse)
             for p in range(q + 1, BLOCK):
                 for c in range(q + 1, p + 1):
-                    x[p, c] = _less(builder, x[p, c], x[p, q], x[c, q])
+                    x[p, c] = less(builder, x[p, c], x[p, q], x[c, q])
         for p, q in lower:
-            _store(builder, x[p, q], _cell(builder, rows[p], j, q))
+            store(builder, x[p, q], _cell(builder, rows[p], j, q))
         return context.get_dummy_value()
 
     return types.void(S, R, types.intp), generate
@@ -93,22 +103,22 @@ def _factor_panel(typing_context: Any, S: Any, R: Any, i: Any, j: Any) -> Any:
     """The block of S at i, j below the diagonal block at j, which `factor_diagonal` has done, likewise factorised."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        s, r = (_array(context, builder, signature, arguments, place) for place in (0, 1))
+        s, r = (array_of(context, builder, signature, arguments, place) for place in (0, 1))
         i, j = arguments[2:]
         above = [_row(builder, s, j, q) for q in range(BLOCK)]
         rows = [_row(builder, s, i, p) for p in range(BLOCK)]
         whole = [(p, q) for p in range(BLOCK) for q in range(BLOCK)]
         x = _less_products(builder, rows, above, whole, j)
         for q in range(BLOCK):
-            inverse = _load(builder, _row(builder, r, j, q))
+            inverse = load(builder, _row(builder, r, j, q))
             for c in range(q):
-                done = _load(builder, _cell(builder, above[q], j, c))
+                done = load(builder, _cell(builder, above[q], j, c))
                 for p in range(BLOCK):
-                    x[p, q] = _less(builder, x[p, q], x[p, c], done)
+                    x[p, q] = less(builder, x[p, q], x[p, c], done)
             for p in range(BLOCK):
                 x[p, q] = builder.fmul(x[p, q], inverse)
         for p, q in whole:
-            _store(builder, x[p, q], _cell(builder, rows[p], j, q))
+            store(builder, x[p, q], _cell(builder, rows[p], j, q))
         return context.get_dummy_value()
 
     return types.void(S, R, types.intp, types.intp), generate
@@ -121,13 +131,13 @@ def _to_lanes(typing_context: Any, A: Any, S: Any, a: Any, b: Any) -> Any:
     """
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        matrices, s = (_array(context, builder, signature, arguments, place) for place in (0, 1))
+        matrices, s = (array_of(context, builder, signature, arguments, place) for place in (0, 1))
         a, b = arguments[2:]
         size = builder.mul(builder.extract_value(matrices.shape, 1), builder.extract_value(matrices.shape, 2))
         place = builder.add(builder.mul(a, builder.extract_value(matrices.shape, 2)), b)
         x = []
         for _ in range(LANES):
-            x.append(_load(builder, builder.gep(matrices.data, [place])))
+            x.append(load(builder, builder.gep(matrices.data, [place])))
             place = builder.add(place, size)
         half = 1
         while half < LANES:  # blocks of half by half change places across the diagonal of twice their size
@@ -137,7 +147,7 @@ def _to_lanes(typing_context: Any, A: Any, S: Any, a: Any, b: Any) -> Any:
             half *= 2
         row = _row(builder, s, a, 0)
         for column, vector in enumerate(x):
-            _store(builder, vector, _cell(builder, row, b, column))
+            store(builder, vector, _cell(builder, row, b, column))
         return context.get_dummy_value()
 
     return types.void(A, S, types.intp, types.intp), generate
@@ -156,14 +166,14 @@ def _mirror(typing_context: Any, S: Any, precision: Any, scale: Any, a: Any) -> 
     """S[a, b] = scale · S[b, a] + precision[a, b] in every lane, for b < a."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        s, prior = (_array(context, builder, signature, arguments, place) for place in (0, 1))
+        s, prior = (array_of(context, builder, signature, arguments, place) for place in (0, 1))
         scale, a = arguments[2:]
-        factor, below = _spread(builder, scale), _row(builder, s, a, 0)
-        added = builder.gep(prior.data, [builder.mul(a, _columns(builder, prior))])
+        factor, below = spread(builder, scale), _row(builder, s, a, 0)
+        added = builder.gep(prior.data, [builder.mul(a, columns_of(builder, prior))])
         with cgutils.for_range(builder, a) as loop:
-            above = _load(builder, _cell(builder, _row(builder, s, loop.index, 0), a, 0))
-            constant = _spread(builder, builder.load(builder.gep(added, [loop.index])))
-            _store(builder, _multiplied(builder, factor, above, constant), _cell(builder, below, loop.index, 0))
+            above = load(builder, _cell(builder, _row(builder, s, loop.index, 0), a, 0))
+            constant = spread(builder, builder.load(builder.gep(added, [loop.index])))
+            store(builder, multiplied(builder, factor, above, constant), _cell(builder, below, loop.index, 0))
         return context.get_dummy_value()
 
     return types.void(S, precision, types.float32, types.intp), generate
@@ -173,13 +183,13 @@ def _substitute(typing_context: Any, S: Any, X: Any, a: Any) -> Any:
     """X[b] -= S[a, b] X[a] in every lane, for b < a; X [w, LANES]."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        s, x = (_array(context, builder, signature, arguments, place) for place in (0, 1))
+        s, x = (array_of(context, builder, signature, arguments, place) for place in (0, 1))
         a = arguments[2]
-        row, known = _row(builder, s, a, 0), _load(builder, _row(builder, x, a, 0))
+        row, known = _row(builder, s, a, 0), load(builder, _row(builder, x, a, 0))
         with cgutils.for_range(builder, a) as loop:
             cell = _cell(builder, x.data, loop.index, 0)
-            left = _less(builder, _load(builder, cell), _load(builder, _cell(builder, row, loop.index, 0)), known)
-            _store(builder, left, cell)
+            left = less(builder, load(builder, cell), load(builder, _cell(builder, row, loop.index, 0)), known)
+            store(builder, left, cell)
         return context.get_dummy_value()
 
     return types.void(S, X, types.intp), generate
@@ -189,13 +199,13 @@ def _row_product(typing_context: Any, S: Any, X: Any, a: Any, end: Any, out: Any
     """out [LANES] = Σ_{a < b < end} S[a, b] X[b]; X [w, LANES]."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        s, x, product = (_array(context, builder, signature, arguments, place) for place in (0, 1, 4))
+        s, x, product = (array_of(context, builder, signature, arguments, place) for place in (0, 1, 4))
         a, end = arguments[2:4]
-        row, total, one = _row(builder, s, a, 0), _variable(builder), ir.Constant(a.type, 1)
+        row, total, one = _row(builder, s, a, 0), variable(builder), ir.Constant(a.type, 1)
         with cgutils.for_range_slice(builder, builder.add(a, one), end, one, intp=a.type) as (b, _):
-            left, right = (_load(builder, _cell(builder, data, b, 0)) for data in (row, x.data))
-            builder.store(_multiplied(builder, left, right, builder.load(total)), total)
-        _store(builder, builder.load(total), product.data)
+            left, right = (load(builder, _cell(builder, data, b, 0)) for data in (row, x.data))
+            builder.store(multiplied(builder, left, right, builder.load(total)), total)
+        store(builder, builder.load(total), product.data)
         return context.get_dummy_value()
 
     return types.void(S, X, types.intp, types.intp, out), generate
@@ -211,25 +221,16 @@ factor_panel: Any = intrinsic(_factor_panel)
 
 def _less_products(builder: Any, rows: Any, others: Any, cells: Any, j: Any) -> Any:
     """{(p, q): row_p[j + q] - Σ_{t < j} row_p[t] other_q[t]} for the cells (p, q), by lanes."""
-    totals = {(p, q): _variable(builder) for p, q in cells}
+    totals = {(p, q): variable(builder) for p, q in cells}
     with cgutils.for_range(builder, j) as loop:
-        left = [_load(builder, _cell(builder, row, loop.index, 0)) for row in rows]
-        right = left if others is rows else [_load(builder, _cell(builder, row, loop.index, 0)) for row in others]
+        left = [load(builder, _cell(builder, row, loop.index, 0)) for row in rows]
+        right = left if others is rows else [load(builder, _cell(builder, row, loop.index, 0)) for row in others]
         for (p, q), total in totals.items():
-            builder.store(_multiplied(builder, left[p], right[q], builder.load(total)), total)
+            builder.store(multiplied(builder, left[p], right[q], builder.load(total)), total)
     return {
-        (p, q): builder.fsub(_load(builder, _cell(builder, rows[p], j, q)), builder.load(total))
+        (p, q): builder.fsub(load(builder, _cell(builder, rows[p], j, q)), builder.load(total))
         for (p, q), total in totals.items()
     }
-
-
-def _array(context: Any, builder: Any, signature: Any, arguments: Any, place: int) -> Any:
-    return context.make_array(signature.args[place])(context, builder, arguments[place])
-
-
-def _columns(builder: Any, array: Any) -> Any:
-    """Number of columns of a matrix."""
-    return builder.extract_value(array.shape, 1)
 
 
 def _row(builder: Any, array: Any, first: Any, offset: int) -> Any:
@@ -238,7 +239,7 @@ def _row(builder: Any, array: Any, first: Any, offset: int) -> Any:
     rank = len(array.shape.type)
     length = ir.Constant(first.type, LANES)
     if rank == 3:
-        length = builder.mul(length, _columns(builder, array))
+        length = builder.mul(length, columns_of(builder, array))
     return builder.gep(array.data, [builder.mul(number, length)])
 
 
@@ -246,39 +247,3 @@ def _cell(builder: Any, row: Any, first: Any, offset: int) -> Any:
     """Pointer to the lanes of column first + offset of a row."""
     number = builder.add(first, ir.Constant(first.type, offset))
     return builder.gep(row, [builder.mul(number, ir.Constant(first.type, LANES))])
-
-
-def _moved(builder: Any, pointer: Any, elements: int) -> Any:
-    return builder.gep(pointer, [ir.Constant(ir.IntType(64), elements)])
-
-
-def _variable(builder: Any) -> Any:
-    """A vector of zeros that the compiler keeps in a register."""
-    alloca: Any = cgutils.alloca_once
-    place = alloca(builder, _VECTOR)
-    builder.store(_ZERO, place)
-    return place
-
-
-def _load(builder: Any, pointer: Any) -> Any:
-    return builder.load(builder.bitcast(pointer, _VECTOR.as_pointer()), align=4)
-
-
-def _store(builder: Any, vector: Any, pointer: Any) -> None:
-    builder.store(vector, builder.bitcast(pointer, _VECTOR.as_pointer()), align=4)
-
-
-def _spread(builder: Any, scalar: Any) -> Any:
-    """The scalar in every lane."""
-    lane, undefined = ir.IntType(32), ir.Constant(_VECTOR, ir.Undefined)
-    first = builder.insert_element(undefined, scalar, ir.Constant(lane, 0))
-    return builder.shuffle_vector(first, undefined, ir.Constant(ir.VectorType(lane, LANES), [0] * LANES))
-
-
-def _multiplied(builder: Any, x: Any, y: Any, plus: Any) -> Any:
-    return builder.fadd(builder.fmul(x, y, flags=["contract"]), plus, flags=["contract"])
-
-
-def _less(builder: Any, x: Any, y: Any, z: Any) -> Any:
-    """x - y z."""
-    return builder.fsub(x, builder.fmul(y, z, flags=["contract"]), flags=["contract"])

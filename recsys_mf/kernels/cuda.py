@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from recsys_mf.kernels import ordinal
+from recsys_mf.kernels.layout import Grid
 
 _LARGEST_BATCH = 1 << 16
 _SHARE_OF_STEP = 0.5  # a batch moves a row by at most this share of a full correction
@@ -25,8 +26,8 @@ _PADDED_CELLS = 1 << 24  # gathered regressors held at once by solve_rows, in fl
 class TorchKernels:
     """The kernels on a torch device."""
 
-    def __init__(self, device: str) -> None:
-        self.device = device
+    def __init__(self, device: str, threads: int = 1) -> None:
+        self.device, self.threads = device, threads
 
     def put(self, array: NDArray[Any]) -> Tensor:
         """The array as a tensor on the device."""
@@ -41,9 +42,9 @@ class TorchKernels:
         """The rank itself."""
         return rank
 
-    def bands(self, visits: int) -> int:
+    def grid(self, n_ratings: int, n_users: int, n_items: int, width: int) -> Grid:
         """No grid: a minibatch may hold any triples."""
-        return 1
+        return Grid(1)
 
     def batch(self, share: float, rate: float) -> int:
         """As many ratings as keep the summed step of the most rated row well below a full correction."""

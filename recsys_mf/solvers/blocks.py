@@ -1,10 +1,13 @@
-"""The conflict-free schedule of masked SGD: which triples may be visited at the same time.
+"""The conflict-free schedule of masked SGD: which triples may be visited at the same time, and in which order.
 
 Users and items are permuted at random and cut into B bands of about equal numbers of ratings; the triples are
 grouped by block (user band, item band). An epoch is B strata, and stratum s holds the blocks
 (b, (b + s) mod B), which share no user and no item: threads take them freely, and the result depends on the
-seed and B, never on the number of threads. The grid is that of LIBMF (Chin et al., 2015), without its
+seed and the grid, never on the number of threads. The grid is that of LIBMF (Chin et al., 2015), without its
 timing-dependent scheduler.
+
+A band of a large table is larger than a core's cache. So a block is visited part by part: the rows of one part of the
+item band stay in the cache while those of the user band pass through it, a part at a time, each row once.
 """
 
 from __future__ import annotations
@@ -35,31 +38,32 @@ class Blocks:
     item_places: NDArray[np.int32]
 
 
-def schedule(train: Ratings, values: NDArray[np.float32], bands: int, rng: np.random.Generator) -> Blocks:
-    """The schedule of the triples of train with these values float32[n] in B = bands bands.
+def schedule(
+    train: Ratings, grid: layout.Grid, rng: np.random.Generator, *, center: float, scale: float, threads: int
+) -> Blocks:
+    """The schedule of the triples of train, with values (r - center) / scale.
 
-    Every draw comes from rng: the two permutations, then the order of the triples.
+    Every draw comes from rng: the two permutations, then the seed of the order within parts.
     """
+    bands = grid.bands
     user_places = rng.permutation(train.n_users).astype(np.int32)
     item_places = rng.permutation(train.n_items).astype(np.int32)
-    user_bands = _balanced_bands(user_places, train.user_counts, bands)
-    item_bands = _balanced_bands(item_places, train.item_counts, bands)
-    shuffled = rng.permutation(len(train))
-    users, items = train.users[shuffled], train.items[shuffled]
-    row, column = user_bands[users], item_bands[items]
-    slots = ((column - row) % bands * bands + row).astype(np.int32)  # stratum, then block within it
-    starts, order = layout.group(slots, bands * bands)
-    bounds = np.concatenate([starts[:-1].reshape(bands, bands), starts[bands::bands, None]], axis=1)
-    return Blocks(
-        user_places[users[order]], item_places[items[order]], values[shuffled[order]],
-        bounds, user_places, item_places,
+    seed = int(rng.integers(2**63))
+    triples = layout.blocked(
+        train.users, train.items, train.values, user_places, item_places,
+        _balanced(user_places, train.user_counts, bands * grid.user_parts),
+        _balanced(item_places, train.item_counts, bands * grid.item_parts),
+        grid, center, scale, seed, threads,
     )  # fmt: skip
+    starts = triples.starts[:: grid.user_parts * grid.item_parts]
+    bounds = np.concatenate([starts[:-1].reshape(bands, bands), starts[bands::bands, None]], axis=1)
+    return Blocks(*triples[:3], bounds, user_places, item_places)
 
 
-def _balanced_bands(places: NDArray[np.int32], counts: NDArray[np.int64], bands: int) -> NDArray[np.int32]:
-    """Band of every row: contiguous runs of permuted rows with about equal numbers of ratings."""
+def _balanced(places: NDArray[np.int32], counts: NDArray[np.int64], parts: int) -> NDArray[np.int32]:
+    """Part of every row: contiguous runs of permuted rows with about equal numbers of ratings."""
     permuted_counts = np.empty(len(places), np.int64)
     permuted_counts[places] = counts
     before = np.cumsum(permuted_counts) - permuted_counts
-    band = (before * bands // max(1, int(counts.sum()))).astype(np.int32)
-    return band[places]
+    part = (before * parts // max(1, int(counts.sum()))).astype(np.int32)
+    return part[places]

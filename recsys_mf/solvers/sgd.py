@@ -15,7 +15,7 @@ from recsys_mf.models import Factorization
 from recsys_mf.ratings import Ratings
 from recsys_mf.solvers import blocks
 from recsys_mf.solvers.committee import Committee
-from recsys_mf.solvers.solver import Epoch, restored, setting, standardised
+from recsys_mf.solvers.solver import Epoch, moments, restored, setting
 
 _DIVERGED = 1e3  # RMSE, in standard deviations of the ratings
 
@@ -57,9 +57,11 @@ class Sgd(Committee):
         self, train: Ratings, rng: np.random.Generator, kernels: Kernels, start: Factorization | None
     ) -> Iterator[Epoch]:
         """One run, from random factors or those of a start; its zero factors (new rows) start at random."""
-        values, mean, deviation = standardised(train)
-        order = blocks.schedule(train, values, kernels.bands(len(train)), rng)
-        initial = self._initial(train, rng, kernels.width(self.rank), mean, deviation, start)
+        mean, deviation = moments(train)
+        width = kernels.width(self.rank)
+        grid = kernels.grid(len(train), train.n_users, train.n_items, width)
+        order = blocks.schedule(train, grid, rng, center=mean, scale=deviation, threads=kernels.threads)
+        initial = self._initial(train, rng, width, mean, deviation, start)
         user_places, item_places = order.user_places, order.item_places
         P, user_bias = (kernels.put(_permuted(a, user_places)) for a in initial[:2])
         Q, item_bias = (kernels.put(_permuted(a, item_places)) for a in initial[2:])

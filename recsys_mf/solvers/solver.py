@@ -154,15 +154,23 @@ def setting(
 
 
 def standardised(train: Ratings) -> tuple[NDArray[np.float32], float, float]:
-    """Values with mean 0 and standard deviation 1, float32[n], and that mean and deviation.
+    """Values with mean 0 and standard deviation 1, float32[n], and that mean and deviation (`moments`).
 
-    Every solver works on these, so that the same settings serve any rating scale. Where all ratings are
-    equal the deviation is taken as 1.
+    Every solver works on these, so that the same settings serve any rating scale.
     """
+    mean, deviation = moments(train)
+    return ((train.values - np.float32(mean)) / np.float32(deviation)).astype(np.float32), mean, deviation
+
+
+def moments(train: Ratings) -> tuple[float, float]:
+    """Mean and standard deviation of the values; where all are equal the deviation is taken as 1."""
     mean = float(train.values.mean(dtype=np.float64))
-    deviation = float(train.values.std(dtype=np.float64))
-    deviation = deviation if deviation > 1e-6 * max(1.0, abs(mean)) else 1.0
-    return ((train.values - mean) / deviation).astype(np.float32), mean, deviation
+    parts = (train.values[start : start + _PART].astype(np.float64) - mean for start in range(0, len(train), _PART))
+    deviation = float(np.sqrt(sum(float(part @ part) for part in parts) / len(train)))
+    return mean, deviation if deviation > 1e-6 * max(1.0, abs(mean)) else 1.0
+
+
+_PART = 1 << 20  # values brought to float64 at a time
 
 
 def restored(

@@ -179,11 +179,11 @@ def test_the_text_shows_every_row_and_figure_within_100_columns(report: Report) 
     for row in report.rows:
         assert f"{row.scores['rmse'].value:.4f}" in text
         assert row.label in text
-    assert "svd bias dense" in text  # which route
+    assert "svd bias operator" in text  # which route
     assert f"fallback share {report.held_out.fallback_share:.2%}" in text  # type: ignore[union-attr]
     assert "baseline" in text
     best = min(report.rows, key=lambda row: row.scores["rmse"].value)
-    assert f"{best.label} *" in text or f"{best.label} dense *" in text
+    assert f"{best.label} *" in text or f"{best.label} operator *" in text
 
 
 @pytest.mark.parametrize("rendered", RENDERED)

@@ -156,9 +156,9 @@ def test_dense_matrix_that_would_not_fit_is_refused_before_it_is_made() -> None:
 
 @pytest.mark.parametrize(
     ("size", "device", "route"),
-    [(1400, "cpu", "dense"), (1500, "cpu", "operator"), (1500, "cuda", "dense"), (5500, "cuda", "operator")],
+    [(10, "cpu", "operator"), (1500, "cpu", "operator"), (1500, "cuda", "dense"), (5500, "cuda", "operator")],
 )
-def test_auto_is_dense_for_small_tables_and_the_operator_for_large_ones(size: int, device: str, route: str) -> None:
+def test_auto_is_the_operator_but_for_tables_of_moderate_size_on_cuda(size: int, device: str, route: str) -> None:
     train = Ratings.from_ids(np.arange(size), np.arange(size), np.arange(size) % 5)
     kernels = CpuKernels(1)
     kernels.device = device

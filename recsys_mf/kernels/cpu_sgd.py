@@ -1,0 +1,131 @@
+"""Masked SGD on CPU cores: the visit of a triple as straight vector code, and the epoch around it.
+
+Rows are padded to full vectors and lie on cache lines. A visit reads each row once, keeps both in registers between
+the product and the update, and writes each once: 4 k numbers for 6 k operations, so that an epoch runs at the speed of
+the caches. The rows of the triple some way ahead are called for before they are needed.
+
+What that buys, in million updates a second on one core at rank 64, on MovieLens 1M and on a table of 25 million
+ratings in the shape of MovieLens 25M:
+
+    loops over the columns of NumPy rows        53   20
+    rows on cache lines                         65   21
+    vector code, rows kept in registers         87   27
+    rows called for ahead                       96   59
+    blocks visited part by part (`blocks`)      96   80
+"""
+
+from __future__ import annotations
+
+from functools import cache, reduce
+from typing import Any
+
+import numba
+import numpy as np
+from llvmlite import ir
+from numba import prange, types
+from numba.extending import intrinsic
+
+from recsys_mf.kernels.vectors import FASTMATH, LANES, array_of, load, moved, multiplied, spread, store, total
+
+_AHEAD = 1536  # columns of the triples between a visit and the one whose rows it calls for
+_HELD = 8  # vectors of a row that are kept in registers; longer rows are read again for the update
+_SUMS = 4  # partial sums of a product, so that additions need not wait for one another
+
+
+@cache
+def epoch_kernel(width: int) -> Any:
+    """The epoch for factors of this many columns, compiled for them alone."""
+    ahead = max(4, _AHEAD // width)
+
+    @numba.njit(nogil=True, cache=True, parallel=True, fastmath=FASTMATH, error_model="numpy")
+    def epoch(
+        users: Any, items: Any, values: Any, bounds: Any, P: Any, Q: Any, user_bias: Any, item_bias: Any,
+        rate: Any, bias_rate: Any, ridge: Any, bias_ridge: Any,
+    ) -> Any:  # fmt: skip
+        """`reference.sgd_epoch`, but the squared errors of every block float64[strata, blocks]."""
+        keep = np.float32(1.0) - rate * ridge
+        bias_keep = np.float32(1.0) - bias_rate * bias_ridge
+        strata, blocks = bounds.shape[0], bounds.shape[1] - 1
+        squared = np.zeros((strata, blocks))
+        for s in range(strata):
+            for w in prange(blocks):
+                total, end = 0.0, bounds[s, w + 1]
+                for j in range(bounds[s, w], end):
+                    later = np.uintp(min(j + ahead, end - 1))
+                    _call_for(P, users[later], width)
+                    _call_for(Q, items[later], width)
+                    u, i = np.uintp(users[j]), np.uintp(items[j])  # unsigned: an index that cannot count from the end
+                    e = values[j] - user_bias[u] - item_bias[i] - _product_of(P, Q, u, i, width)
+                    total += e * e
+                    _move(P, Q, u, i, keep, rate * e, width)
+                    user_bias[u] = user_bias[u] * bias_keep + bias_rate * e
+                    item_bias[i] = item_bias[i] * bias_keep + bias_rate * e
+                squared[s, w] = total
+        return squared
+
+    return epoch
+
+
+def _prefetch(typing_context: Any, X: Any, row: Any, width: Any) -> Any:
+    """Bring a row into the first-level cache, to be written; width a constant, as below."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        byte, number = ir.IntType(8).as_pointer(), ir.IntType(32)
+        kind = ir.FunctionType(ir.VoidType(), [byte, number, number, number])
+        call = builder.module.declare_intrinsic("llvm.prefetch", (byte,), kind)
+        to_write, keep, data = (ir.Constant(number, flag) for flag in (1, 3, 1))
+        for pointer in _row(context, builder, signature, arguments, 0, 1, width):
+            builder.call(call, [builder.bitcast(pointer, byte), to_write, keep, data])
+        return context.get_dummy_value()
+
+    return types.void(X, types.intp, width), generate
+
+
+def _product(typing_context: Any, P: Any, Q: Any, u: Any, i: Any, width: Any) -> Any:
+    """p_u · q_i."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        p = _row(context, builder, signature, arguments, 0, 2, width)
+        q = _row(context, builder, signature, arguments, 1, 3, width)
+        sums = [ir.Constant(ir.VectorType(ir.FloatType(), LANES), [0.0] * LANES)] * min(_SUMS, len(p))
+        for place, (x, y) in enumerate(zip(p, q, strict=True)):
+            part = place % len(sums)
+            sums[part] = multiplied(builder, load(builder, x), load(builder, y), sums[part])
+        return total(builder, reduce(lambda a, b: builder.fadd(a, b), sums))
+
+    return types.float32(P, Q, types.intp, types.intp, width), generate
+
+
+def _update(
+    typing_context: Any, P: Any, Q: Any, u: Any, i: Any, keep: Any, step: Any, width: Any
+) -> Any:  # fmt: skip
+    """p_u, q_i = keep p_u + step q_i, keep q_i + step p_u."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        p = _row(context, builder, signature, arguments, 0, 2, width)
+        q = _row(context, builder, signature, arguments, 1, 3, width)
+        keep, step = (spread(builder, scalar) for scalar in arguments[4:6])
+        for first in range(0, len(p), _HELD):  # all loads of a part before its stores, which might change them
+            pointers = list(zip(p, q, strict=True))[first : first + _HELD]
+            rows = [(load(builder, x), load(builder, y)) for x, y in pointers]
+            for (x, y), (p_f, q_f) in zip(pointers, rows, strict=True):
+                store(builder, multiplied(builder, p_f, keep, builder.fmul(step, q_f)), x)
+                store(builder, multiplied(builder, q_f, keep, builder.fmul(step, p_f)), y)
+        return context.get_dummy_value()
+
+    return types.void(P, Q, types.intp, types.intp, types.float32, types.float32, width), generate
+
+
+def _row(
+    context: Any, builder: Any, signature: Any, arguments: Any, array: int, row: int, width: Any
+) -> list[Any]:  # fmt: skip
+    """Pointers to the vectors of a row; array and row are places among the arguments."""
+    data = array_of(context, builder, signature, arguments, array).data
+    columns = ir.Constant(ir.IntType(64), width.literal_value)
+    start = builder.gep(data, [builder.mul(arguments[row], columns)])
+    return [moved(builder, start, column) for column in range(0, width.literal_value, LANES)]
+
+
+_call_for: Any = intrinsic(prefer_literal=True)(_prefetch)
+_product_of: Any = intrinsic(prefer_literal=True)(_product)
+_move: Any = intrinsic(prefer_literal=True)(_update)

@@ -1,0 +1,115 @@
+"""Vectors: what the kernels on CPU cores that are written in vector instructions have in common.
+
+A vector fills the widest register, 64 bytes; a processor with narrower ones takes each in parts. Arrays whose rows
+start on cache lines (`aligned`) are read a line at a time. Nothing is checked.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+from numba.core import cgutils
+from numpy.typing import NDArray
+
+LINE = 64  # bytes of a cache line and of the widest vector register
+LANES = LINE // 4  # float32 in a vector
+FASTMATH = {"reassoc", "contract", "nsz"}  # sums may be reordered; NaN and infinity keep their meaning
+
+
+def aligned(X: NDArray[Any]) -> NDArray[Any]:
+    """A copy in rows of full cache lines that start on one, padded with zeros."""
+    copied = aligned_zeros(len(X), X.shape[1], X.dtype)
+    copied[:, : X.shape[1]] = X
+    return copied
+
+
+def aligned_zeros(rows: int, width: int, dtype: Any) -> NDArray[Any]:
+    """Zeros [rows, width rounded up], rows of full cache lines that start on one."""
+    lanes = LINE // np.dtype(dtype).itemsize
+    return _zeros_on_line((rows, -(-width // lanes) * lanes), dtype)
+
+
+def on_line(X: NDArray[Any]) -> NDArray[Any]:
+    """The array if it starts on a cache line and can be written in C order, else a copy that does and can."""
+    if X.ctypes.data % LINE == 0 and X.flags.c_contiguous and X.flags.writeable:
+        return X
+    copied = _zeros_on_line(X.shape, X.dtype)
+    copied[...] = X
+    return copied
+
+
+def _zeros_on_line(shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:
+    size = np.dtype(dtype).itemsize
+    length = math.prod(shape)
+    whole = np.zeros(length + LINE // size, dtype)
+    offset = -whole.ctypes.data % LINE // size
+    return whole[offset : offset + length].reshape(shape)
+
+
+def array_of(context: Any, builder: Any, signature: Any, arguments: Any, place: int) -> Any:
+    """The array that an intrinsic got as its argument at `place`."""
+    return context.make_array(signature.args[place])(context, builder, arguments[place])
+
+
+def columns_of(builder: Any, array: Any) -> Any:
+    """Number of columns of a matrix."""
+    return builder.extract_value(array.shape, 1)
+
+
+def moved(builder: Any, pointer: Any, elements: int) -> Any:
+    """The pointer, so many elements on."""
+    return builder.gep(pointer, [ir.Constant(ir.IntType(64), elements)])
+
+
+def load(builder: Any, pointer: Any) -> Any:
+    """The vector at a pointer to a float or double."""
+    return builder.load(builder.bitcast(pointer, _vector(pointer.type.pointee).as_pointer()), align=4)
+
+
+def store(builder: Any, vector: Any, pointer: Any) -> None:
+    """Write a vector."""
+    builder.store(vector, builder.bitcast(pointer, vector.type.as_pointer()), align=4)
+
+
+def variable(builder: Any, element: Any = ir.FloatType()) -> Any:  # noqa: B008 (a constant)
+    """A vector of zeros that the compiler keeps in a register."""
+    vector = _vector(element)
+    alloca: Any = cgutils.alloca_once
+    place = alloca(builder, vector)
+    builder.store(ir.Constant(vector, [0.0] * vector.count), place)
+    return place
+
+
+def spread(builder: Any, scalar: Any) -> Any:
+    """The scalar in every lane."""
+    vector, lane = _vector(scalar.type), ir.IntType(32)
+    undefined = ir.Constant(vector, ir.Undefined)
+    first = builder.insert_element(undefined, scalar, ir.Constant(lane, 0))
+    return builder.shuffle_vector(first, undefined, ir.Constant(ir.VectorType(lane, vector.count), [0] * vector.count))
+
+
+def multiplied(builder: Any, x: Any, y: Any, plus: Any) -> Any:
+    """x y + plus, fused."""
+    return builder.fadd(builder.fmul(x, y, flags=["contract"]), plus, flags=["contract"])
+
+
+def less(builder: Any, x: Any, y: Any, z: Any) -> Any:
+    """x - y z, fused."""
+    return builder.fsub(x, builder.fmul(y, z, flags=["contract"]), flags=["contract"])
+
+
+def total(builder: Any, vector: Any) -> Any:
+    """The sum of the lanes, in an order that depends on the processor alone."""
+    element = vector.type.element
+    kind = {"float": "f32", "double": "f64"}[str(element)]
+    summed = builder.module.declare_intrinsic(
+        f"llvm.vector.reduce.fadd.v{vector.type.count}{kind}", (), ir.FunctionType(element, [element, vector.type])
+    )
+    return builder.call(summed, [ir.Constant(element, 0.0), vector], fastmath=["reassoc"])
+
+
+def _vector(element: Any) -> Any:
+    return ir.VectorType(element, LINE // (8 if isinstance(element, ir.DoubleType) else 4))
