@@ -142,12 +142,12 @@ class Ratings:
     @cached_property
     def user_counts(self) -> NDArray[np.int64]:
         """Number of ratings of every user, int64[n_users]; unknown users are not counted."""
-        return np.bincount(self.users[self.users >= 0], minlength=self.n_users)
+        return layout.counts(self.users, self.n_users)
 
     @cached_property
     def item_counts(self) -> NDArray[np.int64]:
         """Number of ratings of every item, int64[n_items]; unknown items are not counted."""
-        return np.bincount(self.items[self.items >= 0], minlength=self.n_items)
+        return layout.counts(self.items, self.n_items)
 
     @cached_property
     def fingerprint(self) -> str:
@@ -161,13 +161,11 @@ class Ratings:
 
     def by_user(self) -> Grouped:
         """The ratings grouped by user, in row order within a user. Needs known users throughout."""
-        starts, order = layout.group(self.users, self.n_users)
-        return Grouped(starts, self.items[order], self.values[order])
+        return Grouped(*layout.grouped(self.users, self.n_users, self.items, self.values))
 
     def by_item(self) -> Grouped:
         """The ratings grouped by item, in row order within an item. Needs known items throughout."""
-        starts, order = layout.group(self.items, self.n_items)
-        return Grouped(starts, self.users[order], self.values[order])
+        return Grouped(*layout.grouped(self.items, self.n_items, self.users, self.values))
 
     def select(self, rows: NDArray[Any]) -> Ratings:
         """The given rows (bool[n] or integer row numbers), under the same vocabularies."""
@@ -180,8 +178,8 @@ class Ratings:
     def restricted(self) -> Ratings:
         """The same rows under vocabularies that hold only the ids that occur in them, or have side information."""
         return self.reindexed(
-            self.user_vocabulary.restricted(_known(self.user_counts, self.user_vocabulary, self.user_features)),
-            self.item_vocabulary.restricted(_known(self.item_counts, self.item_vocabulary, self.item_features)),
+            _restricted(self.user_counts, self.user_vocabulary, self.user_features),
+            _restricted(self.item_counts, self.item_vocabulary, self.item_features),
         )
 
     def with_features(self, users: Features | None = None, items: Features | None = None) -> Ratings:
@@ -200,12 +198,9 @@ class Ratings:
 
         Raises DataError when the ids are integers on one side and strings on the other.
         """
-        user_map = user_vocabulary.indices(self.user_vocabulary.entries, where="user ids")
-        item_map = item_vocabulary.indices(self.item_vocabulary.entries, where="item ids")
-        return Ratings(
-            _mapped(user_map, self.users), _mapped(item_map, self.items), self.values, self.times,
-            user_vocabulary, item_vocabulary, self.user_features, self.item_features,
-        )  # fmt: skip
+        users = _reindexed(self.users, self.user_vocabulary, user_vocabulary, where="user ids")
+        items = _reindexed(self.items, self.item_vocabulary, item_vocabulary, where="item ids")
+        return replace(self, users=users, items=items, user_vocabulary=user_vocabulary, item_vocabulary=item_vocabulary)
 
     def without_duplicates(self, rule: Duplicates, *, where: str = "ratings") -> Ratings:
         """The table with every (user, item) pair once. Needs known users and items throughout.
@@ -282,13 +277,19 @@ def _column(column: Any, dtype: type[np.generic], *, where: str) -> NDArray[Any]
     return array
 
 
-def _mapped(table: NDArray[np.int32], indices: NDArray[np.int32]) -> NDArray[np.int32]:
-    """table[indices] with -1 kept as -1."""
-    extended = np.append(table, np.int32(-1))  # index -1 reads the last entry
-    return extended[indices]
+def _reindexed(
+    indices: NDArray[np.int32], vocabulary: Vocabulary, other: Vocabulary, *, where: str
+) -> NDArray[np.int32]:
+    """The indices of one vocabulary under another; -1 stays -1."""
+    if other is vocabulary:
+        return indices
+    table = np.append(other.indices(vocabulary.entries, where=where), np.int32(-1))  # index -1 reads the last entry
+    return table[indices]
 
 
-def _known(counts: NDArray[np.int64], vocabulary: Vocabulary, features: Features | None) -> NDArray[np.bool_]:
-    """Which ids of the vocabulary have ratings or side information."""
-    rated = counts > 0
-    return rated if features is None else rated | (features.vocabulary.indices(vocabulary.entries) >= 0)
+def _restricted(counts: NDArray[np.int64], vocabulary: Vocabulary, features: Features | None) -> Vocabulary:
+    """The vocabulary of the ids that have ratings or side information."""
+    known = counts > 0
+    if features is not None:
+        known |= features.vocabulary.indices(vocabulary.entries) >= 0
+    return vocabulary if known.all() else vocabulary.restricted(known)

@@ -127,7 +127,14 @@ def _parted(ratings: Ratings, is_test: NDArray[np.bool_], rule: str, seed: int |
 
 
 def _random_mask(ratings: Ratings, fraction: float, seed: int) -> NDArray[np.bool_]:
-    return np.random.default_rng(seed).random(len(ratings)) < fraction
+    rng, mask = np.random.default_rng(seed), np.empty(len(ratings), np.bool_)
+    for start in range(0, len(mask), _DRAWS):
+        part = mask[start : start + _DRAWS]
+        part[:] = rng.random(len(part)) < fraction
+    return mask
+
+
+_DRAWS = 1 << 20  # at a time; the stream of draws is the same in parts
 
 
 def _user_mask(ratings: Ratings, fraction: float, seed: int) -> NDArray[np.bool_]:

@@ -82,6 +82,8 @@ def train(
         fix = "leave it out, or use a solver that samples: gibbs"
         raise ConfigError(f"solver '{method.name}' has no traces", where="--trace", fix=fix)
     compared_with = _baselines(svd_ranks, svd_route)
+    if columns["time_column"] is None and not method.takes_times and by != "time":
+        columns["time_column"] = "none"  # nobody would look at them
     table = loaders.read_ratings(ratings, duplicates=duplicates, **columns)
     if user_features is not None or item_features is not None:
         files = {"user": user_features, "item": item_features}
@@ -105,6 +107,7 @@ def train(
             run = trained(splits.hold_out(table, 0))
         else:
             split = _split(table, test, 0.1 if hold_out is None else hold_out, seed, by, duplicates, columns)
+            del table  # its rows are in the split
             run = trained(split)
             report = validation_report(run) if split.test is None else evaluate(run, split.test)
     store.save(run, output, force=force, report=report)

@@ -59,6 +59,20 @@ def group(keys: NDArray[np.int32], n_groups: int) -> tuple[NDArray[np.int64], ND
     return starts, order
 
 
+def grouped(
+    keys: NDArray[np.int32], n_groups: int, others: NDArray[np.int32], values: NDArray[np.float32]
+) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.float32]]:
+    """starts as in `group`, and the two columns in its order, without the row numbers."""
+    starts, grouped_others, grouped_values = _group_columns(keys, others, values, n_groups)
+    return starts, grouped_others, grouped_values
+
+
+def counts(keys: NDArray[np.int32], n_groups: int) -> NDArray[np.int64]:
+    """How often each of 0 … n_groups - 1 occurs, int64[n_groups]; -1 is not counted."""
+    found: NDArray[np.int64] = _counts(keys, n_groups)
+    return found
+
+
 def blocked(
     users: NDArray[np.int32], items: NDArray[np.int32], values: NDArray[np.float32],
     user_places: NDArray[np.int32], item_places: NDArray[np.int32],
@@ -168,6 +182,31 @@ def _group_values(keys: Any, values: Any, n_groups: int) -> Any:
         grouped[place[keys[row]]] = values[row]
         place[keys[row]] += 1
     return starts, grouped
+
+
+@numba.njit(cache=True, nogil=True)
+def _group_columns(keys: Any, others: Any, values: Any, n_groups: int) -> Any:
+    starts = np.zeros(n_groups + 1, np.int64)
+    for row in range(keys.size):
+        starts[keys[row] + 1] += 1
+    for g in range(n_groups):
+        starts[g + 1] += starts[g]
+    place = starts[:-1].copy()
+    grouped_others, grouped_values = np.empty(keys.size, np.int32), np.empty(keys.size, np.float32)
+    for row in range(keys.size):
+        to = place[keys[row]]
+        place[keys[row]] = to + 1
+        grouped_others[to], grouped_values[to] = others[row], values[row]
+    return starts, grouped_others, grouped_values
+
+
+@numba.njit(cache=True, nogil=True)
+def _counts(keys: Any, n_groups: int) -> Any:
+    found = np.zeros(n_groups, np.int64)
+    for key in keys:
+        if key >= 0:
+            found[key] += 1
+    return found
 
 
 @numba.njit(cache=True, nogil=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import scipy.sparse.linalg
@@ -83,7 +83,10 @@ class Biases(Solver):
     def fitted(self, train: Ratings, kernels: Kernels) -> tuple[float, Vector, Vector]:
         """μ, b_u float64[m], b_i float64[n]."""
         mean = float(train.values.mean(dtype=np.float64))
-        by_user, by_item = _Sums(train.by_user(), kernels), _Sums(train.by_item(), kernels)
+        by_user, by_item = (
+            _Sums(train.by_user(), train.n_items, kernels),
+            _Sums(train.by_item(), train.n_users, kernels),
+        )
         user_weights = self.user_damping + train.user_counts
         item_weights = self.item_damping + train.item_counts
         user_sums = by_user.of_values() - mean * train.user_counts
@@ -109,19 +112,21 @@ class Biases(Solver):
 class _Sums:
     """Sums over the ratings of every row of one side, on the device."""
 
-    def __init__(self, grouped: Grouped, kernels: Kernels) -> None:
-        self.grouped, self.kernels = grouped, kernels
-        self.starts, self.others = kernels.put(grouped.starts), kernels.put(grouped.others)
-        self.ones = kernels.put(np.ones(len(grouped.values), np.float32))
+    def __init__(self, grouped: Grouped, n_others: int, kernels: Kernels) -> None:
+        self.kernels, self._n_others = kernels, n_others
+        self.starts, self.others, self.values = (kernels.put(a) for a in grouped)
+        self.ones = kernels.put(np.zeros(0, np.float32))  # what `sparse_product` takes for weights of one
 
     def of_values(self) -> Vector:
         """Σ_j r_j of every row."""
-        before = np.concatenate([[0.0], np.cumsum(self.grouped.values, dtype=np.float64)])
-        return np.diff(before[self.grouped.starts])
+        return self._summed(self.values, np.ones(self._n_others))
 
     def of_others(self, bias: Vector) -> Vector:
         """Σ_j b_j of every row, over the other side's biases."""
-        product = self.kernels.sparse_product(self.starts, self.others, self.ones, self.kernels.put(bias[:, None]))
+        return self._summed(self.ones, bias)
+
+    def _summed(self, weights: Any, x: Vector) -> Vector:
+        product = self.kernels.sparse_product(self.starts, self.others, weights, self.kernels.put(x[:, None]))
         return self.kernels.get(product)[:, 0]
 
 

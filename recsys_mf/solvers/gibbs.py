@@ -58,6 +58,7 @@ class Gibbs(Solver):
     name: ClassVar[str] = "gibbs"
     samples_posterior: ClassVar[bool] = True
     takes_features: ClassVar[bool] = True
+    takes_times: ClassVar[bool] = True
 
     rank: int = setting(0, "columns k of the factors; 0 for √ratings / 20, from 8 to 48 in eights", high=1024)
     sweeps: int = setting(0, "sweeps; 0 for as many as lower the validation error, at most 400")

@@ -50,6 +50,7 @@ class Solver:
     takes_start : True where `run` can continue from a given model
     samples_posterior : True where the model is a Posterior
     takes_features : True where `run` makes use of side information in train
+    takes_times : True where `run` makes use of the times of ratings
     patience : epochs without a better validation error after which training stops; None to see them all
     """
 
@@ -57,6 +58,7 @@ class Solver:
     takes_start: ClassVar[bool] = False
     samples_posterior: ClassVar[bool] = False
     takes_features: ClassVar[bool] = False
+    takes_times: ClassVar[bool] = False
     patience: ClassVar[int | None] = None
 
     def __post_init__(self) -> None:

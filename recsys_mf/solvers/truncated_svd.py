@@ -19,6 +19,7 @@ from recsys_mf.solvers.solver import Epoch, Solver, setting
 
 FILLINGS = ("zero", "mean", "item-mean", "bias")
 ROUTES = ("auto", "dense", "operator")
+_PART = 1 << 20  # ratings whose residuals are in float64 at a time
 _DENSE_CELLS = {"cpu": 0, "cuda": 30_000_000}  # auto: dense up to here; on CPU cores the operator is always faster
 
 
@@ -120,10 +121,13 @@ class TruncatedSvd(Solver):
             mean, user_bias.astype(np.float32), item_bias.astype(np.float32),
             np.zeros((train.n_users, 0), np.float32), np.zeros((train.n_items, 0), np.float32), train.rating_range,
         )  # fmt: skip
-        observed_fill = fill[train.items]
-        if self.filling == "bias":
-            observed_fill = mean + user_bias[train.users] + item_bias[train.items]
-        residual = replace(train, values=(train.values - observed_fill).astype(np.float32))
+        residuals = np.empty(len(train), np.float32)
+        for start in range(0, len(train), _PART):
+            part = slice(start, start + _PART)
+            u, i = train.users[part], train.items[part]
+            observed = mean + user_bias[u] + item_bias[i] if self.filling == "bias" else fill[i]
+            residuals[part] = train.values[part] - observed
+        residual = replace(train, values=residuals)
         return base, FilledMatrix(residual.by_user(), residual.by_item(), fill, kernels)
 
 
