@@ -6,6 +6,7 @@ import contextlib
 import os
 import tempfile
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -73,17 +74,21 @@ def predict_file(
             raise DataError(f"there is a column '{name}' already", where=source.where, fix="rename it")
     counts = np.zeros(len(KNOWN), np.int64)
     with _aside(output) as path, contextlib.ExitStack() as stack:
-        writer: _Writer | None = None
+        write: Callable[[pa.RecordBatch], Future[None]] | None = None
+        written: Future[None] | None = None
         done = 0
         for batch in source.batches():
             predicted, known = _predicted(run, source, columns, batch, done, interval, added)
             counts += np.bincount(known, minlength=len(KNOWN))
-            if writer is None:
-                writer = _opened(path, output.suffix, predicted.schema)
-                stack.callback(writer.close)
-            writer.write_batch(predicted)
+            if write is None:
+                write = stack.enter_context(_writing(path, output.suffix, predicted.schema))
+            if written is not None:
+                written.result()
+            written = write(predicted)
             done += len(batch)
             watch(len(batch))
+        if written is not None:
+            written.result()
         if not done:
             raise DataError("no pairs in the table", where=source.where, fix="give at least one row")
     return dict(zip(KNOWN, counts.tolist(), strict=True))
@@ -135,6 +140,13 @@ def _added(run: Run, interval: float | None, *, distribution: bool) -> tuple[str
             raise ConfigError("the model has no probabilities of ratings", where="--distribution", seen=seen, fix=fix)
         names += [f"p_{level:g}" for level in run.model.scale.levels]
     return *names, "known"
+
+
+@contextlib.contextmanager
+def _writing(path: Path, suffix: str, schema: pa.Schema) -> Iterator[Callable[[pa.RecordBatch], Future[None]]]:
+    """Writes a batch in a thread of its own, while the next is predicted."""
+    with contextlib.closing(_opened(path, suffix, schema)) as writer, ThreadPoolExecutor(1) as pool:
+        yield lambda batch: pool.submit(writer.write_batch, batch)
 
 
 def _opened(path: Path, suffix: str, schema: pa.Schema) -> _Writer:

@@ -124,16 +124,24 @@ class Vocabulary:
     def _integers(self) -> NDArray[np.int64]:
         return np.asarray(self.entries.to_numpy(zero_copy_only=False), dtype=np.int64)
 
+    @property
+    def _span(self) -> int:
+        """Integers from the first id to the last."""
+        return int(self._integers[-1]) - int(self._integers[0]) + 1
+
+    @cached_property
+    def _places(self) -> NDArray[np.int32]:
+        """Index of every integer from the first id to the last, -1 where it is none; int32[_span]."""
+        places = np.full(self._span, -1, np.int32)
+        places[self._integers - self._integers[0]] = np.arange(len(self), dtype=np.int32)
+        return places
+
     def _integer_indices(self, values: NDArray[np.int64]) -> NDArray[np.int32]:
         known = self._integers
         if not len(known):
             return np.full(len(values), -1, np.int32)
-        span = int(known[-1]) - int(known[0]) + 1
-        if span <= _TABLE_SLOTS_PER_ID * max(len(known), len(values)):
-            table = np.full(span + 1, -1, np.int32)  # the last slot answers for ids out of range
-            table[known - known[0]] = np.arange(len(known), dtype=np.int32)
-            inside = (values >= known[0]) & (values <= known[-1])
-            return table[np.where(inside, values - known[0], span)]
+        if self._span <= _TABLE_SLOTS_PER_ID * max(len(known), len(values)):
+            return layout.positions(values, int(known[0]), self._places)
         place = np.searchsorted(known, values)
         place[place == len(known)] = 0
         return np.where(known[place] == values, place, -1).astype(np.int32)

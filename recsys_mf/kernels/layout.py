@@ -142,6 +142,21 @@ def compact(chunks: list[NDArray[Any]], low: int, high: int) -> tuple[NDArray[np
     return np.flatnonzero(present) + low, positions
 
 
+def positions(values: NDArray[Any], low: int, table: NDArray[np.int32]) -> NDArray[np.int32]:
+    """table[value - low] of every integer, -1 for one beyond the table; int32[n]."""
+    found: NDArray[np.int32] = _positions(values, low, table)
+    return found
+
+
+@numba.njit(cache=True, nogil=True)
+def _positions(values: Any, low: int, table: Any) -> Any:
+    found = np.empty(values.size, np.int32)
+    for n in range(values.size):
+        value = np.int64(values[n])
+        found[n] = table[value - low] if low <= value < low + table.size else np.int32(-1)
+    return found
+
+
 @numba.njit(cache=True, nogil=True)
 def _mark(values: Any, low: int, present: Any) -> None:
     for value in values:

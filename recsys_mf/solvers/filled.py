@@ -75,34 +75,35 @@ def leading_triplets(F: FilledMatrix, rank: int, rng: np.random.Generator) -> tu
         block, Q = size, np.eye(size)
     else:
         Q = np.linalg.qr(rng.standard_normal((size, block)))[0]
-    B, image = np.empty((size, 0)), np.empty((max(m, n), 0))  # and F B
-    gram = np.empty((0, 0))  # (F B)ᵀ (F B)
+    B = np.empty((size, 0))
+    gram = np.empty((0, 0))  # Bᵀ FᵀF B
     for _ in range(_PRODUCTS):
-        B, image = np.hstack([B, Q]), np.hstack([image, forward(Q)])
-        gram = _bordered(gram, image, block)
+        B, W = np.hstack([B, Q]), backward(forward(Q))
+        gram = _bordered(gram, B.T @ W)
         squares, Z = (a[..., ::-1] for a in np.linalg.eigh(gram))
         if B.shape[1] == size:
             break
         # FᵀF B = B T + Q' R, and only the last block of B meets Q': a Ritz vector z has the residual |R z_last|.
-        Q, R = _orthogonalised(backward(image[:, -block:]), B)
+        Q, R = _orthogonalised(W, B)
         residuals = np.linalg.norm(R @ Z[-block:, :rank], axis=0)
         if B.shape[1] >= rank and (residuals <= _TOLERANCE * squares[0]).all():
             break
         if B.shape[1] + block > most:
             kept = Z[:, : (rank + most) // 2]
-            B, image, gram = B @ kept, image @ kept, np.diag(squares[: kept.shape[1]])
+            B, gram = B @ kept, np.diag(squares[: kept.shape[1]])
     else:
         raise SolveError(f"the truncated SVD did not converge in {_PRODUCTS} steps", fix="ask for a lower rank")
     singular = np.sqrt(np.maximum(squares[:rank], 0))
-    near, far = B @ Z[:, :rank], image @ Z[:, :rank] / np.where(singular > 0, singular, 1)
+    near = B @ Z[:, :rank]
+    far = forward(near) / np.where(singular > 0, singular, 1)
     return (far, singular, near) if n <= m else (near, singular, far)
 
 
-def _bordered(gram: Matrix, image: Matrix, block: int) -> Matrix:
-    """The Gram matrix of image, given that of all but its last block of columns."""
-    border = image.T @ image[:, -block:]
+def _bordered(gram: Matrix, columns: Matrix) -> Matrix:
+    """The symmetric matrix that begins with gram and ends with these columns."""
     old = len(gram)
-    return np.block([[gram, border[:old]], [border[:old].T, border[old:]]])
+    corner = (columns[old:] + columns[old:].T) / 2
+    return np.block([[gram, columns[:old]], [columns[:old].T, corner]])
 
 
 def _orthogonalised(X: Matrix, B: Matrix) -> tuple[Matrix, Matrix]:

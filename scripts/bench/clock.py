@@ -1,7 +1,7 @@
-"""Clock: seconds of two lengths of the same sampler, in the environment of the sampler.
+"""Clock: seconds of a pass, by two lengths of the same fit, in the environment of the system.
 
-Run as clock.py NAME FOLDER SETTINGS THREADS RESULT; settings as JSON: rank, short and long, in sweeps. NAME is `gibbs`
-for ours, or a function of `peers.PEERS`.
+Run as clock.py NAME FOLDER OPTIONS THREADS RESULT; options as JSON: rank, short and long, in passes, and settings. NAME
+is a solver of ours, or a function of `peers.PEERS`.
 """
 
 from __future__ import annotations
@@ -9,28 +9,38 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from trial import Fit, Pairs, Train, read_train
 
+OURS: dict[str, tuple[str, dict[str, Any]]] = {  # by solver: the setting that counts passes, and the others
+    "sgd": ("epochs", {"members": 1}),
+    "als": ("epochs", {"members": 1}),
+    "gibbs": ("sweeps", {"links": "none", "time": "none", "likelihood": "gaussian"}),
+}
+THEIRS: dict[str, Callable[[int, int], dict[str, Any]]] = {  # by peer: settings of a rank and a number of passes
+    "libmf": lambda rank, passes: {"k": rank, "nr_iters": passes, "eta": 0.05, "regularisation": 0.06},
+    "cmfrec": lambda rank, passes: {"k": rank, "niter": passes, "lambda_": 0.07},
+    "implicit": lambda rank, passes: {"factors": rank, "iterations": passes},
+    "myfm": lambda rank, passes: {"rank": rank, "sweeps": passes},
+    "smurff": lambda rank, passes: {"rank": rank, "burn_in": 1, "samples": passes - 1, "precision": 1.5},
+}
 
-def sweeps_of(name: str, train: Train, rank: int, threads: int) -> Callable[[int], Fit]:
-    """From a number of sweeps to the fit of so many, with a single pair to predict."""
-    if name == "gibbs":
-        return _ours(train, rank, threads)
+
+def fits_of(name: str, train: Train, rank: int, settings: Mapping[str, Any], threads: int) -> Callable[[int], Fit]:
+    """From a number of passes to the fit of so many, with a single pair to predict."""
+    if name in OURS:
+        return _ours(name, train, rank, threads)
     from peers import PEERS
 
     pair = Pairs(train.users[:1], train.items[:1], None)
-    lengths: dict[str, Callable[[int], dict[str, float]]] = {
-        "myfm": lambda sweeps: {"sweeps": sweeps},
-        "smurff": lambda sweeps: {"burn_in": 1, "samples": sweeps - 1, "precision": 1.5},
-    }
-    return lambda sweeps: PEERS[name](train, pair, threads, rank=rank, **lengths[name](sweeps))
+    return lambda passes: PEERS[name](train, pair, threads, **THEIRS[name](rank, passes), **settings)
 
 
-def _ours(train: Train, rank: int, threads: int) -> Callable[[int], Fit]:
+def _ours(name: str, train: Train, rank: int, threads: int) -> Callable[[int], Fit]:
     import numpy as np
     from threadpoolctl import ThreadpoolController
 
@@ -39,13 +49,15 @@ def _ours(train: Train, rank: int, threads: int) -> Callable[[int], Fit]:
     from recsys_mf.solvers import SOLVERS
 
     ratings = Ratings.from_ids(train.users, train.items, train.values)
-    plain = SOLVERS["gibbs"](rank=rank, links="none", time="none", likelihood="gaussian")
+    passes, settings = OURS[name]
+    solver = SOLVERS[name](rank=rank, **settings)
     kernels, libraries = select("cpu", threads), ThreadpoolController()
 
-    def fit_of(sweeps: int) -> Fit:
+    def fit_of(length: int) -> Fit:
         def fit() -> Callable[[], np.ndarray]:
             with libraries.limit(limits=1, user_api="blas"):  # as `recsys_mf.training` does
-                for epoch in replace(plain, sweeps=sweeps).run(ratings, rng=np.random.default_rng(0), kernels=kernels):
+                method = replace(solver, **{passes: length})
+                for epoch in method.run(ratings, rng=np.random.default_rng(0), kernels=kernels):
                     last = epoch
             return lambda: last.model().predict(train.users[:1], train.items[:1])
 
@@ -62,10 +74,10 @@ def seconds(fit: Fit) -> float:
 
 
 if __name__ == "__main__":
-    sampler, tables, options, n_threads, result = sys.argv[1:6]
+    system, tables, options, n_threads, result = sys.argv[1:6]
     asked = json.loads(options)
-    fit_of = sweeps_of(sampler, read_train(Path(tables)), asked["rank"], int(n_threads))
+    fit_of = fits_of(system, read_train(Path(tables)), asked["rank"], asked["settings"], int(n_threads))
     seconds(fit_of(asked["short"]))  # compiles, and wakes the processor
     short, long = (seconds(fit_of(asked[length])) for length in ("short", "long"))
-    figures = {"seconds_per_sweep": (long - short) / (asked["long"] - asked["short"])}
+    figures = {"seconds_per_pass": (long - short) / (asked["long"] - asked["short"])}
     Path(result).write_text(json.dumps(figures))

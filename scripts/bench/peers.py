@@ -58,6 +58,21 @@ def cmfrec(train: Train, pairs: Pairs, threads: int, **settings: Any) -> Fit:
     return fit
 
 
+def implicit(train: Train, pairs: Pairs, threads: int, **settings: Any) -> Fit:
+    """implicit ALS: of implicit feedback, with the ratings as confidences; its scores are no ratings."""
+    import scipy.sparse as sp
+    from implicit.als import AlternatingLeastSquares
+
+    table = sp.csr_matrix((train.values, (train.users, train.items)), (train.n_users, train.n_items))
+
+    def fit() -> Predict:
+        model = AlternatingLeastSquares(num_threads=threads, use_gpu=False, random_state=0, **settings)
+        model.fit(table, show_progress=False)
+        return lambda: np.sum(model.user_factors[pairs.users] * model.item_factors[pairs.items], axis=1)
+
+    return fit
+
+
 def myfm(train: Train, pairs: Pairs, threads: int, *, rank: int, sweeps: int) -> Fit:
     """myfm Gibbs regression on the one-hot user and item alone: Bayesian matrix factorisation."""
     from myfm import MyFMGibbsRegressor
@@ -196,6 +211,7 @@ PEERS: dict[str, Callable[..., Fit]] = {
     "surprise-svd": surprise_svd,
     "surprise-svdpp": surprise_svdpp,
     "cmfrec": cmfrec,
+    "implicit": implicit,
     "myfm": myfm,
     "myfm-sets": myfm_sets,
     "smurff": smurff,

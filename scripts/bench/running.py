@@ -29,14 +29,18 @@ class Outcome:
     peak_memory: int = 0
 
 
-def write_tables(name: str, data: Path, folder: Path, *, validation: bool = False) -> None:
-    """Write the tables of a set, in a process of their own. Raises ClickException where they cannot be."""
+def write_tables(name: str, data: Path, folder: Path, *, validation: bool = False) -> int:
+    """Write the tables of a set, in a process of their own; returns the number of training rows.
+
+    Raises ClickException where they cannot be written.
+    """
     import click
 
     command = [sys.executable, str(HERE / "tables.py"), name, str(data), str(folder)]
     ended = process.run(command + ["--validation"] * validation, threads=1, limit=600)
     if ended.code:
         raise click.ClickException(f"set '{name}' of {data}: {ended.said}")
+    return int(ended.said)
 
 
 def trial(

@@ -1,10 +1,12 @@
 """Tables: the splits that every system is run on, as dense ids in two Parquet files.
 
-Run in a process of its own, so that its memory is not in that of the systems: tables.py SET DATA FOLDER [--validation]
+Run in a process of its own, so that its memory is not in that of the systems: tables.py SET DATA FOLDER [--validation].
+Its last line is the number of training rows.
 """
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from pathlib import Path
 
@@ -12,20 +14,31 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+MAKE_SAMPLE = Path(__file__).parent.parent / "make_sample.py"
 FRACTION, SEED = 0.1, 0
 VALIDATION_SEED = 1
 
 
-def split(name: str, data: Path) -> tuple[pa.Table, pa.Table]:
-    """Train and test: the published split `u1`, or a tenth of a table held out as `recsys_mf.splits.hold_out` does."""
+GENERATED = ("ml-25m", "netflix")
+
+
+def split(name: str, data: Path, folder: Path) -> tuple[pa.Table, pa.Table]:
+    """Train and test: the published split `u1`, or a tenth of a table held out as `recsys_mf.splits.hold_out` does.
+
+    A table of `GENERATED` is made in the folder.
+    """
+    if name in GENERATED:
+        made = folder / f"{name}.parquet"
+        subprocess.run([sys.executable, str(MAKE_SAMPLE), "--like", name, "-o", str(made)], check=True)
+        return _parted(pq.read_table(made), SEED)
     if name == "u1":
         return pq.read_table(data / "ml-100k.u1.train.parquet"), pq.read_table(data / "ml-100k.u1.test.parquet")
     return _parted(pq.read_table(data / f"{name}.parquet"), SEED)
 
 
-def write(name: str, data: Path, folder: Path, *, validation: bool) -> None:
+def write(name: str, data: Path, folder: Path, *, validation: bool) -> int:
     """Write train.parquet and test.parquet; for validation both are cut from the training rows alone."""
-    train, test = split(name, data)
+    train, test = split(name, data, folder)
     if validation:
         train, test = _parted(train, VALIDATION_SEED)
     columns = [c for c in ("user_id", "item_id", "rating", "timestamp") if c in train.column_names]
@@ -34,6 +47,7 @@ def write(name: str, data: Path, folder: Path, *, validation: bool) -> None:
         train, test = _dense(train, test, column)
     pq.write_table(train, folder / "train.parquet")
     pq.write_table(test, folder / "test.parquet")
+    return len(train)
 
 
 def _parted(table: pa.Table, seed: int) -> tuple[pa.Table, pa.Table]:
@@ -57,4 +71,4 @@ def _dense(train: pa.Table, test: pa.Table, column: str) -> tuple[pa.Table, pa.T
 
 if __name__ == "__main__":
     set_name, data_folder, target = sys.argv[1:4]
-    write(set_name, Path(data_folder), Path(target), validation="--validation" in sys.argv)
+    print(write(set_name, Path(data_folder), Path(target), validation="--validation" in sys.argv))
