@@ -154,6 +154,7 @@ def sgd_epoch(
     errors = cpu_sgd.epoch_kernel(P.shape[1])(
         users, items, values, bounds, P, Q, user_bias, item_bias,
         np.float32(rate), np.float32(bias_rate), np.float32(ridge), np.float32(bias_ridge),
+        numba.get_num_threads(),
     )  # fmt: skip
     return float(errors.sum())
 

@@ -12,6 +12,9 @@ ratings in the shape of MovieLens 25M:
     vector code, rows kept in registers         87   27
     rows called for ahead                       96   59
     blocks visited part by part (`blocks`)      96   80
+
+Two cores reach twice that (`turns`). Tried and left: parts of a few user rows for the first-level cache (no gain in
+the second's reach), blocks that change threads (a fifth slower: their rows change caches).
 """
 
 from __future__ import annotations
@@ -25,6 +28,7 @@ from llvmlite import ir
 from numba import prange, types
 from numba.extending import intrinsic
 
+from recsys_mf.kernels import turns
 from recsys_mf.kernels.vectors import FASTMATH, LANES, array_of, load, moved, multiplied, spread, store, total
 
 _AHEAD = 1536  # columns of the triples between a visit and the one whose rows it calls for
@@ -40,15 +44,18 @@ def epoch_kernel(width: int) -> Any:
     @numba.njit(nogil=True, cache=True, parallel=True, fastmath=FASTMATH, error_model="numpy")
     def epoch(
         users: Any, items: Any, values: Any, bounds: Any, P: Any, Q: Any, user_bias: Any, item_bias: Any,
-        rate: Any, bias_rate: Any, ridge: Any, bias_ridge: Any,
+        rate: Any, bias_rate: Any, ridge: Any, bias_ridge: Any, threads: Any,
     ) -> Any:  # fmt: skip
         """`reference.sgd_epoch`, but the squared errors of every block float64[strata, blocks]."""
         keep = np.float32(1.0) - rate * ridge
         bias_keep = np.float32(1.0) - bias_rate * bias_ridge
         strata, blocks = bounds.shape[0], bounds.shape[1] - 1
         squared = np.zeros((strata, blocks))
-        for s in range(strata):
-            for w in prange(blocks):
+        board = turns.board(strata, blocks, threads)
+        for thread in prange(threads):
+            block = turns.next_block(board, thread, threads)
+            while block >= 0:
+                s, w = block // blocks, block % blocks
                 total, end = 0.0, bounds[s, w + 1]
                 for j in range(bounds[s, w], end):
                     later = np.uintp(min(j + ahead, end - 1))
@@ -61,6 +68,8 @@ def epoch_kernel(width: int) -> Any:
                     user_bias[u] = user_bias[u] * bias_keep + bias_rate * e
                     item_bias[i] = item_bias[i] * bias_keep + bias_rate * e
                 squared[s, w] = total
+                turns.done(board, block)
+                block = turns.next_block(board, thread, threads)
         return squared
 
     return epoch

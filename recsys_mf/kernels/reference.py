@@ -55,8 +55,9 @@ def sgd_epoch(
     """One pass of masked SGD over the observed triples, in place; returns the summed squared error met.
 
     users, items int32[z], values [z] : triples in the order they are visited; values less the mean
-    bounds : int64[S, W + 1]; block w of stratum s is the triples bounds[s, w]:bounds[s, w + 1]. Blocks of a
-        stratum share no user and no item, so they may run at the same time with the same result.
+    bounds : int64[S, W + 1]; block w of stratum s is the triples bounds[s, w]:bounds[s, w + 1]. Its users are those
+        of band w, its items those of band (w + s) mod W, and bands share none: so the blocks of a stratum may run at
+        the same time, and a block as soon as those before it in its two bands are done, with the same result.
     batch : ratings of a block are taken in runs of this many; a run reads the values at its start, its
         updates are summed
     P [m, k], Q [n, k], user_bias [m], item_bias [n] : updated in place

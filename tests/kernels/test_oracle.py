@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from recsys_mf.kernels import Kernels, layout, reference
+from recsys_mf.kernels import Kernels, cpu_sgd, layout, reference
 from recsys_mf.kernels.cpu import CpuKernels, predict
 from recsys_mf.kernels.cuda import TorchKernels
+from recsys_mf.kernels.vectors import aligned
 from recsys_mf.ratings import Ratings
 from recsys_mf.solvers import blocks
 from recsys_mf.vocabulary import Vocabulary
@@ -194,3 +195,19 @@ def test_threads_do_not_change_a_bit() -> None:
             )
         results.append((P.tobytes(), Q.tobytes(), b_u.tobytes(), b_i.tobytes()))
     assert results[0] == results[1]
+
+
+@pytest.mark.parametrize("threads", [1, 3, 9])
+def test_any_number_of_threads_however_few_run_at_a_time_ends_an_epoch_with_the_same_result(threads: int) -> None:
+    rng = np.random.default_rng(0)
+    order = scheduled(rng)
+    start = [aligned((rng.standard_normal((rows, 16)) * 0.3).astype(np.float32)) for rows in (M, N)]
+    numbers = [np.float32(x) for x in (0.05, 0.02, 0.1, 0.3)]
+    results = []
+    for running, given in ((1, 1), (1, threads), (2, threads)):  # two can run at a time, `given` take blocks
+        P, Q, b_u, b_i = (a.copy() for a in (*start, np.zeros(M, np.float32), np.zeros(N, np.float32)))
+        with layout.thread_count(running):
+            triples = order.users, order.items, order.values
+            squares = cpu_sgd.epoch_kernel(16)(*triples, order.bounds, P, Q, b_u, b_i, *numbers, given)
+        results.append([a.tobytes() for a in (P, Q, b_u, b_i, squares)])
+    assert results[0] == results[1] == results[2]
