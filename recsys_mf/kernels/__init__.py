@@ -59,6 +59,10 @@ class Kernels(Protocol):
         prior_means: Any, weights: Any, ridge: Any, noise_precision: float, normals: Any,
     ) -> tuple[Any, Any]: ...  # fmt: skip
 
+    def refine_rows(
+        self, starts: Any, others: Any, values: Any, X: Any, Y: Any, weights: Any, ridge: Any, steps: int
+    ) -> tuple[Any, Any]: ...
+
     def sparse_product(self, starts: Any, others: Any, values: Any, X: Any) -> Any: ...
 
     def pair_means(self, starts: Any, others: Any, contexts: Any, X: Any, Y: Any, C: Any) -> Any: ...

@@ -15,7 +15,7 @@ import numpy as np
 from numba import prange
 from numpy.typing import NDArray
 
-from recsys_mf.kernels import cpu_ordinal, cpu_rows, cpu_sgd, cpu_sparse, ordinal
+from recsys_mf.kernels import cpu_cg, cpu_ordinal, cpu_rows, cpu_sgd, cpu_sparse, ordinal
 from recsys_mf.kernels.layout import Grid, thread_count
 from recsys_mf.kernels.vectors import FASTMATH, LANES, aligned, on_line
 
@@ -74,6 +74,11 @@ class CpuKernels:
         """`solve_rows` on these threads."""
         with thread_count(self.threads):
             return solve_rows(*arguments)
+
+    def refine_rows(self, *arguments: Any) -> tuple[F32, F32]:
+        """`refine_rows` on these threads."""
+        with thread_count(self.threads):
+            return refine_rows(*arguments)
 
     def sparse_product(self, *arguments: Any) -> NDArray[Any]:
         """`sparse_product` on these threads."""
@@ -274,6 +279,25 @@ def solve_rows(
         X, squared_errors,
     )  # fmt: skip
     return X, squared_errors
+
+
+def refine_rows(
+    starts: NDArray[np.int64], others: NDArray[np.int32], values: F32, X: F32, Y: F32, weights: F32, ridge: F32,
+    steps: int,
+) -> tuple[F32, F32]:  # fmt: skip
+    """As `reference.refine_rows`."""
+    rank = X.shape[1] - 1
+    factors = aligned(Y[:, :-1])
+    refined = np.zeros((len(X), factors.shape[1] + 1), np.float32)  # padded, then the bias
+    refined[:, :rank], refined[:, -1] = X[:, :-1], X[:, -1]
+    padded_ridge = np.zeros(refined.shape[1], np.float32)
+    padded_ridge[:rank], padded_ridge[-1] = ridge[:-1], ridge[-1]
+    squared_errors = np.empty(len(X), np.float32)
+    cpu_cg.refine_kernel(factors.shape[1])(
+        _equal_chunks(np.diff(starts) + 4.0), starts, others, values, factors, Y[:, -1].copy(), weights, padded_ridge,
+        steps, refined, squared_errors,
+    )  # fmt: skip
+    return np.column_stack([refined[:, :rank], refined[:, -1]]), squared_errors
 
 
 def sparse_product(starts: NDArray[np.int64], others: NDArray[np.int32], values: F32, X: NDArray[Any]) -> NDArray[Any]:

@@ -1,4 +1,4 @@
-"""Alternating least squares: the factors of one side at a time, exactly."""
+"""Alternating least squares: the factors of one side at a time."""
 
 from __future__ import annotations
 
@@ -28,7 +28,9 @@ class Als(Committee):
         Σ_{(u,i)∈Ω} (r_ui - r̂_ui)² + Σ_u n_u^ω (λ |p_u|² + λ_b b_u²) + Σ_i n_i^ω (λ |q_i|² + λ_b b_i²)
 
     by solving every user's (p_u, b_u) with the items fixed, against the regressors (q_i, 1) and the targets
-    r_ui - μ - b_i, then every item's likewise (`kernels.reference.solve_rows`). ω = 1 is ALS-WR, ω = 0 a plain
+    r_ui - μ - b_i, then every item's likewise: by a few steps of conjugate gradients from where the row stood before
+    (`kernels.reference.refine_rows`; after some epochs the errors are those of exact solutions to four digits), or
+    with cg_steps = 0 exactly (`kernels.reference.solve_rows`). ω = 1 is ALS-WR, ω = 0 a plain
     ridge; the square root between them (ω = ½) was better than either on every table it was tried on. An unknown
     user or item has bias and factor zero. Runs from different random starts end in different optima: the model is the
     mean of S of them, cut back to rank k (`committee`), each stopped at half of the epochs that are best for one; with
@@ -49,6 +51,9 @@ class Als(Committee):
     bias_regularisation: float = setting(1.0, "λ_b of the biases", low=1e-6)
     count_exponent: float = setting(0.5, "ω: a row's regularisation grows as its number of ratings to the ω", high=1)
     initial_scale: float = setting(0.3, "expected length of an item's factor at the start", low=1e-6, high=10)
+    cg_steps: int = setting(
+        3, "steps of conjugate gradients for a row in an epoch; 0 solves every row exactly", high=1000
+    )
     members: int = setting(6, "S: independent runs that are averaged; 1 for a single run", low=1, high=1024)
 
     def continued(self) -> Self:
@@ -70,9 +75,10 @@ class Als(Committee):
             item_bias = start.item_bias / np.float32(deviation)
         items = np.column_stack([Q, item_bias]).astype(np.float32)
 
+        users = np.zeros((train.n_users, self.rank + 1), np.float32)
         for epoch in range(1, self.epochs + 1):
-            users, _ = user_rows.solved(items)
-            items, squared_error = item_rows.solved(users)
+            users, _ = user_rows.solved(users, items)
+            items, squared_error = item_rows.solved(items, users)
             if not np.isfinite(items).all():
                 raise SolveError(
                     f"ALS met a system that is not positive definite in epoch {epoch}",
@@ -102,7 +108,7 @@ class _Side:
         ridge = np.full(width, settings.regularisation, np.float32)
         ridge[-1] = settings.bias_regularisation
         weights = np.diff(grouped.starts).astype(np.float32) ** np.float32(settings.count_exponent)
-        self.kernels = kernels
+        self.kernels, self.cg_steps = kernels, settings.cg_steps
         self.starts, self.others = kernels.put(grouped.starts), kernels.put(grouped.others)
         self.values = kernels.put(grouped.values)
         self.no_contexts = kernels.put(np.zeros(0, np.int32)), kernels.put(np.zeros((0, width), np.float32))
@@ -113,12 +119,20 @@ class _Side:
         self.weights, self.ridge = kernels.put(weights), kernels.put(ridge)
         self.no_normals = kernels.put(np.zeros((0, width), np.float32))
 
-    def solved(self, other_side: NDArray[np.float32]) -> tuple[NDArray[np.float32], float]:
+    def solved(
+        self, rows: NDArray[np.float32], other_side: NDArray[np.float32]
+    ) -> tuple[NDArray[np.float32], float]:  # fmt: skip
         """(factors, bias) float32[rows, k + 1] that minimise the objective given the other side's [others, k + 1],
-        and their summed squared error."""
+        exactly or so many steps nearer than the rows given, and their summed squared error."""
+        if self.cg_steps:
+            refined, squared_errors = self.kernels.refine_rows(
+                self.starts, self.others, self.values, self.kernels.put(rows), self.kernels.put(other_side),
+                self.weights, self.ridge, self.cg_steps,
+            )  # fmt: skip
+            return self.kernels.get(refined), float(self.kernels.get(squared_errors).sum(dtype=np.float64))
         contexts, C = self.no_contexts
-        rows, squared_errors = self.kernels.solve_rows(
+        solved, squared_errors = self.kernels.solve_rows(
             self.starts, self.others, contexts, self.values, self.kernels.put(other_side), C,
             *self.prior, self.weights, self.ridge, 1.0, self.no_normals,
         )  # fmt: skip
-        return self.kernels.get(rows), float(self.kernels.get(squared_errors).sum(dtype=np.float64))
+        return self.kernels.get(solved), float(self.kernels.get(squared_errors).sum(dtype=np.float64))

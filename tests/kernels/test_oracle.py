@@ -197,6 +197,44 @@ def test_threads_do_not_change_a_bit() -> None:
     assert results[0] == results[1]
 
 
+def refinement(rng: np.random.Generator, rank: int) -> tuple[Any, ...]:
+    """Arguments of refine_rows but the steps, with a row without a rating."""
+    users, items, values = table(rng)
+    starts, order = layout.group(users, M)
+    X, Y = ((rng.standard_normal((rows, rank + 1)) * 0.3).astype(np.float32) for rows in (M, N))
+    weights, ridge = (rng.random(size).astype(np.float32) + np.float32(0.5) for size in (M, rank + 1))
+    return starts, items[order], values[order], X, Y, weights, ridge
+
+
+@pytest.mark.parametrize("steps", [0, 1, 3])
+@pytest.mark.parametrize("rank", [0, *RANKS, 16, 200])
+def test_refine_rows_agrees_with_the_reference(kernels: Kernels, rank: int, steps: int) -> None:
+    arguments = refinement(np.random.default_rng(rank), rank)
+    exact, exact_errors = reference.refine_rows(*arguments, steps)
+    put = [kernels.put(a) for a in arguments]
+    ours, errors = (kernels.get(a) for a in kernels.refine_rows(*put, steps))
+    # A step divides sums of at most N products of k + 1 terms, which are rounded, by others of their size; the ratio
+    # of the largest to the smallest of those is that of the diagonal.
+    tolerance = (steps + 1) * N * (rank + 4) * EPSILON
+    np.testing.assert_allclose(ours, exact, atol=tolerance * np.abs(exact).max())
+    np.testing.assert_allclose(errors, exact_errors, atol=tolerance * max(1.0, exact_errors.max()))
+
+
+def test_enough_refinement_solves_the_rows(kernels: Kernels) -> None:
+    rank = 5
+    starts, others, values, X, Y, weights, ridge = refinement(np.random.default_rng(1), rank)
+    width = rank + 1
+    none = np.zeros(0, np.int32), np.zeros((0, width), np.float32)
+    prior, normals = (np.zeros((width, width), np.float32), np.zeros((M, width), np.float32)), none[1]
+    solved, errors = reference.solve_rows(
+        starts, others, none[0], values, Y, none[1], *prior, weights, ridge, 1.0, normals
+    )
+    put = [kernels.put(a) for a in (starts, others, values, X, Y, weights, ridge)]
+    ours, left = (kernels.get(a) for a in kernels.refine_rows(*put, 3 * width))
+    np.testing.assert_allclose(ours, solved, atol=1e-4)
+    np.testing.assert_allclose(left, errors, atol=1e-4 * N)
+
+
 @pytest.mark.parametrize("threads", [1, 3, 9])
 def test_any_number_of_threads_however_few_run_at_a_time_ends_an_epoch_with_the_same_result(threads: int) -> None:
     rng = np.random.default_rng(0)
