@@ -150,10 +150,13 @@ def _writing(path: Path, suffix: str, schema: pa.Schema) -> Iterator[Callable[[p
 
 
 def _opened(path: Path, suffix: str, schema: pa.Schema) -> _Writer:
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
     if suffix == ".parquet":
-        writer: _Writer = pq.ParquetWriter(path, schema, compression="zstd")
+        # Predictions hardly repeat: to look for a dictionary of them takes longer than all the rest.
+        repeating = [field.name for field in schema if not pa.types.is_floating(field.type)]
+        writer: _Writer = pq.ParquetWriter(path, schema, compression="zstd", use_dictionary=repeating)
         return writer
     return _TextWriter(path, "," if suffix == ".csv" else "\t", schema)
 

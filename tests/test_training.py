@@ -377,7 +377,7 @@ def test_divergence_is_an_error_that_names_the_settings_to_change(split: Split) 
 
 
 def test_a_system_that_is_not_positive_definite_is_an_error_that_names_the_setting(split: Split) -> None:
-    solver = Als(rank=200, regularisation=1e-6, bias_regularisation=1e-6, count_exponent=0.0, members=1)
+    solver = Als(rank=200, regularisation=1e-6, bias_regularisation=1e-6, count_exponent=0.0, cg_steps=0, members=1)
     with pytest.raises(SolveError, match=r"^ALS met a system that is not positive definite in epoch \d+; raise reg"):
         fitted(split, solver)
 

@@ -67,15 +67,15 @@ class Als(Committee):
         values, mean, deviation = standardised(train)
         scaled = Ratings(train.users, train.items, values, None, train.user_vocabulary, train.item_vocabulary)
         user_rows, item_rows = _Side(kernels, scaled.by_user(), self), _Side(kernels, scaled.by_item(), self)
-        Q = rng.standard_normal((train.n_items, self.rank)) * (self.initial_scale / np.sqrt(self.rank))
-        item_bias = np.zeros(train.n_items, np.float32)
+        users = np.zeros((train.n_users, self.rank + 1), np.float32)
+        items = np.zeros((train.n_items, self.rank + 1), np.float32)
+        items[:, :-1] = rng.standard_normal((train.n_items, self.rank)) * (self.initial_scale / np.sqrt(self.rank))
         if start is not None:
             learnt = start.item_factors.any(axis=1)
-            Q[learnt] = start.item_factors[learnt] / np.sqrt(deviation)
-            item_bias = start.item_bias / np.float32(deviation)
-        items = np.column_stack([Q, item_bias]).astype(np.float32)
+            items[learnt, :-1] = start.item_factors[learnt] / np.sqrt(deviation)
+            items[:, -1] = start.item_bias / deviation
+            users[:, :-1], users[:, -1] = start.user_factors / np.sqrt(deviation), start.user_bias / deviation
 
-        users = np.zeros((train.n_users, self.rank + 1), np.float32)
         for epoch in range(1, self.epochs + 1):
             users, _ = user_rows.solved(users, items)
             items, squared_error = item_rows.solved(items, users)
