@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 import resource
 import sys
 from pathlib import Path
 
-from recsys_mf.errors import ResourceError
+from recsys_mf.errors import ConfigError, ResourceError
 
 
 def peak() -> int:
@@ -36,6 +37,15 @@ def require(needed: int, what: str, *, there: int | None = None, fix: str) -> No
     there = available() if there is None else there
     if needed > there:
         raise ResourceError(f"{what} needs {in_words(needed)} and {in_words(there)} are free", fix=fix)
+
+
+def parsed(text: str) -> int:
+    """Bytes of a size as people write it: 2GiB, 500 MB, 1.5G. Raises ConfigError for what is no size."""
+    found = re.fullmatch(r"\s*(\d+(?:\.\d*)?)\s*([kmgt]?)(i?)b?\s*", text, re.IGNORECASE)
+    if found is None or not float(found[1]):
+        raise ConfigError("not a size of memory", seen=repr(text), fix="write it as 2GiB or 500MB")
+    power = " kmgt".index(found[2].lower() or " ")
+    return int(float(found[1]) * (1024 if found[3] else 1000) ** power)
 
 
 def in_words(size: int) -> str:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from recsys_mf import columns
 from recsys_mf.errors import ConfigError, DataError, nearest
 from recsys_mf.features import Features
 from recsys_mf.kernels import layout
@@ -169,9 +170,11 @@ class Ratings:
 
     def select(self, rows: NDArray[Any]) -> Ratings:
         """The given rows (bool[n] or integer row numbers), under the same vocabularies."""
-        times = None if self.times is None else self.times[rows]
+        rows = np.asarray(rows)
+        times = None if self.times is None else columns.taken(self.times, rows)
+        users, items, values = (columns.taken(column, rows) for column in (self.users, self.items, self.values))
         return Ratings(
-            self.users[rows], self.items[rows], self.values[rows], times,
+            users, items, values, times,
             self.user_vocabulary, self.item_vocabulary, self.user_features, self.item_features,
         )  # fmt: skip
 
@@ -256,14 +259,14 @@ class Ratings:
         """The rows as a pandas frame: user_id, item_id, rating and, where known, timestamp (seconds)."""
         import pandas as pd
 
-        columns: dict[str, Any] = {
+        frame: dict[str, Any] = {
             "user_id": self.user_vocabulary.ids(self.users).to_pandas(),
             "item_id": self.item_vocabulary.ids(self.items).to_pandas(),
             "rating": self.values,
         }
         if self.times is not None:
-            columns["timestamp"] = self.times
-        return pd.DataFrame(columns)
+            frame["timestamp"] = self.times
+        return pd.DataFrame(frame)
 
 
 def _column(column: Any, dtype: type[np.generic], *, where: str) -> NDArray[Any]:
@@ -284,7 +287,7 @@ def _reindexed(
     if other is vocabulary:
         return indices
     table = np.append(other.indices(vocabulary.entries, where=where), np.int32(-1))  # index -1 reads the last entry
-    return table[indices]
+    return columns.taken(table, indices)
 
 
 def _restricted(counts: NDArray[np.int64], vocabulary: Vocabulary, features: Features | None) -> Vocabulary:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from recsys_mf import columns
 from recsys_mf.errors import DataError
 from recsys_mf.kernels import layout
 
@@ -220,5 +221,8 @@ def _encode_hashed(cls: type[Vocabulary], column: pa.ChunkedArray) -> tuple[Voca
     order = _numpy(pc.sort_indices(dictionary))
     rank = np.empty(len(order), np.int32)
     rank[order] = np.arange(len(order), dtype=np.int32)
-    indices = np.concatenate([rank[chunk.indices.to_numpy()] for chunk in coded.chunks])
+    indices, start = columns.empty(len(coded), np.int32), 0
+    for chunk in coded.chunks:
+        indices[start : start + len(chunk)] = rank[chunk.indices.to_numpy()]
+        start += len(chunk)
     return cls(dictionary.take(pa.array(order))), indices

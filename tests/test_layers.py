@@ -18,7 +18,7 @@ TESTS = Path(__file__).parent
 
 LAYERS = (
     {"errors"},
-    {"kernels", "memory"},
+    {"kernels", "memory", "columns"},
     {"ratings", "features", "vocabulary", "models"},
     {"loaders", "splits", "store"},
     {"solvers"},

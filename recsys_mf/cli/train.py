@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of every random draw.")
 @click.option("--device", default="auto", show_default=True, metavar="auto|cpu|cuda", help="Where to compute.")
 @click.option("--threads", type=int, help="Threads on the CPU (all by default); results do not depend on it.")
+@click.option("--memory", "size", metavar="SIZE", help="Keep long columns in temporary files beyond it: 2GiB, 500MB.")
 @click.option("--from", "start", type=click.Path(path_type=Path), help="Run directory to continue from.")
 @click.option("--compress", type=int, metavar="K", help="Keep a posterior as a plain factorisation of rank K.")
 @click.option("--user-features", metavar="FILE", help="Table of what is known of users (gibbs).")
@@ -52,7 +53,7 @@ if TYPE_CHECKING:
 def train(
     ratings: str, output: Path, force: bool, solver: str | None, settings: tuple[str, ...], test: str | None,
     hold_out: float | None, by: str, folds: int | None, validation: float, seed: int, device: str,
-    threads: int | None, start: Path | None, compress: int | None, user_features: str | None,
+    threads: int | None, size: str | None, start: Path | None, compress: int | None, user_features: str | None,
     item_features: str | None, feature_columns: str | None, likelihood: str | None, sweeps: str | None,
     chains: str | None, trace: Path | None, svd_ranks: str | None, svd_route: str,
     as_json: bool, markdown: bool, quiet: bool, duplicates: Any, **columns: Any,
@@ -65,14 +66,17 @@ def train(
     """
     if sum(option is not None for option in (test, hold_out, folds)) > 1:
         raise ConfigError("--test, --hold-out and --folds exclude each other", fix="give one of them")
-    from recsys_mf import loaders, splits, store, training
+    from recsys_mf import loaders, memory, splits, store, training
     from recsys_mf.cli.progress import Bars, announce_compilation
     from recsys_mf.cli.trace import check_trace, write_trace
+    from recsys_mf.columns import limited
     from recsys_mf.evaluation import evaluate, summarise_folds, validation_report
 
     store.check_free(output, force=force)
     if trace is not None:
         check_trace(trace, force=force)
+    if size is not None:
+        click.get_current_context().with_resource(limited(memory.parsed(size)))
     announce_compilation(quiet=quiet)
     begin = None if start is None else store.load(start)
     shorthands = {"likelihood": likelihood, "sweeps": sweeps, "chains": chains}

@@ -7,6 +7,7 @@ are padded with zeros to a multiple of the vector width, and a zero column stays
 
 from __future__ import annotations
 
+import math
 import os
 from typing import Any
 
@@ -161,7 +162,10 @@ def sgd_epoch(
         np.float32(rate), np.float32(bias_rate), np.float32(ridge), np.float32(bias_ridge),
         numba.get_num_threads(),
     )  # fmt: skip
-    return float(errors.sum())
+    total = 0.0
+    for stratum in errors:  # in this order, whether strata come at once or one by one
+        total += math.fsum(stratum)
+    return total
 
 
 @numba.njit(cache=True, nogil=True, parallel=True, fastmath=FASTMATH)

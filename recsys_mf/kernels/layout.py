@@ -14,6 +14,8 @@ import numpy as np
 from numba import prange
 from numpy.typing import NDArray
 
+from recsys_mf import columns
+
 _CHUNKS = 16  # ranges of rows that are counted and placed side by side; a constant, so that no result depends on it
 
 
@@ -63,7 +65,8 @@ def grouped(
     keys: NDArray[np.int32], n_groups: int, others: NDArray[np.int32], values: NDArray[np.float32]
 ) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.float32]]:
     """starts as in `group`, and the two columns in its order, without the row numbers."""
-    starts, grouped_others, grouped_values = _group_columns(keys, others, values, n_groups)
+    grouped_others, grouped_values = columns.empty(len(keys), np.int32), columns.empty(len(keys), np.float32)
+    starts = _group_columns(keys, others, values, n_groups, grouped_others, grouped_values)
     return starts, grouped_others, grouped_values
 
 
@@ -76,13 +79,13 @@ def counts(keys: NDArray[np.int32], n_groups: int) -> NDArray[np.int64]:
 def blocked(
     users: NDArray[np.int32], items: NDArray[np.int32], values: NDArray[np.float32],
     user_places: NDArray[np.int32], item_places: NDArray[np.int32],
-    user_parts: NDArray[np.int32], item_parts: NDArray[np.int32], grid: Grid,
+    part_of_user: NDArray[np.int32], part_of_item: NDArray[np.int32], grid: Grid,
     center: float, scale: float, seed: int, threads: int,
 ) -> Triples:  # fmt: skip
     """The triples (user_places[u], item_places[i], (r - center) / scale), grouped by block and by part within it.
 
-    user_parts int32[m], item_parts int32[n_items] : part of every row, ascending in its band; a band has
-        grid.user_parts or grid.item_parts of them
+    part_of_user int32[m], part_of_item int32[n_items] : numbered from band to band; a band has grid.user_parts or
+        grid.item_parts of them
     seed : below 2⁶³; decides the order within a part, a permutation by Fisher and Yates from a hash of seed and place
 
     Block (row band r, column band c) stands at place ((c - r) mod bands, r). Its parts follow by item, then by user.
@@ -91,16 +94,18 @@ def blocked(
     keys = grid.bands**2 * grid.user_parts * grid.item_parts
     counts = np.zeros((_CHUNKS, keys + 1), np.int64)
     chunks = np.linspace(0, len(users), _CHUNKS + 1).astype(np.int64)
+    n = len(users)
     out = Triples(
-        np.empty_like(users), np.empty_like(items), np.empty(len(users), np.float32), np.empty(keys + 1, np.int64)
-    )
+        columns.empty(n, np.int32), columns.empty(n, np.int32), columns.empty(n, np.float32),
+        np.empty(keys + 1, np.int64),
+    )  # fmt: skip
     with thread_count(threads):
-        _count_parts(chunks, users, items, user_parts, item_parts, *grid, counts)
+        _count_parts(chunks, users, items, part_of_user, part_of_item, *grid, counts)
         before = np.cumsum(counts[:, :-1].sum(axis=0))
         out.starts[0], out.starts[1:] = 0, before
         places = np.cumsum(counts[:, :-1], axis=0) - counts[:, :-1] + out.starts[:-1]
         _place(
-            chunks, users, items, values, user_places, item_places, user_parts, item_parts, *grid,
+            chunks, users, items, values, user_places, item_places, part_of_user, part_of_item, *grid,
             np.float32(center), np.float32(scale), places, *out[:3],
         )  # fmt: skip
         _shuffle(out.starts, np.uint64(seed), *out[:3])
@@ -116,7 +121,8 @@ def first_duplicate(
     Returns (count, earlier, later); (0, -1, -1) when every pair is unique, after one counting sort of the items
     by user and one mark per item: O(n + n_users + n_items) time, 4 n bytes.
     """
-    starts, grouped = _group_values(users, items, n_users)
+    grouped = columns.empty(len(items), np.int32)
+    starts = _group_values(users, items, n_users, grouped)
     if not _count_duplicates(starts, grouped, n_items):
         return 0, -1, -1
     starts, order = _group(users, n_users)
@@ -134,7 +140,7 @@ def compact(chunks: list[NDArray[Any]], low: int, high: int) -> tuple[NDArray[np
     for chunk in chunks:
         _mark(chunk, low, present)
     position = np.cumsum(present, dtype=np.int32) - np.int32(1)
-    positions = np.empty(sum(map(len, chunks)), np.int32)
+    positions = columns.empty(sum(map(len, chunks)), np.int32)
     start = 0
     for chunk in chunks:
         _look_up(chunk, low, position, positions[start : start + len(chunk)])
@@ -185,34 +191,34 @@ def _group(keys: Any, n_groups: int) -> Any:
 
 
 @numba.njit(cache=True, nogil=True)
-def _group_values(keys: Any, values: Any, n_groups: int) -> Any:
+def _group_values(keys: Any, values: Any, n_groups: int, grouped: Any) -> Any:
     starts = np.zeros(n_groups + 1, np.int64)
     for row in range(keys.size):
         starts[keys[row] + 1] += 1
     for g in range(n_groups):
         starts[g + 1] += starts[g]
     place = starts[:-1].copy()
-    grouped = np.empty_like(values)
     for row in range(keys.size):
         grouped[place[keys[row]]] = values[row]
         place[keys[row]] += 1
-    return starts, grouped
+    return starts
 
 
 @numba.njit(cache=True, nogil=True)
-def _group_columns(keys: Any, others: Any, values: Any, n_groups: int) -> Any:
+def _group_columns(
+    keys: Any, others: Any, values: Any, n_groups: int, grouped_others: Any, grouped_values: Any
+) -> Any:  # fmt: skip
     starts = np.zeros(n_groups + 1, np.int64)
     for row in range(keys.size):
         starts[keys[row] + 1] += 1
     for g in range(n_groups):
         starts[g + 1] += starts[g]
     place = starts[:-1].copy()
-    grouped_others, grouped_values = np.empty(keys.size, np.int32), np.empty(keys.size, np.float32)
     for row in range(keys.size):
         to = place[keys[row]]
         place[keys[row]] = to + 1
         grouped_others[to], grouped_values[to] = others[row], values[row]
-    return starts, grouped_others, grouped_values
+    return starts
 
 
 @numba.njit(cache=True, nogil=True)
@@ -266,25 +272,25 @@ def _part(fine_row: Any, fine_column: Any, bands: Any, user_parts: Any, item_par
 
 @numba.njit(cache=True, nogil=True, parallel=True)
 def _count_parts(
-    chunks: Any, users: Any, items: Any, rows: Any, columns: Any, bands: Any, user_parts: Any, item_parts: Any,
-    counts: Any,
+    chunks: Any, users: Any, items: Any, part_of_user: Any, part_of_item: Any,
+    bands: Any, user_parts: Any, item_parts: Any, counts: Any,
 ) -> None:  # fmt: skip
     for chunk in prange(chunks.size - 1):
         for j in range(chunks[chunk], chunks[chunk + 1]):
-            counts[chunk, _part(rows[users[j]], columns[items[j]], bands, user_parts, item_parts)] += 1
+            counts[chunk, _part(part_of_user[users[j]], part_of_item[items[j]], bands, user_parts, item_parts)] += 1
 
 
 @numba.njit(cache=True, nogil=True, parallel=True, error_model="numpy")
 def _place(
-    chunks: Any, users: Any, items: Any, values: Any, user_places: Any, item_places: Any, rows: Any, columns: Any,
-    bands: Any, user_parts: Any, item_parts: Any, center: Any, scale: Any, places: Any,
-    out_users: Any, out_items: Any, out_values: Any,
+    chunks: Any, users: Any, items: Any, values: Any, user_places: Any, item_places: Any,
+    part_of_user: Any, part_of_item: Any, bands: Any, user_parts: Any, item_parts: Any,
+    center: Any, scale: Any, places: Any, out_users: Any, out_items: Any, out_values: Any,
 ) -> None:  # fmt: skip
     for chunk in prange(chunks.size - 1):
         place = places[chunk]
         for j in range(chunks[chunk], chunks[chunk + 1]):
             u, i = users[j], items[j]
-            part = _part(rows[u], columns[i], bands, user_parts, item_parts)
+            part = _part(part_of_user[u], part_of_item[i], bands, user_parts, item_parts)
             to = place[part]
             place[part] = to + 1
             out_users[to], out_items[to] = user_places[u], item_places[i]

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from recsys_mf.columns import empty
 from recsys_mf.errors import ConfigError, DataError, nearest
 from recsys_mf.loaders.parquet import ParquetSource
 from recsys_mf.loaders.source import IDS, Columns, FileSource, Ids, Source, recognise
@@ -182,7 +183,7 @@ def time_seconds(source: Source, name: str, column: pa.ChunkedArray, start: int 
 
 def _filled(column: pa.ChunkedArray, dtype: Any) -> NDArray[Any]:
     """The column as a NumPy array of this type, chunk by chunk: no second copy."""
-    values = np.empty(len(column), dtype)
+    values = empty(len(column), dtype)
     start = 0
     for chunk in column.chunks:
         with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite

@@ -77,11 +77,13 @@ class Sgd(Committee):
 
         for epoch in range(1, self.epochs + 1):
             step = self.decay ** (epoch - 1)
-            squared_error = kernels.sgd_epoch(
-                users, items, targets, order.bounds, batch, P, Q, user_bias, item_bias,
-                self.learning_rate * step, self.bias_learning_rate * step,
-                self.regularisation, self.bias_regularisation,
-            )  # fmt: skip
+            squared_error = 0.0
+            for bounds in order.passes():
+                squared_error += kernels.sgd_epoch(
+                    users, items, targets, bounds, batch, P, Q, user_bias, item_bias,
+                    self.learning_rate * step, self.bias_learning_rate * step,
+                    self.regularisation, self.bias_regularisation,
+                )  # fmt: skip
             rmse = np.sqrt(squared_error / len(train))
             if not rmse < _DIVERGED:
                 raise SolveError(

@@ -8,7 +8,7 @@ from typing import ClassVar, Self
 
 import numpy as np
 
-from recsys_mf import memory
+from recsys_mf import columns, memory
 from recsys_mf.errors import ConfigError
 from recsys_mf.kernels import Kernels
 from recsys_mf.models import Factorization
@@ -121,7 +121,7 @@ class TruncatedSvd(Solver):
             mean, user_bias.astype(np.float32), item_bias.astype(np.float32),
             np.zeros((train.n_users, 0), np.float32), np.zeros((train.n_items, 0), np.float32), train.rating_range,
         )  # fmt: skip
-        residuals = np.empty(len(train), np.float32)
+        residuals = columns.empty(len(train), np.float32)
         for start in range(0, len(train), _PART):
             part = slice(start, start + _PART)
             u, i = train.users[part], train.items[part]

@@ -33,14 +33,14 @@ THEIRS: dict[str, Callable[[int, int], dict[str, Any]]] = {  # by peer: settings
 def fits_of(name: str, train: Train, rank: int, settings: Mapping[str, Any], threads: int) -> Callable[[int], Fit]:
     """From a number of passes to the fit of so many, with a single pair to predict."""
     if name in OURS:
-        return _ours(name, train, rank, threads)
+        return _ours(name, train, rank, settings, threads)
     from peers import PEERS
 
     pair = Pairs(train.users[:1], train.items[:1], None)
     return lambda passes: PEERS[name](train, pair, threads, **THEIRS[name](rank, passes), **settings)
 
 
-def _ours(name: str, train: Train, rank: int, threads: int) -> Callable[[int], Fit]:
+def _ours(name: str, train: Train, rank: int, settings: Mapping[str, Any], threads: int) -> Callable[[int], Fit]:
     import numpy as np
     from threadpoolctl import ThreadpoolController
 
@@ -49,8 +49,8 @@ def _ours(name: str, train: Train, rank: int, threads: int) -> Callable[[int], F
     from recsys_mf.solvers import SOLVERS
 
     ratings = Ratings.from_ids(train.users, train.items, train.values)
-    passes, settings = OURS[name]
-    solver = SOLVERS[name](rank=rank, **settings)
+    passes, fixed = OURS[name]
+    solver = SOLVERS[name](rank=rank, **fixed, **settings)
     kernels, libraries = select("cpu", threads), ThreadpoolController()
 
     def fit_of(length: int) -> Fit:

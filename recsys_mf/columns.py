@@ -1,0 +1,101 @@
+"""Columns: the long arrays of rating tables, in memory or, beyond a limit, in files.
+
+A column in a file is a memory map of a temporary file without a name: it is read and written like any other array, the
+system keeps what it can of it in memory, and with the array the file is gone. Results do not depend on where columns
+lie.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recsys_mf import memory
+from recsys_mf.errors import ResourceError
+
+_LIMIT: ContextVar[int | None] = ContextVar("limit", default=None)
+_SHARE = 32  # a column in memory takes at most this part of the limit: a table has several, and there are copies
+_PART = 1 << 20  # entries that are taken at a time
+
+
+@contextmanager
+def limited(size: int | None) -> Iterator[None]:
+    """Inside, columns of more than a 32nd of `size` bytes are made in files; None for no limit."""
+    token = _LIMIT.set(size)
+    try:
+        yield
+    finally:
+        _LIMIT.reset(token)
+
+
+def empty(length: int, dtype: Any) -> NDArray[Any]:
+    """A new column. Raises ResourceError where the temporary folder has no room for it."""
+    size, limit = length * np.dtype(dtype).itemsize, _LIMIT.get()
+    if limit is None or size * _SHARE <= limit:
+        return np.empty(length, dtype)
+    with tempfile.TemporaryFile() as file:
+        try:
+            os.posix_fallocate(file.fileno(), 0, size)  # now rather than by a signal when it is written
+        except OSError as error:
+            fix = "set TMPDIR to a folder with more room"
+            raise ResourceError(
+                f"no room for {memory.in_words(size)} in {tempfile.gettempdir()}: {error.strerror}", fix=fix
+            ) from None
+        return np.frombuffer(mmap.mmap(file.fileno(), size), dtype)
+
+
+def taken(column: NDArray[Any], rows: NDArray[Any]) -> NDArray[Any]:
+    """column[rows] for row numbers or bool[n], as a new column."""
+    if _LIMIT.get() is None:
+        found: NDArray[Any] = column[rows]
+        return found
+    is_mask = rows.dtype == np.bool_
+    out = empty(int(np.count_nonzero(rows)) if is_mask else len(rows), column.dtype)
+    done = 0
+    for start in range(0, len(rows), _PART):
+        part = slice(start, start + _PART)
+        found = column[part][rows[part]] if is_mask else column[rows[part]]
+        out[done : done + len(found)] = found
+        done += len(found)
+    return out
+
+
+def is_mapped(column: NDArray[Any]) -> bool:
+    """Whether the column lies in a file."""
+    return _map(column) is not None
+
+
+def read_ahead(column: NDArray[Any], low: int, high: int) -> None:
+    """Ask the system for the entries low to high of a column in a file, which will be read soon."""
+    _advise(column, low, high, "MADV_WILLNEED")
+
+
+def let_go(column: NDArray[Any], low: int, high: int) -> None:
+    """Take the entries low to high of a column in a file out of this process's memory."""
+    _advise(column, low, high, "MADV_DONTNEED")
+
+
+def _advise(column: NDArray[Any], low: int, high: int, advice: str) -> None:
+    mapped, page = _map(column), mmap.PAGESIZE
+    if mapped is None or not hasattr(mmap, advice):
+        return
+    start = low * column.itemsize // page * page
+    length = min(high * column.itemsize, len(mapped)) - start
+    if length > 0:
+        mapped.madvise(getattr(mmap, advice), start, length)
+
+
+def _map(column: Any) -> mmap.mmap | None:
+    """The map of a whole column, None for one in memory."""
+    while isinstance(column, np.ndarray):
+        column = column.base
+    column = column.obj if isinstance(column, memoryview) else column
+    return column if isinstance(column, mmap.mmap) else None

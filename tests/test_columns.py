@@ -1,0 +1,116 @@
+"""Columns in files: the same numbers, beyond the limit only, and nothing left behind."""
+
+from __future__ import annotations
+
+import errno
+import os
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from planted import planted
+
+from recsys_mf import columns
+from recsys_mf.errors import ConfigError, ResourceError
+from recsys_mf.memory import parsed
+from recsys_mf.solvers import SOLVERS, Sgd
+from recsys_mf.splits import hold_out
+from recsys_mf.training import train
+
+
+def test_a_column_lies_in_a_file_when_it_is_more_than_its_share_of_the_limit() -> None:
+    with columns.limited(32 * 4000):
+        assert not columns.is_mapped(columns.empty(1000, np.float32))
+        assert columns.is_mapped(columns.empty(1001, np.float32))
+    assert not columns.is_mapped(columns.empty(1001, np.float32))
+
+
+@pytest.mark.parametrize("rows", [np.arange(3000)[::-2], np.arange(3000) % 3 == 1], ids=["numbers", "mask"])
+def test_taken_is_indexing(rows: np.ndarray) -> None:
+    column = np.random.default_rng(0).random(3000)
+    with columns.limited(1):
+        taken = columns.taken(column, rows)
+    assert columns.is_mapped(taken)
+    assert np.array_equal(taken, column[rows])
+
+
+def test_what_is_let_go_is_still_there() -> None:
+    with columns.limited(1):
+        column = columns.empty(100_000, np.int64)
+    column[:] = np.arange(100_000)
+    columns.let_go(column, 100, 99_000)
+    columns.read_ahead(column, 0, 100_000)
+    assert np.array_equal(column, np.arange(100_000))
+
+
+@pytest.mark.parametrize("solver", ["sgd", "als", "svd"])
+def test_results_do_not_depend_on_where_columns_lie(solver: str) -> None:
+    settings = {"epochs": 5, "members": 2, "rank": 8} if solver != "svd" else {}
+    runs = []
+    for limit in (None, 1):
+        with columns.limited(limit):
+            split = hold_out(planted()[0], 0.1)
+            assert columns.is_mapped(split.train.users) == (limit is not None)
+            runs.append(train(split, SOLVERS[solver](**settings)))
+    one, other = (run.fit for run in runs)
+    assert all(
+        a.tobytes() == b.tobytes()
+        for a, b in zip(one.model.arrays().values(), other.model.arrays().values(), strict=True)
+    )
+    assert [row["train_rmse"] for row in one.history] == [row["train_rmse"] for row in other.history]
+
+
+def test_epochs_of_triples_in_a_file_take_one_stratum_at_a_time() -> None:
+    seen: list[int] = []
+
+    class Counting:
+        def __init__(self, kernels: object) -> None:
+            self.kernels = kernels
+
+        def __getattr__(self, name: str) -> object:
+            return getattr(self.kernels, name)
+
+        def sgd_epoch(self, *arguments: object) -> float:
+            seen.append(len(arguments[3]))  # type: ignore[arg-type]
+            return float(self.kernels.sgd_epoch(*arguments))  # type: ignore[attr-defined]
+
+    from recsys_mf.kernels import select
+
+    kernels = Counting(select("cpu"))
+    with columns.limited(1):
+        table = planted()[0].select(np.arange(5000))
+        list(Sgd(members=1, epochs=1).run(table, rng=np.random.default_rng(0), kernels=kernels))  # type: ignore[arg-type]
+    assert len(seen) > 1
+    assert set(seen) == {1}
+
+
+def test_a_folder_without_room_is_an_error_with_the_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    message = r"^no room for 1\.0 MiB in .*: No space left on device; set TMPDIR to a folder with more room$"
+    with columns.limited(1), pytest.raises(ResourceError, match=message):
+        columns.empty(1 << 20, np.uint8)
+
+
+def test_no_file_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with columns.limited(1):
+        column = columns.empty(1000, np.int32)
+    assert columns.is_mapped(column)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("text", "size"), [("2GiB", 2 << 30), ("500 MB", 500_000_000), ("1.5g", 1_500_000_000), ("4096", 4096)]
+)
+def test_sizes_are_read_as_people_write_them(text: str, size: int) -> None:
+    assert parsed(text) == size
+
+
+@pytest.mark.parametrize("text", ["", "much", "-1GB", "0", "2 GiB of it"])
+def test_what_is_no_size_is_refused(text: str) -> None:
+    with pytest.raises(ConfigError, match=r"^not a size of memory \(saw .*\); write it as 2GiB or 500MB$"):
+        parsed(text)
