@@ -32,10 +32,10 @@ BLOCK = 4  # rows and columns of the blocks that matrices in lanes are factorise
 _VECTOR = ir.VectorType(ir.FloatType(), LANES)
 
 
-def tile(height: int, vectors: int) -> Any:
+def tile(height: int, vectors: int, *, fresh: bool = False) -> Any:
     """out[a + h, b + l] += sign · Σ_{j < count} X[j, a + h] Y[j, b + l] for h < height and l < vectors · LANES.
 
-    Called as f(X, Y, out, count, a, b, sign), arrays float32 in C order.
+    Called as f(X, Y, out, count, a, b, sign), arrays float32 in C order. A fresh tile replaces what was there.
     """
 
     def typed(typing_context: Any, X: Any, Y: Any, out: Any, count: Any, a: Any, b: Any, sign: Any) -> Any:
@@ -58,7 +58,12 @@ def tile(height: int, vectors: int) -> Any:
                 for v in range(vectors):
                     cell = moved(builder, builder.gep(sums.data, [place]), v * LANES)
                     total = builder.load(totals[h * vectors + v])
-                    store(builder, multiplied(builder, factor, total, load(builder, cell)), cell)
+                    result = (
+                        builder.fmul(factor, total)
+                        if fresh
+                        else multiplied(builder, factor, total, load(builder, cell))
+                    )
+                    store(builder, result, cell)
             return context.get_dummy_value()
 
         return types.void(X, Y, out, types.intp, types.intp, types.intp, types.float32), generate

@@ -21,6 +21,7 @@ from typing import Any
 import click
 import document
 import environments
+import numba
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -29,6 +30,7 @@ from threadpoolctl import threadpool_limits
 
 from recsys_mf import evaluate, hold_out, read_ratings, splits, train
 from recsys_mf.kernels import cpu_rows, select
+from recsys_mf.kernels.vectors import aligned
 from recsys_mf.prediction import predict_file
 from recsys_mf.ratings import Ratings
 from recsys_mf.solvers import Als, Sgd, TruncatedSvd
@@ -141,10 +143,26 @@ def _epoch_seconds(table: Ratings, rank: int, turns: int) -> float:
 
 
 def _gram_flops(table: Ratings, rank: int, turns: int) -> float:
-    starts, others, values = table.by_user()
-    Y = np.random.default_rng(0).standard_normal((table.n_items, rank + 1)).astype(np.float32)
-    seconds = _seconds(lambda: cpu_rows.gram_matrices(starts, others, values, Y), turns)
-    return len(table) * rank * (rank + 1) / seconds
+    """Of the useful triangle of Σ q qᵀ over the ratings of every user."""
+    grouped = table.by_user()
+    factors = np.random.default_rng(0).standard_normal((table.n_items, rank)).astype(np.float32)
+    Y, none = aligned(factors), aligned(np.zeros((0, rank), np.float32))
+    arguments = *grouped, Y, np.zeros(len(Y), np.float32), none, np.zeros(0, np.float32), rank + 1
+    return len(table) * rank * (rank + 1) / _seconds(lambda: _gram_matrices(*arguments), turns)
+
+
+@numba.njit(nogil=True)
+def _gram_matrices(
+    starts: Any, others: Any, values: Any, Y: Any, y_bias: Any, C: Any, c_bias: Any, width: Any
+) -> Any:  # fmt: skip
+    A = np.zeros(cpu_rows.padded(width), np.float32)
+    Z, V, E = cpu_rows.packed(Y.shape[1])
+    contexts = np.zeros(0, np.int32)
+    for g in range(starts.size - 1):
+        cpu_rows.sum_ratings(
+            A, width, Z, V, E, starts[g], starts[g + 1], others, contexts, values, Y, y_bias, C, c_bias
+        )
+    return A
 
 
 def _cg_flops(table: Ratings, rank: int, turns: int) -> float:
