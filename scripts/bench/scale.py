@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""How the time and memory of `recsys-mf train` grow with the table, from one to a hundred million ratings.
+"""How the time and memory of `recsys-mf train` grow with the table, from 100,000 ratings to a hundred million.
 
     scripts/bench/scale.py [--only ml-1m,ml-25m]
 
@@ -24,6 +24,7 @@ import process
 MAKE_SAMPLE = environments.HERE.parent / "make_sample.py"
 THREADS = 2
 RUNS: Sequence[tuple[str, Sequence[str]]] = (
+    ("ml-100k", ()),
     ("ml-1m", ()),
     ("ml-25m", ()),
     ("ml-25m", ("--memory", "512MiB")),
