@@ -20,7 +20,18 @@ from numba import prange, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from recsys_mf.kernels.vectors import FASTMATH, LANES, array_of, load, moved, multiplied, spread, store, total, variable
+from recsys_mf.kernels.vectors import (
+    FASTMATH,
+    LANES,
+    array_of,
+    lane_sum,
+    load,
+    moved,
+    multiplied,
+    spread,
+    store,
+    variable,
+)
 
 _SUMS = 4  # partial sums of a product, so that additions need not wait for one another
 
@@ -175,7 +186,7 @@ def _dot(builder: Any, x: Any, y: Any) -> Any:
     sums = [ir.Constant(ir.VectorType(ir.FloatType(), LANES), [0.0] * LANES)] * min(_SUMS, len(x))
     for place, (a, b) in enumerate(zip(x, y, strict=True)):
         sums[place % len(sums)] = multiplied(builder, a, b, sums[place % len(sums)])
-    return total(builder, reduce(lambda a, b: builder.fadd(a, b), sums))
+    return lane_sum(builder, reduce(lambda a, b: builder.fadd(a, b), sums))
 
 
 _residuals: Any = intrinsic(prefer_literal=True)(_residual_sums)

@@ -29,7 +29,7 @@ from numba import prange, types
 from numba.extending import intrinsic
 
 from recsys_mf.kernels import turns
-from recsys_mf.kernels.vectors import FASTMATH, LANES, array_of, load, moved, multiplied, spread, store, total
+from recsys_mf.kernels.vectors import FASTMATH, LANES, array_of, lane_sum, load, moved, multiplied, spread, store
 
 _AHEAD = 1536  # columns of the triples between a visit and the one whose rows it calls for
 _HELD = 8  # vectors of a row that are kept in registers; longer rows are read again for the update
@@ -100,7 +100,7 @@ def _product(typing_context: Any, P: Any, Q: Any, u: Any, i: Any, width: Any) ->
         for place, (x, y) in enumerate(zip(p, q, strict=True)):
             part = place % len(sums)
             sums[part] = multiplied(builder, load(builder, x), load(builder, y), sums[part])
-        return total(builder, reduce(lambda a, b: builder.fadd(a, b), sums))
+        return lane_sum(builder, reduce(lambda a, b: builder.fadd(a, b), sums))
 
     return types.float32(P, Q, types.intp, types.intp, width), generate
 

@@ -101,7 +101,7 @@ def less(builder: Any, x: Any, y: Any, z: Any) -> Any:
     return builder.fsub(x, builder.fmul(y, z, flags=["contract"]), flags=["contract"])
 
 
-def total(builder: Any, vector: Any) -> Any:
+def lane_sum(builder: Any, vector: Any) -> Any:
     """The sum of the lanes, in an order that depends on the processor alone."""
     element = vector.type.element
     kind = {"float": "f32", "double": "f64"}[str(element)]
