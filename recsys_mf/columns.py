@@ -10,9 +10,11 @@ from __future__ import annotations
 import mmap
 import os
 import tempfile
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -21,7 +23,14 @@ from numpy.typing import NDArray
 from recsys_mf import memory
 from recsys_mf.errors import ResourceError
 
-_LIMIT: ContextVar[int | None] = ContextVar("limit", default=None)
+
+@dataclass(frozen=True)
+class _Limit:
+    size: int  # bytes
+    maps: weakref.WeakSet[mmap.mmap] = field(default_factory=weakref.WeakSet)  # those that are alive
+
+
+_LIMIT: ContextVar[_Limit | None] = ContextVar("limit", default=None)
 _SHARE = 32  # a column in memory takes at most this part of the limit: a table has several, and there are copies
 _PART = 1 << 20  # entries that are taken at a time
 
@@ -29,7 +38,7 @@ _PART = 1 << 20  # entries that are taken at a time
 @contextmanager
 def limited(size: int | None) -> Iterator[None]:
     """Inside, columns of more than a 32nd of `size` bytes are made in files; None for no limit."""
-    token = _LIMIT.set(size)
+    token = _LIMIT.set(None if size is None else _Limit(size))
     try:
         yield
     finally:
@@ -39,7 +48,7 @@ def limited(size: int | None) -> Iterator[None]:
 def empty(length: int, dtype: Any) -> NDArray[Any]:
     """A new column. Raises ResourceError where the temporary folder has no room for it."""
     size, limit = length * np.dtype(dtype).itemsize, _LIMIT.get()
-    if limit is None or size * _SHARE <= limit:
+    if limit is None or size * _SHARE <= limit.size:
         return np.empty(length, dtype)
     with tempfile.TemporaryFile() as file:
         try:
@@ -49,7 +58,9 @@ def empty(length: int, dtype: Any) -> NDArray[Any]:
             raise ResourceError(
                 f"no room for {memory.in_words(size)} in {tempfile.gettempdir()}: {error.strerror}", fix=fix
             ) from None
-        return np.frombuffer(mmap.mmap(file.fileno(), size), dtype)
+        mapped = mmap.mmap(file.fileno(), size)
+    limit.maps.add(mapped)
+    return np.frombuffer(mapped, dtype)
 
 
 def taken(column: NDArray[Any], rows: NDArray[Any]) -> NDArray[Any]:
@@ -65,6 +76,7 @@ def taken(column: NDArray[Any], rows: NDArray[Any]) -> NDArray[Any]:
         found = column[part][rows[part]] if is_mask else column[rows[part]]
         out[done : done + len(found)] = found
         done += len(found)
+    rest()
     return out
 
 
@@ -78,18 +90,28 @@ def read_ahead(column: NDArray[Any], low: int, high: int) -> None:
     _advise(column, low, high, "MADV_WILLNEED")
 
 
+def rest() -> None:
+    """Take all columns in files out of this process's memory, after a pass over some: what is read again comes back."""
+    limit = _LIMIT.get()
+    for mapped in list(limit.maps) if limit is not None else ():
+        _advise_map(mapped, 0, len(mapped), "MADV_DONTNEED")
+
+
 def let_go(column: NDArray[Any], low: int, high: int) -> None:
     """Take the entries low to high of a column in a file out of this process's memory."""
     _advise(column, low, high, "MADV_DONTNEED")
 
 
 def _advise(column: NDArray[Any], low: int, high: int, advice: str) -> None:
-    mapped, page = _map(column), mmap.PAGESIZE
-    if mapped is None or not hasattr(mmap, advice):
-        return
-    start = low * column.itemsize // page * page
-    length = min(high * column.itemsize, len(mapped)) - start
-    if length > 0:
+    mapped = _map(column)
+    if mapped is not None:
+        _advise_map(mapped, low * column.itemsize, high * column.itemsize, advice)
+
+
+def _advise_map(mapped: mmap.mmap, low: int, high: int, advice: str) -> None:
+    start = low // mmap.PAGESIZE * mmap.PAGESIZE
+    length = min(high, len(mapped)) - start
+    if length > 0 and hasattr(mmap, advice):  # advice changes no result: a system without it reads all the same
         mapped.madvise(getattr(mmap, advice), start, length)
 
 

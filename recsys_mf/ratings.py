@@ -215,6 +215,7 @@ class Ratings:
         if rule not in DUPLICATES:
             raise ConfigError("unknown rule for duplicates", seen=rule, fix=nearest(rule, DUPLICATES))
         count, earlier, later = layout.first_duplicate(self.users, self.items, self.n_users, self.n_items)
+        columns.rest()
         if not count:
             return self
         if rule == "error":

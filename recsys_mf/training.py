@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import ThreadpoolController
 
-from recsys_mf import __version__, memory, splits
+from recsys_mf import __version__, columns, memory, splits
 from recsys_mf.errors import ConfigError, LeakWarning
 from recsys_mf.evaluation.convergence import FEWEST_DRAWS, effective_sample_size
 from recsys_mf.kernels import Kernels, available_threads, select
@@ -235,6 +235,7 @@ class _Task:
             # A BLAS thread that has done its part waits busily for more, on a core that the kernels then lack.
             with libraries.limit(limits=1, user_api="blas"):
                 epoch = next(epochs, None)
+            columns.rest()
             if epoch is None:
                 return
             yield epoch, time.perf_counter() - began
@@ -299,6 +300,7 @@ def rmse(model: Model, ratings: Ratings) -> float:
         times = None if ratings.times is None else ratings.times[part]
         errors = model.predict(ratings.users[part], ratings.items[part], times) - ratings.values[part].astype(float)
         total += float(errors @ errors)
+    columns.rest()
     return math.sqrt(total / len(ratings))
 
 

@@ -114,3 +114,17 @@ def test_sizes_are_read_as_people_write_them(text: str, size: int) -> None:
 def test_what_is_no_size_is_refused(text: str) -> None:
     with pytest.raises(ConfigError, match=r"^not a size of memory \(saw .*\); write it as 2GiB or 500MB$"):
         parsed(text)
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="resident memory is read from /proc")
+def test_columns_at_rest_are_not_in_the_memory_of_the_process() -> None:
+    def resident() -> int:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+    with columns.limited(1):
+        column = columns.empty(1 << 25, np.uint8)
+        column[:] = 7
+        touched = resident()
+        columns.rest()
+        assert touched - resident() > 30 << 20
+        assert (column == 7).all()

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys_mf.columns import empty
+from recsys_mf.columns import empty, rest
 from recsys_mf.errors import ConfigError, DataError, nearest
 from recsys_mf.loaders.parquet import ParquetSource
 from recsys_mf.loaders.source import IDS, Columns, FileSource, Ids, Source, recognise
@@ -85,6 +85,7 @@ def assembled(source: Source, given: Mapping[str, str | None], *, ids: Ids, dupl
     times = None if columns.time is None else time_seconds(source, columns.time, next(raw))
     _release_unused()
     table = Ratings(users, items, values, times, user_vocabulary, item_vocabulary)
+    rest()
     return table.without_duplicates(duplicates, where=source.where)
 
 

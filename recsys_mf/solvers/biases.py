@@ -11,6 +11,7 @@ import scipy.sparse.linalg
 from numpy.typing import NDArray
 from scipy.sparse.linalg import LinearOperator
 
+from recsys_mf import columns
 from recsys_mf.errors import SolveError
 from recsys_mf.kernels import Kernels
 from recsys_mf.models import Factorization
@@ -127,6 +128,7 @@ class _Sums:
 
     def _summed(self, weights: Any, x: Vector) -> Vector:
         product = self.kernels.sparse_product(self.starts, self.others, weights, self.kernels.put(x[:, None]))
+        columns.rest()
         return self.kernels.get(product)[:, 0]
 
 

@@ -73,6 +73,7 @@ def schedule(
         _balanced(item_places, train.item_counts, bands * grid.item_parts),
         grid, center, scale, seed, threads,
     )  # fmt: skip
+    columns.rest()
     starts = triples.starts[:: grid.user_parts * grid.item_parts]
     bounds = np.concatenate([starts[:-1].reshape(bands, bands), starts[bands::bands, None]], axis=1)
     return Blocks(*triples[:3], bounds, user_places, item_places)

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from recsys_mf import columns
 from recsys_mf.errors import SolveError
 from recsys_mf.kernels import Kernels
 from recsys_mf.ratings import Grouped
@@ -53,7 +54,9 @@ class FilledMatrix:
 
     def _product(self, grouped: list[Any], X: Matrix) -> Matrix:
         starts, others, values = grouped
-        return self.kernels.get(self.kernels.sparse_product(starts, others, values, self.kernels.put(X)))
+        product = self.kernels.get(self.kernels.sparse_product(starts, others, values, self.kernels.put(X)))
+        columns.rest()
+        return product
 
 
 def leading_triplets(F: FilledMatrix, rank: int, rng: np.random.Generator) -> tuple[Matrix, Matrix, Matrix]:
