@@ -25,6 +25,7 @@ from recsys_mf.kernels.vectors import (
     FASTMATH,
     LANES,
     array_of,
+    call_for,
     lane_sum,
     load,
     moved,
@@ -34,6 +35,7 @@ from recsys_mf.kernels.vectors import (
     variable,
 )
 
+_AHEAD = 1024  # columns of the ratings between one that is read and the one whose row is called for
 _SUMS = 4  # partial sums of a product, so that additions need not wait for one another
 
 
@@ -104,7 +106,7 @@ def _residual_sums(
         own = builder.load(moved(builder, row.data, size))
         added, squared = [variable(builder) for _ in places], [variable(builder) for _ in places]
         total_error, total_square = (_scalar(builder) for _ in range(2))
-        with _ratings(builder, index, arguments[2:4]) as (j, other):
+        with _ratings(builder, index, arguments[2:4], table, size) as (j, other):
             y = _row(builder, table, other, places, size)
             target = builder.fsub(_at(builder, value, j), builder.fadd(_at(builder, bias, other), own))
             e = builder.fsub(target, _dot(builder, x, y))
@@ -137,7 +139,7 @@ def _product_sums(
         p = [load(builder, moved(builder, vector.data, place)) for place in places]
         own = builder.load(moved(builder, vector.data, size))
         added, total_product = [variable(builder) for _ in places], _scalar(builder)
-        with _ratings(builder, index, arguments[1:3]) as (_, other):
+        with _ratings(builder, index, arguments[1:3], table, size) as (_, other):
             y = _row(builder, table, other, places, size)
             e = builder.fadd(_dot(builder, p, y), own)
             factor = spread(builder, e)
@@ -164,11 +166,22 @@ def _scalar(builder: Any) -> Any:
 
 
 @contextmanager
-def _ratings(builder: Any, index: Any, ends: Any) -> Iterator[tuple[Any, Any]]:
-    """A loop over places from ends[0] to ends[1], and the other row of each."""
+def _ratings(builder: Any, index: Any, ends: Any, table: Any, size: int) -> Iterator[tuple[Any, Any]]:
+    """A loop over places from ends[0] to ends[1], and the other row of each; rows of `table` are called for ahead."""
     low, high = ends
-    with cgutils.for_range_slice(builder, low, high, ir.Constant(low.type, 1), intp=low.type) as (j, _):
-        yield j, builder.sext(builder.load(builder.gep(index.data, [j])), low.type)
+    one = ir.Constant(low.type, 1)
+    last, ahead = builder.sub(high, one), ir.Constant(low.type, max(2, _AHEAD // max(size, 1)))
+    with cgutils.for_range_slice(builder, low, high, one, intp=low.type) as (j, _):
+        later = builder.add(j, ahead)
+        later = builder.select(builder.icmp_signed("<", later, last), later, last)
+        start = builder.gep(table.data, [builder.mul(_other(builder, index, later), ir.Constant(low.type, size))])
+        for place in range(0, size, LANES):
+            call_for(builder, moved(builder, start, place), to_write=False)
+        yield j, _other(builder, index, j)
+
+
+def _other(builder: Any, index: Any, place: Any) -> Any:
+    return builder.sext(_at(builder, index, place), place.type)
 
 
 def _at(builder: Any, array: Any, place: Any) -> Any:

@@ -25,10 +25,11 @@ import numpy as np
 from numba import prange
 
 from recsys_mf.kernels import cpu_lanes
-from recsys_mf.kernels.cpu_tiles import BLOCK, tile
+from recsys_mf.kernels.cpu_tiles import BLOCK, call_for_line, tile
 from recsys_mf.kernels.vectors import FASTMATH, LANES
 
 _HEIGHT = 8  # rows of a tile
+_AHEAD = 8  # ratings between one that is packed and the one whose row is called for
 _RUN_BYTES = 1 << 15  # of ratings packed at a time; they stay in the first-level cache
 _WIDEST = 160  # unknowns of the systems that are solved in lanes
 
@@ -162,6 +163,9 @@ def sum_ratings(
     for start in range(low, high, Z.shape[0]):
         count = min(Z.shape[0], high - start)
         for j in range(count):
+            later = others[min(start + j + _AHEAD, high - 1)]
+            for b in range(0, Y.shape[1], LANES):
+                call_for_line(Y, later, b)
             other = others[start + j]
             target = values[start + j] - y_bias[other]
             if contexts.size:

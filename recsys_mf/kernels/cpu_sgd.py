@@ -29,7 +29,18 @@ from numba import prange, types
 from numba.extending import intrinsic
 
 from recsys_mf.kernels import turns
-from recsys_mf.kernels.vectors import FASTMATH, LANES, array_of, lane_sum, load, moved, multiplied, spread, store
+from recsys_mf.kernels.vectors import (
+    FASTMATH,
+    LANES,
+    array_of,
+    call_for,
+    lane_sum,
+    load,
+    moved,
+    multiplied,
+    spread,
+    store,
+)
 
 _AHEAD = 1536  # columns of the triples between a visit and the one whose rows it calls for
 _HELD = 8  # vectors of a row that are kept in registers; longer rows are read again for the update
@@ -79,12 +90,8 @@ def _prefetch(typing_context: Any, X: Any, row: Any, width: Any) -> Any:
     """Bring a row into the first-level cache, to be written; width a constant, as below."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        byte, number = ir.IntType(8).as_pointer(), ir.IntType(32)
-        kind = ir.FunctionType(ir.VoidType(), [byte, number, number, number])
-        call = builder.module.declare_intrinsic("llvm.prefetch", (byte,), kind)
-        to_write, keep, data = (ir.Constant(number, flag) for flag in (1, 3, 1))
         for pointer in _row(context, builder, signature, arguments, 0, 1, width):
-            builder.call(call, [builder.bitcast(pointer, byte), to_write, keep, data])
+            call_for(builder, pointer, to_write=True)
         return context.get_dummy_value()
 
     return types.void(X, types.intp, width), generate

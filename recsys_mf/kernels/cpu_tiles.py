@@ -18,6 +18,7 @@ from numba.extending import intrinsic
 from recsys_mf.kernels.vectors import (
     LANES,
     array_of,
+    call_for,
     columns_of,
     less,
     load,
@@ -167,6 +168,18 @@ def _exchanged(builder: Any, x: Any, y: Any, half: int) -> tuple[Any, Any]:
     return one, other
 
 
+def _call_for_line(typing_context: Any, X: Any, row: Any, column: Any) -> Any:
+    """Bring the cache line of X[row, column] into the first-level cache."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        x, (row, column) = array_of(context, builder, signature, arguments, 0), arguments[1:]
+        place = builder.add(builder.mul(row, columns_of(builder, x)), column)
+        call_for(builder, builder.gep(x.data, [place]), to_write=False)
+        return context.get_dummy_value()
+
+    return types.void(X, types.intp, types.intp), generate
+
+
 def _mirror(typing_context: Any, S: Any, precision: Any, scale: Any, a: Any) -> Any:
     """S[a, b] = scale · S[b, a] + precision[a, b] in every lane, for b < a."""
 
@@ -216,6 +229,7 @@ def _row_product(typing_context: Any, S: Any, X: Any, a: Any, end: Any, out: Any
     return types.void(S, X, types.intp, types.intp, out), generate
 
 
+call_for_line: Any = intrinsic(_call_for_line)
 to_lanes: Any = intrinsic(_to_lanes)
 mirror: Any = intrinsic(_mirror)
 substitute: Any = intrinsic(_substitute)

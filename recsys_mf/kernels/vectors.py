@@ -74,6 +74,15 @@ def store(builder: Any, vector: Any, pointer: Any) -> None:
     builder.store(vector, builder.bitcast(pointer, vector.type.as_pointer()), align=4)
 
 
+def call_for(builder: Any, pointer: Any, *, to_write: bool) -> None:
+    """Bring the cache line of a pointer into the first-level cache."""
+    byte, number = ir.IntType(8).as_pointer(), ir.IntType(32)
+    kind = ir.FunctionType(ir.VoidType(), [byte, number, number, number])
+    function = builder.module.declare_intrinsic("llvm.prefetch", (byte,), kind)
+    keep, data = (ir.Constant(number, flag) for flag in (3, 1))
+    builder.call(function, [builder.bitcast(pointer, byte), ir.Constant(number, int(to_write)), keep, data])
+
+
 def variable(builder: Any, element: Any = ir.FloatType()) -> Any:  # noqa: B008 (a constant)
     """A vector of zeros that the compiler keeps in a register."""
     vector = _vector(element)
