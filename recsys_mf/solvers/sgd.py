@@ -35,6 +35,10 @@ class Sgd(Committee):
     zero. Factors start as N(0, s²/k): small, so that early epochs fit what many ratings agree on. The model is the
     mean of S such runs, cut back to rank k (`committee`); with S = 1 it is a single run, for which λ = 0.045 is best.
 
+    Steps that adapt to every row, η / √(1 + Σ |gradient|² / k) as LIBMF has them, were tried and left: on validation
+    rows of MovieLens 1M they reach 0.845 in 11 epochs instead of 22, but an epoch takes 1.6 times as long, and their
+    best is 0.8441 where this schedule ends at 0.8427.
+
     Koren, Bell, Volinsky: Matrix factorization techniques for recommender systems, Computer 42(8), 2009.
     """
 
