@@ -27,5 +27,5 @@ if __name__ == "__main__":
     axes.set_ylim(lowest - 0.003, lowest + 0.075)
     axes.xaxis.set_major_formatter(FormatStrFormatter("%g"))
     axes.grid(visible=True, which="both", linewidth=0.3)
-    axes.legend(frameon=False, loc="lower left")
+    figure.legend(frameon=False, loc="outside upper center", ncols=2)
     figure.savefig(sys.argv[2], metadata={"Date": None})
