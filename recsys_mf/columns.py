@@ -52,7 +52,9 @@ def empty(length: int, dtype: Any) -> NDArray[Any]:
         return np.empty(length, dtype)
     with tempfile.TemporaryFile() as file:
         try:
-            os.posix_fallocate(file.fileno(), 0, size)  # now rather than by a signal when it is written
+            file.truncate(size)
+            if hasattr(os, "posix_fallocate"):  # or a full disk is a signal when the column is written
+                os.posix_fallocate(file.fileno(), 0, size)
         except OSError as error:
             fix = "set TMPDIR to a folder with more room"
             raise ResourceError(
