@@ -32,7 +32,7 @@ class _Limit:
 
 _LIMIT: ContextVar[_Limit | None] = ContextVar("limit", default=None)
 _SHARE = 32  # a column in memory takes at most this part of the limit: a table has several, and there are copies
-_PART = 1 << 20  # entries that are taken at a time
+_PART = 1 << 20  # entries
 
 
 @contextmanager
@@ -65,6 +65,11 @@ def empty(length: int, dtype: Any) -> NDArray[Any]:
     return np.frombuffer(mapped, dtype)
 
 
+def parts(length: int) -> Iterator[slice]:
+    """Slices that make up a column of this length, each short enough for temporary arrays of its size."""
+    return (slice(start, start + _PART) for start in range(0, length, _PART))
+
+
 def taken(column: NDArray[Any], rows: NDArray[Any]) -> NDArray[Any]:
     """column[rows] for row numbers or bool[n], as a new column."""
     if _LIMIT.get() is None:
@@ -73,8 +78,7 @@ def taken(column: NDArray[Any], rows: NDArray[Any]) -> NDArray[Any]:
     is_mask = rows.dtype == np.bool_
     out = empty(int(np.count_nonzero(rows)) if is_mask else len(rows), column.dtype)
     done = 0
-    for start in range(0, len(rows), _PART):
-        part = slice(start, start + _PART)
+    for part in parts(len(rows)):
         found = column[part][rows[part]] if is_mask else column[rows[part]]
         out[done : done + len(found)] = found
         done += len(found)

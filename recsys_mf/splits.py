@@ -13,6 +13,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from recsys_mf import columns
 from recsys_mf.errors import ConfigError, DataError, nearest
 from recsys_mf.ratings import Ratings
 
@@ -128,13 +129,9 @@ def _parted(ratings: Ratings, is_test: NDArray[np.bool_], rule: str, seed: int |
 
 def _random_mask(ratings: Ratings, fraction: float, seed: int) -> NDArray[np.bool_]:
     rng, mask = np.random.default_rng(seed), np.empty(len(ratings), np.bool_)
-    for start in range(0, len(mask), _DRAWS):
-        part = mask[start : start + _DRAWS]
-        part[:] = rng.random(len(part)) < fraction
+    for part in columns.parts(len(mask)):  # in parts the stream of draws is the same
+        mask[part] = rng.random(len(mask[part])) < fraction
     return mask
-
-
-_DRAWS = 1 << 20  # at a time; the stream of draws is the same in parts
 
 
 def _user_mask(ratings: Ratings, fraction: float, seed: int) -> NDArray[np.bool_]:

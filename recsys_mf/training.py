@@ -295,16 +295,12 @@ _VALIDATION, _FIT = 1, 2  # what a stream of random numbers derived from the see
 def rmse(model: Model, ratings: Ratings) -> float:
     """Root mean squared error of the model on all rows of a table, in rating units, summed in float64."""
     total = 0.0
-    for start in range(0, len(ratings), _PART):
-        part = slice(start, start + _PART)
+    for part in columns.parts(len(ratings)):
         times = None if ratings.times is None else ratings.times[part]
         errors = model.predict(ratings.users[part], ratings.items[part], times) - ratings.values[part].astype(float)
         total += float(errors @ errors)
     columns.rest()
     return math.sqrt(total / len(ratings))
-
-
-_PART = 1 << 20  # ratings whose errors are in memory at a time
 
 
 def _rmse(predicted: NDArray[np.floating[Any]], ratings: Ratings) -> float:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cache, reduce
+from functools import cache
 from typing import Any
 
 import numba
@@ -26,7 +26,7 @@ from recsys_mf.kernels.vectors import (
     LANES,
     array_of,
     call_for,
-    lane_sum,
+    dot,
     load,
     moved,
     multiplied,
@@ -36,7 +36,6 @@ from recsys_mf.kernels.vectors import (
 )
 
 _AHEAD = 1024  # columns of the ratings between one that is read and the one whose row is called for
-_SUMS = 4  # partial sums of a product, so that additions need not wait for one another
 
 
 @cache
@@ -109,7 +108,7 @@ def _residual_sums(
         with _ratings(builder, index, arguments[2:4], table, size) as (j, other):
             y = _row(builder, table, other, places, size)
             target = builder.fsub(_at(builder, value, j), builder.fadd(_at(builder, bias, other), own))
-            e = builder.fsub(target, _dot(builder, x, y))
+            e = builder.fsub(target, dot(builder, x, y))
             factor = spread(builder, e)
             for vector, s, q in zip(y, added, squared, strict=True):
                 builder.store(multiplied(builder, factor, vector, builder.load(s)), s)
@@ -141,7 +140,7 @@ def _product_sums(
         added, total_product = [variable(builder) for _ in places], _scalar(builder)
         with _ratings(builder, index, arguments[1:3], table, size) as (_, other):
             y = _row(builder, table, other, places, size)
-            e = builder.fadd(_dot(builder, p, y), own)
+            e = builder.fadd(dot(builder, p, y), own)
             factor = spread(builder, e)
             for row, s in zip(y, added, strict=True):
                 builder.store(multiplied(builder, factor, row, builder.load(s)), s)
@@ -192,15 +191,6 @@ def _row(builder: Any, table: Any, number: Any, places: Any, size: int) -> list[
     """The vectors of a row of factors."""
     start = builder.gep(table.data, [builder.mul(number, ir.Constant(number.type, size))])
     return [load(builder, moved(builder, start, place)) for place in places]
-
-
-def _dot(builder: Any, x: Any, y: Any) -> Any:
-    if not x:
-        return _ZERO
-    sums = [ir.Constant(ir.VectorType(ir.FloatType(), LANES), [0.0] * LANES)] * min(_SUMS, len(x))
-    for place, (a, b) in enumerate(zip(x, y, strict=True)):
-        sums[place % len(sums)] = multiplied(builder, a, b, sums[place % len(sums)])
-    return lane_sum(builder, reduce(lambda a, b: builder.fadd(a, b), sums))
 
 
 _residuals: Any = intrinsic(prefer_literal=True)(_residual_sums)

@@ -22,7 +22,7 @@ from cache to cache).
 
 from __future__ import annotations
 
-from functools import cache, reduce
+from functools import cache
 from typing import Any
 
 import numba
@@ -37,7 +37,7 @@ from recsys_mf.kernels.vectors import (
     LANES,
     array_of,
     call_for,
-    lane_sum,
+    dot,
     load,
     moved,
     multiplied,
@@ -47,7 +47,6 @@ from recsys_mf.kernels.vectors import (
 
 _AHEAD = 1536  # columns of the triples between a visit and the one whose rows it calls for
 _HELD = 8  # vectors of a row that are kept in registers; longer rows are read again for the update
-_SUMS = 4  # partial sums of a product, so that additions need not wait for one another
 
 
 @cache
@@ -104,13 +103,9 @@ def _product(typing_context: Any, P: Any, Q: Any, u: Any, i: Any, width: Any) ->
     """p_u · q_i."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        p = _row(context, builder, signature, arguments, 0, 2, width)
-        q = _row(context, builder, signature, arguments, 1, 3, width)
-        sums = [ir.Constant(ir.VectorType(ir.FloatType(), LANES), [0.0] * LANES)] * min(_SUMS, len(p))
-        for place, (x, y) in enumerate(zip(p, q, strict=True)):
-            part = place % len(sums)
-            sums[part] = multiplied(builder, load(builder, x), load(builder, y), sums[part])
-        return lane_sum(builder, reduce(lambda a, b: builder.fadd(a, b), sums))
+        rows = (_row(context, builder, signature, arguments, side, side + 2, width) for side in (0, 1))
+        p, q = ((load(builder, pointer) for pointer in row) for row in rows)
+        return dot(builder, p, q)
 
     return types.float32(P, Q, types.intp, types.intp, width), generate
 

@@ -1,6 +1,7 @@
 """Order of rows in memory: counting sorts over integer keys, on the host.
 
-Integers only, no arithmetic on ratings: these decide where a triple lies, the backends decide what is done to it.
+These decide where a triple lies, the backends decide what is done to it. The one arithmetic on ratings here is their
+standardisation, on the way to where `blocked` puts them.
 """
 
 from __future__ import annotations
@@ -92,7 +93,7 @@ def blocked(
     Two passes over the table and one over every part; 12 bytes a rating for the result and no more.
     """
     keys = grid.bands**2 * grid.user_parts * grid.item_parts
-    counts = np.zeros((_CHUNKS, keys + 1), np.int64)
+    found = np.zeros((_CHUNKS, keys), np.int64)
     chunks = np.linspace(0, len(users), _CHUNKS + 1).astype(np.int64)
     n = len(users)
     out = Triples(
@@ -100,10 +101,9 @@ def blocked(
         np.empty(keys + 1, np.int64),
     )  # fmt: skip
     with thread_count(threads):
-        _count_parts(chunks, users, items, part_of_user, part_of_item, *grid, counts)
-        before = np.cumsum(counts[:, :-1].sum(axis=0))
-        out.starts[0], out.starts[1:] = 0, before
-        places = np.cumsum(counts[:, :-1], axis=0) - counts[:, :-1] + out.starts[:-1]
+        _count_parts(chunks, users, items, part_of_user, part_of_item, *grid, found)
+        out.starts[0], out.starts[1:] = 0, np.cumsum(found.sum(axis=0))
+        places = np.cumsum(found, axis=0) - found + out.starts[:-1]
         _place(
             chunks, users, items, values, user_places, item_places, part_of_user, part_of_item, *grid,
             np.float32(center), np.float32(scale), places, *out[:3],
@@ -150,16 +150,8 @@ def compact(chunks: list[NDArray[Any]], low: int, high: int) -> tuple[NDArray[np
 
 def positions(values: NDArray[Any], low: int, table: NDArray[np.int32]) -> NDArray[np.int32]:
     """table[value - low] of every integer, -1 for one beyond the table; int32[n]."""
-    found: NDArray[np.int32] = _positions(values, low, table)
-    return found
-
-
-@numba.njit(cache=True, nogil=True)
-def _positions(values: Any, low: int, table: Any) -> Any:
-    found = np.empty(values.size, np.int32)
-    for n in range(values.size):
-        value = np.int64(values[n])
-        found[n] = table[value - low] if low <= value < low + table.size else np.int32(-1)
+    found = np.empty(len(values), np.int32)
+    _look_up(values, low, table, found)
     return found
 
 
@@ -170,18 +162,26 @@ def _mark(values: Any, low: int, present: Any) -> None:
 
 
 @numba.njit(cache=True, nogil=True)
-def _look_up(values: Any, low: int, position: Any, out: Any) -> None:
+def _look_up(values: Any, low: int, table: Any, out: Any) -> None:
     for n in range(values.size):
-        out[n] = position[values[n] - low]
+        value = np.int64(values[n])
+        out[n] = table[value - low] if low <= value < low + table.size else np.int32(-1)
 
 
 @numba.njit(cache=True, nogil=True)
-def _group(keys: Any, n_groups: int) -> Any:
+def _starts(keys: Any, n_groups: int) -> Any:
+    """Where every group begins in the order of the groups, and the end of the last."""
     starts = np.zeros(n_groups + 1, np.int64)
     for row in range(keys.size):
         starts[keys[row] + 1] += 1
     for g in range(n_groups):
         starts[g + 1] += starts[g]
+    return starts
+
+
+@numba.njit(cache=True, nogil=True)
+def _group(keys: Any, n_groups: int) -> Any:
+    starts = _starts(keys, n_groups)
     place = starts[:-1].copy()
     order = np.empty(keys.size, np.int64)
     for row in range(keys.size):
@@ -192,11 +192,7 @@ def _group(keys: Any, n_groups: int) -> Any:
 
 @numba.njit(cache=True, nogil=True)
 def _group_values(keys: Any, values: Any, n_groups: int, grouped: Any) -> Any:
-    starts = np.zeros(n_groups + 1, np.int64)
-    for row in range(keys.size):
-        starts[keys[row] + 1] += 1
-    for g in range(n_groups):
-        starts[g + 1] += starts[g]
+    starts = _starts(keys, n_groups)
     place = starts[:-1].copy()
     for row in range(keys.size):
         grouped[place[keys[row]]] = values[row]
@@ -208,11 +204,7 @@ def _group_values(keys: Any, values: Any, n_groups: int, grouped: Any) -> Any:
 def _group_columns(
     keys: Any, others: Any, values: Any, n_groups: int, grouped_others: Any, grouped_values: Any
 ) -> Any:  # fmt: skip
-    starts = np.zeros(n_groups + 1, np.int64)
-    for row in range(keys.size):
-        starts[keys[row] + 1] += 1
-    for g in range(n_groups):
-        starts[g + 1] += starts[g]
+    starts = _starts(keys, n_groups)
     place = starts[:-1].copy()
     for row in range(keys.size):
         to = place[keys[row]]
@@ -273,11 +265,11 @@ def _part(fine_row: Any, fine_column: Any, bands: Any, user_parts: Any, item_par
 @numba.njit(cache=True, nogil=True, parallel=True)
 def _count_parts(
     chunks: Any, users: Any, items: Any, part_of_user: Any, part_of_item: Any,
-    bands: Any, user_parts: Any, item_parts: Any, counts: Any,
+    bands: Any, user_parts: Any, item_parts: Any, found: Any,
 ) -> None:  # fmt: skip
     for chunk in prange(chunks.size - 1):
         for j in range(chunks[chunk], chunks[chunk + 1]):
-            counts[chunk, _part(part_of_user[users[j]], part_of_item[items[j]], bands, user_parts, item_parts)] += 1
+            found[chunk, _part(part_of_user[users[j]], part_of_item[items[j]], bands, user_parts, item_parts)] += 1
 
 
 @numba.njit(cache=True, nogil=True, parallel=True, error_model="numpy")

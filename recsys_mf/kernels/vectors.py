@@ -7,6 +7,8 @@ start on cache lines (`aligned`) are read a line at a time. Nothing is checked.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
+from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -17,6 +19,7 @@ from numpy.typing import NDArray
 LINE = 64  # bytes of a cache line and of the widest vector register
 LANES = LINE // 4  # float32 in a vector
 FASTMATH = {"reassoc", "contract", "nsz"}  # sums may be reordered; NaN and infinity keep their meaning
+_SUMS = 4  # of a product
 
 
 def aligned(X: NDArray[Any]) -> NDArray[Any]:
@@ -108,6 +111,19 @@ def multiplied(builder: Any, x: Any, y: Any, plus: Any) -> Any:
 def less(builder: Any, x: Any, y: Any, z: Any) -> Any:
     """x - y z, fused."""
     return builder.fsub(x, builder.fmul(y, z, flags=["contract"]), flags=["contract"])
+
+
+def dot(builder: Any, x: Iterable[Any], y: Iterable[Any]) -> Any:
+    """Σ x y over vectors of float; a few partial sums, so that additions need not wait for one another."""
+    sums: list[Any] = []
+    for place, (a, b) in enumerate(zip(x, y, strict=True)):
+        if place < _SUMS:
+            sums.append(builder.fmul(a, b, flags=["contract"]))
+        else:
+            sums[place % _SUMS] = multiplied(builder, a, b, sums[place % _SUMS])
+    if not sums:
+        return ir.Constant(ir.FloatType(), 0.0)
+    return lane_sum(builder, reduce(lambda a, b: builder.fadd(a, b), sums))
 
 
 def lane_sum(builder: Any, vector: Any) -> Any:

@@ -16,6 +16,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from recsys_mf import columns
 from recsys_mf.errors import ConfigError, nearest
 from recsys_mf.kernels import Kernels
 from recsys_mf.models import Factorization, Model, Posterior
@@ -167,12 +168,9 @@ def standardised(train: Ratings) -> tuple[NDArray[np.float32], float, float]:
 def moments(train: Ratings) -> tuple[float, float]:
     """Mean and standard deviation of the values; where all are equal the deviation is taken as 1."""
     mean = float(train.values.mean(dtype=np.float64))
-    parts = (train.values[start : start + _PART].astype(np.float64) - mean for start in range(0, len(train), _PART))
-    deviation = float(np.sqrt(sum(float(part @ part) for part in parts) / len(train)))
+    offsets = (train.values[part].astype(np.float64) - mean for part in columns.parts(len(train)))
+    deviation = float(np.sqrt(sum(float(part @ part) for part in offsets) / len(train)))
     return mean, deviation if deviation > 1e-6 * max(1.0, abs(mean)) else 1.0
-
-
-_PART = 1 << 20  # values brought to float64 at a time
 
 
 def restored(

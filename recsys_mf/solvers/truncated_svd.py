@@ -19,7 +19,6 @@ from recsys_mf.solvers.solver import Epoch, Solver, setting
 
 FILLINGS = ("zero", "mean", "item-mean", "bias")
 ROUTES = ("auto", "dense", "operator")
-_PART = 1 << 20  # ratings whose residuals are in float64 at a time
 _DENSE_CELLS = {"cpu": 0, "cuda": 30_000_000}  # auto: dense up to here; on CPU cores the operator is always faster
 
 
@@ -122,8 +121,7 @@ class TruncatedSvd(Solver):
             np.zeros((train.n_users, 0), np.float32), np.zeros((train.n_items, 0), np.float32), train.rating_range,
         )  # fmt: skip
         residuals = columns.empty(len(train), np.float32)
-        for start in range(0, len(train), _PART):
-            part = slice(start, start + _PART)
+        for part in columns.parts(len(train)):
             u, i = train.users[part], train.items[part]
             observed = mean + user_bias[u] + item_bias[i] if self.filling == "bias" else fill[i]
             residuals[part] = train.values[part] - observed
