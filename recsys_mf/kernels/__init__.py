@@ -29,6 +29,9 @@ class Kernels(Protocol):
     threads: int
     """Threads of the host that it may use."""
 
+    xp: Any
+    """The module of its arrays, NumPy or torch: for what both name alike (sqrt, hstack, einsum, linalg.qr, …)."""
+
     def put(self, array: NDArray[Any]) -> Any:
         """The array on the device (a copy where that is another memory, or where it is read-only)."""
         ...

@@ -31,6 +31,7 @@ class CpuKernels:
     """The kernels on this many threads."""
 
     device = "cpu"
+    xp = np
 
     def __init__(self, threads: int) -> None:
         # Read when OpenMP starts: threads that wait sleep, where they would keep others from their core.

@@ -26,6 +26,8 @@ _PADDED_CELLS = 1 << 24  # gathered regressors held at once by solve_rows, in fl
 class TorchKernels:
     """The kernels on a torch device."""
 
+    xp = torch
+
     def __init__(self, device: str, threads: int = 1) -> None:
         self.device, self.threads = device, threads
 
