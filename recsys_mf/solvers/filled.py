@@ -3,7 +3,8 @@
     F = S + 1 cᵀ
 
 S [m, n] is sparse with z entries and c [n] is the fill of every column, so that products with F and Fᵀ cost
-O(z k) and F is never formed.
+O(z k) and F is never formed. What is as tall as a side of F stays on the device; matrices of the size of a basis
+(Gram, Ritz vectors, R) are the host's.
 """
 
 from __future__ import annotations
@@ -29,32 +30,39 @@ class FilledMatrix:
 
     rows, columns : S grouped by row and by column
     fill : c float64[n]
+
+    What its methods take and give are arrays of the backend.
     """
 
     def __init__(self, rows: Grouped, columns: Grouped, fill: Matrix, kernels: Kernels) -> None:
-        self.rows, self.fill, self.kernels = rows, fill, kernels
+        self.fill, self.kernels = fill, kernels
         self.shape = len(rows.starts) - 1, len(columns.starts) - 1
+        self.n_entries = len(rows.others)
+        self._fill = kernels.put(fill)
         self._by_row = [kernels.put(a) for a in rows]
         self._by_column = [kernels.put(a) for a in columns]
 
-    def times(self, X: Matrix) -> Matrix:
+    def times(self, X: Any) -> Any:
         """F X float64[m, k] for X float64[n, k]."""
-        return self._product(self._by_row, X) + self.fill @ X
+        return self._product(self._by_row, X) + self._fill @ X
 
-    def transposed_times(self, Y: Matrix) -> Matrix:
+    def transposed_times(self, Y: Any) -> Any:
         """Fᵀ Y float64[n, k] for Y float64[m, k]."""
-        return self._product(self._by_column, Y) + np.outer(self.fill, Y.sum(axis=0))
+        return self._product(self._by_column, Y) + self.kernels.xp.outer(self._fill, Y.sum(0))
 
-    def dense(self) -> NDArray[np.float32]:
-        """F itself, float32[m, n]."""
-        full = np.broadcast_to(self.fill.astype(np.float32), self.shape).copy()
-        row_numbers = np.repeat(np.arange(self.shape[0]), np.diff(self.rows.starts))
-        full[row_numbers, self.rows.others] += self.rows.values
+    def dense(self) -> Any:
+        """F itself, float64[m, n]; it and four times its number of entries are held for a while."""
+        xp, device = self.kernels.xp, self.kernels.device
+        starts, others, values = self._by_row
+        full = xp.tile(self._fill, (self.shape[0], 1))
+        row_numbers = xp.searchsorted(starts, xp.arange(self.n_entries, device=device), side="right") - 1
+        full[row_numbers, others] += values
+        columns.rest()
         return full
 
-    def _product(self, grouped: list[Any], X: Matrix) -> Matrix:
+    def _product(self, grouped: list[Any], X: Any) -> Any:
         starts, others, values = grouped
-        product = self.kernels.get(self.kernels.sparse_product(starts, others, values, self.kernels.put(X)))
+        product = self.kernels.sparse_product(starts, others, values, X)
         columns.rest()
         return product
 
@@ -68,37 +76,40 @@ def leading_triplets(F: FilledMatrix, rank: int, rng: np.random.Generator) -> tu
 
     Wu, Simon: Thick-restart Lanczos method for large symmetric eigenvalue problems, SIAM J. Matrix Anal. 22(2),
     2000; Golub, Van Loan: Matrix Computations, section 10.3. Raises SolveError when it does not converge.
+
+    The first block is drawn on the host, so that a seed means the same on every device.
     """
-    m, n = F.shape
+    (m, n), kernels = F.shape, F.kernels
     forward, backward = (F.times, F.transposed_times) if n <= m else (F.transposed_times, F.times)
     size = min(m, n)
     block = max(8, rank // 4)
     most = max(3 * rank, rank + 8 * block)  # columns of B before a restart
     if size <= 2 * most:
-        block, Q = size, np.eye(size)
+        block, Q = size, kernels.put(np.eye(size))
     else:
-        Q = np.linalg.qr(rng.standard_normal((size, block)))[0]
-    B = np.empty((size, 0))
+        Q = kernels.xp.linalg.qr(kernels.put(rng.standard_normal((size, block))))[0]
+    B = Q[:, :0]
     gram = np.empty((0, 0))  # Bᵀ FᵀF B
     for _ in range(_PRODUCTS):
-        B, W = np.hstack([B, Q]), backward(forward(Q))
-        gram = _bordered(gram, B.T @ W)
+        B, W = kernels.xp.hstack([B, Q]), backward(forward(Q))
+        gram = _bordered(gram, kernels.get(B.T @ W))
         squares, Z = (a[..., ::-1] for a in np.linalg.eigh(gram))
         if B.shape[1] == size:
             break
         # FᵀF B = B T + Q' R, and only the last block of B meets Q': a Ritz vector z has the residual |R z_last|.
-        Q, R = _orthogonalised(W, B)
+        Q, R = _orthogonalised(W, B, kernels)
         residuals = np.linalg.norm(R @ Z[-block:, :rank], axis=0)
         if B.shape[1] >= rank and (residuals <= _TOLERANCE * squares[0]).all():
             break
         if B.shape[1] + block > most:
             kept = Z[:, : (rank + most) // 2]
-            B, gram = B @ kept, np.diag(squares[: kept.shape[1]])
+            B, gram = B @ kernels.put(kept), np.diag(squares[: kept.shape[1]])
     else:
         raise SolveError(f"the truncated SVD did not converge in {_PRODUCTS} steps", fix="ask for a lower rank")
     singular = np.sqrt(np.maximum(squares[:rank], 0))
-    near = B @ Z[:, :rank]
-    far = forward(near) / np.where(singular > 0, singular, 1)
+    near = B @ kernels.put(Z[:, :rank])
+    far = kernels.get(forward(near)) / np.where(singular > 0, singular, 1)
+    near = kernels.get(near)
     return (far, singular, near) if n <= m else (near, singular, far)
 
 
@@ -109,9 +120,10 @@ def _bordered(gram: Matrix, columns: Matrix) -> Matrix:
     return np.block([[gram, columns[:old]], [columns[:old].T, corner]])
 
 
-def _orthogonalised(X: Matrix, B: Matrix) -> tuple[Matrix, Matrix]:
-    """Q, R with X = B (BᵀX) + Q R and [B, Q] orthonormal; projected twice, for rounding."""
+def _orthogonalised(X: Any, B: Any, kernels: Kernels) -> tuple[Any, Matrix]:
+    """Q, R with X = B (BᵀX) + Q R and [B, Q] orthonormal; projected twice, for rounding. R is the host's."""
+    qr = kernels.xp.linalg.qr
     X = X - B @ (B.T @ X)
-    Q, R = np.linalg.qr(X - B @ (B.T @ X))
+    Q, R = qr(X - B @ (B.T @ X))
     Q -= B @ (B.T @ Q)  # where X lay in the span of B, Q is noise until here
-    return np.linalg.qr(Q)[0], R
+    return qr(Q)[0], kernels.get(R)

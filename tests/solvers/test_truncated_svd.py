@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 from planted import planted
+from threadpoolctl import threadpool_limits
 
 from recsys_mf.errors import ConfigError, ResourceError
+from recsys_mf.kernels import Kernels
 from recsys_mf.kernels.cpu import CpuKernels
+from recsys_mf.kernels.cuda import TorchKernels
 from recsys_mf.models import Factorization
 from recsys_mf.ratings import Ratings
 from recsys_mf.solvers import Biases, TruncatedSvd
@@ -19,10 +24,18 @@ from recsys_mf.splits import Split, hold_out
 from recsys_mf.training import rmse
 
 KERNELS = CpuKernels(1)
+BACKENDS = {"cpu": lambda: KERNELS, "torch-cpu": lambda: TorchKernels("cpu"), "cuda": lambda: TorchKernels("cuda")}
 RANKS = (1, 2, 5, 8)
 EPSILON = float(np.finfo(np.float32).eps)
 
 Matrix = NDArray[np.float64]
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    """NumPy's and torch's threads wait busily for one another's cores: matrices as small as these need none."""
+    with threadpool_limits(1):
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -40,9 +53,14 @@ def train(request: pytest.FixtureRequest, split: Split) -> Ratings:
     return Ratings.from_ids(ratings.items, ratings.users, ratings.values)
 
 
-def models(train: Ratings, **settings: Any) -> list[Factorization]:
+@pytest.fixture(params=["cpu", "torch-cpu", pytest.param("cuda", marks=pytest.mark.cuda)])
+def kernels(request: pytest.FixtureRequest) -> Kernels:
+    return BACKENDS[request.param]()
+
+
+def models(train: Ratings, kernels: Kernels = KERNELS, **settings: Any) -> list[Factorization]:
     solver = TruncatedSvd(**({"ranks": RANKS} | settings))
-    return [e.model() for e in solver.run(train, rng=np.random.default_rng(0), kernels=KERNELS)]
+    return [e.model() for e in solver.run(train, rng=np.random.default_rng(0), kernels=kernels)]
 
 
 def singular_values(model: Factorization, rank: int) -> Matrix:
@@ -78,10 +96,12 @@ def filled(train: Ratings, filling: str) -> tuple[Matrix, Matrix]:
 
 @pytest.mark.parametrize("route", ["dense", "operator"])
 @pytest.mark.parametrize("filling", FILLINGS)
-def test_model_is_the_truncated_svd_of_the_filled_matrix(train: Ratings, filling: str, route: str) -> None:
+def test_model_is_the_truncated_svd_of_the_filled_matrix(
+    train: Ratings, filling: str, route: str, kernels: Kernels
+) -> None:
     F, added = filled(train, filling)
     U, singular, Vt = np.linalg.svd(F, full_matrices=False)
-    for rank, model in zip(RANKS, models(train, filling=filling, route=route), strict=True):
+    for rank, model in zip(RANKS, models(train, kernels, filling=filling, route=route), strict=True):
         # float32 rounds a value by eps of the largest, Lanczos stops at 1e-6 of its square.
         np.testing.assert_allclose(singular_values(model, rank), singular[:rank], rtol=1e-5)
         expected = (U[:, :rank] * singular[:rank]) @ Vt[:rank] + added
@@ -91,9 +111,11 @@ def test_model_is_the_truncated_svd_of_the_filled_matrix(train: Ratings, filling
 
 
 @pytest.mark.parametrize("filling", FILLINGS)
-def test_both_routes_have_the_same_singular_values_and_held_out_error(split: Split, filling: str) -> None:
+def test_both_routes_have_the_same_singular_values_and_held_out_error(
+    split: Split, filling: str, kernels: Kernels
+) -> None:
     assert split.test is not None
-    dense, operator = (models(split.train, filling=filling, route=route) for route in ("dense", "operator"))
+    dense, operator = (models(split.train, kernels, filling=filling, route=route) for route in ("dense", "operator"))
     for rank, one, other in zip(RANKS, dense, operator, strict=True):
         np.testing.assert_allclose(singular_values(one, rank), singular_values(other, rank), rtol=1e-5)
         assert rmse(one, split.test) == pytest.approx(rmse(other, split.test), abs=1e-4)
@@ -109,17 +131,51 @@ def test_no_model_of_the_same_rank_is_nearer_to_the_filled_matrix(split: Split) 
 
 
 @pytest.mark.parametrize("route", ["dense", "operator"])
-def test_a_sweep_of_ranks_gives_what_every_rank_gives_alone(split: Split, route: str) -> None:
-    for rank, swept in zip(RANKS, models(split.train, route=route), strict=True):
-        (alone,) = models(split.train, route=route, ranks=(rank,))
+def test_a_sweep_of_ranks_gives_what_every_rank_gives_alone(split: Split, route: str, kernels: Kernels) -> None:
+    for rank, swept in zip(RANKS, models(split.train, kernels, route=route), strict=True):
+        (alone,) = models(split.train, kernels, route=route, ranks=(rank,))
         assert alone.rank == swept.rank == rank
         np.testing.assert_allclose(unclipped(alone), unclipped(swept), atol=1e-4)
 
 
-def test_ranks_above_the_shorter_side_are_left_out() -> None:
+class CountingKernels(TorchKernels):
+    """Counts products, and notes the shape of what is brought to the host."""
+
+    def __init__(self) -> None:
+        super().__init__("cpu")
+        self.products, self.fetched = 0, list[tuple[int, ...]]()
+
+    def get(self, array: torch.Tensor) -> NDArray[Any]:
+        self.fetched.append(tuple(array.shape))
+        return super().get(array)
+
+    def sparse_product(self, *arguments: torch.Tensor) -> torch.Tensor:
+        self.products += 1
+        return super().sparse_product(*arguments)
+
+
+@pytest.mark.parametrize("filling", ["zero", "item-mean"])
+@pytest.mark.parametrize(("rank", "least"), [(1, 7), (8, 15)])
+def test_what_is_tall_is_brought_to_the_host_once_however_many_products_are_made(
+    train: Ratings, filling: str, rank: int, least: int
+) -> None:
+    kernels = CountingKernels()
+    models(train, kernels, filling=filling, ranks=(rank,), route="operator")
+    assert kernels.products >= least
+    tall = [shape for shape in kernels.fetched if max(shape) >= min(train.n_users, train.n_items)]
+    assert sorted(tall) == sorted([(train.n_users, rank), (train.n_items, rank)])
+
+
+def test_dense_matrix_is_formed_on_the_device(split: Split) -> None:
+    kernels = CountingKernels()
+    models(split.train, kernels, filling="zero", route="dense")
+    assert not kernels.fetched
+
+
+def test_ranks_above_the_shorter_side_are_left_out(kernels: Kernels) -> None:
     train = Ratings.from_ids([1, 1, 2, 2, 3], [1, 2, 1, 2, 1], [1, 2, 3, 4, 5])
     for route in ("dense", "operator"):
-        assert [model.rank for model in models(train, route=route, ranks=(1, 2, 3))] == [1, 2]
+        assert [model.rank for model in models(train, kernels, route=route, ranks=(1, 2, 3))] == [1, 2]
 
 
 def test_rank_that_no_table_of_this_size_has_is_refused() -> None:
@@ -152,6 +208,16 @@ def test_dense_matrix_that_would_not_fit_is_refused_before_it_is_made() -> None:
     message = r"^the dense SVD of 1,000,000 x 1,000,000 needs \d+\.\d TiB and .*iB are free; use the route 'operator'$"
     with pytest.raises(ResourceError, match=message):
         models(train, route="dense", filling="zero")
+
+
+def test_dense_matrix_is_held_against_the_free_memory_of_the_card(
+    split: Split, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kernels = CpuKernels(1)
+    kernels.device = "cuda"
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (1 << 20, 1 << 40))
+    with pytest.raises(ResourceError, match=r"^the dense SVD of 300 x 200 needs \d\.\d MiB and 1\.0 MiB are free; use"):
+        models(split.train, kernels, route="dense", filling="zero")
 
 
 @pytest.mark.parametrize(
