@@ -7,6 +7,7 @@ in a fixed order; row solves are batched over rows of similar length.
 
 from __future__ import annotations
 
+import warnings
 from itertools import pairwise
 from typing import Any
 
@@ -138,13 +139,13 @@ class TorchKernels:
         return X, torch.zeros(len(X), dtype=Y.dtype, device=self.device).index_add_(0, rows, squares)
 
     def sparse_product(self, starts: Tensor, others: Tensor, values: Tensor, X: Tensor) -> Tensor:
-        """As `reference.sparse_product`."""
-        rows = torch.repeat_interleave(torch.arange(len(starts) - 1, device=self.device), torch.diff(starts))
-        places = torch.stack([rows, others.long()])
-        values = values if len(values) else torch.ones(len(others), device=self.device)
-        S = torch.sparse_coo_tensor(
-            places, values.to(X.dtype), (len(starts) - 1, len(X)), is_coalesced=True, check_invariants=False
-        )
+        """As `reference.sparse_product`; starts and others are the indices of a CSR tensor as they stand."""
+        size, z = (len(starts) - 1, len(X)), len(others)
+        index = torch.int32 if z <= torch.iinfo(torch.int32).max else torch.int64
+        values = values.to(X.dtype) if len(values) else torch.ones(z, dtype=X.dtype, device=self.device)
+        with warnings.catch_warnings():  # torch gives one with the first such tensor of a process
+            warnings.filterwarnings("ignore", "Sparse CSR tensor support is in beta state")
+            S = torch.sparse_csr_tensor(starts.to(index), others.to(index), values, size, check_invariants=False)
         return S @ X
 
     def pair_means(self, starts: Tensor, others: Tensor, contexts: Tensor, X: Tensor, Y: Tensor, C: Tensor) -> Tensor:
