@@ -126,7 +126,7 @@ def _descend(
     one_block = np.array([[0, len(values)]])
     for epoch in range(num_epochs):
         error = kernels.sgd_epoch(
-            rows, columns, values, one_block, 1, P, Q, no_user_bias, no_item_bias, lr, 0.0, 0.0, 0.0
+            rows, columns, values, one_block, 1, P, Q, no_user_bias, no_item_bias, lr, 0.0, 0.0, 0.0, 0
         )
         if not np.isfinite(error):
             raise SolveError(f"SGD diverged in epoch {epoch + 1}", fix=f"lower lr (now {lr:g})")

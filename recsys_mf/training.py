@@ -12,7 +12,6 @@ from importlib import metadata
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from threadpoolctl import ThreadpoolController
 
 from recsys_mf import __version__, columns, memory, splits
@@ -177,7 +176,7 @@ class _Task:
 
     def _validated_epochs(self, solver: Solver, inner: Split, stage: str) -> Iterator[tuple[dict[str, Any], Epoch]]:
         assert inner.valid is not None
-        error_of = _RunningError(inner.valid, solver.burn_ins())
+        error_of = _RunningError(inner.valid, solver.burn_ins(), self.kernels)
         errors: list[float] = []
         traces = _Traces(solver)
         for epoch, seconds in self._timed(solver, inner.train, None):
@@ -303,33 +302,44 @@ def rmse(model: Model, ratings: Ratings) -> float:
     return math.sqrt(total / len(ratings))
 
 
-def _rmse(predicted: NDArray[np.floating[Any]], ratings: Ratings) -> float:
-    errors = predicted.astype(np.float64) - ratings.values
-    return float(np.sqrt(np.mean(errors**2)))
-
-
 class _RunningError:
-    """RMSE of epoch after epoch on the same table; of draws of a posterior that of their running mean.
+    """RMSE of epoch after epoch on the same table, on the device; of draws of a posterior that of their running mean.
 
     burn_ins : the mean is taken from each of these on, and the one of lowest error counts
     """
 
-    def __init__(self, ratings: Ratings, burn_ins: tuple[int, ...]) -> None:
-        self._ratings = ratings
-        self._totals = {burn_in: np.zeros(len(ratings)) for burn_in in burn_ins}
+    def __init__(self, ratings: Ratings, burn_ins: tuple[int, ...], kernels: Kernels) -> None:
+        self._ratings, self._kernels = ratings, kernels
+        pairs = ratings.users, ratings.items, ratings.times, ratings.values
+        self._parts = [
+            tuple(None if column is None else kernels.put(column[part]) for column in pairs)
+            for part in columns.parts(len(ratings))
+        ]
+        self._totals: dict[int, list[Any]] = {burn_in: [] for burn_in in burn_ins}
 
     def __call__(self, epoch: Epoch) -> tuple[float, int | None]:
         """The error, and the burn-in that gives it."""
-        if epoch.drawn is None:
+        if epoch.predict is None:
             return rmse(epoch.model(), self._ratings), None
-        predicted = epoch.drawn().predict(self._ratings.users, self._ratings.items, self._ratings.times)
-        errors = {min(self._totals): _rmse(predicted, self._ratings)}
-        for burn_in, total in self._totals.items():
+        predictions = [epoch.predict(users, items, times) for users, items, times, _ in self._parts]
+        errors = {min(self._totals, default=0): self._rmse(predictions)}
+        if not epoch.is_draw:
+            return errors[0], None
+        for burn_in, totals in self._totals.items():
             if epoch.number > burn_in:
-                total += predicted
-                errors[burn_in] = _rmse(total / (epoch.number - burn_in), self._ratings)
+                xp = self._kernels.xp
+                wide = [xp.asarray(predicted, dtype=xp.float64) for predicted in predictions]
+                totals[:] = [total + more for total, more in zip(totals, wide, strict=True)] if totals else wide
+                errors[burn_in] = self._rmse([total / (epoch.number - burn_in) for total in totals])
         best = min(errors, key=errors.__getitem__)
         return errors[best], best
+
+    def _rmse(self, predictions: list[Any]) -> float:
+        xp, total = self._kernels.xp, 0.0
+        for predicted, (*_, values) in zip(predictions, self._parts, strict=True):
+            total += float(xp.sum(xp.square(xp.asarray(predicted, dtype=xp.float64) - values)))
+        columns.rest()
+        return math.sqrt(total / len(self._ratings))
 
 
 def _validated(split: Split, validation: float, seed: int) -> Split | None:

@@ -7,14 +7,25 @@ backend for a device; a solver is handed one and does not know which.
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
+import numpy as np
 from numpy.typing import NDArray
 
 from recsys_mf.errors import ConfigError, DeviceError, nearest
 from recsys_mf.kernels.layout import Grid
 
 DEVICES = ("auto", "cpu", "cuda")
+
+
+class Triples(Protocol):
+    """Triples as `Kernels.sgd_epoch` takes them."""
+
+    def passes(self) -> Iterator[tuple[Any, Any, Any, Any]]:
+        """(users, items, values, bounds) of what makes up an epoch: all strata at once, or some after others."""
+        ...
 
 
 class Kernels(Protocol):
@@ -32,8 +43,29 @@ class Kernels(Protocol):
     xp: Any
     """The module of its arrays, NumPy or torch: for what both name alike (sqrt, hstack, einsum, linalg.qr, …)."""
 
-    def put(self, array: NDArray[Any]) -> Any:
+    precisions: tuple[str, ...]
+    """How `sgd_epoch` can store factors: "float32", and what takes half of that."""
+
+    schedules: tuple[str, ...]
+    """What blocks of a stratum `sgd_epoch` can run side by side: "conflict-free", and "hogwild" that share rows."""
+
+    most_rank: int | None
+    """The largest rank that `sgd_epoch` takes, None for any."""
+
+    def facts(self) -> dict[str, str]:
+        """What a run records of the device."""
+        ...
+
+    def guarded(self) -> AbstractContextManager[None]:
+        """Where a device without room raises ResourceError."""
+        ...
+
+    def put(self, array: Any) -> Any:
         """The array on the device (a copy where that is another memory, or where it is read-only)."""
+        ...
+
+    def put_factors(self, array: NDArray[Any], precision: str) -> Any:
+        """Factors on the device, stored in one of `precisions`."""
         ...
 
     def get(self, array: Any) -> NDArray[Any]:
@@ -48,13 +80,25 @@ class Kernels(Protocol):
         """The grid `sgd_epoch` wants for a table of this size and factors of this width."""
         ...
 
+    def triples(self, users: Any, items: Any, values: Any, bounds: NDArray[np.int64]) -> Triples:
+        """The triples of a schedule, on the device or on their way there."""
+        ...
+
+    def normals(self, rng: np.random.Generator, rows: int, columns: int) -> Any:
+        """Standard normals float32[rows, columns], drawn by rng or on the device from a seed of it."""
+        ...
+
+    def uniforms(self, rng: np.random.Generator, size: int) -> Any:
+        """Multiples of 2⁻²⁴ in [0, 1), float32[size], likewise."""
+        ...
+
     def batch(self, share: float, rate: float) -> int:
         """Ratings `sgd_epoch` takes at a time, where the most rated row has this share of all ratings."""
         ...
 
     def sgd_epoch(
         self, users: Any, items: Any, values: Any, bounds: Any, batch: int, P: Any, Q: Any,
-        user_bias: Any, item_bias: Any, rate: float, bias_rate: float, ridge: float, bias_ridge: float,
+        user_bias: Any, item_bias: Any, rate: float, bias_rate: float, ridge: float, bias_ridge: float, seed: int,
     ) -> float: ...  # fmt: skip
 
     def solve_rows(
@@ -69,6 +113,10 @@ class Kernels(Protocol):
     def sparse_product(self, starts: Any, others: Any, values: Any, X: Any) -> Any: ...
 
     def pair_means(self, starts: Any, others: Any, contexts: Any, X: Any, Y: Any, C: Any) -> Any: ...
+
+    def pair_values(self, users: Any, items: Any, contexts: Any, X: Any, Y: Any, C: Any) -> Any: ...
+
+    def expected_levels(self, means: Any, thresholds: NDArray[Any], noise: float, levels: NDArray[Any]) -> Any: ...
 
     def ordinal_terms(
         self, means: Any, levels: Any, cuts: NDArray[Any], slope: float

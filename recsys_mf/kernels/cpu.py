@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import os
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import numba
@@ -16,8 +17,9 @@ import numpy as np
 from numba import prange
 from numpy.typing import NDArray
 
-from recsys_mf.kernels import cpu_cg, cpu_ordinal, cpu_rows, cpu_sgd, cpu_sparse, ordinal
+from recsys_mf.kernels import cpu_cg, cpu_ordinal, cpu_pairs, cpu_rows, cpu_sgd, cpu_sparse, ordinal
 from recsys_mf.kernels.layout import Grid, thread_count
+from recsys_mf.kernels.streams import HostTriples
 from recsys_mf.kernels.vectors import FASTMATH, LANES, aligned, on_line
 
 F32 = NDArray[np.float32]
@@ -31,16 +33,31 @@ class CpuKernels:
     """The kernels on this many threads."""
 
     device = "cpu"
-    xp = np
+    xp: Any = np
+    precisions: tuple[str, ...] = ("float32",)
+    schedules: tuple[str, ...] = ("conflict-free",)
+    most_rank: int | None = None
 
     def __init__(self, threads: int) -> None:
         # Read when OpenMP starts: threads that wait sleep, where they would keep others from their core.
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
         self.threads = threads
 
+    def facts(self) -> dict[str, str]:
+        """The device."""
+        return {"device": self.device}
+
+    def guarded(self) -> AbstractContextManager[None]:
+        """Nothing to guard: the host's memory is not the backend's."""
+        return nullcontext()
+
     def put(self, array: NDArray[Any]) -> NDArray[Any]:
         """The array, where the kernels can read and write it as it stands, else a copy; tables start on cache lines."""
         return on_line(array) if array.ndim == 2 else np.require(array, requirements=["C", "W"])
+
+    def put_factors(self, array: F32, precision: str) -> F32:
+        """As `put`: in float32."""
+        return self.put(array)
 
     def get(self, array: NDArray[Any]) -> NDArray[Any]:
         """A copy that later epochs do not change."""
@@ -62,6 +79,18 @@ class CpuKernels:
             for rows, most in ((n_users, _PASSING_BYTES), (n_items, _STAYING_BYTES))
         )
         return Grid(bands, *parts)
+
+    def triples(self, users: Any, items: Any, values: Any, bounds: NDArray[np.int64]) -> HostTriples:
+        """Where they are."""
+        return HostTriples(users, items, values, bounds)
+
+    def normals(self, rng: np.random.Generator, rows: int, columns: int) -> F32:
+        """Drawn by rng."""
+        return rng.standard_normal((rows, columns), np.float32)
+
+    def uniforms(self, rng: np.random.Generator, size: int) -> F32:
+        """Drawn by rng."""
+        return rng.random(size, np.float32)
 
     def batch(self, share: float, rate: float) -> int:
         """One rating at a time."""
@@ -91,6 +120,16 @@ class CpuKernels:
         """`pair_means` on these threads."""
         with thread_count(self.threads):
             return pair_means(*arguments)
+
+    def pair_values(self, *arguments: Any) -> F32:
+        """`pair_values` on these threads."""
+        with thread_count(self.threads):
+            return cpu_pairs.pair_values(*arguments)
+
+    def expected_levels(self, *arguments: Any) -> F32:
+        """`expected_levels` on these threads."""
+        with thread_count(self.threads):
+            return cpu_pairs.expected_levels(*arguments)
 
     def ordinal_terms(self, *arguments: Any) -> tuple[float, F64, F64]:
         """`ordinal_terms` on these threads."""
@@ -155,7 +194,7 @@ def predict_levels(
 def sgd_epoch(
     users: NDArray[np.int32], items: NDArray[np.int32], values: F32, bounds: NDArray[np.int64], batch: int,
     P: F32, Q: F32, user_bias: F32, item_bias: F32,
-    rate: float, bias_rate: float, ridge: float, bias_ridge: float,
+    rate: float, bias_rate: float, ridge: float, bias_ridge: float, seed: int,
 ) -> float:  # fmt: skip
     """As `reference.sgd_epoch` with batch = 1 and factors as wide as `CpuKernels.width` says."""
     errors = cpu_sgd.epoch_kernel(P.shape[1])(

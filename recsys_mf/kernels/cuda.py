@@ -8,6 +8,8 @@ in a fixed order; row solves are batched over rows of similar length.
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from itertools import pairwise
 from typing import Any
 
@@ -16,29 +18,74 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from recsys_mf.kernels import ordinal
+from recsys_mf.kernels import cuda_memory, ordinal
+from recsys_mf.kernels.cuda_streams import ResidentTriples, StreamedTriples, on_device
 from recsys_mf.kernels.layout import Grid
 
 _LARGEST_BATCH = 1 << 16
 _SHARE_OF_STEP = 0.5  # a batch moves a row by at most this share of a full correction
 _PADDED_CELLS = 1 << 24  # gathered regressors held at once by solve_rows, in float32
+_GATHERED_CELLS = 1 << 26  # of either side, held at once by pair_means and pair_values
 
 
 class TorchKernels:
     """The kernels on a torch device."""
 
-    xp = torch
+    xp: Any = torch
 
-    def __init__(self, device: str, threads: int = 1) -> None:
-        self.device, self.threads = device, threads
+    precisions: tuple[str, ...] = ("float32",)
+    schedules: tuple[str, ...] = ("conflict-free",)
+    most_rank: int | None = None
+    written_in = f"torch {torch.__version__}"
 
-    def put(self, array: NDArray[Any]) -> Tensor:
-        """The array as a tensor on the device."""
-        return torch.tensor(np.ascontiguousarray(array), device=self.device)
+    def __init__(self, device: str, threads: int = 1, room: int | None = None) -> None:
+        """
+        device : "cuda", or "cpu" to stand in for it
+        room : bytes of the device that triples may take; None for half of what is free when they come
+        """
+        self.device, self.threads, self._room = device, threads, room
+
+    def facts(self) -> dict[str, str]:
+        """The device, its name, its driver, and what the kernels are written in."""
+        facts = {"device": self.device, "kernels": self.written_in}
+        return facts | cuda_memory.card() if self.device == "cuda" else facts
+
+    def guarded(self) -> AbstractContextManager[None]:
+        """A card without room raises ResourceError."""
+        return cuda_memory.guarded()
+
+    def put(self, array: Any) -> Tensor:
+        """The array as a tensor on the device; a tensor is there already."""
+        if isinstance(array, Tensor):
+            return array
+        with self.guarded():
+            return torch.tensor(np.ascontiguousarray(array), device=self.device)
+
+    def put_factors(self, array: NDArray[np.float32], precision: str) -> Tensor:
+        """As `put`: in float32."""
+        return self.put(array)
+
+    def triples(
+        self, users: NDArray[Any], items: NDArray[Any], values: NDArray[Any], bounds: NDArray[np.int64]
+    ) -> ResidentTriples | StreamedTriples:
+        """On the device to stay where it has room, else part by part on their way there."""
+        return on_device(users, items, values, bounds, torch.device(self.device), self._room)
+
+    def normals(self, rng: np.random.Generator, rows: int, columns: int) -> Tensor:
+        """Drawn on the device from a seed of rng."""
+        return torch.randn((rows, columns), generator=self._generator(rng), device=self.device)
+
+    def uniforms(self, rng: np.random.Generator, size: int) -> Tensor:
+        """Drawn on the device from a seed of rng."""
+        return torch.rand(size, generator=self._generator(rng), device=self.device)
+
+    def _generator(self, rng: np.random.Generator) -> torch.Generator:
+        return torch.Generator(self.device).manual_seed(int(rng.integers(2**63)))
 
     def get(self, array: Tensor) -> NDArray[Any]:
-        """The tensor as a NumPy copy."""
-        copy: NDArray[Any] = array.cpu().numpy().copy()
+        """The tensor as a NumPy copy, in float32 where it was stored in less."""
+        wide = array.float() if array.dtype in (torch.float16, torch.bfloat16) else array
+        copy: NDArray[Any] = wide.cpu().numpy().copy()
         return copy
 
     def width(self, rank: int) -> int:
@@ -54,9 +101,9 @@ class TorchKernels:
         return int(np.clip(_SHARE_OF_STEP / (share * rate), 1, _LARGEST_BATCH))
 
     def sgd_epoch(
-        self, users: Tensor, items: Tensor, values: Tensor, bounds: NDArray[np.int64], batch: int,
+        self, users: Tensor, items: Tensor, values: Tensor, bounds: Tensor, batch: int,
         P: Tensor, Q: Tensor, user_bias: Tensor, item_bias: Tensor,
-        rate: float, bias_rate: float, ridge: float, bias_ridge: float,
+        rate: float, bias_rate: float, ridge: float, bias_ridge: float, seed: int,
     ) -> float:  # fmt: skip
         """As `reference.sgd_epoch`; blocks follow one another and each is cut into batches."""
         total = torch.zeros((), dtype=torch.float64, device=self.device)
@@ -150,13 +197,23 @@ class TorchKernels:
 
     def pair_means(self, starts: Tensor, others: Tensor, contexts: Tensor, X: Tensor, Y: Tensor, C: Tensor) -> Tensor:
         """As `reference.pair_means`."""
-        x = X[torch.repeat_interleave(torch.arange(len(starts) - 1, device=self.device), torch.diff(starts))]
-        y = Y[others.long()]
-        if not len(contexts):
-            return x[:, -1] + y[:, -1] + (x[:, :-1] * y[:, :-1]).sum(1)
-        c = C[contexts.long()]
-        p, q, a = x[:, :-1], y[:, :-1], c[:, :-1]
-        return x[:, -1] + y[:, -1] + c[:, -1] + (p * (q + a) + q * a).sum(1)
+        rows = torch.repeat_interleave(torch.arange(len(starts) - 1, device=self.device), torch.diff(starts))
+        return self.pair_values(rows.int(), others, contexts, X, Y, C)
+
+    def pair_values(self, users: Tensor, items: Tensor, contexts: Tensor, X: Tensor, Y: Tensor, C: Tensor) -> Tensor:
+        """As `reference.pair_values`; pairs are gathered a part at a time."""
+        parts = [
+            _values(users[part], items[part], contexts[part] if len(contexts) else contexts, X, Y, C)
+            for part in _parts(len(users), _GATHERED_CELLS // X.shape[1])
+        ]
+        return torch.cat(parts) if parts else torch.empty(0, device=self.device)
+
+    def expected_levels(self, means: Tensor, thresholds: NDArray[Any], noise: float, levels: NDArray[Any]) -> Tensor:
+        """As `reference.expected_levels`."""
+        expected = torch.full_like(means, float(levels[-1]), dtype=torch.float64)
+        for threshold, step in zip(thresholds.tolist(), np.diff(levels.astype(np.float64)).tolist(), strict=True):
+            expected -= step * _cdf((threshold - means.double()) / noise)
+        return expected.to(means.dtype)
 
     def ordinal_terms(
         self, means: Tensor, levels: Tensor, cuts: NDArray[np.float64], slope: float
@@ -198,6 +255,28 @@ class TorchKernels:
 
 _LEAST = 1e-300  # of a probability
 _ROOT_TAU = float(np.sqrt(2 * np.pi))
+
+
+def _parts(size: int, length: int) -> Iterator[slice]:
+    """Runs of at most that length."""
+    return (slice(start, min(start + length, size)) for start in range(0, size, max(1, length)))
+
+
+def _values(users: Tensor, items: Tensor, contexts: Tensor, X: Tensor, Y: Tensor, C: Tensor) -> Tensor:
+    """`pair_values` of a part."""
+    x, y = (_known_rows(table, rows) for table, rows in ((X, users), (Y, items)))
+    p, q = x[:, :-1], y[:, :-1]
+    values = x[:, -1] + y[:, -1] + (p * q).sum(1)
+    if len(contexts):
+        c = _known_rows(C, contexts)
+        values += c[:, -1] + ((p + q) * c[:, :-1]).sum(1)
+    return values
+
+
+def _known_rows(table: Tensor, rows: Tensor) -> Tensor:
+    """Rows of a table, zeros for -1."""
+    known = rows >= 0
+    return torch.where(known[:, None], table[torch.where(known, rows, 0).long()], 0.0)
 
 
 def _cdf(x: Tensor) -> Tensor:

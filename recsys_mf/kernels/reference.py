@@ -50,7 +50,7 @@ def predict_samples(
 def sgd_epoch(
     users: Array, items: Array, values: Array, bounds: Array, batch: int,
     P: Array, Q: Array, user_bias: Array, item_bias: Array,
-    rate: float, bias_rate: float, ridge: float, bias_ridge: float,
+    rate: float, bias_rate: float, ridge: float, bias_ridge: float, seed: int,
 ) -> float:  # fmt: skip
     """One pass of masked SGD over the observed triples, in place; returns the summed squared error met.
 
@@ -61,6 +61,7 @@ def sgd_epoch(
     batch : ratings of a block are taken in runs of this many; a run reads the values at its start, its
         updates are summed
     P [m, k], Q [n, k], user_bias [m], item_bias [n] : updated in place
+    seed : of the noise with which a backend rounds factors that it stores in fewer bits
 
     For a triple (u, i, r) with e = r - b_u - b_i - p_u · q_i:
 
@@ -186,6 +187,30 @@ def pair_means(starts: Array, others: Array, contexts: Array, X: Array, Y: Array
     p, q, a = x[:, :-1], y[:, :-1], z[:, :-1]
     means: Array = x[:, -1] + y[:, -1] + z[:, -1] + np.sum(p * q + p * a + q * a, axis=1)
     return means
+
+
+def pair_values(users: Array, items: Array, contexts: Array, X: Array, Y: Array, C: Array) -> Array:
+    """m = b_u + b_i + w + p_u · q_i + p_u · a + q_i · a of pairs of indices, [z]; -1 stands for a row of zeros.
+
+    users, items, contexts int32[z] : rows of X [m, k + 1], Y [n, k + 1] and C [c, k + 1]; contexts [0] where none
+    """
+    x, y = (
+        np.where(rows[:, None] >= 0, table[rows], 0.0).astype(np.float64) for rows, table in ((users, X), (items, Y))
+    )
+    z = np.where(contexts[:, None] >= 0, C[contexts], 0.0).astype(np.float64) if len(contexts) else np.zeros_like(x)
+    p, q, a = x[:, :-1], y[:, :-1], z[:, :-1]
+    values: Array = x[:, -1] + y[:, -1] + z[:, -1] + np.sum(p * q + p * a + q * a, axis=1)
+    return values
+
+
+def expected_levels(means: Array, thresholds: Array, noise: float, levels: Array) -> Array:
+    """Σ_l v_l (Φ((τ_{l+1} - m) / σ) - Φ((τ_l - m) / σ)) of every m [z], with τ_0 = -∞ and τ_{T+1} = ∞.
+
+    thresholds τ [T] ascending, noise σ, levels v [T + 1]
+    """
+    below = ndtr((thresholds - means[:, None].astype(np.float64)) / noise)
+    expected: Array = levels[-1] - below @ np.diff(levels.astype(np.float64))
+    return expected
 
 
 def ordinal_terms(means: Array, levels: Array, cuts: Array, slope: float) -> tuple[float, Array, Array]:

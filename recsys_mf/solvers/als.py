@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
-from numpy.typing import NDArray
 
 from recsys_mf.errors import SolveError
 from recsys_mf.kernels import Kernels
 from recsys_mf.models import Factorization
 from recsys_mf.ratings import Grouped, Ratings
 from recsys_mf.solvers.committee import Committee
-from recsys_mf.solvers.solver import Epoch, restored, setting, standardised
+from recsys_mf.solvers.solver import Epoch, predicted, restored, setting, standardised
 
 
 @dataclass(frozen=True)
@@ -76,28 +75,25 @@ class Als(Committee):
             items[:, -1] = start.item_bias / deviation
             users[:, :-1], users[:, -1] = start.user_factors / np.sqrt(deviation), start.user_bias / deviation
 
+        users, items = kernels.put(users), kernels.put(items)
         for epoch in range(1, self.epochs + 1):
             users, _ = user_rows.solved(users, items)
             items, squared_error = item_rows.solved(items, users)
-            if not np.isfinite(items).all():
+            if not kernels.xp.isfinite(items).all():
                 raise SolveError(
                     f"ALS met a system that is not positive definite in epoch {epoch}",
                     fix=f"raise regularisation (now {self.regularisation:g})",
                 )
 
-            def model(users: NDArray[np.float32] = users, items: NDArray[np.float32] = items) -> Factorization:
-                return restored(
-                    mean,
-                    deviation,
-                    train.rating_range,
-                    users[:, -1],
-                    items[:, -1],
-                    users[:, :-1],
-                    items[:, :-1],
-                )
+            def model(users: Any = users, items: Any = items) -> Factorization:
+                X, Y = kernels.get(users), kernels.get(items)
+                return restored(mean, deviation, train.rating_range, X[:, -1], Y[:, -1], X[:, :-1], Y[:, :-1])
+
+            def predict(u: Any, i: Any, times: Any, X: Any = users, Y: Any = items) -> Any:
+                return predicted(kernels, u, i, X, Y, mean, deviation, train.rating_range)
 
             rmse = deviation * np.sqrt(squared_error / len(train))
-            yield Epoch(epoch, 2 * len(train), float(rmse), model)
+            yield Epoch(epoch, 2 * len(train), float(rmse), model, predict)
 
 
 class _Side:
@@ -119,9 +115,7 @@ class _Side:
         self.weights, self.ridge = kernels.put(weights), kernels.put(ridge)
         self.no_normals = kernels.put(np.zeros((0, width), np.float32))
 
-    def solved(
-        self, rows: NDArray[np.float32], other_side: NDArray[np.float32]
-    ) -> tuple[NDArray[np.float32], float]:  # fmt: skip
+    def solved(self, rows: Any, other_side: Any) -> tuple[Any, float]:
         """(factors, bias) float32[rows, k + 1] that minimise the objective given the other side's [others, k + 1],
         exactly or so many steps nearer than the rows given, and their summed squared error."""
         if self.cg_steps:
@@ -129,10 +123,14 @@ class _Side:
                 self.starts, self.others, self.values, self.kernels.put(rows), self.kernels.put(other_side),
                 self.weights, self.ridge, self.cg_steps,
             )  # fmt: skip
-            return self.kernels.get(refined), float(self.kernels.get(squared_errors).sum(dtype=np.float64))
+            return refined, self._sum(squared_errors)
         contexts, C = self.no_contexts
         solved, squared_errors = self.kernels.solve_rows(
             self.starts, self.others, contexts, self.values, self.kernels.put(other_side), C,
             *self.prior, self.weights, self.ridge, 1.0, self.no_normals,
         )  # fmt: skip
-        return self.kernels.get(solved), float(self.kernels.get(squared_errors).sum(dtype=np.float64))
+        return solved, self._sum(squared_errors)
+
+    def _sum(self, squared_errors: Any) -> float:
+        xp = self.kernels.xp
+        return float(xp.sum(squared_errors, dtype=xp.float64))

@@ -12,7 +12,6 @@ item band stay in the cache while those of the user band pass through it, a part
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -38,22 +37,6 @@ class Blocks:
     bounds: NDArray[np.int64]
     user_places: NDArray[np.int32]
     item_places: NDArray[np.int32]
-
-    def passes(self) -> Iterator[NDArray[np.int64]]:
-        """The bounds that make up an epoch: all strata at once or, of triples in a file, one after another.
-
-        While a stratum is visited the next is read from the file; then it is let go.
-        """
-        triples = self.users, self.items, self.values
-        if not columns.is_mapped(self.users):
-            yield self.bounds
-            return
-        for stratum, following in zip(self.bounds, np.roll(self.bounds, -1, axis=0), strict=True):
-            for column in triples:
-                columns.read_ahead(column, following[0], following[-1])
-            yield stratum[None]
-            for column in triples:
-                columns.let_go(column, stratum[0], stratum[-1])
 
 
 def schedule(

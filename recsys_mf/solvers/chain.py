@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy.special import ndtri
 
 from recsys_mf.kernels import Kernels, layout
-from recsys_mf.models.posterior import Bins, Sample
+from recsys_mf.models.posterior import Bins, Sample, Scale
 from recsys_mf.ratings import Ratings
 from recsys_mf.solvers.likelihood import Gaussian, Likelihood, OrderedProbit
 from recsys_mf.solvers.links import Links, side_information, who_rated_what
@@ -62,7 +62,7 @@ class Chain:
     """Tables, likelihood and random numbers of one chain; `sweep` moves it on."""
 
     def __init__(self, observed: Observed, rank: int, rng: np.random.Generator) -> None:
-        put = observed.kernels.put
+        self._kernels, put = observed.kernels, observed.kernels.put
         self._rng = rng
         ordinal = observed.values.dtype == np.uint8
         values = observed.values.astype(np.float32)
@@ -73,7 +73,9 @@ class Chain:
             for name in ("users", "items", "contexts")
         )
         for table in (self.users, self.items):
-            table.X[:, :-1] = rng.standard_normal((len(table.X), rank)) * _START
+            start = np.zeros(table.X.shape, np.float32)
+            start[:, :-1] = rng.standard_normal((len(start), rank)) * _START
+            table.X = put(start)
         self._likelihood: Likelihood = Gaussian(len(values))
         if ordinal:
             probit = _probit(observed)
@@ -93,12 +95,35 @@ class Chain:
 
     def sample(self) -> Sample:
         """The chain as it stands."""
+        tables, get = (self.users, self.items, self.contexts), self._kernels.get
+        users, items, contexts = (get(table.X) for table in tables)
         return Sample.centred(
-            (self.users.X, self.items.X, self.contexts.X),
-            (self.users.mean, self.items.mean, self.contexts.mean),
+            (users, items, contexts),
+            (get(self.users.mean), get(self.items.mean), get(self.contexts.mean)),
             1 / np.sqrt(self._likelihood.precision),
             self._likelihood.thresholds,
         )
+
+    def predict(self, users: Any, items: Any, times: Any, scale: Scale) -> Any:
+        """What the chain as it stands predicts for pairs, on the device; an unknown row is at its prior mean."""
+        xp, put = self._kernels.xp, self._kernels.put
+        X, Y, C = (put(xp.vstack([table.X, table.mean[None]])) for table in (self.users, self.items, self.contexts))
+        u, i = (xp.where(rows < 0, len(table) - 1, rows) for rows, table in ((users, X), (items, Y)))
+        contexts = self._contexts(users, times, scale.bins) if len(scale.bins) else users[:0]
+        values = self._kernels.pair_values(u, i, contexts, X, Y, C)
+        if len(scale.levels):
+            noise = 1 / np.sqrt(self._likelihood.precision)
+            return self._kernels.expected_levels(values, self._likelihood.thresholds, float(noise), scale.levels)
+        return xp.clip(scale.mean + scale.deviation * values, *scale.rating_range)
+
+    def _contexts(self, users: Any, times: Any, bins: Bins) -> Any:
+        """The time bin of every pair, one more than the last where train has none."""
+        xp, numbers = self._kernels.xp, self._kernels.put(bins.numbers)
+        if times is None:
+            return xp.zeros_like(users) + len(bins)
+        wanted = times // bins.seconds
+        places = xp.clip(xp.searchsorted(numbers, wanted), None, len(bins) - 1)
+        return xp.asarray(xp.where(numbers[places] == wanted, places, len(bins)), dtype=xp.int32)
 
     def monitored(self, deviation: float) -> dict[str, float]:
         """Scalars that no other choice of the same predictions changes, in rating units (latent, where ordinal).
@@ -107,18 +132,21 @@ class Chain:
         both; the links' √(1 / λ). With p̄ and q̄ the means of the factors these parts are b_u + p_u · q̄, b_i + q_i · p̄
         and (p_u - p̄) · (q_i - q̄): unlike b_u itself they stay when factors are rotated or shifted.
         """
-        (P, b_u), (Q, b_i) = (
-            (table.X[:, :-1].astype(np.float64), table.X[:, -1].astype(np.float64))
-            for table in (self.users, self.items)
-        )
-        p, q = P.mean(axis=0), Q.mean(axis=0)
-        products = (X.T @ X / len(X) for X in (P - p, Q - q))
-        interaction = np.sqrt(np.sum(next(products) * next(products)))
+        xp = self._kernels.xp
+
+        def deviation_of(x: Any) -> float:
+            return float(xp.sqrt(xp.mean(xp.square(x - xp.mean(x)))))
+
+        X, Y = (xp.asarray(table.X, dtype=xp.float64) for table in (self.users, self.items))
+        (P, b_u), (Q, b_i) = ((rows[:, :-1], rows[:, -1]) for rows in (X, Y))
+        p, q = xp.mean(P, axis=0), xp.mean(Q, axis=0)
+        product, other = (F.T @ F / len(F) for F in (P - p, Q - q))
+        interaction = float(xp.sqrt(xp.sum(product * other)))
         figures = {
             "noise": float(deviation / np.sqrt(self._likelihood.precision)),
-            "user effect": deviation * float((b_u + P @ q).std()),
-            "item effect": deviation * float((b_i + Q @ p).std()),
-            "interaction": deviation * float(interaction),
+            "user effect": deviation * deviation_of(b_u + P @ q),
+            "item effect": deviation * deviation_of(b_i + Q @ p),
+            "interaction": deviation * interaction,
         }
         for side, table in (("user", self.users), ("item", self.items)):
             for number, precision in enumerate(table.link_precisions, start=1):

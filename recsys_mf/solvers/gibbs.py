@@ -141,24 +141,25 @@ class Gibbs(Solver):
 
         for sweep in range(1, self.n_epochs + 1):
             squared_error = float(np.mean([chain.sweep() for chain in chains]))
-            now = tuple(chain.sample() for chain in chains)
             drawn_since = sweep - self.burn_ins()[0]
             every = stride(drawn_since, samples)
             if drawn_since > 0:
-                kept = [(t, s) for t, s in [*kept, (drawn_since, now)] if not t % every]
+                kept = [(t, s) for t, s in kept if not t % every]
+                if not drawn_since % every:
+                    kept.append((drawn_since, tuple(chain.sample() for chain in chains)))
 
-            def posterior(samples: Sequence[Sample] = tuple(s for _, draw in kept for s in draw) or now) -> Posterior:
-                return Posterior.of(samples, scale)
+            def posterior(samples: Sequence[Sample] = tuple(s for _, draw in kept for s in draw)) -> Posterior:
+                return Posterior.of(samples or [chain.sample() for chain in chains], scale)
 
-            def drawn(now: Sequence[Sample] = now) -> Posterior:
-                return Posterior.of(now, scale)
+            def predict(users: Any, items: Any, times: Any) -> Any:
+                return sum(chain.predict(users, items, times, scale) for chain in chains) / len(chains)
 
             # The ordinal residual is of the latent ratings.
             rmse = scale.deviation * np.sqrt(squared_error / len(train)) if not len(scale.levels) else None
             visits = self.chains * (2 + bool(len(scale.bins))) * len(train)
             monitored = [chain.monitored(scale.deviation) for chain in chains]
             yield Epoch(
-                sweep, visits, rmse, posterior, drawn,
+                sweep, visits, rmse, posterior, predict, True,
                 {name: tuple(figures[name] for figures in monitored) for name in monitored[0]},
             )  # fmt: skip
 

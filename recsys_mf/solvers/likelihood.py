@@ -94,7 +94,7 @@ class OrderedProbit:
 
     def draw(self, users: Table, items: Table, contexts: Table, squared_error: float, rng: np.random.Generator) -> None:
         """See `Likelihood`."""
-        means = self._kernels.pair_means(*users.rated, *(self._kernels.put(t.X) for t in (users, items, contexts)))
+        means = self._kernels.pair_means(*users.rated, *(t.X for t in (users, items, contexts)))
         self._draw_cuts(means, rng)
         self._draw_latents(means, users, items, contexts, rng)
 
@@ -104,7 +104,7 @@ class OrderedProbit:
         self._draw_latents(means, users, items, contexts, rng)
 
     def _draw_latents(self, means: Any, users: Table, items: Table, contexts: Table, rng: np.random.Generator) -> None:
-        uniforms = self._kernels.put(rng.random(self._n_ratings, np.float32))
+        uniforms = self._kernels.uniforms(rng, self._n_ratings)
         latents = self._kernels.drawn_latents(means, self._levels, self._cuts, self._slope, uniforms)
         users.values, items.values, contexts.values = latents, *(latents[order] for order in self._orders)
 

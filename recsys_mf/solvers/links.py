@@ -45,8 +45,8 @@ class Block:
 
     rows: tuple[Any, Any, Any]  # starts [rows + 1], others, values ([0] for ones): of S, on the device
     columns: tuple[Any, Any, Any]  # of Sᵀ
-    scale: F32  # [rows, 1]
-    squares: F32  # [features, 1]: the block's diagonal of FᵀF
+    scale: Any  # [rows, 1], on the device
+    squares: Any  # [features, 1], there too: the block's diagonal of FᵀF
 
     def __len__(self) -> int:
         return len(self.squares)
@@ -66,37 +66,38 @@ class Links:
         return sum(map(len, self.blocks))
 
     @property
-    def squares(self) -> F32:
+    def squares(self) -> Any:
         """Diagonal of FᵀF [features + 1, 1]."""
-        ones = np.full((1, 1), self.n_rows, np.float32)
-        return np.vstack([*(block.squares for block in self.blocks), ones])
+        ones = self.kernels.put(np.full((1, 1), self.n_rows, np.float32))
+        return self.kernels.xp.vstack([*(block.squares for block in self.blocks), ones])
 
     def ridge(self, precisions: Sequence[float]) -> F32:
         """The prior precision of every coefficient in units of Λ, [features + 1, 1]: λ of its block, b₀ of μ."""
         repeats = [*map(len, self.blocks), 1]
         return np.repeat([*precisions, _MEAN_PRECISION], repeats).astype(np.float32)[:, None]
 
-    def parts(self, B: F32) -> Iterator[F32]:
+    def parts(self, B: Any) -> Iterator[Any]:
         """The rows of B that belong to each block."""
         start = 0
         for block in self.blocks:
             yield B[start : start + len(block)]
             start += len(block)
 
-    def product(self, B: F32) -> F32:
+    def product(self, B: Any) -> Any:
         """F B [rows, w] of B [features + 1, w]."""
-        product = np.repeat(B[-1:], self.n_rows, axis=0)
+        product = self.kernels.xp.broadcast_to(B[-1:], (self.n_rows, B.shape[1]))
         for block, part in zip(self.blocks, self.parts(B), strict=True):
-            product += block.scale * self._sums(block.rows, part)
-        return product
+            product = product + block.scale * self._sums(block.rows, part)
+        return self.kernels.put(product)
 
-    def transposed_product(self, X: F32) -> F32:
+    def transposed_product(self, X: Any) -> Any:
         """Fᵀ X [features + 1, w] of X [rows, w]."""
-        ones = X.sum(axis=0, dtype=np.float64)[None].astype(np.float32)
-        return np.vstack([*(self._sums(block.columns, block.scale * X) for block in self.blocks), ones])
+        xp = self.kernels.xp
+        ones = xp.asarray(xp.sum(X, axis=0, dtype=xp.float64)[None], dtype=xp.float32)
+        return xp.vstack([*(self._sums(block.columns, block.scale * X) for block in self.blocks), ones])
 
-    def drawn(self, X: F32, ridge: F32, start: F32, image: F32, row_noise: F32, feature_noise: F32) -> F32:
-        """β [features + 1, w], its last row μ, given X [rows, w].
+    def drawn(self, X: Any, ridge: Any, start: Any, image: Any, row_noise: Any, feature_noise: Any) -> Any:
+        """β [features + 1, w], its last row μ, given X [rows, w]; all arrays on the device.
 
         ridge : λ of every feature, [features + 1, 1]
         start, image : where the search begins, and F times it
@@ -106,33 +107,36 @@ class Links:
         expectation of the same form of the draw about its mean: for t = 0.2 (`_TOLERANCE`) on MovieLens 1M the draw is
         then within 0.07 of its own standard deviation, after 12 steps.
         """
-        right: NDArray[Any] = self.transposed_product(X + row_noise) + np.sqrt(ridge) * feature_noise
+        xp = self.kernels.xp
+
+        def columns_product(F: Any, G: Any) -> Any:
+            """Inner product of every column of F with that of G, [w]."""
+            return xp.einsum("fw,fw->w", F, G)
+
+        right = self.transposed_product(X + row_noise) + xp.sqrt(ridge) * feature_noise
         diagonal = self.squares + ridge
-        B = start.copy()
-        residual: NDArray[Any] = right - (self.transposed_product(image) + ridge * B)
-        scaled: NDArray[Any] = residual / diagonal
-        direction = scaled.copy()
-        size = _columns_product(residual, scaled)
-        enough = np.float32(_TOLERANCE**2) * _columns_product(feature_noise, feature_noise)
+        B = start
+        residual = right - (self.transposed_product(image) + ridge * B)
+        direction = scaled = residual / diagonal
+        size = columns_product(residual, scaled)
+        enough = float(np.float32(_TOLERANCE**2)) * columns_product(feature_noise, feature_noise)
         for _ in range(_MOST_STEPS):
             if (size <= enough).all():
                 break
             bent = self.transposed_product(self.product(direction)) + ridge * direction
-            step = size / np.maximum(_columns_product(direction, bent), _TINY)
-            B += step * direction
-            residual -= step * bent
+            step = size / xp.clip(columns_product(direction, bent), _TINY, None)
+            B = B + step * direction
+            residual = residual - step * bent
             scaled = residual / diagonal
-            before, size = size, _columns_product(residual, scaled)
-            direction = scaled + size / np.maximum(before, _TINY) * direction
+            before, size = size, columns_product(residual, scaled)
+            direction = scaled + size / xp.clip(before, _TINY, None) * direction
         return B
 
-    def _sums(self, sparse: tuple[Any, Any, Any], X: F32) -> F32:
-        sums = self.kernels.sparse_product(*sparse, self.kernels.put(np.ascontiguousarray(X)))
-        got: F32 = self.kernels.get(sums)
-        return got
+    def _sums(self, sparse: tuple[Any, Any, Any], X: Any) -> Any:
+        return self.kernels.sparse_product(*sparse, self.kernels.put(X))
 
 
-_TINY = np.float32(1e-30)
+_TINY = 1e-30
 
 
 def who_rated_what(kernels: Kernels, rows: Grouped, columns: Grouped) -> Block:
@@ -146,9 +150,8 @@ def who_rated_what(kernels: Kernels, rows: Grouped, columns: Grouped) -> Block:
     pattern, transposed = (
         (kernels.put(grouped.starts), kernels.put(grouped.others), ones) for grouped in (rows, columns)
     )
-    return Block(
-        pattern, transposed, scale, _squares(rows.others, (scale[:, 0] ** 2).repeat(counts), len(columns.starts) - 1)
-    )
+    squares = _squares(rows.others, (scale[:, 0] ** 2).repeat(counts), len(columns.starts) - 1)
+    return Block(pattern, transposed, kernels.put(scale), kernels.put(squares))
 
 
 def side_information(kernels: Kernels, rows: SparseRows) -> Block:
@@ -158,15 +161,10 @@ def side_information(kernels: Kernels, rows: SparseRows) -> Block:
         (kernels.put(side.starts), kernels.put(side.columns), kernels.put(side.values)) for side in (rows, columns)
     )
     scale = np.ones((len(rows.starts) - 1, 1), np.float32)
-    return Block(pattern, transposed, scale, _squares(rows.columns, rows.values**2, rows.n_columns))
+    squares = _squares(rows.columns, rows.values**2, rows.n_columns)
+    return Block(pattern, transposed, kernels.put(scale), kernels.put(squares))
 
 
 def _squares(features: NDArray[np.int32], squares: NDArray[Any], n_features: int) -> F32:
     """Sums of the squares of every feature, [features, 1]."""
     return np.bincount(features, weights=squares, minlength=n_features).astype(np.float32)[:, None]
-
-
-def _columns_product(X: NDArray[Any], Y: NDArray[Any]) -> NDArray[Any]:
-    """Inner product of every column of X with that of Y, [w]."""
-    products: NDArray[Any] = np.einsum("fw,fw->w", X, Y)
-    return products

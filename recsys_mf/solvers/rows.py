@@ -29,7 +29,7 @@ class Rated(NamedTuple):
 
 
 class Table:
-    """The rows X [rows, k + 1] of one field with their prior, and the ratings they take part in.
+    """The rows X [rows, k + 1] of one field with their prior, and the ratings they take part in, all on the device.
 
     values : of the ratings, in the order of `rated`, on the device; the likelihood may put others in their place
     B : coefficients β, the last row μ, [features + 1, k + 1]; link_precisions : λ of every block
@@ -39,52 +39,56 @@ class Table:
         width = rank + 1
         self.kernels, self.rated, self.values, self.links = kernels, rated, values, links
         self._unweighted = kernels.put(np.zeros(links.n_rows, np.float32)), kernels.put(np.zeros(width, np.float32))
-        self.X = np.zeros((links.n_rows, width), np.float32)
-        self.B = np.zeros((links.n_features + 1, width), np.float32)
-        self._prior_means = np.zeros_like(self.X)  # F B
+        self.X = kernels.put(np.zeros((links.n_rows, width), np.float32))
+        self.B = kernels.put(np.zeros((links.n_features + 1, width), np.float32))
+        self._prior_means = kernels.put(np.zeros((links.n_rows, width), np.float32))  # F B
         self.link_precisions = [1.0] * len(links.blocks)
 
     @property
-    def mean(self) -> F32:
+    def mean(self) -> Any:
         """μ [k + 1], the prior mean of a row of which nothing is known."""
-        mean: F32 = self.B[-1]
-        return mean
+        return self.B[-1]
 
-    def sweep(self, Y: F32, C: F32, noise_precision: float, rng: np.random.Generator) -> float:
+    def sweep(self, Y: Any, C: Any, noise_precision: float, rng: np.random.Generator) -> float:
         """Draw Λ, (μ, β), λ and the rows given the other tables; returns the summed squared error left."""
         n_rows, width = self.X.shape
-        ridge = self.links.ridge(self.link_precisions)
-        precision = drawn_precision(self.X - self._prior_means, self.B * np.sqrt(ridge), rng)
+        kernels, put, xp = self.kernels, self.kernels.put, self.kernels.xp
+        ridge = put(self.links.ridge(self.link_precisions))
+        scatter, of_coefficients = (
+            kernels.get(F.T @ F).astype(np.float64) for F in (self.X - self._prior_means, self.B * xp.sqrt(ridge))
+        )
+        precision = drawn_precision(scatter + of_coefficients, n_rows + len(self.B), rng)
         root = np.linalg.cholesky(precision)  # Λ = root rootᵀ, so that rows z root⁻¹ are N(0, Λ⁻¹)
         inverse_root = np.linalg.inv(root).astype(np.float32)
-        noises = (rng.standard_normal((rows, width), np.float32) @ inverse_root for rows in (n_rows, len(self.B)))
+        noises = (kernels.normals(rng, rows, width) @ put(inverse_root) for rows in (n_rows, len(self.B)))
         self.B = self.links.drawn(self.X, ridge, self.B, self._prior_means, *noises)
         self._prior_means = self.links.product(self.B)
         for place, coefficients in enumerate(self.links.parts(self.B)):
-            size = float(np.square(coefficients @ root.astype(np.float32), dtype=np.float64).sum())
-            self.link_precisions[place] = rng.gamma((1 + coefficients.size) / 2, 2 / (1 + size))
-        put = self.kernels.put
-        X, squared_errors = self.kernels.solve_rows(
+            size = _squared(kernels, coefficients @ put(root.astype(np.float32)))
+            self.link_precisions[place] = rng.gamma((1 + len(coefficients) * width) / 2, 2 / (1 + size))
+        self.X, squared_errors = kernels.solve_rows(
             *self.rated, self.values, put(Y), put(C),
             put(precision.astype(np.float32)), put(self._prior_means),
-            *self._unweighted, noise_precision, put(rng.standard_normal((n_rows, width), np.float32)),
+            *self._unweighted, noise_precision, kernels.normals(rng, n_rows, width),
         )  # fmt: skip
-        self.X = self.kernels.get(X)
-        if not np.isfinite(self.X).all():
+        if not xp.isfinite(self.X).all():
             raise SolveError("Gibbs sampling met a system that is not positive definite", fix="lower the rank")
-        return float(self.kernels.get(squared_errors).sum(dtype=np.float64))
+        return float(xp.sum(squared_errors, dtype=xp.float64))
 
 
-def drawn_precision(residuals: F32, coefficients: F32, rng: np.random.Generator) -> NDArray[np.float64]:
-    """Λ ~ Wishart given that every row of both tables is N(0, Λ⁻¹), with the prior Wishart(w, I); by Bartlett.
+def _squared(kernels: Kernels, F: Any) -> float:
+    """The sum of the squares, in float64."""
+    return float(kernels.xp.sum(kernels.xp.square(F), dtype=kernels.xp.float64))
 
-    residuals x_g - μ_g [rows, w]; coefficients √λ β [features, w]
+
+def drawn_precision(scatter: NDArray[Any], n_rows: int, rng: np.random.Generator) -> NDArray[np.float64]:
+    """Λ ~ Wishart given that so many rows F are N(0, Λ⁻¹), with the prior Wishart(w, I); by Bartlett.
+
+    scatter : FᵀF [w, w]: here, of x_g - μ_g of every row and of √λ β of every coefficient
     """
-    width = residuals.shape[1]
-    scatter = np.eye(width)
-    for rows in (residuals, coefficients):
-        scatter += (rows.T @ rows).astype(np.float64)
-    freedom = width + len(residuals) + len(coefficients)
+    width = len(scatter)
+    scatter = np.eye(width) + scatter
+    freedom = width + n_rows
     triangle = np.tril(rng.standard_normal((width, width)), -1)
     triangle[np.diag_indices(width)] = np.sqrt(rng.chisquare(freedom - np.arange(width)))
     root = np.linalg.cholesky(np.linalg.inv(scatter)) @ triangle

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys_mf.errors import SolveError
+from recsys_mf.errors import ConfigError, SolveError
 from recsys_mf.kernels import Kernels
 from recsys_mf.models import Factorization
 from recsys_mf.ratings import Ratings
 from recsys_mf.solvers import blocks
 from recsys_mf.solvers.committee import Committee
-from recsys_mf.solvers.solver import Epoch, moments, restored, setting
+from recsys_mf.solvers.solver import Epoch, moments, predicted, restored, setting, with_biases
 
+_RUN = 256  # ratings that hogwild takes in a row
 _DIVERGED = 1e3  # RMSE, in standard deviations of the ratings
 
 
@@ -56,20 +57,47 @@ class Sgd(Committee):
     bias_regularisation: float = setting(0.02, "λ_b of the biases, per rating")
     initial_scale: float = setting(0.06, "s: expected length of a factor at the start", high=10)
     members: int = setting(6, "S: independent runs that are averaged; 1 for a single run", low=1, high=1024)
+    schedule: str = setting(
+        "conflict-free", "hogwild: blocks do not wait for others that share rows; another run, another model",
+        choices=("conflict-free", "hogwild"),
+    )  # fmt: skip
+    precision: str = setting(
+        "float32", "how factors are stored while they are trained; half the bytes on CUDA alone",
+        choices=("float32", "half", "bfloat16"),
+    )  # fmt: skip
+
+    def resolved(self, train: Ratings, kernels: Kernels) -> Self:
+        """Itself, where the backend takes it."""
+        for name, offered in (("precision", kernels.precisions), ("schedule", kernels.schedules)):
+            if getattr(self, name) not in offered:
+                where, fix = f"on the device '{kernels.device}'", f"use {' or '.join(offered)}"
+                raise ConfigError(f"no such {name} {where}", where=name, seen=getattr(self, name), fix=fix)
+        if kernels.most_rank is not None and self.rank > kernels.most_rank:
+            fix = f"give 1 to {kernels.most_rank}, or use the device 'cpu'"
+            raise ConfigError("rank out of range of the CUDA kernels", where="rank", seen=self.rank, fix=fix)
+        return self
 
     def member_epochs(
         self, train: Ratings, rng: np.random.Generator, kernels: Kernels, start: Factorization | None
     ) -> Iterator[Epoch]:
         """One run, from random factors or those of a start; its zero factors (new rows) start at random."""
+        self.resolved(train, kernels)
         mean, deviation = moments(train)
         width = kernels.width(self.rank)
         grid = kernels.grid(len(train), train.n_users, train.n_items, width)
         order = blocks.schedule(train, grid, rng, center=mean, scale=deviation, threads=kernels.threads)
         initial = self._initial(train, rng, width, mean, deviation, start)
         user_places, item_places = order.user_places, order.item_places
-        P, user_bias = (kernels.put(_permuted(a, user_places)) for a in initial[:2])
-        Q, item_bias = (kernels.put(_permuted(a, item_places)) for a in initial[2:])
-        users, items, targets = (kernels.put(a) for a in (order.users, order.items, order.values))
+        P, Q = (
+            kernels.put_factors(_permuted(factors, places), self.precision)
+            for factors, places in ((initial[0], user_places), (initial[2], item_places))
+        )
+        user_bias, item_bias = (
+            kernels.put(_permuted(bias, places))
+            for bias, places in ((initial[1], user_places), (initial[3], item_places))
+        )
+        triples = kernels.triples(order.users, order.items, order.values, self._bounds(order))
+        noise = int(rng.integers(2**31))
         share = max(train.user_counts.max(), train.item_counts.max()) / len(train)
         batch = kernels.batch(float(share), max(self.learning_rate, self.bias_learning_rate))
 
@@ -79,14 +107,21 @@ class Sgd(Committee):
             b_u, b_i = kernels.get(user_bias)[user_places], kernels.get(item_bias)[item_places]
             return restored(mean, deviation, train.rating_range, b_u, b_i, p, q)
 
+        at_users, at_items = kernels.put(user_places), kernels.put(item_places)
+
+        def predict(users: Any, items: Any, times: Any) -> Any:
+            X, Y = (with_biases(kernels, F, bias) for F, bias in ((P, user_bias), (Q, item_bias)))
+            u, i = (kernels.xp.where(rows < 0, rows, at[rows]) for rows, at in ((users, at_users), (items, at_items)))
+            return predicted(kernels, u, i, X, Y, mean, deviation, train.rating_range)
+
         for epoch in range(1, self.epochs + 1):
             step = self.decay ** (epoch - 1)
             squared_error = 0.0
-            for bounds in order.passes():
+            for part in triples.passes():
                 squared_error += kernels.sgd_epoch(
-                    users, items, targets, bounds, batch, P, Q, user_bias, item_bias,
+                    *part, batch, P, Q, user_bias, item_bias,
                     self.learning_rate * step, self.bias_learning_rate * step,
-                    self.regularisation, self.bias_regularisation,
+                    self.regularisation, self.bias_regularisation, noise + epoch,
                 )  # fmt: skip
             rmse = np.sqrt(squared_error / len(train))
             if not rmse < _DIVERGED:
@@ -96,7 +131,14 @@ class Sgd(Committee):
                     fix=f"lower learning_rate (now {self.learning_rate:g}) or raise regularisation "
                     f"(now {self.regularisation:g})",
                 )
-            yield Epoch(epoch, len(train), float(rmse * deviation), model)
+            yield Epoch(epoch, len(train), float(rmse * deviation), model, predict=predict)
+
+    def _bounds(self, order: blocks.Blocks) -> NDArray[np.int64]:
+        """Of the blocks; for hogwild those of short runs through them, as a single stratum: none waits for another."""
+        if self.schedule == "conflict-free":
+            return order.bounds
+        n = len(order.users)
+        return np.append(np.arange(0, n, _RUN), n)[None]
 
     def _initial(
         self, train: Ratings, rng: np.random.Generator, width: int, mean: float, deviation: float,

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from recsys_mf import columns
 from recsys_mf.errors import ConfigError, nearest
 from recsys_mf.kernels import Kernels
-from recsys_mf.models import Factorization, Model, Posterior
+from recsys_mf.models import Factorization, Model
 from recsys_mf.ratings import Ratings
 
 
@@ -31,7 +31,9 @@ class Epoch:
     visits : ratings visited (a rating visited from the user's side and from the item's counts twice)
     train_rmse : RMSE met on the training ratings while the epoch ran, in rating units; None if not known
     model : builds the model as it stands; to be called before the next epoch is asked for
-    drawn : where the model is the mean over draws of a posterior, the draw of this epoch alone; else None
+    predict : what the model, or of a sampler the draw of this epoch alone, predicts for pairs (users, items, times),
+        arrays of the backend, times None where there are none; None where the model says as fast
+    is_draw : whether the model is the mean over the draws of the epochs
     monitored : of a sampler, scalars by name, one a chain
     """
 
@@ -39,7 +41,8 @@ class Epoch:
     visits: int
     train_rmse: float | None
     model: Callable[[], Model]
-    drawn: Callable[[], Posterior] | None = None
+    predict: Callable[[Any, Any, Any], Any] | None = None
+    is_draw: bool = False
     monitored: Mapping[str, tuple[float, ...]] = dataclasses.field(default_factory=dict)
 
 
@@ -171,6 +174,21 @@ def moments(train: Ratings) -> tuple[float, float]:
     offsets = (train.values[part].astype(np.float64) - mean for part in columns.parts(len(train)))
     deviation = float(np.sqrt(sum(float(part @ part) for part in offsets) / len(train)))
     return mean, deviation if deviation > 1e-6 * max(1.0, abs(mean)) else 1.0
+
+
+def with_biases(kernels: Kernels, factors: Any, biases: Any) -> Any:
+    """A table of rows (factors, bias) float32[rows, k + 1] on the backend."""
+    xp = kernels.xp
+    return kernels.put(xp.hstack([xp.asarray(factors, dtype=xp.float32), biases[:, None]]))
+
+
+def predicted(
+    kernels: Kernels, users: Any, items: Any, X: Any, Y: Any,
+    mean: float, deviation: float, rating_range: tuple[float, float],
+) -> Any:  # fmt: skip
+    """clip(mean + deviation · (b_u + b_i + p_u · q_i)) of pairs, all on the backend; X, Y : rows (factors, bias)."""
+    values = kernels.pair_values(users, items, users[:0], X, Y, X[:0])
+    return kernels.xp.clip(mean + deviation * values, *rating_range)
 
 
 def restored(

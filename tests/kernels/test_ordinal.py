@@ -6,9 +6,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from backends import BACKENDS, NAMES
 from numpy.typing import NDArray
 from scipy.special import ndtr, ndtri
-from test_oracle import BACKENDS, EPSILON, RANKS, M, N, table
+from test_oracle import EPSILON, RANKS, M, N, table
 
 from recsys_mf.kernels import Kernels, cpu, layout, reference
 from recsys_mf.kernels.cpu_ordinal import quantile
@@ -18,7 +19,7 @@ CUTS = np.array([-1.3, -0.4, 0.1, 1.9])
 SLOPE = 1.7
 
 
-@pytest.fixture(params=["cpu-1", "cpu-2", "torch-cpu", pytest.param("cuda", marks=pytest.mark.cuda)])
+@pytest.fixture(params=NAMES)
 def kernels(request: pytest.FixtureRequest) -> Kernels:
     return BACKENDS[request.param]()
 

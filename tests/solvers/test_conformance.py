@@ -10,9 +10,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from backends import BACKENDS
 from planted import planted
 
 from recsys_mf.errors import ConfigError
+from recsys_mf.kernels import Kernels
 from recsys_mf.kernels.cpu import CpuKernels
 from recsys_mf.models import Factorization, Model
 from recsys_mf.ratings import Ratings
@@ -28,6 +31,9 @@ SMALL: dict[str, dict[str, Any]] = {
 
 SAME_MODEL = {("svd", "route")}
 """Settings that choose how a model is computed and not which: every choice must give the same one."""
+
+ON_CUDA = {("sgd", "schedule"), ("sgd", "precision")}
+"""Settings that the CPU refuses to have otherwise."""
 
 SETTINGS = [(name, field.name) for name, kind in SOLVERS.items() for field in dataclasses.fields(kind)]
 NUMBERS = [(name, key) for name, key in SETTINGS if not isinstance(getattr(SOLVERS[name](), key), str)]
@@ -48,12 +54,12 @@ def table() -> Ratings:
     return replace(ratings, values=np.round(ratings.values).astype(np.float32), times=hours)
 
 
-def epochs(solver: Solver, train: Ratings, seed: int = 0) -> Iterator[Epoch]:
-    return solver.run(train, rng=np.random.default_rng(seed), kernels=CpuKernels(1))
+def epochs(solver: Solver, train: Ratings, seed: int = 0, kernels: Kernels | None = None) -> Iterator[Epoch]:
+    return solver.run(train, rng=np.random.default_rng(seed), kernels=kernels or CpuKernels(1))
 
 
-def fitted(solver: Solver, train: Ratings, seed: int = 0) -> Model:
-    *_, last = epochs(solver, train, seed)
+def fitted(solver: Solver, train: Ratings, seed: int = 0, kernels: Kernels | None = None) -> Model:
+    *_, last = epochs(solver, train, seed, kernels)
     return last.model()
 
 
@@ -144,6 +150,19 @@ def test_a_setting_of_another_type_is_refused(name: str, key: str, value: Any, r
         SOLVERS[name](**{key: value})
 
 
+def _on_cuda() -> Kernels:
+    return BACKENDS["triton-cuda" if torch.cuda.is_available() else "triton"]()
+
+
+@pytest.mark.parametrize(("name", "key"), sorted(ON_CUDA))
+def test_the_cpu_refuses_settings_of_cuda(name: str, key: str, table: Ratings) -> None:
+    solver = SOLVERS[name]()
+    for value in alternatives(solver, key, table):
+        message = rf"^{key}: no such {key} on the device 'cpu' \(saw {value}\); use (float32|conflict-free)$"
+        with pytest.raises(ConfigError, match=message):
+            replace(solver, **{key: value}).resolved(table, CpuKernels(1))
+
+
 def alternatives(solver: Solver, key: str, table: Ratings) -> list[Any]:
     """Other values for a setting: every other choice, half of a number, or its double, all but the last of several.
 
@@ -162,9 +181,12 @@ def alternatives(solver: Solver, key: str, table: Ratings) -> list[Any]:
 @pytest.mark.parametrize(("name", "key"), SETTINGS)
 def test_every_setting_takes_effect(name: str, key: str, table: Ratings) -> None:
     solver = SOLVERS[name](**SMALL.get(name, {}))
-    before = fitted(solver, table)
+    kernels: Kernels = CpuKernels(1)
+    if (name, key) in ON_CUDA:
+        solver, kernels = replace(solver, members=1, epochs=1), _on_cuda()
+    before = fitted(solver, table, kernels=kernels)
     for value in alternatives(solver, key, table):
-        after = fitted(replace(solver, **{key: value}), table)
+        after = fitted(replace(solver, **{key: value}), table, kernels=kernels)
         if (name, key) in SAME_MODEL:
             pairs = all_pairs(table)
             np.testing.assert_allclose(after.predict(*pairs), before.predict(*pairs), atol=1e-4)

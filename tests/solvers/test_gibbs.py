@@ -130,7 +130,8 @@ def test_precision_is_drawn_from_its_wishart_distribution() -> None:
     residuals, coefficients = (rng.standard_normal((rows, 3)).astype(np.float32) for rows in (9, 4))
     W = np.linalg.inv(np.eye(3) + residuals.T @ residuals + coefficients.T @ coefficients)
     freedom, draws = 3 + 9 + 4, 4000
-    mean = np.mean([drawn_precision(residuals, coefficients, rng) for _ in range(DRAWS)], axis=0)
+    scatter = residuals.T @ residuals + coefficients.T @ coefficients
+    mean = np.mean([drawn_precision(scatter, 9 + 4, rng) for _ in range(DRAWS)], axis=0)
     deviation = np.sqrt(freedom * (W**2 + np.outer(np.diag(W), np.diag(W))) / draws)
     assert (np.abs(mean - freedom * W) < 5 * deviation).all()
 
@@ -178,8 +179,7 @@ def test_geweke_joint_distribution(blocks: int, monkeypatch: pytest.MonkeyPatch)
         return [float(x) for x in (size, bounded[0, 0], bounded[0, 1], mean, abs(bounded).mean(), abs(coefficients))]
 
     def from_the_prior(table: Table) -> None:
-        empty = np.zeros((0, width), np.float32)
-        root = np.linalg.inv(np.linalg.cholesky(drawn_precision(empty, empty, rng)))
+        root = np.linalg.inv(np.linalg.cholesky(drawn_precision(np.zeros((width, width)), 0, rng)))
         table.link_precisions = [rng.gamma(0.5, 2.0) for _ in range(blocks)]
         ridge = links.ridge(table.link_precisions)
         table.B = (rng.standard_normal((len(table.B), width)) @ root / np.sqrt(ridge)).astype(np.float32)

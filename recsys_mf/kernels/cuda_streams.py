@@ -1,0 +1,157 @@
+"""Triples of a schedule on a device: all there to stay or, beyond its room, some strata after others.
+
+In the latter case a thread of the host gathers the next part in pinned memory and sends it on a stream of its own while
+the kernels work on the one before; there are two buffers for either.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from itertools import cycle
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from recsys_mf import columns
+from recsys_mf.errors import ResourceError
+from recsys_mf.kernels import cuda_memory
+from recsys_mf.memory import in_words
+
+_BYTES = 12  # of a triple
+_SHARE = 0.5  # of what is free: factors, and what is made beside them, want the rest
+_DTYPES = (torch.int32, torch.int32, torch.float32)
+
+Part = tuple[Tensor, Tensor, Tensor, Tensor]
+HostColumns = tuple[NDArray[Any], NDArray[Any], NDArray[Any]]
+
+
+@dataclass(frozen=True, eq=False)
+class ResidentTriples:
+    """Triples that stay on the device: users, items int32[n], values float32[n], bounds int64[S, W + 1]."""
+
+    part: Part
+
+    def passes(self) -> Iterator[Part]:
+        """All strata at once."""
+        yield self.part
+
+
+@dataclass(frozen=True, eq=False)
+class StreamedTriples:
+    """Triples of the host, sent to the device in parts of at most `length`.
+
+    parts : of every part, the range of its triples and its bounds, counted from its start
+    """
+
+    triples: HostColumns
+    parts: tuple[tuple[slice, Tensor], ...]
+    length: int
+    device: torch.device
+    _buffers: list[_Buffer] = field(default_factory=list)
+
+    def passes(self) -> Iterator[Part]:
+        """Part after part; a part's tensors are good until the next is asked for."""
+        if not self._buffers:
+            self._buffers.extend(_Buffer.empty(self.length, self.device) for _ in range(2))
+        with ThreadPoolExecutor(1) as courier:
+            buffers = cycle(self._buffers)
+            coming: Future[Part] | None = None
+            for triples, bounds in (*self.parts, (None, None)):
+                ready = coming.result() if coming is not None else None
+                if triples is not None and bounds is not None:
+                    coming = courier.submit(next(buffers).filled, self.triples, triples, bounds)
+                if ready is not None:
+                    yield self._arrived(ready)
+
+    def _arrived(self, part: Part) -> Part:
+        if self.device.type == "cuda":
+            torch.cuda.current_stream(self.device).wait_stream(_stream(self.device))
+        return part
+
+
+@dataclass(frozen=True, eq=False)
+class _Buffer:
+    """Room for a part on the host and on the device."""
+
+    host: tuple[Tensor, ...]
+    there: tuple[Tensor, ...]
+
+    @classmethod
+    def empty(cls, length: int, device: torch.device) -> _Buffer:
+        cuda = device.type == "cuda"
+        host, there = (
+            tuple(torch.empty(length, dtype=dtype, **place) for dtype in _DTYPES)
+            for place in ({"pin_memory": cuda}, {"device": device})
+        )
+        return cls(host, there)
+
+    def filled(self, triples: HostColumns, part: slice, bounds: Tensor) -> Part:
+        """The part on its way to the device, on the stream that is for it."""
+        size = part.stop - part.start
+        for host, column in zip(self.host, triples, strict=True):
+            host[:size].numpy()[:] = column[part]
+            columns.let_go(column, part.start, part.stop)
+        device = self.there[0].device
+        if device.type == "cuda":
+            with torch.cuda.stream(_stream(device)):
+                self._send(size)
+                torch.cuda.current_stream().synchronize()  # the host's half is free for the part after next
+        else:
+            self._send(size)
+        users, items, values = (there[:size] for there in self.there)
+        return users, items, values, bounds
+
+    def _send(self, size: int) -> None:
+        for host, there in zip(self.host, self.there, strict=True):
+            there[:size].copy_(host[:size], non_blocking=True)
+
+
+_STREAMS: dict[torch.device, Any] = {}
+
+
+def _stream(device: torch.device) -> Any:
+    """The stream that triples are sent on."""
+    if device not in _STREAMS:
+        _STREAMS[device] = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+    return _STREAMS[device]
+
+
+def on_device(
+    users: NDArray[Any], items: NDArray[Any], values: NDArray[Any], bounds: NDArray[np.int64], device: torch.device,
+    room: int | None,
+) -> ResidentTriples | StreamedTriples:  # fmt: skip
+    """The triples on the device where they take at most `room` bytes, by default half of what is free; else streamed.
+
+    Raises ResourceError where not even a stratum fits, twice.
+    """
+    if room is None:
+        room = int(cuda_memory.free(device) * _SHARE) if device.type == "cuda" else 1 << 62
+    if _BYTES * len(users) <= room:
+        with cuda_memory.guarded():
+            there = (torch.tensor(np.ascontiguousarray(a), device=device) for a in (users, items, values, bounds))
+            return ResidentTriples(tuple(there))  # type: ignore[arg-type]
+    length = room // (2 * _BYTES)
+    parts = tuple((part, torch.tensor(of_part - part.start, device=device)) for part, of_part in _parts(bounds, length))
+    return StreamedTriples((users, items, values), parts, length, device)
+
+
+def _parts(bounds: NDArray[np.int64], length: int) -> Iterator[tuple[slice, NDArray[np.int64]]]:
+    """Runs of strata, or of the blocks of a single one, of at most `length` triples, with their bounds."""
+    whole = len(bounds) > 1
+    edges = np.append(bounds[:, 0], bounds[-1, -1]) if whole else bounds[0]
+    longest = int(np.diff(edges).max())
+    if longest > length:
+        needed, there = (in_words(2 * _BYTES * size) for size in (longest, length))
+        fix = "use the device 'cpu', or a card with more memory"
+        raise ResourceError(f"a part of the ratings needs {needed} of the card and {there} are free", fix=fix)
+    first = 0
+    while first < len(edges) - 1:
+        last = int(np.searchsorted(edges, edges[first] + length, side="right")) - 1
+        of_part = bounds[first:last] if whole else bounds[:, first : last + 1]
+        yield slice(int(edges[first]), int(edges[last])), of_part
+        first = last

@@ -1,0 +1,133 @@
+"""Passes over the rated pairs of every row on a CUDA device, in Triton: conjugate gradients, and the model's values.
+
+Nothing is kept of a pair between passes: its row of the other table is gathered again, a tile of pairs at a time, and
+all that a row of conjugate gradients needs (x, the residual, the direction, the diagonal) stays in registers. Rows
+with many pairs begin first, so that they do not end last.
+"""
+
+from __future__ import annotations
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from recsys_mf.kernels.triton_rows import Tables
+
+MOST_COLUMNS = 256
+_TILE = 32  # pairs gathered at a time
+
+
+def refine(
+    starts: Tensor, others: Tensor, values: Tensor, X: Tensor, Y: Tensor, weights: Tensor, ridge: Tensor, steps: int
+) -> tuple[Tensor, Tensor]:
+    """As `reference.refine_rows`, for a rank of at most `MOST_COLUMNS`."""
+    k, table = Y.shape[1] - 1, Tables.of(Y)
+    refined, squared_errors = torch.empty_like(X), torch.empty(len(X), device=X.device)
+    span = triton.next_power_of_2(max(16, k))
+    order = torch.argsort(torch.diff(starts), descending=True)
+    _refine[(len(X),)](
+        order, starts, others, values, X, *table, weights, ridge, refined, squared_errors, steps, k,
+        COLUMNS=table.factors.shape[1], SPAN=span, TILE=_TILE, num_warps=max(1, span // 32),
+    )  # fmt: skip
+    return refined, squared_errors
+
+
+def values(users: Tensor, items: Tensor, contexts: Tensor, X: Tensor, Y: Tensor, C: Tensor) -> Tensor:
+    """As `reference.pair_values`, for a rank of at most `MOST_COLUMNS`."""
+    span = triton.next_power_of_2(max(16, X.shape[1] - 1))
+    tables = [Tables.of(rows) for rows in (X, Y, C)]
+    result = torch.empty(len(users), device=X.device)
+    if len(users):
+        _values[(triton.cdiv(len(users), _TILE),)](
+            users, items, contexts, *(part for table in tables for part in table), result, len(users),
+            COLUMNS=tables[0].factors.shape[1], SPAN=span, TILE=_TILE, WITH_CONTEXTS=len(contexts) > 0,
+            num_warps=max(1, span // 32),
+        )  # fmt: skip
+    return result
+
+
+@triton.jit
+def _gathered(factors, indices, inside, COLUMNS: tl.constexpr, SPAN: tl.constexpr):
+    """Rows of factors [TILE, SPAN], zeros beyond the columns and where not inside."""
+    column = tl.arange(0, SPAN)
+    places = indices.to(tl.int64)[:, None] * COLUMNS + column[None, :]
+    return tl.load(factors + places, inside[:, None] & (column < COLUMNS)[None, :], 0.0)
+
+
+@triton.jit
+def _refine(
+    order, starts, others, values, X, factors, biases, weights, ridge, refined, squared_errors, steps, k,
+    COLUMNS: tl.constexpr, SPAN: tl.constexpr, TILE: tl.constexpr,
+):  # fmt: skip
+    row = tl.load(order + tl.program_id(0))
+    low, high = tl.load(starts + row), tl.load(starts + row + 1)
+    column = tl.arange(0, SPAN)
+    real = column < k
+    weight = tl.load(weights + row)
+    shrink, shrink_last = weight * tl.load(ridge + column, real, 0.0), weight * tl.load(ridge + k)
+    x, x_last = tl.load(X + row * (k + 1) + column, real, 0.0), tl.load(X + row * (k + 1) + k)
+    r, r_last = -shrink * x, -shrink_last * x_last
+    D, D_last = shrink, shrink_last + (high - low).to(tl.float32)
+    for start in range(low, high, TILE):
+        j = start + tl.arange(0, TILE)
+        inside = j < high
+        o = tl.load(others + j, inside, 0)
+        q = _gathered(factors, o, inside, COLUMNS, SPAN)
+        t = tl.load(values + j, inside, 0.0) - tl.load(biases + o, inside, 0.0)
+        e = tl.where(inside, t - tl.sum(q * x[None, :], 1) - x_last, 0.0)
+        r += tl.sum(q * e[:, None], 0)
+        r_last += tl.sum(e)
+        D += tl.sum(q * q, 0)
+    D, D_last = tl.where(D > 0, D, float("inf")), tl.where(D_last > 0, D_last, float("inf"))
+    s, s_last = r / D, r_last / D_last
+    old = tl.sum(r * s) + r_last * s_last
+    for _ in range(steps):
+        As, As_last = shrink * s, shrink_last * s_last
+        for start in range(low, high, TILE):
+            j = start + tl.arange(0, TILE)
+            inside = j < high
+            q = _gathered(factors, tl.load(others + j, inside, 0), inside, COLUMNS, SPAN)
+            along = tl.where(inside, tl.sum(q * s[None, :], 1) + s_last, 0.0)
+            As += tl.sum(q * along[:, None], 0)
+            As_last += tl.sum(along)
+        curvature = tl.sum(s * As) + s_last * As_last
+        moving = (old > 0) & (curvature > 0)
+        alpha = tl.where(moving, old / tl.where(moving, curvature, 1.0), 0.0)
+        x, x_last = x + alpha * s, x_last + alpha * s_last
+        r, r_last = r - alpha * As, r_last - alpha * As_last
+        new = tl.sum(r * r / D) + r_last * r_last / D_last
+        beta = tl.where(old > 0, new / tl.where(old > 0, old, 1.0), 0.0)
+        s, s_last, old = r / D + beta * s, r_last / D_last + beta * s_last, new
+    squares = tl.zeros([], tl.float32)
+    for start in range(low, high, TILE):
+        j = start + tl.arange(0, TILE)
+        inside = j < high
+        o = tl.load(others + j, inside, 0)
+        q = _gathered(factors, o, inside, COLUMNS, SPAN)
+        t = tl.load(values + j, inside, 0.0) - tl.load(biases + o, inside, 0.0)
+        e = tl.where(inside, t - tl.sum(q * x[None, :], 1) - x_last, 0.0)
+        squares += tl.sum(e * e)
+    tl.store(refined + row * (k + 1) + column, x, real)
+    tl.store(refined + row * (k + 1) + k, x_last)
+    tl.store(squared_errors + row, squares)
+
+
+@triton.jit
+def _values(
+    users, items, contexts, P, user_biases, Q, item_biases, A, context_biases, result, n,
+    COLUMNS: tl.constexpr, SPAN: tl.constexpr, TILE: tl.constexpr, WITH_CONTEXTS: tl.constexpr,
+):  # fmt: skip
+    j = tl.program_id(0).to(tl.int64) * TILE + tl.arange(0, TILE)
+    inside = j < n
+    u, i = tl.load(users + j, inside, -1), tl.load(items + j, inside, -1)
+    p = _gathered(P, u, u >= 0, COLUMNS, SPAN)
+    q = _gathered(Q, i, i >= 0, COLUMNS, SPAN)
+    m = tl.load(user_biases + u, u >= 0, 0.0) + tl.load(item_biases + i, i >= 0, 0.0)
+    if WITH_CONTEXTS:
+        c = tl.load(contexts + j, inside, -1)
+        a = _gathered(A, c, c >= 0, COLUMNS, SPAN)
+        m += tl.load(context_biases + c, c >= 0, 0.0) + tl.sum(p * q + p * a + q * a, 1)
+    else:
+        m += tl.sum(p * q, 1)
+    tl.store(result + j, m, inside)

@@ -1,0 +1,219 @@
+"""The row systems of ALS and the Gibbs sampler on a CUDA device, in Triton: Gram sums, then factors and solutions.
+
+A row's ratings are cut into pieces of at most `PIECE`, a program each: it gathers the regressors a tile at a time and
+sums y yᵀ on the matrix units, in three TF32 products that together are as exact as float32. So long rows are spread
+over the card, and what a short row wastes is the rest of a tile. A second program for every row adds its pieces up and
+factorises. Of the system over (p, b),
+
+    A = [ A₁₁  s ]      A₁₁ = L₁₁ L₁₁ᵀ,   l = L₁₁⁻¹ s,   λ = √(c - l · l),
+        [ sᵀ   c ]
+
+L₁₁ is found column by column in registers, where each column found is at once used on the two right-hand sides, s and
+that of the factors; the bias comes last. Then backwards with the normals added.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+MOST_COLUMNS = 128  # of the factors: a system of that size is what a program's registers hold
+PIECE = 2048  # ratings
+_TILE = 32  # ratings gathered at a time
+_BUFFER = 1 << 30  # bytes of sums held at once
+
+
+class Tables(NamedTuple):
+    """Factors [n, pitch], in rows of whole 16 bytes, and biases [n] of a table of rows (factors, bias)."""
+
+    factors: Tensor
+    biases: Tensor
+
+    @classmethod
+    def of(cls, rows: Tensor) -> Tables:
+        """The table in two."""
+        k = rows.shape[1] - 1
+        return cls(torch.nn.functional.pad(rows[:, :k], (0, max(4, -(-k // 4) * 4) - k)), rows[:, k].contiguous())
+
+
+class _Sums(NamedTuple):
+    """Of every piece: Σ q qᵀ [K, K], Σ q and Σ t q [2, K], and Σ t, Σ t² [2]."""
+
+    squares: Tensor
+    vectors: Tensor
+    numbers: Tensor
+
+    @classmethod
+    def room(cls, pieces: int, span: int, device: torch.device) -> _Sums:
+        """Not yet filled."""
+        return cls(*(torch.empty((pieces, *s), device=device) for s in ((span, span), (2, span), (2,))))
+
+
+def solve(
+    starts: Tensor, others: Tensor, contexts: Tensor, values: Tensor, Y: Tensor, C: Tensor,
+    prior_precision: Tensor, prior_means: Tensor, weights: Tensor, ridge: Tensor,
+    noise_precision: float, normals: Tensor,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    """As `reference.solve_rows`, for a rank of at most `MOST_COLUMNS`."""
+    k, n_rows = Y.shape[1] - 1, len(starts) - 1
+    span = triton.next_power_of_2(max(16, k))
+    table, third = Tables.of(Y), Tables.of(C)
+    X = torch.empty((n_rows, k + 1), device=Y.device)
+    squared_errors = torch.empty(n_rows, device=Y.device)
+    prior = torch.eye(span, device=Y.device)  # of the columns that only fill the span
+    prior[:k, :k] = prior_precision[:-1, :-1]
+    right = prior_means @ prior_precision
+    pieces = torch.clamp((torch.diff(starts) + PIECE - 1) // PIECE, min=1)
+    last_pieces = torch.cumsum(pieces, 0)
+    for rows in _chunks(last_pieces, _BUFFER // (4 * (span + 2) * span)):
+        first_piece, count = _first(last_pieces, rows), int(last_pieces[rows.stop - 1]) - _first(last_pieces, rows)
+        sums = _Sums.room(count, span, Y.device)
+        row_of = torch.repeat_interleave(torch.arange(rows.start, rows.stop, device=Y.device), pieces[rows])
+        before = last_pieces - pieces
+        number = torch.arange(first_piece, first_piece + count, device=Y.device) - before[row_of]
+        lows = starts[row_of] + number * PIECE
+        _gram[(count,)](
+            lows, torch.minimum(lows + PIECE, starts[row_of + 1]), others, contexts, values, *table, *third, *sums,
+            COLUMNS=table.factors.shape[1], SPAN=span, TILE=_TILE, WITH_CONTEXTS=len(contexts) > 0,
+            num_warps=4 if span <= 64 else 8,
+        )  # fmt: skip
+        _solve[(rows.stop - rows.start,)](
+            starts, before, pieces, *sums, prior, prior_precision[-1].contiguous(), right, weights, ridge,
+            noise_precision, normals, X, squared_errors, rows.start, first_piece, k,
+            SPAN=span, WITH_NORMALS=len(normals) > 0, num_warps=4 if span <= 64 else 8,
+        )  # fmt: skip
+    return X, squared_errors
+
+
+def _chunks(last_pieces: Tensor, most: int) -> list[slice]:
+    """Runs of rows with at most so many pieces in all, or of a single row with more."""
+    ends = last_pieces.cpu()
+    chunks, start = [], 0
+    while start < len(ends):
+        before = int(ends[start - 1]) if start else 0
+        stop = max(start + 1, int(torch.searchsorted(ends, before + most, right=True)))
+        chunks.append(slice(start, stop))
+        start = stop
+    return chunks
+
+
+def _first(last_pieces: Tensor, rows: slice) -> int:
+    return int(last_pieces[rows.start - 1]) if rows.start else 0
+
+
+@triton.jit
+def _root(pivot):
+    """Its square root, NaN unless it is positive: then the system is not positive definite."""
+    return tl.where(pivot > 0, tl.sqrt(tl.where(pivot > 0, pivot, 1.0)), float("nan"))
+
+
+@triton.jit
+def _gram(
+    lows, highs, others, contexts, values, factors, biases, context_factors, context_biases,
+    squares, vectors, numbers,
+    COLUMNS: tl.constexpr, SPAN: tl.constexpr, TILE: tl.constexpr, WITH_CONTEXTS: tl.constexpr,
+):  # fmt: skip
+    piece = tl.program_id(0).to(tl.int64)
+    low, high = tl.load(lows + piece), tl.load(highs + piece)
+    column = tl.arange(0, SPAN)
+    inner = (column < COLUMNS)[None, :]
+    G = tl.zeros([SPAN, SPAN], tl.float32)
+    sum_q, sum_tq = tl.zeros([SPAN], tl.float32), tl.zeros([SPAN], tl.float32)
+    sum_t, sum_tt = tl.zeros([], tl.float32), tl.zeros([], tl.float32)
+    for start in range(low, high, TILE):
+        j = start + tl.arange(0, TILE)
+        inside = j < high
+        o = tl.load(others + j, inside, 0)
+        q = tl.load(factors + o.to(tl.int64)[:, None] * COLUMNS + column[None, :], inside[:, None] & inner, 0.0)
+        t = tl.load(values + j, inside, 0.0) - tl.load(biases + o, inside, 0.0)
+        if WITH_CONTEXTS:
+            c = tl.load(contexts + j, inside, 0)
+            to_a = context_factors + c.to(tl.int64)[:, None] * COLUMNS + column[None, :]
+            a = tl.load(to_a, inside[:, None] & inner, 0.0)
+            t -= tl.load(context_biases + c, inside, 0.0) + tl.sum(q * a, 1)
+            q += a
+        G = tl.dot(tl.trans(q), q, G, input_precision="tf32x3")
+        sum_q += tl.sum(q, 0)
+        sum_tq += tl.sum(q * t[:, None], 0)
+        sum_t += tl.sum(t)
+        sum_tt += tl.sum(t * t)
+    tl.store(squares + piece * SPAN * SPAN + column[:, None] * SPAN + column[None, :], G)
+    tl.store(vectors + piece * 2 * SPAN + column, sum_q)
+    tl.store(vectors + (piece * 2 + 1) * SPAN + column, sum_tq)
+    tl.store(numbers + piece * 2, sum_t)
+    tl.store(numbers + piece * 2 + 1, sum_tt)
+
+
+@triton.jit
+def _solve(
+    starts, first_pieces, pieces, squares, vectors, numbers, prior, prior_bias, right, weights, ridge,
+    noise_precision, normals, X, squared_errors, first_row, first_piece, k,
+    SPAN: tl.constexpr, WITH_NORMALS: tl.constexpr,
+):  # fmt: skip
+    row = (first_row + tl.program_id(0)).to(tl.int64)
+    low = tl.load(first_pieces + row) - first_piece
+    high = low + tl.load(pieces + row)
+    column = tl.arange(0, SPAN)
+    real = column < k
+    cells = column[:, None] * SPAN + column[None, :]
+    G = tl.zeros([SPAN, SPAN], tl.float32)
+    sum_q, sum_tq = tl.zeros([SPAN], tl.float32), tl.zeros([SPAN], tl.float32)
+    sum_t, sum_tt = tl.zeros([], tl.float32), tl.zeros([], tl.float32)
+    for piece in range(low, high):
+        G += tl.load(squares + piece * SPAN * SPAN + cells)
+        sum_q += tl.load(vectors + piece * 2 * SPAN + column)
+        sum_tq += tl.load(vectors + (piece * 2 + 1) * SPAN + column)
+        sum_t += tl.load(numbers + piece * 2)
+        sum_tt += tl.load(numbers + piece * 2 + 1)
+    count = (tl.load(starts + row + 1) - tl.load(starts + row)).to(tl.float32)
+
+    weight, cross = tl.load(weights + row), tl.load(prior_bias + column, real, 0.0)
+    extra = weight * tl.load(ridge + column, real, 0.0)
+    A = noise_precision * G + tl.load(prior + cells) + tl.where(column[:, None] == column[None, :], extra[None, :], 0.0)
+    s = noise_precision * sum_q + cross
+    c = noise_precision * count + tl.load(prior_bias + k) + weight * tl.load(ridge + k)
+    b = noise_precision * sum_tq + tl.load(right + row * (k + 1) + column, real, 0.0)
+    b_last = noise_precision * sum_t + tl.load(right + row * (k + 1) + k)
+
+    for j in range(k):  # A becomes L₁₁, s becomes l, b becomes L₁₁⁻¹ b
+        of_column = tl.sum(tl.where(column[None, :] == j, A, 0.0), 1)
+        of_row = tl.sum(tl.where(column[:, None] == j, A, 0.0), 0)
+        scale = 1 / _root(tl.sum(tl.where(column == j, of_row, 0.0)))
+        l_column, l_row = of_column * scale, of_row * scale
+        A = tl.where(
+            column[None, :] == j,
+            tl.where(column[:, None] >= j, l_column[:, None], 0.0),
+            tl.where(column[None, :] > j, A - l_column[:, None] * l_row[None, :], A),
+        )
+        s_j = tl.sum(tl.where(column == j, s, 0.0)) * scale
+        b_j = tl.sum(tl.where(column == j, b, 0.0)) * scale
+        s = tl.where(column == j, s_j, tl.where(column > j, s - s_j * l_row, s))
+        b = tl.where(column == j, b_j, tl.where(column > j, b - b_j * l_row, b))
+
+    s, b = tl.where(real, s, 0.0), tl.where(real, b, 0.0)
+    root = _root(c - tl.sum(s * s))
+    x_last = (b_last - tl.sum(s * b)) / root
+    if WITH_NORMALS:
+        b += tl.load(normals + row * (k + 1) + column, real, 0.0)
+        x_last += tl.load(normals + row * (k + 1) + k)
+    x_last /= root
+    x = b - s * x_last
+    diagonal = tl.sum(tl.where(column[:, None] == column[None, :], A, 0.0), 0)
+    for step in range(k):
+        j = k - 1 - step
+        x_j = tl.sum(tl.where(column == j, x / diagonal, 0.0))
+        of_row = tl.sum(tl.where(column[:, None] == j, A, 0.0), 0)
+        x = tl.where(column == j, x_j, tl.where(column < j, x - of_row * x_j, x))
+    tl.store(X + row * (k + 1) + column, x, real)
+    tl.store(X + row * (k + 1) + k, x_last)
+
+    quadratic = count * x_last * x_last
+    linear, cross_term = x_last * sum_t + tl.sum(x * sum_tq), 2 * x_last * tl.sum(x * sum_q)
+    for piece in range(low, high):
+        G = tl.load(squares + piece * SPAN * SPAN + cells)
+        quadratic += tl.sum(x * tl.sum(tl.where(real[:, None], G, 0.0) * x[None, :], 1))
+    tl.store(squared_errors + row, sum_tt - 2 * linear + quadratic + cross_term)
