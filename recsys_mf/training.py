@@ -113,6 +113,8 @@ def train(
     if not solver.takes_features and (split.train.user_features or split.train.item_features):
         fix = "leave it out, or use a solver that takes it: gibbs"
         raise ConfigError(f"solver '{solver.name}' makes no use of side information", fix=fix)
+    for method in (*others.values(), solver):
+        method.resolved(split.train, kernels)  # raises for what the table or the device does not bear
     if compress is not None and not solver.samples_posterior:
         fix = "leave it out, or use a solver that samples: gibbs"
         raise ConfigError(f"solver '{solver.name}' gives no posterior to compress", where="--compress", fix=fix)
@@ -232,7 +234,7 @@ class _Task:
         while True:
             began = time.perf_counter()
             # A BLAS thread that has done its part waits busily for more, on a core that the kernels then lack.
-            with libraries.limit(limits=1, user_api="blas"):
+            with libraries.limit(limits=1, user_api="blas"), self.kernels.guarded():
                 epoch = next(epochs, None)
             columns.rest()
             if epoch is None:
@@ -408,7 +410,7 @@ def _provenance(split: Split, seed: int, kernels: Kernels, threads: int | None) 
         "split": split.rule,
         "split_seed": split.seed,
         "seed": seed,
-        "device": kernels.device,
+        **kernels.facts(),
         "threads": threads or available_threads(),
         "train_ratings": len(split.train),
         "train_fingerprint": split.train.fingerprint,

@@ -42,6 +42,8 @@ if TYPE_CHECKING:
 @click.option("--likelihood", metavar="auto|gaussian|ordinal", help="The same as -p likelihood=… (gibbs).")
 @click.option("--sweeps", metavar="N", help="The same as -p sweeps=N (gibbs).")
 @click.option("--chains", metavar="N", help="The same as -p chains=N (gibbs).")
+@click.option("--schedule", metavar="conflict-free|hogwild", help="The same as -p schedule=… (sgd on CUDA).")
+@click.option("--precision", metavar="float32|half|bfloat16", help="The same as -p precision=… (sgd on CUDA).")
 @click.option("--trace", type=click.Path(path_type=Path), metavar="FILE.svg", help="Draw the traces of a sampler.")
 @click.option("--svd-ranks", metavar="K,K,…", help="Ranks that the truncated SVD baselines try.")
 @click.option("--svd-route", default="auto", show_default=True, metavar="auto|dense|operator",
@@ -55,7 +57,8 @@ def train(
     hold_out: float | None, by: str, folds: int | None, validation: float, seed: int, device: str,
     threads: int | None, size: str | None, start: Path | None, compress: int | None, user_features: str | None,
     item_features: str | None, feature_columns: str | None, likelihood: str | None, sweeps: str | None,
-    chains: str | None, trace: Path | None, svd_ranks: str | None, svd_route: str,
+    chains: str | None, schedule: str | None, precision: str | None, trace: Path | None,
+    svd_ranks: str | None, svd_route: str,
     as_json: bool, markdown: bool, quiet: bool, duplicates: Any, **columns: Any,
 ) -> None:  # fmt: skip
     """Train on RATINGS and write a run directory; print a report on held-out ratings.
@@ -80,6 +83,7 @@ def train(
     announce_compilation(quiet=quiet)
     begin = None if start is None else store.load(start)
     shorthands = {"likelihood": likelihood, "sweeps": sweeps, "chains": chains}
+    shorthands |= {"schedule": schedule, "precision": precision}
     settings += tuple(f"{name}={value}" for name, value in shorthands.items() if value is not None)
     method = _solver(solver, settings, begin)
     if trace is not None and not method.samples_posterior:

@@ -75,6 +75,14 @@ def _heading(report: Report) -> str:
         f"{report.train_ratings:,} training ratings{pairs} · scale {low:g} to {high:g}",
         f"{report.device}, {report.threads} threads, training seed {report.seed} · peak memory {in_words(peak)}",
     ]
+    unusual = [
+        f"{name} {row.settings[name]}"
+        for row in report.rows
+        for name, usual in _USUAL
+        if row.settings.get(name, usual) != usual
+    ]
+    if unusual:
+        lines.append(f"{report.rows[-1].label}: {', '.join(unusual)}")
     if report.held_out is not None:
         part = report.held_out
         lines.append(
@@ -176,6 +184,9 @@ def _validation_table(report: Report) -> _Table:
         for row in report.rows
     )
     return _Table(head, tuple(rows))
+
+
+_USUAL = (("schedule", "conflict-free"), ("precision", "float32"))  # settings that are said where they are others
 
 
 def _fold_heading(report: FoldReport) -> str:

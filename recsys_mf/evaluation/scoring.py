@@ -197,11 +197,14 @@ def _held_out(run: Run, pairs: Ratings, seed: int) -> HeldOut:
 def _shared(run: Run) -> dict[str, Any]:
     """The fields of a report that its run decides."""
     low, high = run.provenance["rating_range"]
-    taken = ("split", "split_seed", "seed", "device", "threads", "train_ratings", "train_fingerprint")
+    taken = ("split", "split_seed", "seed", "threads", "train_ratings", "train_fingerprint")
+    facts = [run.provenance[name] for name in ("card", "kernels") if name in run.provenance]
+    device = run.provenance["device"]
     return {
         "baseline": run.baseline,
         "data": run.provenance.get("data"),
         "rating_range": (low, high),
+        "device": f"{device} ({', '.join(facts)})" if facts else device,
         **{name: run.provenance[name] for name in taken},
     }
 

@@ -1,7 +1,7 @@
-"""Kernels: arrays in, arrays out. One definition of the mathematics, three backends.
+"""Kernels: arrays in, arrays out. One definition of the mathematics, its backends.
 
-`reference` is the specification (float64 NumPy), `cpu` runs on numba, `cuda` on torch. `select` gives the
-backend for a device; a solver is handed one and does not know which.
+`reference` is the specification (float64 NumPy), `cpu` runs on numba, `cuda` on torch and `triton_kernels` on torch
+and Triton. `select` gives the backend for a device; a solver is handed one and does not know which.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
+from importlib.util import find_spec
 from typing import Any, Protocol
 
 import numpy as np
@@ -18,6 +19,7 @@ from recsys_mf.errors import ConfigError, DeviceError, nearest
 from recsys_mf.kernels.layout import Grid
 
 DEVICES = ("auto", "cpu", "cuda")
+_LEAST_CAPABILITY = (8, 0)  # compute capability: TF32
 
 
 class Triples(Protocol):
@@ -144,14 +146,26 @@ def select(device: str = "auto", threads: int | None = None) -> Kernels:
         import torch
 
         if torch.cuda.is_available():
-            from recsys_mf.kernels.cuda import TorchKernels
-
-            return TorchKernels("cuda", threads or most)
+            return _on_card(threads or most)
         if device == "cuda":
             raise DeviceError("CUDA is not available here", fix="use the device 'cpu' or 'auto'")
     from recsys_mf.kernels.cpu import CpuKernels
 
     return CpuKernels(threads or most)
+
+
+def _on_card(threads: int) -> Kernels:
+    """Triton's kernels where there is Triton and the card has the matrix units they use, else torch's: the run records
+    which."""
+    import torch
+
+    if find_spec("triton") is not None and torch.cuda.get_device_capability() >= _LEAST_CAPABILITY:
+        from recsys_mf.kernels.triton_kernels import TritonKernels
+
+        return TritonKernels("cuda", threads)
+    from recsys_mf.kernels.cuda import TorchKernels
+
+    return TorchKernels("cuda", threads)
 
 
 def _nvidia_driver() -> bool:

@@ -23,9 +23,9 @@ _SHARE_OF_STEP = 0.5  # a tile moves a row that all its triples share by at most
 class TritonKernels(TorchKernels):
     """The kernels on a CUDA device or, under Triton's interpreter, on torch's CPU device."""
 
-    precisions = tuple(_STORAGE)
-    schedules = ("conflict-free", "hogwild")
-    most_rank = triton_sgd.MOST_COLUMNS
+    precisions: tuple[str, ...] = tuple(_STORAGE)
+    schedules: tuple[str, ...] = ("conflict-free", "hogwild")
+    most_rank: int | None = triton_sgd.MOST_COLUMNS
     written_in = f"triton {triton.__version__}"
 
     def width(self, rank: int) -> int:
