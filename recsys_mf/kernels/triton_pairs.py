@@ -7,6 +7,8 @@ with many pairs begin first, so that they do not end last.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import triton
 import triton.language as tl
@@ -18,31 +20,34 @@ MOST_COLUMNS = 256
 _TILE = 32  # pairs gathered at a time
 
 
+def shape(k: int, columns: int) -> dict[str, Any]:
+    """How a kernel is compiled for a rank and factors in rows of so many columns."""
+    span = triton.next_power_of_2(max(16, k))
+    return {"COLUMNS": columns, "SPAN": span, "TILE": _TILE, "num_warps": max(1, span // 32)}
+
+
 def refine(
     starts: Tensor, others: Tensor, values: Tensor, X: Tensor, Y: Tensor, weights: Tensor, ridge: Tensor, steps: int
 ) -> tuple[Tensor, Tensor]:
     """As `reference.refine_rows`, for a rank of at most `MOST_COLUMNS`."""
     k, table = Y.shape[1] - 1, Tables.of(Y)
     refined, squared_errors = torch.empty_like(X), torch.empty(len(X), device=X.device)
-    span = triton.next_power_of_2(max(16, k))
     order = torch.argsort(torch.diff(starts), descending=True)
     _refine[(len(X),)](
         order, starts, others, values, X, *table, weights, ridge, refined, squared_errors, steps, k,
-        COLUMNS=table.factors.shape[1], SPAN=span, TILE=_TILE, num_warps=max(1, span // 32),
+        **shape(k, table.factors.shape[1]),
     )  # fmt: skip
     return refined, squared_errors
 
 
 def values(users: Tensor, items: Tensor, contexts: Tensor, X: Tensor, Y: Tensor, C: Tensor) -> Tensor:
     """As `reference.pair_values`, for a rank of at most `MOST_COLUMNS`."""
-    span = triton.next_power_of_2(max(16, X.shape[1] - 1))
     tables = [Tables.of(rows) for rows in (X, Y, C)]
     result = torch.empty(len(users), device=X.device)
     if len(users):
         _values[(triton.cdiv(len(users), _TILE),)](
             users, items, contexts, *(part for table in tables for part in table), result, len(users),
-            COLUMNS=tables[0].factors.shape[1], SPAN=span, TILE=_TILE, WITH_CONTEXTS=len(contexts) > 0,
-            num_warps=max(1, span // 32),
+            WITH_CONTEXTS=len(contexts) > 0, **shape(X.shape[1] - 1, tables[0].factors.shape[1]),
         )  # fmt: skip
     return result
 

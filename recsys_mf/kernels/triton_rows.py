@@ -14,7 +14,7 @@ that of the factors; the bias comes last. Then backwards with the normals added.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import triton
@@ -60,8 +60,9 @@ def solve(
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     """As `reference.solve_rows`, for a rank of at most `MOST_COLUMNS`."""
     k, n_rows = Y.shape[1] - 1, len(starts) - 1
-    span = triton.next_power_of_2(max(16, k))
     table, third = Tables.of(Y), Tables.of(C)
+    gram, factored = shapes(k, table.factors.shape[1], with_contexts=len(contexts) > 0, with_normals=len(normals) > 0)
+    span = gram["SPAN"]
     X = torch.empty((n_rows, k + 1), device=Y.device)
     squared_errors = torch.empty(n_rows, device=Y.device)
     prior = torch.eye(span, device=Y.device)  # of the columns that only fill the span
@@ -76,17 +77,21 @@ def solve(
         before = last_pieces - pieces
         number = torch.arange(first_piece, first_piece + count, device=Y.device) - before[row_of]
         lows = starts[row_of] + number * PIECE
-        _gram[(count,)](
-            lows, torch.minimum(lows + PIECE, starts[row_of + 1]), others, contexts, values, *table, *third, *sums,
-            COLUMNS=table.factors.shape[1], SPAN=span, TILE=_TILE, WITH_CONTEXTS=len(contexts) > 0,
-            num_warps=4 if span <= 64 else 8,
-        )  # fmt: skip
+        highs = torch.minimum(lows + PIECE, starts[row_of + 1])
+        _gram[(count,)](lows, highs, others, contexts, values, *table, *third, *sums, **gram)
         _solve[(rows.stop - rows.start,)](
             starts, before, pieces, *sums, prior, prior_precision[-1].contiguous(), right, weights, ridge,
-            noise_precision, normals, X, squared_errors, rows.start, first_piece, k,
-            SPAN=span, WITH_NORMALS=len(normals) > 0, num_warps=4 if span <= 64 else 8,
+            noise_precision, normals, X, squared_errors, rows.start, first_piece, k, **factored
         )  # fmt: skip
     return X, squared_errors
+
+
+def shapes(k: int, columns: int, *, with_contexts: bool, with_normals: bool) -> tuple[dict[str, Any], dict[str, Any]]:
+    """How the two kernels are compiled for a rank and factors in rows of so many columns."""
+    span = triton.next_power_of_2(max(16, k))
+    both: dict[str, Any] = {"SPAN": span, "num_warps": 4 if span <= 64 else 8}
+    gram = {"COLUMNS": columns, "TILE": _TILE, "WITH_CONTEXTS": with_contexts}
+    return both | gram, both | {"WITH_NORMALS": with_normals}
 
 
 def _chunks(last_pieces: Tensor, most: int) -> list[slice]:

@@ -1,0 +1,92 @@
+"""Compiles every Triton kernel for a card that need not be there, and prints what each takes: run as a program.
+
+A line a kernel: name, capability, registers and bytes spilt of a thread, bytes of shared memory, and whether loads are
+issued ahead of stores (asynchronous copies), which the SGD kernel must not have.
+"""
+
+from __future__ import annotations
+
+import inspect
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+import triton
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
+
+from recsys_mf.kernels import triton_pairs, triton_rows, triton_sgd
+
+TOOLS = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
+NAMES = {torch.float32: "fp32", torch.float16: "fp16", torch.bfloat16: "bf16"}
+INTEGERS = ("users", "items", "others", "contexts", "progress")  # pointers to int32
+LONG = ("bounds", "lows", "highs", "starts", "order", "first_pieces", "pieces")  # to int64
+WHOLE = ("seed", "batch", "strata", "bands", "first_row", "first_piece", "k", "steps", "n")
+REAL = ("rate", "bias_rate", "ridge_rate", "noise_precision")
+
+
+def compiled(kernel: Any, storage: torch.dtype, capability: int, options: dict[str, Any]) -> str:
+    """The line of a kernel."""
+    names = list(inspect.signature(kernel.fn).parameters)
+    constants = {name: options[name] for name in names if name in options}
+    rest = {name: value for name, value in options.items() if name not in names}
+    in_sgd = kernel is triton_sgd._epoch
+
+    def kind(name: str) -> str:
+        if name in constants:
+            return "constexpr"
+        if name in INTEGERS:
+            return "*i32"
+        if name in LONG:
+            return "*i64"
+        if name in WHOLE:
+            return "i32"
+        if name in REAL or (in_sgd and name in ("ridge", "bias_ridge")):
+            return "fp32"
+        if in_sgd and name == "squares":
+            return "*fp64"
+        return "*" + (NAMES[storage] if in_sgd and name in ("P", "Q") else "fp32")
+
+    source = ASTSource(
+        kernel,
+        {name: kind(name) for name in names},
+        constexprs={(names.index(name),): value for name, value in constants.items()},
+        attrs={(n,): [["tt.divisibility", 16]] for n, name in enumerate(names) if kind(name).startswith("*")},
+    )
+    binary = triton.compile(source, target=GPUTarget("cuda", capability, 32), options=rest)
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "kernel.cubin"
+        file.write_bytes(binary.asm["cubin"])
+        usage = subprocess.run([TOOLS / "cuobjdump", "-res-usage", file], capture_output=True, text=True).stdout
+        code = subprocess.run([TOOLS / "nvdisasm", "-c", file], capture_output=True, text=True).stdout
+    registers, stack = re.findall(r"REG:(\d+) STACK:(\d+)", usage)[0]
+    ahead = "LDGSTS" in code
+    shared = binary.metadata.shared
+    return f"{kernel.fn.__name__} {constants} sm_{capability} {NAMES[storage]} {registers} {stack} {shared} {ahead}"
+
+
+def lines(capability: int) -> list[str]:
+    """Every kernel at the ranks people use."""
+    f32 = torch.float32
+    found = [
+        compiled(triton_sgd._epoch, storage, capability, triton_sgd.shape(columns, storage))
+        for columns, storage in ((8, f32), (64, f32), (128, f32), (128, torch.float16), (256, torch.bfloat16))
+    ]
+    for columns in (16, 48, 64, 128):
+        gram, solve = triton_rows.shapes(columns, columns, with_contexts=columns == 48, with_normals=columns != 64)
+        found.append(compiled(triton_rows._gram, f32, capability, gram))
+        found.append(compiled(triton_rows._solve, f32, capability, solve))
+        shape = triton_pairs.shape(columns, columns)
+        found.append(compiled(triton_pairs._refine, f32, capability, shape))
+        found.append(compiled(triton_pairs._values, f32, capability, shape | {"WITH_CONTEXTS": columns == 48}))
+    return found
+
+
+if __name__ == "__main__":
+    assert "TRITON_INTERPRET" not in os.environ
+    print("\n".join(lines(int(sys.argv[1]))))
