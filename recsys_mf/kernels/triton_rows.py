@@ -23,7 +23,7 @@ from torch import Tensor
 
 MOST_COLUMNS = 128  # of the factors: a system of that size is what a program's registers hold
 PIECE = 2048  # ratings
-_TILE = 32  # ratings gathered at a time
+TILE = 32  # ratings gathered at a time
 _BUFFER = 1 << 30  # bytes of sums held at once
 
 
@@ -90,7 +90,7 @@ def shapes(k: int, columns: int, *, with_contexts: bool, with_normals: bool) -> 
     """How the two kernels are compiled for a rank and factors in rows of so many columns."""
     span = triton.next_power_of_2(max(16, k))
     both: dict[str, Any] = {"SPAN": span, "num_warps": 4 if span <= 64 else 8}
-    gram = {"COLUMNS": columns, "TILE": _TILE, "WITH_CONTEXTS": with_contexts}
+    gram = {"COLUMNS": columns, "TILE": TILE, "WITH_CONTEXTS": with_contexts}
     return both | gram, both | {"WITH_NORMALS": with_normals}
 
 
