@@ -19,7 +19,6 @@ from recsys_mf.solvers.solver import Epoch, Solver, setting
 
 FILLINGS = ("zero", "mean", "item-mean", "bias")
 ROUTES = ("auto", "dense", "operator")
-_DENSE_CELLS = {"cpu": 0, "cuda": 30_000_000}  # auto: dense up to here; on CPU cores the operator is always faster
 
 
 @dataclass(frozen=True)
@@ -36,7 +35,7 @@ class TruncatedSvd(Solver):
             zero where it is missing
     route : "dense" forms F and calls torch.linalg.svd, for all values; "operator" never forms it
         (`filled.leading_triplets`), for a few; both run on the device, in float64, and give the same triplets.
-        "auto" takes dense on CUDA up to a few million cells.
+        "auto" is the operator: on CPU cores it is always faster, and its work is that of the few values wanted.
 
     One Epoch per rank, ascending, from one decomposition; ranks above min(m, n) are left out. An unknown user or
     item gets the fill, for `bias` the other bias or the mean. Raises ResourceError before a dense matrix would
@@ -67,12 +66,6 @@ class TruncatedSvd(Solver):
         """With rank 1, by the operator."""
         return replace(self, ranks=(1,), route="operator")
 
-    def chosen_route(self, n_users: int, n_items: int, device: str) -> str:
-        """The route taken for a table of this size: what "auto" stands for."""
-        if self.route != "auto":
-            return self.route
-        return "dense" if n_users * n_items <= _DENSE_CELLS[device] else "operator"
-
     def resolved(self, train: Ratings, kernels: Kernels) -> Self:
         """With the ranks that fit the table, and the route that "auto" stands for."""
         shorter = min(train.n_users, train.n_items)
@@ -80,7 +73,7 @@ class TruncatedSvd(Solver):
         if not ranks:
             fix = f"give ranks up to {shorter}"
             raise ConfigError("no rank fits the table", where="ranks", seen=self.ranks, fix=fix)
-        return replace(self, ranks=ranks, route=self.chosen_route(train.n_users, train.n_items, kernels.device))
+        return replace(self, ranks=ranks, route="operator" if self.route == "auto" else self.route)
 
     def run(
         self,
