@@ -1,149 +1,214 @@
 #!/usr/bin/env python
-r"""Check and time everything that runs on a CUDA card; the first thing to run where there is one.
+r"""Check and time all that runs on a CUDA card, in under ten minutes: what a person with a card runs first.
 
-    scripts/bench/gpu.py [--data DIR] [--budget SECONDS] [--only PART,…] [--output FOLDER] [--dry-run]
+    scripts/bench/gpu.py [--data DIR] [--budget 540] [--output DIR]
+    scripts/bench/gpu.py --dry-run          # every part on the CPU, at tiny sizes, under Triton's interpreter
+    scripts/bench/gpu.py --section FILE     # the section of BENCHMARKS.md from the gpu.json of an earlier run
 
-Tables are drawn on the spot. In under ten minutes: what the card reaches, the kernels against the float64 reference,
-SGD from 1 to 100 million ratings, row solves, whole sweeps beside the CPU's, errors beside the CPU's, streaming, the
-truncated SVD and, with DIR/ml-1m.parquet, errors on a real table. Rows are printed and gpu.json is written as they
-come; gpu.md in the end. A whole run that is no dry run also writes its section of BENCHMARKS.md.
-
---dry-run goes through all of it on tiny tables under Triton's interpreter, without a card: its figures mean nothing.
+The package is imported from the checkout where it is not installed. The parts run one after another, the most important
+first, each in a process of its own, so that one that fails or hangs leaves the card to the next; the checks of the
+ranks run side by side. Every row is printed, and written to gpu.json and gpu.md, as it comes. At the end BENCHMARKS.md
+gets a section for the card, but not from a dry run or one of `--only` some parts.
 
 Where Nsight Compute is installed, bytes by the profiler:
-    ncu --clock-control none -k _epoch -c 2 --metrics dram__bytes.sum,lts__t_bytes.sum \
+    ncu --target-processes all --clock-control none -k _epoch -c 2 --metrics dram__bytes.sum,lts__t_bytes.sum \
         scripts/bench/gpu.py --only profile
 """
 
 from __future__ import annotations
 
+import importlib
 import json
+import multiprocessing
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
 
 import click
 import document
+import gpu_report
+from gpu_session import Row, Session, Settings, in_a_line, limits_of
 
-ROOT = Path(__file__).resolve().parent.parent.parent
-sys.path.insert(0, str(ROOT))  # the checkout, where the package is not installed
-Row = dict[str, Any]
-PARTS = (
-    "machine", "checks", "sgd", "sweeps", "rows", "accuracy", "data", "bands", "streaming", "svd",
-)  # fmt: skip
-TITLES = {
-    "machine": "The card", "checks": "Kernels against the float64 reference",
-    "sgd": "SGD: an epoch. Bytes are counted as 4 · rank numbers an update; targets: at rank 128 on 100 M ratings half "
-    "60 % of the copy and 45 ms, float32 50 %", "bands": "SGD: other numbers of bands",
-    "sweeps": "Epochs and sweeps beside two cores. Targets: 20 times as fast for ALS and Gibbs at rank 64 on 25 M; "
-    "500 sweeps at rank 128 on 10 M in 300 s", "rows": "Row solves",
-    "accuracy": "Held-out RMSE on a planted million. Target: within 0.001",
-    "data": "Held-out RMSE on MovieLens 1M, 10 % at random, seed 0. Target: within 0.001",
-    "streaming": "Triples on the card, and sent from the host", "svd": "Truncated SVD by its operator",
-    "profile": "An epoch of 100 M ratings at rank 128",
-}  # fmt: skip
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT))
+
+Task = tuple[str, Any]  # a part, and what its function is given besides the session
+
+
+@dataclass(frozen=True)
+class Part:
+    """Where a part's function is, and seconds after which it is stopped."""
+
+    module: str
+    function: str
+    limit: float
+
+
+PARTS = {
+    "machine": Part("gpu_machine", "machine", 60),
+    "checks": Part("gpu_checks", "checks", 120),
+    "sgd": Part("gpu_kernels", "sgd", 170),
+    "rows": Part("gpu_kernels", "rows", 100),
+    "sweeps": Part("gpu_sweeps", "sweeps", 200),
+    "accuracy": Part("gpu_sweeps", "accuracy", 80),
+    "streams": Part("gpu_kernels", "streams", 40),
+    "svd": Part("gpu_sweeps", "svd", 40),
+    "real": Part("gpu_sweeps", "real", 120),
+    "profile": Part("gpu_kernels", "profile", 300),
+}
+DEFAULT = tuple(name for name in PARTS if name != "profile")
+
+
+@dataclass
+class Run:
+    """The rows so far, and where they are written."""
+
+    output: Path
+    settings: Settings
+    budget: float
+    card: str
+    began: float = field(default_factory=time.time)
+    rows: list[Row] = field(default_factory=list)
+
+    def add(self, row: Row) -> None:
+        """Print a row and write all."""
+        self.rows.append(row)
+        shown = ", ".join(f"{name} {gpu_report.shown(name, value)}" for name, value in row.figures.items())
+        click.echo(f"[{time.time() - self.began:5.0f} s] {row.part}: {row.table}: {row.name}: {row.failure or shown}")
+        self.write(finished=False)
+
+    def write(self, *, finished: bool) -> None:
+        """The JSON, each time as a whole, and the Markdown."""
+        record = {
+            "card": self.card, "host": document.machine(), "dry_run": self.settings.rehearsal, "finished": finished,
+            "budget": self.budget, "seconds": time.time() - self.began,
+        }  # fmt: skip
+        text, aside = gpu_report.encoded(record, self.rows), self.output / "gpu.json.part"
+        aside.write_text(text)
+        aside.replace(self.output / "gpu.json")
+        (self.output / "gpu.md").write_text(gpu_report.markdown(json.loads(text)) + "\n")
 
 
 @click.command()
-@click.option("--data", type=click.Path(path_type=Path), help="Folder with ml-1m.parquet.")
-@click.option("--budget", default=540.0, show_default=True, help="Seconds after which no part is begun.")
-@click.option("--only", help="Parts, with commas between; all but profile where none is named.")
-@click.option("--output", default=".", type=click.Path(path_type=Path), help="Folder for gpu.json and gpu.md.")
-@click.option("--dry-run", is_flag=True, help="Tiny tables, without a card.")
-def main(data: Path | None, budget: float, only: str | None, output: Path, dry_run: bool) -> None:
+@click.option("--data", type=click.Path(path_type=Path), help="Folder with ml-1m.parquet; that part is left out else.")
+@click.option("--budget", default=540.0, show_default=True, help="Seconds that all may take.")
+@click.option("--output", default=ROOT / ".bench" / "gpu", type=click.Path(path_type=Path),
+              help="Folder for gpu.json and gpu.md.  [default: .bench/gpu]")  # fmt: skip
+@click.option("--only", default=",".join(DEFAULT), help="Parts, with commas between.  [default: all but profile]")
+@click.option("--dry-run", is_flag=True, help="Rehearse on the CPU.")
+@click.option("--section", type=click.Path(path_type=Path), help="A gpu.json: write its section and do nothing else.")
+def main(data: Path | None, budget: float, output: Path, only: str, dry_run: bool, section: Path | None) -> None:
     """Run the parts in turn."""
-    import torch
-
-    names = only.split(",") if only else PARTS
-    for name in names:
-        if name not in TITLES:
-            raise click.BadParameter(f"'{name}' is none of {', '.join(TITLES)}")
-    if dry_run and not torch.cuda.is_available():
+    if section is not None:
+        _write_section(json.loads(section.read_text()))
+        return
+    parts = only.split(",")
+    for name in parts:
+        if name not in PARTS:
+            raise click.BadParameter(f"'{name}' is none of {', '.join(PARTS)}", param_hint="--only")
+    if dry_run:
         os.environ["TRITON_INTERPRET"] = "1"
-    elif dry_run:
-        raise click.UsageError("a dry run is for machines without a card, and here is one; leave out --dry-run")
-    elif not torch.cuda.is_available():
-        raise click.UsageError("CUDA is not available here; give --dry-run to try the program without a card")
+    card = "dry run" if dry_run else _card()
     output.mkdir(parents=True, exist_ok=True)
-    found: dict[str, list[Row]] = {}
-    began = time.perf_counter()
-    for name in names:
-        rows = found.setdefault(name, [])
-        for row in _guarded(name, dry_run, data, began, budget):
-            rows.append(row)
-            print(f"[{time.perf_counter() - began:.0f} s] {name}: {_line(row)}", flush=True)
-            (output / "gpu.json").write_text(json.dumps({"dry_run": dry_run, "parts": found}, indent=1))
-    text = _markdown(found, dry_run=dry_run)
-    (output / "gpu.md").write_text(text)
-    if not dry_run and only is None:
-        document.write_section(ROOT / "BENCHMARKS.md", "gpu", text)
+    run = Run(output, Settings(dry_run, data, time.time() + budget), budget, card)
+    if "real" in parts and data is None and not dry_run:
+        run.add(Row("real", "the part", "real", {}, "left out: --data was not given"))
+        parts.remove("real")
+    for tasks in _waves(run.settings, parts):
+        _run(tasks, run)
+    run.write(finished=True)
+    if not dry_run and only == ",".join(DEFAULT):
+        _write_section(json.loads((output / "gpu.json").read_text()))
 
 
-_BENCH: list[Any] = []
+def _card() -> str:
+    """The card's name. Raises where there is none, or it is too old for the kernels."""
+    from recsys_mf.errors import DeviceError
+    from recsys_mf.kernels import select
 
-
-def _guarded(name: str, dry: bool, data: Path | None, began: float, budget: float) -> Iterator[Row]:
-    """The rows of a part; of one that fails, those before and the error."""
-    if time.perf_counter() - began > budget:
-        yield {"not run": f"the budget of {budget:.0f} s was spent"}
-        return
     try:
-        for row in _rows(name, dry, data):
-            yield row
-            if time.perf_counter() - began > budget:
-                yield {"not run": f"the rest: the budget of {budget:.0f} s was spent"}
-                return
-    except Exception as error:  # whatever it is, the parts that follow are worth having
-        yield {"failed": f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"}
+        kernels = select("cuda")
+    except DeviceError:
+        raise click.ClickException("no CUDA card is here; --dry-run rehearses all parts on the CPU") from None
+    facts = kernels.facts()
+    if not facts["kernels"].startswith("triton"):
+        raise click.ClickException(f"the card '{facts['card']}' or the system has no use of Triton's kernels")
+    return facts["card"]
 
 
-def _rows(name: str, dry: bool, data: Path | None) -> Iterator[Row]:
-    import gpu_checks
-    import gpu_parts
-
-    if not _BENCH:
-        _BENCH.append(gpu_parts.Bench(dry))
-    bench = _BENCH[0]
-    if name == "checks":
-        return gpu_checks.checks(bench.kernels, (8,) if dry else (8, 64, 128, 200))
-    if name == "data":
-        return _on_data(bench, data)
-    part: Iterator[Row] = getattr(gpu_parts, name)(bench)
-    return part
+def _write_section(run: dict[str, Any]) -> None:
+    if run["dry_run"]:
+        raise click.ClickException("these are the figures of a dry run, which go into no document")
+    gpu_report.write_section(ROOT / "BENCHMARKS.md", run)
 
 
-def _on_data(bench: Any, data: Path | None) -> Iterator[Row]:
-    import gpu_parts
-
-    if data is None:
-        yield {"not run": "no --data"}
-        return
-    from recsys_mf.loaders import read_ratings
-
-    yield from gpu_parts.on_data(bench, read_ratings(data / "ml-1m.parquet", time_column="none"))
-
-
-def _line(row: Row) -> str:
-    return ", ".join(f"{key} {_figure(value)}" for key, value in row.items())
+def _waves(settings: Settings, parts: Sequence[str]) -> list[list[list[Task]]]:
+    """What runs after one another; of each, the lists of tasks of processes side by side."""
+    checks: list[Task] = [("checks", rank) for rank in (*settings.plan.check_ranks, None)]
+    by_part: dict[str, list[Task]] = {name: [(name, None)] for name in parts}
+    by_part |= {"checks": checks} if "checks" in by_part else {}
+    if settings.rehearsal:  # in one process: most of its time would be that of imports
+        return [[[task for tasks in by_part.values() for task in tasks]]]
+    return [[[task] for task in tasks] for tasks in by_part.values()]
 
 
-def _figure(value: Any) -> str:
-    if not isinstance(value, float):
-        return str(value)
-    return f"{value:.3g}" if abs(value) < 0.1 else f"{value:.4f}" if abs(value) < 10 else f"{value:,.1f}"
+def _run(processes: Sequence[Sequence[Task]], run: Run) -> None:
+    """Run processes side by side and take their rows until all have ended or the time is up."""
+    settings = replace(run.settings, limits=limits_of(run.rows))
+    limit = (
+        sum(PARTS[part].limit for part, _ in processes[0]) if len(processes) == 1 else PARTS[processes[0][0][0]].limit
+    )
+    ends = min(time.time() + limit, settings.ends)
+    context, running = multiprocessing.get_context("spawn"), {}
+    for tasks in processes:
+        ours, theirs = context.Pipe(duplex=False)
+        process = context.Process(target=work, args=(tasks, settings, theirs))
+        process.start()
+        theirs.close()
+        running[ours] = (process, tasks)
+    while running and time.time() < ends:
+        for ours in wait(list(running), timeout=max(0.0, ends - time.time())):
+            _take(ours, running, run)  # type: ignore[arg-type]
+    for process, tasks in running.values():
+        process.kill()
+        process.join()
+        run.add(Row(tasks[0][0], "the part", _label(tasks), {}, f"stopped: its {limit:.0f} s or all were over"))
 
 
-def _markdown(found: dict[str, list[Row]], *, dry_run: bool) -> str:
-    """A table for every part."""
-    lines = ["**A dry run under Triton's interpreter: no figure below means anything.**\n"] if dry_run else []
-    for name, rows in found.items():
-        header = list(dict.fromkeys(key for row in rows for key in row))
-        cells = [[_figure(row.get(key, "")) for key in header] for row in rows]
-        lines.append(f"**{TITLES[name]}**\n\n{document.table(header, cells)}\n")
-    return "\n".join(lines)
+def _take(ours: Connection, running: dict[Connection, Any], run: Run) -> None:
+    """The next row of a process, or its end."""
+    try:
+        run.add(ours.recv())
+    except EOFError:
+        process, tasks = running.pop(ours)
+        process.join()
+        if process.exitcode:
+            failure = f"the process ended with status {process.exitcode}"
+            run.add(Row(tasks[0][0], "the part", _label(tasks), {}, failure))
+
+
+def _label(tasks: Sequence[Task]) -> str:
+    return ", ".join(f"{part} {argument}" if argument is not None else part for part, argument in tasks)
+
+
+def work(tasks: Sequence[Task], settings: Settings, pipe: Connection) -> None:
+    """In a process of its own: the tasks in turn."""
+    session = Session(settings, pipe.send)
+    for name, argument in tasks:
+        session.part = name
+        try:
+            if name == "checks" and argument is None:
+                importlib.import_module("gpu_checks").compiled_for_cpu(session)
+                continue
+            function = getattr(importlib.import_module(PARTS[name].module), PARTS[name].function)
+            function(session, *(() if argument is None else (argument,)))
+        except Exception as error:
+            session.send(Row(name, "the part", _label([(name, argument)]), {}, in_a_line(error)))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,235 @@
+"""Whole fits on the card and on two threads of the CPU: seconds of an epoch or sweep, errors, memory.
+
+What a seed draws differs between the devices, and so do the models: their errors are to agree, not their numbers.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from functools import partial
+from statistics import median
+from typing import Any, NamedTuple
+
+import numpy as np
+from gpu_data import Planted, planted
+from gpu_session import Figures, Plan, Session
+from threadpoolctl import threadpool_limits
+
+from recsys_mf.loaders import read_ratings
+from recsys_mf.ratings import Ratings
+from recsys_mf.solvers import Als, Gibbs, Sgd, Solver, TruncatedSvd
+from recsys_mf.splits import Split, hold_out
+
+SWEEPS, BESIDE, LONG = "epochs and sweeps on the card", "beside two threads of the CPU", "500 samples"
+SVD, PLANTED, REAL = "truncated SVD", "a planted million", "MovieLens 1M"
+SAMPLES = 500
+
+
+class Fit(NamedTuple):
+    """What a fit took and gave: seconds of every epoch, the first with the set-up, and the error of its last."""
+
+    seconds: list[float]
+    rmse: float
+    peak: int
+
+    @property
+    def steady(self) -> float:
+        """Seconds of an epoch after the first."""
+        return median(self.seconds[1:])
+
+
+def fits(plan: Plan, rank: int) -> Iterator[tuple[str, Solver]]:
+    """The solvers by label, with as many epochs as the plan has."""
+    gibbs = {"rank": rank, "likelihood": "gaussian", "time": "none"}
+    yield "als", Als(rank=rank, epochs=plan.epochs["als"], members=1, regularisation=1.1)
+    yield "gibbs, links none", Gibbs(**gibbs, links="none", sweeps=plan.epochs["gibbs"])
+    yield "sgd", Sgd(rank=rank, epochs=plan.epochs["sgd"], members=1, regularisation=0.045)
+    yield "gibbs, links both", Gibbs(**gibbs, links="both", sweeps=plan.epochs["gibbs both"])
+
+
+def beside_name(label: str, plan: Plan) -> str:
+    """Of the row of a fit at the lower rank."""
+    return f"{label}, rank {plan.ranks[0]}, 25 M"
+
+
+def long_name(plan: Plan) -> str:
+    """Of the row of many samples at the higher rank."""
+    return f"gibbs, links none, rank {plan.ranks[1]}, 10 M"
+
+
+def sweeps(session: Session) -> None:
+    """Fits of 25 million ratings on the card, a long chain on 10 million, then the same fits on the CPU."""
+    plan = session.plan
+    low, found = plan.ranks[0], {}
+    table = planted(plan.tables["25 M"], session.device, plan.held_out)
+    for label, solver in fits(plan, low):
+        measure = partial(_on_card, session, solver, table, found, label)
+        session.row(SWEEPS, beside_name(label, plan), measure)
+    ordinal = Gibbs(rank=low, links="none", time="none", likelihood="ordinal", sweeps=plan.epochs["gibbs"])
+    session.row(SWEEPS, beside_name("gibbs, links none, ordinal", plan), lambda: _on_card(session, ordinal, table))
+    session.row(LONG, long_name(plan), lambda: _long(session))
+    for label, solver in fits(plan, low):
+        measure = partial(_beside, session, solver, table, found, label)
+        session.row(BESIDE, beside_name(label, plan), measure)
+
+
+def _fitted(session: Session, solver: Solver, table: Planted, kernels: Any) -> Fit:
+    """A fit, its errors those of what its last epoch predicts."""
+    on_card = kernels.device == "cuda"
+    if on_card:
+        import torch
+
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
+    seconds, last = [], None
+    with threadpool_limits(1, user_api="blas"):  # as `recsys_mf.training` does
+        began = time.perf_counter()
+        for epoch in solver.run(table.train, rng=np.random.default_rng(0), kernels=kernels):
+            session.synchronise()
+            seconds.append(time.perf_counter() - began)
+            last, began = epoch, time.perf_counter()
+        assert last is not None
+        assert last.predict is not None
+        predicted = last.predict(kernels.put(table.test_users), kernels.put(table.test_items), None)
+    peak = torch.cuda.max_memory_allocated() if on_card else 0
+    return Fit(seconds, table.rmse(kernels.get(predicted)), peak)
+
+
+def _on_card(
+    session: Session, solver: Solver, table: Planted, found: dict[str, Fit] | None = None, label: str = ""
+) -> Figures:
+    fit = _fitted(session, solver, table, session.kernels)
+    if found is not None:
+        found[label] = fit
+    return {
+        "first s": fit.seconds[0], "s": fit.steady, "G ratings/s": len(table.train) / fit.steady / 1e9,
+        "RMSE": fit.rmse, "peak GiB": fit.peak / 2**30,
+    }  # fmt: skip
+
+
+def _beside(session: Session, solver: Solver, table: Planted, found: dict[str, Fit], label: str) -> Figures:
+    fit = _fitted(session, solver, table, session.cpu_kernels)
+    figures = {"epochs": len(fit.seconds), "CPU s": fit.steady, "CPU RMSE": fit.rmse}
+    if label not in found:
+        return figures
+    card = found[label]
+    return figures | {
+        "card s": card.steady, "card RMSE": card.rmse, "ratio": fit.steady / card.steady,
+        "difference": card.rmse - fit.rmse,
+    }  # fmt: skip
+
+
+def _long(session: Session) -> Figures:
+    """Sweeps at the higher rank, with samples brought to the host, and what 500 of them would take."""
+    rank, plan = session.plan.ranks[1], session.plan
+    table = planted(plan.tables["10 M"], session.device, plan.held_out)
+    sweeps = 4 if session.settings.rehearsal else 8
+    solver = Gibbs(rank=rank, likelihood="gaussian", time="none", links="none", sweeps=sweeps, burn_in=1)
+    fit = _fitted(session, solver, table, session.kernels)
+    whole = fit.seconds[0] + (SAMPLES - 1) * fit.steady
+    return {
+        "sweeps": sweeps, "first s": fit.seconds[0], "s": fit.steady, "estimate s": whole, "RMSE": fit.rmse,
+        "peak GiB": fit.peak / 2**30,
+    }  # fmt: skip
+
+
+def svd(session: Session) -> None:
+    """The truncated SVD by the operator, on both devices."""
+    table = planted(session.plan.tables["1 M"], session.device, session.plan.held_out)
+    solver = TruncatedSvd(ranks=(session.plan.svd_rank,), route="operator", filling="bias")
+    models: dict[str, np.ndarray] = {}
+
+    def measure(kernels: Any, device: str) -> Figures:
+        taken = []
+        for _ in range(2):  # the first compiles and wakes libraries
+            began = time.perf_counter()
+            model = next(iter(solver.run(table.train, rng=np.random.default_rng(0), kernels=kernels))).model()
+            taken.append(time.perf_counter() - began)
+        models[device] = model.predict(table.test_users, table.test_items)
+        figures = {"s": taken[-1], "RMSE": table.rmse(models[device])}
+        if len(models) == 2:
+            figures["worst difference"] = float(np.abs(models["card"] - models["CPU"]).max())
+        return figures
+
+    for device, kernels in (("card", session.kernels), ("CPU", session.cpu_kernels)):
+        session.row(SVD, f"1 M, rank {session.plan.svd_rank}, {device}", partial(measure, kernels, device))
+
+
+def accuracy(session: Session) -> None:
+    """Held-out errors on a planted million of both devices, on the same split."""
+    table = planted(session.plan.tables["1 M"], session.device).train
+    _compared(session, PLANTED, table, _fixed_fits(session.plan)[:-1])
+
+
+def real(session: Session) -> None:
+    """The same on MovieLens 1M; a rehearsal takes a planted table for it."""
+    if session.settings.rehearsal:
+        table = planted(session.plan.tables["1 M"], session.device).train
+    else:
+        assert session.settings.data is not None
+        table = read_ratings(session.settings.data / "ml-1m.parquet", time_column="none")
+    _compared(session, REAL, table, _fixed_fits(session.plan))
+
+
+class _Contest(NamedTuple):
+    """A solver with a fixed number of epochs, and with which settings besides the card is tried."""
+
+    label: str
+    solver: Solver
+    variants: Sequence[dict[str, str]] = ({},)
+
+
+def _fixed_fits(plan: Plan) -> Sequence[_Contest]:
+    low, n = plan.ranks[0], plan.samples
+    gibbs = {"rank": low // 2, "time": "none", "sweeps": n, "burn_in": max(1, n // 8)}
+    sgd = Sgd(rank=low, epochs=min(25, n), members=1, regularisation=0.045)
+    variants: Sequence[dict[str, str]] = (
+        {}, {"precision": "half"}, {"precision": "bfloat16"}, {"schedule": "hogwild"},
+    )  # fmt: skip
+    return (
+        _Contest("sgd, one run", sgd, variants),
+        _Contest("sgd, six runs", replace(sgd, members=6, regularisation=0.0375)),
+        _Contest("als, one run", Als(rank=low // 2, epochs=min(8, n), members=1, regularisation=1.1)),
+        _Contest("gibbs, links none", Gibbs(**gibbs, links="none", likelihood="gaussian")),
+        _Contest("gibbs, links both, ordinal", Gibbs(**gibbs, links="both", likelihood="ordinal")),
+    )
+
+
+def _compared(session: Session, title: str, table: Ratings, contests: Sequence[_Contest]) -> None:
+    """A row for every fit on the card beside one on the CPU."""
+    split = hold_out(table, 0.1, seed=0)
+    for label, solver, variants in contests:
+        on_cpu: list[tuple[float, float]] = []
+        for variant in variants:
+            name = ", ".join((label, *variant.values()))
+            session.row(title, name, partial(_errors, session, split, solver, variant, on_cpu))
+
+
+def _errors(
+    session: Session, split: Split, solver: Solver, variant: dict[str, str], on_cpu: list[tuple[float, float]]
+) -> Figures:
+    """RMSE of the last model on the card and on the CPU, which runs the solver once for all variants."""
+    error, seconds = _error(split, replace(solver, **variant), session.kernels)
+    if not on_cpu:
+        on_cpu.append(_error(split, solver, session.cpu_kernels))
+    cpu_error, cpu_seconds = on_cpu[0]
+    return {
+        "card RMSE": error, "CPU RMSE": cpu_error, "difference": error - cpu_error,
+        "card s": seconds, "CPU s": cpu_seconds,
+    }  # fmt: skip
+
+
+def _error(split: Split, solver: Solver, kernels: Any) -> tuple[float, float]:
+    """Of the rows held out, and the seconds of the fit."""
+    assert split.test is not None
+    began, last = time.perf_counter(), None
+    with threadpool_limits(1, user_api="blas"):
+        for epoch in solver.run(split.train, rng=np.random.default_rng(0), kernels=kernels):
+            last = epoch
+        assert last is not None
+        model = last.model()
+    seconds = time.perf_counter() - began
+    errors = model.predict(split.test.users, split.test.items) - split.test.values.astype(np.float64)
+    return float(np.sqrt(np.mean(errors**2))), seconds
