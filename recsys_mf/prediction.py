@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsys_mf.errors import ConfigError, DataError
+from recsys_mf.kernels import predictor
 from recsys_mf.loaders.reading import checked_ids, open_source, time_seconds
 from recsys_mf.loaders.source import Columns, FileSource, Ids, recognise
 from recsys_mf.models import Posterior, Run
@@ -40,6 +41,7 @@ def predict_file(
     interval: float | None = None,
     distribution: bool = False,
     force: bool = False,
+    device: str = "auto",
     watch: Callable[[int], None] = lambda rows: None,
 ) -> dict[str, int]:
     """Write the rows of a table with the columns `prediction` and `known` added, in order, in constant memory.
@@ -53,11 +55,12 @@ def predict_file(
     distribution : adds a column for every rating of the scale, `p_1` and so on, with its probability, where the model
         is ordinal
     force : replace an output that is there
+    device : "cpu", "cuda" or "auto": CUDA where it is there
     watch : told the number of rows of every batch
     Returns how many pairs had "both" ids, the "user", the "item" or "neither" known. An unknown id gets the model's
     fallback. Raises DataError for a null id, for integer ids where the model has strings or the reverse, and for a
     table that has a column of these names; ConfigError for another suffix, an output that is there, and an interval
-    or a distribution of a model that has none.
+    or a distribution of a model that has none; DeviceError for CUDA where there is none.
     """
     output = Path(output)
     if output.suffix not in (".parquet", ".csv", ".tsv"):
@@ -72,6 +75,7 @@ def predict_file(
     for name in added:
         if name in source.names:
             raise DataError(f"there is a column '{name}' already", where=source.where, fix="rename it")
+    run = run.on(predictor(device))
     counts = np.zeros(len(KNOWN), np.int64)
     with _aside(output) as path, contextlib.ExitStack() as stack:
         write: Callable[[pa.RecordBatch], Future[None]] | None = None

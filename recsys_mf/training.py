@@ -17,7 +17,7 @@ from threadpoolctl import ThreadpoolController
 from recsys_mf import __version__, columns, memory, splits
 from recsys_mf.errors import ConfigError, LeakWarning
 from recsys_mf.evaluation.convergence import FEWEST_DRAWS, effective_sample_size
-from recsys_mf.kernels import Kernels, available_threads, select
+from recsys_mf.kernels import Kernels, available_threads, predictor, select
 from recsys_mf.models import Factorization, Fit, Model, Posterior, Run
 from recsys_mf.ratings import Ratings
 from recsys_mf.solvers import Biases, Epoch, Mean, Solver, TruncatedSvd
@@ -121,7 +121,7 @@ def train(
     fits = {label: fitted(label, method) for label, method in others.items()}
     fit = fitted(solver.name, solver, given)
     return Run(
-        fit=fit if compress is None else _compressed(fit, compress, split.train),
+        fit=fit if compress is None else _compressed(fit, compress, split.train, device),
         baselines=fits,
         baseline=BASELINE,
         user_vocabulary=known[0],
@@ -211,16 +211,17 @@ class _Task:
             total, visits = total + seconds, visits + epoch.visits
             traces.add(epoch)
             self._tell("fit", solver, epoch, seconds, None, traces)
-        model = epoch.model()
+        model, epochs = epoch.model(), epoch.number
+        del epoch  # and with it what it keeps on the device
         return Fit(
             model=model,
             solver=solver.name,
             settings=solver.resolved(self.train, self.kernels).settings(),
             history=history,
-            epochs=epoch.number,
+            epochs=epochs,
             seconds=total,
             ratings_per_second=visits / max(total, 1e-9),
-            train_rmse=rmse(model, self.train),
+            train_rmse=rmse(model.on(predictor(self.kernels.device)), self.train),
             valid_rmse=valid_rmse,
             peak_memory=memory.peak(),
             traces=traces.plain(),
@@ -283,11 +284,12 @@ class _Traces:
 _SWEEPS_BETWEEN = 10
 
 
-def _compressed(fit: Fit, rank: int, train: Ratings) -> Fit:
+def _compressed(fit: Fit, rank: int, train: Ratings, device: str) -> Fit:
     """The fit with its posterior as a plain factorisation."""
     assert isinstance(fit.model, Posterior)
     model = fit.model.compress(rank, train)
-    return replace(fit, model=model, settings={**fit.settings, "compressed": rank}, train_rmse=rmse(model, train))
+    error = rmse(model.on(predictor(device)), train)
+    return replace(fit, model=model, settings={**fit.settings, "compressed": rank}, train_rmse=error)
 
 
 _VALIDATION, _FIT = 1, 2  # what a stream of random numbers derived from the seed is for
@@ -322,7 +324,7 @@ class _RunningError:
     def __call__(self, epoch: Epoch) -> tuple[float, int | None]:
         """The error, and the burn-in that gives it."""
         if epoch.predict is None:
-            return rmse(epoch.model(), self._ratings), None
+            return rmse(epoch.model().on(predictor(self._kernels.device)), self._ratings), None
         predictions = [epoch.predict(users, items, times) for users, items, times, _ in self._parts]
         errors = {min(self._totals, default=0): self._rmse(predictions)}
         if not epoch.is_draw:

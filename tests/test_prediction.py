@@ -41,7 +41,7 @@ def read(path: Path) -> dict[str, list[Any]]:
 @pytest.mark.parametrize("source", ["pairs.parquet", "pairs.csv"])
 @pytest.mark.parametrize("output", ["out.parquet", "out.csv", "out.tsv"])
 def test_rows_come_out_in_order_with_prediction_and_known(tmp_path: Path, source: str, output: str) -> None:
-    counts = predict_file(small_run(), pairs_file(tmp_path / source), tmp_path / output)
+    counts = predict_file(small_run(), pairs_file(tmp_path / source), tmp_path / output, device="cpu")
     table = read(tmp_path / output)
     assert list(table) == ["note", "user_id", "item_id", "prediction", "known"]
     assert table["note"] == ["plain", "a, b", 'say "x"', "", "ü"] or table["note"][3] is None
@@ -67,7 +67,7 @@ def test_batches_make_no_difference(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     pq.write_table(table, tmp_path / "pairs.parquet", row_group_size=999)
     seen: list[int] = []
     monkeypatch.setattr(parquet, "_BATCH", 512)
-    predict_file(small_run(), tmp_path / "pairs.parquet", tmp_path / "out.parquet", watch=seen.append)
+    predict_file(small_run(), tmp_path / "pairs.parquet", tmp_path / "out.parquet", device="cpu", watch=seen.append)
     assert len(seen) > 5
     assert sum(seen) == 5000
     expected = small_run().predict(table["user"], table["item"])
@@ -132,7 +132,7 @@ def timed_pairs(path: Path, times: list[Any]) -> Path:
 @pytest.mark.parametrize("source", ["pairs.parquet", "pairs.csv"])
 def test_a_model_with_time_takes_the_time_column(tmp_path: Path, source: str) -> None:
     times = [10, 90_000, 10]
-    predict_file(posterior_run(), timed_pairs(tmp_path / source, times), tmp_path / "out.parquet")
+    predict_file(posterior_run(), timed_pairs(tmp_path / source, times), tmp_path / "out.parquet", device="cpu")
     expected = posterior_run().predict([5, 8, 5], [100, 102, 999], times)
     without = posterior_run().predict([5, 8, 5], [100, 102, 999])
     assert np.array(read(tmp_path / "out.parquet")["prediction"], np.float32).tobytes() == expected.tobytes()
@@ -141,7 +141,7 @@ def test_a_model_with_time_takes_the_time_column(tmp_path: Path, source: str) ->
 
 def test_a_time_column_can_be_left_out(tmp_path: Path) -> None:
     pairs = timed_pairs(tmp_path / "pairs.parquet", [10, 90_000, 10])
-    predict_file(posterior_run(), pairs, tmp_path / "out.parquet", time_column="none")
+    predict_file(posterior_run(), pairs, tmp_path / "out.parquet", time_column="none", device="cpu")
     without = posterior_run().predict([5, 8, 5], [100, 102, 999])
     assert np.array(read(tmp_path / "out.parquet")["prediction"], np.float32).tobytes() == without.tobytes()
 

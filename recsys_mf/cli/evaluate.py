@@ -13,10 +13,11 @@ from recsys_mf.cli import options
 @click.command()
 @click.argument("run", type=click.Path(path_type=Path))
 @click.option("--test", required=True, metavar="FILE", help="Table of ratings to report on.")
+@options.device_option
 @options.duplicates_option
 @options.column_options
 @options.report_options
-def evaluate(run: Path, test: str, duplicates: Any, as_json: bool, markdown: bool, **columns: Any) -> None:
+def evaluate(run: Path, test: str, device: str, duplicates: Any, as_json: bool, markdown: bool, **columns: Any) -> None:
     """Report the error of the model in the directory RUN, and of the baselines beside it, on a table of ratings.
 
     Every row is scored; a user or item that the run was not trained on gets its fallback and counts in the
@@ -26,6 +27,5 @@ def evaluate(run: Path, test: str, duplicates: Any, as_json: bool, markdown: boo
 
     loaded = store.load(run)
     table = loaders.read_ratings(test, duplicates=duplicates, **columns)
-    options.print_report(
-        evaluation.evaluate(loaded, table, held_out=f"the pairs of {test}"), as_json=as_json, markdown=markdown
-    )
+    report = evaluation.evaluate(loaded, table, held_out=f"the pairs of {test}", device=device)
+    options.print_report(report, as_json=as_json, markdown=markdown)

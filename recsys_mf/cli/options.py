@@ -40,6 +40,13 @@ def duplicates_option(command: _Command) -> _Command:
     )(command)
 
 
+def device_option(command: _Command) -> _Command:
+    """The option that says where to compute."""
+    return click.option(
+        "--device", default="auto", show_default=True, metavar="auto|cpu|cuda", help="Where to compute."
+    )(command)
+
+
 def quiet_option(command: _Command) -> _Command:
     """The option that hides progress."""
     return click.option("--quiet", "-q", is_flag=True, help="No progress on stderr.")(command)

@@ -19,6 +19,7 @@ from recsys_mf.cli import options
 @click.option("--time-column", metavar="NAME", help="Column with the times, for a model trained with them.")
 @click.option("--interval", type=float, metavar="P", help="Add the bounds that hold a rating with probability P.")
 @click.option("--distribution", is_flag=True, help="Add the probability of every rating, for an ordinal model.")
+@options.device_option
 @options.quiet_option
 def predict(
     run: Path,
@@ -30,6 +31,7 @@ def predict(
     time_column: str | None,
     interval: float | None,
     distribution: bool,
+    device: str,
     quiet: bool,
 ) -> None:
     """Predict the rating of every (user, item) row of PAIRS with the model in the directory RUN.
@@ -56,6 +58,7 @@ def predict(
             interval=interval,
             distribution=distribution,
             force=force,
+            device=device,
             watch=bar.update,
         )
     total = sum(counts.values())

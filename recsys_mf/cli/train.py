@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 @click.option("--validation", type=float, default=0.1, show_default=True,
               help="Fraction of the training ratings to choose epochs and ranks on.")  # fmt: skip
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of every random draw.")
-@click.option("--device", default="auto", show_default=True, metavar="auto|cpu|cuda", help="Where to compute.")
+@options.device_option
 @click.option("--threads", type=int, help="Threads on the CPU (all by default); results do not depend on it.")
 @click.option("--memory", "size", metavar="SIZE", help="Keep long columns in temporary files beyond it: 2GiB, 500MB.")
 @click.option("--from", "start", type=click.Path(path_type=Path), help="Run directory to continue from.")
@@ -110,14 +110,16 @@ def train(
             return replace(run, provenance={**run.provenance, "data": ratings})
 
         if folds is not None:
-            reports = [evaluate(trained(split), _tested(split)) for split in splits.k_folds(table, folds, seed)]
+            reports = [
+                evaluate(trained(split), _tested(split), device=device) for split in splits.k_folds(table, folds, seed)
+            ]
             report: Any = summarise_folds(reports)
             run = trained(splits.hold_out(table, 0))
         else:
             split = _split(table, test, 0.1 if hold_out is None else hold_out, seed, by, duplicates, columns)
             del table  # its rows are in the split
             run = trained(split)
-            report = validation_report(run) if split.test is None else evaluate(run, split.test)
+            report = validation_report(run) if split.test is None else evaluate(run, split.test, device=device)
     store.save(run, output, force=force, report=report)
     if trace is not None:
         write_trace(run, trace, report.data)

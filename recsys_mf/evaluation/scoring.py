@@ -19,6 +19,7 @@ from recsys_mf.errors import DataError, IdMismatchWarning
 from recsys_mf.evaluation.convergence import FEWEST_DRAWS, Summary, summarise
 from recsys_mf.evaluation.metrics import METRICS, Estimate, PairedBootstrap, Scored
 from recsys_mf.evaluation.report import SEGMENTS, Coverage, HeldOut, Report, Row, Segment, require_svd
+from recsys_mf.kernels import predictor
 from recsys_mf.models import Fit, Model, Posterior, Run
 from recsys_mf.ratings import Ratings
 
@@ -26,15 +27,17 @@ _SEGMENT_STARTS = (1, 5, 20, 100, 500)  # least training ratings of SEGMENTS[1:]
 _MISMATCH_SHARE = 0.9  # of pairs with an unknown id, above which the ids are probably spelt differently
 
 
-def evaluate(run: Run, test: Ratings, *, seed: int = 0, held_out: str | None = None) -> Report:
+def evaluate(run: Run, test: Ratings, *, seed: int = 0, held_out: str | None = None, device: str = "auto") -> Report:
     """Score every model of a run on all pairs of a table.
 
     test : any table of at least two ratings, under any vocabularies, that shares no pair with the training
         rows. Give the table as it was read where there is one: a `Split.test` has forgotten its unknown ids.
     seed : of the paired bootstrap
     held_out : how the pairs were chosen, in words, where that was not by the run's own split
+    device : where models predict: "cpu", "cuda" or "auto", CUDA where it is there
     Raises DataError when ids are integers on one side and strings on the other, ConfigError when the run has no
-    truncated-SVD baseline. Warns with IdMismatchWarning when over 90 % of pairs have an unknown id.
+    truncated-SVD baseline, DeviceError for CUDA where there is none. Warns with IdMismatchWarning when over 90 % of
+    pairs have an unknown id.
     """
     fits = _labelled(run)
     require_svd(run.baseline, {label: fit.solver for label, fit in fits.items()})
@@ -44,7 +47,7 @@ def evaluate(run: Run, test: Ratings, *, seed: int = 0, held_out: str | None = N
     mismatch = _id_mismatch(run, test, pairs)
     if mismatch:
         warnings.warn(mismatch, IdMismatchWarning, stacklevel=2)
-    scorer = _Scorer(run, pairs, PairedBootstrap(len(pairs), np.random.default_rng(seed)))
+    scorer = _Scorer(run, pairs, PairedBootstrap(len(pairs), np.random.default_rng(seed)), device)
     baseline = scorer.scored(fits[run.baseline])
     rows = (
         _row(label, fit, baseline, None) if label == run.baseline else _row(label, fit, scorer.scored(fit), baseline)
@@ -75,8 +78,8 @@ class _ScoredFit:
 class _Scorer:
     """Scores model after model on the same pairs, segments and resamples."""
 
-    def __init__(self, run: Run, pairs: Ratings, bootstrap: PairedBootstrap) -> None:
-        self._pairs, self._bootstrap = pairs, bootstrap
+    def __init__(self, run: Run, pairs: Ratings, bootstrap: PairedBootstrap, device: str) -> None:
+        self._pairs, self._bootstrap, self._device = pairs, bootstrap, device
         self._values = pairs.values.astype(np.float64)
         self._segments = {
             "user": _segment_numbers(run.user_counts, pairs.users),
@@ -84,9 +87,10 @@ class _Scorer:
         }
 
     def scored(self, fit: Fit) -> _ScoredFit:
-        errors = fit.model.predict(self._pairs.users, self._pairs.items, self._pairs.times) - self._values
+        model = fit.model.on(predictor(self._device))  # one each: a model's tables leave the device with it
+        errors = model.predict(self._pairs.users, self._pairs.items, self._pairs.times) - self._values
         metrics = {name: self._bootstrap.score(metric, errors) for name, metric in METRICS.items()}
-        return _ScoredFit(metrics, coverage(fit.model, self._pairs), dict(self._segment_errors(errors**2)))
+        return _ScoredFit(metrics, coverage(model, self._pairs), dict(self._segment_errors(errors**2)))
 
     def _segment_errors(self, squares: NDArray[np.float64]) -> Iterator[tuple[tuple[str, str], tuple[int, float]]]:
         for side, numbers in self._segments.items():

@@ -1,7 +1,8 @@
 """Kernels: arrays in, arrays out. One definition of the mathematics, its backends.
 
 `reference` is the specification (float64 NumPy), `cpu` runs on numba, `cuda` on torch and `triton_kernels` on torch
-and Triton. `select` gives the backend for a device; a solver is handed one and does not know which.
+and Triton. `select` gives the backend for a device; a solver is handed one and does not know which. `predictor` gives
+what models predict with there.
 """
 
 from __future__ import annotations
@@ -127,6 +128,25 @@ class Kernels(Protocol):
     def drawn_latents(self, means: Any, levels: Any, cuts: NDArray[Any], slope: float, uniforms: Any) -> Any: ...
 
 
+class Predictor(Protocol):
+    """What models predict with: functions from NumPy to NumPy, specified by the docstrings of `reference`."""
+
+    def predict(
+        self, mean: float, user_bias: Any, item_bias: Any, P: Any, Q: Any, users: Any, items: Any,
+        rating_range: tuple[float, float],
+    ) -> NDArray[np.float32]: ...  # fmt: skip
+
+    def predict_samples(
+        self, mean: float, deviation: float, users: Any, items: Any, contexts: Any, scales: Any, offsets: Any,
+        u: Any, i: Any, c: Any, rating_range: tuple[float, float],
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]: ...  # fmt: skip
+
+    def predict_levels(
+        self, users: Any, items: Any, contexts: Any, scales: Any, offsets: Any, thresholds: Any, noises: Any,
+        u: Any, i: Any, c: Any,
+    ) -> NDArray[np.float32]: ...  # fmt: skip
+
+
 def available_threads() -> int:
     """Processors this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -137,21 +157,41 @@ def select(device: str = "auto", threads: int | None = None) -> Kernels:
 
     Raises ConfigError for another name or a thread count out of range, DeviceError for CUDA where there is none.
     """
-    if device not in DEVICES:
-        raise ConfigError("unknown device", seen=device, fix=nearest(device, DEVICES))
     most = available_threads()
     if threads is not None and not 1 <= threads <= most:
         raise ConfigError("number of threads out of range", seen=threads, fix=f"give 1 to {most}")
-    if device == "cuda" or (device == "auto" and _nvidia_driver()):
-        import torch
-
-        if torch.cuda.is_available():
-            return _on_card(threads or most)
-        if device == "cuda":
-            raise DeviceError("CUDA is not available here", fix="use the device 'cpu' or 'auto'")
+    if _takes_card(device):
+        return _on_card(threads or most)
     from recsys_mf.kernels.cpu import CpuKernels
 
     return CpuKernels(threads or most)
+
+
+def predictor(device: str = "auto") -> Predictor:
+    """What models predict with on "cpu", "cuda" or "auto" (CUDA where it is there).
+
+    On CUDA it keeps the tables of every model that it is used for. Raises as `select` does.
+    """
+    if _takes_card(device):
+        from recsys_mf.kernels.cuda_predict import DevicePredictor
+
+        return DevicePredictor("cuda")
+    from recsys_mf.kernels import cpu
+
+    return cpu
+
+
+def _takes_card(device: str) -> bool:
+    """Whether the device means CUDA here."""
+    if device not in DEVICES:
+        raise ConfigError("unknown device", seen=device, fix=nearest(device, DEVICES))
+    if device == "cpu" or (device == "auto" and not _nvidia_driver()):
+        return False
+    import torch
+
+    if device == "cuda" and not torch.cuda.is_available():
+        raise DeviceError("CUDA is not available here", fix="use the device 'cpu' or 'auto'")
+    return torch.cuda.is_available()
 
 
 def _on_card(threads: int) -> Kernels:

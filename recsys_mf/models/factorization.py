@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from recsys_mf.errors import ConfigError, DataError, SolveError
-from recsys_mf.kernels import cpu
+from recsys_mf.kernels import Predictor, cpu
 from recsys_mf.models.interval import Interval, check_probability, normal_interval
 from recsys_mf.models.member_spread import MemberSpread
 from recsys_mf.ratings import Ratings
@@ -28,6 +28,7 @@ class Factorization:
     user_factors, item_factors : P float32[m, k], Q float32[n, k]; k may be 0
     rating_range : smallest and largest training rating
     spread : of a committee, how far its members lie apart; None for others
+    engine : what it predicts with, None for the CPU; no part of the model
 
     An unknown user (-1) has b_u = 0 and p_u = 0, an unknown item likewise: the prediction falls back to the
     other bias, then to the mean. Raises SolveError when a parameter is not finite.
@@ -42,6 +43,7 @@ class Factorization:
     item_factors: NDArray[np.float32]
     rating_range: tuple[float, float]
     spread: MemberSpread | None = None
+    engine: Predictor | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         for name in _ARRAYS:
@@ -76,6 +78,10 @@ class Factorization:
         """Whether `predict_interval` can be asked: for a committee whose spread was calibrated on validation rows."""
         return self.spread is not None and self.spread.noise is not None
 
+    def on(self, engine: Predictor) -> Self:
+        """The same model, predicting with another engine; what is stored of it does not tell."""
+        return replace(self, engine=engine)
+
     def predict(
         self, users: NDArray[Any], items: NDArray[Any], times: NDArray[np.int64] | None = None
     ) -> NDArray[np.float32]:
@@ -83,7 +89,7 @@ class Factorization:
 
         Raises DataError when users and items differ in length, and for an index that the model does not have.
         """
-        return cpu.predict(
+        return (self.engine or cpu).predict(
             self.mean, self.user_bias, self.item_bias, self.user_factors, self.item_factors,
             *checked_pairs(users, items, self.n_users, self.n_items), self.rating_range,
         )  # fmt: skip
@@ -138,7 +144,7 @@ class Factorization:
         if "noise" in facts:
             v_u, v_i = (arrays[name] for name in _SPREAD_ARRAYS)
             spread = MemberSpread(v_u, v_i, facts["noise"], facts["spread_weight"])
-        parameters = {name: arrays[name] for name in _ARRAYS}
+        parameters: dict[str, Any] = {name: arrays[name] for name in _ARRAYS}
         return cls(mean=facts["mean"], rating_range=(low, high), spread=spread, **parameters)
 
 

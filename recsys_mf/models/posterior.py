@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, ClassVar, Self
 
@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsys_mf.errors import ConfigError, DataError, SolveError
-from recsys_mf.kernels import cpu
+from recsys_mf.kernels import Predictor, cpu
 from recsys_mf.models.averaging import merged_products
 from recsys_mf.models.factorization import Factorization, checked_pairs
 from recsys_mf.models.interval import Interval, check_probability, normal_interval
@@ -125,6 +125,7 @@ class Posterior:
     scales float32[3, S] : of users, items, contexts
     offsets float32[S] : o_s; noises float32[S] : n_s, standard deviation of a rating about m_s, in units of σ
     thresholds float32[S, L - 1] : τ, [S, 0] where the model is not ordinal
+    engine : what it predicts with, None for the CPU; no part of the model
 
     An unknown user, item or time (-1, or no times given) has its prior mean in every sample. Raises SolveError when
     a parameter is not finite.
@@ -140,6 +141,7 @@ class Posterior:
     offsets: F32
     noises: F32
     thresholds: F32
+    engine: Predictor | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         for name in ("scales", "offsets", "noises", "thresholds"):
@@ -210,6 +212,10 @@ class Posterior:
     def noise_variance(self) -> float:
         """Mean over samples of the variance of a rating about m_s, in squared rating units (latent, where ordinal)."""
         return float(np.mean(self.noises.astype(np.float64) ** 2)) * self.scale.deviation**2
+
+    def on(self, engine: Predictor) -> Self:
+        """The same model, predicting with another engine; what is stored of it does not tell."""
+        return replace(self, engine=engine)
 
     def predict(self, users: NDArray[Any], items: NDArray[Any], times: NDArray[np.int64] | None = None) -> F32:
         """Predicted ratings float32[b] of pairs of dense indices int32[b] at times int64[b] (seconds).
@@ -308,7 +314,7 @@ class Posterior:
     def _spread(self, train: Ratings) -> float:
         """Mean over pairs of train of the variance of m between samples, in squared units of σ."""
         pairs = train.select(np.arange(0, len(train), max(1, len(train) // _SPREAD_PAIRS)))
-        variances = cpu.predict_samples(
+        variances = (self.engine or cpu).predict_samples(
             0.0, 1.0, self.user_rows, self.item_rows, self.context_rows, self.scales, self.offsets,
             *self._indices(pairs.users, pairs.items, pairs.times), self.rating_range,
         )[2]  # fmt: skip
@@ -334,20 +340,21 @@ class Posterior:
         low, high = facts["rating_range"]
         bins = Bins(arrays["bins"], facts["bin_seconds"])
         scale = Scale(facts["mean"], facts["deviation"], bins, (low, high), arrays["levels"])
-        return cls(scale, **{name: arrays[name] for name in _ARRAYS})
+        parameters: dict[str, Any] = {name: arrays[name] for name in _ARRAYS}
+        return cls(scale, **parameters)
 
     def _moments(
         self, users: NDArray[Any], items: NDArray[Any], times: NDArray[np.int64] | None
     ) -> tuple[F32, F32, F32]:
         """Over the samples, for every pair: mean of the clipped predictions, mean and variance of the unclipped."""
-        return cpu.predict_samples(
+        return (self.engine or cpu).predict_samples(
             self.scale.mean, self.scale.deviation, self.user_rows, self.item_rows, self.context_rows, self.scales,
             self.offsets, *self._indices(users, items, times), self.rating_range,
         )  # fmt: skip
 
     def _probabilities(self, users: NDArray[Any], items: NDArray[Any], times: NDArray[np.int64] | None) -> F32:
         """Mean over the samples of the probabilities of the levels, [b, L]."""
-        return cpu.predict_levels(
+        return (self.engine or cpu).predict_levels(
             self.user_rows, self.item_rows, self.context_rows, self.scales, self.offsets, self.thresholds, self.noises,
             *self._indices(users, items, times),
         )  # fmt: skip

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from recsys_mf.kernels import Predictor
 from recsys_mf.models.factorization import Factorization
 from recsys_mf.models.posterior import Posterior
 from recsys_mf.vocabulary import Vocabulary
@@ -74,6 +75,10 @@ class Run:
     def model(self) -> Model:
         """The trained model, in dense indices."""
         return self.fit.model
+
+    def on(self, engine: Predictor) -> Self:
+        """The same run, its model predicting with another engine."""
+        return replace(self, fit=replace(self.fit, model=self.model.on(engine)))
 
     def predict(self, user_ids: Any, item_ids: Any, times: Any = None) -> NDArray[np.float32]:
         """Predicted ratings float32[b] of pairs of ids; unknown ids get the fallback of the model.

@@ -13,10 +13,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 
 from recsys_mf import cli
 from recsys_mf.solvers import SOLVERS
-from tests.trained import small_table
+from recsys_mf.store import save
+from tests.trained import small_run, small_table
 
 Cli = Callable[..., tuple[int, str, str]]
 
@@ -252,6 +254,27 @@ def test_every_mistake_is_one_line_with_its_exit_code_and_nothing_is_written(rec
     lines = [line for line in err.splitlines() if line.startswith("error:")]
     assert len(lines) == 1 or "Usage:" in err
     assert sorted(path.name for path in Path().iterdir()) == ["table.parquet"]
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="CUDA is available here")
+@pytest.mark.parametrize("command", [("predict", "-o", "out.csv", "run", "table.parquet"),
+                                     ("evaluate", "run", "--test", "table.parquet")])  # fmt: skip
+def test_cuda_asked_for_where_there_is_none_is_one_line(recsys: Cli, command: tuple[str, ...]) -> None:
+    save(small_run(), "run")
+    code, out, err = recsys(*command, "--device", "cuda")
+    assert (code, out) == (6, "")
+    assert err.splitlines()[-1] == "error: CUDA is not available here; use the device 'cpu' or 'auto'"
+    assert "Traceback" not in err
+    assert sorted(path.name for path in Path().iterdir()) == ["run", "table.parquet"]
+
+
+@pytest.mark.parametrize("command", [("predict", "-o", "out.csv", "run", "table.parquet"),
+                                     ("evaluate", "run", "--test", "table.parquet")])  # fmt: skip
+def test_a_device_that_is_none_is_named(recsys: Cli, command: tuple[str, ...]) -> None:
+    save(small_run(), "run")
+    code, _, err = recsys(*command, "--device", "gpu")
+    assert code == 2
+    assert "unknown device (saw gpu)" in err
 
 
 def test_help_is_instant_because_nothing_heavy_is_imported() -> None:

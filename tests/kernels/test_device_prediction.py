@@ -1,0 +1,244 @@
+"""What models predict with: the CPU and torch devices agree with the reference, part by part, within bounded memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from numpy.typing import NDArray
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from recsys_mf import prediction
+from recsys_mf.errors import ResourceError
+from recsys_mf.evaluation import evaluate
+from recsys_mf.kernels import Predictor, cpu, predictor, reference
+from recsys_mf.kernels.cuda_predict import DevicePredictor
+from recsys_mf.loaders import parquet
+from recsys_mf.models import Factorization, Posterior, Run
+from recsys_mf.training import rmse
+from tests.trained import posterior_run, small_run, small_split
+
+EPSILON = float(np.finfo(np.float32).eps)
+RANKS = (0, 1, 3, 64)
+M, N, CONTEXTS, SAMPLES, PAIRS = 37, 23, 4, 7, 200
+
+PREDICTORS: dict[str, Callable[[], Predictor]] = {
+    "cpu": lambda: cpu,
+    "torch": lambda: DevicePredictor("cpu"),
+    "torch in parts": lambda: DevicePredictor("cpu", room=20_000),  # of pairs, and a sample at a time
+    "torch in runs": lambda: DevicePredictor("cpu", room=3 * 4096 * 150),  # of samples, where the rank is 0
+    "torch without room": lambda: DevicePredictor("cpu", room=0),  # a pair at a time
+    "torch-cuda": lambda: DevicePredictor("cuda"),
+    "torch-cuda in parts": lambda: DevicePredictor("cuda", room=20_000),
+}
+on_card = [pytest.param(name, marks=pytest.mark.cuda) for name in PREDICTORS if "cuda" in name]
+NAMES = [*(name for name in PREDICTORS if "cuda" not in name), *on_card]
+
+
+@pytest.fixture(params=NAMES)
+def engine(request: pytest.FixtureRequest) -> Predictor:
+    return PREDICTORS[request.param]()
+
+
+def pairs(rng: np.random.Generator) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    """Pairs in which either id is unknown, both are, and both are the last."""
+    users = np.append(rng.integers(-1, M, PAIRS), [M - 1, -1, -1, 0]).astype(np.int32)
+    items = np.append(rng.integers(-1, N, PAIRS), [N - 1, -1, 0, -1]).astype(np.int32)
+    return users, items
+
+
+def posterior(rng: np.random.Generator, rank: int) -> tuple[Any, ...]:
+    """Tables whose entries lie in [-1, 1], their scales and offsets."""
+    tables = [rng.integers(-32767, 32768, (n, SAMPLES, rank + 1)).astype(np.int16) for n in (M, N, CONTEXTS)]
+    scales = (rng.random((3, SAMPLES)) / 32767).astype(np.float32)
+    return *tables, scales, rng.standard_normal(SAMPLES).astype(np.float32)
+
+
+def contexts(rng: np.random.Generator, *, there: bool) -> NDArray[np.int32]:
+    return rng.integers(-1, CONTEXTS, PAIRS + 4 if there else 0).astype(np.int32)
+
+
+@pytest.mark.parametrize("rank", RANKS)
+def test_predict_agrees_with_the_reference(engine: Predictor, rank: int) -> None:
+    rng = np.random.default_rng(rank)
+    P, Q = (rng.standard_normal((rows, rank)).astype(np.float32) for rows in (M, N))
+    b_u, b_i = (rng.standard_normal(rows).astype(np.float32) for rows in (M, N))
+    arguments = 0.5, b_u, b_i, P, Q, *pairs(rng), (-3.0, 4.0)
+    ours = engine.predict(*arguments)
+    assert ours.dtype == np.float32
+    # A sum of k products of standard normals, each rounded: k eps times their typical size, with room for tails.
+    np.testing.assert_allclose(ours, reference.predict(*arguments), atol=(rank + 4) * 8 * EPSILON)
+
+
+@pytest.mark.parametrize("with_contexts", [False, True])
+@pytest.mark.parametrize("rank", RANKS)
+def test_predict_samples_agrees_with_the_reference(engine: Predictor, rank: int, with_contexts: bool) -> None:
+    rng = np.random.default_rng(rank)
+    mean, deviation = 3.5, 1.25
+    arguments = (
+        mean, deviation, *posterior(rng, rank), *pairs(rng), contexts(rng, there=with_contexts), (2.5, 4.5)
+    )  # fmt: skip
+    ours, exact = engine.predict_samples(*arguments), reference.predict_samples(*arguments)
+    # A sample carries the rounding of 3 k + 5 terms of at most one, and of the mean; a change δ in every sample moves
+    # the mean by at most δ and the variance by 2 δ standard deviations; the variance is rounded itself.
+    change = deviation * (3 * rank + 5) * 8 * EPSILON + mean * EPSILON
+    for got, want, tolerance in zip(
+        ours, exact, (change, change, 2 * change * np.sqrt(exact[2].max()) + EPSILON * exact[2].max()), strict=True
+    ):
+        assert got.dtype == np.float32
+        np.testing.assert_allclose(got, want, atol=tolerance)
+
+
+@pytest.mark.parametrize("with_contexts", [False, True])
+@pytest.mark.parametrize("rank", RANKS)
+def test_predict_levels_agrees_with_the_reference(engine: Predictor, rank: int, with_contexts: bool) -> None:
+    rng = np.random.default_rng(rank)
+    thresholds = np.sort(rng.standard_normal((SAMPLES, 4)), axis=1).astype(np.float32)
+    noises = (0.5 + rng.random(SAMPLES)).astype(np.float32)
+    arguments = *posterior(rng, rank), thresholds, noises, *pairs(rng), contexts(rng, there=with_contexts)
+    ours = engine.predict_levels(*arguments)
+    # Φ has slope below one half, and its argument carries the rounding of 3 k + 5 terms over a noise of at least 0.5.
+    np.testing.assert_allclose(ours, reference.predict_levels(*arguments), atol=(3 * rank + 5) * 8 * EPSILON)
+    np.testing.assert_allclose(ours.sum(axis=1), 1, atol=8 * EPSILON)
+
+
+def test_no_pairs_have_no_predictions(engine: Predictor) -> None:
+    none = np.zeros(0, np.int32)
+    tables = posterior(np.random.default_rng(0), 2)
+    assert [len(part) for part in engine.predict_samples(3.5, 1.0, *tables, none, none, none, (1, 5))] == [0, 0, 0]
+
+
+class Largest(TorchDispatchMode):
+    """Watches the largest tensor that any operation gives."""
+
+    bytes = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        given = func(*args, **(kwargs or {}))
+        for tensor in given if isinstance(given, tuple | list) else (given,):
+            if isinstance(tensor, torch.Tensor) and not tensor._is_view():
+                self.bytes = max(self.bytes, tensor.nbytes)
+        return given
+
+
+@pytest.mark.parametrize("room", [30_000, 300_000])
+def test_no_temporary_exceeds_the_room(room: int) -> None:
+    rng = np.random.default_rng(0)
+    m, n, rank, samples, z = 9, 7, 20, 8, 4000
+    tables = [frozen(rng.integers(-9, 9, (rows, samples, rank + 1)).astype(np.int16)) for rows in (m, n, 2)]
+    scales, offsets = np.ones((3, samples), np.float32), np.zeros(samples, np.float32)
+    thresholds = np.zeros((samples, 3), np.float32)
+    u, i, c = (rng.integers(-1, rows, z).astype(np.int32) for rows in (m, n, 2))
+    P, Q = (frozen(rng.standard_normal((rows, rank)).astype(np.float32)) for rows in (m, n))
+    engine = DevicePredictor("cpu", room=room)
+    with Largest() as largest:
+        engine.predict(0.0, P[:, 0], Q[:, 0], P, Q, u, i, (0, 1))
+        engine.predict_samples(0.0, 1.0, *tables, scales, offsets, u, i, c, (0, 1))
+        engine.predict_levels(*tables, scales, offsets, thresholds, offsets + 1, u, i, c)
+    assert room / 30 < largest.bytes < room
+
+
+def frozen(array: NDArray[Any]) -> NDArray[Any]:
+    array.flags.writeable = False
+    return array
+
+
+def test_a_table_that_can_be_written_is_put_anew() -> None:
+    P, none = np.ones((1, 1), np.float32), np.zeros(1, np.float32)
+    engine, row = DevicePredictor("cpu"), np.zeros(1, np.int32)
+    for value in (1.0, 2.0):
+        P[:] = value
+        assert engine.predict(0.0, none, none, P, P, row, row, (0, 9)) == value**2
+
+
+RUNS: dict[str, Callable[[], Run]] = {
+    "factorization": small_run,
+    "gaussian posterior": posterior_run,
+    "ordinal posterior": lambda: posterior_run("ordinal"),
+}
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_a_model_predicts_the_same_elsewhere(engine: Predictor, name: str) -> None:
+    model, test = RUNS[name]().model, small_split().train.select(np.arange(100))
+    moved = model.on(engine)
+    where = test.users, test.items, test.times
+    tolerance = 5 * 40 * EPSILON  # ratings up to 5, sums of some ten terms
+    np.testing.assert_allclose(moved.predict(*where), model.predict(*where), atol=tolerance)
+    assert rmse(moved, test) == pytest.approx(rmse(model, test), abs=tolerance)
+    if isinstance(model, Posterior) and model.is_ordinal:
+        np.testing.assert_allclose(
+            moved.predict_distribution(*where),  # type: ignore[union-attr]
+            model.predict_distribution(*where),
+            atol=tolerance,
+        )
+    elif isinstance(model, Posterior):
+        for ours, theirs in zip(moved.predict_interval(*where), model.predict_interval(*where), strict=True):
+            np.testing.assert_allclose(ours, theirs, atol=4 * tolerance)
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_what_is_stored_of_a_model_does_not_tell_where_it_predicts(name: str) -> None:
+    model = RUNS[name]().model
+    moved = model.on(DevicePredictor("cpu"))
+    assert moved.facts() == model.facts()
+    assert {key: array.tobytes() for key, array in moved.arrays().items()} == {
+        key: array.tobytes() for key, array in model.arrays().items()
+    }
+    assert "engine" not in repr(moved)
+    assert model.engine is None
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_tables_are_put_once_for_many_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    run = RUNS[name]()
+    rng = np.random.default_rng(0)
+    table = {"user": rng.integers(0, 130, 5000), "item": rng.integers(98, 165, 5000)}
+    pq.write_table(pa.table(table), tmp_path / "pairs.parquet", row_group_size=999)
+    monkeypatch.setattr(parquet, "_BATCH", 512)
+    engine = DevicePredictor("cpu")
+    monkeypatch.setattr(prediction, "predictor", {"cuda": engine}.__getitem__)
+    tables: list[list[int]] = []
+
+    def watch(rows: int) -> None:
+        tables.append([id(tensor) for _, tensor in engine._kept.values()])
+
+    out = tmp_path / "out.parquet"
+    prediction.predict_file(run, tmp_path / "pairs.parquet", out, device="cuda", watch=watch)
+    assert len(tables) > 5
+    assert len(tables[0]) == (4 if isinstance(run.model, Factorization) else 3)
+    assert all(later == tables[0] for later in tables)
+    expected = run.predict(table["user"], table["item"])
+    np.testing.assert_allclose(pq.read_table(out)["prediction"].to_numpy(), expected, atol=5 * 40 * EPSILON)
+
+
+@pytest.mark.parametrize("device", ["cpu", pytest.param("auto", marks=pytest.mark.skipif(
+    torch.cuda.is_available(), reason="auto takes the card"))])  # fmt: skip
+def test_without_a_card_models_predict_on_the_cpu(device: str) -> None:
+    assert predictor(device) is cpu
+
+
+def test_a_device_without_room_is_a_resource_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*arguments: Any, **keywords: Any) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB. GPU 0 has less")
+
+    monkeypatch.setattr(torch, "zeros", full)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (1 << 30, 1 << 31))
+    with pytest.raises(ResourceError, match=r"card's memory is full: 1.0 GiB of 2.0 GiB are free \(saw Tried to"):
+        small_run().on(DevicePredictor("cpu")).predict([5], [100])
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize("name", RUNS)
+def test_a_report_is_the_same_on_the_card(name: str) -> None:
+    run, test = RUNS[name](), small_split().test
+    assert test is not None
+    ours, theirs = (evaluate(run, test, device=device).rows for device in ("cuda", "cpu"))
+    for one, other in zip(ours, theirs, strict=True):
+        assert one.scores["rmse"].value == pytest.approx(other.scores["rmse"].value, abs=1e-5)
