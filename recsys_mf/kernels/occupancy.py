@@ -13,7 +13,10 @@ _MOST_PROGRAMS = 32  # on a multiprocessor, by the hardware
 
 
 def resident_programs(kernel: Any, arguments: tuple[Any, ...], options: dict[str, Any], device: torch.device) -> int:
-    """Programs that run side by side on the device for these arguments; one under Triton's interpreter."""
+    """Programs that run side by side on the device; one under Triton's interpreter.
+
+    arguments : as in a launch, with the type of its elements for a tensor
+    """
     if not isinstance(kernel, triton.runtime.JITFunction):
         return 1
     compiled = kernel.warmup(*arguments, grid=(1,), **options)

@@ -28,6 +28,7 @@ Vigna: Computationally easy, spectrally good multipliers, 2022.
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import torch
@@ -54,10 +55,16 @@ def epoch(
         users, items, values, bounds, progress, P, Q, user_bias, item_bias, squares,
         rate, bias_rate, ridge, bias_ridge, seed % 2**31, batch, strata, bands,
     )  # fmt: skip
-    options = shape(P.shape[1], P.dtype)
-    programs = resident_programs(_epoch, arguments, options, P.device)
-    _epoch[(min(programs, bands),)](*arguments, **options)
+    _epoch[(min(programs(P.shape[1], P.dtype, P.device), bands),)](*arguments, **shape(P.shape[1], P.dtype))
     return squares
+
+
+@cache
+def programs(columns: int, storage: torch.dtype, device: torch.device) -> int:
+    """How many programs of an epoch the device holds at once."""
+    whole, long, real = torch.int32, torch.int64, torch.float32
+    arguments = (whole, whole, real, long, whole, storage, storage, real, real, torch.float64, *[0.5] * 4, *[2] * 4)
+    return resident_programs(_epoch, arguments, shape(columns, storage), device)
 
 
 def shape(columns: int, storage: torch.dtype) -> dict[str, Any]:
