@@ -23,7 +23,7 @@ from torch import Tensor
 
 MOST_COLUMNS = 128  # of the factors: a system of that size is what a program's registers hold
 PIECE = 2048  # ratings
-TILE = 32  # ratings gathered at a time
+TILE = 16  # ratings gathered at a time: what a row that ends within a tile wastes is a few
 _BUFFER = 1 << 30  # bytes of sums held at once
 
 

@@ -16,9 +16,9 @@ few bits (S is exact). Rows bypass the first-level caches, which other multiproc
 once, in order.
 
 Factors may be stored in half the bytes; arithmetic is in float32. float16 is rounded to nearest: on validation rows of
-MovieLens 1M and 100K that changed the RMSE by 0.00003 at most. bfloat16 so rounded is 0.0009 off, because small steps
-are lost; it is rounded up or down with the chances that make the mean exact (stochastic rounding: 0.0002), by noise
-that is a function of the seed, the block and the place in it.
+MovieLens 1M and 100K that changed the RMSE by 0.00004 at most. bfloat16 so rounded is 0.0009 and 0.0015 off, because
+small steps are lost; it is rounded up or down with the chances that make the mean exact (stochastic rounding: 0.0003),
+by noise that is a function of the seed, the block and the place in it.
 
 Xie, Tan, Fong, Liang: CuMF_SGD: parallelized stochastic gradient descent for matrix factorization on GPUs, HPDC 2017;
 Gupta, Agrawal, Gopalakrishnan, Narayanan: Deep learning with limited numerical precision, ICML 2015; the hash is the

@@ -258,7 +258,9 @@ def _apart(session: Session, side: Side, rank: int) -> Figures:
             taken.append([spans.total() for spans in watches])
     gram, solve = (median(times) for times in zip(*taken, strict=True))
     flops = 2 * int(side.lengths.sum()) * rank**2 / gram / 1e12
-    figures = session.shares({"Gram ms": 1e3 * gram}, flops, "TFLOP/s", ["float32", "TF32", "bfloat16"])
+    tiles = np.maximum(1, -(-side.lengths // triton_rows.TILE)) * triton_rows.TILE
+    padding = {"padding": f"{1 - side.lengths.sum() / tiles.sum():.1%}"}
+    figures = session.shares(padding | {"Gram ms": 1e3 * gram}, flops, "TFLOP/s", ["float32", "TF32", "bfloat16"])
     return figures | {"solve ms": 1e3 * solve, "ns a row": 1e9 * solve / len(side.lengths)}
 
 
