@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsys_mf.errors import ConfigError, DeviceError, nearest
+from recsys_mf.kernels import layout
 from recsys_mf.kernels.layout import Grid
 
 DEVICES = ("auto", "cpu", "cuda")
@@ -81,6 +82,23 @@ class Kernels(Protocol):
 
     def grid(self, n_ratings: int, n_users: int, n_items: int, width: int) -> Grid:
         """The grid `sgd_epoch` wants for a table of this size and factors of this width."""
+        ...
+
+    def blocked(
+        self,
+        users: Any,
+        items: Any,
+        values: Any,
+        user_places: Any,
+        item_places: Any,
+        part_of_user: Any,
+        part_of_item: Any,
+        grid: Grid,
+        center: float,
+        scale: float,
+        seed: int,
+    ) -> layout.Triples:
+        """As `layout.blocked`; the columns may be on the device."""
         ...
 
     def triples(self, users: Any, items: Any, values: Any, bounds: NDArray[np.int64]) -> Triples:

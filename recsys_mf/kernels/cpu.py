@@ -18,7 +18,7 @@ from numba import prange
 from numpy.typing import NDArray
 
 from recsys_mf.kernels import cpu_cg, cpu_ordinal, cpu_pairs, cpu_rows, cpu_sgd, cpu_sparse, ordinal
-from recsys_mf.kernels.layout import Grid, thread_count
+from recsys_mf.kernels.layout import Grid, Triples, blocked, thread_count
 from recsys_mf.kernels.streams import HostTriples
 from recsys_mf.kernels.vectors import FASTMATH, LANES, aligned, on_line
 
@@ -79,6 +79,11 @@ class CpuKernels:
             for rows, most in ((n_users, _PASSING_BYTES), (n_items, _STAYING_BYTES))
         )
         return Grid(bands, *parts)
+
+    def blocked(self, *arguments: Any) -> Triples:
+        """`layout.blocked` on these threads."""
+        with thread_count(self.threads):
+            return blocked(*arguments)
 
     def triples(self, users: Any, items: Any, values: Any, bounds: NDArray[np.int64]) -> HostTriples:
         """Where they are."""

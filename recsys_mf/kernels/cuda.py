@@ -18,13 +18,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from recsys_mf.kernels import cuda_memory, ordinal
+from recsys_mf.kernels import cuda_memory, layout, ordinal
 from recsys_mf.kernels.cuda_streams import ResidentTriples, StreamedTriples, on_device
 from recsys_mf.kernels.layout import Grid
 
 _LARGEST_BATCH = 1 << 16
 _SHARE_OF_STEP = 0.5  # a batch moves a row by at most this share of a full correction
 _PADDED_CELLS = 1 << 24  # gathered regressors held at once by solve_rows, in float32
+_ORDINAL_PAIRS = 1 << 22  # held in float64 at once, with some twenty numbers each
 _GATHERED_CELLS = 1 << 26  # of either side, held at once by pair_means and pair_values
 
 
@@ -64,6 +65,11 @@ class TorchKernels:
     def put_factors(self, array: NDArray[np.float32], precision: str) -> Tensor:
         """As `put`: in float32."""
         return self.put(array)
+
+    def blocked(self, *arguments: Any) -> layout.Triples:
+        """`layout.blocked` on threads of the host."""
+        with layout.thread_count(self.threads):
+            return layout.blocked(*arguments)
 
     def triples(
         self, users: NDArray[Any], items: NDArray[Any], values: NDArray[Any], bounds: NDArray[np.int64]
@@ -183,7 +189,7 @@ class TorchKernels:
             X, R = X + alpha * S, R - alpha * AS
             S = R / D + torch.where(old > 0, (R * R / D).sum(1) / old, 0.0)[:, None] * S
         squares = (t - products(X)).square()
-        return X, torch.zeros(len(X), dtype=Y.dtype, device=self.device).index_add_(0, rows, squares)
+        return X, torch.segment_reduce(squares, "sum", lengths=torch.diff(starts), unsafe=True)
 
     def sparse_product(self, starts: Tensor, others: Tensor, values: Tensor, X: Tensor) -> Tensor:
         """As `reference.sparse_product`; starts and others are the indices of a CSR tensor as they stand."""
@@ -218,8 +224,20 @@ class TorchKernels:
     def ordinal_terms(
         self, means: Tensor, levels: Tensor, cuts: NDArray[np.float64], slope: float
     ) -> tuple[float, NDArray[np.float64], NDArray[np.float64]]:
-        """As `reference.ordinal_terms`."""
-        level, m = levels.long(), means.double()
+        """As `reference.ordinal_terms`; sums by level are products with indicators, in a fixed order."""
+        log_likelihood = torch.zeros((), dtype=torch.float64, device=self.device)
+        sums = torch.zeros((len(cuts) + 1, 9), dtype=torch.float64, device=self.device)
+        for part in _parts(len(means), _ORDINAL_PAIRS):
+            terms, mass = self._ordinal_parts(means[part].double(), levels[part].long(), cuts, slope)
+            indicators = levels[part, None] == torch.arange(len(cuts) + 1, device=self.device)
+            sums += indicators.double().mT @ terms
+            log_likelihood += torch.log(mass).sum()
+        return float(log_likelihood), *ordinal.assembled(sums.cpu().numpy())
+
+    def _ordinal_parts(
+        self, m: Tensor, level: Tensor, cuts: NDArray[np.float64], slope: float
+    ) -> tuple[Tensor, Tensor]:
+        """What is summed of every pair by level, [z, 9], and the probability of its level."""
         low, high = self._ends(level, m, cuts, slope, ordinal.FAR)
         flipped = low > 0
         mass = _cdf(torch.where(flipped, -low, high)) - _cdf(torch.where(flipped, -high, low))
@@ -227,23 +245,26 @@ class TorchKernels:
         A, B = (sign * torch.exp(-0.5 * x * x) / _ROOT_TAU / mass for sign, x in ((-1, low), (1, high)))
         A_a, A_b, B_b = -low * A - A * A, -A * B, -high * B - B * B
         terms = [A, B, A_a, B_b, A_b, m * (A_a + A_b), m * (B_b + A_b), m * (A + B), m * m * (A_a + 2 * A_b + B_b)]
-        sums = torch.zeros((len(cuts) + 1, len(terms)), dtype=torch.float64, device=self.device)
-        sums.index_add_(0, level, torch.stack(terms, dim=1))
-        return float(torch.log(mass).sum()), *ordinal.assembled(sums.cpu().numpy())
+        return torch.stack(terms, dim=1), mass
 
     def drawn_latents(
         self, means: Tensor, levels: Tensor, cuts: NDArray[np.float64], slope: float, uniforms: Tensor
     ) -> Tensor:
         """As `reference.drawn_latents`."""
-        m = means.double()
-        low, high = self._ends(levels.long(), m, cuts, slope, np.inf)
+        latents = torch.empty_like(means)
+        for part in _parts(len(means), _ORDINAL_PAIRS):
+            latents[part] = self._latents(means[part].double(), levels[part].long(), cuts, slope, uniforms[part])
+        return latents
+
+    def _latents(self, m: Tensor, levels: Tensor, cuts: NDArray[np.float64], slope: float, uniforms: Tensor) -> Tensor:
+        low, high = self._ends(levels, m, cuts, slope, np.inf)
         flipped = low > 0
         low, high = torch.where(flipped, -high, low), torch.where(flipped, -low, high)
         share = uniforms.double() + 2.0**-25
         share = torch.where(flipped, 1 - share, share)
         at_low = _cdf(low)
         x = torch.special.ndtri((at_low + share * (_cdf(high) - at_low)).clamp_min(_LEAST))
-        return (m + torch.where(flipped, -x, x) / slope).to(means.dtype)
+        return m + torch.where(flipped, -x, x) / slope
 
     def _ends(
         self, levels: Tensor, means: Tensor, cuts: NDArray[np.float64], slope: float, end: float

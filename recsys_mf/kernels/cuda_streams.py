@@ -121,16 +121,25 @@ def _stream(device: torch.device) -> Any:
     return _STREAMS[device]
 
 
+def room_for_triples(device: torch.device, room: int | None) -> int:
+    """Bytes that triples may take: those given, or half of what is free."""
+    if room is not None:
+        return room
+    return int(cuda_memory.free(device) * _SHARE) if device.type == "cuda" else 1 << 62
+
+
 def on_device(
-    users: NDArray[Any], items: NDArray[Any], values: NDArray[Any], bounds: NDArray[np.int64], device: torch.device,
+    users: Any, items: Any, values: Any, bounds: NDArray[np.int64], device: torch.device,
     room: int | None,
 ) -> ResidentTriples | StreamedTriples:  # fmt: skip
-    """The triples on the device where they take at most `room` bytes, by default half of what is free; else streamed.
+    """The triples on the device, where they may be or take at most `room` bytes, by default half of what is free; else
+    streamed.
 
     Raises ResourceError where not even a stratum fits, twice.
     """
-    if room is None:
-        room = int(cuda_memory.free(device) * _SHARE) if device.type == "cuda" else 1 << 62
+    if isinstance(users, Tensor):
+        return ResidentTriples((users, items, values, torch.tensor(bounds, device=device)))
+    room = room_for_triples(device, room)
     if _BYTES * len(users) <= room:
         with cuda_memory.guarded():
             there = (torch.tensor(np.ascontiguousarray(a), device=device) for a in (users, items, values, bounds))

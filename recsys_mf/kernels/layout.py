@@ -31,12 +31,12 @@ class Grid(NamedTuple):
 class Triples(NamedTuple):
     """Triples part after part, block after block: those of part g are starts[g]:starts[g + 1] of the columns.
 
-    users, items int32[n], values float32[n], starts int64[bands² · parts + 1]
+    users, items int32[n], values float32[n] (arrays of a backend), starts int64[bands² · parts + 1]
     """
 
-    users: NDArray[np.int32]
-    items: NDArray[np.int32]
-    values: NDArray[np.float32]
+    users: Any
+    items: Any
+    values: Any
     starts: NDArray[np.int64]
 
 
@@ -81,7 +81,7 @@ def blocked(
     users: NDArray[np.int32], items: NDArray[np.int32], values: NDArray[np.float32],
     user_places: NDArray[np.int32], item_places: NDArray[np.int32],
     part_of_user: NDArray[np.int32], part_of_item: NDArray[np.int32], grid: Grid,
-    center: float, scale: float, seed: int, threads: int,
+    center: float, scale: float, seed: int,
 ) -> Triples:  # fmt: skip
     """The triples (user_places[u], item_places[i], (r - center) / scale), grouped by block and by part within it.
 
@@ -100,15 +100,14 @@ def blocked(
         columns.empty(n, np.int32), columns.empty(n, np.int32), columns.empty(n, np.float32),
         np.empty(keys + 1, np.int64),
     )  # fmt: skip
-    with thread_count(threads):
-        _count_parts(chunks, users, items, part_of_user, part_of_item, *grid, found)
-        out.starts[0], out.starts[1:] = 0, np.cumsum(found.sum(axis=0))
-        places = np.cumsum(found, axis=0) - found + out.starts[:-1]
-        _place(
-            chunks, users, items, values, user_places, item_places, part_of_user, part_of_item, *grid,
-            np.float32(center), np.float32(scale), places, *out[:3],
-        )  # fmt: skip
-        _shuffle(out.starts, np.uint64(seed), *out[:3])
+    _count_parts(chunks, users, items, part_of_user, part_of_item, *grid, found)
+    out.starts[0], out.starts[1:] = 0, np.cumsum(found.sum(axis=0))
+    places = np.cumsum(found, axis=0) - found + out.starts[:-1]
+    _place(
+        chunks, users, items, values, user_places, item_places, part_of_user, part_of_item, *grid,
+        np.float32(center), np.float32(scale), places, *out[:3],
+    )  # fmt: skip
+    _shuffle(out.starts, np.uint64(seed), *out[:3])
     return out
 
 

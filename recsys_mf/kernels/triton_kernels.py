@@ -10,9 +10,10 @@ import triton
 from numpy.typing import NDArray
 from torch import Tensor
 
-from recsys_mf.kernels import triton_pairs, triton_rows, triton_sgd
+from recsys_mf import columns
+from recsys_mf.kernels import cuda_streams, triton_layout, triton_pairs, triton_rows, triton_sgd
 from recsys_mf.kernels.cuda import TorchKernels
-from recsys_mf.kernels.layout import Grid
+from recsys_mf.kernels.layout import Grid, Triples
 
 _STORAGE = {"float32": torch.float32, "half": torch.float16, "bfloat16": torch.bfloat16}
 _RATINGS_A_BLOCK = 64
@@ -47,6 +48,15 @@ class TritonKernels(TorchKernels):
     def put_factors(self, array: NDArray[np.float32], precision: str) -> Tensor:
         """Factors on the device as they are stored."""
         return self.put(array).to(_STORAGE[precision])
+
+    def blocked(self, users: Any, items: Any, values: Any, *rest: Any) -> Triples:
+        """`layout.blocked` on the device where it has the room, else on threads of the host: the same bytes."""
+        device = torch.device(self.device)
+        fits = triton_layout.BYTES * len(users) <= cuda_streams.room_for_triples(device, self._room)
+        if columns.is_mapped(users) or not fits:
+            return super().blocked(users, items, values, *rest)
+        with self.guarded():
+            return triton_layout.blocked(device, users, items, values, *rest)
 
     def sgd_epoch(self, *arguments: Any) -> float:
         """As `reference.sgd_epoch`, in one launch."""

@@ -13,12 +13,13 @@ item band stay in the cache while those of the user band pass through it, a part
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from recsys_mf import columns
-from recsys_mf.kernels import layout
+from recsys_mf.kernels import Kernels, layout
 from recsys_mf.ratings import Ratings
 
 
@@ -26,21 +27,22 @@ from recsys_mf.ratings import Ratings
 class Blocks:
     """Triples in schedule order, under permuted indices.
 
-    users, items int32[n], values float32[n] : the triples; stratum after stratum, block after block
+    users, items int32[n], values float32[n] : the triples, here or on the device; stratum after stratum, block after
+        block
     bounds int64[B, B + 1] : block w of stratum s is the triples bounds[s, w]:bounds[s, w + 1]
     user_places int32[m], item_places int32[n_items] : permuted index of every user and item
     """
 
-    users: NDArray[np.int32]
-    items: NDArray[np.int32]
-    values: NDArray[np.float32]
+    users: Any
+    items: Any
+    values: Any
     bounds: NDArray[np.int64]
     user_places: NDArray[np.int32]
     item_places: NDArray[np.int32]
 
 
 def schedule(
-    train: Ratings, grid: layout.Grid, rng: np.random.Generator, *, center: float, scale: float, threads: int
+    train: Ratings, grid: layout.Grid, rng: np.random.Generator, *, center: float, scale: float, kernels: Kernels
 ) -> Blocks:
     """The schedule of the triples of train, with values (r - center) / scale.
 
@@ -50,11 +52,11 @@ def schedule(
     user_places = rng.permutation(train.n_users).astype(np.int32)
     item_places = rng.permutation(train.n_items).astype(np.int32)
     seed = int(rng.integers(2**63))
-    triples = layout.blocked(
+    triples = kernels.blocked(
         train.users, train.items, train.values, user_places, item_places,
         _balanced(user_places, train.user_counts, bands * grid.user_parts),
         _balanced(item_places, train.item_counts, bands * grid.item_parts),
-        grid, center, scale, seed, threads,
+        grid, center, scale, seed,
     )  # fmt: skip
     columns.rest()
     starts = triples.starts[:: grid.user_parts * grid.item_parts]

@@ -85,7 +85,7 @@ class Sgd(Committee):
         mean, deviation = moments(train)
         width = kernels.width(self.rank)
         grid = kernels.grid(len(train), train.n_users, train.n_items, width)
-        order = blocks.schedule(train, grid, rng, center=mean, scale=deviation, threads=kernels.threads)
+        order = blocks.schedule(train, grid, rng, center=mean, scale=deviation, kernels=kernels)
         initial = self._initial(train, rng, width, mean, deviation, start)
         user_places, item_places = order.user_places, order.item_places
         P, Q = (

@@ -17,6 +17,7 @@ from gpu_session import Figures, Session
 from numpy.typing import NDArray
 
 from recsys_mf.kernels import layout, reference
+from recsys_mf.kernels.cpu import CpuKernels
 from recsys_mf.ratings import Ratings
 from recsys_mf.solvers import blocks
 from recsys_mf.solvers.solver import moments
@@ -99,7 +100,7 @@ def _scheduled(session: Session, rank: int) -> tuple[Table, blocks.Blocks, list[
     rows = table(rng, *session.plan.check_table)
     vocabularies = (Vocabulary.encode(np.arange(size))[0] for size in (rows.m, rows.n))
     ratings = Ratings(*rows[:3], None, *vocabularies)
-    order = blocks.schedule(ratings, layout.Grid(4), rng, center=0.0, scale=1.0, threads=1)
+    order = blocks.schedule(ratings, layout.Grid(4), rng, center=0.0, scale=1.0, kernels=CpuKernels(1))
     return rows, order, _started(rng, rank, rows.m, rows.n)
 
 
@@ -183,7 +184,7 @@ def _repeated(session: Session, rank: int, precision: str) -> Figures:
     kernels, train = session.kernels, planted(session.plan.repeat_table, session.device).train
     rng, (mean, deviation) = np.random.default_rng(0), moments(train)
     grid = kernels.grid(len(train), train.n_users, train.n_items, kernels.width(rank))
-    order = blocks.schedule(train, grid, rng, center=mean, scale=deviation, threads=1)
+    order = blocks.schedule(train, grid, rng, center=mean, scale=deviation, kernels=CpuKernels(1))
     triples = [kernels.put(a) for a in (order.users, order.items, order.values, order.bounds)]
     tables = _started(rng, rank, train.n_users, train.n_items)
 

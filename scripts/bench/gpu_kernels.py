@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -15,6 +16,7 @@ from gpu_session import Figures, Session, Spans, timing
 from numpy.typing import NDArray
 
 from recsys_mf.kernels import layout, triton_pairs, triton_rows, triton_sgd
+from recsys_mf.kernels.cpu import CpuKernels
 from recsys_mf.kernels.triton_kernels import TritonKernels
 from recsys_mf.ratings import Grouped, Ratings
 from recsys_mf.solvers import Sgd, blocks
@@ -22,7 +24,7 @@ from recsys_mf.solvers.solver import moments, standardised
 
 BYTES = {"float32": 4, "half": 2, "bfloat16": 2}
 EPOCHS, BANDS, TORCH, COMPILED = "epochs", "bands", "torch's kernels beside them", "compiled kernels"
-STREAMS = "streamed triples"
+STREAMS, SCHEDULES = "streamed triples", "schedules"
 ROWS, PARTS = "row solves", "Gram sums and solutions apart"
 
 
@@ -34,12 +36,14 @@ def epoch_name(table: str, rank: int, precision: str, schedule: str) -> str:
 class Epochs:
     """The epochs of a table under a schedule, on the device."""
 
-    def __init__(self, session: Session, train: Ratings, grid: layout.Grid, kernels: Any = None) -> None:
+    def __init__(
+        self, session: Session, train: Ratings, grid: layout.Grid, kernels: Any = None, scheduler: Any = None
+    ) -> None:
         self.session, self.train, self.grid = session, train, grid
         self.kernels = kernels or session.kernels
         mean, deviation = moments(train)
-        rng, threads = np.random.default_rng(0), session.kernels.threads
-        self.order = blocks.schedule(train, grid, rng, center=mean, scale=deviation, threads=threads)
+        rng, scheduler = np.random.default_rng(0), scheduler or self.kernels
+        self.order = blocks.schedule(train, grid, rng, center=mean, scale=deviation, kernels=scheduler)
         triples = self.order.users, self.order.items, self.order.values
         self.triples = [self.kernels.put(a) for a in triples]
 
@@ -94,6 +98,7 @@ def sgd(session: Session) -> None:
             for precision in ("half", "float32"):
                 for schedule in session.kernels.schedules:
                     _epoch_row(session, epochs, name, rank, precision, schedule)
+        session.row(SCHEDULES, name, lambda train=train, grid=epochs.grid: _schedules(session, train, grid))
         if name == "100 M":
             _epoch_row(session, epochs, name, high, "bfloat16", "conflict-free")
             session.row(COMPILED, "sgd", lambda: compiled(session, triton_sgd))
@@ -101,6 +106,24 @@ def sgd(session: Session) -> None:
         if name == "1 M":
             _torch_epoch(session, train)
         del epochs, train
+
+
+def _schedules(session: Session, train: Ratings, grid: layout.Grid) -> Figures:
+    """Seconds to make the schedule on the device and on the host, and whether it is the same."""
+    mean, deviation = moments(train)
+    made, taken = [], []
+    for kernels in (session.kernels, CpuKernels(session.kernels.threads)):
+        for _ in range(2):  # the first compiles
+            began = time.perf_counter()
+            order = blocks.schedule(
+                train, grid, np.random.default_rng(0), center=mean, scale=deviation, kernels=kernels
+            )  # fmt: skip
+            session.synchronise()
+            seconds = time.perf_counter() - began
+        made.append([kernels.get(kernels.put(a)).tobytes() for a in (order.users, order.items, order.values)])
+        taken.append(seconds)
+    same = "yes" if made[0] == made[1] else "NO"
+    return {"card s": taken[0], "host s": taken[1], "ratio": taken[1] / taken[0], "same bytes": same}
 
 
 def profile(session: Session) -> None:
@@ -311,7 +334,7 @@ def streams(session: Session) -> None:
     rank = session.plan.ranks[1]
     train = planted(session.plan.tables["25 M"], session.device).train
     grid = session.kernels.grid(len(train), train.n_users, train.n_items, rank)
-    epochs = Epochs(session, train, layout.Grid(max(4, grid.bands)))
+    epochs = Epochs(session, train, layout.Grid(max(4, grid.bands)), scheduler=session.cpu_kernels)
     found: dict[str, list[bytes]] = {}
 
     def measure(parts: int) -> Figures:

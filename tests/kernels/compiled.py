@@ -20,13 +20,13 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from recsys_mf.kernels import triton_pairs, triton_rows, triton_sgd
+from recsys_mf.kernels import triton_layout, triton_pairs, triton_rows, triton_sgd
 
 TOOLS = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
 NAMES = {torch.float32: "fp32", torch.float16: "fp16", torch.bfloat16: "bf16"}
 INTEGERS = ("users", "items", "others", "contexts", "progress")  # pointers to int32
 LONG = ("bounds", "lows", "highs", "starts", "order", "first_pieces", "pieces")  # to int64
-WHOLE = ("seed", "batch", "strata", "bands", "first_row", "first_piece", "k", "steps", "n")
+WHOLE = ("seed", "batch", "strata", "bands", "first_row", "first_piece", "k", "steps", "n", "n_parts")
 REAL = ("rate", "bias_rate", "ridge_rate", "noise_precision")
 
 
@@ -84,7 +84,8 @@ def lines(capability: int) -> list[str]:
         shape = triton_pairs.shape(columns, columns)
         found.append(compiled(triton_pairs._refine, f32, capability, shape))
         found.append(compiled(triton_pairs._values, f32, capability, shape | {"WITH_CONTEXTS": columns == 48}))
-    return found
+    shuffle = {"PARTS": 32, "num_warps": 1, "num_stages": 1}
+    return [*found, compiled(triton_layout._shuffle, f32, capability, shuffle)]
 
 
 if __name__ == "__main__":

@@ -67,7 +67,7 @@ def scheduled(rng: np.random.Generator) -> blocks.Blocks:
     """The triples in a grid of 4 by 4 conflict-free blocks, some of them empty, and of 3 by 2 parts each."""
     users, items, values = table(rng)
     ratings = Ratings(users, items, values, None, vocabulary(M), vocabulary(N))
-    return blocks.schedule(ratings, layout.Grid(4, 3, 2), rng, center=0.0, scale=1.0, threads=2)
+    return blocks.schedule(ratings, layout.Grid(4, 3, 2), rng, center=0.0, scale=1.0, kernels=CpuKernels(2))
 
 
 def vocabulary(size: int) -> Vocabulary:

@@ -144,3 +144,34 @@ def test_kernels_compile_for_cards_that_are_not_here(capability: int) -> None:
         assert int(shared) <= 160 * 1024, line  # what every card of that capability has
         if line.startswith("_epoch"):
             assert ahead == "False", line  # a row must not be read before the one before it is written
+
+
+@pytest.mark.parametrize("grid", [layout.Grid(1), layout.Grid(4), layout.Grid(3, 2, 4)], ids=str)
+def test_the_schedule_made_on_the_device_is_that_of_the_host(grid: layout.Grid) -> None:
+    rng = np.random.default_rng(1)
+    n, n_users, n_items = 700, 50, 31
+    users, items = (rng.integers(0, size, n).astype(np.int32) for size in (n_users, n_items))
+    values = rng.standard_normal(n).astype(np.float32)
+    places = [rng.permutation(size).astype(np.int32) for size in (n_users, n_items)]
+    parts = [
+        (place * bands // size).astype(np.int32)
+        for place, size, bands in zip(
+            places, (n_users, n_items), (grid.bands * grid.user_parts, grid.bands * grid.item_parts), strict=True
+        )
+    ]
+    arguments = users, items, values, *places, *parts, grid, 0.3, 1.7, 2**62 + 12345
+    kernels = TRITON()
+    here, there = layout.blocked(*arguments), kernels.blocked(*arguments)
+    assert isinstance(there.users, torch.Tensor)
+    for ours, theirs in zip(here[:3], there[:3], strict=True):
+        assert kernels.get(theirs).tobytes() == ours.tobytes()
+    np.testing.assert_array_equal(there.starts, here.starts)
+
+
+def test_a_schedule_beyond_the_room_is_made_on_the_host() -> None:
+    order = scheduled(np.random.default_rng(0))
+    zeros = [np.zeros(size, np.int32) for size in (M, N)]
+    kernels = TRITON()
+    kernels._room = 64 * len(order.users) - 1  # type: ignore[attr-defined]
+    triples = order.users, order.items, order.values, *zeros, *zeros
+    assert isinstance(kernels.blocked(*triples, layout.Grid(1), 0.0, 1.0, 0).users, np.ndarray)

@@ -7,6 +7,7 @@ import itertools
 import numpy as np
 import pytest
 
+from recsys_mf.kernels.cpu import CpuKernels
 from recsys_mf.kernels.layout import Grid
 from recsys_mf.ratings import Ratings
 from recsys_mf.solvers import blocks
@@ -66,4 +67,4 @@ def test_order_within_a_part_is_random_and_depends_on_the_seed_alone(ratings: Ra
 
 def scheduled(ratings: Ratings, grid: Grid, seed: int = 0, threads: int = 2) -> blocks.Blocks:
     rng = np.random.default_rng(seed)
-    return blocks.schedule(ratings, grid, rng, center=2.0, scale=4.0, threads=threads)
+    return blocks.schedule(ratings, grid, rng, center=2.0, scale=4.0, kernels=CpuKernels(threads))
