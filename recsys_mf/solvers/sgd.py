@@ -58,11 +58,11 @@ class Sgd(Committee):
     initial_scale: float = setting(0.06, "s: expected length of a factor at the start", high=10)
     members: int = setting(6, "S: independent runs that are averaged; 1 for a single run", low=1, high=1024)
     schedule: str = setting(
-        "conflict-free", "hogwild: blocks do not wait for others that share rows; another run, another model",
+        "conflict-free", "conflict-free or, on CUDA, hogwild: blocks do not wait for those they share rows with",
         choices=("conflict-free", "hogwild"),
     )  # fmt: skip
     precision: str = setting(
-        "float32", "how factors are stored while they are trained; half the bytes on CUDA alone",
+        "float32", "factors as they are trained: float32 or, in half the bytes on CUDA, half or bfloat16",
         choices=("float32", "half", "bfloat16"),
     )  # fmt: skip
 
