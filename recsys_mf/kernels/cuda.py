@@ -83,7 +83,8 @@ class TorchKernels:
 
     def uniforms(self, rng: np.random.Generator, size: int) -> Tensor:
         """Drawn on the device from a seed of rng."""
-        return torch.rand(size, generator=self._generator(rng), device=self.device)
+        steps = torch.randint(1 << 24, (size,), generator=self._generator(rng), device=self.device)
+        return steps.float() * 2.0**-24
 
     def _generator(self, rng: np.random.Generator) -> torch.Generator:
         return torch.Generator(self.device).manual_seed(int(rng.integers(2**63)))

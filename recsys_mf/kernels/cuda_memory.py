@@ -11,6 +11,7 @@ import torch
 from recsys_mf.errors import ResourceError
 from recsys_mf.memory import in_words
 
+_SIGNS = "out of memory", "ALLOC_FAILED"  # of errors that libraries raise for it
 _DRIVER = Path("/sys/module/nvidia/version"), Path("/proc/driver/nvidia/version")
 
 
@@ -36,7 +37,9 @@ def guarded() -> Iterator[None]:
     """Inside, a card without room raises ResourceError."""
     try:
         yield
-    except torch.OutOfMemoryError as error:
+    except RuntimeError as error:
+        if not isinstance(error, torch.OutOfMemoryError) and not any(sign in str(error) for sign in _SIGNS):
+            raise
         there, total = torch.cuda.mem_get_info()
         raise ResourceError(
             f"the card's memory is full: {in_words(there)} of {in_words(total)} are free",

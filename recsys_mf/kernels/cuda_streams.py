@@ -23,6 +23,7 @@ from recsys_mf.kernels import cuda_memory
 from recsys_mf.memory import in_words
 
 _BYTES = 12  # of a triple
+_LONGEST_PART = 1 << 26  # triples, where no stratum is longer: larger ones hide nothing more and pin memory of the host
 _SHARE = 0.5  # of what is free: factors, and what is made beside them, want the rest
 _DTYPES = (torch.int32, torch.int32, torch.float32)
 
@@ -55,9 +56,11 @@ class StreamedTriples:
     _buffers: list[_Buffer] = field(default_factory=list)
 
     def passes(self) -> Iterator[Part]:
-        """Part after part; a part's tensors are good until the next is asked for."""
+        """Part after part; a part's tensors are good until the next is asked for, when work on them must be done."""
         if not self._buffers:
             self._buffers.extend(_Buffer.empty(self.length, self.device) for _ in range(2))
+            if self.device.type == "cuda":  # their memory may have been another's, which is still at work
+                _stream(self.device).wait_stream(torch.cuda.current_stream(self.device))
         with ThreadPoolExecutor(1) as courier:
             buffers = cycle(self._buffers)
             coming: Future[Part] | None = None
@@ -139,21 +142,33 @@ def on_device(
     """
     if isinstance(users, Tensor):
         return ResidentTriples((users, items, values, torch.tensor(bounds, device=device)))
+    if device.type == "cuda":
+        device = torch.device("cuda", torch.cuda.current_device())
     room = room_for_triples(device, room)
     if _BYTES * len(users) <= room:
         with cuda_memory.guarded():
             there = (torch.tensor(np.ascontiguousarray(a), device=device) for a in (users, items, values, bounds))
             return ResidentTriples(tuple(there))  # type: ignore[arg-type]
-    length = room // (2 * _BYTES)
+    length = min(room // (2 * _BYTES), max(_LONGEST_PART, _longest(bounds)))
     parts = tuple((part, torch.tensor(of_part - part.start, device=device)) for part, of_part in _parts(bounds, length))
     return StreamedTriples((users, items, values), parts, length, device)
 
 
+def _edges(bounds: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Where the strata begin and the last ends; of a single one, its blocks."""
+    edges: NDArray[np.int64] = np.append(bounds[:, 0], bounds[-1, -1]) if len(bounds) > 1 else bounds[0]
+    return edges
+
+
+def _longest(bounds: NDArray[np.int64]) -> int:
+    """Triples of the longest of these."""
+    return int(np.diff(_edges(bounds)).max())
+
+
 def _parts(bounds: NDArray[np.int64], length: int) -> Iterator[tuple[slice, NDArray[np.int64]]]:
     """Runs of strata, or of the blocks of a single one, of at most `length` triples, with their bounds."""
-    whole = len(bounds) > 1
-    edges = np.append(bounds[:, 0], bounds[-1, -1]) if whole else bounds[0]
-    longest = int(np.diff(edges).max())
+    whole, edges = len(bounds) > 1, _edges(bounds)
+    longest = _longest(bounds)
     if longest > length:
         needed, there = (in_words(2 * _BYTES * size) for size in (longest, length))
         fix = "use the device 'cpu', or a card with more memory"

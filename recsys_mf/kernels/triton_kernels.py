@@ -76,6 +76,10 @@ class TritonKernels(TorchKernels):
         refine = triton_pairs.refine if X.shape[1] - 1 <= triton_pairs.MOST_COLUMNS else super().refine_rows
         return refine(starts, others, values, X, *rest)
 
+    def sparse_product(self, starts: Tensor, others: Tensor, values: Tensor, X: Tensor) -> Tensor:
+        """As `reference.sparse_product`, in a fixed order, which libraries do not promise."""
+        return triton_pairs.sums(starts, others, values, X)
+
     def pair_values(self, users: Tensor, items: Tensor, contexts: Tensor, X: Tensor, Y: Tensor, C: Tensor) -> Tensor:
         """As `reference.pair_values`, without the gathered rows in memory."""
         values = triton_pairs.values if X.shape[1] - 1 <= triton_pairs.MOST_COLUMNS else super().pair_values

@@ -14,7 +14,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from recsys_mf.kernels.triton_rows import Tables
+from recsys_mf.kernels.triton_rows import Tables, piece_bounds, piece_counts
 
 MOST_COLUMNS = 256
 _TILE = 32  # pairs gathered at a time
@@ -40,6 +40,26 @@ def refine(
     return refined, squared_errors
 
 
+def sums(starts: Tensor, others: Tensor, weights: Tensor, X: Tensor) -> Tensor:
+    """As `reference.sparse_product`, in a fixed order: within pieces of rows, then over the pieces."""
+    pieces = piece_counts(starts)
+    lows, highs = piece_bounds(starts, pieces)
+    out = torch.empty((len(lows), X.shape[1]), dtype=X.dtype, device=X.device)
+    if out.numel():
+        options = sums_shape(X.shape[1], weighted=len(weights) > 0)
+        grid = (len(lows), triton.cdiv(X.shape[1], options["SPAN"]))
+        _sums[grid](lows, highs, others, weights, X.contiguous(), out, X.shape[1], **options)
+    if len(lows) == len(pieces) or not out.numel():
+        return out[: len(pieces)]
+    return torch.segment_reduce(out, "sum", lengths=pieces, axis=0, unsafe=True)
+
+
+def sums_shape(columns: int, *, weighted: bool) -> dict[str, Any]:
+    """How the kernel is compiled for so many columns."""
+    span = min(64, triton.next_power_of_2(columns))
+    return {"SPAN": span, "TILE": max(16, min(128, 1024 // span)), "WEIGHTED": weighted, "num_warps": 1}
+
+
 def values(users: Tensor, items: Tensor, contexts: Tensor, X: Tensor, Y: Tensor, C: Tensor) -> Tensor:
     """As `reference.pair_values`, for a rank of at most `MOST_COLUMNS`."""
     tables = [Tables.of(rows) for rows in (X, Y, C)]
@@ -58,6 +78,26 @@ def _gathered(factors, indices, inside, COLUMNS: tl.constexpr, SPAN: tl.constexp
     column = tl.arange(0, SPAN)
     places = indices.to(tl.int64)[:, None] * COLUMNS + column[None, :]
     return tl.load(factors + places, inside[:, None] & (column < COLUMNS)[None, :], 0.0)
+
+
+@triton.jit(do_not_specialize=["n_columns"])
+def _sums(
+    lows, highs, others, weights, X, out, n_columns, SPAN: tl.constexpr, TILE: tl.constexpr, WEIGHTED: tl.constexpr
+):
+    piece = tl.program_id(0).to(tl.int64)
+    low, high = tl.load(lows + piece), tl.load(highs + piece)
+    column = tl.program_id(1) * SPAN + tl.arange(0, SPAN)
+    real = column < n_columns
+    total = tl.zeros([SPAN], X.dtype.element_ty)
+    for start in range(low, high, TILE):
+        j = start + tl.arange(0, TILE)
+        inside = j < high
+        o = tl.load(others + j, inside, 0).to(tl.int64)
+        x = tl.load(X + o[:, None] * n_columns + column[None, :], inside[:, None] & real[None, :], 0.0)
+        if WEIGHTED:
+            x *= tl.load(weights + j, inside, 0.0)[:, None].to(X.dtype.element_ty)
+        total += tl.sum(x, 0)
+    tl.store(out + piece * n_columns + column, total, real)
 
 
 @triton.jit
@@ -118,7 +158,7 @@ def _refine(
     tl.store(squared_errors + row, squares)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["n"])
 def _values(
     users, items, contexts, P, user_biases, Q, item_biases, A, context_biases, result, n,
     COLUMNS: tl.constexpr, SPAN: tl.constexpr, TILE: tl.constexpr, WITH_CONTEXTS: tl.constexpr,

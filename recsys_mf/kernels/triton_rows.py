@@ -37,7 +37,10 @@ class Tables(NamedTuple):
     def of(cls, rows: Tensor) -> Tables:
         """The table in two."""
         k = rows.shape[1] - 1
-        return cls(torch.nn.functional.pad(rows[:, :k], (0, max(4, -(-k // 4) * 4) - k)), rows[:, k].contiguous())
+        columns = max(4, -(-k // 4) * 4)
+        factors = torch.zeros((len(rows), columns), device=rows.device)
+        factors[:, :k] = rows[:, :k]
+        return cls(factors, rows[:, k].contiguous())
 
 
 class _Sums(NamedTuple):
@@ -68,22 +71,32 @@ def solve(
     prior = torch.eye(span, device=Y.device)  # of the columns that only fill the span
     prior[:k, :k] = prior_precision[:-1, :-1]
     right = prior_means @ prior_precision
-    pieces = torch.clamp((torch.diff(starts) + PIECE - 1) // PIECE, min=1)
+    pieces = piece_counts(starts)
     last_pieces = torch.cumsum(pieces, 0)
     for rows in _chunks(last_pieces, _BUFFER // (4 * (span + 2) * span)):
         first_piece, count = _first(last_pieces, rows), int(last_pieces[rows.stop - 1]) - _first(last_pieces, rows)
         sums = _Sums.room(count, span, Y.device)
-        row_of = torch.repeat_interleave(torch.arange(rows.start, rows.stop, device=Y.device), pieces[rows])
         before = last_pieces - pieces
-        number = torch.arange(first_piece, first_piece + count, device=Y.device) - before[row_of]
-        lows = starts[row_of] + number * PIECE
-        highs = torch.minimum(lows + PIECE, starts[row_of + 1])
+        lows, highs = piece_bounds(starts[rows.start : rows.stop + 1], pieces[rows])
         _gram[(count,)](lows, highs, others, contexts, values, *table, *third, *sums, **gram)
         _solve[(rows.stop - rows.start,)](
             starts, before, pieces, *sums, prior, prior_precision[-1].contiguous(), right, weights, ridge,
             noise_precision, normals, X, squared_errors, rows.start, first_piece, k, **factored
         )  # fmt: skip
     return X, squared_errors
+
+
+def piece_counts(starts: Tensor) -> Tensor:
+    """The number of pieces of every row, at least one."""
+    return torch.clamp((torch.diff(starts) + PIECE - 1) // PIECE, min=1)
+
+
+def piece_bounds(starts: Tensor, pieces: Tensor) -> tuple[Tensor, Tensor]:
+    """Where every piece of the rows begins and ends, row after row."""
+    row_of = torch.repeat_interleave(torch.arange(len(pieces), device=starts.device), pieces)
+    number = torch.arange(len(row_of), device=starts.device) - (torch.cumsum(pieces, 0) - pieces)[row_of]
+    lows = starts[row_of] + number * PIECE
+    return lows, torch.minimum(lows + PIECE, starts[row_of + 1])
 
 
 def shapes(k: int, columns: int, *, with_contexts: bool, with_normals: bool) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -153,7 +166,7 @@ def _gram(
     tl.store(numbers + piece * 2 + 1, sum_tt)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["first_row", "first_piece"])
 def _solve(
     starts, first_pieces, pieces, squares, vectors, numbers, prior, prior_bias, right, weights, ridge,
     noise_precision, normals, X, squared_errors, first_row, first_piece, k,

@@ -106,7 +106,7 @@ def _stored(x, noise, storage: tl.constexpr):
     """x as it is stored; noise : random bits, uint32."""
     if storage == tl.bfloat16:
         bits = x.to(tl.uint32, bitcast=True) + (noise >> 16)
-        x = ((bits >> 16) << 16).to(tl.float32, bitcast=True)
+        x = tl.where(x == x, ((bits >> 16) << 16).to(tl.float32, bitcast=True), x)  # NaN stays
     return x.to(storage)
 
 
@@ -127,8 +127,12 @@ def _epoch(
             place = bounds + stratum * (bands + 1) + band
             low, high = tl.load(place), tl.load(place + 1)
             total = tl.zeros([], tl.float64)
-            of_block = _hashed(low.to(tl.uint32) + seed.to(tl.uint32))
-            noise = _hashed(of_block + (lane[:, None] * SPAN + column[None, :]).to(tl.uint32))
+            # Of the first pair of the block, which is where it is wherever its triples lie.
+            first_user, first_item = tl.load(users + low, low < high, 0), tl.load(items + low, low < high, 0)
+            of_user = _hashed(first_user.to(tl.uint32) + seed.to(tl.uint32))
+            noise = _hashed(
+                _hashed(of_user + first_item.to(tl.uint32)) + (lane[:, None] * SPAN + column[None, :]).to(tl.uint32)
+            )
             for start in range(low, high, batch):
                 j = start + lane
                 inside = (lane < batch) & (j < high)

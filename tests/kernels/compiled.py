@@ -26,7 +26,7 @@ TOOLS = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
 NAMES = {torch.float32: "fp32", torch.float16: "fp16", torch.bfloat16: "bf16"}
 INTEGERS = ("users", "items", "others", "contexts", "progress")  # pointers to int32
 LONG = ("bounds", "lows", "highs", "starts", "order", "first_pieces", "pieces")  # to int64
-WHOLE = ("seed", "batch", "strata", "bands", "first_row", "first_piece", "k", "steps", "n", "n_parts")
+WHOLE = ("seed", "batch", "strata", "bands", "first_row", "first_piece", "k", "steps", "n", "n_parts", "n_columns")
 REAL = ("rate", "bias_rate", "ridge_rate", "noise_precision")
 
 
@@ -83,6 +83,7 @@ def lines(capability: int) -> list[str]:
         found.append(compiled(triton_rows._solve, f32, capability, solve))
         shape = triton_pairs.shape(columns, columns)
         found.append(compiled(triton_pairs._refine, f32, capability, shape))
+        found.append(compiled(triton_pairs._sums, f32, capability, triton_pairs.sums_shape(columns, weighted=True)))
         found.append(compiled(triton_pairs._values, f32, capability, shape | {"WITH_CONTEXTS": columns == 48}))
     shuffle = {"PARTS": 32, "num_warps": 1, "num_stages": 1}
     return [*found, compiled(triton_layout._shuffle, f32, capability, shuffle)]

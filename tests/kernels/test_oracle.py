@@ -162,6 +162,14 @@ def test_sparse_product_agrees_with_the_reference(kernels: Kernels, columns: int
         np.testing.assert_allclose(ours, reference.sparse_product(*arguments), atol=N * 8 * np.finfo(np.float64).eps)
 
 
+def test_sparse_product_of_a_long_row_agrees_with_the_reference(kernels: Kernels) -> None:
+    rng = np.random.default_rng(0)
+    starts, others = np.array([0, 0, 5003, 5004, 9000]), rng.integers(0, 9, 9000).astype(np.int32)
+    arguments = starts, others, rng.standard_normal(9000).astype(np.float32), rng.standard_normal((9, 3))
+    ours = kernels.get(kernels.sparse_product(*(kernels.put(a) for a in arguments)))
+    np.testing.assert_allclose(ours, reference.sparse_product(*arguments), atol=5003 * 4 * np.finfo(np.float64).eps)
+
+
 @pytest.mark.parametrize("rank", [3, 64])
 def test_row_with_thousands_of_ratings_agrees_with_the_reference(kernels: Kernels, rank: int) -> None:
     rng = np.random.default_rng(0)

@@ -48,15 +48,19 @@ def test_parts_make_up_the_schedule(hogwild: bool) -> None:
         np.testing.assert_array_equal(np.append(np.concatenate(inner), found[-1][0, -1]), whole[3][0])
 
 
-@pytest.mark.parametrize("backend", ["torch", pytest.param("triton", marks=interpreted)])
-def test_an_epoch_of_parts_is_the_epoch_of_the_whole(backend: str) -> None:
+@pytest.mark.parametrize(
+    ("backend", "precision"),
+    [("torch", "float32"), *(pytest.param("triton", p, marks=interpreted) for p in ("float32", "half", "bfloat16"))],
+)
+def test_an_epoch_of_parts_is_the_epoch_of_the_whole(backend: str, precision: str) -> None:
     order = scheduled(np.random.default_rng(0))
     results = []
     for room in (None, BYTES * len(order.users) - 1):
         kernels = BACKENDS[backend]()
         kernels._room = room  # type: ignore[attr-defined]
         rng = np.random.default_rng(1)
-        P, Q = (kernels.put(padded(rng.standard_normal((n, 3)), kernels.width(3))) for n in (M, N))
+        tables = (padded(rng.standard_normal((n, 3)), kernels.width(3)) for n in (M, N))
+        P, Q = (kernels.put_factors(table, precision) for table in tables)
         b_u, b_i = (kernels.put(np.zeros(n, np.float32)) for n in (M, N))
         triples = kernels.triples(order.users, order.items, order.values, order.bounds)
         for part in triples.passes():

@@ -16,7 +16,7 @@ from backends import BACKENDS
 from numpy.typing import NDArray
 from test_oracle import M, N, padded, scheduled
 
-from recsys_mf.kernels import layout, reference
+from recsys_mf.kernels import layout, reference, triton_rows
 from recsys_mf.kernels.occupancy import fitting
 
 TRITON = BACKENDS["triton-cuda" if torch.cuda.is_available() else "triton"]
@@ -119,7 +119,15 @@ def test_blocks_of_a_table_do_not_depend_on_the_card() -> None:
 
 @pytest.mark.parametrize(
     ("registers", "warps", "shared", "programs"),
-    [(64, 1, 0, 32), (255, 2, 0, 4), (255, 4, 0, 2), (32, 4, 100_000, 2), (32, 32, 0, 2)],
+    [
+        (64, 1, 0, 16),
+        (207, 1, 0, 8),
+        (149, 1, 0, 12),
+        (255, 2, 0, 4),
+        (255, 4, 0, 2),
+        (32, 4, 100_000, 2),
+        (32, 32, 0, 2),
+    ],
 )
 def test_programs_that_fit_by_registers_memory_threads(registers: int, warps: int, shared: int, programs: int) -> None:
     card = SimpleNamespace(
@@ -175,3 +183,26 @@ def test_a_schedule_beyond_the_room_is_made_on_the_host() -> None:
     kernels._room = 64 * len(order.users) - 1  # type: ignore[attr-defined]
     triples = order.users, order.items, order.values, *zeros, *zeros
     assert isinstance(kernels.blocked(*triples, layout.Grid(1), 0.0, 1.0, 0).users, np.ndarray)
+
+
+def test_rows_solved_some_at_a_time_are_those_solved_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng, rank = np.random.default_rng(0), 3
+    starts, width = np.array([0, 2, 2, 30, 31, 45]), rank + 1
+    none = np.zeros((0, width), np.float32)
+    arrays = (
+        starts, rng.integers(0, 9, 45).astype(np.int32), np.zeros(0, np.int32),
+        rng.standard_normal(45).astype(np.float32), rng.standard_normal((9, width)).astype(np.float32), none,
+        np.eye(width, dtype=np.float32), rng.standard_normal((5, width)).astype(np.float32),
+        rng.random(5).astype(np.float32), np.ones(width, np.float32),
+    )  # fmt: skip
+    results = []
+    for buffer, piece in ((1 << 30, 2048), (2 * 4 * 18 * 16, 2048), (2 * 4 * 18 * 16, 16)):
+        monkeypatch.setattr(triton_rows, "_BUFFER", buffer)
+        monkeypatch.setattr(triton_rows, "PIECE", piece)
+        kernels = TRITON()
+        solved = kernels.solve_rows(*(kernels.put(a) for a in arrays), 1.0, kernels.put(none))
+        results.append([kernels.get(a) for a in solved])
+    for one, other in zip(results[0], results[1], strict=True):
+        np.testing.assert_array_equal(one, other)
+    for one, other in zip(results[0], results[2], strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)
