@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import cache
 from itertools import cycle
 from typing import Any
 
@@ -69,12 +70,7 @@ class StreamedTriples:
                 if triples is not None and bounds is not None:
                     coming = courier.submit(next(buffers).filled, self.triples, triples, bounds)
                 if ready is not None:
-                    yield self._arrived(ready)
-
-    def _arrived(self, part: Part) -> Part:
-        if self.device.type == "cuda":
-            torch.cuda.current_stream(self.device).wait_stream(_stream(self.device))
-        return part
+                    yield ready
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,7 +90,7 @@ class _Buffer:
         return cls(host, there)
 
     def filled(self, triples: HostColumns, part: slice, bounds: Tensor) -> Part:
-        """The part on its way to the device, on the stream that is for it."""
+        """The part, once it has come to the device on the stream that is for it."""
         size = part.stop - part.start
         for host, column in zip(self.host, triples, strict=True):
             host[:size].numpy()[:] = column[part]
@@ -103,7 +99,7 @@ class _Buffer:
         if device.type == "cuda":
             with torch.cuda.stream(_stream(device)):
                 self._send(size)
-                torch.cuda.current_stream().synchronize()  # the host's half is free for the part after next
+                torch.cuda.current_stream().synchronize()
         else:
             self._send(size)
         users, items, values = (there[:size] for there in self.there)
@@ -114,14 +110,10 @@ class _Buffer:
             there[:size].copy_(host[:size], non_blocking=True)
 
 
-_STREAMS: dict[torch.device, Any] = {}
-
-
+@cache
 def _stream(device: torch.device) -> Any:
     """The stream that triples are sent on."""
-    if device not in _STREAMS:
-        _STREAMS[device] = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
-    return _STREAMS[device]
+    return torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
 
 
 def room_for_triples(device: torch.device, room: int | None) -> int:

@@ -182,11 +182,7 @@ def sparse_product(starts: Array, others: Array, values: Array, X: Array) -> Arr
 def pair_means(starts: Array, others: Array, contexts: Array, X: Array, Y: Array, C: Array) -> Array:
     """m_j = b_g + b + w + p_g · q + p_g · a + q · a of every pair j of every row g, [z]; rows as in `solve_rows`."""
     rows = np.repeat(np.arange(len(starts) - 1), np.diff(starts))
-    x, y = X[rows].astype(np.float64), Y[others].astype(np.float64)
-    z = C[contexts].astype(np.float64) if len(contexts) else np.zeros_like(y)
-    p, q, a = x[:, :-1], y[:, :-1], z[:, :-1]
-    means: Array = x[:, -1] + y[:, -1] + z[:, -1] + np.sum(p * q + p * a + q * a, axis=1)
-    return means
+    return pair_values(rows, others, contexts, X, Y, C)
 
 
 def pair_values(users: Array, items: Array, contexts: Array, X: Array, Y: Array, C: Array) -> Array:

@@ -14,7 +14,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from recsys_mf.kernels.triton_rows import Tables, piece_bounds, piece_counts
+from recsys_mf.kernels.triton_rows import Tables, gathered, piece_bounds, piece_counts
 
 MOST_COLUMNS = 256
 _TILE = 32  # pairs gathered at a time
@@ -73,11 +73,17 @@ def values(users: Tensor, items: Tensor, contexts: Tensor, X: Tensor, Y: Tensor,
 
 
 @triton.jit
-def _gathered(factors, indices, inside, COLUMNS: tl.constexpr, SPAN: tl.constexpr):
-    """Rows of factors [TILE, SPAN], zeros beyond the columns and where not inside."""
-    column = tl.arange(0, SPAN)
-    places = indices.to(tl.int64)[:, None] * COLUMNS + column[None, :]
-    return tl.load(factors + places, inside[:, None] & (column < COLUMNS)[None, :], 0.0)
+def _errors(
+    others, values, factors, biases, start, high, x, x_last,
+    COLUMNS: tl.constexpr, SPAN: tl.constexpr, TILE: tl.constexpr,
+):  # fmt: skip
+    """Regressors q [TILE, SPAN] of a tile of a row's pairs, and what x leaves of their targets, [TILE]."""
+    j = start + tl.arange(0, TILE)
+    inside = j < high
+    o = tl.load(others + j, inside, 0)
+    q = gathered(factors, o, inside, COLUMNS, SPAN)
+    t = tl.load(values + j, inside, 0.0) - tl.load(biases + o, inside, 0.0)
+    return q, tl.where(inside, t - tl.sum(q * x[None, :], 1) - x_last, 0.0)
 
 
 @triton.jit(do_not_specialize=["n_columns"])
@@ -115,12 +121,7 @@ def _refine(
     r, r_last = -shrink * x, -shrink_last * x_last
     D, D_last = shrink, shrink_last + (high - low).to(tl.float32)
     for start in range(low, high, TILE):
-        j = start + tl.arange(0, TILE)
-        inside = j < high
-        o = tl.load(others + j, inside, 0)
-        q = _gathered(factors, o, inside, COLUMNS, SPAN)
-        t = tl.load(values + j, inside, 0.0) - tl.load(biases + o, inside, 0.0)
-        e = tl.where(inside, t - tl.sum(q * x[None, :], 1) - x_last, 0.0)
+        q, e = _errors(others, values, factors, biases, start, high, x, x_last, COLUMNS, SPAN, TILE)
         r += tl.sum(q * e[:, None], 0)
         r_last += tl.sum(e)
         D += tl.sum(q * q, 0)
@@ -132,7 +133,7 @@ def _refine(
         for start in range(low, high, TILE):
             j = start + tl.arange(0, TILE)
             inside = j < high
-            q = _gathered(factors, tl.load(others + j, inside, 0), inside, COLUMNS, SPAN)
+            q = gathered(factors, tl.load(others + j, inside, 0), inside, COLUMNS, SPAN)
             along = tl.where(inside, tl.sum(q * s[None, :], 1) + s_last, 0.0)
             As += tl.sum(q * along[:, None], 0)
             As_last += tl.sum(along)
@@ -146,12 +147,7 @@ def _refine(
         s, s_last, old = r / D + beta * s, r_last / D_last + beta * s_last, new
     squares = tl.zeros([], tl.float32)
     for start in range(low, high, TILE):
-        j = start + tl.arange(0, TILE)
-        inside = j < high
-        o = tl.load(others + j, inside, 0)
-        q = _gathered(factors, o, inside, COLUMNS, SPAN)
-        t = tl.load(values + j, inside, 0.0) - tl.load(biases + o, inside, 0.0)
-        e = tl.where(inside, t - tl.sum(q * x[None, :], 1) - x_last, 0.0)
+        _q, e = _errors(others, values, factors, biases, start, high, x, x_last, COLUMNS, SPAN, TILE)
         squares += tl.sum(e * e)
     tl.store(refined + row * (k + 1) + column, x, real)
     tl.store(refined + row * (k + 1) + k, x_last)
@@ -166,12 +162,12 @@ def _values(
     j = tl.program_id(0).to(tl.int64) * TILE + tl.arange(0, TILE)
     inside = j < n
     u, i = tl.load(users + j, inside, -1), tl.load(items + j, inside, -1)
-    p = _gathered(P, u, u >= 0, COLUMNS, SPAN)
-    q = _gathered(Q, i, i >= 0, COLUMNS, SPAN)
+    p = gathered(P, u, u >= 0, COLUMNS, SPAN)
+    q = gathered(Q, i, i >= 0, COLUMNS, SPAN)
     m = tl.load(user_biases + u, u >= 0, 0.0) + tl.load(item_biases + i, i >= 0, 0.0)
     if WITH_CONTEXTS:
         c = tl.load(contexts + j, inside, -1)
-        a = _gathered(A, c, c >= 0, COLUMNS, SPAN)
+        a = gathered(A, c, c >= 0, COLUMNS, SPAN)
         m += tl.load(context_biases + c, c >= 0, 0.0) + tl.sum(p * q + p * a + q * a, 1)
     else:
         m += tl.sum(p * q, 1)

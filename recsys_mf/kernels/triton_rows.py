@@ -71,17 +71,16 @@ def solve(
     prior = torch.eye(span, device=Y.device)  # of the columns that only fill the span
     prior[:k, :k] = prior_precision[:-1, :-1]
     right = prior_means @ prior_precision
-    pieces = piece_counts(starts)
+    pieces, prior_bias = piece_counts(starts), prior_precision[-1].contiguous()
     last_pieces = torch.cumsum(pieces, 0)
+    before = last_pieces - pieces
     for rows in _chunks(last_pieces, _BUFFER // (4 * (span + 2) * span)):
-        first_piece, count = _first(last_pieces, rows), int(last_pieces[rows.stop - 1]) - _first(last_pieces, rows)
-        sums = _Sums.room(count, span, Y.device)
-        before = last_pieces - pieces
         lows, highs = piece_bounds(starts[rows.start : rows.stop + 1], pieces[rows])
-        _gram[(count,)](lows, highs, others, contexts, values, *table, *third, *sums, **gram)
+        sums = _Sums.room(len(lows), span, Y.device)
+        _gram[(len(lows),)](lows, highs, others, contexts, values, *table, *third, *sums, **gram)
         _solve[(rows.stop - rows.start,)](
-            starts, before, pieces, *sums, prior, prior_precision[-1].contiguous(), right, weights, ridge,
-            noise_precision, normals, X, squared_errors, rows.start, first_piece, k, **factored
+            starts, before, pieces, *sums, prior, prior_bias, right, weights, ridge,
+            noise_precision, normals, X, squared_errors, rows.start, int(before[rows.start]), k, **factored
         )  # fmt: skip
     return X, squared_errors
 
@@ -119,8 +118,12 @@ def _chunks(last_pieces: Tensor, most: int) -> list[slice]:
     return chunks
 
 
-def _first(last_pieces: Tensor, rows: slice) -> int:
-    return int(last_pieces[rows.start - 1]) if rows.start else 0
+@triton.jit
+def gathered(factors, indices, inside, COLUMNS: tl.constexpr, SPAN: tl.constexpr):
+    """Rows of factors [TILE, SPAN], zeros beyond the columns and where not inside."""
+    column = tl.arange(0, SPAN)
+    places = indices.to(tl.int64)[:, None] * COLUMNS + column[None, :]
+    return tl.load(factors + places, inside[:, None] & (column < COLUMNS)[None, :], 0.0)
 
 
 @triton.jit
@@ -138,7 +141,6 @@ def _gram(
     piece = tl.program_id(0).to(tl.int64)
     low, high = tl.load(lows + piece), tl.load(highs + piece)
     column = tl.arange(0, SPAN)
-    inner = (column < COLUMNS)[None, :]
     G = tl.zeros([SPAN, SPAN], tl.float32)
     sum_q, sum_tq = tl.zeros([SPAN], tl.float32), tl.zeros([SPAN], tl.float32)
     sum_t, sum_tt = tl.zeros([], tl.float32), tl.zeros([], tl.float32)
@@ -146,12 +148,11 @@ def _gram(
         j = start + tl.arange(0, TILE)
         inside = j < high
         o = tl.load(others + j, inside, 0)
-        q = tl.load(factors + o.to(tl.int64)[:, None] * COLUMNS + column[None, :], inside[:, None] & inner, 0.0)
+        q = gathered(factors, o, inside, COLUMNS, SPAN)
         t = tl.load(values + j, inside, 0.0) - tl.load(biases + o, inside, 0.0)
         if WITH_CONTEXTS:
             c = tl.load(contexts + j, inside, 0)
-            to_a = context_factors + c.to(tl.int64)[:, None] * COLUMNS + column[None, :]
-            a = tl.load(to_a, inside[:, None] & inner, 0.0)
+            a = gathered(context_factors, c, inside, COLUMNS, SPAN)
             t -= tl.load(context_biases + c, inside, 0.0) + tl.sum(q * a, 1)
             q += a
         G = tl.dot(tl.trans(q), q, G, input_precision="tf32x3")
