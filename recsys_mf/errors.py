@@ -9,7 +9,8 @@ RecsysError             1
 └── ResourceError       7   would not fit: how much is needed, how much there is
 
 Warnings: IdMismatchWarning (nearly every pair of a table is unknown to the model),
-LeakWarning (a model may have trained on what it is asked).
+LeakWarning (a model may have trained on what it is asked),
+ReadingNotice (a table was read in a way that its owner should know of).
 """
 
 from __future__ import annotations
@@ -78,6 +79,10 @@ class IdMismatchWarning(UserWarning):
 
 class LeakWarning(UserWarning):
     """A model may have been trained on ratings that it is now tested on: its error may be too good."""
+
+
+class ReadingNotice(UserWarning):
+    """A table was read in a way that its owner should know of: whole floats as integer ids, times in milliseconds."""
 
 
 def nearest(name: str, choices: Iterable[str]) -> str:

@@ -18,7 +18,7 @@ from recsys_mf import __version__, columns, memory, splits
 from recsys_mf.errors import ConfigError, LeakWarning
 from recsys_mf.evaluation.convergence import FEWEST_DRAWS, effective_sample_size
 from recsys_mf.kernels import Kernels, available_threads, predictor, select
-from recsys_mf.models import Factorization, Fit, Model, Posterior, Run
+from recsys_mf.models import Factorization, Fit, Model, Posterior, RatedPairs, Run
 from recsys_mf.ratings import Ratings
 from recsys_mf.solvers import Biases, Epoch, Mean, Solver, TruncatedSvd
 from recsys_mf.solvers.truncated_svd import FILLINGS
@@ -129,6 +129,7 @@ def train(
         user_counts=split.train.user_counts,
         item_counts=split.train.item_counts,
         provenance=_provenance(split, seed, kernels, threads),
+        rated=RatedPairs.of(split.train),
     )
 
 

@@ -20,7 +20,7 @@ from recsys_mf.cli.inspect import inspect
 from recsys_mf.cli.predict import predict
 from recsys_mf.cli.solvers import solvers
 from recsys_mf.cli.train import train
-from recsys_mf.errors import RecsysError
+from recsys_mf.errors import ReadingNotice, RecsysError
 
 _INTERRUPTED = 130  # as a shell reports a process ended by Ctrl-C
 
@@ -47,8 +47,11 @@ for subcommand in (train, evaluate, predict, inspect, solvers, datasets):
 
 
 def _show_warning(message: Warning | str, *rest: Any, **named: Any) -> None:
-    """A warning on stderr as one line, without the place in the code."""
-    click.secho(f"warning: {message}", err=True, fg="yellow", bold=True)
+    """A warning on stderr as one line, without the place in the code; a notice is no cause for alarm."""
+    if isinstance(message, ReadingNotice):
+        click.echo(f"note: {message}", err=True)
+    else:
+        click.secho(f"warning: {message}", err=True, fg="yellow", bold=True)
 
 
 def main() -> None:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from recsys_mf.kernels import Predictor
 from recsys_mf.models.factorization import Factorization
 from recsys_mf.models.posterior import Posterior
+from recsys_mf.models.rated import RatedPairs
 from recsys_mf.vocabulary import Vocabulary
 
 Model = Factorization | Posterior
@@ -60,6 +61,7 @@ class Run:
     user_vocabulary, item_vocabulary : ids of the training rows
     user_counts, item_counts : training ratings of every user and item, int64[m], int64[n]
     provenance : data fingerprint, split rule, seed, device, threads, library versions, as plain values
+    rated : the training pairs, or None where they were not kept
     """
 
     fit: Fit
@@ -70,6 +72,7 @@ class Run:
     user_counts: NDArray[np.int64]
     item_counts: NDArray[np.int64]
     provenance: Mapping[str, Any]
+    rated: RatedPairs | None = None
 
     @property
     def model(self) -> Model:
