@@ -7,23 +7,25 @@ import platform
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from importlib import metadata
+from itertools import islice
 from typing import Any
 
 import numpy as np
 from threadpoolctl import ThreadpoolController
 
-from recsys_mf import __version__, columns, memory, splits
+from recsys_mf import __version__, columns, continuing, memory, splits
 from recsys_mf.errors import ConfigError, LeakWarning
 from recsys_mf.evaluation.convergence import FEWEST_DRAWS, effective_sample_size
 from recsys_mf.kernels import Kernels, available_threads, predictor, select
-from recsys_mf.models import Factorization, Fit, Model, Posterior, RatedPairs, Run
+from recsys_mf.models import Factorization, Fit, Posterior, RatedPairs, Run
+from recsys_mf.models.error import rmse as rmse
 from recsys_mf.ratings import Ratings
-from recsys_mf.solvers import Biases, Epoch, Mean, Solver, TruncatedSvd
+from recsys_mf.solvers import SOLVERS, Biases, Epoch, Mean, Solver, TruncatedSvd
 from recsys_mf.solvers.truncated_svd import FILLINGS
+from recsys_mf.solvers.updating import update
 from recsys_mf.splits import Split
-from recsys_mf.vocabulary import Vocabulary
 
 BASELINE = "svd bias"
 """Label of the baseline that reports take differences from."""
@@ -89,26 +91,27 @@ def train(
         rank; every model is then fitted again on all of split.train. 0 runs every epoch of the settings.
         Not used where split.valid is given: that part is validated on, and never trained on.
     compared_with : baselines by label, `baselines()` by default; must hold the truncated SVD `BASELINE`
-    start : run to continue from: rows it knows start where it ended, and all epochs of the settings are run,
-        since validation rows would not be new to it
+    start : run to continue from, with the ratings of split.train that it has not seen (`continued`). The solver must be
+        that of the run, whose settings stay; compared_with and compress must be left out
     compress : rank of the plain factorisation that takes the place of a posterior (`Posterior.compress`)
     watch : called after every epoch
-    Raises SolveError when the fit diverges, ConfigError for a start or side information that the solver cannot take.
-    Warns with LeakWarning when the start was trained on other rows than split.train and there is a test part.
+    Raises SolveError when the fit diverges, ConfigError for a start that cannot be continued, and for side information
+    that the solver cannot take. Warns with LeakWarning when the start was trained on pairs of split.test.
     """
+    if start is not None:
+        _check_continued(start, solver, compared_with, compress)
+        return continued(
+            start, split, seed=seed, device=device, threads=threads, validation=validation, watch=watch
+        )  # fmt: skip
     kernels = select(device, threads)
     inner = _validated(split, validation, seed)
     known = split.train.user_vocabulary, split.train.item_vocabulary
-    given = None if start is None else _aligned(start, solver, *known)
-    if start is not None and split.test is not None:
-        _warn_of_leak(start, split)
     others = baselines() if compared_with is None else compared_with
     if BASELINE not in others:
         raise ConfigError(f"the baselines lack '{BASELINE}'", seen=", ".join(others), fix="add it")
 
-    def fitted(label: str, method: Solver, given: Factorization | None = None) -> Fit:
-        task = _Task(label, method, split.train, inner, seed, kernels, watch)
-        return task.fit() if given is None else task.fit_from(given)
+    def fitted(label: str, method: Solver) -> Fit:
+        return _Task(label, method, split.train, inner, seed, kernels, watch).fit()
 
     if not solver.takes_features and (split.train.user_features or split.train.item_features):
         fix = "leave it out, or use a solver that takes it: gibbs"
@@ -119,7 +122,7 @@ def train(
         fix = "leave it out, or use a solver that samples: gibbs"
         raise ConfigError(f"solver '{solver.name}' gives no posterior to compress", where="--compress", fix=fix)
     fits = {label: fitted(label, method) for label, method in others.items()}
-    fit = fitted(solver.name, solver, given)
+    fit = fitted(solver.name, solver)
     return Run(
         fit=fit if compress is None else _compressed(fit, compress, split.train, device),
         baselines=fits,
@@ -164,11 +167,6 @@ class _Task:
             fit = replace(fit, model=fit.model.calibrated_by(validated, self.inner.valid))
         return fit
 
-    def fit_from(self, start: Factorization) -> Fit:
-        """Run all epochs of the settings on all of train from a given model."""
-        _compile(self.solver, self.kernels)
-        return self._final(self.solver.continued(), (), None, start)
-
     def _best(self, solver: Solver, inner: Split, stage: str) -> tuple[History, dict[str, Any], Epoch]:
         """The validated epochs of a solver, the best of them, and the last."""
         history = []
@@ -182,7 +180,7 @@ class _Task:
         error_of = _RunningError(inner.valid, solver.burn_ins(), self.kernels)
         errors: list[float] = []
         traces = _Traces(solver)
-        for epoch, seconds in self._timed(solver, inner.train, None):
+        for epoch, seconds in self._timed(solver, inner.train):
             error, burn_in = error_of(epoch)
             errors.append(error)
             traces.add(epoch)
@@ -205,10 +203,9 @@ class _Task:
         solver: Solver,
         history: History,
         valid_rmse: float | None,
-        start: Factorization | None = None,
     ) -> Fit:
         total, visits, traces = 0.0, 0, _Traces(solver)
-        for epoch, seconds in self._timed(solver, self.train, start):
+        for epoch, seconds in self._timed(solver, self.train):
             total, visits = total + seconds, visits + epoch.visits
             traces.add(epoch)
             self._tell("fit", solver, epoch, seconds, None, traces)
@@ -228,20 +225,9 @@ class _Task:
             traces=traces.plain(),
         )
 
-    def _timed(self, solver: Solver, train: Ratings, start: Factorization | None) -> Iterator[tuple[Epoch, float]]:
-        """The solver's epochs with the seconds that each took; what the caller does between them is not counted."""
+    def _timed(self, solver: Solver, train: Ratings) -> Iterator[tuple[Epoch, float]]:
         rng = np.random.default_rng([self.seed, _FIT])
-        epochs = solver.run(train, rng=rng, kernels=self.kernels, start=start)
-        libraries = ThreadpoolController()
-        while True:
-            began = time.perf_counter()
-            # A BLAS thread that has done its part waits busily for more, on a core that the kernels then lack.
-            with libraries.limit(limits=1, user_api="blas"), self.kernels.guarded():
-                epoch = next(epochs, None)
-            columns.rest()
-            if epoch is None:
-                return
-            yield epoch, time.perf_counter() - began
+        return _timed(solver.run(train, rng=rng, kernels=self.kernels), self.kernels)
 
     def _tell(
         self, stage: str, solver: Solver, epoch: Epoch, seconds: float, valid_rmse: float | None, traces: _Traces
@@ -253,6 +239,149 @@ class _Task:
                 traces.noise(), traces.ess,
             )
         )  # fmt: skip
+
+
+def _timed(epochs: Iterator[Epoch], kernels: Kernels) -> Iterator[tuple[Epoch, float]]:
+    """Epochs with the seconds that each took; what the caller does between them is not counted."""
+    libraries = ThreadpoolController()
+    while True:
+        began = time.perf_counter()
+        # A BLAS thread that has done its part waits busily for more, on a core that the kernels then lack.
+        with libraries.limit(limits=1, user_api="blas"), kernels.guarded():
+            epoch = next(epochs, None)
+        columns.rest()
+        if epoch is None:
+            return
+        yield epoch, time.perf_counter() - began
+
+
+def continued(
+    start: Run,
+    split: Split,
+    *,
+    seed: int = 0,
+    device: str = "auto",
+    threads: int | None = None,
+    validation: float = 0.1,
+    watch: Watcher = lambda progress: None,
+) -> Run:
+    """The run with the ratings of split.train taken up; split.test is not looked at.
+
+    Ratings of pairs that the run was trained on replace the old ones; all its other ratings, users and items stay.
+    Where at most 1 % of all ratings came since the last full fit and the model is that of `sgd` or `als`, it is updated
+    (`solvers.updating`): the strength of the update and its passes are chosen on a fraction of the new ratings, and
+    baselines stay as they are. Else every model is fitted again, to the ratings of the run and the new ones, with the
+    settings that were chosen for the run.
+
+    validation : fraction of the new ratings to choose an update on; 0 makes a default one
+    Raises ConfigError for a run that cannot be continued, DataError when ids are integers on one side and strings on
+    the other. Warns with LeakWarning when the run was trained on pairs of split.test.
+    """
+    joined = continuing.join(start, split.train)
+    if split.test is not None:
+        _warn_of_leak(start, split.test)
+    kernels = select(device, threads)
+    users, items = joined.ratings.user_vocabulary, joined.ratings.item_vocabulary
+    earlier = start.provenance.get("continued", {}).get("since_full_fit", 0)
+    since = earlier + int(joined.is_new.sum())
+
+    def aligned(fit: Fit) -> Fit:
+        assert isinstance(fit.model, Factorization)
+        return replace(fit, model=continuing.align(fit.model, start, users, items))
+
+    def again(label: str, fit: Fit) -> Fit:
+        return _fitted_again(_Task(label, _as_fitted(fit), joined.ratings, None, seed, kernels, watch), fit, device)
+
+    if since <= MAX_UPDATED_SHARE * len(joined.ratings) and continuing.is_updatable(start):
+        how = "updated"
+        fits = {label: aligned(fit) for label, fit in start.baselines.items()}
+        fit = _updated(aligned(start.fit), joined, validation, seed, kernels, watch)
+    else:
+        how, since = "fitted again", 0
+        fits = {label: again(label, fit) for label, fit in start.baselines.items()}
+        fit = again(start.fit.solver, start.fit)
+    facts = continuing.describe(start, joined) | {"how": how, "since_full_fit": since}
+    return Run(
+        fit=fit,
+        baselines=fits,
+        baseline=start.baseline,
+        user_vocabulary=users,
+        item_vocabulary=items,
+        user_counts=joined.ratings.user_counts,
+        item_counts=joined.ratings.item_counts,
+        provenance=_provenance(replace(split, train=joined.ratings), seed, kernels, threads) | {"continued": facts},
+        rated=RatedPairs.of(joined.ratings),
+    )
+
+
+MAX_UPDATED_SHARE = 0.01
+
+
+def _updated(
+    fit: Fit, joined: continuing.Joined, validation: float, seed: int, kernels: Kernels, watch: Watcher
+) -> Fit:  # fmt: skip
+    """The fit, whose model is over the vocabularies of the joined ratings, updated by the new ones."""
+    model = fit.model
+    assert isinstance(model, Factorization)
+    if not joined.is_new.any():
+        return fit
+    steps = continuing.choose_update(model, joined, validation, np.random.default_rng([seed, _VALIDATION]), kernels)
+    best = continuing.best_of(steps)
+    total, visits = 0.0, 0
+    epochs = update(model, joined.ratings, joined.is_new, best.regularisation, kernels)
+    for epoch, seconds in islice(_timed(epochs, kernels), best.number):
+        total, visits = total + seconds, visits + epoch.visits
+        rate = epoch.visits / max(seconds, 1e-9)
+        watch(Progress(fit.solver, "fit", epoch.number, best.number, None, None, rate))
+    updated = epoch.model()
+    assert isinstance(updated, Factorization)
+    return replace(
+        fit,
+        model=updated,
+        history=tuple(asdict(step) for step in steps),
+        seconds=total,
+        ratings_per_second=visits / max(total, 1e-9),
+        train_rmse=rmse(updated.on(predictor(kernels.device)), joined.ratings),
+        valid_rmse=best.valid_rmse,
+        peak_memory=memory.peak(),
+    )
+
+
+def _as_fitted(fit: Fit) -> Solver:
+    """The solver with the settings that a fit has, chosen ones included."""
+    kind = SOLVERS[fit.solver]
+    return kind(**{field.name: fit.settings[field.name] for field in fields(kind) if field.name in fit.settings})
+
+
+def _fitted_again(task: _Task, old: Fit, device: str) -> Fit:
+    """The fit of a task, kept as the old fit was: cut to a rank, its spread calibrated."""
+    fit = task.fit()
+    if "compressed" in old.settings:
+        return _compressed(fit, old.settings["compressed"], task.train, device)
+    if isinstance(old.model, Factorization) and isinstance(fit.model, Factorization):
+        return replace(fit, model=fit.model.calibrated_as(old.model))
+    return fit
+
+
+def _check_continued(start: Run, solver: Solver, compared_with: object, compress: object) -> None:
+    """Raise ConfigError for arguments of `train` that say nothing when a run is continued."""
+    if solver.name != start.fit.solver:
+        fix = f"continue it with '{start.fit.solver}', or train without it"
+        raise ConfigError("the run to continue from is of another solver", seen=solver.name, fix=fix)
+    for name, value in (("compared_with", compared_with), ("compress", compress)):
+        if value is not None:
+            raise ConfigError("a run is continued as it is", where=name, seen=value, fix="leave it out")
+
+
+def _warn_of_leak(start: Run, test: Ratings) -> None:
+    """Warn where the run to continue from was trained on pairs that are tested."""
+    seen = int(continuing.seen_by(start, test).sum())
+    if seen:
+        message = (
+            f"the run to continue from was trained on {seen:,} of the {len(test):,} test pairs: "
+            "the error reported may be too low"
+        )
+        warnings.warn(message, LeakWarning, stacklevel=4)
 
 
 class _Traces:
@@ -294,17 +423,6 @@ def _compressed(fit: Fit, rank: int, train: Ratings, device: str) -> Fit:
 
 
 _VALIDATION, _FIT = 1, 2  # what a stream of random numbers derived from the seed is for
-
-
-def rmse(model: Model, ratings: Ratings) -> float:
-    """Root mean squared error of the model on all rows of a table, in rating units, summed in float64."""
-    total = 0.0
-    for part in columns.parts(len(ratings)):
-        times = None if ratings.times is None else ratings.times[part]
-        errors = model.predict(ratings.users[part], ratings.items[part], times) - ratings.values[part].astype(float)
-        total += float(errors @ errors)
-    columns.rest()
-    return math.sqrt(total / len(ratings))
 
 
 class _RunningError:
@@ -361,48 +479,6 @@ def _compile(solver: Solver, kernels: Kernels) -> None:
     ids = np.arange(4)
     tiny = Ratings.from_ids(np.repeat(ids, 4), np.tile(ids, 4), np.arange(16) % 5)
     next(solver.rehearsal().run(tiny, rng=np.random.default_rng(0), kernels=kernels)).model()
-
-
-def _aligned(start: Run, solver: Solver, users: Vocabulary, items: Vocabulary) -> Factorization:
-    """The model of a run over other vocabularies: rows it does not know are zero."""
-    if not solver.takes_start:
-        raise ConfigError(f"solver '{solver.name}' cannot continue from a run", fix="use 'sgd' or 'als'")
-    model = start.model
-    if not isinstance(model, Factorization):
-        fix = "continue from a run of 'sgd' or 'als'"
-        raise ConfigError("the run to continue from is no plain factorisation", seen=start.fit.solver, fix=fix)
-    wanted = solver.settings()["rank"]
-    if start.model.rank != wanted:
-        raise ConfigError(
-            "the run to continue from has another rank", seen=start.model.rank, fix=f"train it with rank {wanted}"
-        )
-    rows = start.user_vocabulary.indices(users.entries, where="user ids")
-    columns = start.item_vocabulary.indices(items.entries, where="item ids")
-    return replace(
-        model,
-        user_bias=_taken(model.user_bias, rows),
-        item_bias=_taken(model.item_bias, columns),
-        user_factors=_taken(model.user_factors, rows),
-        item_factors=_taken(model.item_factors, columns),
-    )
-
-
-def _warn_of_leak(start: Run, split: Split) -> None:
-    """Warn unless the run to continue from was trained on the very rows of this split."""
-    if start.provenance["train_fingerprint"] != split.train.fingerprint:
-        message = (
-            f"the run to continue from was trained on other rows ({start.provenance['split']}, seed "
-            f"{start.provenance['split_seed']}) and may have trained on ratings that are held out now: "
-            "the error reported may be too low"
-        )
-        warnings.warn(message, LeakWarning, stacklevel=3)
-
-
-def _taken(table: Any, rows: Any) -> Any:
-    """table[rows], zero where the row is -1."""
-    taken = table[rows].copy()
-    taken[rows < 0] = 0
-    return taken
 
 
 def _provenance(split: Split, seed: int, kernels: Kernels, threads: int | None) -> dict[str, Any]:

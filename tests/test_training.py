@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from planted import planted
 
-from recsys_mf.errors import ConfigError, DataError, LeakWarning, SolveError
+from recsys_mf.errors import ConfigError, DataError, SolveError
 from recsys_mf.kernels import available_threads
 from recsys_mf.models import Factorization, Model, Run
 from recsys_mf.ratings import Ratings
@@ -288,54 +288,6 @@ def test_validation_that_leaves_nothing_is_refused() -> None:
         fitted(one, Mean(), validation=1)
 
 
-# Continuing.
-
-
-@pytest.mark.parametrize("solver", [replace(SGD, epochs=5), replace(ALS, epochs=1)], ids=lambda solver: solver.name)
-def test_continuing_from_a_run_lowers_the_train_error(solver: Solver, split: Split) -> None:
-    first = fitted(split, solver, validation=0)
-    second = fitted(split, solver, start=first)
-    assert second.fit.train_rmse < 0.9 * first.fit.train_rmse
-    assert second.fit.epochs == solver.n_epochs
-    assert second.fit.history == ()
-
-
-def test_als_continued_from_its_optimum_stays_there(split: Split) -> None:
-    first = fitted(split, replace(ALS, epochs=60), validation=0)
-    second = fitted(split, replace(ALS, epochs=1), start=first)
-    assert second.fit.train_rmse == pytest.approx(first.fit.train_rmse, rel=1e-4)
-
-
-@pytest.mark.parametrize("solver", [replace(SGD, epochs=5), replace(ALS, epochs=5)], ids=lambda solver: solver.name)
-def test_continuing_with_new_users_and_items_keeps_what_is_known(solver: Solver, split: Split) -> None:
-    ratings, _ = planted()
-    start = fitted(Split(ratings.select(ratings.users < 200).restricted(), None, None, "200 users", None), solver)
-    run = fitted(Split(ratings, None, None, "all users", None), solver, start=start)
-    assert run.model.n_users == ratings.n_users
-    fresh = fitted(Split(ratings, None, None, "all users", None), solver, validation=0)
-    assert run.fit.train_rmse < fresh.fit.train_rmse
-
-
-def test_a_run_of_another_rank_cannot_be_continued(split: Split) -> None:
-    start = fitted(split, Sgd(rank=2, epochs=1), validation=0)
-    message = r"^the run to continue from has another rank \(saw 2\); train it with rank 3$"
-    with pytest.raises(ConfigError, match=message):
-        fitted(split, SGD, start=start)
-
-
-@pytest.mark.parametrize("name", [name for name, kind in SOLVERS.items() if not kind.takes_start])
-def test_a_solver_that_takes_no_start_says_so(name: str, split: Split) -> None:
-    start = fitted(split, Sgd(rank=2, epochs=1), validation=0)
-    with pytest.raises(ConfigError, match=rf"^solver '{name}' cannot continue from a run; use 'sgd' or 'als'$"):
-        fitted(split, SOLVER[name], start=start)
-
-
-def test_a_posterior_cannot_be_continued(split: Split) -> None:
-    start = fitted(split, Gibbs(rank=3, sweeps=4))
-    with pytest.raises(ConfigError, match=r"^the run to continue from is no plain factorisation \(saw gibbs\)"):
-        fitted(split, SGD, start=start)
-
-
 def test_a_posterior_can_be_kept_as_a_plain_factorisation(split: Split) -> None:
     whole, plain = (fitted(split, GIBBS, compress=rank) for rank in (None, 6))
     assert isinstance(plain.model, Factorization)
@@ -347,19 +299,6 @@ def test_a_posterior_can_be_kept_as_a_plain_factorisation(split: Split) -> None:
 def test_a_solver_without_a_posterior_cannot_be_compressed(split: Split) -> None:
     with pytest.raises(ConfigError, match=r"^--compress: solver 'sgd' gives no posterior to compress; leave it out"):
         fitted(split, SGD, compress=8)
-
-
-def test_a_start_with_ids_of_another_kind_is_refused(split: Split) -> None:
-    start = fitted(split, Sgd(rank=2, epochs=1), validation=0)
-    words = Ratings.from_ids(["a", "b"], ["x", "y"], [1, 2])
-    with pytest.raises(DataError, match="user ids: string ids where the model was trained on integer ids"):
-        fitted(Split(words, None, None, "all", None), Sgd(rank=2), start=start, validation=0)
-
-
-def test_a_start_that_may_have_seen_the_test_rows_is_warned_of(split: Split) -> None:
-    start = fitted(hold_out(planted()[0], 0.1, seed=1), Sgd(rank=2, epochs=1), validation=0)
-    with pytest.warns(LeakWarning, match="trained on other rows .*seed 1.* the error reported may be too low"):
-        fitted(split, Sgd(rank=2, epochs=1), start=start)
 
 
 # Failing.

@@ -154,6 +154,34 @@ def positions(values: NDArray[Any], low: int, table: NDArray[np.int32]) -> NDArr
     return found
 
 
+def find_pairs(
+    starts: NDArray[np.int64], others: NDArray[np.int32], keys: NDArray[Any], wanted: NDArray[Any]
+) -> NDArray[np.int64]:
+    """Place of every pair (key, wanted) in grouped columns whose groups ascend, -1 where it is not there.
+
+    starts int64[n_groups + 1], others int32[n] : group g is others[starts[g]:starts[g + 1]]
+    keys, wanted : [b]; -1 is in no group
+    """
+    found = np.empty(len(keys), np.int64)
+    _find_pairs(starts, others, keys, wanted, found)
+    return found
+
+
+@numba.njit(cache=True, nogil=True)
+def _find_pairs(starts: Any, others: Any, keys: Any, wanted: Any, found: Any) -> None:
+    for j in range(keys.size):
+        key, other = keys[j], wanted[j]
+        low, high = (starts[key], starts[key + 1]) if 0 <= key < starts.size - 1 else (0, 0)
+        end = high
+        while low < high:
+            middle = (low + high) // 2
+            if others[middle] < other:
+                low = middle + 1
+            else:
+                high = middle
+        found[j] = low if low < end and others[low] == other else -1
+
+
 @numba.njit(cache=True, nogil=True)
 def _mark(values: Any, low: int, present: Any) -> None:
     for value in values:

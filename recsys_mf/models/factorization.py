@@ -126,6 +126,12 @@ class Factorization:
         noise, weight = validated.spread.calibrated(squares[both], valid.users[both], valid.items[both])
         return replace(self, spread=replace(self.spread, noise=noise, weight=weight))
 
+    def calibrated_as(self, other: Factorization) -> Factorization:
+        """With its spread calibrated as that of a model of the same solver."""
+        if self.spread is None or other.spread is None:
+            return self
+        return replace(self, spread=replace(self.spread, noise=other.spread.noise, weight=other.spread.weight))
+
     def arrays(self) -> dict[str, NDArray[Any]]:
         """The parameters by name."""
         spread = {} if self.spread is None else {name: getattr(self.spread, name) for name in _SPREAD_ARRAYS}

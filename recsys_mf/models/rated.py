@@ -1,4 +1,4 @@
-"""RatedPairs: which (user, item) pairs a model was trained on."""
+"""RatedPairs: what a model was trained on, so that a run knows what it has seen."""
 
 from __future__ import annotations
 
@@ -8,35 +8,43 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from recsys_mf import columns
+from recsys_mf.kernels import layout
 from recsys_mf.ratings import Ratings
 
 
 @dataclass(frozen=True, eq=False)
 class RatedPairs:
-    """The training pairs, without their ratings, under the vocabularies of the model.
+    """The training ratings under the vocabularies of the model, by user and, for a user, by ascending item.
 
-    starts int64[m + 1], items int32[n] : the items that user u rated are items[starts[u]:starts[u + 1]], ascending
+    starts int64[m + 1], items int32[n], values float32[n] : user u rated the items items[starts[u]:starts[u + 1]]
     """
 
     starts: NDArray[np.int64]
     items: NDArray[np.int32]
+    values: NDArray[np.float32]
 
     @classmethod
     def of(cls, ratings: Ratings) -> Self:
-        """The pairs of a table without unknown ids."""
-        starts, items, _ = ratings.by_user()
-        users = np.repeat(np.arange(ratings.n_users), np.diff(starts))
-        return cls(starts, items[np.lexsort((items, users))])
+        """Those of a table without unknown ids."""
+        starts, users, values = ratings.by_item()
+        items = np.repeat(np.arange(ratings.n_items, dtype=np.int32), np.diff(starts))
+        pairs = cls(*layout.grouped(users, ratings.n_users, items, values))  # stable: items stay in order
+        columns.rest()
+        return pairs
 
     def __len__(self) -> int:
         return len(self.items)
 
+    @property
+    def users(self) -> NDArray[np.int32]:
+        """User of every rating, int32[n]."""
+        return np.repeat(np.arange(len(self.starts) - 1, dtype=np.int32), np.diff(self.starts))
+
+    def find(self, users: NDArray[Any], items: NDArray[Any]) -> NDArray[np.int64]:
+        """Place of each of the pairs of dense indices among these, -1 where it is not there or an index is -1."""
+        return layout.find_pairs(self.starts, self.items, np.asarray(users), np.asarray(items))
+
     def contains(self, users: NDArray[Any], items: NDArray[Any]) -> NDArray[np.bool_]:
-        """Whether each of the pairs of dense indices is among these; bool[b], False where an index is -1."""
-        n_items = int(max(self.items.max(initial=-1), np.max(items, initial=-1))) + 1
-        owners = np.repeat(np.arange(len(self.starts) - 1), np.diff(self.starts))
-        known = owners * np.int64(n_items) + self.items  # ascending
-        asked = np.asarray(users, np.int64) * n_items + items
-        places = np.minimum(np.searchsorted(known, asked), len(known) - 1)
-        both = (np.asarray(users) >= 0) & (np.asarray(items) >= 0)
-        return both & (known[places] == asked) if len(known) else np.zeros(len(asked), np.bool_)
+        """Whether each of the pairs of dense indices is among these; bool[b]."""
+        return self.find(users, items) >= 0

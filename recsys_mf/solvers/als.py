@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Self
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -40,7 +40,7 @@ class Als(Committee):
     """
 
     name: ClassVar[str] = "als"
-    takes_start: ClassVar[bool] = True
+    takes_updates: ClassVar[bool] = True
     patience: ClassVar[int | None] = 3
     overtraining: ClassVar[float] = 0.5
 
@@ -54,10 +54,6 @@ class Als(Committee):
         3, "steps of conjugate gradients for a row in an epoch; 0 solves every row exactly", high=1000
     )
     members: int = setting(6, "S: independent runs that are averaged; 1 for a single run", low=1, high=1024)
-
-    def continued(self) -> Self:
-        """A single run: from a given start every member would be the same."""
-        return replace(self, members=1)
 
     def member_epochs(
         self, train: Ratings, rng: np.random.Generator, kernels: Kernels, start: Factorization | None

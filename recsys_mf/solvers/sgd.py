@@ -44,7 +44,7 @@ class Sgd(Committee):
     """
 
     name: ClassVar[str] = "sgd"
-    takes_start: ClassVar[bool] = True
+    takes_updates: ClassVar[bool] = True
     patience: ClassVar[int | None] = 3
     overtraining: ClassVar[float] = 1.25
 

@@ -51,7 +51,7 @@ class Solver:
     """Hyper-parameters of one method, and the method. Raises ConfigError for a setting out of its range.
 
     name : its key in the table of solvers
-    takes_start : True where `run` can continue from a given model
+    takes_updates : True where new ratings can move the model (`updating`)
     samples_posterior : True where the model is a Posterior
     takes_features : True where `run` makes use of side information in train
     takes_times : True where `run` makes use of the times of ratings
@@ -59,7 +59,7 @@ class Solver:
     """
 
     name: ClassVar[str]
-    takes_start: ClassVar[bool] = False
+    takes_updates: ClassVar[bool] = False
     samples_posterior: ClassVar[bool] = False
     takes_features: ClassVar[bool] = False
     takes_times: ClassVar[bool] = False
@@ -82,7 +82,6 @@ class Solver:
         train : ratings whose vocabularies are their own
         rng : the only source of randomness
         kernels : the backend that does the arithmetic
-        start : model over the same vocabularies to continue from, where `takes_start`
         Raises SolveError when the fit diverges.
         """
         raise NotImplementedError
@@ -120,10 +119,6 @@ class Solver:
     def with_member(self, member: Solver) -> Self:
         """The committee of members whose epochs were chosen for one `alone`."""
         raise NotImplementedError
-
-    def continued(self) -> Self:
-        """The solver as it continues from a start."""
-        return self
 
     def resolved(self, train: Ratings, kernels: Kernels) -> Self:
         """The solver as it runs on this table and backend: with what a setting "auto" stands for."""

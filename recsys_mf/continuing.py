@@ -1,0 +1,184 @@
+"""Continuing: a run and a table of ratings become one table, and what of it is new."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recsys_mf.errors import ConfigError
+from recsys_mf.kernels import Kernels
+from recsys_mf.models import Factorization, Run
+from recsys_mf.models.error import rmse
+from recsys_mf.ratings import Ratings
+from recsys_mf.solvers import SOLVERS
+from recsys_mf.solvers.updating import update
+from recsys_mf.vocabulary import Vocabulary
+
+DEFAULT_REGULARISATION = 1.0  # of an update, on ratings of deviation 1
+MAX_PASSES, MAX_SEARCH, MIN_VALID_ROWS = 3, 4, 100
+
+
+@dataclass(frozen=True, eq=False)
+class Joined:
+    """The ratings of a run with those of a table, which come last and replace those of the same pair.
+
+    ratings : under the vocabularies of both; is_new bool[n] : that the run has not seen, or with another value
+    changed : how many of the new ratings replace one of the run
+    """
+
+    ratings: Ratings
+    is_new: NDArray[np.bool_]
+    changed: int
+
+
+def check_start(run: Run) -> None:
+    """Raise ConfigError where a run keeps too little to be continued."""
+    where, fix = "the run to continue from", "train again on all ratings"
+    if run.rated is None:
+        raise ConfigError("its training ratings were not kept", where=where, seen="--no-keep-rated", fix=fix)
+    if run.model.takes_times:
+        raise ConfigError("its model uses the times of ratings, which a run does not keep", where=where, fix=fix)
+    if any(run.provenance.get("side_information", {}).values()):
+        raise ConfigError("its model uses side information, which a run does not keep", where=where, fix=fix)
+
+
+def seen_by(run: Run, ratings: Ratings) -> NDArray[np.bool_]:
+    """Which rows of a table are of pairs that the run was trained on, bool[n]. The run must keep its ratings."""
+    assert run.rated is not None
+    known = ratings.reindexed(run.user_vocabulary, run.item_vocabulary)
+    return run.rated.contains(known.users, known.items)
+
+
+def join(run: Run, ratings: Ratings) -> Joined:
+    """The table that a run is continued on.
+
+    Raises ConfigError where the run cannot be continued, and DataError when ids are integers on one side and strings on
+    the other.
+    """
+    check_start(run)
+    rated = run.rated
+    assert rated is not None
+    users = run.user_vocabulary.union(ratings.user_vocabulary, where="user ids")
+    items = run.item_vocabulary.union(ratings.item_vocabulary, where="item ids")
+    known = ratings.reindexed(run.user_vocabulary, run.item_vocabulary)
+    places = rated.find(known.users, known.items)
+    is_known = places >= 0
+    is_changed = is_known.copy()
+    is_changed[is_known] = rated.values[places[is_known]] != ratings.values[is_known]
+    is_new, kept = ~is_known | is_changed, np.ones(len(rated), np.bool_)
+    kept[places[is_changed]] = False
+    added = ratings.select(is_new).reindexed(users, items)
+    new_user, new_item = users.indices(run.user_vocabulary.entries), items.indices(run.item_vocabulary.entries)
+    joined = Ratings(
+        np.concatenate([new_user[rated.users[kept]], added.users]),
+        np.concatenate([new_item[rated.items[kept]], added.items]),
+        np.concatenate([rated.values[kept], added.values]),
+        None, users, items,
+    )  # fmt: skip
+    flags = np.arange(len(joined)) >= np.count_nonzero(kept)
+    return Joined(joined, flags, int(is_changed.sum()))
+
+
+def align(model: Factorization, run: Run, users: Vocabulary, items: Vocabulary) -> Factorization:
+    """A model of the run over other vocabularies: rows it does not know are zero, and spread as the mean row."""
+    rows = run.user_vocabulary.indices(users.entries)
+    columns = run.item_vocabulary.indices(items.entries)
+    spread = model.spread
+    if spread is not None:
+        spread = replace(
+            spread,
+            user_variance=_taken(spread.user_variance, rows, spread.user_variance.mean()),
+            item_variance=_taken(spread.item_variance, columns, spread.item_variance.mean()),
+        )
+    return replace(
+        model,
+        user_bias=_taken(model.user_bias, rows),
+        item_bias=_taken(model.item_bias, columns),
+        user_factors=_taken(model.user_factors, rows),
+        item_factors=_taken(model.item_factors, columns),
+        spread=spread,
+    )
+
+
+def _taken(table: NDArray[Any], rows: NDArray[np.int32], otherwise: Any = 0.0) -> NDArray[Any]:
+    """table[rows], another value where the row is -1."""
+    taken = table[rows].copy()
+    taken[rows < 0] = otherwise
+    return taken
+
+
+@dataclass(frozen=True)
+class Step:
+    """A pass of an update: the regularisation of the update, the number of the pass, its validation error."""
+
+    regularisation: float
+    number: int
+    valid_rmse: float | None
+
+
+def choose_update(
+    model: Factorization, joined: Joined, validation: float, rng: np.random.Generator, kernels: Kernels
+) -> tuple[Step, ...]:
+    """All updates that were tried, with their errors on a fraction of the new ratings that they did not see.
+
+    A line search over the regularisation, from its default in factors of two to where the error rises; for each value,
+    passes until the error rises. Where the fraction has too few rows to tell, the default alone, with no error.
+    """
+    is_valid = joined.is_new & (rng.random(len(joined.ratings)) < validation)
+    if is_valid.sum() < MIN_VALID_ROWS:
+        return (Step(DEFAULT_REGULARISATION, 1, None),)
+    train, is_new = joined.ratings.select(~is_valid), joined.is_new[~is_valid]
+    valid = joined.ratings.select(is_valid)
+
+    def tried(regularisation: float) -> list[Step]:
+        steps: list[Step] = []
+        for epoch in islice(update(model, train, is_new, regularisation, kernels), MAX_PASSES):
+            steps.append(Step(regularisation, epoch.number, rmse(epoch.model(), valid)))
+            if best_of(steps) is not steps[-1]:
+                break
+        return steps
+
+    steps = tried(DEFAULT_REGULARISATION)
+    for factor in (2.0, 0.5):
+        regularisation, before = DEFAULT_REGULARISATION, best_of(steps)
+        for _ in range(MAX_SEARCH):
+            regularisation *= factor
+            more = tried(regularisation)
+            improved = best_of([*steps, *more]) in more
+            steps += more
+            if not improved:
+                break
+        if best_of(steps) is not before:
+            break
+    return tuple(steps)
+
+
+def best_of(steps: Sequence[Step]) -> Step:
+    """The pass of lowest validation error, the first of equals."""
+    return min(steps, key=lambda step: math.inf if step.valid_rmse is None else step.valid_rmse)
+
+
+def is_updatable(run: Run) -> bool:
+    """Whether the model is one that `update` moves: biases and factors that were fitted to the ratings themselves."""
+    return isinstance(run.model, Factorization) and SOLVERS[run.fit.solver].takes_updates
+
+
+def describe(run: Run, joined: Joined) -> dict[str, Any]:
+    """What was kept of a run, and what was added, as plain values."""
+    new, ratings = int(joined.is_new.sum()), joined.ratings
+    return {
+        "run": run.provenance.get("id"),
+        "kept": {"ratings": len(ratings) - new, "users": len(run.user_vocabulary), "items": len(run.item_vocabulary)},
+        "added": {
+            "ratings": new - joined.changed,
+            "users": ratings.n_users - len(run.user_vocabulary),
+            "items": ratings.n_items - len(run.item_vocabulary),
+        },
+        "changed": {"ratings": joined.changed},
+    }

@@ -1,0 +1,20 @@
+"""The error of a model on a table of ratings."""
+
+from __future__ import annotations
+
+import math
+
+from recsys_mf import columns
+from recsys_mf.models.run import Model
+from recsys_mf.ratings import Ratings
+
+
+def rmse(model: Model, ratings: Ratings) -> float:
+    """Root mean squared error of the model on all rows of a table, in rating units, summed in float64."""
+    total = 0.0
+    for part in columns.parts(len(ratings)):
+        times = None if ratings.times is None else ratings.times[part]
+        errors = model.predict(ratings.users[part], ratings.items[part], times) - ratings.values[part].astype(float)
+        total += float(errors @ errors)
+    columns.rest()
+    return math.sqrt(total / len(ratings))
