@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import math
-import platform
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from importlib import metadata
 from typing import Any
 
 import numpy as np
 from threadpoolctl import ThreadpoolController
 
-from recsys_mf import __version__, columns, memory, splits
+from recsys_mf import columns, memory, provenance, splits
 from recsys_mf.errors import ConfigError, LeakWarning
 from recsys_mf.evaluation.convergence import FEWEST_DRAWS, effective_sample_size
-from recsys_mf.kernels import Kernels, available_threads, predictor, select
+from recsys_mf.kernels import Kernels, predictor, select
 from recsys_mf.models import Factorization, Fit, Model, Posterior, RatedPairs, Run
 from recsys_mf.ratings import Ratings
 from recsys_mf.solvers import Biases, Epoch, Mean, Solver, TruncatedSvd
@@ -27,8 +25,6 @@ from recsys_mf.vocabulary import Vocabulary
 
 BASELINE = "svd bias"
 """Label of the baseline that reports take differences from."""
-
-_LIBRARIES = ("numpy", "numba", "scipy", "torch")
 
 
 @dataclass(frozen=True)
@@ -128,7 +124,9 @@ def train(
         item_vocabulary=known[1],
         user_counts=split.train.user_counts,
         item_counts=split.train.item_counts,
-        provenance=_provenance(split, seed, kernels, threads),
+        provenance=provenance.of_rows(split, validation)
+        | provenance.of_fit(solver, others, seed=seed, start=start, compress=compress)
+        | provenance.of_machine(kernels, threads),
         rated=RatedPairs.of(split.train),
     )
 
@@ -152,13 +150,15 @@ class _Task:
         if self.inner is None:
             return self._final(solver.chosen(None), (), None)
         member = solver.alone()
+        tried: History = ()
         if member is not None:
-            best = self._best(member, self.inner, "member")[1]
+            tried, best, _ = self._best(member, self.inner, "member")
             solver = solver.with_member(member.stopped_at(best["epoch"]))
         history, best, last = self._best(solver, self.inner, "validate")
+        stages = _staged(history, "single") if member is None else _staged(tried, "member") + _committee(history)
         validated = None if member is None else last.model()
         del last  # and with it what a sampler has kept
-        fit = self._final(solver.chosen(best), history, best["valid_rmse"])
+        fit = self._final(solver.chosen(best), stages, best["valid_rmse"])
         if isinstance(fit.model, Factorization) and isinstance(validated, Factorization):
             assert self.inner.valid is not None
             fit = replace(fit, model=fit.model.calibrated_by(validated, self.inner.valid))
@@ -214,12 +214,15 @@ class _Task:
             self._tell("fit", solver, epoch, seconds, None, traces)
         model, epochs = epoch.model(), epoch.number
         del epoch  # and with it what it keeps on the device
+        settings = solver.resolved(self.train, self.kernels).settings()
+        members = settings.get("members", 1)
         return Fit(
             model=model,
             solver=solver.name,
-            settings=solver.resolved(self.train, self.kernels).settings(),
+            settings=settings,
             history=history,
-            epochs=epochs,
+            epochs=epochs if members == 1 else settings["epochs"],
+            members=members,
             seconds=total,
             ratings_per_second=visits / max(total, 1e-9),
             train_rmse=rmse(model.on(predictor(self.kernels.device)), self.train),
@@ -253,6 +256,19 @@ class _Task:
                 traces.noise(), traces.ess,
             )
         )  # fmt: skip
+
+
+def _staged(history: History, stage: str) -> History:
+    """The validated epochs as a run keeps them (`Fit.history`)."""
+    return tuple({"stage": stage, **row} for row in history)
+
+
+def _committee(history: History) -> History:
+    """The same of a growing committee, each of whose epochs is a member more."""
+    return tuple(
+        {"stage": "committee", "members": row["epoch"]} | {key: value for key, value in row.items() if key != "epoch"}
+        for row in history
+    )
 
 
 class _Traces:
@@ -403,22 +419,3 @@ def _taken(table: Any, rows: Any) -> Any:
     taken = table[rows].copy()
     taken[rows < 0] = 0
     return taken
-
-
-def _provenance(split: Split, seed: int, kernels: Kernels, threads: int | None) -> dict[str, Any]:
-    low, high = split.train.rating_range
-    sides = {"user": split.train.user_features, "item": split.train.item_features}
-    return {
-        "side_information": {side: list(features.names) for side, features in sides.items() if features is not None},
-        "split": split.rule,
-        "split_seed": split.seed,
-        "seed": seed,
-        **kernels.facts(),
-        "threads": threads or available_threads(),
-        "train_ratings": len(split.train),
-        "train_fingerprint": split.train.fingerprint,
-        "rating_range": [low, high],
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "libraries": {"recsys_mf": __version__} | {name: metadata.version(name) for name in _LIBRARIES},
-    }

@@ -22,7 +22,7 @@ LAYERS = (
     {"ratings", "features", "vocabulary", "models"},
     {"loaders", "splits", "store"},
     {"solvers"},
-    {"training", "evaluation", "dense", "prediction"},
+    {"training", "evaluation", "dense", "prediction", "provenance"},
     {"cli"},
 )
 LAYER = {part: number for number, parts in enumerate(LAYERS) for part in parts}
