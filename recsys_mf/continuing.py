@@ -118,7 +118,7 @@ class Step:
     """A pass of an update: the regularisation of the update, the number of the pass, its validation error."""
 
     regularisation: float
-    number: int
+    epoch: int
     valid_rmse: float | None
 
 
@@ -170,10 +170,9 @@ def is_updatable(run: Run) -> bool:
 
 
 def describe(run: Run, joined: Joined) -> dict[str, Any]:
-    """What was kept of a run, and what was added, as plain values."""
+    """What was kept of a run, what was added, and what of it has another value, as plain values."""
     new, ratings = int(joined.is_new.sum()), joined.ratings
     return {
-        "run": run.provenance.get("id"),
         "kept": {"ratings": len(ratings) - new, "users": len(run.user_vocabulary), "items": len(run.item_vocabulary)},
         "added": {
             "ratings": new - joined.changed,

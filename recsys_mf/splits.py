@@ -6,9 +6,9 @@ else. A split's vocabularies are those of its training rows: an id seen only in 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +30,10 @@ class Split:
     rule : the rule in words, as reports print it
     seed : the seed of the rule, None where none was used
     by : the rule that parts validation rows from train
+    record : the rule as plain values from which it can be repeated, with the fingerprint of the table it was applied
+        to (`recsys_mf.provenance` has the keys); empty for a split made by hand
+    test_as_read : the test rows under the vocabularies of their own table, so with the ids that train does not have;
+        None where there is no test part, and for a split made by hand
     """
 
     train: Ratings
@@ -38,6 +42,8 @@ class Split:
     rule: str
     seed: int | None
     by: By = "random"
+    record: Mapping[str, Any] = field(default_factory=dict)
+    test_as_read: Ratings | None = None
 
 
 def hold_out(ratings: Ratings, fraction: float = 0.1, seed: int = 0, *, by: By = "random") -> Split:
@@ -54,19 +60,18 @@ def hold_out(ratings: Ratings, fraction: float = 0.1, seed: int = 0, *, by: By =
     Raises ConfigError for a fraction or rule that does not exist, DataError for by="time" without
     timestamps and for a split that leaves nothing to train or test on.
     """
-    if not 0 <= fraction < 1:
-        raise ConfigError("fraction to hold out is out of range", seen=fraction, fix="give a number from 0 to below 1")
-    if by not in RULES:
-        raise ConfigError("unknown split rule", seen=by, fix=nearest(by, RULES))
+    _check(fraction, by)
+    facts = {"kind": "hold-out", "by": by, "fraction": float(fraction), "seed": int(seed)} | _table(ratings)
     if fraction == 0:
-        return Split(ratings.restricted(), None, None, "all rows in train", None)
+        return Split(ratings.restricted(), None, None, "all rows in train", None, by, facts)
+    percent = f"{100 * fraction:g}%"
     rule = {
-        "random": f"random, {fraction:.0%} of ratings held out",
-        "user": f"random within each user, {fraction:.0%} held out",
-        "time": f"by time, the newest {fraction:.0%} held out",
+        "random": f"random, {percent} of ratings held out",
+        "user": f"random within each user, {percent} held out",
+        "time": f"by time, the newest {percent} held out",
     }[by]
-    masks = {"random": _random_mask, "user": _user_mask, "time": _time_mask}
-    return _parted(ratings, masks[by](ratings, fraction, seed), rule, None if by == "time" else seed, by)
+    used = None if by == "time" else seed
+    return _parted(ratings, _MASKS[by](ratings, fraction, seed), Split(ratings, None, None, rule, used, by, facts))
 
 
 def k_folds(ratings: Ratings, k: int = 5, seed: int = 0) -> Iterator[Split]:
@@ -75,13 +80,23 @@ def k_folds(ratings: Ratings, k: int = 5, seed: int = 0) -> Iterator[Split]:
     Row j (source order) is in the test part of fold floor(k * rank_j / n), where rank_j is the position of j in
     the order of numpy.random.default_rng(seed).random(n).
     """
-    if not 2 <= k <= len(ratings):
-        raise ConfigError("number of folds is out of range", seen=k, fix=f"give 2 to {len(ratings)}")
-    ranks = np.empty(len(ratings), np.int64)
-    ranks[np.argsort(np.random.default_rng(seed).random(len(ratings)), kind="stable")] = np.arange(len(ratings))
-    folds = ranks * k // len(ratings)
+    folds = fold_numbers(len(ratings), k, seed)
+    facts = {"kind": "fold", "folds": int(k), "seed": int(seed)} | _table(ratings)
     for fold in range(k):
-        yield _parted(ratings, folds == fold, f"fold {fold + 1} of {k}, random", seed)
+        rule = f"fold {fold + 1} of {k}, random"
+        yield _parted(ratings, folds == fold, Split(ratings, None, None, rule, seed, record=facts | {"fold": fold + 1}))
+
+
+def fold_numbers(n: int, k: int, seed: int) -> NDArray[np.int64]:
+    """The fold, from 0 to k - 1, in which each of n rows is tested; int64[n], as `k_folds` has them.
+
+    Raises ConfigError for fewer than 2 folds or more than rows.
+    """
+    if not 2 <= k <= n:
+        raise ConfigError("number of folds is out of range", seen=k, fix=f"give 2 to {n}")
+    ranks = np.empty(n, np.int64)
+    ranks[np.argsort(np.random.default_rng(seed).random(n), kind="stable")] = np.arange(n)
+    return ranks * k // n
 
 
 def given(train: Ratings, test: Ratings, *, rule: str = "given files") -> Split:
@@ -89,7 +104,8 @@ def given(train: Ratings, test: Ratings, *, rule: str = "given files") -> Split:
 
     Raises DataError when a (user, item) pair is in both: the model would have seen what it is asked.
     """
-    train = train.restricted()
+    facts = {"kind": "given"} | _table(train) | {f"test_{name}": fact for name, fact in _table(test).items()}
+    train, as_read = train.restricted(), test
     test = test.reindexed(train.user_vocabulary, train.item_vocabulary)
     known = (test.users >= 0) & (test.items >= 0)
     shared = np.isin(_pairs(test.select(known)), _pairs(train))
@@ -102,7 +118,7 @@ def given(train: Ratings, test: Ratings, *, rule: str = "given files") -> Split:
             seen=f"user {user!r}, item {item!r}, row {row} of the test table",
             fix="remove them from one of the two",
         )
-    return Split(train, test, None, rule, None)
+    return Split(train, test, None, rule, None, record=facts, test_as_read=as_read)
 
 
 def with_validation(split: Split, fraction: float, seed: int) -> Split:
@@ -110,21 +126,42 @@ def with_validation(split: Split, fraction: float, seed: int) -> Split:
 
     The rows left to train keep their own vocabularies; test is reindexed to them.
     """
-    inner = hold_out(split.train, fraction, seed, by=split.by)
+    _check(fraction, split.by)
+    if fraction == 0:
+        return split
+    inner = _parted(split.train, _MASKS[split.by](split.train, fraction, seed), split)
     test = split.test and split.test.reindexed(inner.train.user_vocabulary, inner.train.item_vocabulary)
-    return Split(inner.train, test, inner.test, split.rule, split.seed, split.by)
+    cut = {"validation": {"fraction": float(fraction), "seed": int(seed)}} if split.record else {}
+    return replace(inner, test=test, valid=inner.test, test_as_read=split.test_as_read, record={**split.record, **cut})
 
 
-def _parted(ratings: Ratings, is_test: NDArray[np.bool_], rule: str, seed: int | None, by: By = "random") -> Split:
+def fingerprint_as_read(ratings: Ratings) -> str:
+    """The fingerprint of the rows alone: the same whether or not the table has side information of further ids."""
+    return replace(ratings, user_features=None, item_features=None).restricted().fingerprint
+
+
+def _table(ratings: Ratings) -> dict[str, Any]:
+    return {"ratings": len(ratings), "fingerprint": fingerprint_as_read(ratings)}
+
+
+def _check(fraction: float, by: str) -> None:
+    if not 0 <= fraction < 1:
+        raise ConfigError("fraction to hold out is out of range", seen=fraction, fix="give a number from 0 to below 1")
+    if by not in RULES:
+        raise ConfigError("unknown split rule", seen=by, fix=nearest(by, RULES))
+
+
+def _parted(ratings: Ratings, is_test: NDArray[np.bool_], split: Split) -> Split:
+    """The split with these rows of a table as its test part and the others as its training part."""
     if not is_test.any() or is_test.all():
         raise DataError(
             "the split leaves one part empty",
             seen=f"{int(is_test.sum())} of {len(ratings)} ratings in the test part",
             fix="hold out another fraction or give more ratings",
         )
-    train = ratings.select(~is_test).restricted()
-    test = ratings.select(is_test).reindexed(train.user_vocabulary, train.item_vocabulary)
-    return Split(train, test, None, rule, seed, by)
+    train, test = ratings.select(~is_test).restricted(), ratings.select(is_test)
+    known = test.reindexed(train.user_vocabulary, train.item_vocabulary)
+    return replace(split, train=train, test=known, test_as_read=test)
 
 
 def _random_mask(ratings: Ratings, fraction: float, seed: int) -> NDArray[np.bool_]:
@@ -155,6 +192,9 @@ def _time_mask(ratings: Ratings, fraction: float, seed: int) -> NDArray[np.bool_
     mask = np.zeros(len(ratings), np.bool_)
     mask[newest_last[len(ratings) - int(fraction * len(ratings)) :]] = True
     return mask
+
+
+_MASKS = {"random": _random_mask, "user": _user_mask, "time": _time_mask}
 
 
 def _pairs(ratings: Ratings) -> NDArray[np.int64]:

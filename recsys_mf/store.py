@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 
 from recsys_mf.errors import ArtifactError, RecsysError
 from recsys_mf.models import Factorization, Fit, Model, Posterior, Run
+from recsys_mf.models.run import as_of_today
 from recsys_mf.vocabulary import Vocabulary
 
 FORMAT, VERSION = "recsys_mf run", 3
@@ -225,7 +226,8 @@ def _fit(
         if len(array) != rows:
             fix = f"the vocabulary has {rows} ids"
             raise ArtifactError("shape does not match", where=f"{path}, {prefix}{name}", seen=array.shape, fix=fix)
-    rest = {name: entry[name] for name in (field.name for field in fields(Fit)) if name != "model"}
+    known = as_of_today(entry)
+    rest = {name: known[name] for name in (field.name for field in fields(Fit)) if name != "model"}
     try:
         model = _MODELS[facts["kind"]].from_parts(arrays, facts)
     except RecsysError as error:

@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import math
-import platform
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, fields, replace
-from importlib import metadata
 from itertools import islice
 from typing import Any
 
 import numpy as np
 from threadpoolctl import ThreadpoolController
 
-from recsys_mf import __version__, columns, continuing, memory, splits
+from recsys_mf import columns, continuing, memory, provenance, splits
 from recsys_mf.errors import ConfigError, LeakWarning
 from recsys_mf.evaluation.convergence import FEWEST_DRAWS, effective_sample_size
-from recsys_mf.kernels import Kernels, available_threads, predictor, select
+from recsys_mf.kernels import Kernels, predictor, select
 from recsys_mf.models import Factorization, Fit, Posterior, RatedPairs, Run
 from recsys_mf.models.error import rmse as rmse
 from recsys_mf.ratings import Ratings
@@ -29,8 +27,6 @@ from recsys_mf.splits import Split
 
 BASELINE = "svd bias"
 """Label of the baseline that reports take differences from."""
-
-_LIBRARIES = ("numpy", "numba", "scipy", "torch")
 
 
 @dataclass(frozen=True)
@@ -131,7 +127,9 @@ def train(
         item_vocabulary=known[1],
         user_counts=split.train.user_counts,
         item_counts=split.train.item_counts,
-        provenance=_provenance(split, seed, kernels, threads),
+        provenance=provenance.of_rows(split, validation)
+        | provenance.of_fit(solver, others, seed=seed, start=None, compress=compress)
+        | provenance.of_machine(kernels, threads),
         rated=RatedPairs.of(split.train),
     )
 
@@ -155,13 +153,15 @@ class _Task:
         if self.inner is None:
             return self._final(solver.chosen(None), (), None)
         member = solver.alone()
+        tried: History = ()
         if member is not None:
-            best = self._best(member, self.inner, "member")[1]
+            tried, best, _ = self._best(member, self.inner, "member")
             solver = solver.with_member(member.stopped_at(best["epoch"]))
         history, best, last = self._best(solver, self.inner, "validate")
+        stages = _staged(history, "single") if member is None else _staged(tried, "member") + _committee(history)
         validated = None if member is None else last.model()
         del last  # and with it what a sampler has kept
-        fit = self._final(solver.chosen(best), history, best["valid_rmse"])
+        fit = self._final(solver.chosen(best), stages, best["valid_rmse"])
         if isinstance(fit.model, Factorization) and isinstance(validated, Factorization):
             assert self.inner.valid is not None
             fit = replace(fit, model=fit.model.calibrated_by(validated, self.inner.valid))
@@ -211,12 +211,15 @@ class _Task:
             self._tell("fit", solver, epoch, seconds, None, traces)
         model, epochs = epoch.model(), epoch.number
         del epoch  # and with it what it keeps on the device
+        settings = solver.resolved(self.train, self.kernels).settings()
+        members = settings.get("members", 1)
         return Fit(
             model=model,
             solver=solver.name,
-            settings=solver.resolved(self.train, self.kernels).settings(),
+            settings=settings,
             history=history,
-            epochs=epochs,
+            epochs=epochs if members == 1 else settings["epochs"],
+            members=members,
             seconds=total,
             ratings_per_second=visits / max(total, 1e-9),
             train_rmse=rmse(model.on(predictor(self.kernels.device)), self.train),
@@ -239,6 +242,19 @@ class _Task:
                 traces.noise(), traces.ess,
             )
         )  # fmt: skip
+
+
+def _staged(history: History, stage: str) -> History:
+    """The validated epochs as a run keeps them (`Fit.history`)."""
+    return tuple({"stage": stage, **row} for row in history)
+
+
+def _committee(history: History) -> History:
+    """The same of a growing committee, each of whose epochs is a member more."""
+    return tuple(
+        {"stage": "committee", "members": row["epoch"]} | {key: value for key, value in row.items() if key != "epoch"}
+        for row in history
+    )
 
 
 def _timed(epochs: Iterator[Epoch], kernels: Kernels) -> Iterator[tuple[Epoch, float]]:
@@ -309,7 +325,16 @@ def continued(
         item_vocabulary=items,
         user_counts=joined.ratings.user_counts,
         item_counts=joined.ratings.item_counts,
-        provenance=_provenance(replace(split, train=joined.ratings), seed, kernels, threads) | {"continued": facts},
+        provenance=provenance.of_rows(replace(split, train=joined.ratings), validation)
+        | provenance.of_fit(
+            _as_fitted(start.fit),
+            {label: _as_fitted(fit) for label, fit in start.baselines.items()},
+            seed=seed,
+            start=start,
+            compress=start.fit.settings.get("compressed"),
+        )
+        | provenance.of_machine(kernels, threads)
+        | {"continued": facts},
         rated=RatedPairs.of(joined.ratings),
     )
 
@@ -329,16 +354,16 @@ def _updated(
     best = continuing.best_of(steps)
     total, visits = 0.0, 0
     epochs = update(model, joined.ratings, joined.is_new, best.regularisation, kernels)
-    for epoch, seconds in islice(_timed(epochs, kernels), best.number):
+    for epoch, seconds in islice(_timed(epochs, kernels), best.epoch):
         total, visits = total + seconds, visits + epoch.visits
         rate = epoch.visits / max(seconds, 1e-9)
-        watch(Progress(fit.solver, "fit", epoch.number, best.number, None, None, rate))
+        watch(Progress(fit.solver, "fit", epoch.number, best.epoch, None, None, rate))
     updated = epoch.model()
     assert isinstance(updated, Factorization)
     return replace(
         fit,
         model=updated,
-        history=tuple(asdict(step) for step in steps),
+        history=tuple({"stage": "update", **asdict(step)} for step in steps),
         seconds=total,
         ratings_per_second=visits / max(total, 1e-9),
         train_rmse=rmse(updated.on(predictor(kernels.device)), joined.ratings),
@@ -479,22 +504,3 @@ def _compile(solver: Solver, kernels: Kernels) -> None:
     ids = np.arange(4)
     tiny = Ratings.from_ids(np.repeat(ids, 4), np.tile(ids, 4), np.arange(16) % 5)
     next(solver.rehearsal().run(tiny, rng=np.random.default_rng(0), kernels=kernels)).model()
-
-
-def _provenance(split: Split, seed: int, kernels: Kernels, threads: int | None) -> dict[str, Any]:
-    low, high = split.train.rating_range
-    sides = {"user": split.train.user_features, "item": split.train.item_features}
-    return {
-        "side_information": {side: list(features.names) for side, features in sides.items() if features is not None},
-        "split": split.rule,
-        "split_seed": split.seed,
-        "seed": seed,
-        **kernels.facts(),
-        "threads": threads or available_threads(),
-        "train_ratings": len(split.train),
-        "train_fingerprint": split.train.fingerprint,
-        "rating_range": [low, high],
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "libraries": {"recsys_mf": __version__} | {name: metadata.version(name) for name in _LIBRARIES},
-    }

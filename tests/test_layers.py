@@ -22,7 +22,7 @@ LAYERS = (
     {"ratings", "features", "vocabulary", "models"},
     {"loaders", "splits", "store"},
     {"solvers"},
-    {"training", "continuing", "evaluation", "dense", "prediction"},
+    {"training", "continuing", "evaluation", "dense", "prediction", "provenance"},
     {"cli"},
 )
 LAYER = {part: number for number, parts in enumerate(LAYERS) for part in parts}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +10,10 @@ import numpy as np
 import pytest
 
 from recsys_mf.errors import ConfigError, DataError
+from recsys_mf.features import Features
 from recsys_mf.ratings import Ratings
-from recsys_mf.splits import RULES, Split, given, hold_out, k_folds, with_validation
+from recsys_mf.splits import RULES, Split, fingerprint_as_read, fold_numbers, given, hold_out, k_folds, with_validation
+from recsys_mf.vocabulary import Vocabulary
 
 N = 600
 
@@ -209,3 +212,78 @@ def test_movielens_1m_has_the_published_number_of_test_rows(data_dir: Path) -> N
     assert split.test is not None
     assert len(split.test) == 100_267
     assert len(split.train) == 1_000_209 - 100_267
+
+
+# What a split records.
+
+
+@pytest.mark.parametrize(
+    ("fraction", "words"), [(0.125, "12.5%"), (0.155, "15.5%"), (0.004, "0.4%"), (0.07, "7%"), (1 / 3, "33.3333%")]
+)
+@pytest.mark.parametrize("by", RULES)
+def test_the_words_of_a_rule_do_not_round_its_fraction(by: Any, fraction: float, words: str) -> None:
+    few = fraction == 0.004 and by == "user"  # too little for a rating of any user
+    split = hold_out(table(), fraction, by="random" if few else by)
+    assert f" {words}" in split.rule
+    assert split.record["fraction"] == fraction
+
+
+@pytest.mark.parametrize("by", RULES)
+def test_a_split_is_made_again_from_its_record(by: Any) -> None:
+    split = hold_out(table(), 0.155, 11, by=by)
+    again = json.loads(json.dumps(split.record))
+    assert again["fingerprint"] == fingerprint_as_read(table())
+    assert again["ratings"] == N
+    repeated = hold_out(table(), again["fraction"], again["seed"], by=again["by"])
+    assert numbers(repeated.test) == numbers(split.test)
+    assert (repeated.rule, repeated.seed, repeated.record) == (split.rule, split.seed, split.record)
+
+
+def test_folds_and_given_tables_are_recorded() -> None:
+    folds = [split.record for split in k_folds(table(), 3, seed=5)]
+    assert [(fact["kind"], fact["folds"], fact["fold"], fact["seed"]) for fact in folds] == [
+        ("fold", 3, fold, 5) for fold in (1, 2, 3)
+    ]
+    parted = hold_out(table(), 0.2, seed=2)
+    assert parted.test_as_read is not None
+    record = given(parted.train, parted.test_as_read).record
+    assert (record["kind"], record["ratings"], record["test_ratings"]) == (
+        "given", len(parted.train), len(parted.test_as_read)
+    )  # fmt: skip
+    assert record["fingerprint"] == parted.train.fingerprint
+    assert record["test_fingerprint"] == fingerprint_as_read(parted.test_as_read)
+
+
+def test_validation_rows_cut_by_hand_are_recorded() -> None:
+    split = with_validation(hold_out(table(), 0.1), 0.25, seed=3)
+    assert split.record["validation"] == {"fraction": 0.25, "seed": 3}
+
+
+def test_a_rule_outlives_a_fraction_of_zero() -> None:
+    """So that validation rows are the newest where the rule is by time, with or without a test part."""
+    split = hold_out(table(), 0.0, by="time")
+    assert split.by == "time"
+    inner = with_validation(split, 0.1, seed=0)
+    assert numbers(inner.valid) == numbers(hold_out(table(), 0.1, by="time").test)
+
+
+def test_the_fold_numbers_are_those_of_the_folds() -> None:
+    folds = fold_numbers(N, 4, seed=9)
+    for fold, split in enumerate(k_folds(table(), 4, seed=9)):
+        assert numbers(split.test) == np.flatnonzero(folds == fold).tolist()
+
+
+@pytest.mark.parametrize("make", [lambda t: hold_out(t, 0.3), lambda t: next(k_folds(t, 3))])
+def test_test_rows_as_read_keep_the_ids_that_train_does_not_have(make: Any) -> None:
+    rare = Ratings.from_ids(np.arange(60), np.arange(60) % 7, np.arange(60))
+    split = make(rare)
+    assert split.test is not None
+    assert (split.test.users == -1).all()
+    read = split.test_as_read
+    assert read.user_vocabulary.ids(read.users).to_pylist() == numbers(split.test)
+
+
+def test_side_information_does_not_change_the_fingerprint_of_the_rows() -> None:
+    ids = Vocabulary.encode([5, 100, 7_000])[0]
+    more = Features(ids, ("x",), np.arange(4), np.zeros(3), np.ones(3))
+    assert fingerprint_as_read(table().with_features(users=more)) == fingerprint_as_read(table()) == table().fingerprint

@@ -261,7 +261,16 @@ def test_the_epochs_of_a_committee_are_chosen_once_for_one_member() -> None:
     run = fitted(noisy, solver, watch=lambda progress: stages.append((progress.stage, progress.epoch)))
     alone = fitted(noisy, replace(solver, members=1))
     assert run.fit.settings["epochs"] == round(Sgd.overtraining * alone.fit.settings["epochs"])
-    assert run.fit.settings["members"] == run.fit.epochs == len(run.fit.history) == 3
+    assert run.fit.epochs == run.fit.settings["epochs"]
+    assert run.fit.settings["members"] == run.fit.members == 3
+    kept = [(row["stage"], row.get("epoch"), row.get("members")) for row in run.fit.history]
+    assert kept == [
+        *(("member", row["epoch"], None) for row in alone.fit.history),
+        *(("committee", None, members) for members in (1, 2, 3)),
+    ]
+    curve = [row["valid_rmse"] for row in run.fit.history if row["stage"] == "member"]
+    assert curve == [row["valid_rmse"] for row in alone.fit.history]
+    assert run.fit.valid_rmse == run.fit.history[-1]["valid_rmse"]
     ours = [epoch for stage, epoch in stages if stage == "validate"][-3:]
     assert ours == [1, 2, 3]
     assert {stage for stage, _ in stages} == {"member", "validate", "fit"}

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from recsys_mf.evaluation.folds import FoldReport, FoldRow, Spread
 from recsys_mf.evaluation.metrics import Estimate
-from recsys_mf.evaluation.report import Report, Row
+from recsys_mf.evaluation.report import HeldOut, Report, Row, Segment
 from recsys_mf.memory import in_words
 
 
@@ -68,7 +68,7 @@ def _heading(report: Report) -> str:
         what = f"Validation error, nothing was held out ({report.split})"
         pairs = ""
     else:
-        what = f"Held-out error: {report.split}{seed}"
+        what = f"{_of_what(report.held_out)}: {report.split}{seed}"
         pairs = f" · {report.held_out.n_pairs:,} test pairs"
     lines = [
         what if report.data is None else f"{what} · {report.data}",
@@ -90,6 +90,17 @@ def _heading(report: Report) -> str:
             f"{part.unknown_item_pairs:,} of unknown items, {part.unknown_both_pairs:,} of both"
         )
     return "\n".join(lines)
+
+
+def _of_what(part: HeldOut) -> str:
+    """The error that is reported; held-out only where no pair was trained on."""
+    if part.trained_pairs is None:
+        return "Error (the run does not tell whether it was trained on these pairs)"
+    if not part.trained_pairs:
+        return "Held-out error"
+    if part.trained_pairs == part.n_pairs:
+        return "Error on rows the model was trained on"
+    return f"Error on pairs of which {part.trained_pairs:,} were trained on"
 
 
 def _held_out_table(report: Report) -> _Table:
@@ -114,11 +125,12 @@ def _held_out_row(row: Row, report: Report) -> tuple[str, ...]:
 
 def _held_out_legend(report: Report) -> str:
     trained = report.rows[-1]
-    chosen = (
-        "Ranks and epochs were chosen on validation rows cut\nfrom train."
-        if any(row.valid_rmse is not None for row in report.rows)
-        else "No validation rows were cut: ranks and epochs\nare those of the settings."
-    )
+    if trained.valid_rmse is not None:
+        chosen = "Ranks and epochs were chosen on validation rows cut\nfrom train."
+    elif any(row.valid_rmse is not None for row in report.rows):
+        chosen = f"Ranks of the baselines were chosen on validation\nrows cut from train, nothing of {trained.label}."
+    else:
+        chosen = "No validation rows were cut: ranks and epochs\nare those of the settings."
     return (
         "* lowest. ±: half the 95 % interval, of differences by paired bootstrap. train: RMSE on train.\n"
         f"M/s: million ratings visited per second. {chosen} "
@@ -150,7 +162,7 @@ def _segment_table(report: Report) -> _Table:
     head = ("training ratings", "pairs", f"RMSE {trained.label}", f"RMSE {report.baseline}")
     rows = (
         (
-            f"{segment.side}s with {segment.training_ratings}",
+            _segment(segment),
             f"{segment.n_pairs:,}",
             f"{segment.rmse:.4f}",
             f"{segment.baseline_rmse:.4f}",
@@ -160,9 +172,21 @@ def _segment_table(report: Report) -> _Table:
     return _Table(head, tuple(rows))
 
 
+def _segment(segment: Segment) -> str:
+    if segment.side == "pair":
+        return "pairs trained on" if segment.training_ratings == "1" else "pairs not trained on"
+    return f"{segment.side}s with {segment.training_ratings}"
+
+
 def _validation_legend(report: Report) -> str:
+    trained = report.rows[-1]
     if all(row.valid_rmse is None for row in report.rows):
         return "Nothing was held out and no validation rows were cut: there is no error on new ratings to report."
+    if trained.valid_rmse is None:
+        return (
+            f"The validation rows, cut from train, chose the ranks of the baselines. Nothing of {trained.label} was\n"
+            "chosen on them: it has no validation error to compare. All models were fitted on all rows."
+        )
     return (
         "* lowest. The validation rows, cut from train, also chose the ranks and epochs: the error on rows\n"
         "that nothing was chosen on would be a little higher. The model was then fitted on all rows."
@@ -231,8 +255,7 @@ def _label(label: str, route: str | None, best: str | None) -> str:
 
 def _epochs(row: Row) -> str:
     """Epochs of the fit, for a committee those of every member."""
-    members = row.settings.get("members", 1)
-    return str(row.epochs) if members == 1 else f"{members}×{row.settings['epochs']}"
+    return str(row.epochs) if row.members == 1 else f"{row.members}×{row.epochs}"
 
 
 def _rate(row: Row) -> str:

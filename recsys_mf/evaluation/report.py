@@ -13,6 +13,7 @@ from typing import Any, Self
 from recsys_mf.errors import ArtifactError, ConfigError
 from recsys_mf.evaluation.convergence import Summary
 from recsys_mf.evaluation.metrics import Estimate
+from recsys_mf.models.run import as_of_today
 
 SEGMENTS = ("0", "1-4", "5-19", "20-99", "100-499", "500+")
 """Segments of users and of items by their number of training ratings; 0 is an unknown id."""
@@ -23,6 +24,8 @@ class Segment:
     """Error on the test pairs whose user (or item) has this many training ratings.
 
     side : "user" or "item"; training_ratings : one of SEGMENTS
+    side "pair", training_ratings "1" or "0" : the pairs that the model was trained on, and those that it was not, where
+        there are both
     """
 
     side: str
@@ -57,6 +60,7 @@ class Row:
     segments : those that have test pairs, users then items
     coverage : of the intervals of a model that has them; None for others, and in a validation report
     convergence : of a sampler's monitored scalars after burn-in, what its chains are worth
+    members : runs that the model is the mean of; epochs are those of each
     The other fields are those of `Fit`; errors are in rating units.
     """
 
@@ -75,15 +79,18 @@ class Row:
     segments: tuple[Segment, ...]
     coverage: Coverage | None = None
     convergence: tuple[Summary, ...] = ()
+    members: int = 1
 
 
 @dataclass(frozen=True)
 class HeldOut:
-    """The test pairs that all rows are scored on.
+    """The pairs that all rows are scored on: held out from training, unless `trained_pairs` says otherwise.
 
     unknown_user_pairs, unknown_item_pairs, unknown_both_pairs : pairs whose user, item, or both are unknown
     fallback_share : share of pairs whose user or item is unknown
     bootstrap_seed : seed of the paired intervals
+    trained_pairs : pairs that the model was trained on, so that their errors say nothing of new ratings; None where the
+        run did not keep its training pairs, so that this is not known
     """
 
     n_pairs: int
@@ -92,6 +99,7 @@ class HeldOut:
     unknown_both_pairs: int
     fallback_share: float
     bootstrap_seed: int
+    trained_pairs: int | None = None
 
 
 @dataclass(frozen=True)
@@ -128,15 +136,21 @@ class Report:
 
     @property
     def kind(self) -> str:
-        """ "held-out" or "validation": the pairs that the errors are of."""
-        return "validation" if self.held_out is None else "held-out"
+        """The pairs that the errors are of: "held-out", "validation", "trained" or "partly trained" for pairs that the
+        model was trained on, "unknown" where the run does not tell."""
+        if self.held_out is None:
+            return "validation"
+        trained, n_pairs = self.held_out.trained_pairs, self.held_out.n_pairs
+        if trained is None:
+            return "unknown"
+        return "held-out" if trained == 0 else "trained" if trained == n_pairs else "partly trained"
 
     @property
     def best(self) -> str | None:
-        """Label of the row of lowest held-out RMSE (validation RMSE in a validation report)."""
+        """Label of the row of lowest RMSE (validation RMSE in a validation report); None where a row has none."""
         errors = {row.label: row.scores["rmse"].value if self.held_out else row.valid_rmse for row in self.rows}
         known = {label: error for label, error in errors.items() if error is not None}
-        return min(known, key=known.__getitem__, default=None)
+        return min(known, key=known.__getitem__) if len(known) == len(errors) else None
 
     def to_mapping(self) -> dict[str, Any]:
         """The report as plain values, with `kind` and `best`; `from_mapping` reads it back."""
@@ -171,7 +185,7 @@ def _row_from(mapping: Mapping[str, Any]) -> Row:
         "coverage": mapping["coverage"] and Coverage(**mapping["coverage"]),
         "convergence": tuple(Summary(**summary) for summary in mapping["convergence"]),
     }
-    return Row(**{**mapping, **estimates, **rest})
+    return Row(**{**as_of_today(mapping), **estimates, **rest})
 
 
 def require_svd(baseline: str, solvers: Mapping[str, str]) -> None:

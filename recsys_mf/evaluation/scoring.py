@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys_mf.errors import DataError, IdMismatchWarning
+from recsys_mf import splits
+from recsys_mf.errors import DataError, IdMismatchWarning, LeakWarning
 from recsys_mf.evaluation.convergence import FEWEST_DRAWS, Summary, summarise
 from recsys_mf.evaluation.metrics import METRICS, Estimate, PairedBootstrap, Scored
 from recsys_mf.evaluation.report import SEGMENTS, Coverage, HeldOut, Report, Row, Segment, require_svd
@@ -30,24 +31,27 @@ _MISMATCH_SHARE = 0.9  # of pairs with an unknown id, above which the ids are pr
 def evaluate(run: Run, test: Ratings, *, seed: int = 0, held_out: str | None = None, device: str = "auto") -> Report:
     """Score every model of a run on all pairs of a table.
 
-    test : any table of at least two ratings, under any vocabularies, that shares no pair with the training
-        rows. Give the table as it was read where there is one: a `Split.test` has forgotten its unknown ids.
+    test : any table of at least two ratings, under any vocabularies. Give the table as it was read where there is
+        one, as `Split.test_as_read`: a `Split.test` has forgotten its unknown ids.
     seed : of the paired bootstrap
     held_out : how the pairs were chosen, in words, where that was not by the run's own split
     device : where models predict: "cpu", "cuda" or "auto", CUDA where it is there
+    Pairs that the run was trained on are counted: the report does not call their error held-out.
     Raises DataError when ids are integers on one side and strings on the other, ConfigError when the run has no
     truncated-SVD baseline, DeviceError for CUDA where there is none. Warns with IdMismatchWarning when over 90 % of
-    pairs have an unknown id.
+    pairs have an unknown id, with LeakWarning when the run was trained on some of the pairs.
     """
     fits = _labelled(run)
     require_svd(run.baseline, {label: fit.solver for label, fit in fits.items()})
     if len(test) < 2:
         raise DataError("too few test pairs", where="test", seen=len(test), fix="give at least two")
     pairs = test.reindexed(run.user_vocabulary, run.item_vocabulary)
-    mismatch = _id_mismatch(run, test, pairs)
-    if mismatch:
-        warnings.warn(mismatch, IdMismatchWarning, stacklevel=2)
-    scorer = _Scorer(run, pairs, PairedBootstrap(len(pairs), np.random.default_rng(seed)), device)
+    trained = trained_on(run, test, pairs)
+    said = {IdMismatchWarning: _id_mismatch(run, test, pairs), LeakWarning: _leak(trained, len(pairs))}
+    for kind, message in said.items():
+        if message:
+            warnings.warn(message, kind, stacklevel=2)
+    scorer = _Scorer(run, pairs, trained.which, PairedBootstrap(len(pairs), np.random.default_rng(seed)), device)
     baseline = scorer.scored(fits[run.baseline])
     rows = (
         _row(label, fit, baseline, None) if label == run.baseline else _row(label, fit, scorer.scored(fit), baseline)
@@ -56,8 +60,8 @@ def evaluate(run: Run, test: Ratings, *, seed: int = 0, held_out: str | None = N
     given = {} if held_out is None else {"split": held_out, "split_seed": None}
     return Report(
         rows=tuple(rows),
-        held_out=_held_out(run, pairs, seed),
-        warnings=(mismatch,) if mismatch else (),
+        held_out=_held_out(run, pairs, trained, seed),
+        warnings=tuple(message for message in said.values() if message),
         **_shared(run) | given,
     )
 
@@ -75,16 +79,51 @@ class _ScoredFit:
     segments: Mapping[tuple[str, str], tuple[int, float]]  # (side, training ratings) -> pairs, RMSE
 
 
+@dataclass(frozen=True, eq=False)
+class Trained:
+    """Which of some pairs a run was trained on.
+
+    count : how many, None where it is not known; which : bool[n], None where they are not known one by one
+    """
+
+    count: int | None
+    which: NDArray[np.bool_] | None
+
+
+def trained_on(run: Run, test: Ratings, pairs: Ratings) -> Trained:
+    """Which pairs of a table the run was trained on, by the pairs that it keeps, else by the fingerprints it recorded.
+
+    pairs : those of test, under the vocabularies of the run
+    """
+    if test.fingerprint == run.provenance.get("test_fingerprint"):  # its own test part: parted from train by rule
+        return Trained(0, None)
+    if run.rated is not None:
+        which = run.rated.contains(pairs.users, pairs.items)
+        return Trained(int(which.sum()), which)
+    timeless = replace(test, times=None)  # as a solver that takes no times has read it
+    fingerprints = {splits.fingerprint_as_read(table) for table in (test, timeless)}
+    if run.provenance["train_fingerprint"] in fingerprints:
+        return Trained(len(test), None)
+    source = run.provenance.get("split_rule", {})
+    if source.get("fingerprint") in fingerprints:
+        return Trained(int(run.provenance["train_ratings"]), None)
+    return Trained(0 if source.get("test_fingerprint") in fingerprints else None, None)
+
+
 class _Scorer:
     """Scores model after model on the same pairs, segments and resamples."""
 
-    def __init__(self, run: Run, pairs: Ratings, bootstrap: PairedBootstrap, device: str) -> None:
+    def __init__(
+        self, run: Run, pairs: Ratings, trained: NDArray[np.bool_] | None, bootstrap: PairedBootstrap, device: str
+    ) -> None:
         self._pairs, self._bootstrap, self._device = pairs, bootstrap, device
         self._values = pairs.values.astype(np.float64)
-        self._segments = {
-            "user": _segment_numbers(run.user_counts, pairs.users),
-            "item": _segment_numbers(run.item_counts, pairs.items),
+        self._segments: dict[str, tuple[tuple[str, ...], NDArray[np.int64]]] = {
+            "user": (SEGMENTS, _segment_numbers(run.user_counts, pairs.users)),
+            "item": (SEGMENTS, _segment_numbers(run.item_counts, pairs.items)),
         }
+        if trained is not None and trained.any() and not trained.all():
+            self._segments["pair"] = ("0", "1"), trained.astype(np.int64)
 
     def scored(self, fit: Fit) -> _ScoredFit:
         model = fit.model.on(predictor(self._device))  # one each: a model's tables leave the device with it
@@ -93,10 +132,10 @@ class _Scorer:
         return _ScoredFit(metrics, coverage(model, self._pairs), dict(self._segment_errors(errors**2)))
 
     def _segment_errors(self, squares: NDArray[np.float64]) -> Iterator[tuple[tuple[str, str], tuple[int, float]]]:
-        for side, numbers in self._segments.items():
-            counts = np.bincount(numbers, minlength=len(SEGMENTS))
-            sums = np.bincount(numbers, weights=squares, minlength=len(SEGMENTS))
-            for label, count, total in zip(SEGMENTS, counts.tolist(), sums.tolist(), strict=True):
+        for side, (labels, numbers) in self._segments.items():
+            counts = np.bincount(numbers, minlength=len(labels))
+            sums = np.bincount(numbers, weights=squares, minlength=len(labels))
+            for label, count, total in zip(labels, counts.tolist(), sums.tolist(), strict=True):
                 if count:
                     yield (side, label), (count, float(np.sqrt(total / count)))
 
@@ -147,6 +186,7 @@ def _row(label: str, fit: Fit, scored: _ScoredFit | None, baseline: _ScoredFit |
         settings=dict(fit.settings),
         rank=_rank(fit),
         epochs=fit.epochs,
+        members=fit.members,
         fit_seconds=fit.seconds,
         ratings_per_second=fit.ratings_per_second,
         peak_memory_bytes=fit.peak_memory,
@@ -182,7 +222,22 @@ def _labelled(run: Run) -> dict[str, Fit]:
     return {**run.baselines, label: run.fit}
 
 
-def _held_out(run: Run, pairs: Ratings, seed: int) -> HeldOut:
+def _leak(trained: Trained, n_pairs: int) -> str | None:
+    """The warning that pairs were trained on; None where that is not so, or not known."""
+    if not trained.count:
+        return None
+    rest = (
+        ""
+        if trained.which is None or trained.count == n_pairs
+        else "; only the error of the others, below, is held out"
+    )
+    return (
+        f"the model was trained on {trained.count:,} of these {n_pairs:,} pairs ({trained.count / n_pairs:.1%}): "
+        f"their error says nothing of new ratings{rest}"
+    )
+
+
+def _held_out(run: Run, pairs: Ratings, trained: Trained, seed: int) -> HeldOut:
     # An id with side information alone is known, but has no training rating either.
     no_user, no_item = (
         np.append(counts, 0)[indices] == 0
@@ -195,6 +250,7 @@ def _held_out(run: Run, pairs: Ratings, seed: int) -> HeldOut:
         unknown_both_pairs=int((no_user & no_item).sum()),
         fallback_share=float((no_user | no_item).mean()),
         bootstrap_seed=seed,
+        trained_pairs=trained.count,
     )
 
 

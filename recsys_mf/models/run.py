@@ -28,13 +28,19 @@ class Fit:
     model : the fitted model
     solver : name of the solver in the table of solvers
     settings : its hyper-parameters as plain values
-    history : one mapping per epoch of the validated fit: epoch, train_rmse, valid_rmse, seconds
-    epochs : number of epochs of the final fit, chosen on validation
+    history : a mapping per validated step, in order, each with its `stage`, train_rmse (None where not known),
+        valid_rmse and seconds; empty where nothing was validated. The steps count, from 1,
+        stage "single", `epoch` : the epochs of a single run (of a sampler its sweeps, of a truncated SVD its ranks)
+        stage "member", `epoch` : the epochs of one member of a committee, which choose those of all
+        stage "committee", `members` : the committee of so many members, whose number they choose
+        stage "update", `epoch` : passes of an update with new ratings of this `regularisation`
+    epochs : passes of the final fit over the ratings, of a committee those of every member; of a sampler its sweeps
     seconds : duration of the final fit; ratings_per_second : ratings visited over that duration
     train_rmse, valid_rmse : errors of the final fit on its training rows, and of the chosen epoch on the
         validation rows (None where none were cut)
     peak_memory : high-water mark of the process after the fit, bytes
     traces : of a sampler, its monitored scalars in the final fit, name -> chain -> sweep, burn-in included
+    members : runs that the final fit is the mean of; 1 for a single run
     """
 
     model: Model
@@ -48,6 +54,26 @@ class Fit:
     valid_rmse: float | None
     peak_memory: int
     traces: Mapping[str, Sequence[Sequence[float]]] = field(default_factory=dict)
+    members: int = 1
+
+
+def as_of_today(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """The plain facts of a stored fit, or of a row of a report, with `members` and staged `history`.
+
+    Before there was `members`, the `epochs` of a committee were its members, and so were those of its history.
+    """
+    if "members" in facts:
+        return dict(facts)
+    settings = facts["settings"]
+    members = settings.get("members", 1)
+    epochs = settings["epochs"] if members > 1 else facts["epochs"]
+    is_committee = "members" in settings and all(row["train_rmse"] is None for row in facts.get("history", ()))
+    stage, count = ("committee", "members") if is_committee else ("single", "epoch")
+    history = [
+        {"stage": stage, count: row["epoch"]} | {key: value for key, value in row.items() if key != "epoch"}
+        for row in facts.get("history", ())
+    ]
+    return {**facts, "members": members, "epochs": epochs} | ({"history": history} if "history" in facts else {})
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,7 +86,7 @@ class Run:
     baseline : label of the baseline that differences are taken from
     user_vocabulary, item_vocabulary : ids of the training rows
     user_counts, item_counts : training ratings of every user and item, int64[m], int64[n]
-    provenance : data fingerprint, split rule, seed, device, threads, library versions, as plain values
+    provenance : all that the run can be repeated from, as plain values: `recsys_mf.provenance` has the keys
     rated : the training pairs, or None where they were not kept
     """
 

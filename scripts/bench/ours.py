@@ -55,7 +55,7 @@ def _chosen(fit: Fit) -> dict[str, Any]:
     if "ranks" in fit.settings:
         return {"rank": fit.model.rank}
     own = {key: fit.settings[key] for key in ("rank", "likelihood", "members") if key in fit.settings}
-    steps = "members" if "members" in own else "sweeps" if "sweeps" in fit.settings else "epochs"
+    steps = "sweeps" if "sweeps" in fit.settings else "epochs"
     return own | {steps: fit.epochs} if own else {}
 
 

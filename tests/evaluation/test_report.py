@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from recsys_mf.errors import ArtifactError, ConfigError, DataError, IdMismatchWarning
+from recsys_mf.errors import ArtifactError, ConfigError, DataError, IdMismatchWarning, LeakWarning
 from recsys_mf.evaluation import (
     FoldReport,
     Report,
@@ -22,9 +22,10 @@ from recsys_mf.evaluation import (
     to_text,
     validation_report,
 )
+from recsys_mf.models import Run
 from recsys_mf.ratings import Ratings
 from recsys_mf.solvers import SOLVERS, Biases, TruncatedSvd
-from recsys_mf.splits import hold_out, k_folds
+from recsys_mf.splits import Split, given, hold_out, k_folds
 from recsys_mf.training import train
 from tests.trained import small_run, small_split, small_table
 
@@ -150,6 +151,108 @@ def test_a_validation_report_says_that_nothing_was_held_out() -> None:
         assert "Validation error, nothing was held out" in text
         assert f"{run.fit.valid_rmse:.4f}" in text
     assert json.loads(to_json(report))["held_out"] is None
+
+
+# Rows the model was trained on.
+
+
+def as_read() -> Ratings:
+    test = small_split().test_as_read
+    assert test is not None
+    return test
+
+
+def mixed() -> Ratings:
+    """All rows of the table: 90 % of them were trained on."""
+    return small_table()
+
+
+def timeless(ratings: Ratings) -> Ratings:
+    return replace(ratings, times=None)
+
+
+def without_pairs(run: Run) -> Run:
+    return replace(run, rated=None)
+
+
+@pytest.mark.parametrize("change", [lambda t: t, timeless, lambda t: t.select(np.arange(100, 0, -1))])
+def test_the_training_rows_are_not_called_held_out(change: Callable[[Ratings], Ratings]) -> None:
+    table = change(small_split().train)
+    with pytest.warns(LeakWarning, match=rf"was trained on {len(table)} of these {len(table)} pairs \(100.0%\)"):
+        report = evaluate(small_run(), table)
+    assert report.kind == "trained"
+    assert report.held_out is not None
+    assert report.held_out.trained_pairs == len(table)
+    for text in (to_text(report), to_markdown(report)):
+        assert "Error on rows the model was trained on" in text
+        assert "held-out error" not in text.lower()
+
+
+def test_of_a_mixed_table_the_error_of_the_unseen_pairs_is_reported_apart() -> None:
+    n_train, n_test = len(small_split().train), len(as_read())
+    with pytest.warns(LeakWarning, match=f"was trained on {n_train} of these 601 pairs .*only the error of the others"):
+        report = evaluate(small_run(), mixed())
+    assert report.kind == "partly trained"
+    parts = {s.training_ratings: s for s in report.rows[-1].segments if s.side == "pair"}
+    assert (parts["1"].n_pairs, parts["0"].n_pairs) == (n_train, n_test)
+    alone = evaluate(small_run(), as_read())
+    assert alone.kind == "held-out"
+    assert parts["0"].rmse == pytest.approx(alone.rows[-1].scores["rmse"].value, rel=1e-12)
+    assert f"pairs of which {n_train} were trained on" in to_text(report)
+    assert "pairs not trained on" in to_text(report)
+    assert Report.from_mapping(json.loads(to_json(report))) == report
+    assert max(map(len, to_text(report).splitlines())) <= 100
+
+
+@pytest.mark.parametrize("change", [lambda t: t, timeless])
+def test_a_run_without_its_pairs_knows_its_tables_by_their_fingerprints(change: Callable[[Ratings], Ratings]) -> None:
+    bare = without_pairs(train(timed(small_split(), change), SOLVERS["bias"]()))
+    whole = without_pairs(train(hold_out(change(small_table()), 0), SOLVERS["bias"]()))
+    for run, table in ((bare, small_split().train), (bare, small_table()), (whole, small_table())):
+        with pytest.warns(LeakWarning, match="the model was trained on"):
+            part = evaluate(run, table).held_out
+        assert part is not None
+        assert part.trained_pairs == run.provenance["train_ratings"]
+
+
+def timed(split: Split, change: Callable[[Ratings], Ratings]) -> Split:
+    return hold_out(change(small_table()), split.record["fraction"], split.record["seed"])
+
+
+def test_a_run_without_its_pairs_does_not_claim_that_other_pairs_are_held_out() -> None:
+    report = evaluate(without_pairs(small_run()), as_read().select(np.arange(20)))
+    assert report.kind == "unknown"
+    assert "held-out" not in to_text(report).lower()
+    assert "does not tell whether" in to_text(report)
+    assert evaluate(without_pairs(small_run()), small_split().test or as_read()).kind == "held-out"
+
+
+def test_the_test_table_of_a_given_split_is_known_as_such() -> None:
+    split = given(small_split().train, as_read())
+    run = without_pairs(train(split, SOLVERS["bias"]()))
+    assert evaluate(run, as_read()).kind == "held-out"
+
+
+def test_a_split_made_by_hand_is_looked_at_pair_by_pair() -> None:
+    """Its test part may hold training rows."""
+    ratings = small_table()
+    run = train(Split(ratings, ratings, None, "by hand", None), SOLVERS["bias"]())
+    with pytest.warns(LeakWarning, match="trained on 601 of these 601"):
+        assert evaluate(run, ratings).kind == "trained"
+
+
+def test_a_continued_run_is_not_said_to_be_chosen_on_validation() -> None:
+    """The baselines were: they are compared with nothing, and none is marked as lowest."""
+    run = train(hold_out(small_table(), 0.0), SOLVERS["sgd"].from_texts({"epochs": "3"}))
+    report = validation_report(replace(run, fit=replace(run.fit, valid_rmse=None, history=())))
+    assert report.best is None
+    text = to_text(report)
+    assert " *" not in text
+    assert "also chose the ranks and epochs" not in text
+    assert "Nothing of sgd was\nchosen on them" in text
+    tested = train(small_split(), SOLVERS["sgd"].from_texts({"epochs": "3"}))
+    held = evaluate(replace(tested, fit=replace(tested.fit, valid_rmse=None)), as_read())
+    assert "Ranks of the baselines were chosen on validation\nrows cut from train, nothing of sgd." in to_text(held)
 
 
 def test_folds_are_summed_up_as_mean_and_spread(folds: FoldReport) -> None:

@@ -1,0 +1,152 @@
+"""Provenance: the record of a run, from which it can be repeated (`recsys-mf train --repeat RUN`).
+
+It stands in run.json under "provenance". All values are plain. Written by `training.train`:
+
+    split               how the rows were parted, in words; split_seed: the seed of that, null where none was used
+    split_rule          the same as values; empty for a split made by hand
+        kind            "hold-out" (with by, fraction, seed), "fold" (folds, fold, seed) or "given"
+        ratings, fingerprint             of the table that was parted (of a given split: the training table)
+        test_ratings, test_fingerprint   of the test table of a given split
+        validation      fraction and seed of validation rows that were cut by hand
+    validation          fraction of the training rows that epochs and ranks were chosen on; null where rows were given
+    seed                of training
+    solver, settings    as they were asked for; fit.settings has what they became
+    baselines           label -> solver and settings, as they were asked for
+    compress            rank that a posterior was cut to, or null
+    start               fingerprint of the run that was continued from, or null
+    continued           only where there is a start: ratings, users and items that were kept, added and changed; how:
+                        "updated" or "fitted again"; since_full_fit: ratings taken up since the last full fit
+    train_ratings, train_fingerprint     of the training rows
+    test_fingerprint    of the test rows, as the model sees them; null where there are none, or made by hand
+    rating_range        least and greatest training rating
+    side_information    user and item -> names of the features
+    features            user and item -> fingerprint of the features
+    device, threads     where it ran; on a card also card, driver and kernels
+    processor, python, platform, libraries   what it ran with
+
+and by `recsys-mf train`:
+
+    data                the table as the report names it
+    command             as it was typed
+    folder              the folder that relative names start from
+    files               role -> path as it was typed and fingerprint, of ratings, test, user_features, item_features
+                        and start
+    reading             how tables were read: columns, ids, duplicates; feature_columns of the side information
+    folds               number of folds that were cross-validated before, or null
+
+A fingerprint is a SHA-256: of a table that of its ids, ratings and times in their order, so that it does not depend on
+the format of the file; of features that of their ids, names and values; of a run that of its model and training rows.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+from collections.abc import Mapping
+from importlib import metadata
+from typing import Any
+
+from recsys_mf import __version__
+from recsys_mf.features import Features
+from recsys_mf.kernels import Kernels, available_threads
+from recsys_mf.models import Model, Run
+from recsys_mf.solvers import Solver
+from recsys_mf.splits import Split
+
+_LIBRARIES = ("numpy", "numba", "llvmlite", "scipy", "torch")
+
+
+def of_rows(split: Split, validation: float) -> dict[str, Any]:
+    """What the rows were and how they were parted.
+
+    validation : fraction of the training rows to validate on, where the split has no validation rows
+    """
+    sides = {"user": split.train.user_features, "item": split.train.item_features}
+    known = {side: features for side, features in sides.items() if features is not None}
+    return {
+        "split": split.rule,
+        "split_seed": split.seed,
+        "split_rule": dict(split.record),
+        "validation": float(validation) if split.valid is None else None,
+        "train_ratings": len(split.train),
+        "train_fingerprint": split.train.fingerprint,
+        "test_fingerprint": split.test.fingerprint if split.test is not None and split.record else None,
+        "rating_range": list(split.train.rating_range),
+        "side_information": {side: list(features.names) for side, features in known.items()},
+        "features": {side: fingerprint_of_features(features) for side, features in known.items()},
+    }
+
+
+def of_fit(
+    solver: Solver, baselines: Mapping[str, Solver], *, seed: int, start: Run | None, compress: int | None
+) -> dict[str, Any]:
+    """What was fitted: solvers and settings as they were asked for."""
+    return {
+        "seed": int(seed),
+        "solver": solver.name,
+        "settings": solver.settings(),
+        "baselines": {
+            label: {"solver": other.name, "settings": other.settings()} for label, other in baselines.items()
+        },
+        "compress": compress,
+        "start": None if start is None else fingerprint_of_run(start),
+    }
+
+
+def of_machine(kernels: Kernels, threads: int | None) -> dict[str, Any]:
+    """What it ran on and with."""
+    return {
+        **kernels.facts(),
+        "threads": threads or available_threads(),
+        "processor": _processor(),
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "libraries": {"recsys_mf": __version__} | {name: metadata.version(name) for name in _LIBRARIES},
+    }
+
+
+def fingerprint_of_features(features: Features) -> str:
+    """SHA-256 over ids, names and values: the same for the same features, whatever the order of their rows."""
+    digest = hashlib.sha256(features.vocabulary.fingerprint.encode())
+    digest.update("\n".join(features.names).encode())
+    for array in (features.starts, features.columns, features.values):
+        digest.update(array.data)
+    return digest.hexdigest()
+
+
+def fingerprint_of_run(run: Run) -> str:
+    """SHA-256 over the numbers of the model, its ids and the rows it was trained on."""
+    digest = hashlib.sha256(str(run.provenance["train_fingerprint"]).encode())
+    for vocabulary in (run.user_vocabulary, run.item_vocabulary):
+        digest.update(vocabulary.fingerprint.encode())
+    digest.update(bytes_of(run.model))
+    return digest.hexdigest()
+
+
+def bytes_of(model: Model) -> bytes:
+    """SHA-256 of every array of a model, with its name: equal for two models that are equal in every bit."""
+    digest = hashlib.sha256()
+    for name, array in sorted(model.arrays().items()):
+        digest.update(f"{name} {array.dtype} {array.shape}".encode())
+        digest.update(array.tobytes())
+    return digest.digest()
+
+
+def differences(record: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
+    """Of what the last bits of a model depend on, what two records have differently, in words.
+
+    Empty where the same rows, settings and seed give the same bytes.
+    """
+    facts = ("device", "card", "kernels", "processor", "python")
+    pairs = {name: (record.get(name), other.get(name)) for name in facts}
+    libraries = record.get("libraries", {}), other.get("libraries", {})
+    pairs |= {name: (libraries[0].get(name), libraries[1].get(name)) for name in sorted({*libraries[0], *libraries[1]})}
+    return [f"{name} {one or 'unknown'}, now {now or 'unknown'}" for name, (one, now) in pairs.items() if one != now]
+
+
+def _processor() -> str:
+    """The processor that numba compiles for."""
+    from llvmlite import binding
+    from numba import config
+
+    return str(getattr(config, "CPU_NAME", None) or binding.get_host_cpu_name())
