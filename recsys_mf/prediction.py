@@ -15,8 +15,10 @@ from numpy.typing import NDArray
 
 from recsys_mf.errors import ConfigError, DataError
 from recsys_mf.kernels import predictor
-from recsys_mf.loaders.reading import checked_ids, open_source, time_seconds
+from recsys_mf.loaders.opening import open_source
+from recsys_mf.loaders.reading import checked_ids, time_seconds
 from recsys_mf.loaders.source import Columns, FileSource, Ids, recognise
+from recsys_mf.loaders.writing import TextWriter
 from recsys_mf.models import Posterior, Run
 from recsys_mf.models.run import KNOWN
 
@@ -38,6 +40,7 @@ def predict_file(
     user_column: str | None = None,
     item_column: str | None = None,
     time_column: str | None = None,
+    encoding: str | None = None,
     interval: float | None = None,
     distribution: bool = False,
     force: bool = False,
@@ -46,10 +49,11 @@ def predict_file(
 ) -> dict[str, int]:
     """Write the rows of a table with the columns `prediction` and `known` added, in order, in constant memory.
 
-    pairs : Parquet or text with a row per (user, item) pair, and any other columns; as in `loaders.read_ratings`
+    pairs : a table with a row per (user, item) pair, and any other columns; as in `loaders.read_ratings`
     output : .parquet, .csv or .tsv, written aside and renamed when it is whole
     time_column : seconds, dates or datetimes, for a model that was trained with times; recognised by its name.
         Where there is none, such a model predicts for an average time
+    encoding : as in `loaders.read_ratings`; text is written in UTF-8
     interval : probability; adds columns `lower` and `upper` that hold a new rating with it, where the model has
         intervals
     distribution : adds a column for every rating of the scale, `p_1` and so on, with its probability, where the model
@@ -69,7 +73,7 @@ def predict_file(
         raise ConfigError("there already", where=str(output), fix="give another name, or --force")
     if not output.absolute().parent.is_dir():
         raise ConfigError("no such folder", where=str(output.absolute().parent), fix="make it first")
-    source = open_source(pairs)
+    source = open_source(pairs, encoding)
     columns = recognise(source, {"user": user_column, "item": item_column, "time": time_column}, rated=False)
     added = _added(run, interval, distribution=distribution)
     for name in added:
@@ -162,38 +166,7 @@ def _opened(path: Path, suffix: str, schema: pa.Schema) -> _Writer:
         repeating = [field.name for field in schema if not pa.types.is_floating(field.type)]
         writer: _Writer = pq.ParquetWriter(path, schema, compression="zstd", use_dictionary=repeating)
         return writer
-    return _TextWriter(path, "," if suffix == ".csv" else "\t", schema)
-
-
-class _TextWriter:
-    """CSV or TSV; fields are quoted in the batches where one of them needs it."""
-
-    def __init__(self, path: Path, delimiter: str, schema: pa.Schema) -> None:
-        self._file = path.open("wb")
-        self._delimiter = delimiter
-        names = (f'"{name.replace(chr(34), chr(34) * 2)}"' if _special(name) else name for name in schema.names)
-        self._file.write((delimiter.join(names) + "\n").encode())
-
-    def write_batch(self, batch: pa.RecordBatch) -> None:
-        import pyarrow as pa
-        import pyarrow.compute as pc
-        import pyarrow.csv as csv
-
-        texts = [c for c in batch.columns if pa.types.is_string(c.type) or pa.types.is_large_string(c.type)]
-        quoted = any(pc.any(pc.match_substring_regex(column, _SPECIAL)).as_py() for column in texts)
-        style = "needed" if quoted else "none"
-        options = csv.WriteOptions(include_header=False, delimiter=self._delimiter, quoting_style=style)
-        csv.write_csv(batch, self._file, options)
-
-    def close(self) -> None:
-        self._file.close()
-
-
-_SPECIAL = '[",\\t\\r\\n]'
-
-
-def _special(name: str) -> bool:
-    return any(mark in name for mark in '",\t\r\n')
+    return TextWriter(path, "," if suffix == ".csv" else "\t", schema)
 
 
 @contextlib.contextmanager

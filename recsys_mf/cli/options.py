@@ -11,11 +11,17 @@ _Command = Callable[..., Any]
 
 
 def column_options(command: _Command) -> _Command:
-    """Options naming the columns and the kind of ids of a table; passed on as keywords of `loaders.read_ratings`."""
+    """Options that say how a table is read: columns, encoding, kind of ids; keywords of `loaders.read_ratings`."""
     for name in ("time", "rating", "item", "user"):
         text = f"Column with the {name if name in ('rating', 'time') else name + ' ids'} (recognised by its name)."
         command = click.option(f"--{name}-column", metavar="NAME", help=text)(command)
-    return ids_option(command)
+    return ids_option(encoding_option(command))
+
+
+def encoding_option(command: _Command) -> _Command:
+    """The option that names the encoding of a table of text."""
+    text = "Encoding of text and JSON (found: UTF-8, UTF-16, else cp1252)."
+    return click.option("--encoding", metavar="NAME", help=text)(command)
 
 
 def ids_option(command: _Command) -> _Command:

@@ -19,6 +19,7 @@ from recsys_mf.cli import options
 @click.option("--time-column", metavar="NAME", help="Column with the times, for a model trained with them.")
 @click.option("--interval", type=float, metavar="P", help="Add the bounds that hold a rating with probability P.")
 @click.option("--distribution", is_flag=True, help="Add the probability of every rating, for an ordinal model.")
+@options.encoding_option
 @options.device_option
 @options.quiet_option
 def predict(
@@ -29,6 +30,7 @@ def predict(
     user_column: str | None,
     item_column: str | None,
     time_column: str | None,
+    encoding: str | None,
     interval: float | None,
     distribution: bool,
     device: str,
@@ -36,7 +38,7 @@ def predict(
 ) -> None:
     """Predict the rating of every (user, item) row of PAIRS with the model in the directory RUN.
 
-    PAIRS is a Parquet or text file; its rows come out in the same order with a column `prediction` and a column
+    PAIRS is a table as `train` takes it; its rows come out in the same order with a column `prediction` and a column
     `known`: both, user (only the user is known), item, or neither. The file may be larger than memory. A model that
     was trained with times takes a time column; without one it predicts for an average time.
     """
@@ -55,6 +57,7 @@ def predict(
             user_column=user_column,
             item_column=item_column,
             time_column=time_column,
+            encoding=encoding,
             interval=interval,
             distribution=distribution,
             force=force,

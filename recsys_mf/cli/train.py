@@ -63,7 +63,8 @@ def train(
 ) -> None:  # fmt: skip
     """Train on RATINGS and write a run directory; print a report on held-out ratings.
 
-    RATINGS is a Parquet file, a folder or glob of them, or a text file: CSV, TSV, MovieLens u.data or ratings.dat.
+    RATINGS is a table of Parquet, text (CSV, TSV, MovieLens, …) or JSON lines: a file, plain or packed, a folder or
+    glob of part files, or - for standard input.
     The baselines (mean, biases, truncated SVD) are fitted beside the model. The number of epochs is chosen on a
     validation part of the training ratings, then the model is fitted again on all of them.
     """
@@ -95,7 +96,7 @@ def train(
     table = loaders.read_ratings(ratings, duplicates=duplicates, **columns)
     if user_features is not None or item_features is not None:
         files = {"user": user_features, "item": item_features}
-        table = _with_features(table, files, feature_columns, columns["ids"], quiet=quiet)
+        table = _with_features(table, files, feature_columns, columns["ids"], columns["encoding"], quiet=quiet)
     elif feature_columns is not None:
         fix = "give --user-features or --item-features"
         raise ConfigError("no table has these columns", where="--feature-columns", seen=feature_columns, fix=fix)
@@ -127,7 +128,7 @@ def train(
 
 
 def _with_features(
-    table: Ratings, files: dict[str, str | None], columns: str | None, ids: Any, *, quiet: bool
+    table: Ratings, files: dict[str, str | None], columns: str | None, ids: Any, encoding: str | None, *, quiet: bool
 ) -> Ratings:
     """The table with the side information of these files; what was left out of them is said on stderr."""
     from recsys_mf import loaders
@@ -137,7 +138,8 @@ def _with_features(
     for role, file in files.items():
         if file is None:
             continue
-        features[f"{role}s"] = found = loaders.read_features(file, role=role, columns=names, ids=ids)  # type: ignore[arg-type]
+        found = loaders.read_features(file, role=role, columns=names, ids=ids, encoding=encoding)  # type: ignore[arg-type]
+        features[f"{role}s"] = found
         if not quiet:
             left_out = f"; left out: {'; '.join(found.left_out)}" if found.left_out else ""
             click.echo(f"{file}: {len(found.names):,} features of {len(found):,} {role}s{left_out}", err=True)

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from recsys_mf.errors import DataError
 from recsys_mf.kernels import layout
-from recsys_mf.loaders.reading import checked_ids, open_source, time_seconds, wanted
+from recsys_mf.loaders.opening import open_source
+from recsys_mf.loaders.reading import checked_ids, time_seconds, wanted
 from recsys_mf.loaders.source import Ids, Source, recognise
 from recsys_mf.vocabulary import Vocabulary
 
@@ -63,20 +64,23 @@ def describe(
     rating_column: str | None = None,
     time_column: str | None = None,
     ids: Ids = "auto",
+    encoding: str | None = None,
 ) -> Description:
     """Facts of the table at a path, which may have faults that `read_ratings` refuses.
 
-    path, …_column, ids : as in `read_ratings`
+    path, …_column, ids, encoding : as in `read_ratings`
     Raises DataError for a file that cannot be read, a missing column, ratings that are no numbers, and a table
     without a usable row.
     """
     import pyarrow as pa
 
-    source = open_source(path)
+    source = open_source(path, encoding)
     given = {"user": user_column, "item": item_column, "rating": rating_column, "time": time_column}
     named = recognise(source, given)
     name = named.rating or ""
-    table = pa.table(dict(zip(wanted(named), source.read(wanted(named)), strict=True)))
+    both = [named.user, named.item]
+    raw_columns = source.read(wanted(named), both if ids == "string" else [], both if ids == "auto" else [])
+    table = pa.table(dict(zip(wanted(named), raw_columns, strict=True)))
     if not (pa.types.is_integer(table[name].type) or pa.types.is_floating(table[name].type)):
         kind = table[name].type
         where = f"{source.where}, column {name}"

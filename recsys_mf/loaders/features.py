@@ -15,7 +15,8 @@ from recsys_mf.features import Features
 from recsys_mf.kernels import layout
 from recsys_mf.loaders.feature_columns import Block, feature_block
 from recsys_mf.loaders.frames import FrameSource
-from recsys_mf.loaders.reading import checked_ids, open_source
+from recsys_mf.loaders.opening import open_source
+from recsys_mf.loaders.reading import checked_ids
 from recsys_mf.loaders.source import IDS, ROLES, Ids, Role, Source, recognise_ids
 from recsys_mf.loaders.text import TextSource
 from recsys_mf.vocabulary import Vocabulary
@@ -30,6 +31,7 @@ def read_features(
     id_column: str | None = None,
     columns: Sequence[str] | None = None,
     ids: Ids = "auto",
+    encoding: str | None = None,
 ) -> Features:
     """Features from a table on disk with a row for every user or item.
 
@@ -37,7 +39,7 @@ def read_features(
     role : "user" or "item", whose ids those of the table are
     id_column : by default recognised (user_id, userId, user, or item_id, movieId, movie_id, item; else id)
     columns : those that are features, by default all others
-    ids : as in `read_ratings`
+    ids, encoding : as in `read_ratings`
 
     What a column becomes depends on its type:
 
@@ -52,8 +54,8 @@ def read_features(
     a missing column, a null id, an id that occurs twice, a number that is NaN or infinite (but a null may be: an empty
     field, NaN in a pandas frame), an empty table, a table of which no feature is left, and a file that cannot be read.
     """
-    source = open_source(path)
-    if isinstance(source, TextSource) and not source.dialect.header:
+    source = open_source(path, encoding)
+    if isinstance(source, TextSource) and not source.header:
         raise DataError(
             "no line of column names",
             where=source.where,
@@ -83,7 +85,8 @@ def _assembled(source: Source, role: Role, id_column: str | None, columns: Seque
         raise ConfigError("unknown kind of ids", where="ids", seen=ids, fix=nearest(ids, IDS))
     id_column = recognise_ids(source, role, id_column)
     picked = _picked(source, id_column, columns)
-    raw = source.read([id_column, *picked], [id_column] if ids == "string" else [])
+    key = [id_column]
+    raw = source.read([id_column, *picked], key if ids == "string" else [], key if ids == "auto" else [])
     vocabulary, places = _encoded(source, id_column, next(raw), ids)
     blocks = [feature_block(source, name, column) for name, column in zip(picked, raw, strict=True)]
     labels = (name for name in source.names if _ROW_LABELS.fullmatch(name) and name not in (id_column, *picked))

@@ -31,7 +31,9 @@ class FrameSource:
         self.names = tuple(map(str, columns))
         self._columns = dict(zip(self.names, columns, strict=True))  # pandas may call a column by a number
 
-    def read(self, names: Sequence[str], texts: Sequence[str] = ()) -> Iterator[pa.ChunkedArray]:
+    def read(
+        self, names: Sequence[str], texts: Sequence[str] = (), ids: Sequence[str] = ()
+    ) -> Iterator[pa.ChunkedArray]:
         """The columns; NaN in a pandas column is a null."""
         import pyarrow as pa
 

@@ -13,7 +13,6 @@ from recsys_mf.errors import DataError
 if TYPE_CHECKING:
     import pyarrow as pa
 
-_MAGIC = b"PAR1"
 _BATCH = 1 << 18  # rows
 
 
@@ -25,21 +24,15 @@ class ParquetSource:
     def __init__(self, where: str) -> None:
         self.where = where
 
-    @staticmethod
-    def claims(where: str, head: bytes) -> bool:
-        """A folder, a glob, or a file that starts as Parquet does. Raises DataError for .parquet files that do not."""
-        if head[:4] != _MAGIC and Path(where).suffix in (".parquet", ".pq") and Path(where).is_file():
-            seen, fix = f"first bytes {head[:4]!r}", f"they should be {_MAGIC!r}"
-            raise DataError("not a Parquet file", where=where, seen=seen, fix=fix)
-        return not Path(where).is_file() or head[:4] == _MAGIC
-
     @cached_property
     def names(self) -> tuple[str, ...]:
         """Columns, those of hive partitions among them."""
         return tuple(self._dataset.schema.names)
 
-    def read(self, names: Sequence[str], texts: Sequence[str] = ()) -> Iterator[pa.ChunkedArray]:
-        """One column at a time; Parquet knows the types, so `texts` says nothing here."""
+    def read(
+        self, names: Sequence[str], texts: Sequence[str] = (), ids: Sequence[str] = ()
+    ) -> Iterator[pa.ChunkedArray]:
+        """One column at a time; Parquet knows the types, so `texts` and `ids` say nothing here."""
         for name in names:
             yield self._column(name)  # held by no name here, so that the caller can free it
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import glob
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,34 +11,13 @@ from numpy.typing import NDArray
 
 from recsys_mf.columns import empty, rest
 from recsys_mf.errors import ConfigError, DataError, nearest
-from recsys_mf.loaders.parquet import ParquetSource
-from recsys_mf.loaders.source import IDS, Columns, FileSource, Ids, Source, recognise
-from recsys_mf.loaders.text import TextSource
+from recsys_mf.loaders.opening import open_source
+from recsys_mf.loaders.source import IDS, Columns, Ids, Source, recognise
 from recsys_mf.ratings import Duplicates, Ratings
 from recsys_mf.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
     import pyarrow as pa
-
-
-LOADERS: dict[str, type[FileSource]] = {"parquet": ParquetSource, "text": TextSource}
-"""Every format of a table on disk; the first that claims a file reads it."""
-
-
-def open_source(path: str | Path) -> FileSource:
-    """The source at a path, by what the file holds.
-
-    path : a file, a folder or hive tree of Parquet files, or a glob of Parquet files
-    Raises DataError where there is no such file, and for a .parquet file that is none.
-    """
-    where = str(path)
-    if not Path(where).exists() and not glob.glob(where):
-        raise DataError("no such file", where=where, fix="give a file, a folder of Parquet files or a glob")
-    head = b""
-    if Path(where).is_file():
-        with Path(where).open("rb") as file:
-            head = file.read(16)
-    return next(loader(where) for loader in LOADERS.values() if loader.claims(where, head))
 
 
 def read_ratings(
@@ -51,23 +29,26 @@ def read_ratings(
     time_column: str | None = None,
     ids: Ids = "auto",
     duplicates: Duplicates = "error",
+    encoding: str | None = None,
 ) -> Ratings:
     """Ratings from a table on disk.
 
-    path : Parquet (a file, a folder of part files, a hive-partitioned tree, a glob), or text: CSV, TSV, MovieLens
-        u.data and ratings.dat, plain or compressed
+    path : Parquet, text (CSV and its kin, MovieLens, LIBMF, the Netflix Prize) or JSON lines: a file, plain or packed,
+        a folder of part files, a hive-partitioned tree of Parquet, a glob, a pipe, "-" for standard input
     user_column, … : names of the columns; by default recognised (user_id, userId, user; item_id, movieId, movie_id,
-        item; rating, score, value; timestamp, time, date). The time column is optional, and "none" leaves it out
+        item; rating, score, value; timestamp, time, date; those of Amazon, Yelp, Goodreads and Book-Crossing). The
+        time column is optional, and "none" leaves it out
     ids : "integer" or "string" to read them so; "auto" takes the type the file has, and in text files integers
-        where every id is one
+        where every id is written as one is: 0042 and +12 are text
     duplicates : where a (user, item) pair occurs again: "error", "last" row kept, or "mean"
+    encoding : of text and JSON, as Python calls it; by default found: UTF-8, UTF-16, else Windows-1252
 
     Times are integers or numbers (seconds since 1970-01-01 UTC), dates or datetimes (UTC where they have no zone).
     Raises DataError naming the file, column, row (counted from 0) and value for: a missing column, a null id, a
     null, infinite, NaN or non-numeric rating, an empty table, duplicate pairs, and a file that cannot be read.
     """
     given = {"user": user_column, "item": item_column, "rating": rating_column, "time": time_column}
-    return assembled(open_source(path), given, ids=ids, duplicates=duplicates)
+    return assembled(open_source(path, encoding), given, ids=ids, duplicates=duplicates)
 
 
 def assembled(source: Source, given: Mapping[str, str | None], *, ids: Ids, duplicates: Duplicates) -> Ratings:
@@ -78,7 +59,8 @@ def assembled(source: Source, given: Mapping[str, str | None], *, ids: Ids, dupl
     if ids not in IDS:
         raise ConfigError("unknown kind of ids", where="ids", seen=ids, fix=nearest(ids, IDS))
     columns = recognise(source, given)
-    raw = source.read(list(wanted(columns)), [columns.user, columns.item] if ids == "string" else [])
+    both = [columns.user, columns.item]
+    raw = source.read(list(wanted(columns)), both if ids == "string" else [], both if ids == "auto" else [])
     user_vocabulary, users = _encoded(source, columns.user, next(raw), ids)
     item_vocabulary, items = _encoded(source, columns.item, next(raw), ids)
     values = rating_values(source, columns.rating or "", next(raw))

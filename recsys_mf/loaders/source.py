@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from recsys_mf.errors import DataError, nearest
+from recsys_mf.loaders.words import clipped, listed
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -21,11 +23,14 @@ NO_COLUMN = "none"
 """Given as the time column of a table whose times are not wanted."""
 
 _RECOGNISED = {
-    "user": ("userid", "user"),
-    "item": ("itemid", "item", "movieid", "movie"),
-    "rating": ("rating", "score", "value"),
-    "time": ("timestamp", "time", "date"),
-}  # without case, underscores and blanks; the first that is there is taken
+    "user": ("userid", "user", "reviewerid", "customerid", "memberid", "visitorid", "uid"),
+    "item": (
+        *("itemid", "item", "movieid", "movie", "asin", "parentasin", "businessid", "bookid", "isbn", "productid"),
+        *("trackid", "songid", "artistid", "animeid", "gameid", "recipeid", "jokeid", "articleid", "iid"),
+    ),
+    "rating": ("rating", "score", "value", "overall", "stars", "bookrating", "reviewscore"),
+    "time": ("timestamp", "time", "date", "unixreviewtime", "datetime"),
+}  # as `_plain` writes them; the first that is there is taken
 
 
 class Source(Protocol):
@@ -46,10 +51,13 @@ class Source(Protocol):
         """Whether its columns have types of their own; in text, 17 may be an integer or a string."""
         ...
 
-    def read(self, names: Sequence[str], texts: Sequence[str] = ()) -> Iterator[pa.ChunkedArray]:
+    def read(
+        self, names: Sequence[str], texts: Sequence[str] = (), ids: Sequence[str] = ()
+    ) -> Iterator[pa.ChunkedArray]:
         """The columns one after another; a format that can holds one in memory at a time.
 
         texts : those of names to be read as text where the source is not typed
+        ids : those of names that hold ids: where the source is not typed, 0042 is text, and no time is recognised
         """
         ...
 
@@ -59,17 +67,10 @@ class Source(Protocol):
 
 
 class FileSource(Source, Protocol):
-    """A table on disk, made from its path."""
+    """A table on disk."""
 
     def batches(self) -> Iterator[pa.RecordBatch]:
         """All columns, a batch of rows at a time; as text where the source is not typed."""
-        ...
-
-    def __init__(self, where: str) -> None: ...
-
-    @staticmethod
-    def claims(where: str, head: bytes) -> bool:
-        """Whether this format reads the file (or folder, or glob), given its first 16 bytes."""
         ...
 
 
@@ -87,17 +88,17 @@ def recognise(source: Source, given: Mapping[str, str | None], *, rated: bool = 
     """Which columns of a source hold users, items, ratings and times: as given, else by their names.
 
     given : names by what they hold (user, item, rating, time); None, or no entry, to recognise the name, in which
-        case, underscores and blanks do not matter: userId is user_id
+        case, underscores, hyphens and blanks do not matter: userId and User-ID are user_id
     rated : False where there need be no ratings
     Raises DataError for a column that is not there, with the columns found.
     """
     found = {role: _found(source, role, given.get(role)) for role in _RECOGNISED}
     for role in ("user", "item", "rating") if rated else ("user", "item"):
         if found[role] is None:
-            raise DataError(
+            raise _doubt(source) or DataError(
                 f"no column is recognised as the {role if role == 'rating' else role + ' ids'}",
                 where=source.where,
-                seen=f"columns {', '.join(source.names)}",
+                seen=f"columns {listed(source.names)}",
                 fix=f"name it with --{role}-column ({role}_column in Python)",
             )
     return Columns(found["user"] or "", found["item"] or "", found["rating"], found["time"])
@@ -112,10 +113,17 @@ def recognise_ids(source: Source, role: Role, given: str | None) -> str:
         raise DataError(
             f"no column is recognised as the {role} ids",
             where=source.where,
-            seen=f"columns {', '.join(source.names)}",
+            seen=f"columns {listed(source.names)}",
             fix=f"call it {role}_id, or name it (id_column)",
         )
     return found
+
+
+def _doubt(source: Source) -> DataError | None:
+    """What a source without the columns of ratings says that it may be instead."""
+    doubt = getattr(source, "doubt", None)
+    error: DataError | None = None if doubt is None else doubt()
+    return error
 
 
 def _found(source: Source, role: str, given: str | None) -> str | None:
@@ -123,7 +131,8 @@ def _found(source: Source, role: str, given: str | None) -> str | None:
         return None
     if given is not None:
         if given not in source.names:
-            raise DataError(f"no column '{given}'", where=source.where, fix=nearest(given, source.names))
+            fix = nearest(given, source.names) if len(source.names) <= 8 else f"there are {listed(source.names)}"
+            raise DataError(f"no column '{clipped(given)}'", where=source.where, fix=fix)
         return given
     plain = {_plain(name): name for name in reversed(source.names)}
     return next((plain[name] for name in _RECOGNISED[role] if name in plain), None)
@@ -135,4 +144,5 @@ def is_recognised(name: str) -> bool:
 
 
 def _plain(name: str) -> str:
-    return name.lower().replace("_", "").replace(" ", "")
+    """Without case, signs, and the type that RecBole writes after a name: `User-ID` and `user_id:token` are userid."""
+    return re.sub(r"[_\-\s.]|:.*", "", name.lower())

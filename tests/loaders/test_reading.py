@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,7 @@ def rows(table: Ratings) -> list[tuple[Any, ...]]:
     return list(zip(users.to_pylist(), items.to_pylist(), table.values.tolist(), times, strict=True))
 
 
+NAMES = ("user_id", "item_id", "rating", "timestamp")
 ROWS = list(zip(USERS, ITEMS, VALUES, TIMES, strict=True))
 
 
@@ -52,6 +54,7 @@ FORMATS = {
     "semicolons": lambda d: _as(d / "a.csv", ";", "User_ID;Movie;Score;Date"),
     "u.data": lambda d: _as(d / "u.data", "\t", None),
     "ratings.dat": lambda d: _as(d / "ratings.dat", "::", None),
+    "JSON lines": lambda d: text(d / "a.jsonl", *(json.dumps(dict(zip(NAMES, row, strict=True))) for row in ROWS)),
     "byte order mark": lambda d: _as(d / "a.csv", ",", "\ufeffuser_id,item_id,rating,timestamp"),
 }
 
@@ -70,7 +73,8 @@ def test_compressed_text_is_read(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", LOADERS)
 def test_the_format_is_known_by_content_not_by_suffix(tmp_path: Path, name: str) -> None:
-    source = {"parquet": FORMATS["parquet"], "text": FORMATS["ratings.csv"]}[name](tmp_path)
+    made = {"parquet": FORMATS["parquet"], "json": FORMATS["JSON lines"], "text": FORMATS["ratings.csv"]}
+    source = made[name](tmp_path)
     bare = source.rename(tmp_path / "table")
     assert isinstance(open_source(bare), LOADERS[name])
     assert rows(read_ratings(bare)) == ROWS
@@ -148,7 +152,7 @@ def test_a_column_of_integers_and_text_is_text(tmp_path: Path) -> None:
 
 def test_ids_can_be_read_as_strings_or_integers(tmp_path: Path) -> None:
     path = text(tmp_path / "a.csv", "user,item,rating", "007,2,3")
-    assert read_ratings(path).user_vocabulary.entries.to_pylist() == [7]
+    assert read_ratings(path, ids="integer").user_vocabulary.entries.to_pylist() == [7]
     assert read_ratings(path, ids="string").user_vocabulary.entries.to_pylist() == ["007"]
     strings = written(tmp_path / "a.parquet", user_id=["10", "2"], item_id=["1", "1"], rating=[1, 2])
     assert read_ratings(strings, ids="integer").user_vocabulary.entries.to_pylist() == [2, 10]

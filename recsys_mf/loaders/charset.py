@@ -1,0 +1,96 @@
+"""The encoding of a text table: found by a small rule, or given; whatever it is, readers see UTF-8.
+
+The rule: a byte order mark, or the zero bytes that ASCII has in UTF-16, tell UTF-16 and UTF-32. All else is UTF-8, and
+bytes that are not valid in it are characters of Windows-1252 (of Latin-1 where Windows-1252 has none).
+"""
+
+from __future__ import annotations
+
+import codecs
+import io
+from typing import Any
+
+from recsys_mf.errors import ConfigError
+
+_MARKS = {
+    codecs.BOM_UTF32_LE: "utf-32",
+    codecs.BOM_UTF32_BE: "utf-32",
+    codecs.BOM_UTF8: "utf-8",
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+}  # the longer ones first
+_BLOCK = 1 << 20
+_FALLBACK = "recsys_mf.windows-1252"
+
+
+def checked_encoding(name: str | None) -> str | None:
+    """The canonical name of an encoding; None stays None. Raises ConfigError for a name that Python does not know."""
+    if name is None:
+        return None
+    fix = "give one that Python knows, e.g. utf-8, utf-16, cp1252, latin-1, shift_jis, gb18030"
+    try:
+        found = codecs.lookup(name)
+        "".encode(name)  # rot13 and the like are no encodings of text
+    except (LookupError, ValueError):
+        raise ConfigError("unknown encoding", where="encoding", seen=repr(name)[:60], fix=fix) from None
+    return found.name
+
+
+def found_encoding(head: bytes) -> str:
+    """The encoding of a text that starts so: utf-8, utf-16, utf-16-le, utf-16-be or utf-32."""
+    marked = next((name for mark, name in _MARKS.items() if head.startswith(mark)), None)
+    if marked is not None:
+        return marked
+    even, odd = head[0:4096:2], head[1:4096:2]
+    if odd.count(0) > 0.4 * len(odd) and not even.count(0) and len(odd) > 1:
+        return "utf-16-le"
+    if even.count(0) > 0.4 * len(even) and not odd.count(0) and len(even) > 1:
+        return "utf-16-be"
+    return "utf-8"
+
+
+class Utf8(io.RawIOBase):
+    """A binary file in some encoding, read as UTF-8 without a byte order mark.
+
+    lenient : bytes that the encoding does not have are those of Windows-1252; else they raise UnicodeDecodeError
+    """
+
+    def __init__(self, file: Any, encoding: str, *, lenient: bool) -> None:
+        if lenient:
+            codecs.register_error(_FALLBACK, _as_windows_1252)
+        self._file = file
+        self._decoder = codecs.getincrementaldecoder(encoding)(_FALLBACK if lenient else "strict")
+        self._waiting = b""
+        self._started = self._ended = False
+
+    def readable(self) -> bool:
+        """It is."""
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        """The next bytes."""
+        while not self._waiting and not self._ended:
+            block = self._file.read(_BLOCK)
+            self._ended = not block
+            text = self._decoder.decode(block, final=self._ended)
+            if text and not self._started:
+                text, self._started = text.removeprefix("\ufeff"), True
+            self._waiting = text.encode("utf-8", "surrogatepass")
+        count = min(len(buffer), len(self._waiting))
+        buffer[:count], self._waiting = self._waiting[:count], self._waiting[count:]
+        return count
+
+    def close(self) -> None:
+        """Close the file that lies under it too."""
+        self._file.close()
+        super().close()
+
+
+def _as_windows_1252(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeDecodeError):
+        raise error
+    wrong = error.object[error.start : error.end]
+    try:
+        return wrong.decode("cp1252"), error.end
+    except UnicodeDecodeError:
+        return wrong.decode("latin-1"), error.end

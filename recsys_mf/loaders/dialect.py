@@ -1,0 +1,326 @@
+"""How a text table is written: its delimiter, quotes, decimal sign and line of names, told from its first lines.
+
+The delimiter is the one that cuts the lines into equally many fields; where several do, the one whose first line holds
+more names that are recognised, then the one whose fields look most like values. Blanks come last.
+
+The first line holds the names if one of them is recognised, or if it holds no value (a number, a date, a text that
+occurs below it or is built like all of those below it: `u1` above `u2`).
+
+A table without names is a matrix, not ratings, if it has five columns or more that are all numbers (but for a first
+column of row labels), unless the fourth holds seconds since 1970; if its first two columns hold fractions; or, with
+four columns, if the fourth holds only numbers that the first three hold too, as times never would. Three columns of
+whole numbers are users, items and ratings.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from recsys_mf.errors import DataError
+from recsys_mf.loaders.quotes import Quotes, QuoteScan
+from recsys_mf.loaders.rewriting import BLANKS, BY_MOVIE, SEPARATOR
+from recsys_mf.loaders.source import is_recognised
+from recsys_mf.loaders.words import clipped
+
+_DELIMITERS = ("::", "\t", ",", ";", "|", BLANKS)  # the first of equals is taken
+_HEADERLESS = ("user_id", "item_id", "rating", "timestamp")
+_MATRIX = 5  # columns of numbers without names that are no table of ratings
+_SECONDS = 1e8  # a fourth column of larger numbers holds times
+_COMMENTS = ("#", "%")
+_MISSING = {"", "na", "n/a", "nan", "null", "none", "-", "?"}
+_NUMBER = re.compile(r"[+-]?(\d+([.,]\d*)?|[.,]\d+)([eE][+-]?\d+)?|[+-]?(nan|inf)", re.IGNORECASE)
+_DATE = re.compile(r"\d{4}[-/.]\d\d?[-/.]\d\d?([T ]\d\d?:\d\d.*)?|\d\d?[./-]\d\d?[./-]\d{4}.*|\d\d?:\d\d(:\d\d)?.*")
+_POINT, _COMMA = re.compile(r"[+-]?\d*\.\d+"), re.compile(r"[+-]?\d*,\d+")
+
+
+@dataclass(frozen=True)
+class Dialect:
+    """How a text table is written.
+
+    delimiter : between fields: one character, `::`, or BLANKS for runs of them
+    quotes : how fields are quoted
+    names : of the columns; user_id, item_id, rating, timestamp, column_4, … where the file has none
+    header : whether a line holds the names
+    skipped : lines before the first row: empty ones, comments, the names
+    decimal : the sign before the fraction of a number
+    is_matrix : whether it is a matrix of numbers, a row in a line, and no table of ratings
+    """
+
+    delimiter: str
+    quotes: Quotes
+    names: tuple[str, ...]
+    header: bool
+    skipped: int
+    decimal: str
+    is_matrix: bool
+
+    @property
+    def separator(self) -> str:
+        """The delimiter, or what is written in place of one that is longer than a character."""
+        return {"::": SEPARATOR, BLANKS: SEPARATOR, BY_MOVIE: ","}.get(self.delimiter, self.delimiter)
+
+
+def dialect_of(text: str, where: str, *, whole: bool) -> Dialect:
+    """The dialect of a table that starts with this text.
+
+    whole : False where the text may end within a line
+    Raises DataError for a text without lines, without a delimiter, and for formats that are no table.
+    """
+    lines = list(io.StringIO(text, newline=""))
+    if not whole and len(lines) > 1:
+        lines.pop()
+    skipped = _head(lines)
+    lines = lines[skipped:]
+    if not lines:
+        raise DataError("no ratings in the table", where=where, fix="give lines of user, item, rating")
+    _refuse_foreign(lines, where)
+    cut = _best(lines)
+    if cut is None:
+        raise DataError(
+            "no delimiter in the first line",
+            where=where,
+            seen=repr(clipped(lines[0].strip(), 40)),
+            fix="separate the fields by a comma, a tab or '::'",
+        )
+    first, body = cut.rows[0], cut.rows[1:]
+    header = _is_header(first, body)
+    rows = body if header else _without_empty_ends(cut.rows)
+    names = _named(first, body, cut.width) if header else _unnamed(cut.width, max(map(len, rows)))
+    return Dialect(
+        cut.delimiter,
+        cut.quotes,
+        names,
+        header,
+        skipped + (cut.first_lines if header else 0),
+        _decimal(rows, cut.delimiter),
+        (_is_named_matrix(names, rows) if header else _is_bare_matrix(rows)),
+    )
+
+
+def quote_scan(delimiter: str) -> QuoteScan:
+    """A scan for the quotes of a table with this delimiter."""
+    return QuoteScan(ord(delimiter[-1]))
+
+
+@dataclass(frozen=True)
+class _Cut:
+    """Lines cut at a delimiter."""
+
+    delimiter: str
+    quotes: Quotes
+    rows: list[list[str]]
+    first_lines: int  # of the file that the first row takes
+    width: int  # fields of most rows
+    agreement: float  # share of the rows that have as many
+
+
+def _head(lines: Sequence[str]) -> int:
+    """How many lines stand before the table: empty ones, and comments unless ids start with that sign too."""
+    starts = Counter(line[0] for line in lines if line.strip())
+    skipped = 0
+    for line in lines:
+        sign = line[:1]
+        is_comment = sign in _COMMENTS and not _names_in(line) and starts[sign] < max(2, 0.5 * starts.total())
+        is_comment |= sign in _COMMENTS and line[1:2] in (" ", "\t", sign) and not _names_in(line)
+        if line.strip(" \t\r\n\ufeff") and not is_comment:
+            break
+        skipped += 1
+    return skipped
+
+
+def _names_in(line: str) -> bool:
+    return sum(is_recognised(name.strip(' "\r\n#%')) for name in re.split(r"::|[\t,;|]", line)) > 1
+
+
+def _best(lines: Sequence[str]) -> _Cut | None:
+    cuts = [cut for delimiter in _DELIMITERS if (cut := _cut(lines, delimiter)) is not None]
+    even = [cut for cut in cuts if cut.agreement == 1]
+    if even:
+        return max(even, key=lambda cut: (_recognised(cut.rows[0]), -_blemishes(cut, even), cut.delimiter != BLANKS))
+    strong = [cut for cut in cuts if cut.delimiter != BLANKS] or cuts
+    return max(strong, key=lambda cut: (_recognised(cut.rows[0]), cut.agreement), default=None)
+
+
+def _cut(lines: Sequence[str], delimiter: str) -> _Cut | None:
+    """The lines cut at a delimiter; None where that makes one field of most."""
+    prepared, char = lines, delimiter
+    if delimiter == "::":
+        prepared, char = [line.replace("::", SEPARATOR) for line in lines], SEPARATOR
+    elif delimiter == BLANKS:
+        prepared = [line.strip().replace("\t", " ") + "\n" for line in lines]
+    if not any(char in line.strip() for line in prepared[:2]):
+        return None
+    scan = quote_scan(char)
+    scan.feed("".join(prepared).encode("utf-8", "replace"))
+    quotes = scan.finish()
+    reader = row_reader(prepared, char, quotes)
+    rows: list[list[str]] = []
+    first_lines = 0
+    try:
+        for row in reader:
+            if any(field.strip() for field in row):
+                rows.append([field.strip() for field in row])
+                first_lines = first_lines or reader.line_num
+    except csv.Error:
+        return None
+    if not rows:
+        return None
+    widths = Counter(map(len, rows[1:] or rows))
+    width, count = widths.most_common(1)[0]
+    if width < 2:
+        return None
+    agreement = count / widths.total()
+    if abs(len(rows[0]) - width) > 1:  # a name may be missing, above row names or before a delimiter at the end
+        agreement *= 0.99
+    return _Cut(delimiter, quotes, rows, first_lines, width, agreement)
+
+
+def row_reader(lines: Iterable[str], separator: str, quotes: Quotes) -> Any:
+    """Python's reader of rows for a dialect; its `line_num` is the number of lines taken."""
+    if quotes == "none":
+        return csv.reader(lines, delimiter=separator, skipinitialspace=True, quoting=csv.QUOTE_NONE, quotechar=None)
+    escape = "\\" if quotes == "escaped" else None
+    return csv.reader(
+        lines, delimiter=separator, skipinitialspace=True, escapechar=escape, doublequote=quotes == "doubled"
+    )
+
+
+def _recognised(fields: Sequence[str]) -> int:
+    return sum(map(is_recognised, fields))
+
+
+def _blemishes(cut: _Cut, others: Sequence[_Cut]) -> float:
+    """Share of the fields that another delimiter would cut and that are no value as they stand."""
+    delimiters = [other.delimiter for other in others if other.delimiter != cut.delimiter]
+
+    def is_blemished(field: str) -> bool:
+        if _is_value(field):
+            return False
+        strong = any(delimiter in field for delimiter in delimiters if delimiter != BLANKS)
+        return strong or (BLANKS in delimiters and len(field.split()) > 1 and all(map(_is_value, field.split())))
+
+    fields = [field for row in cut.rows[:1000] for field in row]
+    return sum(map(is_blemished, fields)) / len(fields)
+
+
+def _is_number(text: str) -> bool:
+    return _NUMBER.fullmatch(text) is not None
+
+
+def _is_value(text: str) -> bool:
+    return _is_number(text) or _DATE.fullmatch(text) is not None
+
+
+def _is_header(first: Sequence[str], body: Sequence[Sequence[str]]) -> bool:
+    if any(map(is_recognised, first)):
+        return True
+    if any(map(_is_value, first)):
+        return False
+    columns = [[row[place] for row in body if place < len(row)] for place in range(len(first))]
+    if any(column and all(map(_is_value, column)) for column in columns):
+        return True
+    repeats = any(field and field in column for field, column in zip(first, columns, strict=True))
+    alike = body and all(
+        re.search(r"\d", field) and {_shape(other) for other in column} == {_shape(field)}
+        for field, column in zip(first, columns, strict=True)
+    )
+    return not (repeats or alike)
+
+
+def _shape(text: str) -> str:
+    """How a text is built: u17 is as u4."""
+    return re.sub(r"\d+", "9", text)
+
+
+def _unnamed(width: int, filled: int) -> tuple[str, ...]:
+    """The names of MovieLens; those after the last column that holds anything tell nothing."""
+    named = _HEADERLESS[:filled]
+    return named + tuple(f"column_{place}" for place in range(len(named), width))
+
+
+def _without_empty_ends(rows: list[list[str]]) -> list[list[str]]:
+    """The rows without the empty fields after a delimiter at the end of every line."""
+    filled = max(place for row in rows for place, field in enumerate(row, 1) if field)
+    return [row[:filled] for row in rows]
+
+
+def _named(first: Sequence[str], body: Sequence[Sequence[str]], width: int) -> tuple[str, ...]:
+    """The names, one for every field of the rows: R writes none above row names, others end lines by a delimiter."""
+    names = [first[0].lstrip("#% "), *first[1:]]
+    if len(names) == width - 1:
+        ends = all(not row[-1] for row in body if len(row) == width)
+        names = [*names, ""] if ends else ["", *names]
+    elif len(names) == width + 1 and not names[-1]:
+        names.pop()
+    return tuple(name or f"column_{place}" for place, name in enumerate(names))
+
+
+def _decimal(rows: Sequence[Sequence[str]], delimiter: str) -> str:
+    """A comma where numbers have one and none has a point; between commas, only numbers in quotes can."""
+    fields = [field for row in rows for field in row]
+    commas = any(map(_COMMA.fullmatch, fields))
+    return "," if commas and not any(map(_POINT.fullmatch, fields)) else "."
+
+
+def _numbers(rows: Sequence[Sequence[str]], place: int) -> list[float] | None:
+    """The numbers of a column, without those that are missing; None where it holds anything else."""
+    fields = [row[place] for row in rows if place < len(row) and row[place].lower() not in _MISSING]
+    if not all(map(_is_number, fields)):
+        return None
+    return [float(field.replace(",", ".")) for field in fields]
+
+
+def _is_bare_matrix(rows: Sequence[Sequence[str]]) -> bool:
+    width = max(map(len, rows))
+    labels = [str(number) for number in range(width)]
+    if width > 2 and not rows[0][0] and rows[0][1:] in (labels[:-1], labels[1:]):
+        return True  # columns called by their numbers, as pandas writes them
+    columns = [_numbers(rows, place) for place in range(width)]
+    if width < 3 or any(column is None for column in columns[1:]):
+        return False
+    users, items, ratings, *more = ([] if column is None else column for column in columns)
+    if any(number % 1 for number in users) or any(number % 1 for number in items):
+        return True
+    if columns[0] is None:  # text, then numbers: user, item, rating and times, or row labels and a matrix
+        return width >= _MATRIX and not _are_seconds(more[0])
+    if width == 4:
+        return bool(more[0]) and len(rows) > 2 and set(more[0]) <= {*users, *items, *ratings} and max(more[0]) <= 100
+    return width >= _MATRIX and not _are_seconds(more[0])
+
+
+def _are_seconds(numbers: Sequence[float]) -> bool:
+    return bool(numbers) and min(numbers) >= _SECONDS
+
+
+def _is_named_matrix(names: Sequence[str], rows: Sequence[Sequence[str]]) -> bool:
+    """Whether no more than the users are named as such, and all other columns hold numbers."""
+    if len(names) < 4 or not rows or _recognised(names) > 1 or _recognised(names[1:]):
+        return False
+    return all(_numbers(rows, place) is not None for place in range(1, len(names)))
+
+
+_FOREIGN = (
+    (r"%%MatrixMarket", "a Matrix Market file", "read it with scipy.io.mmread and give it to from_matrix"),
+    (r"<\?xml|<!doctype|<html|<table", "a page of HTML or XML", "save its table as CSV"),
+    (
+        r"@relation",
+        "an ARFF file",
+        "read it with scipy.io.arff.loadarff, make a pandas frame, and give it to from_frame",
+    ),
+    (r"\{'|\[\{'", "lines of Python literals, not JSON", "write each as JSON: json.dumps(ast.literal_eval(line))"),
+    (r"(insert into|create table|-- )", "an SQL dump", "export the table as CSV"),
+    (r"[-+.\d]+( \d+:[-+.\d]+)+\s*$", "a LIBSVM file", "write a line of user, item, rating for every entry"),
+)
+
+
+def _refuse_foreign(lines: Sequence[str], where: str) -> None:
+    start = lines[0].lstrip("\ufeff \t")
+    for pattern, what, fix in _FOREIGN:
+        if re.match(pattern, start, re.IGNORECASE):
+            raise DataError(f"{what}, not a table of text", where=where, seen=repr(clipped(start.strip(), 40)), fix=fix)

@@ -1,0 +1,183 @@
+"""From a path to a source: what stands there, and which format reads it, told by its first bytes."""
+
+from __future__ import annotations
+
+import glob
+import os
+import re
+import stat
+from collections.abc import Sequence
+from pathlib import Path
+
+from recsys_mf.errors import ConfigError, DataError
+from recsys_mf.loaders.charset import checked_encoding
+from recsys_mf.loaders.json_lines import JsonSource
+from recsys_mf.loaders.parquet import ParquetSource
+from recsys_mf.loaders.parts import STDIN, Part, is_pipe, part_at, spooled
+from recsys_mf.loaders.source import FileSource
+from recsys_mf.loaders.text import TextSource
+from recsys_mf.loaders.words import clipped
+
+LOADERS: dict[str, type[FileSource]] = {"parquet": ParquetSource, "json": JsonSource, "text": TextSource}
+"""Every format of a table on disk."""
+
+_PARQUET = b"PAR1"
+_WORDS = {"parquet": "Parquet", "json": "JSON", "text": "text"}
+_FROM_MATRIX = "and give the matrix to recsys_mf.from_matrix"
+_FROM_FRAME = "and give the table to recsys_mf.from_frame"
+_FOREIGN = (
+    (
+        b"\xd0\xcf\x11\xe0",
+        "an Excel workbook",
+        f"save the sheet as CSV, or read it with pandas.read_excel {_FROM_FRAME}",
+    ),
+    (b"%PDF", "a PDF", "copy its table into a CSV file"),
+    (b"SQLite format 3", "an SQLite database", f"read the table with pandas.read_sql {_FROM_FRAME}"),
+    (b"\x89HDF", "an HDF5 file", f"read it with pandas.read_hdf {_FROM_FRAME}, or with h5py {_FROM_MATRIX}"),
+    (b"\x93NUMPY", "a NumPy array", f"load it with numpy.load {_FROM_MATRIX}"),
+    (b"MATLAB 5.0", "a MATLAB file", f"load it with scipy.io.loadmat {_FROM_MATRIX}"),
+    (b"ARROW1", "an Arrow file", f"read it with pyarrow.feather.read_table {_FROM_FRAME}"),
+    (b"FEA1", "a Feather file", f"read it with pyarrow.feather.read_table {_FROM_FRAME}"),
+    (b"ORC", "an ORC file", f"read it with pandas.read_orc {_FROM_FRAME}"),
+    (b"Obj\x01", "an Avro file", "convert it to Parquet"),
+    (b"7z\xbc\xaf\x27\x1c", "a 7z archive", "unpack it and give the table in it"),
+    (b"Rar!", "a rar archive", "unpack it and give the table in it"),
+    (b"RDX", "an R workspace", "write the table from R with write.csv"),
+    (b"X\n\x00\x00", "an R object", "write the table from R with write.csv"),
+    (b"$FL2", "an SPSS file", f"read it with pandas.read_spss {_FROM_FRAME}"),
+    (b"<stata_dta>", "a Stata file", f"read it with pandas.read_stata {_FROM_FRAME}"),
+)  # by their first bytes
+_PICKLE = re.compile(rb"\x80[\x02-\x05]")
+_PACKED_AGAIN = re.compile(rb"\x1f\x8b|BZh|\x28\xb5\x2f\xfd|\xfd7zXZ|PK\x03\x04")
+
+
+def open_source(path: str | Path, encoding: str | None = None) -> FileSource:
+    """The source at a path, by what the file holds.
+
+    path : a file, plain or packed (gzip, bzip2, Zstandard, xz, LZ4, a zip archive with one table); a folder of part
+        files or a glob, all of one format, in which hidden files and those that start with `_` are left out; a pipe;
+        or "-" for standard input
+    encoding : of text and JSON, as Python calls it; by default found (see `charset`)
+    Raises DataError where there is no table, with what to do about it; ConfigError for an encoding that is not known,
+    or one of Parquet.
+    """
+    where = os.fspath(path)
+    encoding = checked_encoding(encoding)
+    if where == STDIN or (not (is_folder := _is_folder(where)) and not _is_glob(where) and is_pipe(where)):
+        return _of_pipe(where, encoding)
+    if not is_folder and not _is_glob(where):
+        return _of_file(where, where, encoding)
+    files = _files_in(where) if is_folder else sorted(name for name in glob.glob(where) if _is_visible(Path(name).name))
+    return _of_parts(where, [name for name in files if os.path.isfile(name) and os.path.getsize(name)], encoding)
+
+
+def _is_folder(where: str) -> bool:
+    """Whether a path is a folder. Raises DataError where nothing stands there."""
+    if not where:
+        raise DataError("no file named", where="path", seen="''", fix="give a file, a folder of part files or a glob")
+    if _is_glob(where):
+        return False
+    try:
+        return stat.S_ISDIR(os.stat(where).st_mode)
+    except FileNotFoundError:
+        if os.path.islink(where):
+            fix = "mend the link"
+            raise DataError(
+                "a link to a file that is not there", where=where, seen=os.readlink(where), fix=fix
+            ) from None
+        if re.match(r"[a-z][a-z0-9+]+://", where):
+            raise DataError("an address, not a file", where=where, fix="download it and give the file") from None
+        raise DataError("no such file", where=where, fix="give a file, a folder of part files or a glob") from None
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise DataError(
+            "cannot be opened", where=clipped(where, 100), seen=reason, fix="give a file that can"
+        ) from None
+
+
+def _is_glob(where: str) -> bool:
+    """Whether a path that is no file is a pattern that files match."""
+    return glob.has_magic(where) and not os.path.lexists(where) and bool(glob.glob(where))
+
+
+def _is_visible(name: str) -> bool:
+    return not name.startswith((".", "_")) and not name.endswith(".crc")
+
+
+def _files_in(folder: str) -> list[str]:
+    """The files of a folder and of those in it, in the order of their paths."""
+    found: list[str] = []
+    for parent, folders, files in os.walk(folder):
+        folders[:] = [name for name in folders if _is_visible(name)]
+        found += [os.path.join(parent, name) for name in files if _is_visible(name)]
+    return sorted(found)
+
+
+def _of_pipe(where: str, encoding: str | None) -> FileSource:
+    path, tie = spooled(where)
+    try:
+        source = _of_file(path, where, encoding)
+    except BaseException:
+        os.unlink(path)
+        raise
+    tie(source)
+    return source
+
+
+def _of_file(path: str, where: str, encoding: str | None) -> FileSource:
+    part = part_at(path, where)
+    kind = _kind(part)
+    if kind == "parquet":
+        return _parquet(path, where, encoding)
+    return _made(kind, where, [part], encoding)
+
+
+def _of_parts(where: str, files: Sequence[str], encoding: str | None) -> FileSource:
+    if not files:
+        raise DataError("no table in the folder", where=where, fix="give a folder with Parquet, CSV or JSON files")
+    parts = [part_at(name, name) for name in files]
+    kinds = [_kind(part) for part in parts]
+    other = next((number for number, kind in enumerate(kinds) if kind != kinds[0]), None)
+    if other is not None:
+        seen = f"{files[0]}: {_WORDS[kinds[0]]}, {files[other]}: {_WORDS[kinds[other]]}"
+        fix = f"give those of one format, e.g. '{Path(where) / ('*' + Path(files[0]).suffix)}'"
+        raise DataError("files of several formats", where=where, seen=seen, fix=fix)
+    return _parquet(where, where, encoding) if kinds[0] == "parquet" else _made(kinds[0], where, parts, encoding)
+
+
+def _made(kind: str, where: str, parts: list[Part], encoding: str | None) -> FileSource:
+    return JsonSource(where, parts, encoding) if kind == "json" else TextSource(where, parts, encoding)
+
+
+def _parquet(path: str, where: str, encoding: str | None) -> FileSource:
+    if encoding is not None:
+        raise ConfigError("Parquet has no other encoding", where="encoding", seen=encoding, fix="leave it out")
+    source = ParquetSource(path)
+    if path != where:  # a copy of what came through a pipe
+        _ = source.names
+        source.where = where
+    return source
+
+
+def _kind(part: Part) -> str:
+    """The format of a part: parquet, json or text. Raises DataError for one that is none of them."""
+    head = part.head()
+    if head.startswith(_PARQUET):
+        if part.packing is not None:
+            raise DataError(f"Parquet packed by {part.packing}", where=part.where, fix="unpack it")
+        return "parquet"
+    if Path(part.where).suffix in (".parquet", ".pq") and part.packing is None:
+        seen, fix = f"first bytes {head[:4]!r}", f"they should be {_PARQUET!r}"
+        raise DataError("not a Parquet file", where=part.where, seen=seen, fix=fix)
+    for magic, what, fix in _FOREIGN:
+        if head.startswith(magic):
+            raise DataError(f"{what}, not a table of text, JSON or Parquet", where=part.where, fix=fix)
+    if _PICKLE.match(head):
+        fix = f"load it with pandas.read_pickle, if you trust it, {_FROM_FRAME}"
+        raise DataError("a pickle, not a table of text, JSON or Parquet", where=part.where, fix=fix)
+    if head[257:262] == b"ustar":
+        raise DataError("a tar archive", where=part.where, fix="unpack it and give the table in it")
+    if part.packing is not None and _PACKED_AGAIN.match(head):
+        raise DataError("packed twice", where=part.where, fix="unpack it and give the table in it")
+    start = head.lstrip(b"\xef\xbb\xbf \t\r\n")
+    return "json" if re.match(rb'\{\s*["}]|\[\s*[\[{]', start) else "text"

@@ -1,0 +1,199 @@
+"""Parts: the bytes that make up a table on disk, unpacked as they are read."""
+
+from __future__ import annotations
+
+import os
+import stat
+import sys
+import tempfile
+import weakref
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from recsys_mf.errors import DataError, ResourceError
+from recsys_mf.loaders.words import clipped, listed
+
+HEAD = 1 << 18
+"""Bytes from the start of a part that tell its format and dialect."""
+
+STDIN = "-"
+"""The path that means standard input."""
+
+_PACKED = {
+    b"\x1f\x8b": "gzip",
+    b"BZh": "bz2",
+    b"\x28\xb5\x2f\xfd": "zstd",
+    b"\xfd7zXZ\x00": "xz",
+    b"\x04\x22\x4d\x18": "lz4",
+}  # by their first bytes
+_ZIP = b"PK\x03\x04"
+_COMPANIONS = ("readme", "licen", "copying", "changelog", "__macosx", ".", "_")  # beside a table in an archive
+_COPY = 1 << 22  # bytes copied at a time
+
+
+@dataclass(frozen=True)
+class Part:
+    """A file, or the one table in a zip archive.
+
+    path : where its bytes lie
+    where : its name, for messages
+    packing : how they are packed: gzip, bz2, zstd, xz, lz4, zip; None where they are not
+    member : of a zip archive
+    """
+
+    path: str
+    where: str
+    packing: str | None = None
+    member: str | None = None
+
+    def open(self) -> Any:
+        """A binary file of the unpacked bytes. Raises OSError and the like where they are damaged."""
+        import pyarrow as pa
+
+        if self.packing is None:
+            return pa.OSFile(self.path)
+        if self.packing == "zip":
+            return pa.PythonFile(zipfile.ZipFile(self.path).open(self.member or ""), "r")
+        if self.packing == "xz":
+            import lzma
+
+            return pa.PythonFile(lzma.open(self.path), "r")
+        return pa.CompressedInputStream(pa.OSFile(self.path), self.packing)
+
+    def head(self) -> bytes:
+        """The first bytes of what is unpacked, at most HEAD. Raises DataError where it cannot be read."""
+        with reading(self.where), self.open() as file:
+            pieces: list[bytes] = []
+            while (size := sum(map(len, pieces))) < HEAD and (piece := file.read(HEAD - size)):
+                pieces.append(piece)
+        return b"".join(pieces)
+
+
+def part_at(path: str, where: str) -> Part:
+    """The part in a regular file. Raises DataError for an archive that does not hold one table."""
+    with reading(where), open(path, "rb") as file:
+        magic = file.read(8)
+    if magic.startswith(_ZIP):
+        return Part(path, where, "zip", _only_table(path, where))
+    return Part(path, where, next((name for first, name in _PACKED.items() if magic.startswith(first)), None))
+
+
+class reading:  # noqa: N801 (reads as a statement)
+    """Turns what the system and the unpackers say of a file that cannot be read into a DataError."""
+
+    def __init__(self, where: str) -> None:
+        self._where = where
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        import lzma
+        import zlib
+
+        if isinstance(error, OSError | EOFError | lzma.LZMAError | zlib.error | zipfile.BadZipFile):
+            what = "cannot be read"
+            seen = getattr(error, "strerror", None) or clipped(str(error))
+            if isinstance(error, PermissionError):
+                raise DataError(what, where=self._where, seen=seen, fix="ask for the right to read it") from None
+            fix = "it is truncated or damaged: write or download it again"
+            raise DataError(what, where=self._where, seen=seen, fix=fix) from None
+        if isinstance(error, RuntimeError | NotImplementedError) and "zip" in str(error).lower() + self._where.lower():
+            raise DataError(
+                "cannot be unpacked", where=self._where, seen=clipped(str(error)), fix="unpack it"
+            ) from None
+
+
+def spooled(where: str) -> tuple[str, Callable[[object], None]]:
+    """A regular file with all that a pipe, a device or standard input has to say, read in bounded memory.
+
+    Returns its path and a function that ties the life of the file to an object. Raises ResourceError where the
+    temporary folder has no room.
+    """
+    copy = tempfile.NamedTemporaryFile(prefix="recsys_mf-", delete=False)  # noqa: SIM115 (removed with its reader)
+    remove = _Remover(copy.name)
+    try:
+        with copy, reading(where), _standard_input(where) as source:
+            while block := source.read(_COPY):
+                try:
+                    copy.write(block)
+                except OSError as error:
+                    fix = "set TMPDIR to a folder with more room, or give a file"
+                    raise ResourceError(
+                        f"no room for a copy in {tempfile.gettempdir()}: {error.strerror}", where=where, fix=fix
+                    ) from None
+    except BaseException:
+        remove()
+        raise
+    return copy.name, lambda owner: _tie(owner, remove)
+
+
+def _tie(owner: object, remove: Callable[[], None]) -> None:
+    weakref.finalize(owner, remove)
+
+
+class _Remover:
+    """Removes a file, from the process that made it: a fork must not."""
+
+    def __init__(self, path: str) -> None:
+        self._path, self._process = path, os.getpid()
+
+    def __call__(self) -> None:
+        if os.getpid() == self._process:
+            Path(self._path).unlink(missing_ok=True)
+
+
+def _standard_input(where: str) -> IO[bytes]:
+    return os.fdopen(os.dup(sys.stdin.fileno()), "rb") if where == STDIN else open(where, "rb")
+
+
+def is_pipe(where: str) -> bool:
+    """Whether a path is standard input, a pipe or a device: something that can be read once."""
+    return where == STDIN or not (stat.S_ISREG(mode := os.stat(where).st_mode) or stat.S_ISDIR(mode))
+
+
+def _only_table(path: str, where: str) -> str:
+    with reading(where):
+        archive = zipfile.ZipFile(path)
+    with archive:
+        names = [entry.filename for entry in archive.infolist() if not entry.is_dir()]
+    _refuse_foreign(names, where)
+    tables = [name for name in names if not _is_companion(name)]
+    if len(tables) == 1:
+        return tables[0]
+    if not tables:
+        raise DataError("a zip archive without a table", where=where, seen=listed(names), fix="give the table itself")
+    first = next((name for name in tables if "rating" in name.lower()), tables[0])
+    raise DataError(
+        f"a zip archive of {len(tables)} files",
+        where=where,
+        seen=listed(tables),
+        fix=f"unpack the table you want, e.g. unzip {Path(where).name} {first}, and give that file",
+    )
+
+
+def _is_companion(name: str) -> bool:
+    parts = name.lower().split("/")
+    return any(part.startswith(_COMPANIONS) for part in parts) or name.lower().endswith((".md", ".pdf", ".html"))
+
+
+_INSIDE = {
+    "xl/": ("an Excel workbook", "save the sheet as CSV, or read it with pandas.read_excel and give it to from_frame"),
+    "word/": ("a Word document", "save its table as CSV"),
+    "content.xml": ("an OpenDocument file", "save the sheet as CSV"),
+    "data.pkl": ("a PyTorch file", "load it with torch.load and give the matrix to from_matrix"),
+}
+
+
+def _refuse_foreign(names: list[str], where: str) -> None:
+    """Formats that are zip archives inside."""
+    for name in names:
+        found = next((what for start, what in _INSIDE.items() if name.startswith(start) or name.endswith(start)), None)
+        if found is not None:
+            raise DataError(f"{found[0]}, not a table of text or Parquet", where=where, fix=found[1])
+    if names and all(name.endswith(".npy") for name in names):
+        fix = "load it with numpy.load and give the matrix to from_matrix"
+        raise DataError("a NumPy archive, not a table of text or Parquet", where=where, fix=fix)
