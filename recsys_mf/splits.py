@@ -14,7 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsys_mf import columns
-from recsys_mf.errors import ConfigError, DataError, nearest
+from recsys_mf.arguments import choice, instance, is_number, shown, whole
+from recsys_mf.arguments import fraction as as_fraction
+from recsys_mf.errors import ConfigError, DataError
 from recsys_mf.ratings import Ratings
 
 By = Literal["random", "user", "time"]
@@ -54,10 +56,10 @@ def hold_out(ratings: Ratings, fraction: float = 0.1, seed: int = 0, *, by: By =
     Raises ConfigError for a fraction or rule that does not exist, DataError for by="time" without
     timestamps and for a split that leaves nothing to train or test on.
     """
-    if not 0 <= fraction < 1:
-        raise ConfigError("fraction to hold out is out of range", seen=fraction, fix="give a number from 0 to below 1")
-    if by not in RULES:
-        raise ConfigError("unknown split rule", seen=by, fix=nearest(by, RULES))
+    instance(ratings, "ratings", Ratings, "give read_ratings(path) or from_frame(table)")
+    fraction = as_fraction(fraction, "fraction to hold out")
+    choice(by, "by", RULES, "unknown split rule")
+    seed = whole(seed, "seed")
     if fraction == 0:
         return Split(ratings.restricted(), None, None, "all rows in train", None)
     rule = {
@@ -75,8 +77,11 @@ def k_folds(ratings: Ratings, k: int = 5, seed: int = 0) -> Iterator[Split]:
     Row j (source order) is in the test part of fold floor(k * rank_j / n), where rank_j is the position of j in
     the order of numpy.random.default_rng(seed).random(n).
     """
-    if not 2 <= k <= len(ratings):
-        raise ConfigError("number of folds is out of range", seen=k, fix=f"give 2 to {len(ratings)}")
+    instance(ratings, "ratings", Ratings, "give read_ratings(path) or from_frame(table)")
+    if not (is_number(k, whole=True) and 2 <= k <= len(ratings)):
+        fix = f"give a whole number from 2 to {len(ratings)}"
+        raise ConfigError("number of folds is out of range", seen=shown(k), fix=fix)
+    seed = whole(seed, "seed")
     ranks = np.empty(len(ratings), np.int64)
     ranks[np.argsort(np.random.default_rng(seed).random(len(ratings)), kind="stable")] = np.arange(len(ratings))
     folds = ranks * k // len(ratings)
@@ -89,6 +94,8 @@ def given(train: Ratings, test: Ratings, *, rule: str = "given files") -> Split:
 
     Raises DataError when a (user, item) pair is in both: the model would have seen what it is asked.
     """
+    for name, table in (("train", train), ("test", test)):
+        instance(table, name, Ratings, "give read_ratings(path) or from_frame(table)")
     train = train.restricted()
     test = test.reindexed(train.user_vocabulary, train.item_vocabulary)
     known = (test.users >= 0) & (test.items >= 0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import platform
 import time
 import warnings
@@ -15,12 +16,14 @@ import numpy as np
 from threadpoolctl import ThreadpoolController
 
 from recsys_mf import __version__, columns, memory, splits
-from recsys_mf.errors import ConfigError, LeakWarning
+from recsys_mf.arguments import fraction, instance, whole
+from recsys_mf.errors import ConfigError, DataError, LeakWarning
 from recsys_mf.evaluation.convergence import FEWEST_DRAWS, effective_sample_size
 from recsys_mf.kernels import Kernels, available_threads, predictor, select
+from recsys_mf.loaders import from_frame, read_ratings
 from recsys_mf.models import Factorization, Fit, Model, Posterior, RatedPairs, Run
 from recsys_mf.ratings import Ratings
-from recsys_mf.solvers import Biases, Epoch, Mean, Solver, TruncatedSvd
+from recsys_mf.solvers import SOLVERS, Biases, Epoch, Mean, Solver, TruncatedSvd
 from recsys_mf.solvers.truncated_svd import FILLINGS
 from recsys_mf.splits import Split
 from recsys_mf.vocabulary import Vocabulary
@@ -71,8 +74,8 @@ def baselines(ranks: tuple[int, ...] | None = None, route: str = "auto") -> dict
 
 
 def train(
-    split: Split,
-    solver: Solver,
+    data: Split | Any,
+    solver: Solver | type[Solver] | str = "sgd",
     *,
     seed: int = 0,
     device: str = "auto",
@@ -85,6 +88,10 @@ def train(
 ) -> Run:
     """Fit the solver and the baselines on split.train and return them as a Run; split.test is not looked at.
 
+    data : a Split, of which this fits on the train part; or Ratings, a pandas or Arrow table or the path of a file, of
+        which all rows are trained on, as of `hold_out(ratings, 0)`
+    solver : a Solver with its settings, or with their defaults its class or its name
+    seed : of every random draw, a whole number from 0
     validation : fraction of split.train cut off (by the split's rule) to choose the number of epochs or the
         rank; every model is then fitted again on all of split.train. 0 runs every epoch of the settings.
         Not used where split.valid is given: that part is validated on, and never trained on.
@@ -93,16 +100,22 @@ def train(
         since validation rows would not be new to it
     compress : rank of the plain factorisation that takes the place of a posterior (`Posterior.compress`)
     watch : called after every epoch
-    Raises SolveError when the fit diverges, ConfigError for a start or side information that the solver cannot take.
+    Raises SolveError when the fit diverges, ConfigError for an argument of another type or out of range and for a
+    start or side information that the solver cannot take, ResourceError before what would not fit in memory.
     Warns with LeakWarning when the start was trained on other rows than split.train and there is a test part.
     """
-    kernels = select(device, threads)
+    split, solver = _as_split(data), _as_solver(solver)
+    seed, validation = whole(seed, "seed"), fraction(validation, "validation")
+    compress = None if compress is None else whole(compress, "compress", 1)
+    kernels = select(device, None if threads is None else whole(threads, "threads", 1))
     inner = _validated(split, validation, seed)
     known = split.train.user_vocabulary, split.train.item_vocabulary
+    if start is not None:
+        instance(start, "start", Run, "give what train returned, or load(directory)")
     given = None if start is None else _aligned(start, solver, *known)
     if start is not None and split.test is not None:
         _warn_of_leak(start, split)
-    others = baselines() if compared_with is None else compared_with
+    others = baselines() if compared_with is None else _as_baselines(compared_with)
     if BASELINE not in others:
         raise ConfigError(f"the baselines lack '{BASELINE}'", seen=", ".join(others), fix="add it")
 
@@ -131,6 +144,35 @@ def train(
         provenance=_provenance(split, seed, kernels, threads),
         rated=RatedPairs.of(split.train),
     )
+
+
+def _as_split(data: Any) -> Split:
+    """The data as a split; a table without one has all of its rows in train."""
+    if isinstance(data, Split):
+        for part in (data.valid, data.test):
+            if part is not None and not len(part):
+                raise DataError("a part of the split is empty", where="split", fix="leave it out (None), or give rows")
+        return data
+    if isinstance(data, str | os.PathLike):
+        data = read_ratings(os.fspath(data))
+    elif hasattr(data, "columns") or hasattr(data, "column_names"):
+        data = from_frame(data)
+    fix = "give a Split, Ratings, a table or a path; of a matrix, from_matrix(A)"
+    return splits.hold_out(instance(data, "data", Ratings, fix), 0)
+
+
+def _as_solver(solver: Any) -> Solver:
+    if isinstance(solver, str):
+        solver = SOLVERS[solver]
+    if isinstance(solver, type) and issubclass(solver, Solver):
+        solver = solver()
+    return instance(solver, "solver", Solver, f"give one of {', '.join(SOLVERS)}, or SOLVERS[name](...)")
+
+
+def _as_baselines(given: Any) -> dict[str, Solver]:
+    fix = "give a dict of label: solver, as baselines() does"
+    items = instance(given, "compared_with", dict, fix).items()
+    return {str(label): _as_solver(solver) for label, solver in items}
 
 
 @dataclass(frozen=True)
@@ -353,7 +395,13 @@ def _validated(split: Split, validation: float, seed: int) -> Split | None:
     if validation == 0:
         return None
     derived = int(np.random.SeedSequence([seed, _VALIDATION]).generate_state(1)[0])
-    return splits.with_validation(split, validation, derived)
+    try:
+        return splits.with_validation(split, validation, derived)
+    except DataError as error:
+        raise DataError(
+            f"{len(split.train):,} ratings are too few to cut {validation:.3g} of them off for validation",
+            where="validation", seen=error.seen, fix="give --validation 0 (validation=0 in Python), or more ratings",
+        ) from error  # fmt: skip
 
 
 def _compile(solver: Solver, kernels: Kernels) -> None:

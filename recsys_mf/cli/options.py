@@ -7,6 +7,8 @@ from typing import Any
 
 import click
 
+from recsys_mf.errors import ResourceError, system_errors
+
 _Command = Callable[..., Any]
 
 
@@ -63,4 +65,10 @@ def print_report(report: Any, *, as_json: bool, markdown: bool) -> None:
     from recsys_mf.evaluation import render
 
     written = render.to_json if as_json else render.to_markdown if markdown else render.to_text
-    click.echo(written(report))
+    say(written(report))
+
+
+def say(text: str) -> None:
+    """Print a result on stdout. Raises ResourceError where that has no room."""
+    with system_errors(ResourceError, "cannot be written to", where="standard output", fix="make room there"):
+        click.echo(text)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from recsys_mf.cli import options
-from recsys_mf.errors import ConfigError, nearest
+from recsys_mf.errors import ConfigError, printable
 
 if TYPE_CHECKING:
     from recsys_mf.models import Run
@@ -140,7 +140,8 @@ def _with_features(
         features[f"{role}s"] = found = loaders.read_features(file, role=role, columns=names, ids=ids)  # type: ignore[arg-type]
         if not quiet:
             left_out = f"; left out: {'; '.join(found.left_out)}" if found.left_out else ""
-            click.echo(f"{file}: {len(found.names):,} features of {len(found):,} {role}s{left_out}", err=True)
+            line = f"{file}: {len(found.names):,} features of {len(found):,} {role}s{left_out}"
+            click.echo(printable(line), err=True)
     return table.with_features(**features)
 
 
@@ -165,14 +166,15 @@ def _solver(name: str | None, settings: tuple[str, ...], start: Run | None) -> S
     """The solver that the options name, or that of the run to continue from, with the given settings."""
     from recsys_mf.solvers import SOLVERS
 
-    texts = dict(_named(setting) for setting in settings)
+    texts: dict[str, str] = {}
+    for setting in settings:
+        key, value = _named(setting)
+        if texts.setdefault(key, value) != value:
+            raise ConfigError("given twice", where=f"setting {key}", seen=f"{texts[key]} and {value}", fix="give one")
     if name is None and start is not None:
         name = start.fit.solver
         texts = {key: _text(value) for key, value in start.fit.settings.items()} | texts
-    name = name or "sgd"
-    if name not in SOLVERS:
-        raise ConfigError(f"no solver '{name}'", where="--solver", fix=nearest(name, SOLVERS))
-    return SOLVERS[name].from_texts(texts)
+    return SOLVERS[name or "sgd"].from_texts(texts)
 
 
 def _named(setting: str) -> tuple[str, str]:

@@ -74,7 +74,7 @@ class Gibbs(Solver):
     )
     links: str = setting("both", "who-rated-what priors", choices=("both", "users", "items", "none"))
     time: str = setting("auto", "a table of time bins, where there are timestamps", choices=("auto", "none"))
-    bin_days: float = setting(1.0, "width of a time bin", low=1e-3)
+    bin_days: float = setting(1.0, "width of a time bin", low=1e-3, high=1e6)
 
     @property
     def n_epochs(self) -> int:
