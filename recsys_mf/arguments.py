@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from recsys_mf.errors import ConfigError, nearest
 
-MOST = 2**31 - 1
+MOST = 2**63 - 1
 """The largest whole number that an argument takes unless it says otherwise."""
 
 _T = TypeVar("_T")

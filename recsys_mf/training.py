@@ -7,7 +7,7 @@ import os
 import platform
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from importlib import metadata
 from typing import Any
@@ -131,10 +131,18 @@ def train(
     if compress is not None and not solver.samples_posterior:
         fix = "leave it out, or use a solver that samples: gibbs"
         raise ConfigError(f"solver '{solver.name}' gives no posterior to compress", where="--compress", fix=fix)
-    fits = {label: fitted(label, method) for label, method in others.items()}
-    fit = fitted(solver.name, solver, given)
+    what = f"training '{solver.name}' on {split.train.n_users:,} users and {split.train.n_items:,} items"
+    fix = "lower the rank, give --memory (columns in files) or train on another machine"
+    if kernels.device == "cpu":
+        methods = (*others.values(), solver)
+        memory.require(_needed(methods, split.train, inner, kernels, compress), what, fix=fix)
+    with memory.guarded(what, fix=fix):
+        fits = {label: fitted(label, method) for label, method in others.items()}
+        fit = fitted(solver.name, solver, given)
+        if compress is not None:
+            fit = _compressed(fit, compress, split.train, device)
     return Run(
-        fit=fit if compress is None else _compressed(fit, compress, split.train, device),
+        fit=fit,
         baselines=fits,
         baseline=BASELINE,
         user_vocabulary=known[0],
@@ -144,6 +152,25 @@ def train(
         provenance=_provenance(split, seed, kernels, threads),
         rated=RatedPairs.of(split.train),
     )
+
+
+def _needed(
+    methods: Iterable[Solver], train: Ratings, inner: Split | None, kernels: Kernels, compress: int | None
+) -> int:
+    """Bytes that fitting these one after another takes at most, where every model is kept."""
+    in_files = columns.is_mapped(train.users)
+    kept = 0 if inner is None or in_files else 16 * len(train)  # the validated part of train
+    most = kept
+    for method in methods:
+        found = method.resolved(train, kernels).footprint(train)
+        validated = 0 if inner is None or method.samples_posterior else found.model
+        most, kept = max(most, kept + validated + found.working), kept + found.model
+    if compress is not None:
+        rows = train.n_users + train.n_items
+        rank = min(compress, train.n_users, train.n_items)
+        wide = rank + method.resolved(train, kernels).settings()["rank"]
+        most = max(most, kept + 8 * rows * (wide + 3 * rank) + 48 * wide * wide)
+    return most
 
 
 def _as_split(data: Any) -> Split:
@@ -332,7 +359,7 @@ def _compressed(fit: Fit, rank: int, train: Ratings, device: str) -> Fit:
     assert isinstance(fit.model, Posterior)
     model = fit.model.compress(rank, train)
     error = rmse(model.on(predictor(device)), train)
-    return replace(fit, model=model, settings={**fit.settings, "compressed": rank}, train_rmse=error)
+    return replace(fit, model=model, settings={**fit.settings, "compressed": model.rank}, train_rmse=error)
 
 
 _VALIDATION, _FIT = 1, 2  # what a stream of random numbers derived from the seed is for

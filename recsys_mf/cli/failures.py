@@ -26,6 +26,7 @@ from recsys_mf.errors import (
     ResourceError,
     printable,
 )
+from recsys_mf.memory import is_allocation
 
 TRACEBACK = "RECSYS_MF_TRACEBACK"
 _BROKEN_PIPE = 141  # as a shell reports a process ended by SIGPIPE
@@ -49,7 +50,6 @@ _MEANINGS = {
     "torch.AcceleratorError": _Meaning(DeviceError, "the card failed", "use the device 'cpu'"),
     "builtins.OSError": _Meaning(ResourceError, "the system refuses", "check space, permissions and limits there"),
 }  # by the class and the package that it is defined in: the first that an error is an instance of
-_ALLOCATION = ("can't allocate memory", "not enough memory", "Unable to allocate", "cannot allocate memory")
 
 
 def translated(error: BaseException) -> RecsysError:
@@ -57,7 +57,7 @@ def translated(error: BaseException) -> RecsysError:
     if isinstance(error, RecsysError):
         return error
     names = [f"{kind.__module__.split('.')[0]}.{kind.__name__}" for kind in type(error).__mro__]
-    if any(words in str(error) for words in _ALLOCATION):  # as torch and Arrow say it, with errors of other classes
+    if is_allocation(error):  # as torch and Arrow say it, with errors of other classes
         names = ["builtins.MemoryError"]
     # pyarrow's exceptions are defined in pyarrow.lib, safetensors' in a module without a package
     names = [{"safetensors_rust.SafetensorError": "safetensors.SafetensorError"}.get(name, name) for name in names]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,6 +42,17 @@ class Epoch:
     predict: Callable[[Any, Any, Any], Any] | None = None
     is_draw: bool = False
     monitored: Mapping[str, tuple[float, ...]] = dataclasses.field(default_factory=dict)
+
+
+class Footprint(NamedTuple):
+    """Memory of a fit on the host beside the table, bytes.
+
+    working : the most that is held at a time, the model included
+    model : what the model keeps
+    """
+
+    working: int
+    model: int
 
 
 @dataclass(frozen=True)
@@ -102,6 +113,10 @@ class Solver:
     def stopped_at(self, epoch: int) -> Self:
         """The solver that ends where this one is after `epoch` epochs."""
         return self
+
+    def footprint(self, train: Ratings) -> Footprint:
+        """What a fit takes of memory, for a solver as `resolved`. Tests hold it to what is measured."""
+        return Footprint(32 * (train.n_users + train.n_items), 8 * (train.n_users + train.n_items))
 
     def burn_ins(self) -> tuple[int, ...]:
         """Of a sampler, the lengths of burn-in that validation chooses among, ascending; the first without it."""
