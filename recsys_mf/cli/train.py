@@ -52,6 +52,9 @@ if TYPE_CHECKING:
 @options.column_options
 @options.report_options
 @options.quiet_option
+@options.exclusive(
+    ("--test", "--hold-out"), ("--test", "--folds"), ("--hold-out", "--folds"), ("--by", "--test"), ("--by", "--folds")
+)
 def train(
     ratings: str, output: Path, force: bool, solver: str | None, settings: tuple[str, ...], test: str | None,
     hold_out: float | None, by: str, folds: int | None, validation: float, seed: int, device: str,
@@ -67,8 +70,8 @@ def train(
     The baselines (mean, biases, truncated SVD) are fitted beside the model. The number of epochs is chosen on a
     validation part of the training ratings, then the model is fitted again on all of them.
     """
-    if sum(option is not None for option in (test, hold_out, folds)) > 1:
-        raise ConfigError("--test, --hold-out and --folds exclude each other", fix="give one of them")
+    if hold_out == 0 and options.is_given("by"):
+        raise ConfigError("--by would do nothing: no ratings are held out", fix="leave it out, or hold some out")
     from recsys_mf import loaders, memory, splits, store, training
     from recsys_mf.cli.progress import Bars, announce_compilation
     from recsys_mf.cli.trace import check_trace, write_trace
