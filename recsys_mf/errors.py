@@ -6,17 +6,45 @@ RecsysError             1
 ├── SolveError          4   a fit that diverged or a system that is not positive definite
 ├── ArtifactError       5   a run directory: damaged, foreign, already there
 ├── DeviceError         6   a device that was asked for and is not there
-└── ResourceError       7   would not fit: how much is needed, how much there is
+└── ResourceError       7   no room: in memory, or where a file is to be written
 
-Warnings: IdMismatchWarning (nearly every pair of a table is unknown to the model),
+Warnings, each a RecsysWarning: IdMismatchWarning (nearly every pair of a table is unknown to the model),
 LeakWarning (a model may have trained on what it is asked),
 ReadingNotice (a table was read in a way that its owner should know of).
 """
 
 from __future__ import annotations
 
+import contextlib
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
+
+LONGEST = 300
+"""Characters of a message on the terminal, with the word (error, warning, note) that it begins with."""
+
+_ROOM = LONGEST - len("warning: ")
+_MOST_SEEN = 120
+_LEAST = {"seen": 40, "fix": 90, "what": 70, "where": 70}  # characters that a part keeps; cut in this order
+
+
+def printable(text: object, most: int | None = None) -> str:
+    """The text as one line that a terminal shows as it is: what does not print is escaped, so that a name from a file
+    can neither move the cursor nor begin a line.
+
+    most : characters; of a longer text the middle is left out
+    """
+    try:
+        text = str(text)
+    except Exception:  # as of an integer of 5,000 digits
+        text = f"a value of type {type(text).__name__}"
+    if most is not None and len(text) > 2 * most:
+        text = text[:most] + text[-most:]  # more than is left: escapes are longer than what they stand for
+    if not text.isprintable():
+        text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    if most is None or len(text) <= most:
+        return text
+    tail = most // 3
+    return f"{text[: most - tail - 1]}…{text[len(text) - tail :]}"
 
 
 class RecsysError(Exception):
@@ -26,15 +54,33 @@ class RecsysError(Exception):
     where : file, column, row, option or field in which it lies
     seen : the value found there
     fix : what would be right, as an instruction ("give a finite number")
+
+    The line prints as it is (`printable`) and has at most `LONGEST` characters: the longest of these is cut.
     """
 
     exit_code = 1
 
     def __init__(self, what: str, *, where: str | None = None, seen: object = None, fix: str | None = None) -> None:
         self.what, self.where, self.seen, self.fix = what, where, seen, fix
-        line = f"{where}: {what}" if where else what
-        line = f"{line} (saw {seen})" if seen is not None else line
-        super().__init__(f"{line}; {fix}" if fix else line)
+        given = {"what": what, "where": where, "seen": seen, "fix": fix}
+        most = {"seen": _MOST_SEEN}
+        parts = {name: printable(part, most.get(name, LONGEST)) for name, part in given.items() if part is not None}
+        super().__init__(_line(parts))
+
+
+def _line(parts: dict[str, str]) -> str:
+    """The parts as one line, cut to the room there is."""
+    for name, least in _LEAST.items():
+        over = len(_joined(parts)) - _ROOM
+        if over > 0 and name in parts and len(parts[name]) > least:
+            parts[name] = printable(parts[name], max(least, len(parts[name]) - over))
+    return printable(_joined(parts), _ROOM)
+
+
+def _joined(parts: Mapping[str, str]) -> str:
+    line = f"{parts['where']}: {parts['what']}" if parts.get("where") else parts["what"]
+    line = f"{line} (saw {parts['seen']})" if "seen" in parts else line
+    return f"{line}; {parts['fix']}" if parts.get("fix") else line
 
 
 class ConfigError(RecsysError):
@@ -68,26 +114,51 @@ class DeviceError(RecsysError):
 
 
 class ResourceError(RecsysError):
-    """Work that would not fit: the message says how much is needed and how much there is."""
+    """Work that has no room: in memory (the message says how much is needed and how much there is), or on a disk."""
 
     exit_code = 7
 
 
-class IdMismatchWarning(UserWarning):
+class RecsysWarning(UserWarning):
+    """What a user should know of a result, in one line that prints as it is."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(printable(text, _ROOM))
+
+
+class IdMismatchWarning(RecsysWarning):
     """Nearly every pair of a table is unknown to the model: its ids are probably spelt differently."""
 
 
-class LeakWarning(UserWarning):
+class LeakWarning(RecsysWarning):
     """A model may have been trained on ratings that it is now tested on: its error may be too good."""
 
 
-class ReadingNotice(UserWarning):
+class ReadingNotice(RecsysWarning):
     """A table was read in a way that its owner should know of: whole floats as integer ids, times in milliseconds."""
 
 
-def nearest(name: str, choices: Iterable[str]) -> str:
-    """Instruction naming the valid choices, the nearest first: "did you mean 'rank'? (valid: …)"."""
-    choices = list(choices)
-    close = difflib.get_close_matches(name, choices, n=1, cutoff=0.5)
+@contextlib.contextmanager
+def system_errors(kind: type[RecsysError], what: str, *, where: object, fix: str) -> Iterator[None]:
+    """What the operating system refuses inside (OSError) as an error of the tree, with the system's own words.
+
+    A broken pipe stays what it is: no fault.
+    """
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise kind(what, where=str(where), seen=error.strerror or error, fix=fix) from error
+
+
+def nearest(name: object, choices: Iterable[str], synonyms: Mapping[str, Iterable[str]] | None = None) -> str:
+    """Instruction naming the valid choices, the nearest first: "did you mean 'rank'? (valid: …)".
+
+    synonyms : choices that mean what a name from elsewhere does, by that name in lower case
+    """
+    choices, name = list(choices), str(name)[:100]
+    meant = [choice for choice in (synonyms or {}).get(name.lower(), ()) if choice in choices]
+    close = meant or difflib.get_close_matches(name, choices, n=1, cutoff=0.5)
     listing = ", ".join(choices)
     return f"did you mean '{close[0]}'? (valid: {listing})" if close else f"choose one of: {listing}"

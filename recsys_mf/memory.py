@@ -2,34 +2,97 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
-import resource
 import sys
+from collections.abc import Iterator
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from recsys_mf.errors import ConfigError, ResourceError
 
+resource: Any = import_module("resource") if find_spec("resource") else None  # Windows has none
+
 
 def peak() -> int:
-    """High-water mark of this process's resident memory, bytes."""
-    high_water = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    """High-water mark of this process's resident memory, bytes; 0 where the system does not tell."""
+    if resource is None:
+        return 0
+    high_water = int(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
     return high_water if sys.platform == "darwin" else high_water * 1024  # bytes there, KiB elsewhere
 
 
 def available() -> int:
-    """Memory that can still be taken, bytes: the machine's, or the control group's where that is less."""
-    limits = [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")]
+    """Memory that can still be taken, bytes: the machine's, the control group's or the process's, which is least."""
+    limits = [*_of_machine(), *_of_process(), *_of_groups(Path("/proc/self/cgroup"), Path("/sys/fs/cgroup"))]
+    return max(0, min(limits, default=sys.maxsize))
+
+
+def _of_machine() -> Iterator[int]:
     meminfo = Path("/proc/meminfo")
     if meminfo.exists():
         fields = dict(line.split(":", 1) for line in meminfo.read_text().splitlines())
-        limits.append(int(fields["MemAvailable"].split()[0]) * 1024)
-    group = Path("/sys/fs/cgroup")
-    if (group / "memory.max").exists():
-        most = (group / "memory.max").read_text().strip()
-        if most != "max":
-            limits.append(int(most) - int((group / "memory.current").read_text()))
-    return max(0, min(limits))
+        yield int(fields["MemAvailable"].split()[0]) * 1024
+    elif hasattr(os, "sysconf"):
+        yield os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+def _of_process() -> Iterator[int]:
+    """What `ulimit -v` leaves, where the address space is limited and the system says what is taken of it."""
+    statm = Path("/proc/self/statm")
+    if resource is not None and statm.exists():
+        most = resource.getrlimit(resource.RLIMIT_AS)[0]
+        if most != resource.RLIM_INFINITY:
+            yield most - int(statm.read_text().split()[0]) * resource.getpagesize()
+
+
+_FILES = (("memory.max", "memory.current"), ("memory.limit_in_bytes", "memory.usage_in_bytes"))  # of versions 2 and 1
+_CACHES = ("inactive_file", "total_inactive_file")  # of memory.stat: given back when it is needed
+
+
+def _of_groups(membership: Path, root: Path) -> Iterator[int]:
+    """What the control groups of this process leave, of both versions, from its own to the root."""
+    lines = membership.read_text().splitlines() if membership.exists() else []
+    for _, controllers, path in (line.split(":", 2) for line in lines if line.count(":") > 1):
+        if controllers not in ("", "memory"):
+            continue
+        top = root / controllers
+        group = top / path.lstrip("/")
+        while True:
+            for most, taken in _FILES:
+                with contextlib.suppress(OSError, ValueError):  # no limit ("max"), or a file that is not there
+                    yield int((group / most).read_text()) - int((group / taken).read_text()) + _cached(group)
+            if group == top or top not in group.parents:
+                break
+            group = group.parent
+
+
+def _cached(group: Path) -> int:
+    """Bytes that a control group holds of files, and would give back."""
+    with contextlib.suppress(OSError, ValueError):
+        fields = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
+        return max(int(fields.get(name, 0)) for name in _CACHES)
+    return 0
+
+
+@contextlib.contextmanager
+def guarded(what: str, *, fix: str) -> Iterator[None]:
+    """An allocation that fails inside, in whatever words the library has for it, as a ResourceError."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if not (isinstance(error, MemoryError) or is_allocation(error)):
+            raise
+        left = in_words(available())
+        raise ResourceError(f"{what} is out of memory: {left} are free", seen=str(error) or None, fix=fix) from error
+
+
+def is_allocation(error: BaseException) -> bool:
+    """Whether an error of another class says that memory could not be had."""
+    return any(words in str(error).lower() for words in ("allocate memory", "unable to allocate", "not enough memory"))
 
 
 def require(needed: int, what: str, *, there: int | None = None, fix: str) -> None:
@@ -42,7 +105,7 @@ def require(needed: int, what: str, *, there: int | None = None, fix: str) -> No
 def parsed(text: str) -> int:
     """Bytes of a size as people write it: 2GiB, 500 MB, 1.5G. Raises ConfigError for what is no size."""
     found = re.fullmatch(r"\s*(\d+(?:\.\d*)?)\s*([kmgt]?)(i?)b?\s*", text, re.IGNORECASE)
-    if found is None or not float(found[1]):
+    if found is None or not float(found[1]) or len(text) > 30:
         raise ConfigError("not a size of memory", seen=repr(text), fix="write it as 2GiB or 500MB")
     power = " kmgt".index(found[2].lower() or " ")
     return int(float(found[1]) * (1024 if found[3] else 1000) ** power)

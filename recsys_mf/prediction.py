@@ -13,13 +13,16 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys_mf.errors import ConfigError, DataError
+from recsys_mf import memory
+from recsys_mf.arguments import instance
+from recsys_mf.errors import ConfigError, DataError, ResourceError, system_errors
 from recsys_mf.kernels import predictor
 from recsys_mf.loaders.opening import open_source
 from recsys_mf.loaders.reading import checked_ids, time_seconds
-from recsys_mf.loaders.source import Columns, FileSource, Ids, recognise
+from recsys_mf.loaders.source import NO_COLUMN, Columns, FileSource, Ids, recognise
 from recsys_mf.loaders.writing import TextWriter
 from recsys_mf.models import Posterior, Run
+from recsys_mf.models.interval import check_probability
 from recsys_mf.models.run import KNOWN
 
 if TYPE_CHECKING:
@@ -66,13 +69,22 @@ def predict_file(
     table that has a column of these names; ConfigError for another suffix, an output that is there, and an interval
     or a distribution of a model that has none; DeviceError for CUDA where there is none.
     """
+    instance(run, "run", Run, "give what train returned, or load(directory)")
+    if interval is not None:
+        check_probability(interval)
+    if time_column not in (None, NO_COLUMN) and not run.model.takes_times:
+        what, fix = "the model was trained without times", "leave it out, or train with --solver gibbs on timestamps"
+        raise ConfigError(what, where="--time-column", seen=time_column, fix=fix)
     output = Path(output)
     if output.suffix not in (".parquet", ".csv", ".tsv"):
         raise ConfigError("unknown kind of output", where=str(output), fix="name it .parquet, .csv or .tsv")
-    if output.exists() and not force:
-        raise ConfigError("there already", where=str(output), fix="give another name, or --force")
-    if not output.absolute().parent.is_dir():
-        raise ConfigError("no such folder", where=str(output.absolute().parent), fix="make it first")
+    with _written(output):
+        if output.is_dir():
+            raise ConfigError("a folder", where=str(output), fix="give the name of a file")
+        if output.exists() and not force:
+            raise ConfigError("there already", where=str(output), fix="give another name, or --force")
+        if not output.absolute().parent.is_dir():
+            raise ConfigError("no such folder", where=str(output.absolute().parent), fix="make it first")
     source = open_source(pairs, encoding)
     columns = recognise(source, {"user": user_column, "item": item_column, "time": time_column}, rated=False)
     added = _added(run, interval, distribution=distribution)
@@ -81,7 +93,9 @@ def predict_file(
             raise DataError(f"there is a column '{name}' already", where=source.where, fix="rename it")
     run = run.on(predictor(device))
     counts = np.zeros(len(KNOWN), np.int64)
-    with _aside(output) as path, contextlib.ExitStack() as stack:
+    what, fix = "predicting", "free some, or compress the model (--compress in train)"
+    guard = memory.guarded(what, fix=fix)
+    with guard, _written(output), _aside(output) as path, contextlib.ExitStack() as stack:
         write: Callable[[pa.RecordBatch], Future[None]] | None = None
         written: Future[None] | None = None
         done = 0
@@ -100,6 +114,12 @@ def predict_file(
         if not done:
             raise DataError("no pairs in the table", where=source.where, fix="give at least one row")
     return dict(zip(KNOWN, counts.tolist(), strict=True))
+
+
+def _written(output: Path) -> contextlib.AbstractContextManager[None]:
+    """Where a system that refuses the output raises ResourceError."""
+    fix = "give another place, or make room there"
+    return system_errors(ResourceError, "cannot be written", where=output, fix=fix)
 
 
 def _predicted(

@@ -14,7 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsys_mf import columns
-from recsys_mf.errors import ConfigError, DataError, nearest
+from recsys_mf.arguments import choice, instance, is_number, shown, whole
+from recsys_mf.arguments import fraction as as_fraction
+from recsys_mf.errors import ConfigError, DataError
 from recsys_mf.ratings import Ratings
 
 By = Literal["random", "user", "time"]
@@ -60,8 +62,9 @@ def hold_out(ratings: Ratings, fraction: float = 0.1, seed: int = 0, *, by: By =
     Raises ConfigError for a fraction or rule that does not exist, DataError for by="time" without
     timestamps and for a split that leaves nothing to train or test on.
     """
-    _check(fraction, by)
-    facts = {"kind": "hold-out", "by": by, "fraction": float(fraction), "seed": int(seed)} | _table(ratings)
+    instance(ratings, "ratings", Ratings, "give read_ratings(path) or from_frame(table)")
+    fraction, seed = _checked(fraction, by), whole(seed, "seed")
+    facts = {"kind": "hold-out", "by": by, "fraction": fraction, "seed": seed} | _table(ratings)
     if fraction == 0:
         return Split(ratings.restricted(), None, None, "all rows in train", None, by, facts)
     percent = f"{100 * fraction:g}%"
@@ -80,8 +83,10 @@ def k_folds(ratings: Ratings, k: int = 5, seed: int = 0) -> Iterator[Split]:
     Row j (source order) is in the test part of fold floor(k * rank_j / n), where rank_j is the position of j in
     the order of numpy.random.default_rng(seed).random(n).
     """
+    instance(ratings, "ratings", Ratings, "give read_ratings(path) or from_frame(table)")
+    seed = whole(seed, "seed")
     folds = fold_numbers(len(ratings), k, seed)
-    facts = {"kind": "fold", "folds": int(k), "seed": int(seed)} | _table(ratings)
+    facts = {"kind": "fold", "folds": int(k), "seed": seed} | _table(ratings)
     for fold in range(k):
         rule = f"fold {fold + 1} of {k}, random"
         yield _parted(ratings, folds == fold, Split(ratings, None, None, rule, seed, record=facts | {"fold": fold + 1}))
@@ -92,8 +97,8 @@ def fold_numbers(n: int, k: int, seed: int) -> NDArray[np.int64]:
 
     Raises ConfigError for fewer than 2 folds or more than rows.
     """
-    if not 2 <= k <= n:
-        raise ConfigError("number of folds is out of range", seen=k, fix=f"give 2 to {n}")
+    if not (is_number(k, whole=True) and 2 <= k <= n):
+        raise ConfigError("number of folds is out of range", seen=shown(k), fix=f"give a whole number from 2 to {n}")
     ranks = np.empty(n, np.int64)
     ranks[np.argsort(np.random.default_rng(seed).random(n), kind="stable")] = np.arange(n)
     return ranks * k // n
@@ -104,6 +109,8 @@ def given(train: Ratings, test: Ratings, *, rule: str = "given files") -> Split:
 
     Raises DataError when a (user, item) pair is in both: the model would have seen what it is asked.
     """
+    for name, table in (("train", train), ("test", test)):
+        instance(table, name, Ratings, "give read_ratings(path) or from_frame(table)")
     facts = {"kind": "given"} | _table(train) | {f"test_{name}": fact for name, fact in _table(test).items()}
     train, as_read = train.restricted(), test
     test = test.reindexed(train.user_vocabulary, train.item_vocabulary)
@@ -126,12 +133,12 @@ def with_validation(split: Split, fraction: float, seed: int) -> Split:
 
     The rows left to train keep their own vocabularies; test is reindexed to them.
     """
-    _check(fraction, split.by)
+    fraction = _checked(fraction, split.by)
     if fraction == 0:
         return split
     inner = _parted(split.train, _MASKS[split.by](split.train, fraction, seed), split)
     test = split.test and split.test.reindexed(inner.train.user_vocabulary, inner.train.item_vocabulary)
-    cut = {"validation": {"fraction": float(fraction), "seed": int(seed)}} if split.record else {}
+    cut = {"validation": {"fraction": fraction, "seed": int(seed)}} if split.record else {}
     return replace(inner, test=test, valid=inner.test, test_as_read=split.test_as_read, record={**split.record, **cut})
 
 
@@ -144,11 +151,9 @@ def _table(ratings: Ratings) -> dict[str, Any]:
     return {"ratings": len(ratings), "fingerprint": fingerprint_as_read(ratings)}
 
 
-def _check(fraction: float, by: str) -> None:
-    if not 0 <= fraction < 1:
-        raise ConfigError("fraction to hold out is out of range", seen=fraction, fix="give a number from 0 to below 1")
-    if by not in RULES:
-        raise ConfigError("unknown split rule", seen=by, fix=nearest(by, RULES))
+def _checked(fraction: float, by: str) -> float:
+    choice(by, "by", RULES, "unknown split rule")
+    return as_fraction(fraction, "fraction to hold out")
 
 
 def _parted(ratings: Ratings, is_test: NDArray[np.bool_], split: Split) -> Split:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+import os
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from itertools import islice
 from typing import Any
@@ -14,9 +15,11 @@ import numpy as np
 from threadpoolctl import ThreadpoolController
 
 from recsys_mf import columns, continuing, memory, provenance, splits
-from recsys_mf.errors import ConfigError, LeakWarning
+from recsys_mf.arguments import fraction, instance, whole
+from recsys_mf.errors import ConfigError, DataError, LeakWarning
 from recsys_mf.evaluation.convergence import FEWEST_DRAWS, effective_sample_size
 from recsys_mf.kernels import Kernels, predictor, select
+from recsys_mf.loaders import from_frame, read_ratings
 from recsys_mf.models import Factorization, Fit, Posterior, RatedPairs, Run
 from recsys_mf.models.error import rmse as rmse
 from recsys_mf.ratings import Ratings
@@ -69,8 +72,8 @@ def baselines(ranks: tuple[int, ...] | None = None, route: str = "auto") -> dict
 
 
 def train(
-    split: Split,
-    solver: Solver,
+    data: Split | Any,
+    solver: Solver | type[Solver] | str = "sgd",
     *,
     seed: int = 0,
     device: str = "auto",
@@ -83,6 +86,10 @@ def train(
 ) -> Run:
     """Fit the solver and the baselines on split.train and return them as a Run; split.test is not looked at.
 
+    data : a Split, of which this fits on the train part; or Ratings, a pandas or Arrow table or the path of a file, of
+        which all rows are trained on, as of `hold_out(ratings, 0)`
+    solver : a Solver with its settings, or with their defaults its class or its name
+    seed : of every random draw, a whole number from 0
     validation : fraction of split.train cut off (by the split's rule) to choose the number of epochs or the
         rank; every model is then fitted again on all of split.train. 0 runs every epoch of the settings.
         Not used where split.valid is given: that part is validated on, and never trained on.
@@ -91,9 +98,14 @@ def train(
         that of the run, whose settings stay; compared_with and compress must be left out
     compress : rank of the plain factorisation that takes the place of a posterior (`Posterior.compress`)
     watch : called after every epoch
-    Raises SolveError when the fit diverges, ConfigError for a start that cannot be continued, and for side information
-    that the solver cannot take. Warns with LeakWarning when the start was trained on pairs of split.test.
+    Raises SolveError when the fit diverges, ConfigError for an argument of another type or out of range, for a start
+    that cannot be continued and for side information that the solver cannot take, ResourceError before what would not
+    fit in memory. Warns with LeakWarning when the start was trained on pairs of split.test.
     """
+    split, solver = _as_split(data), _as_solver(solver)
+    seed, validation = whole(seed, "seed"), fraction(validation, "validation")
+    compress = None if compress is None else whole(compress, "compress", 1)
+    threads = None if threads is None else whole(threads, "threads", 1)
     if start is not None:
         _check_continued(start, solver, compared_with, compress)
         return continued(
@@ -102,7 +114,7 @@ def train(
     kernels = select(device, threads)
     inner = _validated(split, validation, seed)
     known = split.train.user_vocabulary, split.train.item_vocabulary
-    others = baselines() if compared_with is None else compared_with
+    others = baselines() if compared_with is None else _as_baselines(compared_with)
     if BASELINE not in others:
         raise ConfigError(f"the baselines lack '{BASELINE}'", seen=", ".join(others), fix="add it")
 
@@ -117,10 +129,18 @@ def train(
     if compress is not None and not solver.samples_posterior:
         fix = "leave it out, or use a solver that samples: gibbs"
         raise ConfigError(f"solver '{solver.name}' gives no posterior to compress", where="--compress", fix=fix)
-    fits = {label: fitted(label, method) for label, method in others.items()}
-    fit = fitted(solver.name, solver)
+    what = f"training '{solver.name}' on {split.train.n_users:,} users and {split.train.n_items:,} items"
+    fix = "lower the rank, give --memory (columns in files) or train on another machine"
+    if kernels.device == "cpu":
+        methods = (*others.values(), solver)
+        memory.require(_needed(methods, split.train, inner, kernels, compress), what, fix=fix)
+    with memory.guarded(what, fix=fix):
+        fits = {label: fitted(label, method) for label, method in others.items()}
+        fit = fitted(solver.name, solver)
+        if compress is not None:
+            fit = _compressed(fit, compress, split.train, device)
     return Run(
-        fit=fit if compress is None else _compressed(fit, compress, split.train, device),
+        fit=fit,
         baselines=fits,
         baseline=BASELINE,
         user_vocabulary=known[0],
@@ -132,6 +152,54 @@ def train(
         | provenance.of_machine(kernels, threads),
         rated=RatedPairs.of(split.train),
     )
+
+
+def _needed(
+    methods: Iterable[Solver], train: Ratings, inner: Split | None, kernels: Kernels, compress: int | None
+) -> int:
+    """Bytes that fitting these one after another takes at most, where every model is kept."""
+    in_files = columns.is_mapped(train.users)
+    kept = 0 if inner is None or in_files else 16 * len(train)  # the validated part of train
+    most = kept
+    for method in methods:
+        found = method.resolved(train, kernels).footprint(train)
+        validated = 0 if inner is None or method.samples_posterior else found.model
+        most, kept = max(most, kept + validated + found.working), kept + found.model
+    if compress is not None:
+        rows = train.n_users + train.n_items
+        rank = min(compress, train.n_users, train.n_items)
+        wide = rank + method.resolved(train, kernels).settings()["rank"]
+        most = max(most, kept + 8 * rows * (wide + 3 * rank) + 48 * wide * wide)
+    return most
+
+
+def _as_split(data: Any) -> Split:
+    """The data as a split; a table without one has all of its rows in train."""
+    if isinstance(data, Split):
+        for part in (data.valid, data.test):
+            if part is not None and not len(part):
+                raise DataError("a part of the split is empty", where="split", fix="leave it out (None), or give rows")
+        return data
+    if isinstance(data, str | os.PathLike):
+        data = read_ratings(os.fspath(data))
+    elif hasattr(data, "columns") or hasattr(data, "column_names"):
+        data = from_frame(data)
+    fix = "give a Split, Ratings, a table or a path; of a matrix, from_matrix(A)"
+    return splits.hold_out(instance(data, "data", Ratings, fix), 0)
+
+
+def _as_solver(solver: Any) -> Solver:
+    if isinstance(solver, str):
+        solver = SOLVERS[solver]
+    if isinstance(solver, type) and issubclass(solver, Solver):
+        solver = solver()
+    return instance(solver, "solver", Solver, f"give one of {', '.join(SOLVERS)}, or SOLVERS[name](...)")
+
+
+def _as_baselines(given: Any) -> dict[str, Solver]:
+    fix = "give a dict of label: solver, as baselines() does"
+    items = instance(given, "compared_with", dict, fix).items()
+    return {str(label): _as_solver(solver) for label, solver in items}
 
 
 @dataclass(frozen=True)
@@ -390,6 +458,7 @@ def _fitted_again(task: _Task, old: Fit, device: str) -> Fit:
 
 def _check_continued(start: Run, solver: Solver, compared_with: object, compress: object) -> None:
     """Raise ConfigError for arguments of `train` that say nothing when a run is continued."""
+    instance(start, "start", Run, "give what train returned, or load(directory)")
     if solver.name != start.fit.solver:
         fix = f"continue it with '{start.fit.solver}', or train without it"
         raise ConfigError("the run to continue from is of another solver", seen=solver.name, fix=fix)
@@ -444,7 +513,7 @@ def _compressed(fit: Fit, rank: int, train: Ratings, device: str) -> Fit:
     assert isinstance(fit.model, Posterior)
     model = fit.model.compress(rank, train)
     error = rmse(model.on(predictor(device)), train)
-    return replace(fit, model=model, settings={**fit.settings, "compressed": rank}, train_rmse=error)
+    return replace(fit, model=model, settings={**fit.settings, "compressed": model.rank}, train_rmse=error)
 
 
 _VALIDATION, _FIT = 1, 2  # what a stream of random numbers derived from the seed is for
@@ -496,7 +565,13 @@ def _validated(split: Split, validation: float, seed: int) -> Split | None:
     if validation == 0:
         return None
     derived = int(np.random.SeedSequence([seed, _VALIDATION]).generate_state(1)[0])
-    return splits.with_validation(split, validation, derived)
+    try:
+        return splits.with_validation(split, validation, derived)
+    except DataError as error:
+        raise DataError(
+            f"{len(split.train):,} ratings are too few to cut {validation:.3g} of them off for validation",
+            where="validation", seen=error.seen, fix="give --validation 0 (validation=0 in Python), or more ratings",
+        ) from error  # fmt: skip
 
 
 def _compile(solver: Solver, kernels: Kernels) -> None:

@@ -17,7 +17,7 @@ ROOT = Path(recsys_mf.__file__).parent
 TESTS = Path(__file__).parent
 
 LAYERS = (
-    {"errors"},
+    {"errors", "arguments"},
     {"kernels", "memory", "columns"},
     {"ratings", "features", "vocabulary", "models"},
     {"loaders", "splits", "store"},

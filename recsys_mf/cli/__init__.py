@@ -1,12 +1,14 @@
 """The command line: parse, call the library, print. Results on stdout, progress and messages on stderr.
 
 Modules of this package import only click and the standard library at the top, so that `--help` is instant; each
-command imports what it needs when it runs. An error of the library ends the process with the exit code of its class.
+command imports what it needs when it runs. However the process ends, `failures` says why in one line.
 """
 
 from __future__ import annotations
 
-import os
+import atexit
+import io
+import signal
 import sys
 import warnings
 from typing import Any
@@ -16,13 +18,12 @@ import click
 from recsys_mf import __version__
 from recsys_mf.cli.datasets import datasets
 from recsys_mf.cli.evaluate import evaluate
+from recsys_mf.cli.failures import Signals, report, say_error
 from recsys_mf.cli.inspect import inspect
 from recsys_mf.cli.predict import predict
 from recsys_mf.cli.solvers import solvers
 from recsys_mf.cli.train import train
-from recsys_mf.errors import ReadingNotice, RecsysError
-
-_INTERRUPTED = 130  # as a shell reports a process ended by Ctrl-C
+from recsys_mf.errors import ReadingNotice, RecsysWarning, printable
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -49,29 +50,26 @@ for subcommand in (train, evaluate, predict, inspect, solvers, datasets):
 def _show_warning(message: Warning | str, *rest: Any, **named: Any) -> None:
     """A warning on stderr as one line, without the place in the code; a notice is no cause for alarm."""
     if isinstance(message, ReadingNotice):
-        click.echo(f"note: {message}", err=True)
+        say_error(f"note: {printable(message)}")
     else:
-        click.secho(f"warning: {message}", err=True, fg="yellow", bold=True)
+        say_error(click.style(f"warning: {printable(message)}", fg="yellow", bold=True))
 
 
 def main() -> None:
-    """Run the command line and exit with 0, or with the code of the error that ended it."""
+    """Run the command line and exit with 0, or with the code of what ended it."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a report has letters that a terminal may lack
+    signals, code = Signals(), 0
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("always", UserWarning)
+        with signals, warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of libraries, and of arithmetic whose results are checked
+            warnings.simplefilter("always", RecsysWarning)
             warnings.showwarning = _show_warning
-            sys.exit(command.main(prog_name="recsys-mf", standalone_mode=False))
-    except RecsysError as error:
-        click.echo(f"error: {error}", err=True)
-        sys.exit(error.exit_code)
-    except click.exceptions.Exit as stop:
-        sys.exit(stop.exit_code)
-    except click.ClickException as error:
-        error.show()
-        sys.exit(error.exit_code)
-    except (KeyboardInterrupt, click.Abort):
-        click.echo("interrupted; nothing was written", err=True)
-        sys.exit(_INTERRUPTED)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the flush at exit fails again
-        sys.exit(1)
+            command.main(prog_name="recsys-mf", standalone_mode=False)
+            if sys.stdout is not None:
+                sys.stdout.flush()
+    except BaseException as error:
+        code = report(error, signals.received)
+    atexit.register(signal.signal, signal.SIGINT, signal.SIG_IGN)  # what was done is done
+    sys.exit(code)

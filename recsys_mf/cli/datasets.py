@@ -11,6 +11,7 @@ import click
 
 from recsys_mf.cli import options
 from recsys_mf.cli.progress import is_silent
+from recsys_mf.errors import printable
 
 if TYPE_CHECKING:
     from recsys_mf.loaders.catalog import Dataset
@@ -29,9 +30,9 @@ def list_(as_json: bool) -> None:
 
     entries = catalog()
     if as_json:
-        click.echo(json.dumps({name: dataclasses.asdict(entry) for name, entry in entries.items()}, indent=2))
+        options.say(json.dumps({name: dataclasses.asdict(entry) for name, entry in entries.items()}, indent=2))
     else:
-        click.echo(_table(entries))
+        options.say(_table(entries))
 
 
 @datasets.command()
@@ -44,7 +45,14 @@ def fetch(name: str, output: str, quiet: bool) -> None:
 
     from recsys_mf.loaders import catalog
 
-    bar = tqdm(desc=name, unit="B", unit_scale=True, file=sys.stderr, disable=is_silent(quiet=quiet), leave=False)
+    bar = tqdm(
+        desc=printable(name, 40),
+        unit="B",
+        unit_scale=True,
+        file=sys.stderr,
+        disable=is_silent(quiet=quiet),
+        leave=False,
+    )
 
     def watch(received: int, total: int | None) -> None:
         bar.total = total
@@ -53,8 +61,8 @@ def fetch(name: str, output: str, quiet: bool) -> None:
     entries = catalog.catalog()
     with bar:
         path = catalog.fetch(name, output, datasets=entries, watch=watch)
-    click.echo(path)
-    click.echo(f"licence: {entries[name].licence}; {entries[name].licence_address}")
+    options.say(printable(path))
+    options.say(f"licence: {entries[name].licence}; {entries[name].licence_address}")
 
 
 def _table(entries: dict[str, Dataset]) -> str:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from recsys_mf.cli import options
+from recsys_mf.errors import printable
 
 if TYPE_CHECKING:
     from recsys_mf.loaders.describe import Description
@@ -24,7 +25,7 @@ def inspect(ratings: str, as_json: bool, **columns: Any) -> None:
     from recsys_mf.loaders import describe
 
     facts = describe(ratings, **columns)
-    click.echo(json.dumps(dataclasses.asdict(facts), indent=2) if as_json else _table(facts))
+    options.say(json.dumps(dataclasses.asdict(facts), indent=2) if as_json else _table(facts))
 
 
 def _table(facts: Description) -> str:
@@ -49,4 +50,4 @@ def _table(facts: Description) -> str:
     heads = "".join(f"{'min' if p == 0 else 'max' if p == 100 else f'{p} %':>9}" for p in facts.user_degrees)
     degrees = {"ratings per user": facts.user_degrees, "ratings per item": facts.item_degrees}
     rows = [f"{name:18}" + "".join(f"{count:>9,.0f}" for count in counts.values()) for name, counts in degrees.items()]
-    return "\n".join([f"{name:18}{value}" for name, value in lines.items()] + ["", " " * 18 + heads, *rows])
+    return "\n".join([f"{name:18}{printable(value)}" for name, value in lines.items()] + ["", " " * 18 + heads, *rows])

@@ -2,12 +2,46 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
 import click
+from click.core import ParameterSource
+
+from recsys_mf.errors import ConfigError, ResourceError, system_errors
 
 _Command = Callable[..., Any]
+
+
+def exclusive(*pairs: tuple[str, str], why: str = "would do nothing") -> Callable[[_Command], _Command]:
+    """Refuse, of each pair of options, the first beside the second, where both are given.
+
+    pairs : names of options as they are typed
+    """
+
+    def decorated(command: _Command) -> _Command:
+        @functools.wraps(command)
+        def checked(*values: Any, **named: Any) -> Any:
+            given = {
+                option
+                for parameter in click.get_current_context().command.params
+                if is_given(parameter.name or "")
+                for option in parameter.opts
+            }
+            for idle, other in pairs:
+                if {idle, other} <= given:
+                    raise ConfigError(f"{idle} {why} beside {other}", fix="give one of them")
+            return command(*values, **named)
+
+        return checked
+
+    return decorated
+
+
+def is_given(name: str) -> bool:
+    """Whether the parameter of this name stands on the command line of the command that runs."""
+    return click.get_current_context().get_parameter_source(name) is ParameterSource.COMMANDLINE
 
 
 def column_options(command: _Command) -> _Command:
@@ -60,6 +94,7 @@ def quiet_option(command: _Command) -> _Command:
 
 def report_options(command: _Command) -> _Command:
     """Options for the form in which a report is printed."""
+    command = exclusive(("--markdown", "--json"))(command)
     command = click.option("--markdown", is_flag=True, help="Print the report as Markdown.")(command)
     return click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")(command)
 
@@ -69,4 +104,10 @@ def print_report(report: Any, *, as_json: bool, markdown: bool) -> None:
     from recsys_mf.evaluation import render
 
     written = render.to_json if as_json else render.to_markdown if markdown else render.to_text
-    click.echo(written(report))
+    say(written(report))
+
+
+def say(text: str) -> None:
+    """Print a result on stdout. Raises ResourceError where that has no room."""
+    with system_errors(ResourceError, "cannot be written to", where="standard output", fix="make room there"):
+        click.echo(text)

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from recsys_mf.cli import options
+from recsys_mf.errors import printable
 
 
 @click.command()
@@ -66,4 +67,4 @@ def predict(
         )
     total = sum(counts.values())
     shares = ", ".join(f"{counts[word]:,} {word}" for word in reversed(counts))
-    click.echo(f"{output}: {total:,} predictions; known ids: {shares}")
+    options.say(f"{printable(output)}: {total:,} predictions; known ids: {shares}")

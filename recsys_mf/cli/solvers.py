@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from recsys_mf.errors import ConfigError, nearest
+from recsys_mf.cli import options
 
 if TYPE_CHECKING:
     from recsys_mf.solvers import Solver
@@ -21,21 +21,19 @@ def solvers(name: str | None, as_json: bool) -> None:
     """List the solvers, or one with what it computes: settings, their defaults and what they mean."""
     from recsys_mf.solvers import SOLVERS
 
-    if name is not None and name not in SOLVERS:
-        raise ConfigError(f"no solver '{name}'", fix=nearest(name, SOLVERS))
     shown = SOLVERS if name is None else {name: SOLVERS[name]}
     if as_json:
-        click.echo(json.dumps({key: _described(solver) for key, solver in shown.items()}, indent=2))
+        options.say(json.dumps({key: _described(solver) for key, solver in shown.items()}, indent=2))
         return
     for key, solver in shown.items():
-        click.echo(f"{key}: {_summary(solver)}")
+        options.say(f"{key}: {_summary(solver)}")
         for field in _described(solver)["settings"]:
-            click.echo(f"  {field['name']:22} {field['default']!s:14} {field['help']}")
-        click.echo()
+            options.say(f"  {field['name']:22} {field['default']!s:14} {field['help']}")
+        options.say("")
     if name is not None:
-        click.echo(_documentation(SOLVERS[name]))
+        options.say(_documentation(SOLVERS[name]))
     else:
-        click.echo("Set with -p name=value; `recsys-mf solvers NAME` says what a solver computes.")
+        options.say("Set with -p name=value; `recsys-mf solvers NAME` says what a solver computes.")
 
 
 def _described(solver: type[Solver]) -> dict[str, Any]:

@@ -2,23 +2,46 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from recsys_mf.errors import ConfigError
+from recsys_mf.errors import ConfigError, ResourceError, system_errors
 
 if TYPE_CHECKING:
     from recsys_mf.models import Run
 
 
 def check_trace(path: Path, *, force: bool) -> None:
-    """Raise ConfigError when a picture cannot be written there."""
+    """Raise ConfigError, or ResourceError where the system refuses, when a picture cannot be written there."""
     if path.suffix != ".svg":
         raise ConfigError("unknown kind of picture", where=str(path), fix="name it .svg")
-    if path.exists() and not force:
-        raise ConfigError("there already", where=str(path), fix="give another name, or --force")
-    if not path.absolute().parent.is_dir():
-        raise ConfigError("no such folder", where=str(path.absolute().parent), fix="make it first")
+    with _written(path):
+        if path.exists() and not force:
+            raise ConfigError("there already", where=str(path), fix="give another name, or --force")
+        if not path.absolute().parent.is_dir():
+            raise ConfigError("no such folder", where=str(path.absolute().parent), fix="make it first")
+        with _aside(path):
+            pass
+
+
+def _written(path: Path) -> AbstractContextManager[None]:
+    fix = "give another place, or make room there"
+    return system_errors(ResourceError, "cannot be written", where=path, fix=fix)
+
+
+@contextmanager
+def _aside(path: Path) -> Iterator[Path]:
+    """A file beside the picture, gone afterwards unless it has taken another name."""
+    handle, name = tempfile.mkstemp(prefix=".trace-", dir=path.absolute().parent)
+    os.close(handle)
+    try:
+        yield Path(name)
+    finally:
+        Path(name).unlink(missing_ok=True)
 
 
 def write_trace(run: Run, path: Path, data: str | None) -> None:
@@ -33,4 +56,8 @@ def write_trace(run: Run, path: Path, data: str | None) -> None:
         traces["validation RMSE of the running mean"] = np.array([[row["valid_rmse"] for row in run.fit.history]])
     burn_in = int(run.fit.settings["burn_in"])
     heading = run.fit.solver if data is None else f"{run.fit.solver} · {data}"
-    path.write_text(to_svg(traces, burn_in=burn_in, heading=heading, summaries=convergence(run.fit)), encoding="utf-8")
+    picture = to_svg(traces, burn_in=burn_in, heading=heading, summaries=convergence(run.fit))
+    with _written(path), _aside(path) as aside:
+        aside.write_text(picture, encoding="utf-8")
+        aside.chmod(0o644)
+        aside.replace(path)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from recsys_mf.cli import options
-from recsys_mf.errors import ConfigError, nearest
+from recsys_mf.errors import ConfigError, printable
 
 if TYPE_CHECKING:
     from recsys_mf.models import Run
@@ -52,6 +52,9 @@ if TYPE_CHECKING:
 @options.column_options
 @options.report_options
 @options.quiet_option
+@options.exclusive(
+    ("--test", "--hold-out"), ("--test", "--folds"), ("--hold-out", "--folds"), ("--by", "--test"), ("--by", "--folds")
+)
 def train(
     ratings: str, output: Path, force: bool, solver: str | None, settings: tuple[str, ...], test: str | None,
     hold_out: float | None, by: str, folds: int | None, validation: float, seed: int, device: str,
@@ -68,8 +71,8 @@ def train(
     The baselines (mean, biases, truncated SVD) are fitted beside the model. The number of epochs is chosen on a
     validation part of the training ratings, then the model is fitted again on all of them.
     """
-    if sum(option is not None for option in (test, hold_out, folds)) > 1:
-        raise ConfigError("--test, --hold-out and --folds exclude each other", fix="give one of them")
+    if hold_out == 0 and options.is_given("by"):
+        raise ConfigError("--by would do nothing: no ratings are held out", fix="leave it out, or hold some out")
     from recsys_mf import loaders, memory, splits, store, training
     from recsys_mf.cli.progress import Bars, announce_compilation
     from recsys_mf.cli.trace import check_trace, write_trace
@@ -142,7 +145,8 @@ def _with_features(
         features[f"{role}s"] = found
         if not quiet:
             left_out = f"; left out: {'; '.join(found.left_out)}" if found.left_out else ""
-            click.echo(f"{file}: {len(found.names):,} features of {len(found):,} {role}s{left_out}", err=True)
+            line = f"{file}: {len(found.names):,} features of {len(found):,} {role}s{left_out}"
+            click.echo(printable(line), err=True)
     return table.with_features(**features)
 
 
@@ -167,14 +171,15 @@ def _solver(name: str | None, settings: tuple[str, ...], start: Run | None) -> S
     """The solver that the options name, or that of the run to continue from, with the given settings."""
     from recsys_mf.solvers import SOLVERS
 
-    texts = dict(_named(setting) for setting in settings)
+    texts: dict[str, str] = {}
+    for setting in settings:
+        key, value = _named(setting)
+        if texts.setdefault(key, value) != value:
+            raise ConfigError("given twice", where=f"setting {key}", seen=f"{texts[key]} and {value}", fix="give one")
     if name is None and start is not None:
         name = start.fit.solver
         texts = {key: _text(value) for key, value in start.fit.settings.items()} | texts
-    name = name or "sgd"
-    if name not in SOLVERS:
-        raise ConfigError(f"no solver '{name}'", where="--solver", fix=nearest(name, SOLVERS))
-    return SOLVERS[name].from_texts(texts)
+    return SOLVERS[name or "sgd"].from_texts(texts)
 
 
 def _named(setting: str) -> tuple[str, str]:

@@ -10,6 +10,7 @@ import textwrap
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
+from recsys_mf.errors import printable
 from recsys_mf.evaluation.folds import FoldReport, FoldRow, Spread
 from recsys_mf.evaluation.metrics import Estimate
 from recsys_mf.evaluation.report import HeldOut, Report, Row, Segment
@@ -51,7 +52,8 @@ def _document(
     else:
         tables = table(_held_out_table(report)), table(_segment_table(report))
         parts = [prose(_heading(report)), tables[0], prose(_held_out_legend(report)), tables[1]]
-    return "\n\n".join([*map(warn, report.warnings), *parts])
+    text = "\n\n".join([*(warn(printable(warning)) for warning in report.warnings), *parts])
+    return "\n".join(map(printable, text.split("\n")))
 
 
 def _lines(text: str) -> str:
@@ -71,7 +73,7 @@ def _heading(report: Report) -> str:
         what = f"{_of_what(report.held_out)}: {report.split}{seed}"
         pairs = f" · {report.held_out.n_pairs:,} test pairs"
     lines = [
-        what if report.data is None else f"{what} · {report.data}",
+        printable(what if report.data is None else f"{what} · {report.data}"),
         f"{report.train_ratings:,} training ratings{pairs} · scale {low:g} to {high:g}",
         f"{report.device}, {report.threads} threads, training seed {report.seed} · peak memory {in_words(peak)}",
     ]
@@ -219,7 +221,7 @@ def _fold_heading(report: FoldReport) -> str:
     shares = ", ".join(f"{share:.2%}" for share in report.fallback_shares)
     return "\n".join(
         [
-            what if report.data is None else f"{what} · {report.data}",
+            what if report.data is None else f"{what} · {printable(report.data)}",
             f"{sum(report.n_pairs):,} test pairs in all · scale {low:g} to {high:g}",
             f"{report.device}, {report.threads} threads, training seed {report.seed} · fallback share by fold {shares}",
         ]

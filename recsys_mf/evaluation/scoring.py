@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsys_mf import splits
+from recsys_mf.arguments import instance, whole
 from recsys_mf.errors import DataError, IdMismatchWarning, LeakWarning
 from recsys_mf.evaluation.convergence import FEWEST_DRAWS, Summary, summarise
 from recsys_mf.evaluation.metrics import METRICS, Estimate, PairedBootstrap, Scored
@@ -41,6 +42,9 @@ def evaluate(run: Run, test: Ratings, *, seed: int = 0, held_out: str | None = N
     truncated-SVD baseline, DeviceError for CUDA where there is none. Warns with IdMismatchWarning when over 90 % of
     pairs have an unknown id, with LeakWarning when the run was trained on some of the pairs.
     """
+    instance(run, "run", Run, "give what train returned, or load(directory)")
+    instance(test, "test", Ratings, "give a split's test part, read_ratings(path) or from_frame(table)")
+    seed = whole(seed, "seed")
     fits = _labelled(run)
     require_svd(run.baseline, {label: fit.solver for label, fit in fits.items()})
     if len(test) < 2:

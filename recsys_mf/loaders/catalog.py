@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import lzma
 import os
+import re
 import shutil
+import struct
 import tempfile
 import tomllib
 import urllib.error
@@ -19,7 +23,7 @@ from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from recsys_mf.errors import ConfigError, DataError, ResourceError, nearest
+from recsys_mf.errors import ConfigError, DataError, ResourceError, nearest, system_errors
 from recsys_mf.loaders.reading import read_ratings
 
 if TYPE_CHECKING:
@@ -30,6 +34,7 @@ Watcher = Callable[[int, int | None], None]
 
 _CHUNK = 1 << 18  # bytes
 _TIMEOUT = 60  # seconds without an answer
+_BYTES_OF_A_RATING = 64  # at most, in an archive or in a table of text
 
 
 @dataclass(frozen=True)
@@ -106,16 +111,14 @@ def fetch(
     directory = Path(directory)
     if name not in datasets:
         raise ConfigError(f"no data set '{name}'", fix=nearest(name, datasets))
-    if not directory.is_dir():
+    if not os.path.isdir(directory):
         raise ConfigError("no such folder", where=str(directory), fix="make it first")
     target = directory / f"{name}.parquet"
     if target.exists():
         return target
-    try:
+    fix = "make room there, or give another folder"
+    with system_errors(ResourceError, "cannot be written to", where=directory, fix=fix):
         _provide(datasets[name], target, watch)
-    except OSError as error:
-        fix = "make room there, or give another folder"
-        raise ResourceError("cannot be written to", where=str(directory), seen=error, fix=fix) from error
     return target
 
 
@@ -125,63 +128,124 @@ def _provide(dataset: Dataset, target: Path, watch: Watcher) -> None:
         if dataset.archive is None:
             shutil.copyfile(sample(), aside)
         else:
-            zipped = target.with_suffix(".zip")
-            if not zipped.exists():
-                _download(dataset.archive.address, zipped, watch)
-            _convert(zipped, dataset.archive, dataset, aside)
+            part = _Part(target.with_suffix(".zip.part"))
+            _download(dataset.archive.address, part, _most_bytes(dataset), watch)
+            try:
+                _convert(part.path, dataset.archive, dataset, aside)
+            finally:
+                part.remove()  # converted, or not what was published: not to be used again
         aside.replace(target)
 
 
-def _download(address: str, archive: Path, watch: Watcher) -> None:
-    """Fetch the address into the archive; what is received before a failure stays beside it, as .part."""
-    part = archive.with_name(f"{archive.name}.part")
-    version = part.with_name(f"{part.name}.version")  # what If-Range compares: which file the part is of
-    with _opened(address, _continuation(part, version)) as response, part.open("ab") as file:
-        file.truncate(_start(response))
-        file.seek(0, os.SEEK_END)
-        version.write_text(_version(response))
-        length = response.headers.get("Content-Length")
-        total = None if length is None else file.tell() + int(length)
-        for chunk in _chunks(response, address):
-            file.write(chunk)
-            watch(file.tell(), total)
-        received = file.tell()
+def _most_bytes(dataset: Dataset) -> int:
+    """More than an archive, or a table in it, of so many ratings has."""
+    return _BYTES_OF_A_RATING * dataset.ratings + (1 << 20)
+
+
+@dataclass(frozen=True)
+class _Part:
+    """What was received of a file, and beside it what If-Range compares: which file it is of."""
+
+    path: Path
+
+    @property
+    def version(self) -> Path:
+        """The file with the version."""
+        return self.path.with_name(f"{self.path.name}.version")
+
+    def continuation(self) -> dict[str, str]:
+        """Headers that ask for the rest of the part, or for all of the file if it is another by now."""
+        size = self.path.stat().st_size if self.path.exists() else 0
+        known = self.version.read_text(errors="replace") if self.version.exists() else ""
+        asks = size and known and known.isascii() and known.isprintable()
+        return {"Range": f"bytes={size}-", "If-Range": known} if asks else {}
+
+    def remove(self) -> None:
+        """Remove both files."""
+        self.path.unlink(missing_ok=True)
+        self.version.unlink(missing_ok=True)
+
+
+def _download(address: str, part: _Part, most: int, watch: Watcher) -> None:
+    """Fetch the address into the part; what is received before the connection fails stays there."""
+    asked = part.continuation()
+    with contextlib.closing(_opened(address, asked)) as response:
+        try:
+            start, length = _start(response, asked), _length(response)
+        except ValueError as error:
+            part.remove()
+            raise _unusable(address, error) from None
+        with part.path.open("ab") as file:
+            file.truncate(start)
+            file.seek(0, os.SEEK_END)
+            part.version.write_text(_version(response))
+            total = None if length is None else start + length
+            for chunk in _chunks(response, address):
+                file.write(chunk)
+                watch(file.tell(), total)
+                if max(file.tell(), total or 0) > most:
+                    part.remove()
+                    seen = f"more than {most:,} bytes"
+                    raise DataError("larger than the data set", where=address, seen=seen, fix="see what is there")
+            received = file.tell()
     if total is not None and received != total:
         seen = f"{received:,} of {total:,} bytes"
         raise DataError("the connection ended early", where=address, seen=seen, fix="run it again")
-    part.replace(archive)
-    version.unlink()
 
 
-def _continuation(part: Path, version: Path) -> dict[str, str]:
-    """Headers that ask for the rest of the part, or for all of the file if it is another by now."""
-    size = part.stat().st_size if part.exists() else 0
-    known = version.read_text() if version.exists() else ""
-    return {"Range": f"bytes={size}-", "If-Range": known} if size and known else {}
+class _Redirections(urllib.request.HTTPRedirectHandler):
+    """Follows a redirection to http and https alone."""
+
+    def redirect_request(self, *request: Any) -> Any:
+        address = request[-1]
+        if not address.lower().startswith(("http://", "https://")):
+            raise ValueError(f"redirected to {address}")
+        return super().redirect_request(*request)
 
 
 def _opened(address: str, headers: Mapping[str, str]) -> Any:
     """The response to a request; to one for all of the file where the server has nothing beyond the part."""
     fix = "check the network and run it again"
     try:
-        return urllib.request.urlopen(urllib.request.Request(address, headers=dict(headers)), timeout=_TIMEOUT)
+        request = urllib.request.Request(address, headers=dict(headers))
+        return urllib.request.build_opener(_Redirections).open(request, timeout=_TIMEOUT)
     except urllib.error.HTTPError as error:
         error.close()
         if error.code == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE and headers:
             return _opened(address, {})
-        seen = f"{error.code} {error.reason}"
+        seen = f"{error.code} {' '.join(str(error.reason).split())}"
         raise DataError("the server does not give the file", where=address, seen=seen, fix="try again later") from None
     except urllib.error.URLError as error:
         raise DataError("cannot be reached", where=address, seen=error.reason, fix=fix) from None
     except (OSError, HTTPException) as error:
         raise DataError("cannot be reached", where=address, seen=repr(error), fix=fix) from None
+    except ValueError as error:  # of an address that is none
+        raise _unusable(address, error) from None
 
 
-def _start(response: Any) -> int:
-    """Byte of the file at which a response starts."""
+def _unusable(address: str, error: ValueError) -> DataError:
+    return DataError("the server's answer makes no sense", where=address, seen=error, fix="try again later")
+
+
+def _start(response: Any, asked: Mapping[str, str]) -> int:
+    """Byte of the file at which a response starts. Raises ValueError where that is not what was asked for."""
     if response.status != HTTPStatus.PARTIAL_CONTENT:
         return 0
-    return int(response.headers["Content-Range"].removeprefix("bytes ").split("-")[0])
+    header = response.headers.get("Content-Range", "")
+    found = re.fullmatch(r"bytes (\d{1,18})-\d{1,18}/(\d{1,18}|\*)", header)
+    if found is None or asked.get("Range") != f"bytes={int(found[1])}-":
+        raise ValueError(f"Content-Range {header!r}")
+    return int(found[1])
+
+
+def _length(response: Any) -> int | None:
+    """Bytes that the response says follow. Raises ValueError for what is no number of bytes."""
+    header = response.headers.get("Content-Length")
+    if header is None:
+        return None
+    if re.fullmatch(r"\d{1,18}", header) is None:
+        raise ValueError(f"Content-Length {header!r}")
+    return int(header)
 
 
 def _version(response: Any) -> str:
@@ -194,21 +258,16 @@ def _chunks(response: Any, address: str) -> Iterator[bytes]:
     try:
         while chunk := response.read(_CHUNK):
             yield chunk
-    except (OSError, HTTPException) as error:
+    except (OSError, HTTPException, ValueError) as error:
         raise DataError("the connection broke", where=address, seen=repr(error), fix="run it again") from None
 
 
 def _convert(zipped: Path, archive: Archive, dataset: Dataset, table: Path) -> None:
-    """Write the table of an archive as Parquet; the zip is not needed after, nor if it is not the published one."""
-    try:
-        _check_sum(zipped, archive)
-        ratings = read_ratings(_extracted(zipped, archive, table.parent))
-        _check_counts(ratings, dataset, archive.address)
-    except DataError:
-        zipped.unlink()
-        raise
-    _write(ratings, table)
-    zipped.unlink()
+    """Write the table of an archive as Parquet."""
+    _check_sum(zipped, archive)
+    ratings = read_ratings(_extracted(zipped, archive, table.parent, _most_bytes(dataset)))
+    _check_counts(ratings, dataset, archive.address)
+    _write(ratings, table, archive.address)
 
 
 def _check_sum(zipped: Path, archive: Archive) -> None:
@@ -221,15 +280,27 @@ def _check_sum(zipped: Path, archive: Archive) -> None:
         raise DataError("not the published archive", where=archive.address, seen=f"MD5 {found}", fix=fix)
 
 
-def _extracted(zipped: Path, archive: Archive, folder: Path) -> str:
+def _extracted(zipped: Path, archive: Archive, folder: Path, most: int) -> str:
     """Path of the table of an archive, unpacked into the folder."""
+    table, where = folder / Path(archive.member).name, archive.address
     try:
-        with zipfile.ZipFile(zipped) as members:
-            return members.extract(archive.member, folder)
+        with zipfile.ZipFile(zipped) as members, members.open(archive.member) as packed, table.open("wb") as file:
+            size = members.getinfo(archive.member).file_size
+            if size > most:
+                seen = f"{size:,} bytes"
+                raise DataError("a table larger than the data set", where=where, seen=seen, fix="see what is there")
+            shutil.copyfileobj(packed, file)
     except KeyError:
-        raise DataError(f"no {archive.member} in the archive", where=archive.address, fix="see what it holds") from None
-    except (zipfile.BadZipFile, zlib.error, EOFError) as error:
-        raise DataError("not a whole zip archive", where=archive.address, seen=error, fix="run it again") from None
+        raise DataError(f"no {archive.member} in the archive", where=where, fix="see what it holds") from None
+    except (RuntimeError, NotImplementedError) as error:  # a password, a method
+        raise DataError(
+            "an archive that cannot be unpacked", where=where, seen=error, fix="see what is there"
+        ) from None
+    except (OSError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, ValueError, struct.error) as error:
+        if isinstance(error, OSError) and error.errno is not None:  # the system's; bzip2's has none
+            raise
+        raise DataError("not a whole zip archive", where=where, seen=error, fix="run it again") from None
+    return str(table)
 
 
 def _check_counts(ratings: Ratings, dataset: Dataset, where: str) -> None:
@@ -240,9 +311,12 @@ def _check_counts(ratings: Ratings, dataset: Dataset, where: str) -> None:
             raise DataError(f"not the published {name}", where=where, seen=value, fix=f"it is {published}")
 
 
-def _write(ratings: Ratings, path: Path) -> None:
+def _write(ratings: Ratings, path: Path, where: str) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
+
+    if ratings.times is None:
+        raise DataError("no timestamps in the table", where=where, fix="see what is there")
 
     columns = {
         "user_id": ratings.user_vocabulary.ids(ratings.users),

@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from recsys_mf.arguments import whole
 from recsys_mf.errors import ConfigError, DataError, SolveError
 from recsys_mf.kernels import Predictor, cpu
 from recsys_mf.models.averaging import merged_products
@@ -112,6 +113,30 @@ class Sample:
 
 
 @dataclass(frozen=True, eq=False)
+class Rounded:
+    """A draw as a posterior keeps it, in half the bytes.
+
+    tables : rows int16 of users, items and contexts, in units of 1/65,534 of their span, units [3]
+    offset, noise, thresholds : as of the `Sample`
+    """
+
+    tables: tuple[NDArray[np.int16], ...]
+    units: tuple[np.float32, ...]
+    offset: float
+    noise: float
+    thresholds: NDArray[Any]
+
+    @classmethod
+    def of(cls, sample: Sample) -> Self:
+        """The draw rounded."""
+        tables = sample.users, sample.items, sample.contexts
+        tiny = np.finfo(np.float32).tiny
+        units = tuple(np.maximum(np.float32(np.abs(rows).max(initial=0) / _LARGEST), tiny) for rows in tables)
+        rounded = tuple(np.rint(rows / unit).astype(np.int16) for rows, unit in zip(tables, units, strict=True))
+        return cls(rounded, units, sample.offset, sample.noise, sample.thresholds)
+
+
+@dataclass(frozen=True, eq=False)
 class Posterior:
     """The mean over samples s of what each predicts:
 
@@ -155,18 +180,20 @@ class Posterior:
     @classmethod
     def of(cls, samples: Sequence[Sample], scale: Scale) -> Self:
         """The model of these samples; rows are rounded to 1/65,534 of the span of their sample."""
-        tables = [[getattr(sample, name) for sample in samples] for name in ("users", "items", "contexts")]
-        scales = np.array([[np.abs(rows).max(initial=0) / _LARGEST for rows in table] for table in tables], np.float32)
-        scales = np.maximum(scales, np.finfo(np.float32).tiny)
+        return cls.stacked([Rounded.of(sample) for sample in samples], scale)
+
+    @classmethod
+    def stacked(cls, samples: Sequence[Rounded], scale: Scale) -> Self:
+        """The model of these samples."""
         users, items, contexts = (
-            np.stack([np.rint(rows / unit) for rows, unit in zip(*pair, strict=True)], axis=1).astype(np.int16)
-            for pair in zip(tables, scales, strict=True)
+            np.stack([sample.tables[place] for sample in samples], axis=1) for place in range(len(_SIDES))
         )
         offsets, noises, thresholds = (
             np.array([getattr(sample, name) for sample in samples], np.float32)
             for name in ("offset", "noise", "thresholds")
         )
-        return cls(scale, users, items, contexts, scales, offsets, noises, thresholds)
+        units = np.array([sample.units for sample in samples], np.float32).T
+        return cls(scale, users, items, contexts, units, offsets, noises, thresholds)
 
     @property
     def rank(self) -> int:
@@ -266,10 +293,9 @@ class Posterior:
         Where there are time terms or thresholds it is a Posterior of one sample, which keeps them: thresholds are
         averaged, p_u · a_t and q_i · a_t cut like p_u · q_i to a rank of their own, a quarter of this, and its noise
         has the variance between samples of m at the pairs of train added. Otherwise it is a plain Factorization.
-        Raises ConfigError for a rank below 1.
+        A rank above the lesser number of users and items is that number. Raises ConfigError for a rank below 1.
         """
-        if rank < 1:
-            raise ConfigError("rank out of range", where="compress", seen=rank, fix="give 1 or more")
+        rank = min(whole(rank, "compress", 1), self.n_users, self.n_items)
         P, Q = self._mean_product("user", "item", rank)
         offset = float(self.offsets.mean(dtype=np.float64))
         biases = [self._mean_bias(side) for side in ("user", "item", "context")]

@@ -9,6 +9,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from recsys_mf.errors import ConfigError, DataError
 from recsys_mf.kernels import Predictor
 from recsys_mf.models.factorization import Factorization
 from recsys_mf.models.posterior import Posterior
@@ -109,15 +110,26 @@ class Run:
         """The same run, its model predicting with another engine."""
         return replace(self, fit=replace(self.fit, model=self.model.on(engine)))
 
-    def predict(self, user_ids: Any, item_ids: Any, times: Any = None) -> NDArray[np.float32]:
+    def predict(self, user_ids: Any, item_ids: Any = None, times: Any = None) -> Any:
         """Predicted ratings float32[b] of pairs of ids; unknown ids get the fallback of the model.
 
-        user_ids, item_ids : columns of b ids, integers or strings as in the training table
-        times : seconds, int64[b], for a model that was trained with them; without, it takes an average time
-        Raises DataError when the ids are of the other kind (integers against strings).
+        user_ids, item_ids : columns of b ids, integers or strings as in the training table; or a single id, which is
+            paired with every id of the other column. Of two single ids the result is a float
+        times : seconds, int64[b] or one for all pairs, for a model that was trained with them; without, it takes an
+            average time
+        Raises DataError when the ids are of the other kind (integers against strings), and for columns of different
+        lengths; ConfigError for a single argument.
         """
-        users, items, _ = self.indices(user_ids, item_ids)
-        return self.model.predict(users, items, None if times is None else np.asarray(times, np.int64))
+        if item_ids is None:
+            fix = "write run.predict(user_ids, item_ids), of a table run.predict(table['user_id'], table['item_id'])"
+            raise ConfigError("a prediction needs users and items", seen=f"one {type(user_ids).__name__}", fix=fix)
+        given = (user_ids, item_ids)
+        single = [_is_single(ids) for ids in given]
+        length = next((len(ids) for ids, alone in zip(given, single, strict=True) if not alone), 1)
+        columns = ([ids] * length if alone else ids for ids, alone in zip(given, single, strict=True))
+        users, items, _ = self.indices(*columns)
+        predictions = self.model.predict(users, items, None if times is None else _seconds(times, length))
+        return float(predictions[0]) if all(single) else predictions
 
     def indices(
         self, user_ids: Any, item_ids: Any, *, where: str = "pairs"
@@ -130,3 +142,19 @@ class Run:
         items = self.item_vocabulary.indices(item_ids, where=f"{where}, item ids")
         known = (users >= 0).astype(np.int8) + 2 * (items >= 0).astype(np.int8)
         return users, items, known.astype(np.int8)
+
+
+def _is_single(ids: Any) -> bool:
+    """Whether what was given is one id and no column of them."""
+    return isinstance(ids, str | bytes) or not hasattr(ids, "__len__") or getattr(ids, "ndim", 1) == 0
+
+
+def _seconds(times: Any, length: int) -> NDArray[np.int64]:
+    """The times of that many pairs; one stands for all."""
+    column = np.asarray(times)
+    if (column.size and column.dtype.kind not in "iu") or column.ndim > 1:
+        seen = f"{column.dtype} {list(column.shape)}"
+        raise DataError(
+            "times are not whole seconds", where="times", seen=seen, fix="give seconds since 1970 as integers"
+        )
+    return np.broadcast_to(column, length) if column.ndim == 0 else column.astype(np.int64)

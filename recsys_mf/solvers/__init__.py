@@ -1,5 +1,6 @@
 """Solvers: how a model is found. A new one is a file here and a line in SOLVERS."""
 
+from recsys_mf.errors import ConfigError, nearest
 from recsys_mf.solvers.als import Als
 from recsys_mf.solvers.biases import Biases, Mean
 from recsys_mf.solvers.gibbs import Gibbs
@@ -7,6 +8,22 @@ from recsys_mf.solvers.sgd import Sgd
 from recsys_mf.solvers.solver import Epoch, Solver
 from recsys_mf.solvers.truncated_svd import TruncatedSvd
 
-SOLVERS: dict[str, type[Solver]] = {s.name: s for s in (Sgd, Als, Gibbs, TruncatedSvd, Biases, Mean)}
+_SYNONYMS: dict[str, tuple[str, ...]] = {
+    **dict.fromkeys(("svd++", "svdpp", "funk", "funksvd", "mf", "pmf", "libmf", "adam"), ("sgd",)),
+    **dict.fromkeys(("bpmf", "bayes", "bayesian", "mcmc", "myfm", "macau", "fm"), ("gibbs",)),
+    **dict.fromkeys(("wals", "ials", "alswr", "implicit"), ("als",)),
+    **dict.fromkeys(("baseline", "biases", "baselineonly"), ("bias",)),
+    **dict.fromkeys(("average", "global"), ("mean",)),
+}
+
+
+class _Solvers(dict[str, type[Solver]]):
+    """The solvers by name; one that is not there is a ConfigError with the nearest."""
+
+    def __missing__(self, name: object) -> type[Solver]:
+        raise ConfigError(f"no solver '{name}'", fix=nearest(name, self, _SYNONYMS))
+
+
+SOLVERS: dict[str, type[Solver]] = _Solvers({s.name: s for s in (Sgd, Als, Gibbs, TruncatedSvd, Biases, Mean)})
 
 __all__ = ["SOLVERS", "Als", "Biases", "Epoch", "Gibbs", "Mean", "Sgd", "Solver", "TruncatedSvd"]

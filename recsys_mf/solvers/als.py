@@ -43,6 +43,7 @@ class Als(Committee):
     takes_updates: ClassVar[bool] = True
     patience: ClassVar[int | None] = 3
     overtraining: ClassVar[float] = 0.5
+    bytes_per_rating: ClassVar[int] = 24
 
     rank: int = setting(32, "columns k of the factors", low=1, high=1024)
     epochs: int = setting(15, "most passes over users and items", low=1)

@@ -25,17 +25,20 @@ from recsys_mf.models import Factorization
 from recsys_mf.models.averaging import merged
 from recsys_mf.models.member_spread import Disagreement
 from recsys_mf.ratings import Ratings
-from recsys_mf.solvers.solver import Epoch, Solver
+from recsys_mf.solvers.solver import Epoch, Footprint, Solver
 
 
 class Committee(Solver):
     """A solver with the settings `epochs` and `members` whose model is the mean of that many runs (`member_epochs`).
 
     overtraining : epochs of a member over those that are best for it alone
+    bytes_per_rating : memory that a run takes for its own copies of the table
     """
 
     overtraining: ClassVar[float]
+    bytes_per_rating: ClassVar[int]
 
+    rank: int
     epochs: int
     members: int
 
@@ -59,6 +62,14 @@ class Committee(Solver):
     def with_member(self, member: Solver) -> Self:
         """With the epochs of the member, or as many as a committee bears."""
         return self._with(epochs=max(1, round(self.overtraining * member.n_epochs)))
+
+    def footprint(self, train: Ratings) -> Footprint:
+        """Of a run: factors, their copy at the start or of the epoch before, and the model made of them. A committee
+        has its most when a member is merged into the mean: that, the new one and both side by side in float64.
+        """
+        rows, width = train.n_users + train.n_items, self.rank + 1
+        tables = 16 if self.members == 1 else 44  # bytes an entry
+        return Footprint(tables * width * rows + self.bytes_per_rating * len(train), 4 * width * rows)
 
     def run(
         self,

@@ -67,6 +67,16 @@ class FilledMatrix:
         return product
 
 
+def basis_size(rank: int) -> int:
+    """Columns of a basis before a restart."""
+    return max(3 * rank, rank + 8 * _block(rank))
+
+
+def _block(rank: int) -> int:
+    """Columns that a basis grows by."""
+    return max(8, rank // 4)
+
+
 def leading_triplets(F: FilledMatrix, rank: int, rng: np.random.Generator) -> tuple[Matrix, Matrix, Matrix]:
     """U [m, k], σ [k] descending, V [n, k]: the k leading singular triplets of F, to convergence.
 
@@ -82,8 +92,8 @@ def leading_triplets(F: FilledMatrix, rank: int, rng: np.random.Generator) -> tu
     (m, n), kernels = F.shape, F.kernels
     forward, backward = (F.times, F.transposed_times) if n <= m else (F.transposed_times, F.times)
     size = min(m, n)
-    block = max(8, rank // 4)
-    most = max(3 * rank, rank + 8 * block)  # columns of B before a restart
+    block = _block(rank)
+    most = basis_size(rank)
     if size <= 2 * most:
         block, Q = size, kernels.put(np.eye(size))
     else:

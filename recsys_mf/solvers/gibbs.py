@@ -12,16 +12,17 @@ from numpy.typing import NDArray
 from recsys_mf.errors import ConfigError
 from recsys_mf.kernels import Kernels
 from recsys_mf.models import Factorization, Posterior
-from recsys_mf.models.posterior import Bins, Sample, Scale, stride
+from recsys_mf.models.posterior import Bins, Rounded, Scale, stride
 from recsys_mf.ratings import Ratings
 from recsys_mf.solvers.chain import Chain, Observed
-from recsys_mf.solvers.solver import Epoch, Solver, setting, standardised
+from recsys_mf.solvers.solver import Epoch, Footprint, Solver, setting, standardised
 
 _FLAT = 2e-4  # running validation RMSE that a quarter more sweeps must gain, relative
 _FEWEST_SWEEPS, _MOST_SWEEPS = 48, 400
 _BURN_INS = (10, 20, 40, 80)
 _MOST_LEVELS = 20  # distinct ratings that are taken for an ordered scale
 _MOST_BYTES = 1 << 29  # of the samples of a model
+_DAY = 86400
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,7 @@ class Gibbs(Solver):
     )
     links: str = setting("both", "who-rated-what priors", choices=("both", "users", "items", "none"))
     time: str = setting("auto", "a table of time bins, where there are timestamps", choices=("auto", "none"))
-    bin_days: float = setting(1.0, "width of a time bin", low=1e-3)
+    bin_days: float = setting(1.0, "width of a time bin", low=1e-3, high=1e6)
 
     @property
     def n_epochs(self) -> int:
@@ -135,9 +136,8 @@ class Gibbs(Solver):
             return
         scale, observed = self._observed(train, kernels)
         chains = [Chain(observed, self.rank, stream) for stream in rng.spawn(self.chains)]
-        a_sample = 2 * (self.rank + 1) * (train.n_users + train.n_items + len(scale.bins))
-        samples = max(1, min(self.samples, _MOST_BYTES // a_sample) // self.chains)
-        kept: list[tuple[int, tuple[Sample, ...]]] = []
+        samples = self._most_samples(train.n_users + train.n_items + len(scale.bins))
+        kept: list[tuple[int, tuple[Rounded, ...]]] = []
 
         for sweep in range(1, self.n_epochs + 1):
             squared_error = float(np.mean([chain.sweep() for chain in chains]))
@@ -146,10 +146,10 @@ class Gibbs(Solver):
             if drawn_since > 0:
                 kept = [(t, s) for t, s in kept if not t % every]
                 if not drawn_since % every:
-                    kept.append((drawn_since, tuple(chain.sample() for chain in chains)))
+                    kept.append((drawn_since, tuple(Rounded.of(chain.sample()) for chain in chains)))
 
-            def posterior(samples: Sequence[Sample] = tuple(s for _, draw in kept for s in draw)) -> Posterior:
-                return Posterior.of(samples or [chain.sample() for chain in chains], scale)
+            def posterior(samples: Sequence[Rounded] = tuple(s for _, draw in kept for s in draw)) -> Posterior:
+                return Posterior.stacked(samples or [Rounded.of(chain.sample()) for chain in chains], scale)
 
             def predict(users: Any, items: Any, times: Any) -> Any:
                 return sum(chain.predict(users, items, times, scale) for chain in chains) / len(chains)
@@ -162,6 +162,25 @@ class Gibbs(Solver):
                 sweep, visits, rmse, posterior, predict, True,
                 {name: tuple(figures[name] for figures in monitored) for name in monitored[0]},
             )  # fmt: skip
+
+    def footprint(self, train: Ratings) -> Footprint:
+        """The tables of every chain, and the more of two: the search for a draw of the coefficients of links beside
+        the samples kept, or the samples and the model that is stacked from them.
+        """
+        bins = len(np.unique(train.times // _DAY)) if self.time == "auto" and train.times is not None else 0
+        users, items, width = train.n_users, train.n_items, self.rank + 1
+        rows = users + items + bins
+        linked = self.links != "none"
+        chains = self.chains * (12 if linked else 8) * width * rows
+        search = 4 * width * (8 * max(users, items) + 4 * min(users, items) if linked else 4 * rows)
+        draws = min(self._most_samples(rows), max(1, self.n_epochs - self.burn_ins()[0])) * self.chains
+        samples = 2 * width * rows * draws
+        table = (80 + 40 * self.chains) * len(train)
+        return Footprint(chains + max(search + samples, 2 * samples) + table, samples)
+
+    def _most_samples(self, rows: int) -> int:
+        """Samples of a chain that are kept at most, of tables of so many rows."""
+        return max(1, min(self.samples, _MOST_BYTES // (2 * (self.rank + 1) * rows)) // self.chains)
 
     def _observed(self, train: Ratings, kernels: Kernels) -> tuple[Scale, Observed]:
         """The scale of the model, and the ratings as the chains take them."""

@@ -47,6 +47,7 @@ class Sgd(Committee):
     takes_updates: ClassVar[bool] = True
     patience: ClassVar[int | None] = 3
     overtraining: ClassVar[float] = 1.25
+    bytes_per_rating: ClassVar[int] = 24
 
     rank: int = setting(64, "columns k of the factors", low=1, high=4096)
     epochs: int = setting(60, "most passes over the ratings", low=1)

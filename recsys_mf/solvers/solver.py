@@ -7,16 +7,14 @@ and its valid range; that one place feeds the checks, the command line, `recsys-
 from __future__ import annotations
 
 import dataclasses
-import math
-import numbers
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys_mf import columns
+from recsys_mf import arguments, columns
 from recsys_mf.errors import ConfigError, nearest
 from recsys_mf.kernels import Kernels
 from recsys_mf.models import Factorization, Model
@@ -46,6 +44,17 @@ class Epoch:
     monitored: Mapping[str, tuple[float, ...]] = dataclasses.field(default_factory=dict)
 
 
+class Footprint(NamedTuple):
+    """Memory of a fit on the host beside the table, bytes.
+
+    working : the most that is held at a time, the model included
+    model : what the model keeps
+    """
+
+    working: int
+    model: int
+
+
 @dataclass(frozen=True)
 class Solver:
     """Hyper-parameters of one method, and the method. Raises ConfigError for a setting out of its range.
@@ -64,6 +73,15 @@ class Solver:
     takes_features: ClassVar[bool] = False
     takes_times: ClassVar[bool] = False
     patience: ClassVar[int | None] = None
+
+    def __new__(cls, *values: Any, **settings: Any) -> Self:
+        """Raises ConfigError for a setting that the solver does not have, before the settings are set."""
+        names = [field.name for field in dataclasses.fields(cls)]
+        if len(values) > len(names):
+            what, fix = f"solver '{cls.name}' has {len(names)} settings", "give them by name"
+            raise ConfigError(what, seen=f"{len(values)} values", fix=fix)
+        _require_settings(cls, settings)
+        return super().__new__(cls)
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
@@ -94,6 +112,10 @@ class Solver:
     def stopped_at(self, epoch: int) -> Self:
         """The solver that ends where this one is after `epoch` epochs."""
         return self
+
+    def footprint(self, train: Ratings) -> Footprint:
+        """What a fit takes of memory, for a solver as `resolved`. Tests hold it to what is measured."""
+        return Footprint(32 * (train.n_users + train.n_items), 8 * (train.n_users + train.n_items))
 
     def burn_ins(self) -> tuple[int, ...]:
         """Of a sampler, the lengths of burn-in that validation chooses among, ascending; the first without it."""
@@ -139,18 +161,58 @@ class Solver:
 
         Raises ConfigError for a name it does not have (naming the nearest) and a value of another type.
         """
+        _require_settings(cls, texts)
         fields = {field.name: field for field in dataclasses.fields(cls)}
-        for key in texts:
-            if key not in fields:
-                fix = nearest(key, fields) if fields else "it has none"
-                raise ConfigError(f"solver '{cls.name}' has no setting '{key}'", fix=fix)
         return cls(**{key: _parsed(fields[key], text) for key, text in texts.items()})
 
 
+SYNONYMS: dict[str, tuple[str, ...]] = {
+    **dict.fromkeys(
+        ("k", "f", "d", "dim", "factors", "n_factors", "num_factors", "nfactors", "n_components", "latent_dim",
+         "embedding_dim", "no_components", "num_latent", "embedding_size", "latent_factors"),
+        ("rank", "ranks"),
+    ),
+    **dict.fromkeys(("lr", "eta", "gamma", "step", "learn_rate", "lr_all", "step_size"), ("learning_rate",)),
+    **dict.fromkeys(
+        ("lambda", "lambda_", "lam", "reg", "reg_all", "regularization", "reg_param", "regparam", "l2", "l2_reg",
+         "weight_decay", "alpha", "damping", "shrinkage", "reg_u", "reg_i"),
+        ("regularisation", "user_damping"),
+    ),
+    **dict.fromkeys(("bias_regularization", "reg_bu", "reg_bi", "bias_reg"), ("bias_regularisation",)),
+    **dict.fromkeys(("lr_bu", "lr_bi", "bias_lr"), ("bias_learning_rate",)),
+    **dict.fromkeys(
+        ("n_epochs", "num_epochs", "epoch", "epochs", "iterations", "n_iter", "n_iters", "niter", "niters", "num_iters",
+         "max_iter", "maxiter", "num_iterations", "iters", "steps", "passes", "sweeps", "nsims", "n_sweeps", "draws"),
+        ("epochs", "sweeps"),
+    ),
+    **dict.fromkeys(("burnin", "warmup", "tune", "n_burnin"), ("burn_in",)),
+    **dict.fromkeys(("n_samples", "nsamples", "num_samples"), ("samples",)),
+    **dict.fromkeys(("n_chains", "num_chains"), ("chains",)),
+    **dict.fromkeys(("init_std", "init_std_dev", "init_scale", "stdev"), ("initial_scale",)),
+    **dict.fromkeys(("lr_decay", "decay_rate"), ("decay",)),
+    **dict.fromkeys(("ensemble", "n_models", "n_members", "bagging"), ("members",)),
+}  # fmt: skip
+"""What other packages call a setting, in lower case, and which of ours it is: the first that the solver has."""
+
+
+def _require_settings(solver: type[Solver], names: Iterable[str]) -> None:
+    """Raise ConfigError for a name that is no setting of the solver, with the nearest."""
+    own = [field.name for field in dataclasses.fields(solver)]
+    for name in names:
+        if name not in own:
+            fix = nearest(name, own, SYNONYMS) if own else "it has none"
+            raise ConfigError(f"solver '{solver.name}' has no setting '{name}'", fix=fix)
+
+
 def setting(
-    default: Any, text: str, *, low: float = 0.0, high: float = float("inf"), choices: tuple[str, ...] = ()
+    default: Any, text: str, *, low: float = 0, high: float | None = None, choices: tuple[str, ...] = ()
 ) -> Any:
-    """A field of a solver: its default, its help text, and its valid range or choices."""
+    """A field of a solver: its default, its help text, and its valid range or choices.
+
+    high : by default the most there is: any finite number, or of whole numbers `arguments.MOST`
+    """
+    if high is None:
+        high = float("inf") if isinstance(default, float) else arguments.MOST
     return dataclasses.field(default=default, metadata={"help": text, "low": low, "high": high, "choices": choices})
 
 
@@ -202,16 +264,13 @@ def _checked(field: dataclasses.Field[Any], value: Any) -> Any:
     """The value as the type of the default: int, float, str or a tuple of int."""
     low, high, choices = (field.metadata[key] for key in ("low", "high", "choices"))
     if choices:
-        if value not in choices:
-            raise ConfigError("unknown value", where=field.name, seen=value, fix=nearest(str(value), choices))
-        return value
+        return arguments.choice(value, field.name, choices)
     kind: Any = type(field.default)
     values = tuple(value) if kind is tuple and isinstance(value, tuple | list) else (value,)
-    number = numbers.Real if kind is float else numbers.Integral
-    if not all(isinstance(v, number) for v in values):
+    if not all(arguments.is_number(v, whole=kind is not float) for v in values):
         raise _of_another_type(field, value)
-    if not values or not all(low <= v <= high and math.isfinite(v) for v in values):
-        bounds = f"{low:g} or more" if high == float("inf") else f"{low:g} to {high:g}"
+    if not values or not all(low <= v <= high and arguments.is_finite(v) for v in values):
+        bounds = f"{low:g} or more" if high in (float("inf"), arguments.MOST) else f"{low:g} to {high:g}"
         raise ConfigError("setting out of range", where=field.name, seen=value, fix=f"give {bounds}")
     return tuple(int(v) for v in values) if kind is tuple else kind(value)
 
@@ -228,4 +287,4 @@ def _parsed(field: dataclasses.Field[Any], text: str) -> Any:
 
 def _of_another_type(field: dataclasses.Field[Any], value: Any) -> ConfigError:
     fix = f"give {_EXPECTED[type(field.default)]}"
-    return ConfigError("setting of another type", where=field.name, seen=repr(value), fix=fix)
+    return ConfigError("setting of another type", where=field.name, seen=arguments.shown(value), fix=fix)

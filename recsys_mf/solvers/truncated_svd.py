@@ -14,8 +14,8 @@ from recsys_mf.kernels import Kernels
 from recsys_mf.models import Factorization
 from recsys_mf.ratings import Ratings
 from recsys_mf.solvers.biases import Biases
-from recsys_mf.solvers.filled import FilledMatrix, Matrix, leading_triplets
-from recsys_mf.solvers.solver import Epoch, Solver, setting
+from recsys_mf.solvers.filled import FilledMatrix, Matrix, basis_size, leading_triplets
+from recsys_mf.solvers.solver import Epoch, Footprint, Solver, setting
 
 FILLINGS = ("zero", "mean", "item-mean", "bias")
 ROUTES = ("auto", "dense", "operator")
@@ -61,6 +61,16 @@ class TruncatedSvd(Solver):
     def stopped_at(self, epoch: int) -> Self:
         """With the rank of that epoch alone."""
         return replace(self, ranks=(self.ranks[epoch - 1],))
+
+    def footprint(self, train: Ratings) -> Footprint:
+        """The grouped residuals, the basis of the shorter side and its copy as it grows, and the triplets, in float64;
+        or what LAPACK takes.
+        """
+        m, n, rank = train.n_users, train.n_items, self.ranks[-1]
+        shorter = min(m, n)
+        basis = 16 * min(shorter, basis_size(rank)) * shorter + 24 * rank * (m + n)
+        working = _dense_bytes(m, n, len(train)) if self.route == "dense" else basis
+        return Footprint(working + 40 * len(train), 4 * (rank + 1) * (m + n))
 
     def rehearsal(self) -> Self:
         """With rank 1, by the operator."""

@@ -1,0 +1,76 @@
+"""Arguments of the public functions: each is of the type and in the range that its documentation says, or an error that
+names it."""
+
+from __future__ import annotations
+
+import math
+import numbers
+from collections.abc import Iterable
+from typing import Any, TypeVar
+
+from recsys_mf.errors import ConfigError, nearest
+
+MOST = 2**63 - 1
+"""The largest whole number that an argument takes unless it says otherwise."""
+
+_T = TypeVar("_T")
+
+
+def whole(value: Any, name: str, low: int = 0, high: int = MOST) -> int:
+    """The value as int. Raises ConfigError for what is no whole number (True is none), or outside low to high."""
+    if not is_number(value, whole=True):
+        raise ConfigError("not a whole number", where=name, seen=shown(value), fix=f"give {_bounds(low, high)}")
+    if not low <= value <= high:
+        raise ConfigError("out of range", where=name, seen=value, fix=f"give {_bounds(low, high)}")
+    return int(value)
+
+
+def fraction(value: Any, name: str) -> float:
+    """The value as float. Raises ConfigError for what is no number from 0 to below 1."""
+    if not (is_number(value) and 0 <= value < 1):
+        fix = "give a number from 0 to below 1"
+        raise ConfigError(f"{name} is out of range", seen=shown(value), fix=fix)
+    return float(value)
+
+
+def choice(value: Any, name: str, choices: Iterable[str], what: str = "unknown value") -> str:
+    """The value. Raises ConfigError for what is none of the choices, naming the nearest."""
+    choices = list(choices)
+    if not (isinstance(value, str) and value in choices):
+        raise ConfigError(what, where=name, seen=shown(value), fix=nearest(value, choices))
+    return value
+
+
+def instance(value: Any, name: str, kind: type[_T], fix: str) -> _T:
+    """The value. Raises ConfigError for what is not of the kind; fix : how to come by one."""
+    if not isinstance(value, kind):
+        article = "an" if kind.__name__[0] in "AEIOU" else "a"
+        raise ConfigError(f"not {article} {kind.__name__}", where=name, seen=type(value).__name__, fix=fix)
+    return value
+
+
+def shown(value: Any) -> str:
+    """A value of another type as a message shows it: as it is written if it is plain, else its type."""
+    try:
+        return repr(value) if isinstance(value, str | int | float | tuple | list | None) else type(value).__name__
+    except ValueError:  # of an integer of 5,000 digits
+        return type(value).__name__
+
+
+def _bounds(low: int, high: int) -> str:
+    if high == low:
+        return str(low)
+    return f"a whole number, {low:,} or more" if high == MOST else f"a whole number from {low:,} to {high:,}"
+
+
+def is_number(value: Any, *, whole: bool = False) -> bool:
+    """Whether the value is a real (or whole) number; True and False are none."""
+    return isinstance(value, numbers.Integral if whole else numbers.Real) and not isinstance(value, bool)
+
+
+def is_finite(value: Any) -> bool:
+    """Whether a real number is finite and a float holds it."""
+    try:
+        return math.isfinite(value)
+    except OverflowError:
+        return False

@@ -1,0 +1,166 @@
+"""How the command ends when it does not end well: one line on stderr, and an exit code.
+
+An error of the library has both. What else can go wrong on a machine is listed in `_MEANINGS`; what is not listed there
+is a fault of the program, and says so. With RECSYS_MF_TRACEBACK=1 the traceback is shown as well.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from types import FrameType, TracebackType
+from typing import Any, NamedTuple, Self
+
+import click
+
+from recsys_mf.errors import (
+    LONGEST,
+    ArtifactError,
+    ConfigError,
+    DataError,
+    DeviceError,
+    RecsysError,
+    ResourceError,
+    printable,
+)
+from recsys_mf.memory import is_allocation
+
+TRACEBACK = "RECSYS_MF_TRACEBACK"
+_BROKEN_PIPE = 141  # as a shell reports a process ended by SIGPIPE
+_SIGNALS = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
+
+
+class _Meaning(NamedTuple):
+    kind: type[RecsysError]
+    what: str
+    fix: str
+
+
+_MEANINGS = {
+    "builtins.MemoryError": _Meaning(ResourceError, "out of memory", "free some, or lower the rank, or see --memory"),
+    "builtins.RecursionError": _Meaning(DataError, "nested too deeply", "give data with less nesting"),
+    "builtins.OverflowError": _Meaning(ConfigError, "a number is too large", "give a smaller one"),
+    "builtins.UnicodeError": _Meaning(DataError, "text in another encoding", "store it as UTF-8"),
+    "safetensors.SafetensorError": _Meaning(ArtifactError, "the file of tensors is damaged", "train the run again"),
+    "pyarrow.ArrowException": _Meaning(DataError, "the table cannot be processed", "write it again as Parquet"),
+    "torch.OutOfMemoryError": _Meaning(ResourceError, "out of memory on the card", "use the device 'cpu'"),
+    "torch.AcceleratorError": _Meaning(DeviceError, "the card failed", "use the device 'cpu'"),
+    "builtins.OSError": _Meaning(ResourceError, "the system refuses", "check space, permissions and limits there"),
+}  # by the class and the package that it is defined in: the first that an error is an instance of
+
+
+def translated(error: BaseException) -> RecsysError:
+    """The error of the tree that says what another one means."""
+    if isinstance(error, RecsysError):
+        return error
+    names = [f"{kind.__module__.split('.')[0]}.{kind.__name__}" for kind in type(error).__mro__]
+    if is_allocation(error):  # as torch and Arrow say it, with errors of other classes
+        names = ["builtins.MemoryError"]
+    # pyarrow's exceptions are defined in pyarrow.lib, safetensors' in a module without a package
+    names = [{"safetensors_rust.SafetensorError": "safetensors.SafetensorError"}.get(name, name) for name in names]
+    for name, meaning in _MEANINGS.items():
+        if name in names:
+            where = getattr(error, "filename", None)
+            seen = getattr(error, "strerror", None) or str(error) or None
+            return meaning.kind(meaning.what, where=where and os.fsdecode(where), seen=seen, fix=meaning.fix)
+    fix = f"please report it, with what {TRACEBACK}=1 shows"
+    return RecsysError(f"internal error: {type(error).__name__}", seen=str(error) or None, fix=fix)
+
+
+class Interrupted(BaseException):
+    """The process was asked to end: by Ctrl-C or by SIGTERM."""
+
+
+class Signals:
+    """While it is entered, Ctrl-C and SIGTERM end what runs by an exception, so that it cleans up behind itself.
+
+    received : the signal that came, None while there is none. It tells an interruption from an error also where a
+        library has made another exception of it, as numba's compiler does.
+    """
+
+    def __init__(self) -> None:
+        self.received: signal.Signals | None = None
+        self._before: dict[signal.Signals, Any] = {}
+        self._unraisable: Callable[[Any], Any] = sys.unraisablehook
+
+    def __enter__(self) -> Self:
+        if threading.current_thread() is threading.main_thread():
+            self._before = {number: signal.signal(number, self._raise) for number in _SIGNALS}
+        sys.unraisablehook = self._send_again
+        return self
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: TracebackType | None) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        sys.unraisablehook = self._unraisable
+
+    def _raise(self, number: int, frame: FrameType | None) -> None:
+        self.received = signal.Signals(number)
+        raise Interrupted
+
+    def _send_again(self, lost: Any) -> None:
+        """An interruption that came where no exception can pass, as in a callback from compiled code, comes again."""
+        if isinstance(lost.exc_value, Interrupted) and self.received is not None:
+            threading.Timer(0.05, os.kill, (os.getpid(), self.received)).start()
+        elif os.environ.get(TRACEBACK):
+            self._unraisable(lost)
+
+
+def report(error: BaseException, received: signal.Signals | None) -> int:
+    """Say on stderr in one line what ended the command; the exit code."""
+    if isinstance(error, SystemExit):
+        if isinstance(error.__context__, BrokenPipeError):  # click ends so
+            return _BROKEN_PIPE
+        return error.code if isinstance(error.code, int) else int(error.code is not None)
+    if isinstance(error, click.exceptions.Exit):
+        return error.exit_code
+    if os.environ.get(TRACEBACK):
+        import traceback
+
+        traceback.print_exception(error)
+    if received is not None or isinstance(error, KeyboardInterrupt | click.Abort | Interrupted):
+        number = received or signal.SIGINT
+        say_error(_SIGNALS[number])
+        return 128 + number
+    if isinstance(error, BrokenPipeError):
+        silence_stdout()
+        return _BROKEN_PIPE
+    if isinstance(error, click.ClickException):
+        return _report_usage(error)
+    ours = translated(error)
+    silence_stdout()
+    say_error(f"error: {ours}")
+    return ours.exit_code
+
+
+def _report_usage(error: click.ClickException) -> int:
+    """What click found wrong with the command line; where nothing was given, the help."""
+    if isinstance(error, click.exceptions.NoArgsIsHelpError):
+        error.show()
+        return error.exit_code
+    context = getattr(error, "ctx", None)
+    hint = f"; see {context.command_path} --help" if context is not None else ""
+    text = printable(error.format_message().rstrip("."), LONGEST - len(f"error: {hint}"))
+    say_error(f"error: {text}{hint}")
+    return error.exit_code
+
+
+def say_error(line: str) -> None:
+    """The line on stderr, if that can be written to."""
+    try:
+        click.echo(line, err=True)
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+
+
+def silence_stdout() -> None:
+    """Let nothing more be written to stdout, where that has failed once: the flush at exit would fail again."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except (AttributeError, ValueError):  # closed before the start
+        pass
