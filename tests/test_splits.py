@@ -181,7 +181,7 @@ def test_fraction_out_of_range_is_refused(fraction: float) -> None:
 
 
 def test_unknown_rule_names_the_nearest() -> None:
-    with pytest.raises(ConfigError, match=r"unknown split rule \(saw tiem\); did you mean 'time'\?"):
+    with pytest.raises(ConfigError, match=r"unknown split rule \(saw 'tiem'\); did you mean 'time'\?"):
         hold_out(table(), 0.1, by="tiem")  # type: ignore[arg-type]
 
 
