@@ -63,12 +63,7 @@ def predict_file(
     or a distribution of a model that has none; DeviceError for CUDA where there is none.
     """
     output = Path(output)
-    if output.suffix not in (".parquet", ".csv", ".tsv"):
-        raise ConfigError("unknown kind of output", where=str(output), fix="name it .parquet, .csv or .tsv")
-    if output.exists() and not force:
-        raise ConfigError("there already", where=str(output), fix="give another name, or --force")
-    if not output.absolute().parent.is_dir():
-        raise ConfigError("no such folder", where=str(output.absolute().parent), fix="make it first")
+    check_output(output, force=force)
     source = open_source(pairs)
     columns = recognise(source, {"user": user_column, "item": item_column, "time": time_column}, rated=False)
     added = _added(run, interval, distribution=distribution)
@@ -96,6 +91,16 @@ def predict_file(
         if not done:
             raise DataError("no pairs in the table", where=source.where, fix="give at least one row")
     return dict(zip(KNOWN, counts.tolist(), strict=True))
+
+
+def check_output(output: Path, *, force: bool) -> None:
+    """Raise ConfigError when a table of predictions cannot be written there."""
+    if output.suffix not in (".parquet", ".csv", ".tsv"):
+        raise ConfigError("unknown kind of output", where=str(output), fix="name it .parquet, .csv or .tsv")
+    if output.exists() and not force:
+        raise ConfigError("there already", where=str(output), fix="give another name, or --force")
+    if not output.absolute().parent.is_dir():
+        raise ConfigError("no such folder", where=str(output.absolute().parent), fix="make it first")
 
 
 def _predicted(
