@@ -76,15 +76,7 @@ def predict_file(
         what, fix = "the model was trained without times", "leave it out, or train with --solver gibbs on timestamps"
         raise ConfigError(what, where="--time-column", seen=time_column, fix=fix)
     output = Path(output)
-    if output.suffix not in (".parquet", ".csv", ".tsv"):
-        raise ConfigError("unknown kind of output", where=str(output), fix="name it .parquet, .csv or .tsv")
-    with _written(output):
-        if output.is_dir():
-            raise ConfigError("a folder", where=str(output), fix="give the name of a file")
-        if output.exists() and not force:
-            raise ConfigError("there already", where=str(output), fix="give another name, or --force")
-        if not output.absolute().parent.is_dir():
-            raise ConfigError("no such folder", where=str(output.absolute().parent), fix="make it first")
+    check_output(output, force=force)
     source = open_source(pairs, encoding)
     columns = recognise(source, {"user": user_column, "item": item_column, "time": time_column}, rated=False)
     added = _added(run, interval, distribution=distribution)
@@ -114,6 +106,19 @@ def predict_file(
         if not done:
             raise DataError("no pairs in the table", where=source.where, fix="give at least one row")
     return dict(zip(KNOWN, counts.tolist(), strict=True))
+
+
+def check_output(output: Path, *, force: bool) -> None:
+    """Raise ConfigError when a table of predictions cannot be written there."""
+    if output.suffix not in (".parquet", ".csv", ".tsv"):
+        raise ConfigError("unknown kind of output", where=str(output), fix="name it .parquet, .csv or .tsv")
+    with _written(output):
+        if output.is_dir():
+            raise ConfigError("a folder", where=str(output), fix="give the name of a file")
+        if output.exists() and not force:
+            raise ConfigError("there already", where=str(output), fix="give another name, or --force")
+        if not output.absolute().parent.is_dir():
+            raise ConfigError("no such folder", where=str(output.absolute().parent), fix="make it first")
 
 
 def _written(output: Path) -> contextlib.AbstractContextManager[None]:

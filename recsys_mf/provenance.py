@@ -29,9 +29,11 @@ and by `recsys-mf train`:
     data                the table as the report names it
     command             as it was typed
     folder              the folder that relative names start from
+    given               settings of the solver as they were typed
     files               role -> path as it was typed and fingerprint, of ratings, test, user_features, item_features
                         and start
-    reading             how tables were read: columns, ids, duplicates; feature_columns of the side information
+    reading             how tables were read: columns, ids, duplicates and so on
+    feature_columns     columns of the side information that were used, null for all
     folds               number of folds that were cross-validated before, or null
 
 A fingerprint is a SHA-256: of a table that of its ids, ratings and times in their order, so that it does not depend on
@@ -45,6 +47,8 @@ import platform
 from collections.abc import Mapping
 from importlib import metadata
 from typing import Any
+
+import numpy as np
 
 from recsys_mf import __version__
 from recsys_mf.features import Features
@@ -105,31 +109,44 @@ def of_machine(kernels: Kernels, threads: int | None) -> dict[str, Any]:
     }
 
 
+def fingerprints(record: Mapping[str, Any]) -> dict[str, str]:
+    """Role -> fingerprint of what a run was made from; the roles are those of `files`."""
+    rule, features = record["split_rule"], record["features"]
+    found = {
+        "ratings": rule.get("fingerprint"),
+        "test": rule.get("test_fingerprint"),
+        "user_features": features.get("user"),
+        "item_features": features.get("item"),
+        "start": record["start"],
+    }
+    return {role: fingerprint for role, fingerprint in found.items() if fingerprint is not None}
+
+
 def fingerprint_of_features(features: Features) -> str:
     """SHA-256 over ids, names and values: the same for the same features, whatever the order of their rows."""
-    digest = hashlib.sha256(features.vocabulary.fingerprint.encode())
-    digest.update("\n".join(features.names).encode())
+    total = hashlib.sha256(features.vocabulary.fingerprint.encode())
+    total.update("\n".join(features.names).encode())
     for array in (features.starts, features.columns, features.values):
-        digest.update(array.data)
-    return digest.hexdigest()
+        total.update(array.data)
+    return total.hexdigest()
 
 
 def fingerprint_of_run(run: Run) -> str:
     """SHA-256 over the numbers of the model, its ids and the rows it was trained on."""
-    digest = hashlib.sha256(str(run.provenance["train_fingerprint"]).encode())
+    total = hashlib.sha256(str(run.provenance["train_fingerprint"]).encode())
     for vocabulary in (run.user_vocabulary, run.item_vocabulary):
-        digest.update(vocabulary.fingerprint.encode())
-    digest.update(bytes_of(run.model))
-    return digest.hexdigest()
+        total.update(vocabulary.fingerprint.encode())
+    total.update(digest(run.model))
+    return total.hexdigest()
 
 
-def bytes_of(model: Model) -> bytes:
+def digest(model: Model) -> bytes:
     """SHA-256 of every array of a model, with its name: equal for two models that are equal in every bit."""
-    digest = hashlib.sha256()
+    total = hashlib.sha256()
     for name, array in sorted(model.arrays().items()):
-        digest.update(f"{name} {array.dtype} {array.shape}".encode())
-        digest.update(array.tobytes())
-    return digest.digest()
+        total.update(f"{name} {array.dtype} {array.shape}".encode())
+        total.update(np.ascontiguousarray(array).data)
+    return total.digest()
 
 
 def differences(record: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:

@@ -48,7 +48,9 @@ class Split:
     test_as_read: Ratings | None = None
 
 
-def hold_out(ratings: Ratings, fraction: float = 0.1, seed: int = 0, *, by: By = "random") -> Split:
+def hold_out(
+    ratings: Ratings, fraction: float = 0.1, seed: int = 0, *, by: By = "random", among: NDArray[np.bool_] | None = None
+) -> Split:
     """Hide a fraction of the ratings as the test part.
 
     by="random" : row j (source order) is test if and only if
@@ -59,6 +61,7 @@ def hold_out(ratings: Ratings, fraction: float = 0.1, seed: int = 0, *, by: By =
         rows are newer; the seed is not used
 
     fraction : in [0, 1); 0 gives a split without a test part
+    among : bool[n], the rows to hide a fraction of, by these rules as if they were the table; all others are train
     Raises ConfigError for a fraction or rule that does not exist, DataError for by="time" without
     timestamps and for a split that leaves nothing to train or test on.
     """
@@ -74,7 +77,13 @@ def hold_out(ratings: Ratings, fraction: float = 0.1, seed: int = 0, *, by: By =
         "time": f"by time, the newest {percent} held out",
     }[by]
     used = None if by == "time" else seed
-    return _parted(ratings, _MASKS[by](ratings, fraction, seed), Split(ratings, None, None, rule, used, by, facts))
+    if among is None:
+        is_test = _MASKS[by](ratings, fraction, seed)
+    else:
+        rule, facts = f"{rule}, of {int(among.sum()):,} that may be", facts | {"among": int(among.sum())}
+        is_test = np.zeros(len(ratings), np.bool_)
+        is_test[among] = _MASKS[by](ratings.select(among), fraction, seed)
+    return _parted(ratings, is_test, Split(ratings, None, None, rule, used, by, facts))
 
 
 def k_folds(ratings: Ratings, k: int = 5, seed: int = 0) -> Iterator[Split]:

@@ -113,6 +113,12 @@ def load(directory: str | Path) -> Run:
         )
 
 
+def load_provenance(directory: str | Path) -> Mapping[str, Any]:
+    """The record of a run (`recsys_mf.provenance`), from run.json alone. Raises ArtifactError as `load` does."""
+    provenance: Mapping[str, Any] = _facts(Path(directory))["provenance"]
+    return provenance
+
+
 def _write(run: Run, directory: Path, report: _Report | None) -> None:
     from safetensors.numpy import save_file
 

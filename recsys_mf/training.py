@@ -374,7 +374,7 @@ def continued(
         return replace(fit, model=continuing.align(fit.model, start, users, items))
 
     def again(label: str, fit: Fit) -> Fit:
-        return _fitted_again(_Task(label, _as_fitted(fit), joined.ratings, None, seed, kernels, watch), fit, device)
+        return _fitted_again(_Task(label, solver_of(fit), joined.ratings, None, seed, kernels, watch), fit, device)
 
     if since <= MAX_UPDATED_SHARE * len(joined.ratings) and continuing.is_updatable(start):
         how = "updated"
@@ -395,8 +395,8 @@ def continued(
         item_counts=joined.ratings.item_counts,
         provenance=provenance.of_rows(replace(split, train=joined.ratings), validation)
         | provenance.of_fit(
-            _as_fitted(start.fit),
-            {label: _as_fitted(fit) for label, fit in start.baselines.items()},
+            solver_of(start.fit),
+            {label: solver_of(fit) for label, fit in start.baselines.items()},
             seed=seed,
             start=start,
             compress=start.fit.settings.get("compressed"),
@@ -440,7 +440,7 @@ def _updated(
     )
 
 
-def _as_fitted(fit: Fit) -> Solver:
+def solver_of(fit: Fit) -> Solver:
     """The solver with the settings that a fit has, chosen ones included."""
     kind = SOLVERS[fit.solver]
     return kind(**{field.name: fit.settings[field.name] for field in fields(kind) if field.name in fit.settings})

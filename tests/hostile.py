@@ -38,7 +38,24 @@ NAMES = (
     ("User", "Item", "Score", "Time"),
     ("reviewerID", "asin", "overall", "unixReviewTime"),
 )
-NASTY = ('a"b', '"a', "a,b", "a;b", "a\tb", "a|b", "a b", "a\nb", "a::b", "#a", "é😀", "a'b", "a\\n", "=1+1", "null", "NaN")
+NASTY = (
+    'a"b',
+    '"a',
+    "a,b",
+    "a;b",
+    "a\tb",
+    "a|b",
+    "a b",
+    "a\nb",
+    "a::b",
+    "#a",
+    "é😀",
+    "a'b",
+    "a\\n",
+    "=1+1",
+    "null",
+    "NaN",
+)
 
 
 class Wrong(AssertionError):  # noqa: N818 (a verdict, not an exception of the product)

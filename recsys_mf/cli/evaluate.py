@@ -8,24 +8,39 @@ from typing import Any
 import click
 
 from recsys_mf.cli import options
+from recsys_mf.errors import ConfigError
 
 
 @click.command()
 @click.argument("run", type=click.Path(path_type=Path))
 @click.option("--test", required=True, metavar="FILE", help="Table of ratings to report on.")
+@click.option("--predictions", type=click.Path(path_type=Path), metavar="FILE",
+              help="Write the rows with their predictions: .parquet, .csv or .tsv.")  # fmt: skip
+@click.option("--force", is_flag=True, help="Replace the file of predictions if it exists.")
 @options.device_option
 @options.duplicates_option
 @options.column_options
 @options.report_options
-def evaluate(run: Path, test: str, device: str, duplicates: Any, as_json: bool, markdown: bool, **columns: Any) -> None:
+def evaluate(
+    run: Path, test: str, predictions: Path | None, force: bool, device: str, duplicates: Any, as_json: bool,
+    markdown: bool, **columns: Any,
+) -> None:  # fmt: skip
     """Report the error of the model in the directory RUN, and of the baselines beside it, on a table of ratings.
 
     Every row is scored; a user or item that the run was not trained on gets its fallback and counts in the
-    fallback share.
+    fallback share. Pairs that it was trained on are counted, and their error is not called held-out.
     """
     from recsys_mf import evaluation, loaders, store
+    from recsys_mf.evaluation.predictions import check_predictions, predict_rows, write_predictions
 
+    if predictions is not None:
+        check_predictions(predictions, force=force, held_out=True)
+    elif force:
+        fix = "leave it out, or give --predictions"
+        raise ConfigError("there is no file to replace", where="--force", fix=fix)
     loaded = store.load(run)
     table = loaders.read_ratings(test, duplicates=duplicates, **columns)
     report = evaluation.evaluate(loaded, table, held_out=f"the pairs of {test}", device=device)
+    if predictions is not None:
+        write_predictions(predict_rows(loaded, table, device=device), predictions)
     options.print_report(report, as_json=as_json, markdown=markdown)

@@ -9,17 +9,25 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from recsys_mf.cli import options
+from recsys_mf.cli.plan import FILES, Plan, plan_of_record, refuse_with_repeat, say_whether_repeated
 from recsys_mf.errors import ConfigError, printable
 
 if TYPE_CHECKING:
+    from recsys_mf.evaluation import Report
+    from recsys_mf.evaluation.predictions import PredictedRows
     from recsys_mf.models import Run
     from recsys_mf.ratings import Ratings
     from recsys_mf.solvers import Solver
     from recsys_mf.splits import Split
 
+DECIDED_BY_START = (
+    "settings", "folds", "compress", "likelihood", "sweeps", "chains", "schedule", "precision", "svd_ranks",
+    "svd_route", "user_features", "item_features", "trace",
+)  # fmt: skip
+
 
 @click.command()
-@click.argument("ratings", metavar="RATINGS")
+@click.argument("ratings", metavar="RATINGS", required=False)
 @click.option("--output", "-o", required=True, type=click.Path(path_type=Path), help="Run directory to write.")
 @click.option("--force", is_flag=True, help="Replace the run directory if it exists.")
 @click.option("--solver", metavar="NAME", help="How the model is found: see `recsys-mf solvers`.  [default: sgd]")
@@ -35,6 +43,8 @@ if TYPE_CHECKING:
 @click.option("--threads", type=int, help="Threads on the CPU (all by default); results do not depend on it.")
 @click.option("--memory", "size", metavar="SIZE", help="Keep long columns in temporary files beyond it: 2GiB, 500MB.")
 @click.option("--from", "start", type=click.Path(path_type=Path), help="Run directory to continue from.")
+@click.option("--repeat", type=click.Path(path_type=Path), metavar="RUN",
+              help="Train as the run in this directory was trained, to the same bytes.")  # fmt: skip
 @click.option("--compress", type=int, metavar="K", help="Keep a posterior as a plain factorisation of rank K.")
 @click.option("--user-features", metavar="FILE", help="Table of what is known of users (gibbs).")
 @click.option("--item-features", metavar="FILE", help="The same of items: numbers, categories, A|B|C or lists.")
@@ -44,6 +54,8 @@ if TYPE_CHECKING:
 @click.option("--chains", metavar="N", help="The same as -p chains=N (gibbs).")
 @click.option("--schedule", metavar="conflict-free|hogwild", help="The same as -p schedule=… (sgd on CUDA).")
 @click.option("--precision", metavar="float32|half|bfloat16", help="The same as -p precision=… (sgd on CUDA).")
+@click.option("--predictions", type=click.Path(path_type=Path), metavar="FILE",
+              help="Write the test rows with their predictions: .parquet, .csv or .tsv.")  # fmt: skip
 @click.option("--trace", type=click.Path(path_type=Path), metavar="FILE.svg", help="Draw the traces of a sampler.")
 @click.option("--svd-ranks", metavar="K,K,…", help="Ranks that the truncated SVD baselines try.")
 @click.option("--svd-route", default="auto", show_default=True, metavar="auto|dense|operator",
@@ -56,12 +68,12 @@ if TYPE_CHECKING:
     ("--test", "--hold-out"), ("--test", "--folds"), ("--hold-out", "--folds"), ("--by", "--test"), ("--by", "--folds")
 )
 def train(
-    ratings: str, output: Path, force: bool, solver: str | None, settings: tuple[str, ...], test: str | None,
+    ratings: str | None, output: Path, force: bool, solver: str | None, settings: tuple[str, ...], test: str | None,
     hold_out: float | None, by: str, folds: int | None, validation: float, seed: int, device: str,
-    threads: int | None, size: str | None, start: Path | None, compress: int | None, user_features: str | None,
-    item_features: str | None, feature_columns: str | None, likelihood: str | None, sweeps: str | None,
-    chains: str | None, schedule: str | None, precision: str | None, trace: Path | None,
-    svd_ranks: str | None, svd_route: str,
+    threads: int | None, size: str | None, start: Path | None, repeat: Path | None, compress: int | None,
+    user_features: str | None, item_features: str | None, feature_columns: str | None, likelihood: str | None,
+    sweeps: str | None, chains: str | None, schedule: str | None, precision: str | None,
+    predictions: Path | None, trace: Path | None, svd_ranks: str | None, svd_route: str,
     as_json: bool, markdown: bool, quiet: bool, duplicates: Any, **columns: Any,
 ) -> None:  # fmt: skip
     """Train on RATINGS and write a run directory; print a report on held-out ratings.
@@ -70,14 +82,16 @@ def train(
     glob of part files, or - for standard input.
     The baselines (mean, biases, truncated SVD) are fitted beside the model. The number of epochs is chosen on a
     validation part of the training ratings, then the model is fitted again on all of them.
+
+    The run records all that it was made from: `train --repeat RUN -o NEW` makes it again, to the same bytes.
     """
     if hold_out == 0 and options.is_given("by"):
         raise ConfigError("--by would do nothing: no ratings are held out", fix="leave it out, or hold some out")
-    from recsys_mf import loaders, memory, splits, store, training
-    from recsys_mf.cli.progress import Bars, announce_compilation
+    from recsys_mf import memory, store
+    from recsys_mf.cli.progress import announce_compilation
     from recsys_mf.cli.trace import check_trace, write_trace
     from recsys_mf.columns import limited
-    from recsys_mf.evaluation import evaluate, summarise_folds, validation_report
+    from recsys_mf.evaluation.predictions import check_predictions, write_predictions
 
     store.check_free(output, force=force)
     if trace is not None:
@@ -85,64 +99,140 @@ def train(
     if size is not None:
         click.get_current_context().with_resource(limited(memory.parsed(size)))
     announce_compilation(quiet=quiet)
-    begin = None if start is None else store.load(start)
-    shorthands = {"likelihood": likelihood, "sweeps": sweeps, "chains": chains}
-    shorthands |= {"schedule": schedule, "precision": precision}
-    settings += tuple(f"{name}={value}" for name, value in shorthands.items() if value is not None)
-    method = _solver(solver, settings, begin)
-    if trace is not None and not method.samples_posterior:
+    context = click.get_current_context()
+    files = {role: str(context.params[role]) for role in FILES if context.params[role] is not None}
+    if repeat is not None:
+        refuse_with_repeat(context)
+        record = store.load_provenance(repeat)
+        plan = plan_of_record(record, repeat, files)
+        begin = None if "start" not in plan.files else store.load(plan.files["start"])
+        if context.get_parameter_source("device") is not click.core.ParameterSource.COMMANDLINE:
+            device = record["device"]
+    elif ratings is None:
+        raise ConfigError("no table to train on", where="RATINGS", fix="name it, or give a run to --repeat")
+    else:
+        begin = None if start is None else store.load(start)
+        if begin is not None:
+            _refuse_with_start(context)
+        shorthands = {"likelihood": likelihood, "sweeps": sweeps, "chains": chains}
+        shorthands |= {"schedule": schedule, "precision": precision}
+        typed = _typed(settings, shorthands)
+        method = _solver(solver, typed, begin)
+        if columns["time_column"] is None and not method.takes_times and by != "time":
+            columns["time_column"] = "none"  # nobody would look at them
+        whole = test is not None or folds is not None
+        plan = Plan(
+            files=files,
+            reading={"duplicates": duplicates, **columns},
+            feature_columns=feature_columns,
+            hold_out=(0.0 if whole else 0.1) if hold_out is None else hold_out,
+            by=by,
+            folds=folds,
+            split_seed=seed,
+            validation=validation,
+            seed=seed,
+            solver=method,
+            baselines=_baselines(svd_ranks, svd_route),
+            compress=compress,
+            given=typed,
+            expected={},
+        )
+    if trace is not None and not plan.solver.samples_posterior:
         fix = "leave it out, or use a solver that samples: gibbs"
-        raise ConfigError(f"solver '{method.name}' has no traces", where="--trace", fix=fix)
-    compared_with = _baselines(svd_ranks, svd_route)
-    if columns["time_column"] is None and not method.takes_times and by != "time":
-        columns["time_column"] = "none"  # nobody would look at them
-    table = loaders.read_ratings(ratings, duplicates=duplicates, **columns)
-    if user_features is not None or item_features is not None:
-        files = {"user": user_features, "item": item_features}
-        table = _with_features(table, files, feature_columns, columns["ids"], columns["encoding"], quiet=quiet)
-    elif feature_columns is not None:
+        raise ConfigError(f"solver '{plan.solver.name}' has no traces", where="--trace", fix=fix)
+    if predictions is not None:
+        held_out = "test" in plan.files or plan.folds is not None or plan.hold_out > 0
+        check_predictions(predictions, force=force, held_out=held_out)
+
+    run, report, predicted = _trained(
+        plan, begin, device=device, threads=threads, quiet=quiet, with_predictions=predictions is not None
+    )
+    store.save(run, output, force=force, report=report)
+    if predictions is not None and predicted is not None:
+        write_predictions(predicted, predictions)
+    if trace is not None:
+        write_trace(run, trace, report.data)
+    if repeat is not None:
+        say_whether_repeated(repeat, record, run, quiet=quiet)
+    options.print_report(report, as_json=as_json, markdown=markdown)
+
+
+def _trained(
+    plan: Plan, start: Run | None, *, device: str, threads: int | None, quiet: bool, with_predictions: bool
+) -> tuple[Run, Any, PredictedRows | None]:
+    """The run of a plan, the report on it, and the test rows with their predictions where these are wanted."""
+    from recsys_mf import provenance, splits, training
+    from recsys_mf.cli.progress import Bars
+    from recsys_mf.evaluation import evaluate, summarise_folds, validation_report
+    from recsys_mf.evaluation.predictions import join_folds, predict_rows
+
+    if start is not None:
+        plan.check("start", provenance.fingerprint_of_run(start))
+    table = _read(plan, "ratings")
+    if "user_features" in plan.files or "item_features" in plan.files:
+        table = _with_features(table, plan, quiet=quiet)
+    elif plan.feature_columns is not None:
         fix = "give --user-features or --item-features"
-        raise ConfigError("no table has these columns", where="--feature-columns", seen=feature_columns, fix=fix)
+        raise ConfigError("no table has these columns", where="--feature-columns", seen=plan.feature_columns, fix=fix)
 
     with Bars(quiet=quiet) as bars:
 
         def trained(split: Split) -> Run:
             run = training.train(
-                split, method, seed=seed, device=device, threads=threads, validation=validation,
-                compared_with=compared_with, start=begin, compress=compress, watch=bars,
+                split, plan.solver, seed=plan.seed, device=device, threads=threads, validation=plan.validation,
+                compared_with=plan.baselines if start is None else None, start=start,
+                compress=plan.compress if start is None else None, watch=bars,
             )  # fmt: skip
-            return replace(run, provenance={**run.provenance, "data": ratings})
+            return replace(run, provenance=plan.recorded(run.provenance))
 
-        if folds is not None:
-            reports = [
-                evaluate(trained(split), _tested(split), device=device) for split in splits.k_folds(table, folds, seed)
-            ]
-            report: Any = summarise_folds(reports)
-            run = trained(splits.hold_out(table, 0))
-        else:
-            split = _split(table, test, 0.1 if hold_out is None else hold_out, seed, by, duplicates, columns)
-            del table  # its rows are in the split
-            run = trained(split)
-            report = validation_report(run) if split.test is None else evaluate(run, split.test, device=device)
-    store.save(run, output, force=force, report=report)
-    if trace is not None:
-        write_trace(run, trace, report.data)
-    options.print_report(report, as_json=as_json, markdown=markdown)
+        reports: list[Report] = []
+        predicted: list[PredictedRows] = []
+
+        def tested(run: Run, split: Split) -> None:
+            assert split.test is not None
+            assert split.test_as_read is not None
+            reports.append(evaluate(run, split.test_as_read, device=device))
+            if with_predictions:
+                predicted.append(predict_rows(run, split.test_as_read, device=device))
+
+        if plan.folds is not None:
+            for split in splits.k_folds(table, plan.folds, plan.split_seed):
+                tested(trained(split), split)
+            run = trained(splits.hold_out(table, 0, plan.split_seed))
+            folds = splits.fold_numbers(len(table), plan.folds, plan.split_seed)
+            return run, summarise_folds(reports), join_folds(table, folds, predicted) if predicted else None
+        split = _split(table, plan, start)
+        del table  # its rows are in the split
+        run = trained(split)
+        if split.test is None:
+            return run, validation_report(run), None
+        tested(run, split)
+        return run, reports[0], predicted[0] if predicted else None
 
 
-def _with_features(
-    table: Ratings, files: dict[str, str | None], columns: str | None, ids: Any, encoding: str | None, *, quiet: bool
-) -> Ratings:
+def _read(plan: Plan, role: str) -> Ratings:
+    from recsys_mf import loaders, splits
+
+    table = loaders.read_ratings(plan.files[role], **plan.reading)
+    if role in plan.expected:
+        plan.check(role, splits.fingerprint_as_read(table))
+    return table
+
+
+def _with_features(table: Ratings, plan: Plan, *, quiet: bool) -> Ratings:
     """The table with the side information of these files; what was left out of them is said on stderr."""
-    from recsys_mf import loaders
+    from recsys_mf import loaders, provenance
 
+    columns = plan.feature_columns
     names = None if columns is None else [name.strip() for name in columns.split(",")]
+    reading = {key: plan.reading[key] for key in ("ids", "encoding") if key in plan.reading}
     features: dict[str, Any] = {}
-    for role, file in files.items():
+    for role in ("user", "item"):
+        file = plan.files.get(f"{role}_features")
         if file is None:
             continue
-        found = loaders.read_features(file, role=role, columns=names, ids=ids, encoding=encoding)  # type: ignore[arg-type]
-        features[f"{role}s"] = found
+        features[f"{role}s"] = found = loaders.read_features(file, role=role, columns=names, **reading)
+        plan.check(f"{role}_features", provenance.fingerprint_of_features(found))
         if not quiet:
             left_out = f"; left out: {'; '.join(found.left_out)}" if found.left_out else ""
             line = f"{file}: {len(found.names):,} features of {len(found):,} {role}s{left_out}"
@@ -150,36 +240,43 @@ def _with_features(
     return table.with_features(**features)
 
 
-def _split(
-    table: Ratings, test: str | None, hold_out: float, seed: int, by: Any, duplicates: Any, columns: dict[str, Any]
-) -> Split:
-    from recsys_mf import loaders, splits
+def _split(table: Ratings, plan: Plan, start: Run | None) -> Split:
+    """The split of a plan; of a run that is continued, ratings that it has not seen are held out."""
+    from recsys_mf import splits
+    from recsys_mf.continuing import seen_by
 
-    if test is None:
-        return splits.hold_out(table, hold_out, seed, by=by)
-    return splits.given(
-        table, loaders.read_ratings(test, duplicates=duplicates, **columns), rule=f"the pairs of {test}"
-    )
-
-
-def _tested(split: Split) -> Ratings:
-    assert split.test is not None
-    return split.test
+    if "test" not in plan.files:
+        among = None if start is None or not plan.hold_out else ~seen_by(start, table)
+        return splits.hold_out(table, plan.hold_out, plan.split_seed, by=plan.by, among=among)  # type: ignore[arg-type]
+    return splits.given(table, _read(plan, "test"), rule=f"the pairs of {plan.files['test']}")
 
 
-def _solver(name: str | None, settings: tuple[str, ...], start: Run | None) -> Solver:
-    """The solver that the options name, or that of the run to continue from, with the given settings."""
+def _refuse_with_start(context: click.Context) -> None:
+    """Raise ConfigError when an option is given that a run that is continued has decided."""
+    for name in DECIDED_BY_START:
+        if options.is_given(name):
+            option = next(p.opts[0] for p in context.command.params if p.name == name)
+            fix = "leave it out, or train without --from"
+            raise ConfigError(f"{option} does not go with --from, which takes it from the run", fix=fix)
+
+
+def _solver(name: str | None, texts: dict[str, str], start: Run | None) -> Solver:
+    """The solver that the options name with the given settings, or that of the run to continue from."""
     from recsys_mf.solvers import SOLVERS
+    from recsys_mf.training import solver_of
 
-    texts: dict[str, str] = {}
-    for setting in settings:
-        key, value = _named(setting)
-        if texts.setdefault(key, value) != value:
-            raise ConfigError("given twice", where=f"setting {key}", seen=f"{texts[key]} and {value}", fix="give one")
-    if name is None and start is not None:
-        name = start.fit.solver
-        texts = {key: _text(value) for key, value in start.fit.settings.items()} | texts
+    if start is not None and name in (None, start.fit.solver):
+        return solver_of(start.fit)
     return SOLVERS[name or "sgd"].from_texts(texts)
+
+
+def _typed(settings: tuple[str, ...], shorthands: dict[str, str | None]) -> dict[str, str]:
+    """Settings by name, as they were typed. Raises ConfigError for one that is given twice."""
+    texts: dict[str, str] = {}
+    for key, value in [*map(_named, settings), *shorthands.items()]:
+        if value is not None and texts.setdefault(key, value) != value:
+            raise ConfigError("given twice", where=f"setting {key}", seen=f"{texts[key]} and {value}", fix="give one")
+    return texts
 
 
 def _named(setting: str) -> tuple[str, str]:
@@ -187,10 +284,6 @@ def _named(setting: str) -> tuple[str, str]:
     if not equals:
         raise ConfigError("not a setting", where="-p", seen=repr(setting), fix="write it as name=value")
     return name.strip(), value.strip()
-
-
-def _text(value: Any) -> str:
-    return ",".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def _baselines(ranks: str | None, route: str) -> dict[str, Solver]:

@@ -1,0 +1,193 @@
+"""Plan: all that decides the result of a training, from the options or, by `--repeat`, from the record of a run."""
+
+from __future__ import annotations
+
+import glob
+import os
+import sys
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from recsys_mf.errors import ArtifactError, ConfigError, DataError
+
+if TYPE_CHECKING:
+    from recsys_mf.models import Run
+    from recsys_mf.solvers import Solver
+
+FILES = {
+    "ratings": "RATINGS",
+    "test": "--test",
+    "user_features": "--user-features",
+    "item_features": "--item-features",
+    "start": "--from",
+}
+"""The roles of the files that a training reads, and the options that name them."""
+
+HARMLESS = {
+    "output", "force", "quiet", "device", "threads", "size", "trace", "predictions", "as_json", "markdown", "repeat",
+}  # fmt: skip
+"""Options of `recsys-mf train` that decide where it runs and what is written, and not the numbers."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is trained, on what.
+
+    files : role -> path, of those in FILES that there are
+    reading : keywords of `loaders.read_ratings`
+    feature_columns : of the side information, names with commas between; None for all
+    hold_out, by, split_seed : of `splits.hold_out`, where there is no test table
+    folds : number to cross-validate on before the fit on all rows, or None
+    given : settings of the solver as they were typed
+    expected : role -> fingerprint that the files must have; empty where they are read for the first time
+    """
+
+    files: Mapping[str, str]
+    reading: Mapping[str, Any]
+    feature_columns: str | None
+    hold_out: float
+    by: str
+    folds: int | None
+    split_seed: int
+    validation: float
+    seed: int
+    solver: Solver
+    baselines: Mapping[str, Solver]
+    compress: int | None
+    given: Mapping[str, str]
+    expected: Mapping[str, str]
+
+    def check(self, role: str, fingerprint: str) -> None:
+        """Raise DataError when the file of a role is not the one that was read when the run was made."""
+        expected = self.expected.get(role)
+        if expected not in (None, fingerprint):
+            fix = f"give the one of fingerprint {expected[:12]}…, or train without --repeat"
+            what = "changed since the run was made"
+            raise DataError(what, where=self.files[role], seen=f"fingerprint {fingerprint[:12]}…", fix=fix)
+
+    def recorded(self, record: Mapping[str, Any]) -> dict[str, Any]:
+        """The record of a run with what the command line adds to it."""
+        from recsys_mf import provenance
+
+        fingerprints = provenance.fingerprints(record)
+        return {
+            **record,
+            "data": self.files["ratings"],
+            "command": ["recsys-mf", *sys.argv[1:]],
+            "folder": os.getcwd(),
+            "given": dict(self.given),
+            "files": {role: {"path": path, "fingerprint": fingerprints.get(role)} for role, path in self.files.items()},
+            "reading": dict(self.reading),
+            "feature_columns": self.feature_columns,
+            "folds": self.folds,
+        }
+
+
+def refuse_with_repeat(context: click.Context) -> None:
+    """Raise ConfigError when an option is given that changes the result: with --repeat the run decides."""
+    for parameter in context.command.params:
+        name = str(parameter.name)
+        source = context.get_parameter_source(name)
+        if name not in HARMLESS | FILES.keys() and source is click.core.ParameterSource.COMMANDLINE:
+            fix = "leave it out, or train without --repeat"
+            what = f"{parameter.opts[0]} does not go with --repeat, which takes it from the run"
+            raise ConfigError(what, where=f"--repeat {context.params['repeat']}", fix=fix)
+
+
+def plan_of_record(record: Mapping[str, Any], where: Path, given_files: Mapping[str, str]) -> Plan:
+    """The plan by which a run was made.
+
+    where : its directory, for messages
+    given_files : role -> path at which a file lies now, where it is another
+    Raises ArtifactError for a record that holds too little, ConfigError for a file that the run was not made from, or
+    that it does not name.
+    """
+    from recsys_mf import provenance
+
+    rule = _rule(record, where)
+    expected = provenance.fingerprints(record)
+    for role in given_files:
+        if role not in expected:
+            fix = "leave it out"
+            raise ConfigError("the run was made without it", where=f"{FILES[role]} with --repeat {where}", fix=fix)
+    named = {role: file["path"] for role, file in record.get("files", {}).items()}
+    for role in expected:
+        if role not in named and role not in given_files:
+            fix = f"give {FILES[role]} too"
+            raise ConfigError(f"the run does not say where its {role.replace('_', ' ')} lie", where=str(where), fix=fix)
+    folder = record.get("folder", "")
+    return Plan(
+        files={role: given_files.get(role) or _located(named[role], folder) for role in FILES if role in expected},
+        reading=record.get("reading", {}),
+        feature_columns=record.get("feature_columns"),
+        hold_out=rule.get("fraction", 0.0),
+        by=rule.get("by", "random"),
+        folds=record.get("folds"),
+        split_seed=rule.get("seed", 0),
+        validation=record["validation"],
+        seed=record["seed"],
+        solver=_solver(record, where),
+        baselines={label: _solver(facts, where) for label, facts in record["baselines"].items()},
+        compress=record["compress"],
+        given=record.get("given", {}),
+        expected=expected,
+    )
+
+
+def _rule(record: Mapping[str, Any], where: Path) -> Mapping[str, Any]:
+    """The rule of the split, where it is one that the command line has."""
+    rule: Mapping[str, Any] = record.get("split_rule", {})
+    if not rule:
+        seen = "a split made by hand" if "split_rule" in record else "a record of an earlier version"
+        raise ArtifactError("the run cannot be repeated", where=str(where), seen=seen, fix="train it with its options")
+    if rule["kind"] == "fold" or "validation" in rule or record["validation"] is None:
+        seen = record["split"] if rule["kind"] == "fold" else "validation rows cut by hand"
+        raise ArtifactError("the run cannot be repeated here", where=str(where), seen=seen, fix="repeat it in Python")
+    return rule
+
+
+def _solver(facts: Mapping[str, Any], where: Path) -> Solver:
+    from recsys_mf.solvers import SOLVERS
+
+    try:
+        return SOLVERS[facts["solver"]](**facts["settings"])
+    except (KeyError, TypeError) as error:
+        fix = "repeat it with the version that made it: see libraries in run.json"
+        raise ArtifactError("not a solver of this version", where=f"{where}/run.json", seen=error, fix=fix) from None
+
+
+def _located(path: str, folder: str) -> str:
+    """A path as it was typed, from here or from the folder where it was typed."""
+    elsewhere = os.path.join(folder, path)
+    here = path == "-" or os.path.exists(path) or bool(glob.glob(path))
+    return path if here or not (os.path.exists(elsewhere) or glob.glob(elsewhere)) else elsewhere
+
+
+def say_whether_repeated(where: Path, record: Mapping[str, Any], run: Run, *, quiet: bool) -> None:
+    """Say on stderr whether a run is that of a directory in every bit, and what was different when that was made."""
+    from recsys_mf import provenance, store
+
+    others = provenance.differences(record, run.provenance)
+    if others:
+        message = f"{where} was made with {'; '.join(others)}: the last digits may differ"
+        warnings.warn(message, UserWarning, stacklevel=2)
+    try:
+        first = store.load(where)
+    except ArtifactError as error:
+        warnings.warn(f"not compared with {where}, which cannot be loaded: {error}", UserWarning, stacklevel=2)
+        return
+    fits = {"the model": (first.fit, run.fit)} | {
+        name: (fit, run.baselines[name]) for name, fit in first.baselines.items()
+    }
+    changed = [
+        name for name, (one, now) in fits.items() if provenance.digest(one.model) != provenance.digest(now.model)
+    ]
+    if changed:
+        warnings.warn(f"not the bytes of {where}: {', '.join(changed)}", UserWarning, stacklevel=2)
+    elif not quiet:
+        click.echo(f"the model and its baselines have the bytes of those in {where}", err=True)

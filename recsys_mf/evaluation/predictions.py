@@ -1,0 +1,122 @@
+"""Test rows with their predictions, as a table that others can score: what `--predictions FILE` writes.
+
+    user_id, item_id, rating, timestamp   as they were read, unknown ids among them; timestamp where there are times
+    prediction     float32, the very numbers of which the report has the error
+    lower, upper   the 90 % interval, of a model that has intervals
+    known          which ids the model knew: both, user, item or neither
+    fold           of cross-validation, the fold whose model predicted the row, from 1
+
+The rows are in the order of their source.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recsys_mf import columns, prediction
+from recsys_mf.errors import ConfigError
+from recsys_mf.kernels import predictor
+from recsys_mf.models import Run
+from recsys_mf.models.run import KNOWN
+from recsys_mf.ratings import Ratings
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+PROBABILITY = 0.9
+"""That a rating lies between `lower` and `upper`."""
+
+
+@dataclass(frozen=True, eq=False)
+class PredictedRows:
+    """Rows as they were read, and what a model predicts for them.
+
+    predictions : float32[n]; known : int8[n], an index into KNOWN
+    bounds : float32[2, n], lower and upper; None for a model without intervals
+    folds : int64[n], from 1; None without cross-validation
+    """
+
+    rows: Ratings
+    predictions: NDArray[np.float32]
+    known: NDArray[np.int8]
+    bounds: NDArray[np.float32] | None
+    folds: NDArray[np.int64] | None = None
+
+
+def predict_rows(run: Run, rows: Ratings, *, device: str = "auto") -> PredictedRows:
+    """What the model of a run predicts for rows under any vocabularies, as `evaluate` scores it.
+
+    Raises DataError when ids are integers on one side and strings on the other.
+    """
+    pairs = rows.reindexed(run.user_vocabulary, run.item_vocabulary)
+    where = pairs.users, pairs.items, pairs.times
+    model = run.model.on(predictor(device))
+    bounds = np.stack(model.predict_interval(*where, probability=PROBABILITY)[1:]) if model.has_intervals else None
+    known = (pairs.users >= 0).astype(np.int8) + np.int8(2) * (pairs.items >= 0).astype(np.int8)
+    return PredictedRows(rows, model.predict(*where), known, bounds)
+
+
+def join_folds(rows: Ratings, folds: NDArray[np.int64], parts: Sequence[PredictedRows]) -> PredictedRows:
+    """The rows of a table, each with what was predicted in the fold that tested it; bounds where every fold has them.
+
+    folds : `splits.fold_numbers` of the rows; parts : of every fold, its test rows in source order
+    """
+    places = np.argsort(np.argsort(folds, kind="stable"), kind="stable")  # of every row in the parts, end to end
+    bounds = [part.bounds for part in parts if part.bounds is not None]
+    return PredictedRows(
+        rows,
+        np.concatenate([part.predictions for part in parts])[places],
+        np.concatenate([part.known for part in parts])[places],
+        np.concatenate(bounds, axis=1)[:, places] if len(bounds) == len(parts) else None,
+        folds + 1,
+    )
+
+
+def check_predictions(path: Path, *, force: bool, held_out: bool) -> None:
+    """Raise ConfigError when predictions cannot be written there, or there will be none: nothing is held out."""
+    if not held_out:
+        fix = "hold ratings out, or give --test or --folds"
+        raise ConfigError("there are no test rows to predict", where="--predictions", seen="--hold-out 0", fix=fix)
+    prediction.check_output(path, force=force)
+
+
+def write_predictions(predicted: PredictedRows, path: Path) -> None:
+    """Write .parquet, .csv or .tsv, aside first, so that it is whole or not there."""
+    with prediction._aside(path) as aside, contextlib.ExitStack() as stack:
+        write = None
+        for batch in _batches(predicted):
+            if write is None:
+                writer = prediction._opened(aside, path.suffix, batch.schema)
+                write = stack.enter_context(contextlib.closing(writer)).write_batch
+            write(batch)
+        stack.close()
+
+
+def _batches(predicted: PredictedRows) -> Iterator[pa.RecordBatch]:
+    import pyarrow as pa
+
+    rows = predicted.rows
+    for part in columns.parts(len(rows)):
+        table = {
+            "user_id": rows.user_vocabulary.ids(rows.users[part]),
+            "item_id": rows.item_vocabulary.ids(rows.items[part]),
+            "rating": rows.values[part],
+        }
+        if rows.times is not None:
+            table["timestamp"] = rows.times[part]
+        table["prediction"] = predicted.predictions[part]
+        if predicted.bounds is not None:
+            table |= {"lower": predicted.bounds[0, part], "upper": predicted.bounds[1, part]}
+        known = pa.DictionaryArray.from_arrays(pa.array(predicted.known[part]), pa.array(KNOWN))
+        table["known"] = known.cast(pa.string())
+        if predicted.folds is not None:
+            table["fold"] = predicted.folds[part]
+        arrays = [column if isinstance(column, pa.Array) else pa.array(column) for column in table.values()]
+        yield pa.RecordBatch.from_arrays(arrays, names=list(table))
