@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
-import tempfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -13,6 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from recsys_mf import atomic
 from recsys_mf.errors import ConfigError, DataError
 from recsys_mf.kernels import predictor
 from recsys_mf.loaders.reading import checked_ids, open_source, time_seconds
@@ -77,7 +76,7 @@ def predict_file(
             raise DataError(f"there is a column '{name}' already", where=source.where, fix="rename it")
     run = run.on(predictor(device))
     counts = np.zeros(len(KNOWN), np.int64)
-    with _aside(output) as path, contextlib.ExitStack() as stack:
+    with _aside(output, force=force) as path, contextlib.ExitStack() as stack:
         write: Callable[[pa.RecordBatch], Future[None]] | None = None
         written: Future[None] | None = None
         done = 0
@@ -197,14 +196,13 @@ def _special(name: str) -> bool:
 
 
 @contextlib.contextmanager
-def _aside(output: Path) -> Iterator[Path]:
-    """A path beside the output that takes its name when all went well, and is removed when not."""
-    handle, name = tempfile.mkstemp(prefix=f".{output.name}-", dir=output.absolute().parent)
-    os.close(handle)
-    path = Path(name)
+def _aside(output: Path, *, force: bool) -> Iterator[Path]:
+    """A path that takes the name of the output when all went well; raises ConfigError when it cannot be written."""
     try:
-        yield path
-        path.chmod(0o644)
-        path.rename(output)
-    finally:
-        path.unlink(missing_ok=True)
+        with atomic.written_file(output, replace=force) as path:
+            yield path
+    except OSError as error:
+        if error.errno is None:  # of a file that is read
+            raise
+        fix = "make room there, or give another name"
+        raise ConfigError("cannot be written", where=str(output), seen=error.strerror, fix=fix) from error

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from recsys_mf import atomic
 from recsys_mf.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -19,10 +22,25 @@ def check_trace(path: Path, *, force: bool) -> None:
         raise ConfigError("there already", where=str(path), fix="give another name, or --force")
     if not path.absolute().parent.is_dir():
         raise ConfigError("no such folder", where=str(path.absolute().parent), fix="make it first")
+    with _named(path):
+        atomic.prove_writable(path)
 
 
-def write_trace(run: Run, path: Path, data: str | None) -> None:
-    """Write the scalars that were monitored in the final fit, and the validation error, sweep by sweep."""
+@contextlib.contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """What the operating system refuses, as a ConfigError."""
+    try:
+        yield
+    except OSError as error:
+        fix = "give another name"
+        raise ConfigError("cannot be written", where=str(path), seen=error.strerror, fix=fix) from error
+
+
+def write_trace(run: Run, path: Path, data: str | None, *, force: bool) -> None:
+    """Write the scalars that were monitored in the final fit, and the validation error, sweep by sweep.
+
+    force : replace a picture that stands there. Raises ConfigError when it cannot be written
+    """
     import numpy as np
 
     from recsys_mf.evaluation.scoring import convergence
@@ -33,4 +51,6 @@ def write_trace(run: Run, path: Path, data: str | None) -> None:
         traces["validation RMSE of the running mean"] = np.array([[row["valid_rmse"] for row in run.fit.history]])
     burn_in = int(run.fit.settings["burn_in"])
     heading = run.fit.solver if data is None else f"{run.fit.solver} · {data}"
-    path.write_text(to_svg(traces, burn_in=burn_in, heading=heading, summaries=convergence(run.fit)), encoding="utf-8")
+    picture = to_svg(traces, burn_in=burn_in, heading=heading, summaries=convergence(run.fit))
+    with _named(path), atomic.written_file(path, replace=force) as aside:
+        aside.write_text(picture, encoding="utf-8")

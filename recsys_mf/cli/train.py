@@ -45,6 +45,8 @@ if TYPE_CHECKING:
 @click.option("--schedule", metavar="conflict-free|hogwild", help="The same as -p schedule=… (sgd on CUDA).")
 @click.option("--precision", metavar="float32|half|bfloat16", help="The same as -p precision=… (sgd on CUDA).")
 @click.option("--trace", type=click.Path(path_type=Path), metavar="FILE.svg", help="Draw the traces of a sampler.")
+@click.option("--keep-rated/--no-keep-rated", default=True, show_default=True,
+              help="Store which pairs were trained on, without their ratings.")  # fmt: skip
 @click.option("--svd-ranks", metavar="K,K,…", help="Ranks that the truncated SVD baselines try.")
 @click.option("--svd-route", default="auto", show_default=True, metavar="auto|dense|operator",
               help="How the truncated SVD baselines are computed.")  # fmt: skip
@@ -58,7 +60,7 @@ def train(
     threads: int | None, size: str | None, start: Path | None, compress: int | None, user_features: str | None,
     item_features: str | None, feature_columns: str | None, likelihood: str | None, sweeps: str | None,
     chains: str | None, schedule: str | None, precision: str | None, trace: Path | None,
-    svd_ranks: str | None, svd_route: str,
+    keep_rated: bool, svd_ranks: str | None, svd_route: str,
     as_json: bool, markdown: bool, quiet: bool, duplicates: Any, **columns: Any,
 ) -> None:  # fmt: skip
     """Train on RATINGS and write a run directory; print a report on held-out ratings.
@@ -75,7 +77,8 @@ def train(
     from recsys_mf.columns import limited
     from recsys_mf.evaluation import evaluate, summarise_folds, validation_report
 
-    store.check_free(output, force=force)
+    inputs = [name for name in (ratings, test, user_features, item_features, start) if name is not None]
+    store.check_free(output, force=force, inputs=inputs)
     if trace is not None:
         check_trace(trace, force=force)
     if size is not None:
@@ -120,9 +123,9 @@ def train(
             del table  # its rows are in the split
             run = trained(split)
             report = validation_report(run) if split.test is None else evaluate(run, split.test, device=device)
-    store.save(run, output, force=force, report=report)
+    store.save(run, output, force=force, report=report, keep_rated=keep_rated)
     if trace is not None:
-        write_trace(run, trace, report.data)
+        write_trace(run, trace, report.data, force=force)
     options.print_report(report, as_json=as_json, markdown=markdown)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-import tempfile
 import tomllib
 import urllib.error
 import urllib.request
@@ -19,6 +18,7 @@ from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from recsys_mf import atomic
 from recsys_mf.errors import ConfigError, DataError, ResourceError, nearest
 from recsys_mf.loaders.reading import read_ratings
 
@@ -120,8 +120,7 @@ def fetch(
 
 
 def _provide(dataset: Dataset, target: Path, watch: Watcher) -> None:
-    with tempfile.TemporaryDirectory(prefix=f".{target.stem}-", dir=target.parent) as folder:
-        aside = Path(folder, target.name)
+    with atomic.written_file(target, replace=True) as aside:
         if dataset.archive is None:
             shutil.copyfile(sample(), aside)
         else:
@@ -129,7 +128,6 @@ def _provide(dataset: Dataset, target: Path, watch: Watcher) -> None:
             if not zipped.exists():
                 _download(dataset.archive.address, zipped, watch)
             _convert(zipped, dataset.archive, dataset, aside)
-        aside.replace(target)
 
 
 def _download(address: str, archive: Path, watch: Watcher) -> None:

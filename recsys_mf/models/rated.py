@@ -8,7 +8,12 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from recsys_mf.errors import DataError
+from recsys_mf.models import schema
+from recsys_mf.models.schema import Array
 from recsys_mf.ratings import Ratings
+
+_ARRAYS = {"starts": Array(np.int64, ("m + 1",), "ascending"), "items": Array(np.int32, ("pairs",))}
 
 
 @dataclass(frozen=True, eq=False)
@@ -20,6 +25,19 @@ class RatedPairs:
 
     starts: NDArray[np.int64]
     items: NDArray[np.int32]
+
+    def __post_init__(self) -> None:
+        """Raise DataError unless the starts are those of the items and no user has an item twice."""
+        arrays = {name: getattr(self, name) for name in _ARRAYS}
+        schema.check_types(arrays, _ARRAYS)
+        schema.check_arrays(arrays, _ARRAYS)
+        if not len(self.starts) or self.starts[0] != 0 or self.starts[-1] != len(self.items):
+            raise DataError("starts that are not those of the items", where="rated", fix="train the run again")
+        begins = np.zeros(len(self.items), np.bool_)
+        begins[self.starts[:-1][np.diff(self.starts) > 0]] = True
+        rises = np.diff(self.items, prepend=np.int32(-1)) > 0
+        if (self.items < 0).any() or not (rises | begins).all():
+            raise DataError("items that are not ascending", where="rated", fix="train the run again")
 
     @classmethod
     def of(cls, ratings: Ratings) -> Self:
