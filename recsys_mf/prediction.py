@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
-import tempfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -13,7 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys_mf import memory
+from recsys_mf import atomic, memory
 from recsys_mf.arguments import instance
 from recsys_mf.errors import ConfigError, DataError, ResourceError, system_errors
 from recsys_mf.kernels import predictor
@@ -87,7 +85,7 @@ def predict_file(
     counts = np.zeros(len(KNOWN), np.int64)
     what, fix = "predicting", "free some, or compress the model (--compress in train)"
     guard = memory.guarded(what, fix=fix)
-    with guard, _written(output), _aside(output) as path, contextlib.ExitStack() as stack:
+    with guard, _aside(output, force=force) as path, contextlib.ExitStack() as stack:
         write: Callable[[pa.RecordBatch], Future[None]] | None = None
         written: Future[None] | None = None
         done = 0
@@ -119,6 +117,7 @@ def check_output(output: Path, *, force: bool) -> None:
             raise ConfigError("there already", where=str(output), fix="give another name, or --force")
         if not output.absolute().parent.is_dir():
             raise ConfigError("no such folder", where=str(output.absolute().parent), fix="make it first")
+        atomic.prove_writable(output)
 
 
 def _written(output: Path) -> contextlib.AbstractContextManager[None]:
@@ -195,14 +194,7 @@ def _opened(path: Path, suffix: str, schema: pa.Schema) -> _Writer:
 
 
 @contextlib.contextmanager
-def _aside(output: Path) -> Iterator[Path]:
-    """A path beside the output that takes its name when all went well, and is removed when not."""
-    handle, name = tempfile.mkstemp(prefix=f".{output.name}-", dir=output.absolute().parent)
-    os.close(handle)
-    path = Path(name)
-    try:
+def _aside(output: Path, *, force: bool) -> Iterator[Path]:
+    """A path that takes the name of the output when all went well; raises ResourceError when it cannot be written."""
+    with _written(output), atomic.written_file(output, replace=force) as path:
         yield path
-        path.chmod(0o644)
-        path.rename(output)
-    finally:
-        path.unlink(missing_ok=True)

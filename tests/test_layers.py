@@ -18,7 +18,7 @@ TESTS = Path(__file__).parent
 
 LAYERS = (
     {"errors", "arguments"},
-    {"kernels", "memory", "columns"},
+    {"kernels", "memory", "columns", "atomic", "strict_json"},
     {"ratings", "features", "vocabulary", "models"},
     {"loaders", "splits", "store"},
     {"solvers"},

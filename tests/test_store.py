@@ -1,22 +1,30 @@
-"""A run on disk: bit for bit what was saved, whole or not there, and refused when it is not what it says."""
+"""A run on disk: bit for bit what was saved, whole or not there, and never in the place of anything else."""
 
 from __future__ import annotations
 
 import json
-import shutil
+import math
+import os
+import stat
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from safetensors import safe_open
 
-from recsys_mf import store
 from recsys_mf.errors import ArtifactError
 from recsys_mf.evaluation import evaluate
-from recsys_mf.store import check_free, load, save
-from recsys_mf.vocabulary import Vocabulary
+from recsys_mf.models import RatedPairs
+from recsys_mf.store import check_free, load, save, saving
 from tests.trained import posterior_run, small_run, small_split
 
 
@@ -43,6 +51,10 @@ def test_a_loaded_run_is_the_saved_one_bit_for_bit(tmp_path: Path, strings: bool
             assert getattr(other.model, name).tobytes() == getattr(fit.model, name).tobytes()
         assert (other.model.mean, other.model.rating_range) == (fit.model.mean, fit.model.rating_range)
     assert again.user_counts.tolist() == run.user_counts.tolist()
+    assert run.rated is not None
+    assert again.rated is not None
+    assert again.rated.starts.tolist() == run.rated.starts.tolist()
+    assert again.rated.items.tolist() == run.rated.items.tolist()
 
 
 def test_a_loaded_posterior_predicts_the_same_bits(tmp_path: Path) -> None:
@@ -56,10 +68,61 @@ def test_a_loaded_posterior_predicts_the_same_bits(tmp_path: Path) -> None:
 
 
 def test_a_run_has_the_documented_files_and_no_pickle(saved: Path) -> None:
-    names = {"run.json", "report.json", "model.safetensors", "baselines.safetensors", "users.parquet", "items.parquet"}
+    names = {"run.json", "report.json", "model.safetensors", "baselines.safetensors"}
+    names |= {"users.parquet", "items.parquet", "rated.parquet"}
     assert {path.name for path in saved.iterdir()} == names
     assert pq.read_table(saved / "users.parquet").column_names == ["id", "ratings"]
     assert json.loads((saved / "report.json").read_text())["kind"] == "held-out"
+    facts = json.loads((saved / "run.json").read_text())
+    assert facts["parts"].keys() == names - {"run.json"}
+    with safe_open(saved / "model.safetensors", "np") as model:
+        assert model.metadata() == {"run": facts["run"]}
+    for name in ("users", "items", "rated"):
+        assert pq.read_schema(saved / f"{name}.parquet").metadata[b"run"].decode() == facts["run"]
+
+
+def test_the_same_run_has_the_same_bytes(saved: Path, tmp_path: Path) -> None:
+    save(replace(small_run(), provenance=small_run().provenance | {"platform": "another"}), tmp_path / "again")
+    for path in (tmp_path / "again").iterdir():
+        assert (path.read_bytes() == (saved / path.name).read_bytes()) is (path.name != "run.json")
+
+
+def test_pairs_are_stored_unless_they_may_not_be(tmp_path: Path) -> None:
+    save(small_run(), tmp_path / "run", keep_rated=False)
+    assert not (tmp_path / "run" / "rated.parquet").exists()
+    assert load(tmp_path / "run").rated is None
+
+
+def test_users_and_items_without_a_pair_are_stored(tmp_path: Path) -> None:
+    """Ids with side information alone have no training rating."""
+    run = small_run()
+    m = len(run.user_counts)
+    for rated in (
+        RatedPairs(np.zeros(m + 1, np.int64), np.zeros(0, np.int32)),
+        RatedPairs(np.append(np.zeros(m, np.int64), 2), np.array([0, len(run.item_counts) - 1], np.int32)),
+    ):
+        save(replace(run, rated=rated), tmp_path / "run", force=True)
+        again = load(tmp_path / "run").rated
+        assert again is not None
+        assert (again.starts.tolist(), again.items.tolist()) == (rated.starts.tolist(), rated.items.tolist())
+
+
+def test_figures_that_are_not_finite_are_stored_as_null(tmp_path: Path) -> None:
+    run = posterior_run()
+    nan, inf = math.nan, math.inf
+    traces = {"noise": [[1.0, nan, inf]]}
+    history = ({"epoch": 1, "train_rmse": None, "valid_rmse": nan, "seconds": 1.0},)
+    fit = replace(run.fit, valid_rmse=nan, train_rmse=inf, traces=traces, history=history)
+    report = SimpleNamespace(to_mapping=lambda: {"r_hat": inf, "rows": ({"rmse": nan},)})
+    save(replace(run, fit=fit), tmp_path / "run", report=report)
+    assert "NaN" not in (tmp_path / "run" / "run.json").read_text()
+    assert json.loads((tmp_path / "run" / "report.json").read_text()) == {"r_hat": None, "rows": [{"rmse": None}]}
+    again = load(tmp_path / "run").fit
+    assert again.valid_rmse is None
+    assert math.isnan(again.train_rmse)
+    np.testing.assert_array_equal(again.traces["noise"], [[1.0, nan, nan]])
+    assert again.history[0]["train_rmse"] is None
+    assert math.isnan(again.history[0]["valid_rmse"])
 
 
 def test_an_evaluation_of_the_loaded_run_is_the_one_of_the_run(saved: Path) -> None:
@@ -84,56 +147,167 @@ def test_nothing_is_overwritten_unless_forced(saved: Path, tmp_path: Path) -> No
     assert sorted(path.name for path in tmp_path.iterdir()) == ["mine", "run"]
 
 
-def test_an_interrupted_save_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupted(*arguments: Any) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(store, "_write_vocabulary", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        save(small_run(), tmp_path / "run")
-    assert not list(tmp_path.iterdir())
-
-
-@pytest.mark.parametrize("part", ["model.safetensors", "baselines.safetensors", "users.parquet", "items.parquet"])
-def test_a_missing_or_changed_file_is_named(saved: Path, part: str) -> None:
-    whole = (saved / part).read_bytes()
-    for damaged in (whole[:-3], whole[:200] + bytes([whole[200] ^ 1]) + whole[201:]):
-        (saved / part).write_bytes(damaged)
-        with pytest.raises(ArtifactError, match=rf"{part}: changed since the run was written \(saw SHA-256"):
-            load(saved)
-    (saved / part).unlink()
-    with pytest.raises(ArtifactError, match=f"{part}: a file of the run is missing"):
-        load(saved)
+@pytest.mark.parametrize("others", [["o.csv"], ["a", "b", "c", "d", "users.parquet.bak"]])
+def test_force_replaces_no_folder_with_other_files(saved: Path, others: list[str]) -> None:
+    for name in others:
+        (saved / name).write_text("mine")
+    with pytest.raises(
+        ArtifactError, match=rf"run: files that are not of the run lie in it \(saw {others[0]}.*move"
+    ) as e:
+        save(small_run(), saved, force=True)
+    assert ("and 2 more" in str(e.value)) == (len(others) > 3)
+    assert all((saved / name).read_text() == "mine" for name in others)
 
 
-def test_a_foreign_or_damaged_run_json_is_named(saved: Path, tmp_path: Path) -> None:
-    with pytest.raises(ArtifactError, match="none: no such directory"):
-        load(tmp_path / "none")
-    with pytest.raises(ArtifactError, match="not a run directory"):
-        load(tmp_path)
-    facts = json.loads((saved / "run.json").read_text())
-    for changed, message in (
-        ("{", r"run.json: damaged \(saw"),
-        ("[]", r"field format: not a run of recsys_mf \(saw list\)"),
-        (facts | {"format": "other"}, r"field format: not a run of recsys_mf \(saw other\)"),
-        (facts | {"version": 99}, r"field version: a run of another version \(saw 99\); this release reads version 3"),
-        ({key: facts[key] for key in facts if key != "fit"}, r"field fit: damaged \(saw not there\)"),
-        ({key: facts[key] for key in facts if key != "baseline"}, r"run.json: damaged \(saw KeyError\('baseline'\)\)"),
-        (facts | {"users_fingerprint": "0"}, "users.parquet: another vocabulary"),
+def test_force_replaces_no_folder_with_another_run_json(tmp_path: Path) -> None:
+    for number, text in enumerate(['{"another": "tool"}', "[]", "{", '"recsys_mf run"', "[" * 100_000]):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        (folder / "run.json").write_text(text)
+        with pytest.raises(ArtifactError, match="there already, and no run"):
+            save(small_run(), folder, force=True)
+        assert (folder / "run.json").read_text() == text
+
+
+def test_force_replaces_no_folder_that_is_named_like_a_part(saved: Path) -> None:
+    (saved / "report.json").unlink()
+    (saved / "report.json").mkdir()
+    (saved / "report.json" / "thesis.tex").touch()
+    with pytest.raises(ArtifactError, match=r"lie in it \(saw report.json\)"):
+        save(small_run(), saved, force=True)
+
+
+def test_an_input_is_not_replaced(saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "link").symlink_to("run")
+    monkeypatch.chdir(tmp_path)
+    for name in (saved, saved / "users.parquet", "run/users.parquet", "link/items.parquet", "run/*.parquet", "./run/x"):
+        with pytest.raises(ArtifactError, match=r"run: an input lies in it \(saw .*\); give another directory"):
+            check_free("run", force=True, inputs=["elsewhere.csv", name])
+    check_free("run", force=True, inputs=["elsewhere.csv", "running/users.parquet", tmp_path])
+
+
+def test_what_cannot_be_written_is_known_before(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "circle").symlink_to("circle")
+    for name, message in (
+        ("x" * 256, "cannot be written (saw File name too long)"),
+        ("file/run", "no such folder"),
+        ("file", "there already, and no run"),
+        ("circle", "cannot be written (saw Too many levels of symbolic links)"),
+        ("null\0", "cannot be written"),
     ):
-        (saved / "run.json").write_text(changed if isinstance(changed, str) else json.dumps(changed))
-        with pytest.raises(ArtifactError, match=message):
-            load(saved)
+        for attempt in (lambda target: check_free(target, force=True), lambda target: save(small_run(), target)):
+            with pytest.raises(ArtifactError) as error:
+                attempt(tmp_path / name)
+            assert message in str(error.value)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["circle", "file"]
 
 
-def test_tensors_of_another_shape_are_named(saved: Path, tmp_path: Path) -> None:
-    save(small_run(strings=True), tmp_path / "other")
-    facts = json.loads((saved / "run.json").read_text())
-    shutil.copy(tmp_path / "other" / "users.parquet", saved / "users.parquet")
-    table = pq.read_table(saved / "users.parquet").slice(1)
-    pq.write_table(table, saved / "users.parquet")
-    facts["files"]["users.parquet"] = store._digest(saved / "users.parquet")
-    facts["users_fingerprint"] = Vocabulary(table["id"].combine_chunks()).fingerprint
-    (saved / "run.json").write_text(json.dumps(facts))
-    with pytest.raises(ArtifactError, match=r"model.safetensors, user_bias: shape does not match \(saw \(\d+,\)\)"):
-        load(saved)
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), OSError(28, "No space left on device")])
+@pytest.mark.parametrize("old", [False, True])
+@pytest.mark.parametrize("step", ["_write_vocabulary", "_write_rated", "_part", "sealed"])
+def test_an_interrupted_save_leaves_what_was_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException, old: bool, step: str
+) -> None:
+    def interrupted(*arguments: Any) -> None:
+        raise error
+
+    if old:
+        save(small_run(), tmp_path / "run")
+    monkeypatch.setattr(saving, step, interrupted)
+    with pytest.raises(KeyboardInterrupt if isinstance(error, KeyboardInterrupt) else ArtifactError) as raised:
+        save(posterior_run(), tmp_path / "run", force=True)
+    if isinstance(error, OSError):
+        assert "run: cannot be written (saw No space left on device)" in str(raised.value)
+    assert [path.name for path in tmp_path.iterdir()] == ["run"] * old
+    if old:
+        assert load(tmp_path / "run").fit.solver == "sgd"
+
+
+def test_what_came_meanwhile_is_not_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two trainings to one output: the second to end has nothing to say."""
+    sealed = saving.sealed
+
+    def late(facts: Any) -> bytes:
+        monkeypatch.setattr(saving, "sealed", sealed)
+        save(posterior_run(), tmp_path / "run")
+        return sealed(facts)
+
+    monkeypatch.setattr(saving, "sealed", late)
+    with pytest.raises(ArtifactError, match="there is a run already"):
+        save(small_run(), tmp_path / "run")
+    assert load(tmp_path / "run").fit.solver == "gibbs"
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+
+
+def test_a_link_is_followed(tmp_path: Path) -> None:
+    (tmp_path / "there").mkdir()
+    (tmp_path / "run").symlink_to("there/run")
+    save(small_run(), tmp_path / "run")
+    save(posterior_run(), tmp_path / "run", force=True)
+    assert (tmp_path / "run").is_symlink()
+    assert load(tmp_path / "there" / "run").fit.solver == "gibbs"
+    assert [path.name for path in (tmp_path / "there").iterdir()] == ["run"]
+
+
+@pytest.mark.parametrize("mask", [0o022, 0o077])
+def test_all_files_have_the_mode_of_the_umask(tmp_path: Path, mask: int) -> None:
+    old = os.umask(mask)
+    try:
+        save(small_run(), tmp_path / "run", report=evaluate(small_run(), small_split().test))
+    finally:
+        os.umask(old)
+    assert {stat.S_IMODE(path.stat().st_mode) for path in (tmp_path / "run").iterdir()} == {0o666 & ~mask}
+    assert stat.S_IMODE((tmp_path / "run").stat().st_mode) == 0o777 & ~mask
+
+
+def test_a_reader_under_a_writer_sees_one_run_or_the_other(tmp_path: Path) -> None:
+    """The files of both have the same names, and one even the same bytes."""
+    runs = small_run(), posterior_run()
+    pairs = [5, 8, 777], [100, 102, 100]
+    whole = {run.predict(*pairs).tobytes() for run in runs}
+    save(runs[0], tmp_path / "run")
+    done = threading.Event()
+
+    def write() -> None:
+        number = 0
+        while not done.is_set():
+            number += 1
+            save(runs[number % 2], tmp_path / "run", force=True)
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        seen = [load(tmp_path / "run") for _ in range(60)]
+    finally:
+        done.set()
+        writer.join()
+    assert {run.predict(*pairs).tobytes() for run in seen} == whole
+    assert {(run.fit.solver, run.model.kind) for run in seen} == {("sgd", "factorization"), ("gibbs", "posterior")}
+
+
+SAVER = """
+import sys
+from pathlib import Path
+from recsys_mf import store
+run = store.load(sys.argv[1])
+print("ready", flush=True)
+while True:
+    store.save(run, sys.argv[2], force=True)
+"""
+
+
+def test_a_saver_killed_at_any_moment_leaves_a_whole_run(saved: Path, tmp_path: Path) -> None:
+    target = tmp_path / "folder" / "target"
+    target.parent.mkdir()
+    save(posterior_run(), target)
+    for number in range(4):
+        arguments = [sys.executable, "-c", SAVER, str(saved), str(target)]
+        with subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True) as process:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "ready\n"
+            time.sleep(0.013 * number)
+            process.kill()
+        assert load(target).fit.solver in ("sgd", "gibbs")
+    save(posterior_run(), target, force=True)
+    assert [path.name for path in target.parent.iterdir()] == ["target"]

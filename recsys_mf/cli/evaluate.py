@@ -42,5 +42,5 @@ def evaluate(
     table = loaders.read_ratings(test, duplicates=duplicates, **columns)
     report = evaluation.evaluate(loaded, table, held_out=f"the pairs of {test}", device=device)
     if predictions is not None:
-        write_predictions(predict_rows(loaded, table, device=device), predictions)
+        write_predictions(predict_rows(loaded, table, device=device), predictions, force=force)
     options.print_report(report, as_json=as_json, markdown=markdown)

@@ -29,7 +29,8 @@ FILES = {
 """The roles of the files that a training reads, and the options that name them."""
 
 HARMLESS = {
-    "output", "force", "quiet", "device", "threads", "size", "trace", "predictions", "as_json", "markdown", "repeat",
+    "output", "force", "quiet", "device", "threads", "size", "trace", "predictions", "keep_rated", "as_json",
+    "markdown", "repeat",
 }  # fmt: skip
 """Options of `recsys-mf train` that decide where it runs and what is written, and not the numbers."""
 

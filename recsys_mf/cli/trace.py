@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from recsys_mf import atomic
 from recsys_mf.errors import ConfigError, ResourceError, system_errors
 
 if TYPE_CHECKING:
@@ -19,33 +17,24 @@ def check_trace(path: Path, *, force: bool) -> None:
     """Raise ConfigError, or ResourceError where the system refuses, when a picture cannot be written there."""
     if path.suffix != ".svg":
         raise ConfigError("unknown kind of picture", where=str(path), fix="name it .svg")
-    with _written(path):
+    with _named(path):
         if path.exists() and not force:
             raise ConfigError("there already", where=str(path), fix="give another name, or --force")
         if not path.absolute().parent.is_dir():
             raise ConfigError("no such folder", where=str(path.absolute().parent), fix="make it first")
-        with _aside(path):
-            pass
+        atomic.prove_writable(path)
 
 
-def _written(path: Path) -> AbstractContextManager[None]:
-    fix = "give another place, or make room there"
-    return system_errors(ResourceError, "cannot be written", where=path, fix=fix)
+def _named(path: Path) -> contextlib.AbstractContextManager[None]:
+    """Where a system that refuses the picture raises ResourceError."""
+    return system_errors(ResourceError, "cannot be written", where=path, fix="give another place, or make room there")
 
 
-@contextmanager
-def _aside(path: Path) -> Iterator[Path]:
-    """A file beside the picture, gone afterwards unless it has taken another name."""
-    handle, name = tempfile.mkstemp(prefix=".trace-", dir=path.absolute().parent)
-    os.close(handle)
-    try:
-        yield Path(name)
-    finally:
-        Path(name).unlink(missing_ok=True)
+def write_trace(run: Run, path: Path, data: str | None, *, force: bool) -> None:
+    """Write the scalars that were monitored in the final fit, and the validation error, sweep by sweep.
 
-
-def write_trace(run: Run, path: Path, data: str | None) -> None:
-    """Write the scalars that were monitored in the final fit, and the validation error, sweep by sweep."""
+    force : replace a picture that stands there. Raises ResourceError when it cannot be written
+    """
     import numpy as np
 
     from recsys_mf.evaluation.scoring import convergence
@@ -57,7 +46,5 @@ def write_trace(run: Run, path: Path, data: str | None) -> None:
     burn_in = int(run.fit.settings["burn_in"])
     heading = run.fit.solver if data is None else f"{run.fit.solver} · {data}"
     picture = to_svg(traces, burn_in=burn_in, heading=heading, summaries=convergence(run.fit))
-    with _written(path), _aside(path) as aside:
+    with _named(path), atomic.written_file(path, replace=force) as aside:
         aside.write_text(picture, encoding="utf-8")
-        aside.chmod(0o644)
-        aside.replace(path)

@@ -57,6 +57,8 @@ DECIDED_BY_START = (
 @click.option("--predictions", type=click.Path(path_type=Path), metavar="FILE",
               help="Write the test rows with their predictions: .parquet, .csv or .tsv.")  # fmt: skip
 @click.option("--trace", type=click.Path(path_type=Path), metavar="FILE.svg", help="Draw the traces of a sampler.")
+@click.option("--keep-rated/--no-keep-rated", default=True, show_default=True,
+              help="Keep the training ratings in the run: --from needs them.")  # fmt: skip
 @click.option("--svd-ranks", metavar="K,K,…", help="Ranks that the truncated SVD baselines try.")
 @click.option("--svd-route", default="auto", show_default=True, metavar="auto|dense|operator",
               help="How the truncated SVD baselines are computed.")  # fmt: skip
@@ -73,7 +75,7 @@ def train(
     threads: int | None, size: str | None, start: Path | None, repeat: Path | None, compress: int | None,
     user_features: str | None, item_features: str | None, feature_columns: str | None, likelihood: str | None,
     sweeps: str | None, chains: str | None, schedule: str | None, precision: str | None,
-    predictions: Path | None, trace: Path | None, svd_ranks: str | None, svd_route: str,
+    predictions: Path | None, trace: Path | None, keep_rated: bool, svd_ranks: str | None, svd_route: str,
     as_json: bool, markdown: bool, quiet: bool, duplicates: Any, **columns: Any,
 ) -> None:  # fmt: skip
     """Train on RATINGS and write a run directory; print a report on held-out ratings.
@@ -93,7 +95,8 @@ def train(
     from recsys_mf.columns import limited
     from recsys_mf.evaluation.predictions import check_predictions, write_predictions
 
-    store.check_free(output, force=force)
+    inputs = [name for name in (ratings, test, user_features, item_features, start) if name is not None]
+    store.check_free(output, force=force, inputs=inputs)
     if trace is not None:
         check_trace(trace, force=force)
     if size is not None:
@@ -147,11 +150,11 @@ def train(
     run, report, predicted = _trained(
         plan, begin, device=device, threads=threads, quiet=quiet, with_predictions=predictions is not None
     )
-    store.save(run, output, force=force, report=report)
+    store.save(run, output, force=force, report=report, keep_rated=keep_rated)
     if predictions is not None and predicted is not None:
-        write_predictions(predicted, predictions)
+        write_predictions(predicted, predictions, force=force)
     if trace is not None:
-        write_trace(run, trace, report.data)
+        write_trace(run, trace, report.data, force=force)
     if repeat is not None:
         say_whether_repeated(repeat, record, run, quiet=quiet)
     options.print_report(report, as_json=as_json, markdown=markdown)

@@ -87,9 +87,9 @@ def check_predictions(path: Path, *, force: bool, held_out: bool) -> None:
     prediction.check_output(path, force=force)
 
 
-def write_predictions(predicted: PredictedRows, path: Path) -> None:
+def write_predictions(predicted: PredictedRows, path: Path, *, force: bool) -> None:
     """Write .parquet, .csv or .tsv, aside first, so that it is whole or not there."""
-    with prediction._aside(path) as aside, contextlib.ExitStack() as stack:
+    with prediction._aside(path, force=force) as aside, contextlib.ExitStack() as stack:
         write = None
         for batch in _batches(predicted):
             if write is None:

@@ -5,11 +5,11 @@ Text and Markdown show the same tables: one of every model, one of the trained m
 
 from __future__ import annotations
 
-import json
 import textwrap
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
+from recsys_mf import strict_json
 from recsys_mf.errors import printable
 from recsys_mf.evaluation.folds import FoldReport, FoldRow, Spread
 from recsys_mf.evaluation.metrics import Estimate
@@ -26,8 +26,8 @@ class _Table:
 
 
 def to_json(report: Report | FoldReport) -> str:
-    """`to_mapping` as JSON."""
-    return json.dumps(report.to_mapping(), indent=2, allow_nan=False)
+    """`to_mapping` as JSON; null for a figure that is not finite."""
+    return strict_json.to_text(report.to_mapping())
 
 
 def to_text(report: Report | FoldReport) -> str:

@@ -9,7 +9,6 @@ import os
 import re
 import shutil
 import struct
-import tempfile
 import tomllib
 import urllib.error
 import urllib.request
@@ -23,6 +22,7 @@ from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from recsys_mf import atomic
 from recsys_mf.errors import ConfigError, DataError, ResourceError, nearest, system_errors
 from recsys_mf.loaders.reading import read_ratings
 
@@ -123,8 +123,7 @@ def fetch(
 
 
 def _provide(dataset: Dataset, target: Path, watch: Watcher) -> None:
-    with tempfile.TemporaryDirectory(prefix=f".{target.stem}-", dir=target.parent) as folder:
-        aside = Path(folder, target.name)
+    with atomic.written_file(target, replace=True) as aside:
         if dataset.archive is None:
             shutil.copyfile(sample(), aside)
         else:
@@ -134,7 +133,6 @@ def _provide(dataset: Dataset, target: Path, watch: Watcher) -> None:
                 _convert(part.path, dataset.archive, dataset, aside)
             finally:
                 part.remove()  # converted, or not what was published: not to be used again
-        aside.replace(target)
 
 
 def _most_bytes(dataset: Dataset) -> int:

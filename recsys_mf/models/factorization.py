@@ -9,14 +9,24 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys_mf.errors import ConfigError, DataError, SolveError
+from recsys_mf.errors import ConfigError, DataError
 from recsys_mf.kernels import Predictor, cpu
+from recsys_mf.models import schema
 from recsys_mf.models.interval import Interval, check_probability, normal_interval
 from recsys_mf.models.member_spread import MemberSpread
+from recsys_mf.models.schema import Array
 from recsys_mf.ratings import Ratings
 
-_ARRAYS = ("user_bias", "item_bias", "user_factors", "item_factors")
-_SPREAD_ARRAYS = ("user_variance", "item_variance")
+_ARRAYS = {
+    "user_bias": Array(np.float32, ("m",)),
+    "item_bias": Array(np.float32, ("n",)),
+    "user_factors": Array(np.float32, ("m", "k")),
+    "item_factors": Array(np.float32, ("n", "k")),
+}
+_SPREAD_ARRAYS = {
+    "user_variance": Array(np.float32, ("m",), "non-negative"),
+    "item_variance": Array(np.float32, ("n",), "non-negative"),
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,7 +41,8 @@ class Factorization:
     engine : what it predicts with, None for the CPU; no part of the model
 
     An unknown user (-1) has b_u = 0 and p_u = 0, an unknown item likewise: the prediction falls back to the
-    other bias, then to the mean. Raises SolveError when a parameter is not finite.
+    other bias, then to the mean. Raises SolveError when a parameter is not finite, DataError when the arrays do not
+    go together or the range is in reverse.
     """
 
     kind: ClassVar[str] = "factorization"
@@ -48,10 +59,11 @@ class Factorization:
     def __post_init__(self) -> None:
         for name in _ARRAYS:
             array = np.ascontiguousarray(getattr(self, name), dtype=np.float32).view()
-            if not np.isfinite(array).all():
-                raise SolveError("the model has parameters that are not finite", where=name, fix="the fit has diverged")
             array.flags.writeable = False
             object.__setattr__(self, name, array)
+        schema.check_arrays(self.arrays(), _ARRAYS | _SPREAD_ARRAYS)
+        schema.check_number(self.mean, "mean")
+        schema.check_order(self.rating_range, "rating_range")
 
     @property
     def rank(self) -> int:
@@ -144,14 +156,19 @@ class Factorization:
 
     @classmethod
     def from_parts(cls, arrays: Mapping[str, NDArray[Any]], facts: Mapping[str, Any]) -> Self:
-        """The model with the `arrays()` and `facts()` of another."""
-        low, high = facts["rating_range"]
+        """The model with the `arrays()` and `facts()` of another.
+
+        Raises DataError for what is missing, of another type or shape, or out of order; SolveError as the class does.
+        """
         spread = None
+        schema.check_types(arrays, _ARRAYS | (_SPREAD_ARRAYS if "noise" in facts else {}))
         if "noise" in facts:
             v_u, v_i = (arrays[name] for name in _SPREAD_ARRAYS)
-            spread = MemberSpread(v_u, v_i, facts["noise"], facts["spread_weight"])
+            noise, weight = (schema.optional_variance(facts, name) for name in ("noise", "spread_weight"))
+            spread = MemberSpread(v_u, v_i, noise, weight)
         parameters: dict[str, Any] = {name: arrays[name] for name in _ARRAYS}
-        return cls(mean=facts["mean"], rating_range=(low, high), spread=spread, **parameters)
+        mean, rating_range = schema.number(facts, "mean"), schema.ordered_pair(facts, "rating_range")
+        return cls(mean=mean, rating_range=rating_range, spread=spread, **parameters)
 
 
 def checked_pairs(

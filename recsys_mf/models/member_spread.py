@@ -67,15 +67,19 @@ class Disagreement:
     def add(self, predictions: F32) -> None:
         """Count a member's predictions of the pairs (users, items)."""
         self._members += 1
-        change = predictions - self._mean
-        self._mean += change / np.float32(self._members)
-        self._squares += change * (predictions - self._mean)
+        with np.errstate(over="ignore", invalid="ignore"):  # `spread` is then None
+            change = predictions - self._mean
+            self._mean += change / np.float32(self._members)
+            self._squares += change * (predictions - self._mean)
 
     def spread(self) -> MemberSpread | None:
-        """Of the members so far; None of a single one. A row with no pair here has the mean variance."""
-        if self._members < 2:
+        """Of the members so far; None of a single one, and where a variance is beyond float32.
+
+        A row with no pair here has the mean variance.
+        """
+        variances = self._squares.astype(np.float64) / max(1, self._members - 1)
+        if self._members < 2 or not np.isfinite(variances).all():
             return None
-        variances = self._squares.astype(np.float64) / (self._members - 1)
         overall = variances.mean()
 
         def averaged(rows: NDArray[Any], size: int) -> F32:

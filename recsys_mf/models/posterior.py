@@ -11,11 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsys_mf.arguments import whole
-from recsys_mf.errors import ConfigError, DataError, SolveError
+from recsys_mf.errors import ConfigError, DataError
 from recsys_mf.kernels import Predictor, cpu
+from recsys_mf.models import schema
 from recsys_mf.models.averaging import merged_products
 from recsys_mf.models.factorization import Factorization, checked_pairs
 from recsys_mf.models.interval import Interval, check_probability, normal_interval
+from recsys_mf.models.schema import Array
 from recsys_mf.ratings import Ratings
 
 F32 = NDArray[np.float32]
@@ -24,7 +26,19 @@ _LARGEST = 32767  # of int16
 _DAY = 86400
 _SIDES = ("user", "item", "context")  # in the order of the rows of scales
 _SPREAD_PAIRS = 20_000  # that the variance between samples is taken over
-_ARRAYS = ("user_rows", "item_rows", "context_rows", "scales", "offsets", "noises", "thresholds")
+_ARRAYS = {
+    "user_rows": Array(np.int16, ("m", "S", "k + 1")),
+    "item_rows": Array(np.int16, ("n", "S", "k + 1")),
+    "context_rows": Array(np.int16, ("c", "S", "k + 1")),
+    "scales": Array(np.float32, (len(_SIDES), "S"), "non-negative"),
+    "offsets": Array(np.float32, ("S",)),
+    "noises": Array(np.float32, ("S",), "non-negative"),
+    "thresholds": Array(np.float32, ("S", "L - 1"), "ascending"),
+}
+_SCALE_ARRAYS = {
+    "bins": Array(np.int64, ("c",), "strictly ascending"),
+    "levels": Array(np.float32, ("L",), "strictly ascending"),
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -153,7 +167,7 @@ class Posterior:
     engine : what it predicts with, None for the CPU; no part of the model
 
     An unknown user, item or time (-1, or no times given) has its prior mean in every sample. Raises SolveError when
-    a parameter is not finite.
+    a parameter is not finite, DataError when the arrays do not go together or are out of order.
     """
 
     kind: ClassVar[str] = "posterior"
@@ -169,13 +183,20 @@ class Posterior:
     engine: Predictor | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
-        for name in ("scales", "offsets", "noises", "thresholds"):
-            if not np.isfinite(getattr(self, name)).all():
-                raise SolveError("the model has parameters that are not finite", where=name, fix="the fit has diverged")
-        for name in _ARRAYS:
-            array = np.ascontiguousarray(getattr(self, name)).view()
+        for name, wanted in _ARRAYS.items():
+            array = np.ascontiguousarray(getattr(self, name), wanted.dtype).view()
             array.flags.writeable = False
             object.__setattr__(self, name, array)
+        sizes = schema.check_arrays(self.arrays(), _ARRAYS | _SCALE_ARRAYS)
+        cuts = max(0, sizes["L"] - 1)
+        if not (sizes["S"] and sizes["k + 1"]):
+            raise DataError("no samples", where="user_rows", seen=self.user_rows.shape, fix="a model has one or more")
+        if sizes["L - 1"] != cuts:
+            fix = f"{sizes['L']} levels have {cuts}"
+            raise DataError("shape does not match", where="thresholds", seen=self.thresholds.shape, fix=fix)
+        schema.check_number(self.scale.mean, "mean")
+        schema.check_number(self.scale.deviation, "deviation", above=0)
+        schema.check_order(self.rating_range, "rating_range")
 
     @classmethod
     def of(cls, samples: Sequence[Sample], scale: Scale) -> Self:
@@ -362,10 +383,14 @@ class Posterior:
 
     @classmethod
     def from_parts(cls, arrays: Mapping[str, NDArray[Any]], facts: Mapping[str, Any]) -> Self:
-        """The model with the `arrays()` and `facts()` of another."""
-        low, high = facts["rating_range"]
-        bins = Bins(arrays["bins"], facts["bin_seconds"])
-        scale = Scale(facts["mean"], facts["deviation"], bins, (low, high), arrays["levels"])
+        """The model with the `arrays()` and `facts()` of another.
+
+        Raises DataError for what is missing, of another type or shape, or out of order; SolveError as the class does.
+        """
+        schema.check_types(arrays, _ARRAYS | _SCALE_ARRAYS)
+        bins = Bins(arrays["bins"], schema.whole_number(facts, "bin_seconds", low=1))
+        mean, deviation = schema.number(facts, "mean"), schema.number(facts, "deviation", above=0)
+        scale = Scale(mean, deviation, bins, schema.ordered_pair(facts, "rating_range"), arrays["levels"])
         parameters: dict[str, Any] = {name: arrays[name] for name in _ARRAYS}
         return cls(scale, **parameters)
 

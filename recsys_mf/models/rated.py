@@ -9,8 +9,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsys_mf import columns
+from recsys_mf.errors import DataError
 from recsys_mf.kernels import layout
+from recsys_mf.models import schema
+from recsys_mf.models.schema import Array
 from recsys_mf.ratings import Ratings
+
+_ARRAYS = {
+    "starts": Array(np.int64, ("m + 1",), "ascending"),
+    "items": Array(np.int32, ("n",)),
+    "values": Array(np.float32, ("n",)),
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,6 +32,19 @@ class RatedPairs:
     starts: NDArray[np.int64]
     items: NDArray[np.int32]
     values: NDArray[np.float32]
+
+    def __post_init__(self) -> None:
+        """Raise DataError unless the starts are those of the items and no user has an item twice."""
+        arrays = {name: getattr(self, name) for name in _ARRAYS}
+        schema.check_types(arrays, _ARRAYS)
+        schema.check_arrays(arrays, _ARRAYS)
+        if not len(self.starts) or self.starts[0] != 0 or self.starts[-1] != len(self.items):
+            raise DataError("starts that are not those of the items", where="rated", fix="train the run again")
+        begins = np.zeros(len(self.items), np.bool_)
+        begins[self.starts[:-1][np.diff(self.starts) > 0]] = True
+        rises = np.diff(self.items, prepend=np.int32(-1)) > 0
+        if (self.items < 0).any() or not (rises | begins).all():
+            raise DataError("items that are not ascending", where="rated", fix="train the run again")
 
     @classmethod
     def of(cls, ratings: Ratings) -> Self:

@@ -1,0 +1,241 @@
+"""Atomic: files and folders are written aside and take their name when they are whole.
+
+    .recsys_mf-xxxxxxxx/    made beside the target
+        lock                locked by the writer as long as it lives
+        new/NAME            what is being written
+        old/NAME            what stood at the target, where the system cannot exchange two names at once
+
+A writer that fails or is interrupted removes its folder; what stood at the target is there as before, or what was
+written is there whole. The folder of a writer that was killed is found by the next one to write beside it: it can
+take the lock, puts back what `old` holds if the name is free, and removes the rest. The folder of a writer that
+lives is never touched. Links are followed. Modes are those of the umask.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import secrets
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+_PREFIX = ".recsys_mf-"
+_ATTEMPTS = 10
+_EXCHANGE = 2  # RENAME_EXCHANGE of renameat2
+_OCCUPIED = (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR, errno.EISDIR)
+
+
+@contextlib.contextmanager
+def written_file(target: Path, *, replace: bool) -> Iterator[Path]:
+    """A path to write a file to, which takes the name of the target at the end, if nothing was raised.
+
+    replace : a file that stands there gives way, else FileExistsError. Raises OSError also as the system does.
+    """
+    target = resolved(target)
+    if target.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(target))
+    if not replace and target.exists():
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(target))
+    with _aside(target) as path:
+        yield path
+        _settle(path)
+        if replace:
+            os.replace(path, target)
+        else:
+            _move_to_free_name(path, target)
+
+
+@contextlib.contextmanager
+def written_folder(target: Path, *, may_replace: Callable[[Path], None]) -> Iterator[Path]:
+    """A new folder to write to, which takes the name of the target at the end, if nothing was raised.
+
+    may_replace : given the path of a folder that is not empty, or of a file, raises unless that may be removed; asked
+        before, and again about what was moved out of the way: if it raises then, that is moved back
+    Raises OSError also as the system does.
+    """
+    target = resolved(target)
+    with _aside(target) as path:
+        path.mkdir()
+        yield path
+        _settle(path)
+        for _ in range(_ATTEMPTS):
+            try:
+                return _install(path, target, may_replace)
+            except OSError as error:
+                if error.errno not in (*_OCCUPIED, errno.ENOENT) or not path.is_dir():
+                    raise
+                # something came to the target, or left it, since it was looked at
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(target))
+
+
+def prove_writable(target: Path) -> None:
+    """Raise OSError unless something of this name can be written there; leaves no trace."""
+    target = resolved(target)
+    with _aside(target) as path:
+        path.touch()
+
+
+def resolved(target: Path) -> Path:
+    """The absolute path with links followed. Raises OSError for a circle of links, and for a null character."""
+    if "\0" in str(target):
+        raise OSError(errno.EINVAL, os.strerror(errno.EINVAL), repr(str(target)))
+    path = Path(os.path.realpath(target))
+    if path.is_symlink():
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(target))
+    return path
+
+
+def is_free(target: Path) -> bool:
+    """Whether nothing stands there but perhaps an empty folder."""
+    return not os.path.lexists(target) or (target.is_dir() and not any(target.iterdir()))
+
+
+def _install(path: Path, target: Path, may_replace: Callable[[Path], None]) -> None:
+    """Move the folder to the target, exchanging it for what stands there where that may go."""
+    if is_free(target):
+        if os.name == "nt" and target.exists():
+            target.rmdir()
+        os.rename(path, target)  # fails on a folder that is not empty
+        return
+    may_replace(target)
+    if _exchanged(path, target):
+        try:
+            may_replace(path)
+        except BaseException:
+            _exchanged(path, target)
+            raise
+        return
+    old = path.parent.parent / "old" / target.name
+    old.parent.mkdir(exist_ok=True)
+    os.rename(target, old)  # until the next rename is done, `_put_back` undoes this
+    may_replace(old)
+    os.rename(path, target)
+
+
+def _exchanged(path: Path, other: Path) -> bool:
+    """Exchange two names in one step; False where the system cannot."""
+    import ctypes
+
+    try:
+        rename = ctypes.CDLL(None, use_errno=True).renameat2
+    except (AttributeError, OSError, TypeError):
+        return False
+    here = ctypes.c_int(-100)  # AT_FDCWD
+    if not rename(here, os.fsencode(path), here, os.fsencode(other), ctypes.c_uint(_EXCHANGE)):
+        return True
+    code = ctypes.get_errno()
+    if code in (errno.EINVAL, errno.ENOSYS, errno.EPERM, errno.ENOTSUP):
+        return False
+    raise OSError(code, os.strerror(code), str(other))
+
+
+def _move_to_free_name(path: Path, target: Path) -> None:
+    """Rename a file; raises FileExistsError where the name is taken."""
+    try:
+        os.link(path, target)
+    except FileExistsError:
+        raise
+    except OSError:  # no hard links here
+        if os.path.lexists(target):
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(target)) from None
+        os.rename(path, target)
+
+
+@contextlib.contextmanager
+def _aside(target: Path) -> Iterator[Path]:
+    """A path of the target's name in a locked folder beside it; the folder is removed at the end."""
+    _clean(target.parent)
+    folder, lock = _locked_folder(target.parent)
+    try:
+        (folder / "new").mkdir()
+        yield folder / "new" / target.name
+    finally:
+        try:
+            _remove(folder)
+        finally:
+            if lock is not None:
+                os.close(lock)
+
+
+def _locked_folder(parent: Path) -> tuple[Path, int | None]:
+    """A new folder and its lock, None where the system has no locks."""
+    for _ in range(_ATTEMPTS):
+        folder = parent / f"{_PREFIX}{secrets.token_hex(4)}"
+        try:
+            os.mkdir(folder, 0o700)
+            return folder, _lock(folder)
+        except (BlockingIOError, FileExistsError):
+            continue  # somebody has this name; or took the folder for one of a dead writer, and removes it
+        except FileNotFoundError:
+            if not parent.is_dir():
+                raise
+        except BaseException:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
+    raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN), str(parent))
+
+
+def _lock(folder: Path) -> int | None:
+    """The open lock of a folder, None where the system has no locks; released when closed or the process dies.
+
+    Raises BlockingIOError where another holds it, FileNotFoundError where the folder has gone.
+    """
+    path = folder / "lock"
+    handle = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o666)
+    try:
+        import fcntl
+
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if not os.path.samestat(os.stat(path), os.fstat(handle)):
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
+    except (BlockingIOError, FileNotFoundError, KeyboardInterrupt):
+        os.close(handle)
+        raise
+    except (ImportError, OSError):
+        os.close(handle)
+        return None
+    return handle
+
+
+def _clean(parent: Path) -> None:
+    """Remove what killed writers have left in a folder, and put back what they had moved out of the way."""
+    with contextlib.suppress(OSError):
+        for folder in parent.glob(f"{_PREFIX}*"):
+            with contextlib.suppress(OSError):
+                lock = None if folder.is_symlink() else _lock(folder)
+                if lock is not None:
+                    try:
+                        _remove(folder)
+                    finally:
+                        os.close(lock)
+
+
+def _remove(folder: Path) -> None:
+    """Remove a folder aside, putting back first what it holds of the target; an interruption waits for that."""
+    try:
+        _put_back(folder)
+        shutil.rmtree(folder, ignore_errors=True)
+    except KeyboardInterrupt:
+        _put_back(folder)
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+
+
+def _put_back(folder: Path) -> None:
+    """Give what was moved out of the way its name again, where that is free. Raises OSError if it cannot."""
+    for old in (folder / "old").glob("*"):
+        target = folder.parent / old.name
+        if not os.path.lexists(target):
+            os.rename(old, target)
+
+
+def _settle(path: Path) -> None:
+    """Bring files to the disk, with the mode that the umask gives a new file: some libraries give another."""
+    mode = (path.parent.parent / "lock").stat().st_mode & 0o777
+    for file in path.rglob("*") if path.is_dir() else (path,):
+        if file.is_file():
+            with file.open("r+b") as handle:
+                os.fsync(handle.fileno())
+            file.chmod(mode)

@@ -1,0 +1,41 @@
+"""Layout: the names in a run directory, and the text of run.json with its digest."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from typing import Any
+
+from recsys_mf import strict_json
+from recsys_mf.models import Factorization, Model, Posterior
+
+FORMAT, VERSION = "recsys_mf run", 4
+
+FACTS = "run.json"
+MODEL, BASELINES = "model.safetensors", "baselines.safetensors"
+USERS, ITEMS = "users.parquet", "items.parquet"
+RATED, REPORT = "rated.parquet", "report.json"
+
+REQUIRED = (MODEL, BASELINES, USERS, ITEMS)
+OPTIONAL = (RATED, REPORT)
+WRITTEN = (FACTS, *REQUIRED, *OPTIONAL)
+"""All that `save` ever writes, and so all that it may remove."""
+
+MODELS: dict[str, type[Model]] = {kind.kind: kind for kind in (Factorization, Posterior)}
+"""Classes of models by the kind that run.json says."""
+
+
+def sealed(facts: Mapping[str, Any]) -> bytes:
+    """The text of run.json: the facts, and the SHA-256 of all that stands before it as the last field."""
+    head = strict_json.to_text(dict(facts)).removesuffix("\n}").encode()
+    return head + _seal(head)
+
+
+def is_sealed(text: bytes) -> bool:
+    """Whether a text is one of `sealed`, to the last byte."""
+    head = text[: -len(_seal(b""))]
+    return text == head + _seal(head)
+
+
+def _seal(head: bytes) -> bytes:
+    return f',\n  "digest": "{hashlib.sha256(head).hexdigest()}"\n}}\n'.encode()

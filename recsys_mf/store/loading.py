@@ -1,0 +1,335 @@
+"""Loading: every file of a run is read once, and the bytes that were checked are the bytes that are parsed."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import stat
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import MISSING, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recsys_mf import __version__, memory, strict_json
+from recsys_mf.errors import ArtifactError, DataError, RecsysError, ResourceError
+from recsys_mf.models import Fit, RatedPairs, Run
+from recsys_mf.models.run import as_of_today
+from recsys_mf.store import facts as checks
+from recsys_mf.store.layout import (
+    BASELINES,
+    FACTS,
+    FORMAT,
+    ITEMS,
+    MODEL,
+    MODELS,
+    OPTIONAL,
+    RATED,
+    REQUIRED,
+    USERS,
+    VERSION,
+    is_sealed,
+)
+from recsys_mf.vocabulary import Vocabulary
+
+_AGAIN = "train the run again"
+_ATTEMPTS, _MISSING_ATTEMPTS, _PAUSE = 50, 3, 0.005  # while a writer replaces the run; the pause in seconds
+_LARGEST_FACTS = 1 << 28  # bytes of run.json
+
+
+def load(directory: str | Path) -> Run:
+    """The run of a directory, bit for bit as it was saved.
+
+    While another process replaces the run, the old or the new one is returned. Raises ArtifactError naming the file,
+    and the field, when the directory is missing, foreign, of another version, incomplete, changed since it was written
+    or not what a run can be; ResourceError when it does not fit in memory.
+    """
+    directory = Path(directory)
+    for attempt in range(_ATTEMPTS):
+        before = _identity(directory)
+        try:
+            return _loaded(directory)
+        except ArtifactError:
+            replaced = _identity(directory) != before
+            if not replaced and not (before is None and attempt < _MISSING_ATTEMPTS):
+                raise
+        time.sleep(_PAUSE)
+    fix = "load it when nobody writes to it"
+    raise ArtifactError("replaced again and again while it was read", where=str(directory), fix=fix)
+
+
+def load_provenance(directory: str | Path) -> Mapping[str, Any]:
+    """The record of a run (`recsys_mf.provenance`), from run.json alone. Raises ArtifactError as `load` does."""
+    provenance: Mapping[str, Any] = _facts(Path(directory))["provenance"]
+    return provenance
+
+
+def _identity(directory: Path) -> tuple[int, ...] | None:
+    """What tells one run.json of a name from the next; None where there is none."""
+    try:
+        found = os.stat(directory / FACTS)
+    except (OSError, ValueError):
+        return None
+    return found.st_dev, found.st_ino, found.st_mtime_ns, found.st_ctime_ns
+
+
+def _loaded(directory: Path) -> Run:
+    facts = _facts(directory)
+    data = _Files(directory, facts["parts"])
+    path = directory / MODEL
+    with _reading(path):
+        fit = _fit(facts["fit"], data.tensors(MODEL))
+        shape = fit.model.n_users, fit.model.n_items
+    with _reading(directory / BASELINES):
+        baselines = _baselines(facts["baselines"], data.tensors(BASELINES), shape)
+    users, user_counts = _vocabulary(data, USERS, shape[0], facts["users_fingerprint"])
+    items, item_counts = _vocabulary(data, ITEMS, shape[1], facts["items_fingerprint"])
+    for name in OPTIONAL:  # also what is not parsed here is what was written
+        if name in facts["parts"] and name != RATED:
+            data.read(name)
+    return Run(
+        fit=fit,
+        baselines=baselines,
+        baseline=facts["baseline"],
+        user_vocabulary=users,
+        item_vocabulary=items,
+        user_counts=user_counts,
+        item_counts=item_counts,
+        provenance=facts["provenance"],
+        rated=_rated(data, shape) if RATED in facts["parts"] else None,
+    )
+
+
+def _facts(directory: Path) -> dict[str, Any]:
+    """What run.json says, checked; that of version 3 in the words of this version."""
+    path = directory / FACTS
+    if not os.path.isfile(path):
+        what = "not a run directory" if os.path.exists(directory) else "no such directory"
+        raise ArtifactError(what, where=str(directory), fix="give a directory that `recsys-mf train` wrote")
+    with _reading(path):
+        text = _bytes(path, most=_LARGEST_FACTS)
+        facts = strict_json.from_text(text)
+        found = facts.get("format") if isinstance(facts, dict) else type(facts).__name__
+        if found != FORMAT:
+            where = f"{path}, field format"
+            raise ArtifactError("not a run of recsys_mf", where=where, seen=_short(found), fix=f"it is {FORMAT!r}")
+        version = facts.get("version")
+        if version not in (3, VERSION) or isinstance(version, bool):
+            fix = f"this release reads versions 3 and {VERSION}: {_AGAIN}"
+            where = f"{path}, field version"
+            raise ArtifactError("a run of another version", where=where, seen=_short(version), fix=fix)
+        if version == VERSION and not is_sealed(text):
+            raise ArtifactError("changed since the run was written", where=str(path), fix=f"restore it or {_AGAIN}")
+        facts = _of_version_3(facts) if version == 3 else facts
+        checks.check(facts)
+        _check_parts(facts, path)
+        return facts
+
+
+def _of_version_3(facts: dict[str, Any]) -> dict[str, Any]:
+    """It had the digests of the files alone, all required."""
+    files = facts.get("files")
+    listed = files if isinstance(files, dict) else {}
+    return facts | {"parts": {name: {"sha256": digest, "required": True} for name, digest in listed.items()}}
+
+
+def _check_parts(facts: Mapping[str, Any], path: Path) -> None:
+    for name in REQUIRED:
+        if name not in facts["parts"]:
+            raise DataError("not there", where=f"field parts, {name}")
+    for name, part in facts["parts"].items():
+        if part["required"] and name not in (*REQUIRED, *OPTIONAL):
+            libraries = facts["provenance"].get("libraries")
+            writer = libraries.get("recsys_mf") if isinstance(libraries, dict) else None
+            fix = f"it was written by release {_short(writer)}: read it with that, this is {__version__}"
+            raise ArtifactError("a part that this release does not know", where=str(path), seen=_short(name), fix=fix)
+
+
+class _Files:
+    """The files of a run directory, each read once and compared with what run.json says of it."""
+
+    def __init__(self, directory: Path, parts: Mapping[str, Mapping[str, Any]]) -> None:
+        self.directory, self._parts = directory, parts
+
+    def read(self, name: str) -> bytes:
+        """The bytes of a part."""
+        path, part = self.directory / name, self._parts[name]
+        data = _bytes(path, size=part.get("bytes"))
+        found = hashlib.sha256(data).hexdigest()
+        if found != part["sha256"]:
+            fix = f"run.json has {_short(part['sha256'], 12)}…: restore it or {_AGAIN}"
+            seen = f"SHA-256 {found[:12]}…"
+            raise ArtifactError("changed since the run was written", where=str(path), seen=seen, fix=fix)
+        return data
+
+    def tensors(self, name: str) -> dict[str, NDArray[Any]]:
+        """The arrays of a safetensors part; their sizes are checked against that of the file."""
+        from safetensors.numpy import load as parsed
+
+        return dict(parsed(self.read(name)))
+
+
+def _bytes(path: Path, *, size: int | None = None, most: int | None = None) -> bytes:
+    """All of a plain file, of this size where it is known."""
+    try:
+        handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    except FileNotFoundError:
+        raise ArtifactError("a file of the run is missing", where=str(path), fix=f"restore it or {_AGAIN}") from None
+    with open(handle, "rb") as file:
+        found = os.fstat(handle)
+        if not stat.S_ISREG(found.st_mode):
+            raise ArtifactError("not a plain file", where=str(path), fix=f"restore it or {_AGAIN}")
+        if (size is not None and found.st_size != size) or (most is not None and found.st_size > most):
+            seen = f"{found.st_size:,} bytes"
+            fix = f"run.json has {size:,}: restore it or {_AGAIN}" if size is not None else _AGAIN
+            raise ArtifactError("changed since the run was written", where=str(path), seen=seen, fix=fix)
+        return file.read(found.st_size)
+
+
+@contextlib.contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """Whatever goes wrong with a file of a run, as an ArtifactError that names it."""
+    try:
+        yield
+    except (ArtifactError, ResourceError):
+        raise
+    except MemoryError:
+        raise ResourceError("a run that does not fit in memory", where=str(path), fix="free some memory") from None
+    except OSError as error:
+        seen = error.strerror or _short(error, 80)
+        raise ArtifactError("cannot be read", where=str(path), seen=seen, fix="restore it") from error
+    except RecsysError as error:
+        where = f"{path}, {error.where}" if error.where else str(path)
+        raise ArtifactError(error.what, where=where, seen=error.seen, fix=_AGAIN) from error
+    except Exception as error:  # a stranger's file can make a library raise anything
+        seen = _short(f"{type(error).__name__}: {error}", 80)
+        raise ArtifactError("damaged", where=str(path), seen=seen, fix=_AGAIN) from error
+
+
+def _short(value: object, most: int = 40) -> str:
+    """What was seen, in few printable characters."""
+    text = value if isinstance(value, str) else repr(value)
+    return "".join(char if char.isprintable() else "?" for char in text[:most])
+
+
+def _fit(entry: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> Fit:
+    described = entry["model"]
+    kind = described.get("kind")
+    if not isinstance(kind, str) or kind not in MODELS:
+        raise ArtifactError("unknown kind of model", seen=_short(kind), fix=f"this release reads: {', '.join(MODELS)}")
+    entry = as_of_today(entry)
+    rest = {
+        field.name: checks.restored(field.name, entry[field.name])
+        for field in fields(Fit)
+        if field.name != "model" and (field.name in entry or not _has_default(field))
+    }
+    return Fit(model=MODELS[kind].from_parts(arrays, described), **rest)
+
+
+def _has_default(field: Any) -> bool:
+    return field.default is not MISSING or field.default_factory is not MISSING
+
+
+def _baselines(
+    entries: Mapping[str, Any], tensors: Mapping[str, NDArray[Any]], shape: tuple[int, int]
+) -> dict[str, Fit]:
+    arrays: dict[str, dict[str, NDArray[Any]]] = {label: {} for label in entries}
+    for path, array in tensors.items():
+        label, _, name = path.rpartition("/")
+        if label not in arrays:
+            raise DataError("an array of no baseline", where=_short(path))
+        arrays[label][name] = array
+    fits = {label: _fit(entry, arrays[label]) for label, entry in entries.items()}
+    for label, fit in fits.items():
+        found = fit.model.n_users, fit.model.n_items
+        if found != shape:
+            raise DataError("shape does not match", where=_short(label), seen=f"{found}, and {shape} of the model")
+    return fits
+
+
+def _vocabulary(data: _Files, name: str, rows: int, fingerprint: str) -> tuple[Vocabulary, NDArray[np.int64]]:
+    import pyarrow as pa
+
+    with _reading(data.directory / name):
+        types = {"id": (pa.int64(), pa.large_string()), "ratings": (pa.int64(),)}
+        table = _table(data.read(name), types, rows=rows, most=rows)
+        counts = table["ratings"].to_numpy()
+        if table["ratings"].null_count or (counts < 0).any():
+            raise DataError("a count that is not 0 or more", where="ratings")
+        vocabulary = Vocabulary(pa.concat_arrays(table["id"].chunks) if rows else table["id"].combine_chunks())
+        if vocabulary.fingerprint != fingerprint:
+            fix = f"the ids are not those of the run: {_AGAIN}"
+            where, seen = str(data.directory / name), f"{vocabulary.fingerprint[:12]}…"
+            raise ArtifactError("another vocabulary", where=where, seen=seen, fix=fix)
+        return vocabulary, counts
+
+
+def _rated(data: _Files, shape: tuple[int, int]) -> RatedPairs:
+    """The training ratings; in the file every item stands as its step from the one before it of the same user."""
+    import pyarrow as pa
+
+    with _reading(data.directory / RATED):
+        n_users, n_items = shape
+        types = {"steps": (pa.large_list(pa.int32()),), "ratings": (pa.large_list(pa.float32()),)}
+        table = _table(data.read(RATED), types, rows=n_users, most=n_users * (n_items + 1))
+        starts, steps = _lists(table, "steps")
+        rating_starts, values = _lists(table, "ratings")
+        if not np.array_equal(starts, rating_starts):
+            raise DataError("not as many as items", where="ratings")
+        if (steps < 1).any():
+            raise DataError("items that are not ascending", where="steps")
+        total = np.cumsum(steps, dtype=np.int64)
+        base = np.append(0, total)[starts[:-1]]  # of every user
+        items = total - np.repeat(base, np.diff(starts)) - 1
+        if len(items) and items.max() >= n_items:
+            raise DataError("item out of range", where="steps", seen=int(items.max()))
+        return RatedPairs(starts, items.astype(np.int32), values)
+
+
+def _lists(table: Any, name: str) -> tuple[NDArray[np.int64], NDArray[Any]]:
+    """A column of lists as the starts of the lists, and their values one after another."""
+    import pyarrow as pa
+
+    lists = table[name].combine_chunks()
+    lists = lists if isinstance(lists, pa.Array) else pa.concat_arrays(lists.chunks)
+    values, starts = lists.flatten(), lists.offsets.to_numpy()
+    if lists.null_count or values.null_count:
+        raise DataError("null", where=name)
+    return (starts - starts[0]).astype(np.int64), values.to_numpy()
+
+
+_ROOM, _RATIO = 1 << 26, 1000  # bytes that a part may take in any case, and how far ids may be compressed beyond
+
+
+def _table(data: bytes, types: Mapping[str, tuple[Any, ...]], *, rows: int, most: int) -> Any:
+    """The columns of a Parquet part, after its footer was found to say no more than there can be.
+
+    rows : of the table; most : values of a column
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    file = pq.ParquetFile(pa.BufferReader(data))
+    schema = file.schema_arrow
+    for name, allowed in types.items():
+        found = schema.field(name).type if name in schema.names else "none"
+        if found not in allowed:
+            raise DataError("a column of another type", where=name, seen=_short(str(found)))
+    groups = [file.metadata.row_group(group) for group in range(file.metadata.num_row_groups)]
+    if not file.metadata.num_rows == rows == sum(group.num_rows for group in groups):
+        raise DataError("shape does not match", seen=f"{file.metadata.num_rows:,} rows", fix=f"the model has {rows:,}")
+    chunks = [group.column(column) for group in groups for column in range(group.num_columns)]
+    values = sum(chunk.num_values for chunk in chunks)
+    if values > most * len(types):
+        raise DataError("more values than there can be", seen=f"{values:,}")
+    has_text = any(pa.types.is_large_string(schema.field(name).type) for name in types)
+    limit = _RATIO * len(data) if has_text else 16 * values  # an integer takes 8 bytes, as does one of a dictionary
+    needed = sum(chunk.total_uncompressed_size for chunk in chunks)
+    if needed > max(_ROOM, limit):
+        raise DataError("more bytes than there can be", seen=f"{needed:,} from {len(data):,}")
+    memory.require(needed + 8 * values, f"{', '.join(types)} of the run", fix="free some memory")
+    return file.read(columns=list(types))

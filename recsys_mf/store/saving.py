@@ -1,0 +1,203 @@
+"""Saving: a run is written aside and takes its name when it is whole; nothing but an older run ever gives way."""
+
+from __future__ import annotations
+
+import contextlib
+import glob
+import hashlib
+from collections.abc import Iterable, Iterator
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recsys_mf import atomic, strict_json
+from recsys_mf.errors import ArtifactError
+from recsys_mf.models import Fit, RatedPairs, Run
+from recsys_mf.store.layout import (
+    BASELINES,
+    FACTS,
+    FORMAT,
+    ITEMS,
+    MODEL,
+    OPTIONAL,
+    RATED,
+    REPORT,
+    REQUIRED,
+    USERS,
+    VERSION,
+    WRITTEN,
+    sealed,
+)
+from recsys_mf.vocabulary import Vocabulary
+
+_ELSEWHERE = "give another directory"
+_NAMED = 3  # files, of those that stand in the way
+
+
+class _Report(Protocol):
+    def to_mapping(self) -> dict[str, Any]: ...
+
+
+def check_free(directory: str | Path, *, force: bool = False, inputs: Iterable[str | Path] = ()) -> None:
+    """Raise ArtifactError when a run cannot be written there; leaves no trace.
+
+    force : a run that stands there may be replaced, if it holds no other files; anything else may not
+    inputs : files, folders or globs that are read; the run may not take their place
+    """
+    directory = Path(directory)
+    with _named(directory):
+        target = atomic.resolved(directory)
+        if not target.parent.is_dir():
+            raise ArtifactError("no such folder", where=str(target.parent), fix="make it first")
+        _check_occupant(target, directory, force=force)
+        for name in inputs:
+            for path in (atomic.resolved(Path(found)) for found in (glob.glob(str(name)) or [str(name)])):
+                if path == target or target in path.parents:
+                    raise ArtifactError("an input lies in it", where=str(directory), seen=name, fix=_ELSEWHERE)
+        atomic.prove_writable(target)
+
+
+def save(
+    run: Run,
+    directory: str | Path,
+    *,
+    force: bool = False,
+    report: _Report | None = None,
+    keep_rated: bool = True,
+) -> None:
+    """Write a run, and the report on it, as a directory.
+
+    force : replace a run that stands there
+    keep_rated : store which pairs the run was trained on, without their ratings
+    Raises ArtifactError as `check_free` does, also for what has come there since, and when the disk is full. What
+    stood there stays until the new run is whole; a link is followed.
+    """
+    directory = Path(directory)
+    check_free(directory, force=force)
+
+    def may_replace(path: Path) -> None:
+        _check_occupant(path, directory, force=force)
+
+    with _named(directory), atomic.written_folder(directory, may_replace=may_replace) as aside:
+        _write(run, aside, report, keep_rated=keep_rated)
+
+
+def _check_occupant(path: Path, directory: Path, *, force: bool) -> None:
+    """Raise ArtifactError, naming the directory, unless what stands at the path may give way to a run."""
+    if atomic.is_free(path):
+        return
+    if not _is_run(path):
+        raise ArtifactError("there already, and no run", where=str(directory), fix=_ELSEWHERE)
+    if not force:
+        raise ArtifactError("there is a run already", where=str(directory), fix=f"{_ELSEWHERE}, or --force")
+    others = sorted(entry.name for entry in path.iterdir() if entry.name not in WRITTEN or not entry.is_file())
+    if others:
+        seen = ", ".join(others[:_NAMED]) + (f" and {len(others) - _NAMED} more" if others[_NAMED:] else "")
+        fix = f"move them away, or {_ELSEWHERE}"
+        raise ArtifactError("files that are not of the run lie in it", where=str(directory), seen=seen, fix=fix)
+
+
+def _is_run(path: Path) -> bool:
+    """Whether a run.json lies there that says what it is; not whether the run is sound."""
+    if not (path / FACTS).is_file():
+        return False
+    try:
+        facts = strict_json.from_text((path / FACTS).read_bytes())
+    except ValueError:
+        return False
+    return isinstance(facts, dict) and facts.get("format") == FORMAT
+
+
+@contextlib.contextmanager
+def _named(directory: Path) -> Iterator[None]:
+    """What the operating system refuses, as an ArtifactError."""
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except (OSError, SafetensorError) as error:
+        seen = getattr(error, "strerror", None) or error
+        fix = f"make it writable, or {_ELSEWHERE}"
+        raise ArtifactError("cannot be written", where=str(directory), seen=seen, fix=fix) from error
+
+
+def _write(run: Run, directory: Path, report: _Report | None, *, keep_rated: bool) -> None:
+    from safetensors.numpy import save_file
+
+    facts: dict[str, Any] = {
+        "fit": _described(run.fit),
+        "baselines": {label: _described(fit) for label, fit in run.baselines.items()},
+        "baseline": run.baseline,
+        "users_fingerprint": run.user_vocabulary.fingerprint,
+        "items_fingerprint": run.item_vocabulary.fingerprint,
+        "provenance": run.provenance,
+    }
+    model = run.fit.model.arrays()
+    others = {
+        f"{label}/{name}": array for label, fit in run.baselines.items() for name, array in fit.model.arrays().items()
+    }
+    run_id = _identity(facts, model, others)
+    save_file(model, directory / MODEL, metadata={"run": run_id})
+    save_file(others, directory / BASELINES, metadata={"run": run_id})
+    _write_vocabulary(run.user_vocabulary, run.user_counts, directory / USERS, run_id)
+    _write_vocabulary(run.item_vocabulary, run.item_counts, directory / ITEMS, run_id)
+    if keep_rated and run.rated is not None:
+        _write_rated(run.rated, directory / RATED, run_id)
+    if report is not None:
+        (directory / REPORT).write_bytes(strict_json.to_text(report.to_mapping()).encode() + b"\n")
+    parts = {name: _part(directory / name) for name in (*REQUIRED, *OPTIONAL) if (directory / name).exists()}
+    head = {"format": FORMAT, "version": VERSION, "run": run_id, "parts": parts}
+    (directory / FACTS).write_bytes(sealed(head | facts))
+
+
+def _described(fit: Fit) -> dict[str, Any]:
+    """A fit as plain values, with what its model has besides arrays."""
+    plain = {field.name: getattr(fit, field.name) for field in fields(fit) if field.name != "model"}
+    return plain | {"model": {"kind": fit.model.kind} | fit.model.facts()}
+
+
+def _identity(facts: dict[str, Any], *arrays: dict[str, NDArray[Any]]) -> str:
+    """What all files of a run carry: of the models and the vocabularies, so that a seed gives the same bytes."""
+    models = [facts["fit"]["model"], {label: fit["model"] for label, fit in facts["baselines"].items()}]
+    ids = facts["users_fingerprint"], facts["items_fingerprint"]
+    digest = hashlib.sha256(strict_json.to_text([models, ids]).encode())
+    for group in arrays:
+        for name, array in group.items():
+            digest.update(f"{name} {array.dtype} {array.shape}".encode())
+            digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()[:32]
+
+
+def _write_vocabulary(vocabulary: Vocabulary, counts: NDArray[np.int64], path: Path, run_id: str) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    table = pa.table({"id": vocabulary.entries, "ratings": np.asarray(counts, np.int64)}, metadata={"run": run_id})
+    pq.write_table(table, path, compression="zstd")
+
+
+def _write_rated(rated: RatedPairs, path: Path, run_id: str) -> None:
+    """The ratings of every user, and the items as steps from one to the next: small numbers, which compress well."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    steps = np.diff(rated.items, prepend=np.int32(-1))
+    first = rated.starts[:-1][np.diff(rated.starts) > 0]
+    steps[first] = rated.items[first] + 1
+    starts = pa.array(rated.starts)
+    columns = {"steps": steps, "ratings": rated.values}
+    lists = {name: pa.LargeListArray.from_arrays(starts, pa.array(values)) for name, values in columns.items()}
+    pq.write_table(
+        pa.table(lists, metadata={"run": run_id}), path, compression="zstd", use_dictionary=["ratings.list.element"],
+        column_encoding={"steps.list.element": "BYTE_STREAM_SPLIT"},
+    )  # fmt: skip
+
+
+def _part(path: Path) -> dict[str, Any]:
+    """What run.json says of a file. A reader that does not know a part refuses the run if the part is required."""
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return {"sha256": digest, "bytes": path.stat().st_size, "required": path.name in REQUIRED}
