@@ -52,12 +52,13 @@ def hold_out(ratings: Ratings, fraction: float = 0.1, seed: int = 0, *, by: By =
 
     fraction : in [0, 1); 0 gives a split without a test part
     Raises ConfigError for a fraction or rule that does not exist, DataError for by="time" without
-    timestamps and for a split that leaves nothing to train or test on.
+    timestamps, for a split that leaves nothing to train or test on, and for rows with unknown ids (a test part).
     """
     if not 0 <= fraction < 1:
         raise ConfigError("fraction to hold out is out of range", seen=fraction, fix="give a number from 0 to below 1")
     if by not in RULES:
         raise ConfigError("unknown split rule", seen=by, fix=nearest(by, RULES))
+    ratings.check_known()
     if fraction == 0:
         return Split(ratings.restricted(), None, None, "all rows in train", None)
     rule = {
@@ -77,6 +78,7 @@ def k_folds(ratings: Ratings, k: int = 5, seed: int = 0) -> Iterator[Split]:
     """
     if not 2 <= k <= len(ratings):
         raise ConfigError("number of folds is out of range", seen=k, fix=f"give 2 to {len(ratings)}")
+    ratings.check_known()
     ranks = np.empty(len(ratings), np.int64)
     ranks[np.argsort(np.random.default_rng(seed).random(len(ratings)), kind="stable")] = np.arange(len(ratings))
     folds = ranks * k // len(ratings)
@@ -89,6 +91,7 @@ def given(train: Ratings, test: Ratings, *, rule: str = "given files") -> Split:
 
     Raises DataError when a (user, item) pair is in both: the model would have seen what it is asked.
     """
+    train.check_known(where="train")
     train = train.restricted()
     test = test.reindexed(train.user_vocabulary, train.item_vocabulary)
     known = (test.users >= 0) & (test.items >= 0)

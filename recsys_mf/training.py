@@ -96,6 +96,7 @@ def train(
     Raises SolveError when the fit diverges, ConfigError for a start or side information that the solver cannot take.
     Warns with LeakWarning when the start was trained on other rows than split.train and there is a test part.
     """
+    split.train.check_known(where="split.train")
     kernels = select(device, threads)
     inner = _validated(split, validation, seed)
     known = split.train.user_vocabulary, split.train.item_vocabulary

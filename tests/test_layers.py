@@ -18,8 +18,8 @@ TESTS = Path(__file__).parent
 
 LAYERS = (
     {"errors"},
-    {"kernels", "memory", "columns"},
-    {"ratings", "features", "vocabulary", "models"},
+    {"kernels", "memory", "columns", "conversion"},
+    {"ratings", "features", "vocabulary", "mismatch", "models"},
     {"loaders", "splits", "store"},
     {"solvers"},
     {"training", "evaluation", "dense", "prediction"},

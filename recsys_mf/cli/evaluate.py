@@ -26,6 +26,6 @@ def evaluate(run: Path, test: str, device: str, duplicates: Any, as_json: bool, 
     from recsys_mf import evaluation, loaders, store
 
     loaded = store.load(run)
-    table = loaders.read_ratings(test, duplicates=duplicates, **columns)
+    table = loaders.read_ratings(test, duplicates=duplicates, like=loaded, **columns)
     report = evaluation.evaluate(loaded, table, held_out=f"the pairs of {test}", device=device)
     options.print_report(report, as_json=as_json, markdown=markdown)

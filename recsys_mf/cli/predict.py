@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -17,6 +18,7 @@ from recsys_mf.cli import options
 @click.option("--user-column", metavar="NAME", help="Column with the user ids (recognised by its name).")
 @click.option("--item-column", metavar="NAME", help="Column with the item ids (recognised by its name).")
 @click.option("--time-column", metavar="NAME", help="Column with the times, for a model trained with them.")
+@options.ids_option
 @click.option("--interval", type=float, metavar="P", help="Add the bounds that hold a rating with probability P.")
 @click.option("--distribution", is_flag=True, help="Add the probability of every rating, for an ordinal model.")
 @options.device_option
@@ -29,6 +31,7 @@ def predict(
     user_column: str | None,
     item_column: str | None,
     time_column: str | None,
+    ids: Any,
     interval: float | None,
     distribution: bool,
     device: str,
@@ -55,6 +58,7 @@ def predict(
             user_column=user_column,
             item_column=item_column,
             time_column=time_column,
+            ids=ids,
             interval=interval,
             distribution=distribution,
             force=force,

@@ -116,10 +116,17 @@ def train(
             report: Any = summarise_folds(reports)
             run = trained(splits.hold_out(table, 0))
         else:
-            split = _split(table, test, 0.1 if hold_out is None else hold_out, seed, by, duplicates, columns)
+            given = None if test is None else loaders.read_ratings(test, duplicates=duplicates, like=table, **columns)
+            if given is None:
+                split = splits.hold_out(table, 0.1 if hold_out is None else hold_out, seed, by=by)  # type: ignore[arg-type]
+            else:
+                split = splits.given(table, given, rule=f"the pairs of {test}")
             del table  # its rows are in the split
             run = trained(split)
-            report = validation_report(run) if split.test is None else evaluate(run, split.test, device=device)
+            tested = (
+                split.test if given is None else given
+            )  # as it was read, where it was, since the split has forgotten unknown ids
+            report = validation_report(run) if tested is None else evaluate(run, tested, device=device)
     store.save(run, output, force=force, report=report)
     if trace is not None:
         write_trace(run, trace, report.data)
@@ -142,18 +149,6 @@ def _with_features(
             left_out = f"; left out: {'; '.join(found.left_out)}" if found.left_out else ""
             click.echo(f"{file}: {len(found.names):,} features of {len(found):,} {role}s{left_out}", err=True)
     return table.with_features(**features)
-
-
-def _split(
-    table: Ratings, test: str | None, hold_out: float, seed: int, by: Any, duplicates: Any, columns: dict[str, Any]
-) -> Split:
-    from recsys_mf import loaders, splits
-
-    if test is None:
-        return splits.hold_out(table, hold_out, seed, by=by)
-    return splits.given(
-        table, loaders.read_ratings(test, duplicates=duplicates, **columns), rule=f"the pairs of {test}"
-    )
 
 
 def _tested(split: Split) -> Ratings:
