@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -13,12 +14,14 @@ from numpy.typing import NDArray
 
 from recsys_mf import atomic, memory
 from recsys_mf.arguments import instance
-from recsys_mf.errors import ConfigError, DataError, ResourceError, system_errors
+from recsys_mf.conversion import Ids
+from recsys_mf.errors import ConfigError, DataError, IdMismatchWarning, ResourceError, system_errors
 from recsys_mf.kernels import predictor
 from recsys_mf.loaders.opening import open_source
-from recsys_mf.loaders.reading import checked_ids, time_seconds
-from recsys_mf.loaders.source import NO_COLUMN, Columns, FileSource, Ids, recognise
+from recsys_mf.loaders.pairs import PairReader
+from recsys_mf.loaders.source import NO_COLUMN, recognise
 from recsys_mf.loaders.writing import TextWriter
+from recsys_mf.mismatch import UnknownIds
 from recsys_mf.models import Posterior, Run
 from recsys_mf.models.interval import check_probability
 from recsys_mf.models.run import KNOWN
@@ -42,6 +45,7 @@ def predict_file(
     item_column: str | None = None,
     time_column: str | None = None,
     encoding: str | None = None,
+    ids: Ids = "auto",
     interval: float | None = None,
     distribution: bool = False,
     force: bool = False,
@@ -52,9 +56,11 @@ def predict_file(
 
     pairs : a table with a row per (user, item) pair, and any other columns; as in `loaders.read_ratings`
     output : .parquet, .csv or .tsv, written aside and renamed when it is whole
-    time_column : seconds, dates or datetimes, for a model that was trained with times; recognised by its name.
-        Where there is none, such a model predicts for an average time
+    time_column : times as in `loaders.read_ratings`, for a model that was trained with them; recognised by its name.
+        The unit of numbers is that of the first batch of rows. Where there is none, such a model predicts for an
+        average time
     encoding : as in `loaders.read_ratings`; text is written in UTF-8
+    ids : "integer" or "string" to read them so; "auto" reads them as the model has them
     interval : probability; adds columns `lower` and `upper` that hold a new rating with it, where the model has
         intervals
     distribution : adds a column for every rating of the scale, `p_1` and so on, with its probability, where the model
@@ -63,9 +69,10 @@ def predict_file(
     device : "cpu", "cuda" or "auto": CUDA where it is there
     watch : told the number of rows of every batch
     Returns how many pairs had "both" ids, the "user", the "item" or "neither" known. An unknown id gets the model's
-    fallback. Raises DataError for a null id, for integer ids where the model has strings or the reverse, and for a
-    table that has a column of these names; ConfigError for another suffix, an output that is there, and an interval
-    or a distribution of a model that has none; DeviceError for CUDA where there is none.
+    fallback; where over 90 % of the pairs have one, an IdMismatchWarning says how their ids differ. Raises DataError
+    for a null id, for strings where the model has integers, and for a table that has a column of these names;
+    ConfigError for another suffix, an output that is there, and an interval or a distribution of a model that has none;
+    DeviceError for CUDA where there is none.
     """
     instance(run, "run", Run, "give what train returned, or load(directory)")
     if interval is not None:
@@ -82,6 +89,8 @@ def predict_file(
         if name in source.names:
             raise DataError(f"there is a column '{name}' already", where=source.where, fix="rename it")
     run = run.on(predictor(device))
+    reader = PairReader(source, columns, ids, run, timed=run.model.takes_times)
+    unknown = UnknownIds(run.user_vocabulary, run.item_vocabulary)
     counts = np.zeros(len(KNOWN), np.int64)
     what, fix = "predicting", "free some, or compress the model (--compress in train)"
     guard = memory.guarded(what, fix=fix)
@@ -90,7 +99,7 @@ def predict_file(
         written: Future[None] | None = None
         done = 0
         for batch in source.batches():
-            predicted, known = _predicted(run, source, columns, batch, done, interval, added)
+            predicted, known = _predicted(run, reader, unknown, batch, done, interval, added)
             counts += np.bincount(known, minlength=len(KNOWN))
             if write is None:
                 write = stack.enter_context(_writing(path, output.suffix, predicted.schema))
@@ -103,6 +112,9 @@ def predict_file(
             written.result()
         if not done:
             raise DataError("no pairs in the table", where=source.where, fix="give at least one row")
+    mismatch = unknown.message("this table")
+    if mismatch:
+        warnings.warn(mismatch, IdMismatchWarning, stacklevel=2)
     return dict(zip(KNOWN, counts.tolist(), strict=True))
 
 
@@ -128,8 +140,8 @@ def _written(output: Path) -> contextlib.AbstractContextManager[None]:
 
 def _predicted(
     run: Run,
-    source: FileSource,
-    columns: Columns,
+    reader: PairReader,
+    unknown: UnknownIds,
     batch: pa.RecordBatch,
     start: int,
     interval: float | None,
@@ -138,13 +150,10 @@ def _predicted(
     """The batch, which starts at a row of the source, with its columns more; and known int8[b]."""
     import pyarrow as pa
 
-    sides = ((columns.user, run.user_vocabulary), (columns.item, run.item_vocabulary))
-    kinds: list[Ids] = ["auto" if source.typed else "integer" if side.is_integer else "string" for _, side in sides]
-    ids = (checked_ids(source, name, batch[name], kind, start) for (name, _), kind in zip(sides, kinds, strict=True))
-    users, items, known = run.indices(*ids, where=source.where)
-    times = None
-    if run.model.takes_times and columns.time is not None:
-        times = time_seconds(source, columns.time, pa.chunked_array([batch[columns.time]]), start)
+    ids = reader.ids(batch, start)
+    users, items, known = run.indices(*ids, where=reader.where)
+    unknown.add(users, items, *(lambda rows, column=column: column.take(rows).combine_chunks() for column in ids))
+    times = reader.times(batch, start)
     figures: list[NDArray[np.float32]] = []
     if interval is not None:
         figures.extend(run.model.predict_interval(users, items, times, probability=interval))

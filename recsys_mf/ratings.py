@@ -11,6 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsys_mf import columns
+from recsys_mf.conversion import Origin, rating_values, time_seconds
+from recsys_mf.conversion.origin import shown
+from recsys_mf.conversion.ratings import all_finite
 from recsys_mf.errors import ConfigError, DataError, nearest
 from recsys_mf.features import Features
 from recsys_mf.kernels import layout
@@ -84,10 +87,7 @@ class Ratings:
                     seen=f"{indices.min()} to {indices.max()}",
                     fix=f"stay within -1 to {len(vocabulary) - 1}",
                 )
-        # Where the sum of squares is finite every value is: one pass, no temporary array.
-        with np.errstate(over="ignore", invalid="ignore"):
-            squares = np.dot(self.values, self.values)
-        if not np.isfinite(squares) and not np.isfinite(self.values).all():
+        if not all_finite(self.values):
             row = int(np.flatnonzero(~np.isfinite(self.values))[0])
             raise DataError(
                 "rating is not finite", where=f"row {row}", seen=self.values[row], fix="give a finite number"
@@ -106,17 +106,21 @@ class Ratings:
     ) -> Ratings:
         """Ratings from columns of ids as a file has them; the vocabularies are built from these rows.
 
-        user_ids, item_ids : integers or strings, Arrow, NumPy, pandas or sequences, [n]
-        values : numbers, [n]; times : seconds since 1970, [n], or None
-        duplicates : what to do where a pair occurs again: "error" raises DataError with the count and an
-            example, "last" keeps the last row, "mean" averages the values (and keeps the last time)
+        user_ids, item_ids : integers or strings, Arrow, NumPy, pandas or sequences, [n]; as in `conversion.id_column`
+        values : numbers, [n], as in `conversion.rating_values`
+        times : seconds since 1970 or datetimes, [n], as in `conversion.time_seconds`; or None
+        duplicates : as in `without_duplicates`
         where : name of the table, for messages
+
+        Raises DataError for an empty table, columns of different lengths and what cannot be an id, a rating or a time.
         """
         user_vocabulary, users = Vocabulary.encode(user_ids, where=f"{where}, user ids")
         item_vocabulary, items = Vocabulary.encode(item_ids, where=f"{where}, item ids")
         if not len(users):
             raise DataError("no ratings in the table", where=where, fix="give at least one row")
-        table = cls(users, items, values, times, user_vocabulary, item_vocabulary)
+        ratings = rating_values(values, Origin(f"{where}, values"))
+        seconds = None if times is None else time_seconds(times, Origin(f"{where}, times"))[0]
+        table = cls(users, items, ratings, seconds, user_vocabulary, item_vocabulary)
         return table.without_duplicates(duplicates, where=where)
 
     def __len__(self) -> int:
@@ -160,12 +164,26 @@ class Ratings:
             digest.update(b"none" if array is None else array.data)
         return digest.hexdigest()
 
+    def check_known(self, *, where: str = "ratings") -> None:
+        """Raise DataError where a row has an unknown user or item (index -1): only a model can be asked for such rows.
+
+        where : name of the table, for messages
+        """
+        for role, indices in (("user", self.users), ("item", self.items)):
+            if len(indices) and indices.min() < 0:
+                row = int((indices < 0).argmax())
+                seen = f"{int((indices < 0).sum())} unknown {role}s, the first in row {row}"
+                fix = "give the table as it was read, or select the rows where users and items are both >= 0"
+                raise DataError("rows of a test part whose ids training has not seen", where=where, seen=seen, fix=fix)
+
     def by_user(self) -> Grouped:
-        """The ratings grouped by user, in row order within a user. Needs known users throughout."""
+        """The ratings grouped by user, in row order within a user. Raises DataError where an id is unknown."""
+        self.check_known()
         return Grouped(*layout.grouped(self.users, self.n_users, self.items, self.values))
 
     def by_item(self) -> Grouped:
-        """The ratings grouped by item, in row order within an item. Needs known items throughout."""
+        """The ratings grouped by item, in row order within an item. Raises DataError where an id is unknown."""
+        self.check_known()
         return Grouped(*layout.grouped(self.items, self.n_items, self.users, self.values))
 
     def select(self, rows: NDArray[Any]) -> Ratings:
@@ -206,37 +224,53 @@ class Ratings:
         return replace(self, users=users, items=items, user_vocabulary=user_vocabulary, item_vocabulary=item_vocabulary)
 
     def without_duplicates(self, rule: Duplicates, *, where: str = "ratings") -> Ratings:
-        """The table with every (user, item) pair once. Needs known users and items throughout.
+        """The table with every (user, item) pair once.
 
-        rule : "error" raises DataError with the count and an example, "last" keeps the last row of a pair, "mean"
-            averages its values and keeps the last time
+        rule : where a pair occurs again, "last" keeps its newest row: by time where the table has times (of equal
+            times the later row), else the last row. "mean" keeps the average of its values, and the place and the
+            time of that row. "error" raises DataError with the count, an example and what the other rules would keep
         where : name of the table, for messages
+
+        Raises DataError where an id is unknown.
         """
         if rule not in DUPLICATES:
             raise ConfigError("unknown rule for duplicates", seen=rule, fix=nearest(rule, DUPLICATES))
+        self.check_known(where=where)
         count, earlier, later = layout.first_duplicate(self.users, self.items, self.n_users, self.n_items)
         columns.rest()
         if not count:
             return self
-        if rule == "error":
-            user = self.user_vocabulary.entries[int(self.users[later])].as_py()
-            item = self.item_vocabulary.entries[int(self.items[later])].as_py()
-            raise DataError(
-                f"{count} duplicate (user, item) pairs",
-                where=where,
-                seen=f"user {user!r}, item {item!r} in rows {earlier} and {later}",
-                fix="remove them, or choose duplicates 'last' or 'mean'",
-            )
         pairs = self.users.astype(np.int64) * self.n_items + self.items
-        _, inverse, counts = np.unique(pairs, return_inverse=True, return_counts=True)
-        last = np.zeros(len(counts), np.int64)
-        np.maximum.at(last, inverse, np.arange(len(self)))
-        rows = np.sort(last)
-        kept = self.select(rows)
-        if rule == "last":
-            return kept
-        means = np.bincount(inverse, weights=self.values.astype(np.float64)) / counts
-        return replace(kept, values=means[inverse[rows]].astype(np.float32))
+        order = np.argsort(pairs, kind="stable") if self.times is None else np.lexsort((self.times, pairs))
+        is_last = np.append(np.diff(pairs[order]) > 0, True)  # of its pair, the newest
+        group = np.cumsum(is_last) - is_last
+        if rule == "error":
+            raise self._twice(count, (earlier, later), self.values[order], group, where)
+        newest, values = order[is_last], self.values
+        if rule == "mean":
+            means = np.bincount(group, weights=values[order].astype(np.float64)) / np.bincount(group)
+            values = values.copy()
+            values[newest] = means
+        return replace(self, values=values).select(np.sort(newest))
+
+    def _twice(
+        self, count: int, rows: tuple[int, int], values: NDArray[np.float32], group: NDArray[np.int64], where: str
+    ) -> DataError:
+        """The error that pairs occur again; values are sorted by pair, group is which pair each is of."""
+        starts = np.flatnonzero(np.diff(group, prepend=-1))
+        differ = np.maximum.reduceat(values, starts) > np.minimum.reduceat(values, starts)
+        contradicted, repeated = int(differ.sum()), int((np.diff(starts, append=len(group)) > 1).sum())
+        user = shown(self.user_vocabulary.entries[int(self.users[rows[1]])])
+        item = shown(self.item_vocabulary.entries[int(self.items[rows[1]])])
+        newest = "the last row" if self.times is None else "the newest row"
+        return DataError(
+            f"{count} duplicate (user, item) pairs",
+            where=where,
+            seen=f"user {user}, item {item} in rows {rows[0]} and {rows[1]}; "
+            f"{contradicted:,} of {repeated:,} have different ratings",
+            fix=f"remove them, or choose --duplicates last ({newest} of each) or mean (their average): "
+            f"{len(starts):,} ratings",
+        )
 
     def to_scipy(self) -> scipy.sparse.csr_matrix:
         """The known pairs as a SciPy CSR matrix, float32[n_users, n_items]; an observed zero is stored."""

@@ -63,10 +63,11 @@ def hold_out(
     fraction : in [0, 1); 0 gives a split without a test part
     among : bool[n], the rows to hide a fraction of, by these rules as if they were the table; all others are train
     Raises ConfigError for a fraction or rule that does not exist, DataError for by="time" without
-    timestamps and for a split that leaves nothing to train or test on.
+    timestamps, for a split that leaves nothing to train or test on, and for rows with unknown ids (a test part).
     """
     instance(ratings, "ratings", Ratings, "give read_ratings(path) or from_frame(table)")
     fraction, seed = _checked(fraction, by), whole(seed, "seed")
+    ratings.check_known()
     facts = {"kind": "hold-out", "by": by, "fraction": fraction, "seed": seed} | _table(ratings)
     if fraction == 0:
         return Split(ratings.restricted(), None, None, "all rows in train", None, by, facts)
@@ -94,6 +95,7 @@ def k_folds(ratings: Ratings, k: int = 5, seed: int = 0) -> Iterator[Split]:
     """
     instance(ratings, "ratings", Ratings, "give read_ratings(path) or from_frame(table)")
     seed = whole(seed, "seed")
+    ratings.check_known()
     folds = fold_numbers(len(ratings), k, seed)
     facts = {"kind": "fold", "folds": int(k), "seed": seed} | _table(ratings)
     for fold in range(k):
@@ -120,6 +122,7 @@ def given(train: Ratings, test: Ratings, *, rule: str = "given files") -> Split:
     """
     for name, table in (("train", train), ("test", test)):
         instance(table, name, Ratings, "give read_ratings(path) or from_frame(table)")
+    train.check_known(where="train")
     facts = {"kind": "given"} | _table(train) | {f"test_{name}": fact for name, fact in _table(test).items()}
     train, as_read = train.restricted(), test
     test = test.reindexed(train.user_vocabulary, train.item_vocabulary)

@@ -103,6 +103,7 @@ def train(
     fit in memory. Warns with LeakWarning when the start was trained on pairs of split.test.
     """
     split, solver = _as_split(data), _as_solver(solver)
+    split.train.check_known(where="split.train")
     seed, validation = whole(seed, "seed"), fraction(validation, "validation")
     compress = None if compress is None else whole(compress, "compress", 1)
     threads = None if threads is None else whole(threads, "threads", 1)

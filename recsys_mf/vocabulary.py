@@ -11,6 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsys_mf import columns
+from recsys_mf.conversion import Origin, id_column
+from recsys_mf.conversion.origin import shown
 from recsys_mf.errors import DataError
 from recsys_mf.kernels import layout
 
@@ -61,11 +63,12 @@ class Vocabulary:
     def encode(cls, ids: Any, *, where: str = "ids") -> tuple[Vocabulary, NDArray[np.int32]]:
         """The vocabulary of a column and the column as dense indices.
 
-        ids : Arrow array or chunked array, NumPy array, pandas Series or sequence of integers or strings, [n]
+        ids : Arrow array or chunked array, NumPy array, pandas Series or sequence, [n]; of the types of
+            `conversion.id_column`
         where : name of the column, for messages
         Returns (vocabulary, indices int32[n]). Raises DataError for null ids and ids of another type.
         """
-        column = id_column(ids, where=where)
+        column = id_column(ids, Origin(where))
         return _encode_integers(cls, column) if _is_integer(column) else _encode_hashed(cls, column)
 
     def indices(self, ids: Any, *, where: str = "ids") -> NDArray[np.int32]:
@@ -74,14 +77,14 @@ class Vocabulary:
         Raises DataError when the ids are integers and the vocabulary holds strings, or the reverse:
         such a column would match nothing.
         """
-        column = id_column(ids, where=where)
+        column = id_column(ids, Origin(where))
         if len(column) and len(self) and _is_integer(column) != self.is_integer:
             kinds = ("string", "integer")
             raise DataError(
                 f"{kinds[_is_integer(column)]} ids where the model was trained on {kinds[self.is_integer]} ids",
                 where=where,
-                seen=repr(column[0].as_py()),
-                fix=f"store or read the ids as {kinds[self.is_integer]}s",
+                seen=shown(column[0]),
+                fix=f"store or read the ids as {kinds[self.is_integer]}s (--ids {kinds[self.is_integer]})",
             )
         if self.is_integer:
             return self._integer_indices(_numpy(column))
@@ -146,43 +149,6 @@ class Vocabulary:
         place = np.searchsorted(known, values)
         place[place == len(known)] = 0
         return np.where(known[place] == values, place, -1).astype(np.int32)
-
-
-def id_column(ids: Any, *, where: str) -> pa.ChunkedArray:
-    """Ids of any integer width or strings as one Arrow column of int64 (int32 stays as it is) or large_string.
-
-    Raises DataError for nulls (with the first row), and for floats, booleans and other types.
-    """
-    import pyarrow as pa
-
-    try:
-        column = ids if isinstance(ids, pa.Array | pa.ChunkedArray) else pa.array(ids)
-    except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
-        raise DataError("ids of mixed types", where=where, seen=error, fix="use all integers or all strings") from None
-    except OverflowError as error:
-        raise DataError("id beyond 64-bit integers", where=where, seen=error, fix="store it as a string") from None
-    column = pa.chunked_array([column]) if isinstance(column, pa.Array) else column
-    kind = column.type
-    if pa.types.is_dictionary(kind):
-        column, kind = column.cast(kind.value_type), kind.value_type
-    if column.null_count:
-        row = int(np.flatnonzero(_numpy(column.is_null()))[0])
-        raise DataError(
-            "null id",
-            where=where,
-            seen=f"{column.null_count} null, the first in row {row}",
-            fix="drop or fill it",
-        )
-    if pa.types.is_integer(kind):
-        try:
-            return column if kind == pa.int32() else column.cast(pa.int64())
-        except pa.ArrowInvalid as error:
-            raise DataError("id beyond 64-bit integers", where=where, seen=error, fix="store it as a string") from None
-    if pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
-        return column.cast(pa.large_string())
-    if pa.types.is_null(kind) and not len(column):
-        return column.cast(pa.int64())
-    raise DataError("ids of this type", where=where, seen=kind, fix="use integers or strings")
 
 
 def _is_integer(column: pa.ChunkedArray) -> bool:

@@ -18,8 +18,8 @@ TESTS = Path(__file__).parent
 
 LAYERS = (
     {"errors", "arguments"},
-    {"kernels", "memory", "columns", "atomic", "strict_json"},
-    {"ratings", "features", "vocabulary", "models"},
+    {"kernels", "memory", "columns", "atomic", "strict_json", "conversion"},
+    {"ratings", "features", "vocabulary", "mismatch", "models"},
     {"loaders", "splits", "store"},
     {"solvers"},
     {"training", "continuing", "evaluation", "dense", "prediction", "provenance"},

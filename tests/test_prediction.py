@@ -148,7 +148,9 @@ def test_a_time_column_can_be_left_out(tmp_path: Path) -> None:
 
 def test_a_time_that_is_no_number_is_named(tmp_path: Path) -> None:
     pairs = timed_pairs(tmp_path / "pairs.csv", ["10", "20", "soon"])
-    with pytest.raises(DataError, match=r"pairs.csv, column timestamp, row 0.*: times of type .*store seconds since"):
+    with pytest.raises(
+        DataError, match=r"pairs.csv, column timestamp, row 2.*: text is no time \(saw 'soon'\); give seconds since"
+    ):
         predict_file(posterior_run(), pairs, tmp_path / "out.parquet")
 
 

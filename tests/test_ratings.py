@@ -96,20 +96,26 @@ def test_the_arrays_given_stay_writable() -> None:
         (([], [], []), "^ratings: no ratings in the table; give at least one row$"),
         (
             ([1, None], [1, 2], [1, 2]),
-            r"^ratings, user ids: null id \(saw 1 null, the first in row 1\); drop or fill it$",
+            r"^ratings, user ids, row 1: null id \(saw null, 1 in the column\); drop the row or give it an id$",
         ),
-        (([1, 2], pa.array(["a", None]), [1, 2]), r"^ratings, item ids: null id"),
-        (([1, 2], [1, 2], [1, np.nan]), r"^row 1: rating is not finite \(saw nan\); give a finite number$"),
-        (([1, 2], [1, 2], [-np.inf, 1]), r"^row 0: rating is not finite \(saw -inf\)"),
-        (([1, 2], [1, 2], pa.array([1.0, None])), r"^row 1: rating is not finite"),
+        (([1, 2], pa.array(["a", None]), [1, 2]), r"^ratings, item ids, row 1: null id"),
+        (
+            ([1, 2], [1, 2], [1, np.nan]),
+            r"^ratings, values, row 1: rating is not finite \(saw nan\); give a finite number",
+        ),
+        (([1, 2], [1, 2], [-np.inf, 1]), r"^ratings, values, row 0: rating is not finite \(saw -inf\)"),
+        (([1, 2], [1, 2], pa.array([1.0, None])), r"^ratings, values, row 1: null rating"),
         (([1, 2], [1, 2], [1]), r"^values: arrays of a rating table differ in length \(saw \(1,\)\); give \(2,\)$"),
         (([1, 2], [1], [1, 2]), r"^items: arrays of a rating table differ in length"),
         (([1, 2], [1, 2], [1, 2], [5]), r"^times: arrays of a rating table differ in length"),
-        (([1, 2], [1, 2], [[1], [2]]), r"^values: arrays of a rating table differ in length"),
-        (([1, 2], [1, 2], ["good", "bad"]), r"^values: column is not numbers \(saw .*'good'\); give finite numbers$"),
-        (([1, 2], [1, 2], [[1], [2, 3]]), r"^values: column is not numbers"),
-        (([1, 2], [1, 2], [1, 2], ["now", "then"]), r"^times: column is not numbers"),
-        (([1, 2], [1, 2], [1, 1e300]), r"^row 1: rating is not finite \(saw inf\)"),
+        (([1, 2], [1, 2], [[1], [2]]), r"^ratings, values: ratings are not numbers \(saw type list"),
+        (
+            ([1, 2], [1, 2], ["good", "bad"]),
+            r"^ratings, values, row 0: rating is text, not a number \(saw 'good'\); give numbers$",
+        ),
+        (([1, 2], [1, 2], [[1], [2, 3]]), r"^ratings, values: ratings are not numbers"),
+        (([1, 2], [1, 2], [1, 2], ["now", "then"]), r"^ratings, times, row 0: text is no time \(saw 'now'\)"),
+        (([1, 2], [1, 2], [1, 1e300]), r"^ratings, values, row 1: rating is not finite \(saw 1e\+300\)"),
     ],
 )
 def test_tables_that_are_not_ratings_are_refused(columns: tuple[Any, ...], message: str) -> None:
@@ -135,25 +141,40 @@ TWICE = (["a", "b", "a", "a", "b"], [1, 2, 1, 2, 2], [1.0, 2.0, 5.0, 4.0, 3.0], 
 
 def test_duplicate_pairs_are_an_error_with_the_count_and_the_first_example() -> None:
     message = (
-        r"^ratings: 2 duplicate \(user, item\) pairs \(saw user 'a', item 1 in rows 0 and 2\); "
-        r"remove them, or choose duplicates 'last' or 'mean'$"
+        r"^ratings: 2 duplicate \(user, item\) pairs \(saw user 'a', item 1 in rows 0 and 2; "
+        r"2 of 2 have different ratings\); remove them, or choose --duplicates last \(the newest row of each\) "
+        r"or mean \(their average\): 3 ratings$"
     )
     with pytest.raises(DataError, match=message):
         Ratings.from_ids(*TWICE)
 
 
-def test_duplicates_last_keeps_the_last_row_of_a_pair() -> None:
+def test_duplicates_last_keeps_the_newest_row_of_a_pair() -> None:
     kept = Ratings.from_ids(*TWICE, duplicates="last")
-    assert rows(kept) == [("a", 1, 5.0), ("a", 2, 4.0), ("b", 2, 3.0)]
+    assert rows(kept) == [("a", 1, 1.0), ("b", 2, 2.0), ("a", 2, 4.0)]
     assert kept.times is not None
-    assert kept.times.tolist() == [30, 20, 10]
+    assert kept.times.tolist() == [50, 40, 20]
 
 
-def test_duplicates_mean_averages_the_values_and_keeps_the_last_time() -> None:
+def test_duplicates_last_keeps_the_last_row_where_times_do_not_decide() -> None:
+    untimed = Ratings.from_ids(*TWICE[:3], duplicates="last")
+    assert rows(untimed) == [("a", 1, 5.0), ("a", 2, 4.0), ("b", 2, 3.0)]
+    same = Ratings.from_ids(*TWICE[:3], [7] * 5, duplicates="last")
+    assert rows(same) == rows(untimed)
+
+
+def test_exact_repeats_are_told_from_contradictions() -> None:
+    with pytest.raises(
+        DataError, match=r"1 of 2 have different ratings\).*last \(the last row of each\).*: 2 ratings$"
+    ):
+        Ratings.from_ids([1, 1, 2, 2, 2], [1, 1, 1, 1, 1], [3, 3, 3, 4, 3])
+
+
+def test_duplicates_mean_averages_the_values_and_keeps_the_newest_time() -> None:
     kept = Ratings.from_ids(*TWICE, duplicates="mean")
-    assert rows(kept) == [("a", 1, 3.0), ("a", 2, 4.0), ("b", 2, 2.5)]
+    assert rows(kept) == [("a", 1, 3.0), ("b", 2, 2.5), ("a", 2, 4.0)]
     assert kept.times is not None
-    assert kept.times.tolist() == [30, 20, 10]
+    assert kept.times.tolist() == [50, 40, 20]
 
 
 @pytest.mark.parametrize("rule", DUPLICATES)

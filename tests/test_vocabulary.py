@@ -115,18 +115,23 @@ def test_fingerprint_tells_kinds_and_boundaries_apart() -> None:
 @pytest.mark.parametrize(
     ("ids", "message"),
     [
-        (pa.array([1, None, None]), r"^users: null id \(saw 2 null, the first in row 1\); drop or fill it$"),
-        (["a", None], r"null id \(saw 1 null, the first in row 1\)"),
-        (pd.Series(["a", None]), r"null id \(saw 1 null, the first in row 1\)"),
-        (pd.Series(["a", None], dtype="category"), r"null id \(saw 1 null, the first in row 1\)"),
-        (pa.array(["a", None]).dictionary_encode(), r"null id \(saw 1 null, the first in row 1\)"),
-        ([1.5, 2.0], r"^users: ids of this type \(saw double\); use integers or strings$"),
-        ([True, False], r"ids of this type \(saw bool\)"),
-        (np.array(["2001-01-01"], dtype="datetime64[s]"), r"ids of this type \(saw timestamp\[s\]\)"),
-        ([1, "a"], r"^users: ids of mixed types .*; use all integers or all strings$"),
-        (np.array([1, "a"], dtype=object), r"ids of mixed types"),
-        (np.array([2**63], dtype=np.uint64), r"^users: id beyond 64-bit integers .*; store it as a string$"),
-        ([2**70, 1], r"id beyond 64-bit integers"),
+        (
+            pa.array([1, None, None]),
+            r"^users, row 1: null id \(saw null, 2 in the column\); drop the row or give it an id$",
+        ),
+        (["a", None], r"row 1: null id \(saw null, 1 in the column\)"),
+        (pd.Series(["a", None]), "row 1: null id"),
+        (pd.Series(["a", None], dtype="category"), "row 1: null id"),
+        (pa.array(["a", None]).dictionary_encode(), "row 1: null id"),
+        (pa.DictionaryArray.from_arrays(pa.array([1, 0]), pa.array(["a", None])), "row 0: null id"),
+        ([1.0, float("nan")], r"row 1: null id \(saw nan\)"),
+        ([1.5, 2.0], r"^users, row 0: id is not a whole number \(saw 1.5\); .* --ids string"),
+        ([1.0, 2.0**60], r"^users, row 1: id of a float beyond 2\^53.*--ids string"),
+        ([1, "a"], r"^users: not a column of values of one type \(saw .*'a'.*; use one type"),
+        (np.array([1, "a"], dtype=object), "not a column of values of one type"),
+        (np.array([1j]), "not a column of values of one type"),
+        ([[1], [2]], r"^users: ids of this type \(saw type list<item: int64>\)"),
+        ("abc", "not a column of values of one type"),
     ],
 )
 def test_ids_that_cannot_be_ids_are_refused(ids: Any, message: str) -> None:
@@ -137,8 +142,16 @@ def test_ids_that_cannot_be_ids_are_refused(ids: Any, message: str) -> None:
 @pytest.mark.parametrize(
     ("known", "asked", "message"),
     [
-        ([1, 2], ["1", "2"], r"^users: string ids where the model was trained on integer ids \(saw '1'\); .*integers$"),
-        (["1", "2"], [1, 2], r"^users: integer ids where the model was trained on string ids \(saw 1\); .*strings$"),
+        (
+            [1, 2],
+            ["1", "2"],
+            r"^users: string ids where the model was trained on integer ids \(saw '1'\); .*--ids integer\)$",
+        ),
+        (
+            ["1", "2"],
+            [1, 2],
+            r"^users: integer ids where the model was trained on string ids \(saw 1\); .*--ids string\)$",
+        ),
         (["1"], pa.array([1], pa.int32()), r"integer ids where the model was trained on string ids"),
     ],
 )

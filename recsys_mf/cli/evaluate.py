@@ -39,7 +39,7 @@ def evaluate(
         fix = "leave it out, or give --predictions"
         raise ConfigError("there is no file to replace", where="--force", fix=fix)
     loaded = store.load(run)
-    table = loaders.read_ratings(test, duplicates=duplicates, **columns)
+    table = loaders.read_ratings(test, duplicates=duplicates, like=loaded, **columns)
     report = evaluation.evaluate(loaded, table, held_out=f"the pairs of {test}", device=device)
     if predictions is not None:
         write_predictions(predict_rows(loaded, table, device=device), predictions, force=force)

@@ -65,7 +65,7 @@ def ids_option(command: _Command) -> _Command:
         type=click.Choice(["auto", "integer", "string"]),
         default="auto",
         show_default=True,
-        help="Read ids as integers or strings; auto takes what the file says.",
+        help="Read ids as integers or strings; auto takes what the table says.",
     )(command)
 
 
@@ -76,7 +76,7 @@ def duplicates_option(command: _Command) -> _Command:
         type=click.Choice(["error", "last", "mean"]),
         default="error",
         show_default=True,
-        help="Where a (user, item) pair occurs again: stop, keep the last row, or average.",
+        help="Where a (user, item) pair occurs again: stop, keep the newest (by time; else the last row), or average.",
     )(command)
 
 

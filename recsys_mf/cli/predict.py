@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -18,6 +19,7 @@ from recsys_mf.errors import printable
 @click.option("--user-column", metavar="NAME", help="Column with the user ids (recognised by its name).")
 @click.option("--item-column", metavar="NAME", help="Column with the item ids (recognised by its name).")
 @click.option("--time-column", metavar="NAME", help="Column with the times, for a model trained with them.")
+@options.ids_option
 @click.option("--interval", type=float, metavar="P", help="Add the bounds that hold a rating with probability P.")
 @click.option("--distribution", is_flag=True, help="Add the probability of every rating, for an ordinal model.")
 @options.encoding_option
@@ -32,6 +34,7 @@ def predict(
     item_column: str | None,
     time_column: str | None,
     encoding: str | None,
+    ids: Any,
     interval: float | None,
     distribution: bool,
     device: str,
@@ -59,6 +62,7 @@ def predict(
             item_column=item_column,
             time_column=time_column,
             encoding=encoding,
+            ids=ids,
             interval=interval,
             distribution=distribution,
             force=force,

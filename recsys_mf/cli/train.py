@@ -213,10 +213,10 @@ def _trained(
         return run, reports[0], predicted[0] if predicted else None
 
 
-def _read(plan: Plan, role: str) -> Ratings:
+def _read(plan: Plan, role: str, like: Ratings | None = None) -> Ratings:
     from recsys_mf import loaders, splits
 
-    table = loaders.read_ratings(plan.files[role], **plan.reading)
+    table = loaders.read_ratings(plan.files[role], like=like, **plan.reading)
     if role in plan.expected:
         plan.check(role, splits.fingerprint_as_read(table))
     return table
@@ -251,7 +251,7 @@ def _split(table: Ratings, plan: Plan, start: Run | None) -> Split:
     if "test" not in plan.files:
         among = None if start is None or not plan.hold_out else ~seen_by(start, table)
         return splits.hold_out(table, plan.hold_out, plan.split_seed, by=plan.by, among=among)  # type: ignore[arg-type]
-    return splits.given(table, _read(plan, "test"), rule=f"the pairs of {plan.files['test']}")
+    return splits.given(table, _read(plan, "test", like=table), rule=f"the pairs of {plan.files['test']}")
 
 
 def _refuse_with_start(context: click.Context) -> None:

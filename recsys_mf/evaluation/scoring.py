@@ -22,11 +22,11 @@ from recsys_mf.evaluation.convergence import FEWEST_DRAWS, Summary, summarise
 from recsys_mf.evaluation.metrics import METRICS, Estimate, PairedBootstrap, Scored
 from recsys_mf.evaluation.report import SEGMENTS, Coverage, HeldOut, Report, Row, Segment, require_svd
 from recsys_mf.kernels import predictor
+from recsys_mf.mismatch import UnknownIds
 from recsys_mf.models import Fit, Model, Posterior, Run
 from recsys_mf.ratings import Ratings
 
 _SEGMENT_STARTS = (1, 5, 20, 100, 500)  # least training ratings of SEGMENTS[1:]
-_MISMATCH_SHARE = 0.9  # of pairs with an unknown id, above which the ids are probably spelt differently
 
 
 def evaluate(run: Run, test: Ratings, *, seed: int = 0, held_out: str | None = None, device: str = "auto") -> Report:
@@ -275,21 +275,11 @@ def _shared(run: Run) -> dict[str, Any]:
 
 def _id_mismatch(run: Run, test: Ratings, pairs: Ratings) -> str | None:
     """The warning that nearly all pairs are unknown, with an example; None where that is not so."""
-    no_user, no_item = pairs.users < 0, pairs.items < 0
-    unknown = int((no_user | no_item).sum())
-    if unknown <= _MISMATCH_SHARE * len(pairs):
-        return None
-    sides = (
-        ("user", no_user, test.users, test.user_vocabulary, run.user_vocabulary),
-        ("item", no_item, test.items, test.item_vocabulary, run.item_vocabulary),
+    unknown = UnknownIds(run.user_vocabulary, run.item_vocabulary)
+    unknown.add(
+        pairs.users,
+        pairs.items,
+        lambda rows: test.user_vocabulary.ids(test.users[rows]),
+        lambda rows: test.item_vocabulary.ids(test.items[rows]),
     )
-    side, missing, indices, given, known = max(sides, key=lambda s: s[1].sum())
-    examples = f"training has {side} ids like {known.entries[0].as_py()!r}"
-    rows = np.flatnonzero(missing & (indices >= 0))
-    if len(rows):
-        examples = f"the test table has {side} id {given.entries[int(indices[rows[0]])].as_py()!r}, {examples}"
-    return (
-        f"{unknown:,} of {len(pairs):,} test pairs have an id that training did not see "
-        f"({no_user.sum():,} users, {no_item.sum():,} items unknown), so their predictions are fallbacks; "
-        f"{examples}: check that both tables spell ids alike"
-    )
+    return unknown.message("the test table")

@@ -190,9 +190,10 @@ def _mark(values: Any, low: int, present: Any) -> None:
 
 @numba.njit(cache=True, nogil=True)
 def _look_up(values: Any, low: int, table: Any, out: Any) -> None:
+    size, first = np.uint64(table.size), np.uint64(np.int64(low))
     for n in range(values.size):
-        value = np.int64(values[n])
-        out[n] = table[value - low] if low <= value < low + table.size else np.int32(-1)
+        place = np.uint64(np.int64(values[n])) - first  # below low it wraps, and is beyond the table
+        out[n] = table[place] if place < size else np.int32(-1)
 
 
 @numba.njit(cache=True, nogil=True)

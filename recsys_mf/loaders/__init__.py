@@ -5,7 +5,8 @@ A new format is a file and a line in LOADERS.
 
 from recsys_mf.loaders.describe import describe
 from recsys_mf.loaders.features import features_from_frame, read_features
-from recsys_mf.loaders.frames import from_frame, from_matrix
+from recsys_mf.loaders.frames import from_frame
+from recsys_mf.loaders.matrices import from_matrix
 from recsys_mf.loaders.opening import LOADERS, open_source
 from recsys_mf.loaders.reading import read_ratings
 

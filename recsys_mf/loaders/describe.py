@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys_mf.errors import DataError
+from recsys_mf.conversion import Ids, decoded, filled, id_column, rating_numbers, time_seconds
+from recsys_mf.errors import DataError, ReadingNotice
 from recsys_mf.kernels import layout
 from recsys_mf.loaders.opening import open_source
-from recsys_mf.loaders.reading import checked_ids, time_seconds, wanted
-from recsys_mf.loaders.source import Ids, Source, recognise
+from recsys_mf.loaders.reading import kinds_of_ids, origin, read_columns
+from recsys_mf.loaders.source import Source, recognise
 from recsys_mf.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
@@ -28,12 +31,13 @@ class Description:
 
     columns : which column was taken for user, item, rating, time (None: there is none)
     rows : all of them; the facts below are of the rows with both ids and a finite rating, `usable_rows`
-    nulls : null users, items and ratings; not_finite : ratings that are NaN or infinite
+    nulls : null users, items and ratings, and times where there is a column of them
+    not_finite : ratings that are NaN, infinite or beyond float32
     duplicates : rows whose (user, item) pair stands in an earlier row
     user_ids, item_ids : "integer" or "string"
     density : distinct pairs / (users · items)
     scale : smallest, largest, mean and standard deviation of the ratings; levels : how many distinct ratings
-    time_range : first and last time, ISO 8601 in UTC, None without times
+    time_range : first and last time, ISO 8601 in UTC, None without times that can be read
     user_degrees, item_degrees : ratings a user (an item) at the PERCENTILES
     """
 
@@ -69,65 +73,109 @@ def describe(
     """Facts of the table at a path, which may have faults that `read_ratings` refuses.
 
     path, …_column, ids, encoding : as in `read_ratings`
-    Raises DataError for a file that cannot be read, a missing column, ratings that are no numbers, and a table
-    without a usable row.
+    Rows without an id or a finite rating are counted and left out; the others are read as `read_ratings` reads them.
+    Raises DataError for a file that cannot be read, a missing column, ratings that are no numbers, ids that cannot be
+    read, and a table without a usable row. Times that cannot be read give a ReadingNotice.
     """
-    import pyarrow as pa
-
-    source = open_source(path, encoding)
     given = {"user": user_column, "item": item_column, "rating": rating_column, "time": time_column}
+    return described(open_source(path, encoding), given, ids=ids)
+
+
+def described(source: Source, given: Mapping[str, str | None], *, ids: Ids) -> Description:
+    """Facts of a source: its columns are converted as `reading.assembled` does, after its faulty rows are left out.
+
+    given : as in `recognise`; ids : as in `read_ratings`
+    """
     named = recognise(source, given)
-    name = named.rating or ""
-    both = [named.user, named.item]
-    raw_columns = source.read(wanted(named), both if ids == "string" else [], both if ids == "auto" else [])
-    table = pa.table(dict(zip(wanted(named), raw_columns, strict=True)))
-    if not (pa.types.is_integer(table[name].type) or pa.types.is_floating(table[name].type)):
-        kind = table[name].type
-        where = f"{source.where}, column {name}"
-        raise DataError("ratings are not numbers", where=where, seen=f"type {kind}", fix="give numbers")
-    raw = table[name].cast(pa.float64()).to_numpy()  # a null becomes NaN
-    present = ~(table[named.user].is_null().to_numpy() | table[named.item].is_null().to_numpy())
-    usable = present & np.isfinite(raw)
-    if not usable.any():
-        raise DataError("no usable ratings in the table", where=source.where, seen=f"{len(table)} rows", fix="give one")
-    kept = table.filter(pa.array(usable))
-    values = raw[usable]
-    user_vocabulary, users = Vocabulary.encode(checked_ids(source, named.user, kept[named.user], ids))
-    item_vocabulary, items = Vocabulary.encode(checked_ids(source, named.item, kept[named.item], ids))
-    duplicates, _, _ = layout.first_duplicate(users, items, len(user_vocabulary), len(item_vocabulary))
-    roles: dict[str, str] = {"user": named.user, "item": named.item, "rating": name}
+    kinds = kinds_of_ids(source, ids)
+    raw = map(decoded, read_columns(source, named, kinds))
+    users, items, ratings = next(raw), next(raw), next(raw)
+    rating = named.rating or ""
+    values = filled(rating_numbers(ratings, origin(source, rating)), np.float64)  # a null becomes NaN
+    with np.errstate(over="ignore"):
+        finite = np.isfinite(values.astype(np.float32))
+    missing = {"user": _missing(users), "item": _missing(items), "rating": ratings.is_null().to_numpy()}
+    times = None if named.time is None else next(raw)
+    if times is not None:
+        missing["time"] = _missing(times)
+    rows = np.flatnonzero(finite & ~missing["user"] & ~missing["item"])
+    if not len(rows):
+        seen = f"{len(values)} rows"
+        raise DataError("no usable ratings in the table", where=source.where, seen=seen, fix="give one")
+    user_vocabulary, user_indices = _encoded(source, named.user, users, rows, kinds[0])
+    item_vocabulary, item_indices = _encoded(source, named.item, items, rows, kinds[1])
+    shape = len(user_vocabulary), len(item_vocabulary)
+    duplicates, _, _ = layout.first_duplicate(user_indices, item_indices, *shape)
+    usable = values[rows]
     return Description(
         source=source.where,
-        columns={**roles, "time": named.time},
-        rows=len(table),
-        usable_rows=len(kept),
-        nulls={role: table[column].null_count for role, column in roles.items()},
-        not_finite=int((~np.isfinite(raw)).sum()) - table[name].null_count,
+        columns={"user": named.user, "item": named.item, "rating": rating, "time": named.time},
+        rows=len(values),
+        usable_rows=len(rows),
+        nulls={role: int(rows.sum()) for role, rows in missing.items()},
+        not_finite=int((~finite & ~missing["rating"]).sum()),
         duplicates=duplicates,
         user_ids=_kind(user_vocabulary),
         item_ids=_kind(item_vocabulary),
-        users=len(user_vocabulary),
-        items=len(item_vocabulary),
-        density=(len(kept) - duplicates) / len(user_vocabulary) / len(item_vocabulary),
+        users=shape[0],
+        items=shape[1],
+        density=(len(rows) - duplicates) / shape[0] / shape[1],
         scale={
-            "lowest": float(values.min()),
-            "highest": float(values.max()),
-            "mean": float(values.mean()),
-            "standard_deviation": float(values.std()),
+            "lowest": float(usable.min()),
+            "highest": float(usable.max()),
+            "mean": float(usable.mean()),
+            "standard_deviation": float(usable.std()),
         },
-        levels=len(np.unique(values)),
-        time_range=_time_range(source, named.time, table),
-        user_degrees=_percentiles(users),
-        item_degrees=_percentiles(items),
+        levels=len(np.unique(usable)),
+        time_range=_time_range(source, named.time, times, rows, missing.get("time")),
+        user_degrees=_percentiles(user_indices),
+        item_degrees=_percentiles(item_indices),
     )
+
+
+def _missing(column: pa.ChunkedArray) -> NDArray[np.bool_]:
+    """Where a decoded column has nothing: null, or NaN."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if pa.types.is_floating(column.type):
+        column = column.cast(pa.float64())
+    flags: NDArray[np.bool_] = pc.is_null(column, nan_is_null=True).to_numpy()
+    return flags
+
+
+def _encoded(
+    source: Source, name: str, column: pa.ChunkedArray, rows: NDArray[np.int64], ids: Ids
+) -> tuple[Vocabulary, NDArray[np.int32]]:
+    """The ids in these rows, as `reading.assembled` encodes them."""
+    import pyarrow as pa
+
+    place = origin(source, name).of_rows(rows)
+    return Vocabulary.encode(id_column(column.take(pa.array(rows)), place, ids), where=place.where)
 
 
 def _kind(vocabulary: Vocabulary) -> str:
     return "integer" if vocabulary.is_integer else "string"
 
 
-def _time_range(source: Source, name: str | None, table: pa.Table) -> tuple[str, str] | None:
-    seconds = np.empty(0) if name is None else time_seconds(source, name, table[name].drop_null())
+def _time_range(
+    source: Source,
+    name: str | None,
+    times: pa.ChunkedArray | None,
+    rows: NDArray[np.int64],
+    missing: NDArray[np.bool_] | None,
+) -> tuple[str, str] | None:
+    """First and last time of the rows that have one. Times that cannot be read are warned of: a solver may not ask."""
+    import pyarrow as pa
+
+    if name is None or times is None or missing is None:
+        return None
+    rows = rows[~missing[rows]]
+    try:
+        seconds, _ = time_seconds(times.take(pa.array(rows)), origin(source, name).of_rows(rows))
+    except DataError as error:
+        warnings.warn(str(error), ReadingNotice, stacklevel=3)
+        return None
     if not len(seconds):
         return None
     first, last = (str(np.datetime64(int(end), "s")) + "Z" for end in (seconds.min(), seconds.max()))

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys_mf.loaders.reading import at_fault
+from recsys_mf.conversion import decoded
+from recsys_mf.conversion.arrow import as_text
+from recsys_mf.loaders.reading import origin
 from recsys_mf.loaders.source import Source
 from recsys_mf.vocabulary import Vocabulary
 
@@ -47,9 +49,11 @@ def feature_block(source: Source, name: str, column: pa.ChunkedArray) -> Block:
 
     if column.null_count == len(column):
         return _without(name, "no values")
-    if pa.types.is_string_view(column.type):
-        column = column.cast(pa.large_string())
     kind = column.type
+    if not pa.types.is_dictionary(kind):
+        column = decoded(column)
+    if _is_text(column.type):
+        column = as_text(column, origin(source, name))
     if pa.types.is_dictionary(kind):
         members = _members(_decoded(column))
     elif (numbers := _numbers(source, column)) is not None:
@@ -113,7 +117,7 @@ def _standardised(source: Source, name: str, column: pa.ChunkedArray, numbers: N
     rows = np.flatnonzero(column.is_valid().to_numpy()).astype(np.int32)
     if not np.isfinite(numbers).all():
         row = int(rows[np.flatnonzero(~np.isfinite(numbers))[0]])
-        raise at_fault(source, name, row, column, "feature is not finite", "give a finite number, or none")
+        raise origin(source, name).fault_in(column, row, "feature is not finite", "give a finite number, or none")
     shifted = numbers / 2 - numbers[0] / 2  # halves, so that the difference of huge numbers is finite
     largest = np.abs(shifted).max()
     if largest == 0:

@@ -10,14 +10,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from recsys_mf.conversion import Ids, id_column
 from recsys_mf.errors import ConfigError, DataError, nearest
 from recsys_mf.features import Features
 from recsys_mf.kernels import layout
 from recsys_mf.loaders.feature_columns import Block, feature_block
 from recsys_mf.loaders.frames import FrameSource
 from recsys_mf.loaders.opening import open_source
-from recsys_mf.loaders.reading import checked_ids
-from recsys_mf.loaders.source import IDS, ROLES, Ids, Role, Source, recognise_ids
+from recsys_mf.loaders.reading import kinds_of_ids, origin
+from recsys_mf.loaders.source import ROLES, Role, Source, recognise_ids
 from recsys_mf.loaders.text import TextSource
 from recsys_mf.vocabulary import Vocabulary
 
@@ -77,19 +78,17 @@ def features_from_frame(
     return _assembled(FrameSource(frame), role, id_column, columns, ids)
 
 
-def _assembled(source: Source, role: Role, id_column: str | None, columns: Sequence[str] | None, ids: Ids) -> Features:
+def _assembled(source: Source, role: Role, id_name: str | None, columns: Sequence[str] | None, ids: Ids) -> Features:
     """Features from a source: the columns are taken one at a time, in the order of the table or of `columns`."""
     if role not in ROLES:
         raise ConfigError("unknown role", where="role", seen=role, fix=nearest(role, ROLES))
-    if ids not in IDS:
-        raise ConfigError("unknown kind of ids", where="ids", seen=ids, fix=nearest(ids, IDS))
-    id_column = recognise_ids(source, role, id_column)
-    picked = _picked(source, id_column, columns)
-    key = [id_column]
-    raw = source.read([id_column, *picked], key if ids == "string" else [], key if ids == "auto" else [])
-    vocabulary, places = _encoded(source, id_column, next(raw), ids)
+    kinds_of_ids(source, ids)
+    id_name = recognise_ids(source, role, id_name)
+    picked, key = _picked(source, id_name, columns), [id_name]
+    raw = source.read([id_name, *picked], key if ids == "string" else [], key if ids == "auto" else [])
+    vocabulary, places = _encoded(source, id_name, next(raw), ids)
     blocks = [feature_block(source, name, column) for name, column in zip(picked, raw, strict=True)]
-    labels = (name for name in source.names if _ROW_LABELS.fullmatch(name) and name not in (id_column, *picked))
+    labels = (name for name in source.names if _ROW_LABELS.fullmatch(name) and name not in (id_name, *picked))
     left_out = (
         *(f"{name}: row labels of a pandas frame" for name in labels),
         *(block.left_out for block in blocks if block.left_out),
@@ -119,7 +118,7 @@ def _encoded(source: Source, name: str, column: Any, ids: Ids) -> tuple[Vocabula
     if not len(column):
         raise DataError("no rows in the table", where=source.where, fix="give at least one")
     where = f"{source.where}, column {name}"
-    vocabulary, places = Vocabulary.encode(checked_ids(source, name, column, ids), where=where)
+    vocabulary, places = Vocabulary.encode(id_column(column, origin(source, name), ids), where=where)
     if len(vocabulary) < len(places):
         _, firsts, inverse = np.unique(places, return_index=True, return_inverse=True)
         later = int(np.flatnonzero(firsts[inverse] < np.arange(len(places)))[0])

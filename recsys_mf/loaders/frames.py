@@ -1,16 +1,13 @@
-"""Tables and matrices in memory: pandas and Arrow tables; NumPy, torch and pandas matrices with NaN or a mask."""
+"""Tables in memory: pandas, Arrow, anything that gives an Arrow stream, columns by name, rows by name."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
-
+from recsys_mf.conversion import Ids, Origin, arrow_column
 from recsys_mf.errors import DataError
-from recsys_mf.loaders.reading import assembled
-from recsys_mf.loaders.source import Ids
+from recsys_mf.loaders.reading import Vocabularies, assembled
 from recsys_mf.ratings import Duplicates, Ratings
 
 if TYPE_CHECKING:
@@ -18,36 +15,22 @@ if TYPE_CHECKING:
 
 
 class FrameSource:
-    """A pandas or Arrow table."""
+    """A table in memory, as in `from_frame`."""
 
     where = "frame"
     typed = True
 
     def __init__(self, frame: Any) -> None:
-        if not (hasattr(frame, "column_names") or (hasattr(frame, "columns") and hasattr(frame, "__getitem__"))):
-            raise DataError("not a table", where="frame", seen=type(frame).__name__, fix="give a pandas or Arrow table")
-        self._frame = frame
-        columns = tuple(getattr(frame, "column_names", None) or frame.columns)
-        self.names = tuple(map(str, columns))
-        self._columns = dict(zip(self.names, columns, strict=True))  # pandas may call a column by a number
+        named = _named_columns(frame)
+        self.names = tuple(str(name) for name, _ in named)  # pandas may call a column by a number
+        self._columns = [column for _, column in named]
 
     def read(
         self, names: Sequence[str], texts: Sequence[str] = (), ids: Sequence[str] = ()
     ) -> Iterator[pa.ChunkedArray]:
         """The columns; NaN in a pandas column is a null."""
-        import pyarrow as pa
-
         for name in names:
-            column = self._frame[self._columns[name]]
-            if not isinstance(column, pa.ChunkedArray):
-                try:
-                    column = pa.array(column, from_pandas=True)
-                except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
-                    reason = str(error).splitlines()[0]
-                    raise DataError(
-                        "values of mixed types", where=f"frame, column {name}", seen=reason, fix="use one type"
-                    ) from None
-            yield column if isinstance(column, pa.ChunkedArray) else pa.chunked_array([column])
+            yield arrow_column(self._columns[self.names.index(name)], Origin(f"frame, column {name}"))
 
     def place(self, row: int) -> str:
         """The row's number."""
@@ -63,44 +46,56 @@ def from_frame(
     time_column: str | None = None,
     ids: Ids = "auto",
     duplicates: Duplicates = "error",
+    like: Vocabularies | None = None,
 ) -> Ratings:
-    """Ratings from a pandas or Arrow table with a row per rating; arguments and errors are those of `read_ratings`."""
-    given = {"user": user_column, "item": item_column, "rating": rating_column, "time": time_column}
-    return assembled(FrameSource(frame), given, ids=ids, duplicates=duplicates)
+    """Ratings from a table in memory with a row per rating; the other arguments and the errors are `read_ratings`'s.
 
-
-def from_matrix(A: Any, mask: Any = None) -> Ratings:
-    """Ratings from a matrix [m, n]: row i is user i, column j is item j.
-
-    A : NumPy array, torch tensor, or pandas frame, whose index and columns then are the ids
-    mask : bool[m, n], True where A holds a rating; without it every entry that is not NaN is one
-
-    The mask decides what is observed, and a zero is a rating. A row without any is no user of the result.
-    Raises DataError for another shape, a mask of another shape, a rating that is not finite, and no rating at all.
+    frame : a pandas frame, whose named index levels are columns too; an Arrow table; anything that gives an Arrow
+        stream (Polars, DuckDB, Ibis); a mapping of names to columns; a list of mappings, one a row; a NumPy array with
+        named fields
     """
-    user_ids, item_ids = (np.asarray(ids) for ids in (getattr(A, "index", None), getattr(A, "columns", None)))
-    values = _array(A)
-    if values.ndim != 2 or values.dtype.kind not in "fiub":
-        seen = f"{values.dtype} {values.shape}"
-        raise DataError("not a matrix of numbers", where="A", seen=seen, fix="give a matrix [m, n]")
-    observed = ~np.isnan(values) if mask is None else _array(mask)
-    if observed.shape != values.shape or observed.dtype != np.bool_:
-        seen = f"{observed.dtype} {observed.shape}"
-        raise DataError("not a mask of the matrix", where="mask", seen=seen, fix=f"give bool {values.shape}")
-    rows, columns = np.nonzero(observed)
-    ratings = values[rows, columns].astype(np.float32)
-    if not np.isfinite(ratings).all():
-        at = int(np.flatnonzero(~np.isfinite(ratings))[0])
-        where = f"A[{rows[at]}, {columns[at]}]"
-        raise DataError("rating is not finite", where=where, seen=ratings[at], fix="leave it out with the mask")
-    named = user_ids.ndim == 1
-    return Ratings.from_ids(
-        user_ids[rows] if named else rows, item_ids[columns] if named else columns, ratings, where="A"
-    )
+    given = {"user": user_column, "item": item_column, "rating": rating_column, "time": time_column}
+    return assembled(FrameSource(frame), given, ids=ids, duplicates=duplicates, like=like)
 
 
-def _array(matrix: Any) -> NDArray[Any]:
-    """As NumPy, from wherever a tensor lies."""
-    detached = matrix.detach().cpu() if hasattr(matrix, "detach") else matrix
-    array: NDArray[Any] = np.asarray(detached)
-    return array
+def _named_columns(frame: Any) -> list[tuple[Any, Any]]:
+    """Names and columns of a table. Raises DataError for what is none."""
+    import pyarrow as pa
+
+    if _is_pandas(frame):
+        levels = [(name, frame.index.get_level_values(n)) for n, name in enumerate(frame.index.names)]
+        columns = [(name, frame.iloc[:, n]) for n, name in enumerate(frame.columns)]
+        return columns + [(name, level) for name, level in levels if name is not None and name not in frame.columns]
+    if isinstance(frame, pa.Table | pa.RecordBatch):
+        return list(zip(frame.schema.names, frame.columns, strict=True))
+    if hasattr(frame, "__arrow_c_stream__") or hasattr(frame, "__arrow_c_array__"):
+        try:
+            return _named_columns(pa.table(frame))
+        except (pa.ArrowException, TypeError, ValueError) as error:
+            raise _no_table(frame, f"{type(frame).__name__}: {str(error)[:100]}") from None
+    if isinstance(frame, Mapping):
+        return list(frame.items())
+    fields = getattr(getattr(frame, "dtype", None), "names", None)
+    if fields:
+        return [(name, frame[name]) for name in fields]
+    if isinstance(frame, list | tuple) and frame and all(isinstance(row, Mapping) for row in frame):
+        names = dict.fromkeys(name for row in frame for name in row)
+        return [(name, [row.get(name) for row in frame]) for name in names]
+    raise _no_table(frame, type(frame).__name__)
+
+
+def _is_pandas(frame: Any) -> bool:
+    return hasattr(frame, "iloc") and hasattr(frame, "columns")
+
+
+def _no_table(frame: Any, seen: str) -> DataError:
+    fix = "give a pandas, Polars or Arrow table, or columns by name"
+    if isinstance(frame, str) or hasattr(frame, "__fspath__"):
+        fix = "read_ratings reads files"
+    elif isinstance(frame, Ratings):
+        fix = "it is a table of ratings already: use it as it is"
+    elif hasattr(frame, "iloc"):
+        fix = "give a frame: series.reset_index()"
+    elif hasattr(frame, "tocoo") or len(getattr(frame, "shape", ())) == 2:
+        fix = "from_matrix reads matrices"
+    return DataError("not a table", where="frame", seen=seen, fix=fix)

@@ -3,21 +3,57 @@
 from __future__ import annotations
 
 import glob
+import re
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
 
+from recsys_mf.conversion import Origin
 from recsys_mf.errors import DataError
+from recsys_mf.loaders.unify import unified, unified_type
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 _BATCH = 1 << 18  # rows
+_NULL_KEY = "__HIVE_DEFAULT_PARTITION__"
+_NUMBER = re.compile(r"-?(0|[1-9][0-9]*)(?P<fraction>\.[0-9]+)?")
+
+
+@dataclass(frozen=True)
+class _Part:
+    """A file of a table.
+
+    fragment : the file, as Arrow scans it; schema : of its columns; n_rows : how many it has
+    keys : values of the hive keys in its path, None for a null
+    """
+
+    path: str
+    fragment: Any
+    schema: pa.Schema
+    n_rows: int
+    keys: dict[str, Any]
+
+    def has(self, name: str) -> bool:
+        return name in self.keys or name in self.schema.names
+
+    def type_of(self, name: str) -> pa.DataType:
+        """Of a column, or of the values of a hive key; a column of the file comes first."""
+        import pyarrow as pa
+
+        places = self.schema.get_all_field_indices(name)
+        return self.schema.field(places[0]).type if places else pa.scalar(self.keys[name]).type
 
 
 class ParquetSource:
-    """A Parquet table on disk; parts are read in the order of their paths, hidden and `_` files are left out."""
+    """A Parquet table on disk; parts are read in the order of their paths, hidden and `_` files are left out.
+
+    Parts may differ in the types of a column, where one type holds the values of all (`unify`). A hive key (year=2020
+    in a path) is a column: of integers or numbers where all its values are, else of text.
+    """
 
     typed = True
 
@@ -26,58 +62,185 @@ class ParquetSource:
 
     @cached_property
     def names(self) -> tuple[str, ...]:
-        """Columns, those of hive partitions among them."""
-        return tuple(self._dataset.schema.names)
+        """Columns of any part, those of hive keys last."""
+        parts = self._parts
+        first = list(parts[0].schema.names)  # a name may stand there twice
+        later = dict.fromkeys(name for part in parts for name in (*part.schema.names, *part.keys))
+        return (*first, *(name for name in later if name not in first))
 
     def read(
         self, names: Sequence[str], texts: Sequence[str] = (), ids: Sequence[str] = ()
     ) -> Iterator[pa.ChunkedArray]:
-        """One column at a time; Parquet knows the types, so `texts` and `ids` say nothing here."""
+        """One column at a time.
+
+        texts : those whose parts may be integers in one and text in another: they are read as text
+        """
         for name in names:
-            yield self._column(name)  # held by no name here, so that the caller can free it
+            yield self._column(name, as_text=name in texts)  # held by no name here, so that the caller can free it
 
     def batches(self) -> Iterator[pa.RecordBatch]:
-        """All columns, batch by batch, read no further ahead than a batch or two."""
-        with _errors_of(self.where):
-            yield from self._dataset.to_batches(batch_size=_BATCH, batch_readahead=1, fragment_readahead=1)
+        """All columns, batch by batch, each in the one type of its parts."""
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        kinds = {name: self._type(name) for name in dict.fromkeys(self.names)}
+        for part in self._parts:
+            with _errors_of(part.path), pq.ParquetFile(part.path) as file:
+                for batch in file.iter_batches(batch_size=_BATCH):
+                    columns = [
+                        self._array(part, batch, name, kinds[name], self.names[:place].count(name))
+                        for place, name in enumerate(self.names)
+                    ]
+                    yield pa.RecordBatch.from_arrays(columns, names=list(self.names))
 
     def place(self, row: int) -> str:
         """The part file and the row in it, or the row where there is one file."""
         before = 0
-        parts = list(self._dataset.get_fragments())
-        for part in parts:
-            rows = part.count_rows()
-            if len(parts) > 1 and row < before + rows:
+        for part in self._parts:
+            if len(self._parts) > 1 and row < before + part.n_rows:
                 return f"{part.path}, row {row - before}"
-            before += rows
+            before += part.n_rows
         return f"row {row}"
 
-    def _column(self, name: str) -> pa.ChunkedArray:
-        with _errors_of(self.where):
-            return self._dataset.to_table(columns=[name]).column(0)
+    def _array(self, part: _Part, batch: pa.RecordBatch, name: str, kind: pa.DataType, earlier: int) -> pa.Array:
+        """A column of a batch, in the type of all parts; nulls where the part does not have it.
 
-    @cached_property
-    def _dataset(self) -> Any:
+        earlier : how many columns of its name stand before it
+        """
+        import pyarrow as pa
+
+        places = batch.schema.get_all_field_indices(name)
+        if earlier < len(places):
+            array = batch.column(places[earlier])
+        else:
+            array = _repeated(part.keys.get(name), len(batch), kind)
+        return unified([pa.chunked_array([array])], kind, [part.path], self._origin(name)).combine_chunks()
+
+    def _type(self, name: str, *, as_text: bool = False) -> pa.DataType:
+        parts = [part for part in self._parts if part.has(name)]
+        kinds = [part.type_of(name) for part in parts]
+        return unified_type(kinds, [part.path for part in parts], self._origin(name), as_text=as_text)
+
+    def _origin(self, name: str) -> Origin:
+        return Origin(f"{self.where}, column {name}", self.place)
+
+    def _column(self, name: str, *, as_text: bool) -> pa.ChunkedArray:
+        for part in self._parts:
+            if not part.has(name):
+                fix = "write it there too, leave the file out, or name another column"
+                raise DataError(f"no column '{name}' in this part", where=part.path, fix=fix)
+        kind = self._type(name, as_text=as_text)
+        if all(name in part.schema.names and part.type_of(name) == kind for part in self._parts):
+            return self._scanned(self._parts, name, kind)
+        columns = [
+            self._scanned([part], name, part.type_of(name)) if name in part.schema.names
+            else _chunked(_repeated(part.keys[name], part.n_rows, part.type_of(name)))
+            for part in self._parts
+        ]  # fmt: skip
+        return unified(columns, kind, [part.path for part in self._parts], self._origin(name))
+
+    def _scanned(self, parts: Sequence[_Part], name: str, kind: pa.DataType) -> pa.ChunkedArray:
+        """A column of parts that all have this type."""
+        import pyarrow as pa
         import pyarrow.dataset as ds
 
-        # Without pre_buffer a column chunk is freed when it is decoded, not when the whole scan ends.
-        scan = ds.ParquetFragmentScanOptions(pre_buffer=False)
-        parts: str | list[str] = self.where
-        if not Path(self.where).exists():
-            parts = sorted(glob.glob(self.where))
-        with _errors_of(self.where):
-            dataset = ds.dataset(
-                parts, format=ds.ParquetFileFormat(default_fragment_scan_options=scan), partitioning="hive"
-            )
-        if not dataset.files:
+        for part in parts:
+            if len(part.schema.get_all_field_indices(name)) > 1:
+                raise DataError("two columns of the same name", where=part.path, seen=repr(name), fix="rename one")
+        scanned = ds.FileSystemDataset([part.fragment for part in parts], pa.schema([(name, kind)]), _format())
+        try:
+            with _errors_of(parts[0].path):
+                return scanned.to_table(columns=[name]).column(0)
+        except DataError:
+            if len(parts) > 1:  # which of them it is
+                for part in parts:
+                    self._scanned([part], name, kind)
+            raise
+
+    @cached_property
+    def _parts(self) -> list[_Part]:
+        """The files, in the order of their paths."""
+        from pyarrow import fs
+
+        system, file_format, parts = fs.LocalFileSystem(), _format(), []
+        paths = _paths(self.where)
+        if not paths:
             raise DataError("no Parquet files in the folder", where=self.where, fix="give the folder of the part files")
-        return dataset
+        keys = _typed_keys([_keys(path, self.where) for path in paths])
+        for path, own in zip(paths, keys, strict=True):
+            with _errors_of(path):
+                fragment = file_format.make_fragment(path, system)
+                schema, rows = fragment.physical_schema, fragment.metadata.num_rows
+            parts.append(_Part(path, fragment, schema, rows, own))
+        return parts
+
+
+def _format() -> Any:
+    import pyarrow.dataset as ds
+
+    # Without pre_buffer a column chunk is freed when it is decoded, not when the whole scan ends.
+    scan = ds.ParquetFragmentScanOptions(pre_buffer=False)
+    return ds.ParquetFileFormat(default_fragment_scan_options=scan)
+
+
+def _chunked(array: pa.Array) -> pa.ChunkedArray:
+    import pyarrow as pa
+
+    return pa.chunked_array([array])
+
+
+def _repeated(value: Any, length: int, kind: pa.DataType) -> pa.Array:
+    import pyarrow as pa
+
+    return pa.nulls(length, kind) if value is None else pa.repeat(pa.scalar(value), length)
+
+
+def _paths(where: str) -> list[str]:
+    """The files of a path that is a file, a folder or a glob."""
+    from pyarrow import fs
+
+    path = Path(where)
+    if path.is_file():
+        return [where]
+    if not path.is_dir():
+        return sorted(found for found in glob.glob(where, recursive=True) if Path(found).is_file())
+    found = fs.LocalFileSystem().get_file_info(fs.FileSelector(where, recursive=True))
+    files = (info.path for info in found if info.type == fs.FileType.File)
+    return sorted(file for file in files if not any(map(_is_hidden, Path(file).relative_to(path).parts)))
+
+
+def _is_hidden(name: str) -> bool:
+    return name.startswith((".", "_")) and "=" not in name
+
+
+def _keys(path: str, where: str) -> dict[str, str]:
+    """The hive keys and their texts in a path, below the folder that was given."""
+    folder = Path(path).parent
+    if Path(where).is_file():
+        return {}
+    parts = folder.relative_to(where).parts if Path(where).is_dir() else folder.parts
+    return {unquote(name): unquote(value) for name, mark, value in (part.partition("=") for part in parts) if mark}
+
+
+def _typed_keys(texts: list[dict[str, str]]) -> list[dict[str, Any]]:
+    """Hive keys of all parts with the types of their values."""
+    names = dict.fromkeys(name for own in texts for name in own)
+    kinds = {name: _kind([own[name] for own in texts if name in own]) for name in names}
+    return [{name: None if text == _NULL_KEY else kinds[name](text) for name, text in own.items()} for own in texts]
+
+
+def _kind(texts: list[str]) -> type[int] | type[float] | type[str]:
+    """The narrowest type of texts that are written as its values are: 05 is no integer."""
+    numbers = [_NUMBER.fullmatch(text) for text in texts if text != _NULL_KEY]
+    if not all(numbers):
+        return str
+    if any(number["fraction"] for number in numbers if number):
+        return float
+    return int if all(abs(int(number[0])) < 2**63 for number in numbers if number) else str
 
 
 class _errors_of:  # noqa: N801 (reads as a statement)
     """Turns what Arrow says of a damaged file into a DataError."""
-
-    typed = True
 
     def __init__(self, where: str) -> None:
         self._where = where
@@ -93,6 +256,6 @@ class _errors_of:  # noqa: N801 (reads as a statement)
             raise DataError(
                 "cannot be read as Parquet: truncated, damaged or of another format",
                 where=self._where,
-                seen=reason,
+                seen=reason[:100],
                 fix="write or download it again",
             ) from error

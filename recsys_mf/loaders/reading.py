@@ -2,22 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys_mf.columns import empty, rest
+from recsys_mf.columns import rest
+from recsys_mf.conversion import IDS, Ids, Origin, id_column, rating_values, time_seconds
 from recsys_mf.errors import ConfigError, DataError, nearest
 from recsys_mf.loaders.opening import open_source
-from recsys_mf.loaders.source import IDS, Columns, Ids, Source, recognise
+from recsys_mf.loaders.source import Columns, Source, recognise
 from recsys_mf.ratings import Duplicates, Ratings
 from recsys_mf.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+
+class Vocabularies(Protocol):
+    """What ids can be read like: a run, or ratings."""
+
+    @property
+    def user_vocabulary(self) -> Vocabulary: ...
+
+    @property
+    def item_vocabulary(self) -> Vocabulary: ...
 
 
 def read_ratings(
@@ -29,6 +40,7 @@ def read_ratings(
     time_column: str | None = None,
     ids: Ids = "auto",
     duplicates: Duplicates = "error",
+    like: Vocabularies | None = None,
     encoding: str | None = None,
 ) -> Ratings:
     """Ratings from a table on disk.
@@ -38,141 +50,78 @@ def read_ratings(
     user_column, … : names of the columns; by default recognised (user_id, userId, user; item_id, movieId, movie_id,
         item; rating, score, value; timestamp, time, date; those of Amazon, Yelp, Goodreads and Book-Crossing). The
         time column is optional, and "none" leaves it out
-    ids : "integer" or "string" to read them so; "auto" takes the type the file has, and in text files integers
-        where every id is written as one is: 0042 and +12 are text
-    duplicates : where a (user, item) pair occurs again: "error", "last" row kept, or "mean"
+    ids : "integer" or "string" to read them so; "auto" takes the type the table has, as in `conversion.id_column`,
+        and in text tables integers where every id is written as one is: 0042 and +12 are text
+    duplicates : where a (user, item) pair occurs again: "error"; "last", which keeps the newest row by time, or the
+        last row where there are no times; or "mean", which averages
+    like : the run or the training table that these ratings go with: "auto" then reads the ids as they are there
     encoding : of text and JSON, as Python calls it; by default found: UTF-8, UTF-16, else Windows-1252
 
-    Times are integers or numbers (seconds since 1970-01-01 UTC), dates or datetimes (UTC where they have no zone).
-    Raises DataError naming the file, column, row (counted from 0) and value for: a missing column, a null id, a
-    null, infinite, NaN or non-numeric rating, an empty table, duplicate pairs, and a file that cannot be read.
+    What times and ratings may be: `conversion.time_seconds`, `conversion.rating_values`. A ReadingNotice says what is
+    read in a special way. Raises DataError naming the file, column, row (counted from 0) and value for: a missing
+    column, a null id, a null, infinite, NaN or non-numeric rating, an empty table, duplicate pairs, and a file that
+    cannot be read.
     """
     given = {"user": user_column, "item": item_column, "rating": rating_column, "time": time_column}
-    return assembled(open_source(path, encoding), given, ids=ids, duplicates=duplicates)
+    return assembled(open_source(path, encoding), given, ids=ids, duplicates=duplicates, like=like)
 
 
-def assembled(source: Source, given: Mapping[str, str | None], *, ids: Ids, duplicates: Duplicates) -> Ratings:
+def assembled(
+    source: Source,
+    given: Mapping[str, str | None],
+    *,
+    ids: Ids,
+    duplicates: Duplicates,
+    like: Vocabularies | None = None,
+) -> Ratings:
     """Ratings from a source. The columns are taken one at a time, so that one lies raw in memory at once.
 
-    given : as in `recognise`
+    given : as in `recognise`; ids, duplicates, like : as in `read_ratings`
     """
-    if ids not in IDS:
-        raise ConfigError("unknown kind of ids", where="ids", seen=ids, fix=nearest(ids, IDS))
     columns = recognise(source, given)
-    both = [columns.user, columns.item]
-    raw = source.read(list(wanted(columns)), both if ids == "string" else [], both if ids == "auto" else [])
-    user_vocabulary, users = _encoded(source, columns.user, next(raw), ids)
-    item_vocabulary, items = _encoded(source, columns.item, next(raw), ids)
-    values = rating_values(source, columns.rating or "", next(raw))
-    times = None if columns.time is None else time_seconds(source, columns.time, next(raw))
+    kinds = kinds_of_ids(source, ids, like)
+    raw = read_columns(source, columns, kinds)
+    user_vocabulary, users = _encoded(source, columns.user, next(raw), kinds[0])
+    item_vocabulary, items = _encoded(source, columns.item, next(raw), kinds[1])
+    values = rating_values(next(raw), origin(source, columns.rating or ""))
+    times = None if columns.time is None else time_seconds(next(raw), origin(source, columns.time))[0]
     _release_unused()
     table = Ratings(users, items, values, times, user_vocabulary, item_vocabulary)
     rest()
     return table.without_duplicates(duplicates, where=source.where)
 
 
+def kinds_of_ids(source: Source, ids: Ids, like: Vocabularies | None = None) -> tuple[Ids, Ids]:
+    """How the user and the item ids of a source are read: as asked, else as those they go with.
+
+    Strings of a source with types are never taken for integers unasked. Raises ConfigError for an unknown kind.
+    """
+    if ids not in IDS:
+        raise ConfigError("unknown kind of ids", where="ids", seen=ids, fix=nearest(str(ids), IDS))
+    if ids != "auto" or like is None:
+        return ids, ids
+    integer: Ids = "auto" if source.typed else "integer"
+    users, items = (integer if v.is_integer else "string" for v in (like.user_vocabulary, like.item_vocabulary))
+    return users, items
+
+
+def read_columns(source: Source, columns: Columns, kinds: tuple[Ids, Ids]) -> Iterator[pa.ChunkedArray]:
+    """The columns of users, items, ratings and times that are there, one after another."""
+    names = [name for name in (columns.user, columns.item, columns.rating, columns.time) if name]
+    texts, ids = ([name for name, kind in zip(names[:2], kinds, strict=True) if kind == k] for k in ("string", "auto"))
+    return source.read(names, texts, ids)
+
+
+def origin(source: Source, name: str) -> Origin:
+    """Where a column of a source comes from, for messages."""
+    return Origin(f"{source.where}, column {name}", source.place, source.typed)
+
+
 def _encoded(source: Source, name: str, column: pa.ChunkedArray, ids: Ids) -> tuple[Vocabulary, NDArray[np.int32]]:
     if not len(column):
         raise DataError("no ratings in the table", where=source.where, fix="give at least one row")
-    return Vocabulary.encode(checked_ids(source, name, column, ids), where=_at(source, name))
-
-
-def wanted(columns: Columns) -> tuple[str, ...]:
-    """The names in the order user, item, rating, time, without those that are not there."""
-    return tuple(name for name in (columns.user, columns.item, columns.rating, columns.time) if name)
-
-
-def checked_ids(source: Source, name: str, column: Any, ids: Ids, start: int = 0) -> Any:
-    """A column of ids, read as integers or strings where that was asked for; Arrow array or chunked array.
-
-    start : row of the source at which the column starts, for messages
-    Raises DataError for a null id, and for one that is no integer where integers were asked for.
-    """
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    _no_nulls(source, name, column, "null id", "drop the row or give it an id", start)
-    kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
-    if ids == "string":
-        return column.cast(pa.large_string())
-    if ids == "integer" and not pa.types.is_integer(kind):
-        try:
-            return column.cast(kind).cast(pa.int64())
-        except pa.ArrowInvalid:
-            texts = column.cast(pa.large_string())
-            whole = pc.match_substring_regex(texts, r"^\s*[+-]?\d{1,18}$")
-            row = _first(pc.invert(whole))
-            fault = at_fault(source, name, row, column, "id is not an integer", "read the ids as strings", start)
-            raise fault from None
-    return column
-
-
-def rating_values(source: Source, name: str, column: pa.ChunkedArray) -> NDArray[np.float32]:
-    """A column of ratings as float32[n]. Raises DataError for a null, NaN or infinite rating, and for text."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    _no_nulls(source, name, column, "null rating", "give a finite number")
-    kind = column.type
-    if pa.types.is_dictionary(kind):
-        column, kind = column.cast(kind.value_type), kind.value_type
-    if pa.types.is_string(kind) or pa.types.is_large_string(kind):
-        number = pc.match_substring_regex(column, r"^\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*$")
-        row = _first(pc.invert(number)) if not pc.all(number).as_py() else 0
-        raise at_fault(source, name, row, column, f"rating is text, not a number (column type {kind})", "give numbers")
-    if not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind)):
-        raise DataError("ratings of this type", where=_at(source, name), seen=kind, fix="give numbers")
-    values = _filled(column.cast(pa.float64()) if pa.types.is_decimal(kind) else column, np.float32)
-    if not np.isfinite(np.dot(values, values)) and not np.isfinite(values).all():  # one pass where all is well
-        row = int(np.flatnonzero(~np.isfinite(values))[0])
-        raise at_fault(source, name, row, column, "rating is not finite", "give a finite number")
-    return values
-
-
-def time_seconds(source: Source, name: str, column: pa.ChunkedArray, start: int = 0) -> NDArray[np.int64]:
-    """A column of times as int64[n] seconds since 1970-01-01 UTC.
-
-    start : row of the source at which the column starts, for messages
-    """
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    _no_nulls(
-        source, name, column, "null time", "give a time, or leave the column out with the time column 'none'", start
-    )
-    kind = column.type
-    if (
-        pa.types.is_string(kind) or pa.types.is_large_string(kind)
-    ) and not source.typed:  # a text file read as it stands
-        number = pc.match_substring_regex(column, r"^[+-]?\d{1,18}(\.\d*)?$")
-        if pc.all(number).as_py():
-            column = column.cast(pa.float64())
-            kind = column.type
-    if pa.types.is_timestamp(kind):
-        column = column.cast(pa.timestamp("s", kind.tz), safe=False).cast(pa.int64())
-    elif pa.types.is_date(kind):
-        column = column.cast(pa.timestamp("s")).cast(pa.int64())
-    elif pa.types.is_floating(kind):
-        numbers = column.to_numpy()
-        if not np.isfinite(numbers).all():
-            row = int(np.flatnonzero(~np.isfinite(numbers))[0])
-            raise at_fault(source, name, row, column, "time is not finite", "give seconds since 1970", start)
-        column = pa.chunked_array([np.floor(numbers).astype(np.int64)])
-    elif not pa.types.is_integer(kind):
-        fix = "store seconds since 1970 or datetimes, or leave the column out with the time column 'none'"
-        raise at_fault(source, name, 0, column, f"times of type {kind}", fix, start)
-    return _filled(column, np.int64)
-
-
-def _filled(column: pa.ChunkedArray, dtype: Any) -> NDArray[Any]:
-    """The column as a NumPy array of this type, chunk by chunk: no second copy."""
-    values = empty(len(column), dtype)
-    start = 0
-    for chunk in column.chunks:
-        with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite
-            values[start : start + len(chunk)] = chunk.to_numpy(zero_copy_only=False)
-        start += len(chunk)
-    return values
+    place = origin(source, name)
+    return Vocabulary.encode(id_column(column, place, ids), where=place.where)
 
 
 def _release_unused() -> None:
@@ -180,29 +129,3 @@ def _release_unused() -> None:
     import pyarrow as pa
 
     pa.default_memory_pool().release_unused()
-
-
-def _at(source: Source, name: str) -> str:
-    return f"{source.where}, column {name}"
-
-
-def _no_nulls(source: Source, name: str, column: pa.ChunkedArray, what: str, fix: str, start: int = 0) -> None:
-    if column.null_count:
-        where = f"{_at(source, name)}, {source.place(start + _first(column.is_null()))}"
-        raise DataError(what, where=where, seen=f"null, {column.null_count} in the column", fix=fix)
-
-
-def _first(flags: Any) -> int:
-    """Place of the first True in an Arrow array or chunked array."""
-    import pyarrow.compute as pc
-
-    return int(pc.index(flags, True).as_py())
-
-
-def at_fault(source: Source, name: str, row: int, column: Any, what: str, fix: str, start: int = 0) -> DataError:
-    """An error that names the source, the column, the row and the value there.
-
-    row : of the column, which starts at row `start` of the source
-    """
-    seen = repr(column[row].as_py())
-    return DataError(what, where=f"{_at(source, name)}, {source.place(start + row)}", seen=seen, fix=fix)

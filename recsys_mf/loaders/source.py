@@ -13,9 +13,6 @@ from recsys_mf.loaders.words import clipped, listed
 if TYPE_CHECKING:
     import pyarrow as pa
 
-Ids = Literal["auto", "integer", "string"]
-IDS: tuple[Ids, ...] = ("auto", "integer", "string")
-
 Role = Literal["user", "item"]
 ROLES: tuple[Role, ...] = ("user", "item")
 
@@ -133,9 +130,16 @@ def _found(source: Source, role: str, given: str | None) -> str | None:
         if given not in source.names:
             fix = nearest(given, source.names) if len(source.names) <= 8 else f"there are {listed(source.names)}"
             raise DataError(f"no column '{clipped(given)}'", where=source.where, fix=fix)
-        return given
+        return _single(source, given)
     plain = {_plain(name): name for name in reversed(source.names)}
-    return next((plain[name] for name in _RECOGNISED[role] if name in plain), None)
+    return next((_single(source, plain[name]) for name in _RECOGNISED[role] if name in plain), None)
+
+
+def _single(source: Source, name: str) -> str:
+    """The name. Raises DataError where two columns have it."""
+    if source.names.count(name) > 1:
+        raise DataError("two columns of the same name", where=source.where, seen=repr(name), fix="rename one")
+    return name
 
 
 def is_recognised(name: str) -> bool:

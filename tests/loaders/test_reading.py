@@ -205,15 +205,18 @@ TEXT_FAULTS = {
     "null time": ([HEAD + ",time", "1,2,3,4", "1,3,3,"], r"column time, row 1 \(line 3\): null time"),
     "NaN": ([HEAD, "1,2,nan"], r"column rating, row 0 \(line 2\): rating is not finite \(saw nan\)"),
     "text": ([HEAD, "1,2,3", "1,3,good"], r"column rating, row 1 \(line 3\): rating is text.*saw 'good'"),
-    "text time": ([HEAD + ",time", "1,2,3,noon"], r"column time, row 0 \(line 2\): times of type .*saw 'noon'"),
+    "text time": ([HEAD + ",time", "1,2,3,noon"], r"column time, row 0 \(line 2\): text is no time \(saw 'noon'\)"),
     "empty": ([HEAD], "no ratings in the table"),
     "no lines": ([], "no ratings in the table"),
     "short row": ([HEAD, "1,2,3", "1,2"], r"cannot be read as a text table \(saw .*Row #3: Expected 3 columns, got 2"),
     "no delimiter": (["hello"], r"no delimiter in the first line \(saw 'hello'\)"),
     "unknown names": (["a,b,c", "1,2,3"], r"no column is recognised as the user ids \(saw columns a, b, c\)"),
     "twice": (["user,user,rating", "1,2,3"], r"two columns of the same name \(saw 'user'\)"),
-    "duplicates": ([HEAD, "1,2,3", "1,3,3", "1,2,4"], r"1 duplicate .* pairs \(saw user 1, item 2 in rows 0 and 2\)"),
-    "float ids": ([HEAD, "1.5,2,3"], r"column user: ids of this type \(saw double\); use integers or strings"),
+    "duplicates": (
+        [HEAD, "1,2,3", "1,3,3", "1,2,4"],
+        r"1 duplicate .* pairs \(saw user 1, item 2 in rows 0 and 2; 1 of 1 have",
+    ),
+    "float ids": ([HEAD, "1.5,2,3"], r"column user, row 0 \(line 2\): id is not a whole number \(saw 1.5\); store"),
 }
 
 
@@ -231,10 +234,9 @@ PARQUET_FAULTS: dict[str, tuple[dict[str, Any], str]] = {
     "infinite": ({"item_id": ITEMS, "rating": [1.0, 2.0, np.inf, 3.0]}, r"row 2: rating is not finite \(saw inf\)"),
     "too large": ({"item_id": ITEMS, "rating": [1.0, 2.0, 1e39, 3.0]}, r"row 2: rating is not finite \(saw 1e\+39\)"),
     "text": ({"item_id": ITEMS, "rating": ["1", "2", "3", "x"]}, "row 3: rating is text.*saw 'x'"),
-    "numbers as text": ({"item_id": ITEMS, "rating": ["1", "2", "3", "4"]}, "row 0: rating is text.*saw '1'"),
-    "true": ({"item_id": ITEMS, "rating": [True] * 4}, r"column rating: ratings of this type \(saw bool\)"),
+    "lists": ({"item_id": ITEMS, "rating": [[1]] * 4}, r"column rating: ratings are not numbers \(saw type list"),
     "null id": ({"item_id": [1, 2, None, 3]}, "column item_id, row 2: null id"),
-    "huge id": ({"item_id": np.array([2**63] * 4, "uint64")}, "column item_id: id beyond 64-bit integers"),
+    "list of ids": ({"item_id": [[1]] * 4}, r"column item_id: ids of this type \(saw type list<.*--ids"),
     "infinite time": ({"item_id": ITEMS, "time": [1.0, np.nan, 1.0, 1.0]}, "column time, row 1: time is not finite"),
 }  # fmt: skip
 
@@ -283,7 +285,7 @@ def test_wrong_names_are_answered_with_the_nearest(tmp_path: Path) -> None:
         read_ratings(text(tmp_path / "a.csv", "user_id,item,rating", "1,1,1", "u,1,1"), ids="integer")
     with pytest.raises(DataError, match=r"frame: not a table \(saw list\)"):
         from_frame([1, 2])
-    with pytest.raises(DataError, match="frame, column user: values of mixed types"):
+    with pytest.raises(DataError, match="frame, column user: not a column of values of one type"):
         from_frame(pd.DataFrame({"user": ["a", 1], "item": [1, 1], "rating": [1, 2]}))
 
 
@@ -297,7 +299,7 @@ def test_a_description_counts_the_faults_that_reading_refuses(tmp_path: Path) ->
     )
     facts = describe(path)
     assert (facts.rows, facts.usable_rows, facts.duplicates, facts.not_finite) == (6, 3, 1, 1)
-    assert facts.nulls == {"user": 1, "item": 0, "rating": 1}
+    assert facts.nulls == {"user": 1, "item": 0, "rating": 1, "time": 0}
     assert (facts.users, facts.items, facts.user_ids, facts.item_ids) == (2, 2, "string", "integer")
     assert facts.density == 2 / 4
     assert facts.scale["lowest"] == 1
@@ -307,7 +309,7 @@ def test_a_description_counts_the_faults_that_reading_refuses(tmp_path: Path) ->
 
 
 def test_a_description_needs_numbers_and_a_usable_row(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"column rating: ratings are not numbers \(saw type string\)"):
+    with pytest.raises(DataError, match=r"column rating, row 0: rating is text, not a number \(saw 'x'\)"):
         describe(written(tmp_path / "a.parquet", user_id=[1], item_id=[1], rating=["x"]))
     with pytest.raises(DataError, match=r"no usable ratings in the table \(saw 1 rows\)"):
         describe(written(tmp_path / "a.parquet", user_id=[1], item_id=[1], rating=[np.nan]))

@@ -305,7 +305,7 @@ TEXT_FAULTS: dict[str, tuple[list[str], str]] = {
     "empty": (["id,x"], "no rows in the table; give at least one"),
     "no ids": (["a,b", "c,d"], r"no column is recognised as the user ids \(saw columns a, b\); call it user_id,"),
     "two of a name": (["id,x,x", "1,2,3"], r"two columns of the same name \(saw 'x'\); rename one"),
-    "float ids": (["id,x", "1.5,1"], r"column id: ids of this type \(saw double\)"),
+    "float ids": (["id,x", "1.5,1"], r"column id, row 0 \(line 2\): id is not a whole number \(saw 1.5\)"),
     "nothing left": (["id,x,y", "1,a,5", "2,b,5"], r"no feature is left \(saw x: all 2 categories occur once; y"),
 }  # fmt: skip
 

@@ -1,0 +1,24 @@
+"""Conversion: a column as people have it becomes ids, ratings or times, or an error names the row and what to type.
+
+Every way into the package goes through the same three functions: files, frames, matrices, arrays; in training,
+inspection, evaluation and prediction.
+"""
+
+from recsys_mf.conversion.arrow import arrow_column, decoded, filled
+from recsys_mf.conversion.ids import IDS, Ids, id_column
+from recsys_mf.conversion.origin import Origin
+from recsys_mf.conversion.ratings import rating_numbers, rating_values
+from recsys_mf.conversion.times import time_seconds
+
+__all__ = [
+    "IDS",
+    "Ids",
+    "Origin",
+    "arrow_column",
+    "decoded",
+    "filled",
+    "id_column",
+    "rating_numbers",
+    "rating_values",
+    "time_seconds",
+]

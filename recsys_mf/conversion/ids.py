@@ -1,0 +1,176 @@
+"""Ids of every type as integers or text."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from recsys_mf.conversion.arrow import arrow_column, as_text, decoded, first, first_refused, is_text, refuse_nulls
+from recsys_mf.conversion.origin import Origin
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+Ids = Literal["auto", "integer", "string"]
+IDS: tuple[Ids, ...] = ("auto", "integer", "string")
+
+_EXACT = 2**53  # beyond it a float64 skips integers
+_AS_STRINGS = "store them as integers or text, or read them with --ids string (ids='string')"
+
+
+def id_column(values: Any, origin: Origin, ids: Ids = "auto") -> pa.ChunkedArray:
+    """A column of ids as Arrow int64 (int32 stays as it is) or large_string, without nulls.
+
+    values : as in `arrow_column`
+    ids : "integer" or "string" to read them so; "auto" takes what the type says:
+
+    - integers of any width, and floats and decimals that are whole numbers (a notice says so), are integers; where
+      one is beyond 64-bit integers, all are text
+    - text and bytes in UTF-8 are text, as they stand; an empty text is an id like any other
+    - truth values, dates, datetimes, times of day and UUIDs are text: true, 2020-01-31, 2020-01-31 23:59:59
+
+    Raises DataError with the row and the value for a null, a fraction, a float beyond 2⁵³ (its last digits are lost)
+    and bytes that are no text; by name for a column of another type.
+    """
+    import pyarrow as pa
+
+    column = decoded(arrow_column(values, origin))
+    refuse_nulls(column, origin, "null id", "drop the row or give it an id")
+    kind = column.type
+    if pa.types.is_null(kind):  # and so without rows
+        return column.cast(pa.large_string() if ids == "string" else pa.int64())
+    if is_text(kind):
+        texts = as_text(column, origin)
+        return _parsed(texts, origin) if ids == "integer" else texts
+    if pa.types.is_integer(kind):
+        return _of_integers(column, origin, ids)
+    if pa.types.is_floating(kind):
+        return _of_floats(column, origin, ids)
+    if pa.types.is_decimal(kind):
+        return _of_decimals(column, origin, ids)
+    if _is_written(kind):
+        if ids == "integer":
+            raise origin.fault("ids of this type are no integers", "leave out --ids integer", seen=f"type {kind}")
+        return _written(column)
+    fix = "store them as integers or text: no choice of --ids reads this type"
+    raise origin.fault("ids of this type", fix, seen=f"type {kind}")
+
+
+def _parsed(texts: pa.ChunkedArray, origin: Origin) -> pa.ChunkedArray:
+    """Text as int64: digits, with a minus before them or not."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    def converted(part: pa.ChunkedArray) -> pa.ChunkedArray:
+        hexadecimal = pc.starts_with(part, "0x", ignore_case=True)
+        if pc.any(hexadecimal).as_py():
+            raise pa.ArrowInvalid("hexadecimal digits")
+        return part.cast(pa.int64())
+
+    try:
+        return converted(texts)
+    except pa.ArrowInvalid:
+        row = first_refused(texts, converted)
+        raise origin.fault_in(texts, row, "id is not an integer", "read the ids as strings (--ids string)") from None
+
+
+def _of_integers(column: pa.ChunkedArray, origin: Origin, ids: Ids) -> pa.ChunkedArray:
+    import pyarrow as pa
+
+    if ids == "string":
+        return column.cast(pa.large_string())
+    if column.type == pa.int32():
+        return column
+    try:
+        return column.cast(pa.int64())
+    except pa.ArrowInvalid:
+        return _beyond(column, column.cast(pa.large_string()), origin, ids)
+
+
+def _beyond(column: pa.ChunkedArray, texts: pa.ChunkedArray, origin: Origin, ids: Ids) -> pa.ChunkedArray:
+    """The texts of whole numbers of which some are beyond 64-bit integers."""
+    import pyarrow as pa
+
+    if ids == "integer":
+        row = first_refused(column, lambda part: part.cast(pa.int64()))
+        raise origin.fault_in(column, row, "id beyond 64-bit integers", "read the ids with --ids string")
+    origin.note("ids beyond 64-bit integers: all are read as text")
+    return texts
+
+
+def _of_floats(column: pa.ChunkedArray, origin: Origin, ids: Ids) -> pa.ChunkedArray:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    numbers = column.cast(pa.float64())
+    values = numbers.to_numpy()
+    if np.isnan(values).any():
+        raise origin.fault_in(column, int(np.isnan(values).argmax()), "null id", "drop the row or give it an id")
+    fraction, lossy = np.floor(values) != values, np.abs(values) > _EXACT
+    if ids == "string":
+        exact = pa.array(np.where(fraction | lossy, 0, values).astype(np.int64)).cast(pa.large_string())
+        return pa.chunked_array(
+            [pc.if_else(pa.array(fraction | lossy), numbers.cast(pa.large_string()).combine_chunks(), exact)]
+        )
+    if fraction.any():
+        raise origin.fault_in(column, int(fraction.argmax()), "id is not a whole number", _AS_STRINGS)
+    if lossy.any():
+        what = "id of a float beyond 2^53, which has lost its last digits"
+        raise origin.fault_in(column, int(lossy.argmax()), what, _AS_STRINGS)
+    _note_whole(column, origin)
+    return numbers.cast(pa.int64())
+
+
+def _note_whole(column: pa.ChunkedArray, origin: Origin) -> None:
+    if len(column):
+        origin.note(f"whole numbers of type {column.type} are read as integer ids")
+
+
+def _of_decimals(column: pa.ChunkedArray, origin: Origin, ids: Ids) -> pa.ChunkedArray:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if ids != "string":
+        row = first(pc.not_equal(pc.floor(column), column)) if column.type.scale > 0 else -1
+        if row >= 0:
+            raise origin.fault_in(column, row, "id is not a whole number", _AS_STRINGS)
+        if column.type.scale > 0:
+            _note_whole(column, origin)
+        try:
+            return column.cast(pa.int64())
+        except pa.ArrowInvalid:
+            pass
+    plain = column if column.type.scale >= 0 else column.cast(pa.decimal256(76, 0))
+    texts = _without_zeros(plain.cast(pa.large_string()))
+    return texts if ids == "string" else _beyond(column, texts, origin, ids)
+
+
+def _without_zeros(texts: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Numbers or times without zeros at the end of their fraction: 17.50 is 17.5 and 17.00 is 17."""
+    import pyarrow.compute as pc
+
+    shorter = pc.replace_substring_regex(texts, r"(\.[0-9]*?)0+(Z?)$", r"\1\2")
+    return pc.replace_substring_regex(shorter, r"\.(Z?)$", r"\1")
+
+
+def _is_written(kind: pa.DataType) -> bool:
+    """Whether values of this type have one usual form as text."""
+    import pyarrow as pa
+
+    return bool(
+        pa.types.is_boolean(kind) or pa.types.is_date(kind) or pa.types.is_timestamp(kind) or pa.types.is_time(kind)
+    )
+
+
+def _written(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Truth values, dates and times as text, the same for every unit; a time with a zone in UTC, with Z."""
+    import pyarrow as pa
+
+    kind = column.type
+    if pa.types.is_date64(kind):
+        column = column.cast(pa.date32())
+    if pa.types.is_timestamp(kind) and kind.tz is not None:
+        column = column.cast(pa.timestamp(kind.unit, "UTC"))
+    texts = column.cast(pa.large_string())
+    return texts if pa.types.is_boolean(kind) or pa.types.is_date(kind) else _without_zeros(texts)

@@ -1,0 +1,133 @@
+"""Mismatch: pairs nearly all of which are unknown to a model, and how their ids differ from those that it knows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recsys_mf.conversion.origin import shown
+from recsys_mf.vocabulary import Vocabulary
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+_SHARE = 0.9  # of pairs with an unknown id, above which the ids are probably spelt differently
+_SAMPLE = 1000  # unknown ids that are looked at
+_EXPLAINED = 0.5  # share of them that a way of spelling must turn into known ids
+
+
+@dataclass
+class _Side:
+    role: str
+    known: Vocabulary
+    unknown: int = 0  # pairs
+    samples: list[pa.Array] = field(default_factory=list)  # of unknown ids
+
+    def add(self, indices: NDArray[np.int32], ids_at: Callable[[NDArray[np.int64]], pa.Array]) -> None:
+        rows = np.flatnonzero(indices < 0)
+        self.unknown += len(rows)
+        wanted = _SAMPLE - sum(map(len, self.samples))
+        if len(rows) and wanted > 0:
+            self.samples.append(ids_at(rows[:wanted]).drop_null())
+
+    def sample(self) -> pa.Array:
+        """Distinct unknown ids as text; none where they are integers, which are spelt in one way."""
+        import pyarrow as pa
+
+        texts = [sample for sample in self.samples if not pa.types.is_integer(sample.type)]
+        return pa.concat_arrays([text.cast(pa.large_string()) for text in texts]).unique() if texts else None
+
+
+class UnknownIds:
+    """Counts the pairs with ids that a model does not know, table by table or batch by batch, and explains them."""
+
+    def __init__(self, users: Vocabulary, items: Vocabulary) -> None:
+        self._sides = _Side("user", users), _Side("item", items)
+        self._pairs = self._unknown = 0
+
+    def add(
+        self,
+        users: NDArray[np.int32],
+        items: NDArray[np.int32],
+        user_ids_at: Callable[[NDArray[np.int64]], pa.Array],
+        item_ids_at: Callable[[NDArray[np.int64]], pa.Array],
+    ) -> None:
+        """Count pairs.
+
+        users, items : int32[n] dense indices of the model, -1 for unknown
+        user_ids_at, item_ids_at : the ids of the pairs in some rows, null where they are not known any more
+        """
+        self._pairs += len(users)
+        self._unknown += int(((users < 0) | (items < 0)).sum())
+        for side, indices, ids_at in zip(self._sides, (users, items), (user_ids_at, item_ids_at), strict=True):
+            side.add(indices, ids_at)
+
+    def message(self, table: str) -> str | None:
+        """The warning that over 90 % of the pairs are unknown, with what differs; None where that is not so.
+
+        table : what the pairs are called: "the test table"
+        """
+        if self._unknown <= _SHARE * self._pairs:
+            return None
+        users, items = self._sides
+        facts = (
+            f"{self._unknown:,} of {self._pairs:,} pairs of {table} have an id that training did not see "
+            f"({users.unknown:,} users, {items.unknown:,} items unknown), so their predictions are fallbacks; "
+        )
+        for side in self._sides:
+            way = _difference(side)
+            if way is not None:
+                return facts + f"the {side.role} ids differ only in {way}: write them as in training"
+        side = max(self._sides, key=lambda side: side.unknown)
+        examples = f"training has {side.role} ids like {shown(side.known.entries[0])}"
+        here = next((sample[0] for sample in side.samples if len(sample)), None)
+        if here is not None:
+            examples = f"{table} has {side.role} id {shown(here)}, {examples}"
+        return facts + f"{examples}: check that both spell ids alike"
+
+
+def _difference(side: _Side) -> str | None:
+    """In which way most of the unknown ids differ from known ones, with an example of each."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    sample = side.sample()
+    if sample is None or not len(sample) or not len(side.known):
+        return None
+    known = side.known.entries.cast(pa.large_string())
+    for name, plain in _ways().items():
+        found = pc.index_in(plain(sample), value_set=plain(known))
+        matched = found.is_valid().to_numpy(zero_copy_only=False)
+        if matched.mean() > _EXPLAINED:
+            row = int(matched.argmax())
+            return f"{name} ({shown(sample[row])} here, {shown(known[found[row].as_py()])} there)"
+    return None
+
+
+def _ways() -> dict[str, Callable[[Any], Any]]:
+    """Ways to write one id in two spellings, each as the function after which the two are the same."""
+    import pyarrow.compute as pc
+
+    def replacing(pattern: str, by: str) -> Callable[[Any], Any]:
+        return lambda texts: pc.replace_substring_regex(texts, pattern, by)
+
+    ways: dict[str, Callable[[Any], Any]] = {
+        "blanks around them": pc.utf8_trim_whitespace,
+        "quotes around them": lambda texts: pc.utf8_trim(texts, characters="\"'`“”‘’"),
+        "upper and lower case": pc.utf8_lower,
+        "zeros before them": replacing("^0+(.)", r"\1"),
+        "a fraction of zeros": replacing(r"^(-?[0-9]+)\.0*$", r"\1"),
+        "hyphens and braces": replacing("[-{}]", ""),
+    }
+    steps = tuple(ways.values())
+
+    def all_of_them(texts: Any) -> Any:
+        for step in steps:
+            texts = step(texts)
+        return texts
+
+    return ways | {"blanks, quotes, case, zeros or hyphens": all_of_them}
