@@ -42,6 +42,7 @@ def predict_file(
     distribution: bool = False,
     force: bool = False,
     device: str = "auto",
+    threads: int | None = None,
     watch: Callable[[int], None] = lambda rows: None,
 ) -> dict[str, int]:
     """Write the rows of a table with the columns `prediction` and `known` added, in order, in constant memory.
@@ -56,6 +57,7 @@ def predict_file(
         is ordinal
     force : replace an output that is there
     device : "cpu", "cuda" or "auto": CUDA where it is there
+    threads : threads of the CPU to predict on, all that are granted where None
     watch : told the number of rows of every batch
     Returns how many pairs had "both" ids, the "user", the "item" or "neither" known. An unknown id gets the model's
     fallback. Raises DataError for a null id, for integer ids where the model has strings or the reverse, and for a
@@ -75,7 +77,7 @@ def predict_file(
     for name in added:
         if name in source.names:
             raise DataError(f"there is a column '{name}' already", where=source.where, fix="rename it")
-    run = run.on(predictor(device))
+    run = run.on(predictor(device, threads))
     counts = np.zeros(len(KNOWN), np.int64)
     with _aside(output) as path, contextlib.ExitStack() as stack:
         write: Callable[[pa.RecordBatch], Future[None]] | None = None

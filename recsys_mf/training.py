@@ -17,7 +17,7 @@ from threadpoolctl import ThreadpoolController
 from recsys_mf import __version__, columns, memory, splits
 from recsys_mf.errors import ConfigError, LeakWarning
 from recsys_mf.evaluation.convergence import FEWEST_DRAWS, effective_sample_size
-from recsys_mf.kernels import Kernels, available_threads, predictor, select
+from recsys_mf.kernels import Kernels, predictor, select
 from recsys_mf.models import Factorization, Fit, Model, Posterior, RatedPairs, Run
 from recsys_mf.ratings import Ratings
 from recsys_mf.solvers import Biases, Epoch, Mean, Solver, TruncatedSvd
@@ -121,14 +121,14 @@ def train(
     fits = {label: fitted(label, method) for label, method in others.items()}
     fit = fitted(solver.name, solver, given)
     return Run(
-        fit=fit if compress is None else _compressed(fit, compress, split.train, device),
+        fit=fit if compress is None else _compressed(fit, compress, split.train, kernels),
         baselines=fits,
         baseline=BASELINE,
         user_vocabulary=known[0],
         item_vocabulary=known[1],
         user_counts=split.train.user_counts,
         item_counts=split.train.item_counts,
-        provenance=_provenance(split, seed, kernels, threads),
+        provenance=_provenance(split, seed, kernels),
         rated=RatedPairs.of(split.train),
     )
 
@@ -222,7 +222,7 @@ class _Task:
             epochs=epochs,
             seconds=total,
             ratings_per_second=visits / max(total, 1e-9),
-            train_rmse=rmse(model.on(predictor(self.kernels.device)), self.train),
+            train_rmse=rmse(model.on(predictor(self.kernels.device, self.kernels.threads)), self.train),
             valid_rmse=valid_rmse,
             peak_memory=memory.peak(),
             traces=traces.plain(),
@@ -285,11 +285,11 @@ class _Traces:
 _SWEEPS_BETWEEN = 10
 
 
-def _compressed(fit: Fit, rank: int, train: Ratings, device: str) -> Fit:
+def _compressed(fit: Fit, rank: int, train: Ratings, kernels: Kernels) -> Fit:
     """The fit with its posterior as a plain factorisation."""
     assert isinstance(fit.model, Posterior)
     model = fit.model.compress(rank, train)
-    error = rmse(model.on(predictor(device)), train)
+    error = rmse(model.on(predictor(kernels.device, kernels.threads)), train)
     return replace(fit, model=model, settings={**fit.settings, "compressed": rank}, train_rmse=error)
 
 
@@ -325,7 +325,7 @@ class _RunningError:
     def __call__(self, epoch: Epoch) -> tuple[float, int | None]:
         """The error, and the burn-in that gives it."""
         if epoch.predict is None:
-            return rmse(epoch.model().on(predictor(self._kernels.device)), self._ratings), None
+            return rmse(epoch.model().on(predictor(self._kernels.device, self._kernels.threads)), self._ratings), None
         predictions = [epoch.predict(users, items, times) for users, items, times, _ in self._parts]
         errors = {min(self._totals, default=0): self._rmse(predictions)}
         if not epoch.is_draw:
@@ -405,7 +405,7 @@ def _taken(table: Any, rows: Any) -> Any:
     return taken
 
 
-def _provenance(split: Split, seed: int, kernels: Kernels, threads: int | None) -> dict[str, Any]:
+def _provenance(split: Split, seed: int, kernels: Kernels) -> dict[str, Any]:
     low, high = split.train.rating_range
     sides = {"user": split.train.user_features, "item": split.train.item_features}
     return {
@@ -414,7 +414,7 @@ def _provenance(split: Split, seed: int, kernels: Kernels, threads: int | None) 
         "split_seed": split.seed,
         "seed": seed,
         **kernels.facts(),
-        "threads": threads or available_threads(),
+        "threads": kernels.threads,
         "train_ratings": len(split.train),
         "train_fingerprint": split.train.fingerprint,
         "rating_range": [low, high],

@@ -14,10 +14,20 @@ from recsys_mf.cli import options
 @click.argument("run", type=click.Path(path_type=Path))
 @click.option("--test", required=True, metavar="FILE", help="Table of ratings to report on.")
 @options.device_option
+@options.threads_option
 @options.duplicates_option
 @options.column_options
 @options.report_options
-def evaluate(run: Path, test: str, device: str, duplicates: Any, as_json: bool, markdown: bool, **columns: Any) -> None:
+def evaluate(
+    run: Path,
+    test: str,
+    device: str,
+    threads: int | None,
+    duplicates: Any,
+    as_json: bool,
+    markdown: bool,
+    **columns: Any,
+) -> None:
     """Report the error of the model in the directory RUN, and of the baselines beside it, on a table of ratings.
 
     Every row is scored; a user or item that the run was not trained on gets its fallback and counts in the
@@ -27,5 +37,5 @@ def evaluate(run: Path, test: str, device: str, duplicates: Any, as_json: bool, 
 
     loaded = store.load(run)
     table = loaders.read_ratings(test, duplicates=duplicates, **columns)
-    report = evaluation.evaluate(loaded, table, held_out=f"the pairs of {test}", device=device)
+    report = evaluation.evaluate(loaded, table, held_out=f"the pairs of {test}", device=device, threads=threads)
     options.print_report(report, as_json=as_json, markdown=markdown)

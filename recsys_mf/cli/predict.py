@@ -20,6 +20,7 @@ from recsys_mf.cli import options
 @click.option("--interval", type=float, metavar="P", help="Add the bounds that hold a rating with probability P.")
 @click.option("--distribution", is_flag=True, help="Add the probability of every rating, for an ordinal model.")
 @options.device_option
+@options.threads_option
 @options.quiet_option
 def predict(
     run: Path,
@@ -32,6 +33,7 @@ def predict(
     interval: float | None,
     distribution: bool,
     device: str,
+    threads: int | None,
     quiet: bool,
 ) -> None:
     """Predict the rating of every (user, item) row of PAIRS with the model in the directory RUN.
@@ -59,6 +61,7 @@ def predict(
             distribution=distribution,
             force=force,
             device=device,
+            threads=threads,
             watch=bar.update,
         )
     total = sum(counts.values())

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
               help="Fraction of the training ratings to choose epochs and ranks on.")  # fmt: skip
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of every random draw.")
 @options.device_option
-@click.option("--threads", type=int, help="Threads on the CPU (all by default); results do not depend on it.")
+@options.threads_option
 @click.option("--memory", "size", metavar="SIZE", help="Keep long columns in temporary files beyond it: 2GiB, 500MB.")
 @click.option("--from", "start", type=click.Path(path_type=Path), help="Run directory to continue from.")
 @click.option("--compress", type=int, metavar="K", help="Keep a posterior as a plain factorisation of rank K.")
@@ -111,7 +111,8 @@ def train(
 
         if folds is not None:
             reports = [
-                evaluate(trained(split), _tested(split), device=device) for split in splits.k_folds(table, folds, seed)
+                evaluate(trained(split), _tested(split), device=device, threads=threads)
+                for split in splits.k_folds(table, folds, seed)
             ]
             report: Any = summarise_folds(reports)
             run = trained(splits.hold_out(table, 0))
@@ -119,7 +120,11 @@ def train(
             split = _split(table, test, 0.1 if hold_out is None else hold_out, seed, by, duplicates, columns)
             del table  # its rows are in the split
             run = trained(split)
-            report = validation_report(run) if split.test is None else evaluate(run, split.test, device=device)
+            report = (
+                validation_report(run)
+                if split.test is None
+                else evaluate(run, split.test, device=device, threads=threads)
+            )
     store.save(run, output, force=force, report=report)
     if trace is not None:
         write_trace(run, trace, report.data)

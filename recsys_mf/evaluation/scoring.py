@@ -27,7 +27,15 @@ _SEGMENT_STARTS = (1, 5, 20, 100, 500)  # least training ratings of SEGMENTS[1:]
 _MISMATCH_SHARE = 0.9  # of pairs with an unknown id, above which the ids are probably spelt differently
 
 
-def evaluate(run: Run, test: Ratings, *, seed: int = 0, held_out: str | None = None, device: str = "auto") -> Report:
+def evaluate(
+    run: Run,
+    test: Ratings,
+    *,
+    seed: int = 0,
+    held_out: str | None = None,
+    device: str = "auto",
+    threads: int | None = None,
+) -> Report:
     """Score every model of a run on all pairs of a table.
 
     test : any table of at least two ratings, under any vocabularies, that shares no pair with the training
@@ -35,6 +43,7 @@ def evaluate(run: Run, test: Ratings, *, seed: int = 0, held_out: str | None = N
     seed : of the paired bootstrap
     held_out : how the pairs were chosen, in words, where that was not by the run's own split
     device : where models predict: "cpu", "cuda" or "auto", CUDA where it is there
+    threads : threads of the CPU to predict on, all that are granted where None
     Raises DataError when ids are integers on one side and strings on the other, ConfigError when the run has no
     truncated-SVD baseline, DeviceError for CUDA where there is none. Warns with IdMismatchWarning when over 90 % of
     pairs have an unknown id.
@@ -47,7 +56,7 @@ def evaluate(run: Run, test: Ratings, *, seed: int = 0, held_out: str | None = N
     mismatch = _id_mismatch(run, test, pairs)
     if mismatch:
         warnings.warn(mismatch, IdMismatchWarning, stacklevel=2)
-    scorer = _Scorer(run, pairs, PairedBootstrap(len(pairs), np.random.default_rng(seed)), device)
+    scorer = _Scorer(run, pairs, PairedBootstrap(len(pairs), np.random.default_rng(seed)), (device, threads))
     baseline = scorer.scored(fits[run.baseline])
     rows = (
         _row(label, fit, baseline, None) if label == run.baseline else _row(label, fit, scorer.scored(fit), baseline)
@@ -78,8 +87,8 @@ class _ScoredFit:
 class _Scorer:
     """Scores model after model on the same pairs, segments and resamples."""
 
-    def __init__(self, run: Run, pairs: Ratings, bootstrap: PairedBootstrap, device: str) -> None:
-        self._pairs, self._bootstrap, self._device = pairs, bootstrap, device
+    def __init__(self, run: Run, pairs: Ratings, bootstrap: PairedBootstrap, place: tuple[str, int | None]) -> None:
+        self._pairs, self._bootstrap, self._place = pairs, bootstrap, place
         self._values = pairs.values.astype(np.float64)
         self._segments = {
             "user": _segment_numbers(run.user_counts, pairs.users),
@@ -87,7 +96,7 @@ class _Scorer:
         }
 
     def scored(self, fit: Fit) -> _ScoredFit:
-        model = fit.model.on(predictor(self._device))  # one each: a model's tables leave the device with it
+        model = fit.model.on(predictor(*self._place))  # one each: a model's tables leave the device with it
         errors = model.predict(self._pairs.users, self._pairs.items, self._pairs.times) - self._values
         metrics = {name: self._bootstrap.score(metric, errors) for name, metric in METRICS.items()}
         return _ScoredFit(metrics, coverage(model, self._pairs), dict(self._segment_errors(errors**2)))
