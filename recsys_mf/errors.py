@@ -10,7 +10,8 @@ RecsysError             1
 
 Warnings, each a RecsysWarning: IdMismatchWarning (nearly every pair of a table is unknown to the model),
 LeakWarning (a model may have trained on what it is asked),
-ReadingNotice (a table was read in a way that its owner should know of).
+ReadingNotice (a table was read in a way that its owner should know of),
+CacheWarning (compiled kernels cannot be kept on disk).
 """
 
 from __future__ import annotations
@@ -136,6 +137,10 @@ class LeakWarning(RecsysWarning):
 
 class ReadingNotice(RecsysWarning):
     """A table was read in a way that its owner should know of: whole floats as integer ids, times in milliseconds."""
+
+
+class CacheWarning(RecsysWarning):
+    """Compiled kernels cannot be kept on disk: every process spends seconds to compile them again."""
 
 
 @contextlib.contextmanager

@@ -50,6 +50,7 @@ def predict_file(
     distribution: bool = False,
     force: bool = False,
     device: str = "auto",
+    threads: int | None = None,
     watch: Callable[[int], None] = lambda rows: None,
 ) -> dict[str, int]:
     """Write the rows of a table with the columns `prediction` and `known` added, in order, in constant memory.
@@ -67,6 +68,7 @@ def predict_file(
         is ordinal
     force : replace an output that is there
     device : "cpu", "cuda" or "auto": CUDA where it is there
+    threads : threads of the CPU to predict on, all that are granted where None
     watch : told the number of rows of every batch
     Returns how many pairs had "both" ids, the "user", the "item" or "neither" known. An unknown id gets the model's
     fallback; where over 90 % of the pairs have one, an IdMismatchWarning says how their ids differ. Raises DataError
@@ -88,7 +90,7 @@ def predict_file(
     for name in added:
         if name in source.names:
             raise DataError(f"there is a column '{name}' already", where=source.where, fix="rename it")
-    run = run.on(predictor(device))
+    run = run.on(predictor(device, threads))
     reader = PairReader(source, columns, ids, run, timed=run.model.takes_times)
     unknown = UnknownIds(run.user_vocabulary, run.item_vocabulary)
     counts = np.zeros(len(KNOWN), np.int64)

@@ -52,7 +52,7 @@ import numpy as np
 
 from recsys_mf import __version__
 from recsys_mf.features import Features
-from recsys_mf.kernels import Kernels, available_threads
+from recsys_mf.kernels import Kernels
 from recsys_mf.models import Model, Run
 from recsys_mf.solvers import Solver
 from recsys_mf.splits import Split
@@ -97,11 +97,11 @@ def of_fit(
     }
 
 
-def of_machine(kernels: Kernels, threads: int | None) -> dict[str, Any]:
+def of_machine(kernels: Kernels) -> dict[str, Any]:
     """What it ran on and with."""
     return {
         **kernels.facts(),
-        "threads": threads or available_threads(),
+        "threads": kernels.threads,
         "processor": _processor(),
         "python": platform.python_version(),
         "platform": platform.platform(),

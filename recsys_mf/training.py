@@ -139,7 +139,7 @@ def train(
         fits = {label: fitted(label, method) for label, method in others.items()}
         fit = fitted(solver.name, solver)
         if compress is not None:
-            fit = _compressed(fit, compress, split.train, device)
+            fit = _compressed(fit, compress, split.train, kernels)
     return Run(
         fit=fit,
         baselines=fits,
@@ -150,7 +150,7 @@ def train(
         item_counts=split.train.item_counts,
         provenance=provenance.of_rows(split, validation)
         | provenance.of_fit(solver, others, seed=seed, start=None, compress=compress)
-        | provenance.of_machine(kernels, threads),
+        | provenance.of_machine(kernels),
         rated=RatedPairs.of(split.train),
     )
 
@@ -291,7 +291,7 @@ class _Task:
             members=members,
             seconds=total,
             ratings_per_second=visits / max(total, 1e-9),
-            train_rmse=rmse(model.on(predictor(self.kernels.device)), self.train),
+            train_rmse=rmse(model.on(predictor(self.kernels.device, self.kernels.threads)), self.train),
             valid_rmse=valid_rmse,
             peak_memory=memory.peak(),
             traces=traces.plain(),
@@ -375,7 +375,7 @@ def continued(
         return replace(fit, model=continuing.align(fit.model, start, users, items))
 
     def again(label: str, fit: Fit) -> Fit:
-        return _fitted_again(_Task(label, solver_of(fit), joined.ratings, None, seed, kernels, watch), fit, device)
+        return _fitted_again(_Task(label, solver_of(fit), joined.ratings, None, seed, kernels, watch), fit)
 
     if since <= MAX_UPDATED_SHARE * len(joined.ratings) and continuing.is_updatable(start):
         how = "updated"
@@ -402,7 +402,7 @@ def continued(
             start=start,
             compress=start.fit.settings.get("compressed"),
         )
-        | provenance.of_machine(kernels, threads)
+        | provenance.of_machine(kernels)
         | {"continued": facts},
         rated=RatedPairs.of(joined.ratings),
     )
@@ -435,7 +435,7 @@ def _updated(
         history=tuple({"stage": "update", **asdict(step)} for step in steps),
         seconds=total,
         ratings_per_second=visits / max(total, 1e-9),
-        train_rmse=rmse(updated.on(predictor(kernels.device)), joined.ratings),
+        train_rmse=rmse(updated.on(predictor(kernels.device, kernels.threads)), joined.ratings),
         valid_rmse=best.valid_rmse,
         peak_memory=memory.peak(),
     )
@@ -447,11 +447,11 @@ def solver_of(fit: Fit) -> Solver:
     return kind(**{field.name: fit.settings[field.name] for field in fields(kind) if field.name in fit.settings})
 
 
-def _fitted_again(task: _Task, old: Fit, device: str) -> Fit:
+def _fitted_again(task: _Task, old: Fit) -> Fit:
     """The fit of a task, kept as the old fit was: cut to a rank, its spread calibrated."""
     fit = task.fit()
     if "compressed" in old.settings:
-        return _compressed(fit, old.settings["compressed"], task.train, device)
+        return _compressed(fit, old.settings["compressed"], task.train, task.kernels)
     if isinstance(old.model, Factorization) and isinstance(fit.model, Factorization):
         return replace(fit, model=fit.model.calibrated_as(old.model))
     return fit
@@ -509,11 +509,11 @@ class _Traces:
 _SWEEPS_BETWEEN = 10
 
 
-def _compressed(fit: Fit, rank: int, train: Ratings, device: str) -> Fit:
+def _compressed(fit: Fit, rank: int, train: Ratings, kernels: Kernels) -> Fit:
     """The fit with its posterior as a plain factorisation."""
     assert isinstance(fit.model, Posterior)
     model = fit.model.compress(rank, train)
-    error = rmse(model.on(predictor(device)), train)
+    error = rmse(model.on(predictor(kernels.device, kernels.threads)), train)
     return replace(fit, model=model, settings={**fit.settings, "compressed": model.rank}, train_rmse=error)
 
 
@@ -538,7 +538,7 @@ class _RunningError:
     def __call__(self, epoch: Epoch) -> tuple[float, int | None]:
         """The error, and the burn-in that gives it."""
         if epoch.predict is None:
-            return rmse(epoch.model().on(predictor(self._kernels.device)), self._ratings), None
+            return rmse(epoch.model().on(predictor(self._kernels.device, self._kernels.threads)), self._ratings), None
         predictions = [epoch.predict(users, items, times) for users, items, times, _ in self._parts]
         errors = {min(self._totals, default=0): self._rmse(predictions)}
         if not epoch.is_draw:

@@ -18,12 +18,13 @@ from recsys_mf.errors import ConfigError
               help="Write the rows with their predictions: .parquet, .csv or .tsv.")  # fmt: skip
 @click.option("--force", is_flag=True, help="Replace the file of predictions if it exists.")
 @options.device_option
+@options.threads_option
 @options.duplicates_option
 @options.column_options
 @options.report_options
 def evaluate(
-    run: Path, test: str, predictions: Path | None, force: bool, device: str, duplicates: Any, as_json: bool,
-    markdown: bool, **columns: Any,
+    run: Path, test: str, predictions: Path | None, force: bool, device: str, threads: int | None,
+    duplicates: Any, as_json: bool, markdown: bool, **columns: Any,
 ) -> None:  # fmt: skip
     """Report the error of the model in the directory RUN, and of the baselines beside it, on a table of ratings.
 
@@ -40,7 +41,7 @@ def evaluate(
         raise ConfigError("there is no file to replace", where="--force", fix=fix)
     loaded = store.load(run)
     table = loaders.read_ratings(test, duplicates=duplicates, like=loaded, **columns)
-    report = evaluation.evaluate(loaded, table, held_out=f"the pairs of {test}", device=device)
+    report = evaluation.evaluate(loaded, table, held_out=f"the pairs of {test}", device=device, threads=threads)
     if predictions is not None:
-        write_predictions(predict_rows(loaded, table, device=device), predictions, force=force)
+        write_predictions(predict_rows(loaded, table, device=device, threads=threads), predictions, force=force)
     options.print_report(report, as_json=as_json, markdown=markdown)

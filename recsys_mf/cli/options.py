@@ -87,6 +87,12 @@ def device_option(command: _Command) -> _Command:
     )(command)
 
 
+def threads_option(command: _Command) -> _Command:
+    """The option that says on how many threads."""
+    text = "Threads on the CPU (all that are granted by default); results do not depend on it."
+    return click.option("--threads", type=int, help=text)(command)
+
+
 def quiet_option(command: _Command) -> _Command:
     """The option that hides progress."""
     return click.option("--quiet", "-q", is_flag=True, help="No progress on stderr.")(command)

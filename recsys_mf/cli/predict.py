@@ -24,6 +24,7 @@ from recsys_mf.errors import printable
 @click.option("--distribution", is_flag=True, help="Add the probability of every rating, for an ordinal model.")
 @options.encoding_option
 @options.device_option
+@options.threads_option
 @options.quiet_option
 def predict(
     run: Path,
@@ -38,6 +39,7 @@ def predict(
     interval: float | None,
     distribution: bool,
     device: str,
+    threads: int | None,
     quiet: bool,
 ) -> None:
     """Predict the rating of every (user, item) row of PAIRS with the model in the directory RUN.
@@ -67,6 +69,7 @@ def predict(
             distribution=distribution,
             force=force,
             device=device,
+            threads=threads,
             watch=bar.update,
         )
     total = sum(counts.values())

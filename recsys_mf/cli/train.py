@@ -40,7 +40,7 @@ DECIDED_BY_START = (
               help="Fraction of the training ratings to choose epochs and ranks on.")  # fmt: skip
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of every random draw.")
 @options.device_option
-@click.option("--threads", type=int, help="Threads on the CPU (all by default); results do not depend on it.")
+@options.threads_option
 @click.option("--memory", "size", metavar="SIZE", help="Keep long columns in temporary files beyond it: 2GiB, 500MB.")
 @click.option("--from", "start", type=click.Path(path_type=Path), help="Run directory to continue from.")
 @click.option("--repeat", type=click.Path(path_type=Path), metavar="RUN",
@@ -194,9 +194,9 @@ def _trained(
         def tested(run: Run, split: Split) -> None:
             assert split.test is not None
             assert split.test_as_read is not None
-            reports.append(evaluate(run, split.test_as_read, device=device))
+            reports.append(evaluate(run, split.test_as_read, device=device, threads=threads))
             if with_predictions:
-                predicted.append(predict_rows(run, split.test_as_read, device=device))
+                predicted.append(predict_rows(run, split.test_as_read, device=device, threads=threads))
 
         if plan.folds is not None:
             for split in splits.k_folds(table, plan.folds, plan.split_seed):

@@ -50,14 +50,14 @@ class PredictedRows:
     folds: NDArray[np.int64] | None = None
 
 
-def predict_rows(run: Run, rows: Ratings, *, device: str = "auto") -> PredictedRows:
+def predict_rows(run: Run, rows: Ratings, *, device: str = "auto", threads: int | None = None) -> PredictedRows:
     """What the model of a run predicts for rows under any vocabularies, as `evaluate` scores it.
 
     Raises DataError when ids are integers on one side and strings on the other.
     """
     pairs = rows.reindexed(run.user_vocabulary, run.item_vocabulary)
     where = pairs.users, pairs.items, pairs.times
-    model = run.model.on(predictor(device))
+    model = run.model.on(predictor(device, threads))
     bounds = np.stack(model.predict_interval(*where, probability=PROBABILITY)[1:]) if model.has_intervals else None
     known = (pairs.users >= 0).astype(np.int8) + np.int8(2) * (pairs.items >= 0).astype(np.int8)
     return PredictedRows(rows, model.predict(*where), known, bounds)

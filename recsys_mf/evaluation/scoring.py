@@ -29,7 +29,15 @@ from recsys_mf.ratings import Ratings
 _SEGMENT_STARTS = (1, 5, 20, 100, 500)  # least training ratings of SEGMENTS[1:]
 
 
-def evaluate(run: Run, test: Ratings, *, seed: int = 0, held_out: str | None = None, device: str = "auto") -> Report:
+def evaluate(
+    run: Run,
+    test: Ratings,
+    *,
+    seed: int = 0,
+    held_out: str | None = None,
+    device: str = "auto",
+    threads: int | None = None,
+) -> Report:
     """Score every model of a run on all pairs of a table.
 
     test : any table of at least two ratings, under any vocabularies. Give the table as it was read where there is
@@ -37,6 +45,7 @@ def evaluate(run: Run, test: Ratings, *, seed: int = 0, held_out: str | None = N
     seed : of the paired bootstrap
     held_out : how the pairs were chosen, in words, where that was not by the run's own split
     device : where models predict: "cpu", "cuda" or "auto", CUDA where it is there
+    threads : threads of the CPU to predict on, all that are granted where None
     Pairs that the run was trained on are counted: the report does not call their error held-out.
     Raises DataError when ids are integers on one side and strings on the other, ConfigError when the run has no
     truncated-SVD baseline, DeviceError for CUDA where there is none. Warns with IdMismatchWarning when over 90 % of
@@ -55,7 +64,9 @@ def evaluate(run: Run, test: Ratings, *, seed: int = 0, held_out: str | None = N
     for kind, message in said.items():
         if message:
             warnings.warn(message, kind, stacklevel=2)
-    scorer = _Scorer(run, pairs, trained.which, PairedBootstrap(len(pairs), np.random.default_rng(seed)), device)
+    scorer = _Scorer(
+        run, pairs, trained.which, PairedBootstrap(len(pairs), np.random.default_rng(seed)), (device, threads)
+    )
     baseline = scorer.scored(fits[run.baseline])
     rows = (
         _row(label, fit, baseline, None) if label == run.baseline else _row(label, fit, scorer.scored(fit), baseline)
@@ -118,9 +129,14 @@ class _Scorer:
     """Scores model after model on the same pairs, segments and resamples."""
 
     def __init__(
-        self, run: Run, pairs: Ratings, trained: NDArray[np.bool_] | None, bootstrap: PairedBootstrap, device: str
+        self,
+        run: Run,
+        pairs: Ratings,
+        trained: NDArray[np.bool_] | None,
+        bootstrap: PairedBootstrap,
+        place: tuple[str, int | None],
     ) -> None:
-        self._pairs, self._bootstrap, self._device = pairs, bootstrap, device
+        self._pairs, self._bootstrap, self._place = pairs, bootstrap, place
         self._values = pairs.values.astype(np.float64)
         self._segments: dict[str, tuple[tuple[str, ...], NDArray[np.int64]]] = {
             "user": (SEGMENTS, _segment_numbers(run.user_counts, pairs.users)),
@@ -130,7 +146,7 @@ class _Scorer:
             self._segments["pair"] = ("0", "1"), trained.astype(np.int64)
 
     def scored(self, fit: Fit) -> _ScoredFit:
-        model = fit.model.on(predictor(self._device))  # one each: a model's tables leave the device with it
+        model = fit.model.on(predictor(*self._place))  # one each: a model's tables leave the device with it
         errors = model.predict(self._pairs.users, self._pairs.items, self._pairs.times) - self._values
         metrics = {name: self._bootstrap.score(metric, errors) for name, metric in METRICS.items()}
         return _ScoredFit(metrics, coverage(model, self._pairs), dict(self._segment_errors(errors**2)))

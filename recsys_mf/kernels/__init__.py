@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from recsys_mf.errors import ConfigError, DeviceError, nearest
 from recsys_mf.kernels import layout
 from recsys_mf.kernels.layout import Grid
+from recsys_mf.kernels.processors import available_threads, processors
 
 DEVICES = ("auto", "cpu", "cuda")
 _LEAST_CAPABILITY = (8, 0)  # compute capability: TF32
@@ -165,38 +166,43 @@ class Predictor(Protocol):
     ) -> NDArray[np.float32]: ...  # fmt: skip
 
 
-def available_threads() -> int:
-    """Processors this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def select(device: str = "auto", threads: int | None = None) -> Kernels:
-    """The backend for "cpu", "cuda" or "auto" (CUDA where it is there), on this many threads (CPU; all by default).
+    """The backend for "cpu", "cuda" or "auto" (CUDA where it is there), on this many threads of the host.
 
+    threads : `available_threads()` where None
     Raises ConfigError for another name or a thread count out of range, DeviceError for CUDA where there is none.
     """
-    most = available_threads()
-    if threads is not None and not 1 <= threads <= most:
-        raise ConfigError("number of threads out of range", seen=threads, fix=f"give 1 to {most}")
+    threads = _checked(threads)
     if _takes_card(device):
-        return _on_card(threads or most)
+        return _on_card(threads)
     from recsys_mf.kernels.cpu import CpuKernels
 
-    return CpuKernels(threads or most)
+    return CpuKernels(threads)
 
 
-def predictor(device: str = "auto") -> Predictor:
-    """What models predict with on "cpu", "cuda" or "auto" (CUDA where it is there).
+def predictor(device: str = "auto", threads: int | None = None) -> Predictor:
+    """What models predict with on "cpu", "cuda" or "auto" (CUDA where it is there), on this many threads of the host.
 
     On CUDA it keeps the tables of every model that it is used for. Raises as `select` does.
     """
+    threads = _checked(threads)
     if _takes_card(device):
         from recsys_mf.kernels.cuda_predict import DevicePredictor
 
         return DevicePredictor("cuda")
-    from recsys_mf.kernels import cpu
+    from recsys_mf.kernels.cpu_predict import CpuPredictor
 
-    return cpu
+    return CpuPredictor(threads)
+
+
+def _checked(threads: int | None) -> int:
+    """The number of threads, where it is one that the machine has."""
+    if threads is None:
+        return available_threads()
+    most = processors()
+    if not isinstance(threads, int) or not 1 <= threads <= most:
+        raise ConfigError("number of threads out of range", seen=threads, fix=f"give 1 to {most}")
+    return threads
 
 
 def _takes_card(device: str) -> bool:

@@ -14,13 +14,13 @@ from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
-import numba
 import numpy as np
 from llvmlite import ir
-from numba import prange, types
+from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from recsys_mf.kernels.jit import jit
 from recsys_mf.kernels.vectors import (
     FASTMATH,
     LANES,
@@ -42,50 +42,49 @@ _AHEAD = 1024  # columns of the ratings between one that is read and the one who
 def refine_kernel(width: int) -> Any:
     """The refinement of rows of this many padded columns, compiled for them alone."""
 
-    @numba.njit(nogil=True, cache=True, parallel=True, fastmath=FASTMATH, error_model="numpy")
+    @jit(fastmath=FASTMATH, error_model="numpy")
     def refine(
-        chunks: Any, starts: Any, others: Any, values: Any, Y: Any, y_bias: Any, weights: Any, ridge: Any, steps: Any,
-        X: Any, squared_errors: Any,
+        begin: Any, end: Any, starts: Any, others: Any, values: Any, Y: Any, y_bias: Any, weights: Any, ridge: Any,
+        steps: Any, X: Any, squared_errors: Any,
     ) -> None:  # fmt: skip
-        """`reference.refine_rows` in place; ridge [width + 1] has the bias's last, as X [rows, width + 1]."""
-        for chunk in prange(chunks.size - 1):
-            # Vectors of `width` factors, then the bias, then room for the sums of squares.
-            r, diagonal = np.empty(width + LANES, np.float32), np.empty(width + LANES, np.float32)
-            p, product = np.empty(width + LANES, np.float32), np.empty(width + LANES, np.float32)
-            for g in range(chunks[chunk], chunks[chunk + 1]):
-                x, w, low, high = X[g], weights[g], starts[g], starts[g + 1]
-                left = _residuals(others, values, low, high, Y, y_bias, x, r, diagonal, width)
-                rz = np.float32(0.0)
+        """`reference.refine_rows` of a range of rows, in place; the bias is the last of ridge [width + 1] and of X."""
+        # Vectors of `width` factors, then the bias, then room for the sums of squares.
+        r, diagonal = np.empty(width + LANES, np.float32), np.empty(width + LANES, np.float32)
+        p, product = np.empty(width + LANES, np.float32), np.empty(width + LANES, np.float32)
+        for g in range(begin, end):
+            x, w, low, high = X[g], weights[g], starts[g], starts[g + 1]
+            left = _residuals(others, values, low, high, Y, y_bias, x, r, diagonal, width)
+            rz = np.float32(0.0)
+            for f in range(width + 1):
+                r[f] -= w * ridge[f] * x[f]
+                diagonal[f] += w * ridge[f]
+                left += w * ridge[f] * x[f] * x[f]
+                p[f] = r[f] / diagonal[f] if diagonal[f] > 0 else np.float32(0.0)
+                rz += r[f] * p[f]
+            for _ in range(steps):
+                if not rz > 0:
+                    break
+                _products(others, low, high, Y, p, product, width)
+                pAp = np.float32(0.0)
                 for f in range(width + 1):
-                    r[f] -= w * ridge[f] * x[f]
-                    diagonal[f] += w * ridge[f]
-                    left += w * ridge[f] * x[f] * x[f]
-                    p[f] = r[f] / diagonal[f] if diagonal[f] > 0 else np.float32(0.0)
-                    rz += r[f] * p[f]
-                for _ in range(steps):
-                    if not rz > 0:
-                        break
-                    _products(others, low, high, Y, p, product, width)
-                    pAp = np.float32(0.0)
-                    for f in range(width + 1):
-                        product[f] += w * ridge[f] * p[f]
-                        pAp += p[f] * product[f]
-                    if not pAp > 0:
-                        break
-                    step = rz / pAp
-                    left -= step * rz
-                    before, rz = rz, np.float32(0.0)
-                    for f in range(width + 1):
-                        x[f] += step * p[f]
-                        r[f] -= step * product[f]
-                        z = r[f] / diagonal[f] if diagonal[f] > 0 else np.float32(0.0)
-                        rz += r[f] * z
-                        product[f] = z
-                    for f in range(width + 1):
-                        p[f] = product[f] + rz / before * p[f]
+                    product[f] += w * ridge[f] * p[f]
+                    pAp += p[f] * product[f]
+                if not pAp > 0:
+                    break
+                step = rz / pAp
+                left -= step * rz
+                before, rz = rz, np.float32(0.0)
                 for f in range(width + 1):
-                    left -= w * ridge[f] * x[f] * x[f]
-                squared_errors[g] = max(left, np.float32(0.0))
+                    x[f] += step * p[f]
+                    r[f] -= step * product[f]
+                    z = r[f] / diagonal[f] if diagonal[f] > 0 else np.float32(0.0)
+                    rz += r[f] * z
+                    product[f] = z
+                for f in range(width + 1):
+                    p[f] = product[f] + rz / before * p[f]
+            for f in range(width + 1):
+                left -= w * ridge[f] * x[f] * x[f]
+            squared_errors[g] = max(left, np.float32(0.0))
 
     return refine
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numba
 import numpy as np
 
 from recsys_mf.kernels.cpu_tiles import (
@@ -21,10 +20,11 @@ from recsys_mf.kernels.cpu_tiles import (
     substitute,
     to_lanes,
 )
+from recsys_mf.kernels.jit import jit
 from recsys_mf.kernels.vectors import FASTMATH, LANES
 
 
-@numba.njit(cache=True, nogil=True)
+@jit()
 def spread(A: Any, width: Any, S: Any, D: Any) -> None:
     """The rows' Σ z zᵀ (upper triangles of A [LANES, rows, columns]) into lanes: G and h into S, G's diagonal into D.
 
@@ -36,7 +36,7 @@ def spread(A: Any, width: Any, S: Any, D: Any) -> None:
         D[a] = S[a, a]
 
 
-@numba.njit(cache=True, nogil=True, fastmath=FASTMATH, error_model="numpy")
+@jit(fastmath=FASTMATH, error_model="numpy")
 def solve(
     S: Any, D: Any, width: Any, precision: Any, M: Any, w: Any, ridge: Any, noise_precision: Any, Z: Any, X: Any, R: Any
 ) -> None:
@@ -65,7 +65,7 @@ def solve(
         substitute(S, X, a)
 
 
-@numba.njit(cache=True, nogil=True, fastmath=FASTMATH, error_model="numpy")
+@jit(fastmath=FASTMATH, error_model="numpy")
 def squared_errors(S: Any, D: Any, squares: Any, width: Any, X: Any, E: Any) -> None:
     """E [LANES] = Σ t² - 2 x·h + xᵀ G x; rounding must not make it negative."""
     row = np.empty(LANES, np.float32)

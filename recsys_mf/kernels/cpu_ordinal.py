@@ -11,18 +11,18 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import numba
 import numpy as np
-from numba import prange
 
+from recsys_mf.kernels.jit import jit
 from recsys_mf.kernels.vectors import FASTMATH
 
+WORK = 128  # multiplications that would take the time of Φ
 _LEAST = 1e-300  # of a probability
 _SMALL = 1e-100  # a product of probabilities whose logarithm is due
 _DENSITY_AT_ZERO = 1 / math.sqrt(2 * math.pi)
 
 
-@numba.njit(cache=True, nogil=True)
+@jit()
 def _hart(y: float) -> float:
     """Φ(-y) / exp(-y²/2) for y in [0, 7]; written out, since it is most of the work."""
     top = (3.52624965998911e-2 * y + 0.700383064443688) * y + 6.37396220353165
@@ -34,7 +34,7 @@ def _hart(y: float) -> float:
     return top / bottom
 
 
-@numba.njit(cache=True, nogil=True)
+@jit()
 def _tail(x: float) -> Any:
     """Φ(-|x|) and φ(x), 0 and 0 at infinity."""
     y = abs(x)
@@ -50,14 +50,14 @@ def _tail(x: float) -> Any:
     return density / fraction, density
 
 
-@numba.njit(cache=True, nogil=True)
+@jit()
 def cdf(x: float) -> Any:
     """Φ(x)."""
     tail, _ = _tail(x)
     return tail if x < 0 else 1.0 - tail
 
 
-@numba.njit(cache=True, nogil=True)
+@jit()
 def _mass(a: float, b: float, tail_a: float, tail_b: float) -> Any:
     """Φ(b) - Φ(a) of a < b, from the side where Φ is accurate, given the tails beyond them."""
     if a > 0:
@@ -65,7 +65,7 @@ def _mass(a: float, b: float, tail_a: float, tail_b: float) -> Any:
     return (tail_b if b < 0 else 1.0 - tail_b) - tail_a
 
 
-@numba.njit(cache=True, nogil=True)
+@jit()
 def _ratio(x: float, numerator: Any, denominator: Any) -> float:
     """Ratio of two polynomials, coefficients from the highest power down."""
     top, bottom = 0.0, 0.0
@@ -98,8 +98,8 @@ _TAIL = (
 )  # fmt: skip
 
 
-@numba.njit(cache=True, nogil=True)
-def quantile(p: float) -> float:
+@jit()
+def quantile(p: float) -> Any:
     """Φ⁻¹(p) for p in (0, 1)."""
     q = p - 0.5
     if abs(q) <= 0.425:
@@ -109,13 +109,15 @@ def quantile(p: float) -> float:
     return -x if q < 0 else x
 
 
-@numba.njit(cache=True, nogil=True, parallel=True, error_model="numpy")
-def ordinal_sums(chunks: Any, means: Any, levels: Any, edges: Any, slope: float, sums: Any, logs: Any) -> None:
-    """Of every chunk of pairs, the log-likelihood, and by level the sums that `ordinal.assembled` takes.
+@jit(error_model="numpy")
+def ordinal_sums(
+    first: Any, last: Any, chunks: Any, means: Any, levels: Any, edges: Any, slope: float, sums: Any, logs: Any
+) -> None:
+    """Of the chunks of pairs first to last, the log-likelihood, and by level the sums that `ordinal.assembled` takes.
 
     edges [T + 2] : the cuts with ends far beyond every mean; sums [chunks, T + 1, 9], logs [chunks]
     """
-    for chunk in prange(chunks.size - 1):
+    for chunk in range(first, last):
         product = 1.0
         for j in range(chunks[chunk], chunks[chunk + 1]):
             level, m = levels[j], np.float64(means[j])
@@ -146,10 +148,12 @@ def ordinal_sums(chunks: Any, means: Any, levels: Any, edges: Any, slope: float,
         logs[chunk] += math.log(product)
 
 
-@numba.njit(cache=True, nogil=True, parallel=True, error_model="numpy")
-def drawn_latents(means: Any, levels: Any, edges: Any, slope: float, uniforms: Any, latents: Any) -> None:
-    """As `reference.drawn_latents`, into latents; edges [T + 2] : the cuts with infinite ends."""
-    for j in prange(means.size):
+@jit(error_model="numpy")
+def drawn_latents(
+    low: Any, high: Any, means: Any, levels: Any, edges: Any, slope: float, uniforms: Any, latents: Any
+) -> None:
+    """`reference.drawn_latents` of the pairs low to high, into latents; edges [T + 2] : the cuts with infinite ends."""
+    for j in range(low, high):
         m, level = np.float64(means[j]), levels[j]
         a, b = edges[level] - slope * m, edges[level + 1] - slope * m
         share = np.float64(uniforms[j]) + 2.0**-25
@@ -161,22 +165,23 @@ def drawn_latents(means: Any, levels: Any, edges: Any, slope: float, uniforms: A
         latents[j] = m + (-x if flipped else x) / slope
 
 
-@numba.njit(cache=True, nogil=True, parallel=True, fastmath=FASTMATH, error_model="numpy")
-def pair_means(chunks: Any, starts: Any, others: Any, contexts: Any, X: Any, Y: Any, C: Any, means: Any) -> None:
-    """As `reference.pair_means`, into means; a thread takes the rows of a chunk."""
+@jit(fastmath=FASTMATH, error_model="numpy")
+def pair_means(
+    begin: Any, end: Any, starts: Any, others: Any, contexts: Any, X: Any, Y: Any, C: Any, means: Any
+) -> None:
+    """`reference.pair_means` of a range of rows, into means."""
     k = X.shape[1] - 1
-    for chunk in prange(chunks.size - 1):
-        for g in range(chunks[chunk], chunks[chunk + 1]):
-            x = X[g]
-            for j in range(starts[g], starts[g + 1]):
-                y = Y[others[j]]
-                total = x[k] + y[k]
-                if contexts.size:
-                    c = C[contexts[j]]
-                    total += c[k]
-                    for f in range(k):
-                        total += x[f] * (y[f] + c[f]) + y[f] * c[f]
-                else:
-                    for f in range(k):
-                        total += x[f] * y[f]
-                means[j] = total
+    for g in range(begin, end):
+        x = X[g]
+        for j in range(starts[g], starts[g + 1]):
+            y = Y[others[j]]
+            total = x[k] + y[k]
+            if contexts.size:
+                c = C[contexts[j]]
+                total += c[k]
+                for f in range(k):
+                    total += x[f] * (y[f] + c[f]) + y[f] * c[f]
+            else:
+                for f in range(k):
+                    total += x[f] * y[f]
+            means[j] = total

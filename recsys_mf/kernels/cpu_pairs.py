@@ -4,35 +4,37 @@ from __future__ import annotations
 
 from typing import Any
 
-import numba
 import numpy as np
-from numba import prange
 from numpy.typing import NDArray
 
 from recsys_mf.kernels import cpu_ordinal
+from recsys_mf.kernels.jit import jit
+from recsys_mf.kernels.threads import pairs, side_by_side
 from recsys_mf.kernels.vectors import FASTMATH
 
 F32 = NDArray[np.float32]
 I32 = NDArray[np.int32]
 
 
-def pair_values(users: I32, items: I32, contexts: I32, X: F32, Y: F32, C: F32) -> F32:
+def pair_values(users: I32, items: I32, contexts: I32, X: F32, Y: F32, C: F32, *, threads: int) -> F32:
     """As `reference.pair_values`."""
     out = np.empty(len(users), np.float32)
-    _values(users, items, X, Y, out)
+    tasks = pairs(len(users), X.shape[1])
+    side_by_side(_values, tasks, threads, users, items, X, Y, out)
     if len(contexts):
-        _add_contexts(users, items, contexts, X, Y, C, out)
+        side_by_side(_add_contexts, tasks, threads, users, items, contexts, X, Y, C, out)
     return out
 
 
-def expected_levels(means: F32, thresholds: NDArray[Any], noise: float, levels: F32) -> F32:
+def expected_levels(means: F32, thresholds: NDArray[Any], noise: float, levels: F32, *, threads: int) -> F32:
     """As `reference.expected_levels`."""
     out = np.empty(len(means), np.float32)
-    _expected(means, thresholds.astype(np.float64), 1 / noise, levels.astype(np.float64), out)
+    given = means, thresholds.astype(np.float64), 1 / noise, levels.astype(np.float64)
+    side_by_side(_expected, pairs(len(means), cpu_ordinal.WORK * len(thresholds)), threads, *given, out)
     return out
 
 
-@numba.njit(cache=True, nogil=True, fastmath=FASTMATH)
+@jit(fastmath=FASTMATH)
 def _dot(x: Any, y: Any) -> Any:
     """The product of the factors of two rows."""
     total = np.float32(0.0)
@@ -41,9 +43,9 @@ def _dot(x: Any, y: Any) -> Any:
     return total
 
 
-@numba.njit(cache=True, nogil=True, parallel=True, fastmath=FASTMATH)
-def _values(users: Any, items: Any, X: Any, Y: Any, out: Any) -> None:
-    for j in prange(users.size):
+@jit(fastmath=FASTMATH)
+def _values(low: Any, high: Any, users: Any, items: Any, X: Any, Y: Any, out: Any) -> None:
+    for j in range(low, high):
         u, i = users[j], items[j]
         value = np.float32(0.0)
         if u >= 0:
@@ -55,9 +57,9 @@ def _values(users: Any, items: Any, X: Any, Y: Any, out: Any) -> None:
         out[j] = value
 
 
-@numba.njit(cache=True, nogil=True, parallel=True, fastmath=FASTMATH)
-def _add_contexts(users: Any, items: Any, contexts: Any, X: Any, Y: Any, C: Any, out: Any) -> None:
-    for j in prange(users.size):
+@jit(fastmath=FASTMATH)
+def _add_contexts(low: Any, high: Any, users: Any, items: Any, contexts: Any, X: Any, Y: Any, C: Any, out: Any) -> None:
+    for j in range(low, high):
         u, i, c = users[j], items[j], contexts[j]
         if c >= 0:
             out[j] += C[c, -1]
@@ -67,9 +69,9 @@ def _add_contexts(users: Any, items: Any, contexts: Any, X: Any, Y: Any, C: Any,
                 out[j] += _dot(Y[i], C[c])
 
 
-@numba.njit(cache=True, nogil=True, parallel=True, error_model="numpy")
-def _expected(means: Any, thresholds: Any, slope: Any, levels: Any, out: Any) -> None:
-    for j in prange(means.size):
+@jit(error_model="numpy")
+def _expected(low: Any, high: Any, means: Any, thresholds: Any, slope: Any, levels: Any, out: Any) -> None:
+    for j in range(low, high):
         expected = levels[-1]
         for t in range(thresholds.size):
             expected -= (levels[t + 1] - levels[t]) * cpu_ordinal.cdf((thresholds[t] - means[j]) * slope)

@@ -2,7 +2,7 @@
 
 A row's ratings are packed in runs as y_j beside (1, t_j), so that products of runs give the Gram matrix and, beside it,
 the sums of the regressors and of the targets: all of Σ z zᵀ for z = (y, 1, t). Products are taken in tiles that stay in
-vector registers (`cpu_tiles`). Systems of up to `_WIDEST` unknowns are solved in the lanes of vectors, sixteen rows at
+vector registers (`cpu_tiles`). Systems of up to `WIDEST` unknowns are solved in the lanes of vectors, sixteen rows at
 a time (`cpu_lanes`). Wider ones, which no cache would hold side by side, are solved row by row by a blocked Cholesky
 factorisation that updates its panels with the same tiles and carries the right-hand side along as a column, which is
 its forward substitution; at 193 unknowns that is 1.1 times as fast, at 129 the lanes are 1.6 times.
@@ -20,56 +20,35 @@ from __future__ import annotations
 
 from typing import Any
 
-import numba
 import numpy as np
-from numba import prange
 
 from recsys_mf.kernels import cpu_lanes
 from recsys_mf.kernels.cpu_tiles import BLOCK, call_for_line, tile
+from recsys_mf.kernels.jit import jit
 from recsys_mf.kernels.vectors import FASTMATH, LANES
 
 _HEIGHT = 8  # rows of a tile
 _AHEAD = 8  # ratings between one that is packed and the one whose row is called for
 _RUN_BYTES = 1 << 15  # of ratings packed at a time; they stay in the first-level cache
-_WIDEST = 160  # unknowns of the systems that are solved in lanes
+WIDEST = 160  # unknowns of the systems that are solved in lanes
 
 _single, _double, _triple = (tile(_HEIGHT, vectors) for vectors in (1, 2, 3))
 _first_single, _first_double, _first_triple = (tile(_HEIGHT, vectors, fresh=True) for vectors in (1, 2, 3))
 _pair, _four_pairs = tile(2, 1), tile(2, 4)
 
 
-@numba.njit(cache=True, nogil=True, parallel=True, fastmath=FASTMATH, error_model="numpy")
-def solve_rows(
-    chunks: Any, starts: Any, others: Any, contexts: Any, values: Any, Y: Any, y_bias: Any, C: Any, c_bias: Any,
-    prior_precision: Any, priors: Any, weights: Any, ridge: Any, noise_precision: Any, normals: Any,
-    X: Any, squared_errors: Any,
-) -> None:  # fmt: skip
-    """As `reference.solve_rows`, into X and squared_errors; a thread takes the rows of a chunk.
-
-    Y [n, columns], y_bias [n] : factors in rows padded with zeros to full vectors, and biases; C, c_bias likewise
-    priors [rows, k + 1] : Λ times the prior means
-    """
-    for chunk in prange(chunks.size - 1):
-        if ridge.size <= _WIDEST:
-            _solve_in_lanes(
-                chunks[chunk], chunks[chunk + 1], starts, others, contexts, values, Y, y_bias, C, c_bias,
-                prior_precision, priors, weights, ridge, noise_precision, normals, X, squared_errors,
-            )  # fmt: skip
-        else:
-            _solve_singly(
-                chunks[chunk], chunks[chunk + 1], starts, others, contexts, values, Y, y_bias, C, c_bias,
-                prior_precision, priors, weights, ridge, noise_precision, normals, X, squared_errors,
-            )  # fmt: skip
-
-
-@numba.njit(cache=True, nogil=True, fastmath=FASTMATH, error_model="numpy")
-def _solve_in_lanes(
+@jit(fastmath=FASTMATH, error_model="numpy")
+def solve_in_lanes(
     begin: Any, end: Any, starts: Any, others: Any, contexts: Any, values: Any,
     Y: Any, y_bias: Any, C: Any, c_bias: Any, prior_precision: Any, priors: Any, weights: Any, ridge: Any,
     noise_precision: Any, normals: Any,
     X: Any, squared_errors: Any,
 ) -> None:  # fmt: skip
-    """Rows begin to end, as many at a time as a vector has lanes."""
+    """`reference.solve_rows` of a range of rows into X and squared_errors, as many at a time as a vector has lanes.
+
+    Y [n, columns], y_bias [n] : factors in rows padded with zeros to full vectors, and biases; C, c_bias likewise
+    priors [rows, k + 1] : Λ times the prior means
+    """
     width = ridge.size
     rows, columns = padded(width)
     A = np.zeros((LANES, rows, columns), np.float32)
@@ -107,14 +86,14 @@ def _solve_in_lanes(
                 X[first + lane, a] = solution[a, lane]
 
 
-@numba.njit(cache=True, nogil=True, fastmath=FASTMATH, error_model="numpy")
-def _solve_singly(
+@jit(fastmath=FASTMATH, error_model="numpy")
+def solve_singly(
     begin: Any, end: Any, starts: Any, others: Any, contexts: Any, values: Any,
     Y: Any, y_bias: Any, C: Any, c_bias: Any, prior_precision: Any, priors: Any, weights: Any, ridge: Any,
     noise_precision: Any, normals: Any,
     X: Any, squared_errors: Any,
 ) -> None:  # fmt: skip
-    """Rows begin to end, one after another."""
+    """As `solve_in_lanes`, one row after another."""
     width = ridge.size
     A, G = np.zeros(padded(width), np.float32), np.zeros(padded(width), np.float32)
     Z, V, E = packed(Y.shape[1])
@@ -134,14 +113,14 @@ def _solve_singly(
         squared_errors[g] = _squared_error(G, x)
 
 
-@numba.njit(cache=True, nogil=True)
+@jit()
 def padded(width: Any) -> Any:
     """Rows and columns of a matrix of z zᵀ, in full tiles."""
     rows = -(-(width + 1) // _HEIGHT) * _HEIGHT
     return rows, -(-rows // LANES) * LANES
 
 
-@numba.njit(cache=True, nogil=True)
+@jit()
 def packed(columns: Any) -> Any:
     """Room for a run of ratings, y and (1, t), and for the sums of y and t y."""
     run = max(16, min(256, _RUN_BYTES // max(4 * columns, 1)))
@@ -149,7 +128,7 @@ def packed(columns: Any) -> Any:
     return np.zeros((run, columns), np.float32), np.ones((run, 2), np.float32), sums
 
 
-@numba.njit(cache=True, nogil=True, fastmath=FASTMATH, error_model="numpy")
+@jit(fastmath=FASTMATH, error_model="numpy")
 def sum_ratings(
     A: Any, width: Any, Z: Any, V: Any, E: Any, low: Any, high: Any, others: Any, contexts: Any, values: Any,
     Y: Any, y_bias: Any, C: Any, c_bias: Any,
@@ -197,7 +176,7 @@ def sum_ratings(
     A[k, k], A[k, k + 1], A[k + 1, k + 1] = np.float32(high - low), total, squares
 
 
-@numba.njit(cache=True, nogil=True)
+@jit()
 def _add_row_of_tiles(A: Any, Z: Any, count: Any, a: Any, first: Any) -> None:
     """A[a : a + _HEIGHT] += Zᵀ Z from the diagonal on; where first, in place of what was there."""
     one, end = np.float32(1.0), Z.shape[1]
@@ -224,7 +203,7 @@ def _add_row_of_tiles(A: Any, Z: Any, count: Any, a: Any, first: Any) -> None:
             b += LANES
 
 
-@numba.njit(cache=True, nogil=True, fastmath=FASTMATH, error_model="numpy")
+@jit(fastmath=FASTMATH, error_model="numpy")
 def _add_prior(A: Any, precision: Any, linear: Any, weight: Any, ridge: Any, noise_precision: Any) -> None:
     """The system of a row from its Σ z zᵀ: α G + Λ + w diag(d), and beside it α h + Λ m."""
     width = ridge.size
@@ -236,7 +215,7 @@ def _add_prior(A: Any, precision: Any, linear: Any, weight: Any, ridge: Any, noi
         row[width] = noise_precision * row[width] + linear[a]
 
 
-@numba.njit(cache=True, nogil=True, fastmath=FASTMATH, error_model="numpy")
+@jit(fastmath=FASTMATH, error_model="numpy")
 def _factorise(A: Any, width: Any) -> None:
     """U with UᵀU = A over the first columns, in place of the upper triangle; a column h beyond them becomes U⁻ᵀ h.
 
@@ -256,7 +235,7 @@ def _factorise(A: Any, width: Any) -> None:
                 row[b] *= inverse
 
 
-@numba.njit(cache=True, nogil=True, fastmath=FASTMATH, error_model="numpy")
+@jit(fastmath=FASTMATH, error_model="numpy")
 def _squared_error(G: Any, x: Any) -> Any:
     """Σ t² - 2 x·h + xᵀ G x from the upper triangle of Σ z zᵀ; rounding must not make it negative."""
     width = x.size

@@ -25,13 +25,13 @@ from __future__ import annotations
 from functools import cache
 from typing import Any
 
-import numba
 import numpy as np
 from llvmlite import ir
-from numba import prange, types
+from numba import types
 from numba.extending import intrinsic
 
 from recsys_mf.kernels import turns
+from recsys_mf.kernels.jit import jit
 from recsys_mf.kernels.vectors import (
     FASTMATH,
     LANES,
@@ -50,42 +50,39 @@ _HELD = 8  # vectors of a row that are kept in registers; longer rows are read a
 
 
 @cache
-def epoch_kernel(width: int) -> Any:
-    """The epoch for factors of this many columns, compiled for them alone."""
+def visit_kernel(width: int) -> Any:
+    """What a thread does in an epoch with factors of this many columns, compiled for them alone."""
     ahead = max(4, _AHEAD // width)
 
-    @numba.njit(nogil=True, cache=True, parallel=True, fastmath=FASTMATH, error_model="numpy")
-    def epoch(
-        users: Any, items: Any, values: Any, bounds: Any, P: Any, Q: Any, user_bias: Any, item_bias: Any,
-        rate: Any, bias_rate: Any, ridge: Any, bias_ridge: Any, threads: Any,
-    ) -> Any:  # fmt: skip
-        """`reference.sgd_epoch`, but the squared errors of every block float64[strata, blocks]."""
+    @jit(fastmath=FASTMATH, error_model="numpy")
+    def visit(
+        thread: Any, threads: Any, board: Any, users: Any, items: Any, values: Any, bounds: Any,
+        P: Any, Q: Any, user_bias: Any, item_bias: Any, rate: Any, bias_rate: Any, ridge: Any, bias_ridge: Any,
+        squared: Any,
+    ) -> None:  # fmt: skip
+        """`reference.sgd_epoch` of the blocks that fall to a thread; squared [strata, blocks] takes their errors."""
         keep = np.float32(1.0) - rate * ridge
         bias_keep = np.float32(1.0) - bias_rate * bias_ridge
-        strata, blocks = bounds.shape[0], bounds.shape[1] - 1
-        squared = np.zeros((strata, blocks))
-        board = turns.board(strata, blocks, threads)
-        for thread in prange(threads):
+        blocks = bounds.shape[1] - 1
+        block = turns.next_block(board, thread, threads)
+        while block >= 0:
+            s, w = block // blocks, block % blocks
+            total, end = 0.0, bounds[s, w + 1]
+            for j in range(bounds[s, w], end):
+                later = np.uintp(min(j + ahead, end - 1))
+                _call_for(P, users[later], width)
+                _call_for(Q, items[later], width)
+                u, i = np.uintp(users[j]), np.uintp(items[j])  # unsigned: an index that cannot count from the end
+                e = values[j] - user_bias[u] - item_bias[i] - _product_of(P, Q, u, i, width)
+                total += e * e
+                _move(P, Q, u, i, keep, rate * e, width)
+                user_bias[u] = user_bias[u] * bias_keep + bias_rate * e
+                item_bias[i] = item_bias[i] * bias_keep + bias_rate * e
+            squared[s, w] = total
+            turns.done(board, block)
             block = turns.next_block(board, thread, threads)
-            while block >= 0:
-                s, w = block // blocks, block % blocks
-                total, end = 0.0, bounds[s, w + 1]
-                for j in range(bounds[s, w], end):
-                    later = np.uintp(min(j + ahead, end - 1))
-                    _call_for(P, users[later], width)
-                    _call_for(Q, items[later], width)
-                    u, i = np.uintp(users[j]), np.uintp(items[j])  # unsigned: an index that cannot count from the end
-                    e = values[j] - user_bias[u] - item_bias[i] - _product_of(P, Q, u, i, width)
-                    total += e * e
-                    _move(P, Q, u, i, keep, rate * e, width)
-                    user_bias[u] = user_bias[u] * bias_keep + bias_rate * e
-                    item_bias[i] = item_bias[i] * bias_keep + bias_rate * e
-                squared[s, w] = total
-                turns.done(board, block)
-                block = turns.next_block(board, thread, threads)
-        return squared
 
-    return epoch
+    return visit
 
 
 def _prefetch(typing_context: Any, X: Any, row: Any, width: Any) -> Any:

@@ -9,14 +9,15 @@ from __future__ import annotations
 
 from typing import Any
 
-import numba
 import numpy as np
 from llvmlite import ir
-from numba import prange, types
+from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
+from recsys_mf.kernels.jit import jit
+from recsys_mf.kernels.threads import shares, side_by_side
 from recsys_mf.kernels.vectors import (
     FASTMATH,
     LINE,
@@ -79,34 +80,33 @@ _weighted_one, _weighted_two, _weighted_three, _weighted_four = (_tile(n, weight
 
 
 def product(
-    chunks: NDArray[np.int64], starts: NDArray[np.int64], others: NDArray[np.int32], values: NDArray[np.float32],
-    X: NDArray[Any],
+    starts: NDArray[np.int64], others: NDArray[np.int32], values: NDArray[np.float32], X: NDArray[Any], *, threads: int
 ) -> NDArray[Any]:  # fmt: skip
-    """As `reference.sparse_product`; a thread takes the rows of a chunk."""
+    """As `reference.sparse_product`, in the precision of X."""
     width = X.shape[1]
+    tasks = shares((np.diff(starts) + 1.0) * width, threads)
     if width * X.itemsize < LINE:
         narrow = np.zeros((len(starts) - 1, width), X.dtype)
-        _narrow_product(chunks, starts, others, values, X, narrow)
+        side_by_side(_narrow_product, tasks, threads, starts, others, values, X, narrow)
         return narrow
     wide = aligned_zeros(len(starts) - 1, width, X.dtype)
-    _product(chunks, starts, others, values, aligned(X), wide)
+    side_by_side(_product, tasks, threads, starts, others, values, aligned(X), wide)
     return wide[:, :width]
 
 
-@numba.njit(cache=True, nogil=True, parallel=True, fastmath=FASTMATH)
-def _product(chunks: Any, starts: Any, others: Any, values: Any, X: Any, out: Any) -> None:
+@jit(fastmath=FASTMATH)
+def _product(begin: Any, end: Any, starts: Any, others: Any, values: Any, X: Any, out: Any) -> None:
     lanes = LINE // X.itemsize
-    for chunk in prange(chunks.size - 1):
-        for g in range(chunks[chunk], chunks[chunk + 1]):
-            for b in range(0, X.shape[1], 4 * lanes):
-                n_vectors = min(4, (X.shape[1] - b) // lanes)
-                if values.size:
-                    _weighted_sums(n_vectors, X, others, values, starts[g], starts[g + 1], b, out, g)
-                else:
-                    _sums(n_vectors, X, others, values, starts[g], starts[g + 1], b, out, g)
+    for g in range(begin, end):
+        for b in range(0, X.shape[1], 4 * lanes):
+            n_vectors = min(4, (X.shape[1] - b) // lanes)
+            if values.size:
+                _weighted_sums(n_vectors, X, others, values, starts[g], starts[g + 1], b, out, g)
+            else:
+                _sums(n_vectors, X, others, values, starts[g], starts[g + 1], b, out, g)
 
 
-@numba.njit(cache=True, nogil=True)
+@jit()
 def _sums(n: Any, X: Any, others: Any, values: Any, low: Any, high: Any, b: Any, out: Any, g: Any) -> None:
     if n == 4:
         _four(X, others, values, low, high, b, out, g)
@@ -118,7 +118,7 @@ def _sums(n: Any, X: Any, others: Any, values: Any, low: Any, high: Any, b: Any,
         _one(X, others, values, low, high, b, out, g)
 
 
-@numba.njit(cache=True, nogil=True)
+@jit()
 def _weighted_sums(n: Any, X: Any, others: Any, values: Any, low: Any, high: Any, b: Any, out: Any, g: Any) -> None:
     if n == 4:
         _weighted_four(X, others, values, low, high, b, out, g)
@@ -130,11 +130,10 @@ def _weighted_sums(n: Any, X: Any, others: Any, values: Any, low: Any, high: Any
         _weighted_one(X, others, values, low, high, b, out, g)
 
 
-@numba.njit(cache=True, nogil=True, parallel=True, fastmath=FASTMATH)
-def _narrow_product(chunks: Any, starts: Any, others: Any, values: Any, X: Any, out: Any) -> None:
-    for chunk in prange(chunks.size - 1):
-        for g in range(chunks[chunk], chunks[chunk + 1]):
-            for j in range(starts[g], starts[g + 1]):
-                value = values[j] if values.size else np.float32(1.0)
-                for c in range(X.shape[1]):
-                    out[g, c] += value * X[others[j], c]
+@jit(fastmath=FASTMATH)
+def _narrow_product(begin: Any, end: Any, starts: Any, others: Any, values: Any, X: Any, out: Any) -> None:
+    for g in range(begin, end):
+        for j in range(starts[g], starts[g + 1]):
+            value = values[j] if values.size else np.float32(1.0)
+            for c in range(X.shape[1]):
+                out[g, c] += value * X[others[j], c]

@@ -68,8 +68,7 @@ class TorchKernels:
 
     def blocked(self, *arguments: Any) -> layout.Triples:
         """`layout.blocked` on threads of the host."""
-        with layout.thread_count(self.threads):
-            return layout.blocked(*arguments)
+        return layout.blocked(*arguments, threads=self.threads)
 
     def triples(
         self, users: NDArray[Any], items: NDArray[Any], values: NDArray[Any], bounds: NDArray[np.int64]

@@ -6,16 +6,14 @@ standardisation, on the way to where `blocked` puts them.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any, NamedTuple
 
-import numba
 import numpy as np
-from numba import prange
 from numpy.typing import NDArray
 
 from recsys_mf import columns
+from recsys_mf.kernels.jit import jit
+from recsys_mf.kernels.threads import ranges, side_by_side
 
 _CHUNKS = 16  # ranges of rows that are counted and placed side by side; a constant, so that no result depends on it
 
@@ -38,17 +36,6 @@ class Triples(NamedTuple):
     items: Any
     values: Any
     starts: NDArray[np.int64]
-
-
-@contextmanager
-def thread_count(threads: int) -> Iterator[None]:
-    """Run the parallel functions inside on this many threads."""
-    before = numba.get_num_threads()
-    numba.set_num_threads(threads)
-    try:
-        yield
-    finally:
-        numba.set_num_threads(before)
 
 
 def group(keys: NDArray[np.int32], n_groups: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -81,7 +68,7 @@ def blocked(
     users: NDArray[np.int32], items: NDArray[np.int32], values: NDArray[np.float32],
     user_places: NDArray[np.int32], item_places: NDArray[np.int32],
     part_of_user: NDArray[np.int32], part_of_item: NDArray[np.int32], grid: Grid,
-    center: float, scale: float, seed: int,
+    center: float, scale: float, seed: int, *, threads: int,
 ) -> Triples:  # fmt: skip
     """The triples (user_places[u], item_places[i], (r - center) / scale), grouped by block and by part within it.
 
@@ -100,14 +87,15 @@ def blocked(
         columns.empty(n, np.int32), columns.empty(n, np.int32), columns.empty(n, np.float32),
         np.empty(keys + 1, np.int64),
     )  # fmt: skip
-    _count_parts(chunks, users, items, part_of_user, part_of_item, *grid, found)
+    tasks = ranges(_CHUNKS, 1)
+    side_by_side(_count_parts, tasks, threads, chunks, users, items, part_of_user, part_of_item, *grid, found)
     out.starts[0], out.starts[1:] = 0, np.cumsum(found.sum(axis=0))
     places = np.cumsum(found, axis=0) - found + out.starts[:-1]
-    _place(
-        chunks, users, items, values, user_places, item_places, part_of_user, part_of_item, *grid,
-        np.float32(center), np.float32(scale), places, *out[:3],
+    side_by_side(
+        _place, tasks, threads, chunks, users, items, values, user_places, item_places, part_of_user, part_of_item,
+        *grid, np.float32(center), np.float32(scale), places, *out[:3],
     )  # fmt: skip
-    _shuffle(out.starts, np.uint64(seed), *out[:3])
+    side_by_side(_shuffle, ranges(keys, -(-keys // _CHUNKS)), threads, out.starts, np.uint64(seed), *out[:3])
     return out
 
 
@@ -167,7 +155,7 @@ def find_pairs(
     return found
 
 
-@numba.njit(cache=True, nogil=True)
+@jit()
 def _find_pairs(starts: Any, others: Any, keys: Any, wanted: Any, found: Any) -> None:
     for j in range(keys.size):
         key, other = keys[j], wanted[j]
@@ -182,13 +170,13 @@ def _find_pairs(starts: Any, others: Any, keys: Any, wanted: Any, found: Any) ->
         found[j] = low if low < end and others[low] == other else -1
 
 
-@numba.njit(cache=True, nogil=True)
+@jit()
 def _mark(values: Any, low: int, present: Any) -> None:
     for value in values:
         present[value - low] = True
 
 
-@numba.njit(cache=True, nogil=True)
+@jit()
 def _look_up(values: Any, low: int, table: Any, out: Any) -> None:
     size, first = np.uint64(table.size), np.uint64(np.int64(low))
     for n in range(values.size):
@@ -196,7 +184,7 @@ def _look_up(values: Any, low: int, table: Any, out: Any) -> None:
         out[n] = table[place] if place < size else np.int32(-1)
 
 
-@numba.njit(cache=True, nogil=True)
+@jit()
 def _starts(keys: Any, n_groups: int) -> Any:
     """Where every group begins in the order of the groups, and the end of the last."""
     starts = np.zeros(n_groups + 1, np.int64)
@@ -207,7 +195,7 @@ def _starts(keys: Any, n_groups: int) -> Any:
     return starts
 
 
-@numba.njit(cache=True, nogil=True)
+@jit()
 def _group(keys: Any, n_groups: int) -> Any:
     starts = _starts(keys, n_groups)
     place = starts[:-1].copy()
@@ -218,7 +206,7 @@ def _group(keys: Any, n_groups: int) -> Any:
     return starts, order
 
 
-@numba.njit(cache=True, nogil=True)
+@jit()
 def _group_values(keys: Any, values: Any, n_groups: int, grouped: Any) -> Any:
     starts = _starts(keys, n_groups)
     place = starts[:-1].copy()
@@ -228,7 +216,7 @@ def _group_values(keys: Any, values: Any, n_groups: int, grouped: Any) -> Any:
     return starts
 
 
-@numba.njit(cache=True, nogil=True)
+@jit()
 def _group_columns(
     keys: Any, others: Any, values: Any, n_groups: int, grouped_others: Any, grouped_values: Any
 ) -> Any:  # fmt: skip
@@ -241,7 +229,7 @@ def _group_columns(
     return starts
 
 
-@numba.njit(cache=True, nogil=True)
+@jit()
 def _counts(keys: Any, n_groups: int) -> Any:
     found = np.zeros(n_groups, np.int64)
     for key in keys:
@@ -250,7 +238,7 @@ def _counts(keys: Any, n_groups: int) -> Any:
     return found
 
 
-@numba.njit(cache=True, nogil=True)
+@jit()
 def _count_duplicates(starts: Any, items: Any, n_items: int) -> int:
     last = np.full(n_items, -1, np.int64)  # last user who rated the item
     count = 0
@@ -261,7 +249,7 @@ def _count_duplicates(starts: Any, items: Any, n_items: int) -> int:
     return count
 
 
-@numba.njit(cache=True, nogil=True)
+@jit()
 def _first_duplicate(starts: Any, order: Any, items: Any, n_items: int) -> Any:
     seen = np.full(n_items, -1, np.int64)  # last row of this item among the rows of the present user
     count, earlier, later = 0, -1, -1
@@ -279,7 +267,7 @@ def _first_duplicate(starts: Any, order: Any, items: Any, n_items: int) -> Any:
     return count, earlier, later
 
 
-@numba.njit(cache=True, nogil=True)
+@jit()
 def _part(fine_row: Any, fine_column: Any, bands: Any, user_parts: Any, item_parts: Any) -> Any:
     """Place of a part: by stratum, row band, item part and user part."""
     row, column = fine_row // user_parts, fine_column // item_parts
@@ -290,23 +278,23 @@ def _part(fine_row: Any, fine_column: Any, bands: Any, user_parts: Any, item_par
     return (block * item_parts + fine_column - column * item_parts) * user_parts + fine_row - row * user_parts
 
 
-@numba.njit(cache=True, nogil=True, parallel=True)
+@jit()
 def _count_parts(
-    chunks: Any, users: Any, items: Any, part_of_user: Any, part_of_item: Any,
+    first: Any, last: Any, chunks: Any, users: Any, items: Any, part_of_user: Any, part_of_item: Any,
     bands: Any, user_parts: Any, item_parts: Any, found: Any,
 ) -> None:  # fmt: skip
-    for chunk in prange(chunks.size - 1):
+    for chunk in range(first, last):
         for j in range(chunks[chunk], chunks[chunk + 1]):
             found[chunk, _part(part_of_user[users[j]], part_of_item[items[j]], bands, user_parts, item_parts)] += 1
 
 
-@numba.njit(cache=True, nogil=True, parallel=True, error_model="numpy")
+@jit(error_model="numpy")
 def _place(
-    chunks: Any, users: Any, items: Any, values: Any, user_places: Any, item_places: Any,
+    first: Any, last: Any, chunks: Any, users: Any, items: Any, values: Any, user_places: Any, item_places: Any,
     part_of_user: Any, part_of_item: Any, bands: Any, user_parts: Any, item_parts: Any,
     center: Any, scale: Any, places: Any, out_users: Any, out_items: Any, out_values: Any,
 ) -> None:  # fmt: skip
-    for chunk in prange(chunks.size - 1):
+    for chunk in range(first, last):
         place = places[chunk]
         for j in range(chunks[chunk], chunks[chunk + 1]):
             u, i = users[j], items[j]
@@ -317,9 +305,11 @@ def _place(
             out_values[to] = (values[j] - center) / scale
 
 
-@numba.njit(cache=True, nogil=True, parallel=True)
-def _shuffle(starts: Any, seed: Any, users: Any, items: Any, values: Any) -> None:
-    for g in prange(starts.size - 1):
+@jit()
+def _shuffle(
+    first: Any, last: Any, starts: Any, seed: Any, users: Any, items: Any, values: Any
+) -> None:  # fmt: skip
+    for g in range(first, last):
         low = starts[g]
         for last in range(starts[g + 1] - 1, low, -1):
             other = low + np.int64(
@@ -330,7 +320,7 @@ def _shuffle(starts: Any, seed: Any, users: Any, items: Any, values: Any) -> Non
             values[last], values[other] = values[other], values[last]
 
 
-@numba.njit(cache=True, nogil=True)
+@jit()
 def _hashed(seed: Any, place: Any) -> Any:
     """64 random bits of a place. Steele, Lea, Flood: Fast splittable pseudorandom number generators, OOPSLA 2014."""
     x = seed + (np.uint64(place) + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)

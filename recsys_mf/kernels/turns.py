@@ -17,13 +17,14 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-import numba
 import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
+from numpy.typing import NDArray
 
+from recsys_mf.kernels.jit import jit
 from recsys_mf.kernels.vectors import array_of
 
 _LOOKS = 1 << 12  # at a band that is not free before a thread looks for another block, or sleeps
@@ -34,8 +35,7 @@ _BYTES = 8  # of a word
 _APART = 8  # words between the places of two threads: a cache line
 
 
-@numba.njit(cache=True, nogil=True)
-def board(strata: Any, blocks: Any, threads: Any) -> Any:
+def board(strata: int, blocks: int, threads: int) -> tuple[NDArray[np.int64], ...]:
     """What threads have taken and done: (taken, user bands, item bands, place of every thread)."""
     return (
         np.zeros(strata * blocks, np.int64),
@@ -45,7 +45,7 @@ def board(strata: Any, blocks: Any, threads: Any) -> Any:
     )
 
 
-@numba.njit(cache=True, nogil=True)
+@jit()
 def next_block(board: Any, thread: Any, threads: Any) -> Any:
     """The number of the block to visit next, stratum · blocks + user band, which is then this thread's; -1 for none."""
     taken, users_done, items_done, places = board
@@ -79,7 +79,7 @@ def next_block(board: Any, thread: Any, threads: Any) -> Any:
     return block
 
 
-@numba.njit(cache=True, nogil=True)
+@jit()
 def done(board: Any, block: Any) -> None:
     """Say that a block was visited; what was written in it is seen by whoever finds its bands free."""
     _, users_done, items_done, _ = board
@@ -89,7 +89,7 @@ def done(board: Any, block: Any) -> None:
     _mark(items_done, (band + stratum) % blocks, stratum + 1)
 
 
-@numba.njit(cache=True, nogil=True)
+@jit()
 def _is_free(block: Any, users_done: Any, items_done: Any) -> Any:
     """Whether both bands of the block have been through all strata before it."""
     blocks = users_done.size

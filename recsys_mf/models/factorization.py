@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsys_mf.errors import ConfigError, DataError
-from recsys_mf.kernels import Predictor, cpu
+from recsys_mf.kernels import Predictor
+from recsys_mf.kernels.cpu_predict import CpuPredictor
 from recsys_mf.models import schema
 from recsys_mf.models.interval import Interval, check_probability, normal_interval
 from recsys_mf.models.member_spread import MemberSpread
@@ -101,7 +102,7 @@ class Factorization:
 
         Raises DataError when users and items differ in length, and for an index that the model does not have.
         """
-        return (self.engine or cpu).predict(
+        return (self.engine or CpuPredictor()).predict(
             self.mean, self.user_bias, self.item_bias, self.user_factors, self.item_factors,
             *checked_pairs(users, items, self.n_users, self.n_items), self.rating_range,
         )  # fmt: skip

@@ -17,7 +17,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from recsys_mf import prediction
 from recsys_mf.errors import ResourceError
 from recsys_mf.evaluation import evaluate
-from recsys_mf.kernels import Predictor, cpu, predictor, reference
+from recsys_mf.kernels import Predictor, predictor, reference
+from recsys_mf.kernels.cpu_predict import CpuPredictor
 from recsys_mf.kernels.cuda_predict import DevicePredictor
 from recsys_mf.loaders import parquet
 from recsys_mf.models import Factorization, Posterior, Run
@@ -29,7 +30,7 @@ RANKS = (0, 1, 3, 64)
 M, N, CONTEXTS, SAMPLES, PAIRS = 37, 23, 4, 7, 200
 
 PREDICTORS: dict[str, Callable[[], Predictor]] = {
-    "cpu": lambda: cpu,
+    "cpu": CpuPredictor,
     "torch": lambda: DevicePredictor("cpu"),
     "torch in parts": lambda: DevicePredictor("cpu", room=20_000),  # of pairs, and a sample at a time
     "torch in runs": lambda: DevicePredictor("cpu", room=3 * 4096 * 150),  # of samples, where the rank is 0
@@ -203,7 +204,7 @@ def test_tables_are_put_once_for_many_batches(tmp_path: Path, monkeypatch: pytes
     pq.write_table(pa.table(table), tmp_path / "pairs.parquet", row_group_size=999)
     monkeypatch.setattr(parquet, "_BATCH", 512)
     engine = DevicePredictor("cpu")
-    monkeypatch.setattr(prediction, "predictor", {"cuda": engine}.__getitem__)
+    monkeypatch.setattr(prediction, "predictor", lambda device, threads: {"cuda": engine}[device])
     tables: list[list[int]] = []
 
     def watch(rows: int) -> None:
@@ -221,7 +222,7 @@ def test_tables_are_put_once_for_many_batches(tmp_path: Path, monkeypatch: pytes
 @pytest.mark.parametrize("device", ["cpu", pytest.param("auto", marks=pytest.mark.skipif(
     torch.cuda.is_available(), reason="auto takes the card"))])  # fmt: skip
 def test_without_a_card_models_predict_on_the_cpu(device: str) -> None:
-    assert predictor(device) is cpu
+    assert predictor(device, 1) == CpuPredictor(1)
 
 
 def test_a_device_without_room_is_a_resource_error(monkeypatch: pytest.MonkeyPatch) -> None:

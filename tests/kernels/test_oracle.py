@@ -9,9 +9,11 @@ import pytest
 from backends import BACKENDS, NAMES
 from numpy.typing import NDArray
 
-from recsys_mf.kernels import Kernels, cpu_sgd, layout, reference
-from recsys_mf.kernels.cpu import CpuKernels, predict
+from recsys_mf.kernels import Kernels, cpu_sgd, layout, reference, turns
+from recsys_mf.kernels.cpu import CpuKernels
+from recsys_mf.kernels.cpu_predict import CpuPredictor
 from recsys_mf.kernels.cuda import TorchKernels
+from recsys_mf.kernels.threads import side_by_side
 from recsys_mf.kernels.vectors import aligned
 from recsys_mf.ratings import Ratings
 from recsys_mf.solvers import blocks
@@ -60,7 +62,9 @@ def test_predict_agrees_with_the_reference_and_falls_back_for_unknown_ids(rank: 
     items = np.append(rng.integers(-1, N, 200), [N - 1, -1, 0, -1]).astype(np.int32)
     arguments = 0.5, b_u, b_i, P, Q, users, items, (-3.0, 4.0)
     # A sum of k products of standard normals, each rounded: k eps times their typical size, with room for tails.
-    np.testing.assert_allclose(predict(*arguments), reference.predict(*arguments), atol=(rank + 4) * 8 * EPSILON)
+    np.testing.assert_allclose(
+        CpuPredictor().predict(*arguments), reference.predict(*arguments), atol=(rank + 4) * 8 * EPSILON
+    )
 
 
 def scheduled(rng: np.random.Generator) -> blocks.Blocks:
@@ -274,8 +278,9 @@ def test_any_number_of_threads_however_few_run_at_a_time_ends_an_epoch_with_the_
     results = []
     for running, given in ((1, 1), (1, threads), (2, threads)):  # two can run at a time, `given` take blocks
         P, Q, b_u, b_i = (a.copy() for a in (*start, np.zeros(M, np.float32), np.zeros(N, np.float32)))
-        with layout.thread_count(running):
-            triples = order.users, order.items, order.values
-            squares = cpu_sgd.epoch_kernel(16)(*triples, order.bounds, P, Q, b_u, b_i, *numbers, given)
+        board, squares = turns.board(*order.bounds.shape - np.array([0, 1]), given), np.zeros((4, 4))
+        triples = order.users, order.items, order.values
+        tasks, kernel = [(thread,) for thread in range(given)], cpu_sgd.visit_kernel(16)
+        side_by_side(kernel, tasks, running, given, board, *triples, order.bounds, P, Q, b_u, b_i, *numbers, squares)
         results.append([a.tobytes() for a in (P, Q, b_u, b_i, squares)])
     assert results[0] == results[1] == results[2]

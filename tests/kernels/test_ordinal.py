@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from scipy.special import ndtr, ndtri
 from test_oracle import EPSILON, RANKS, M, N, table
 
-from recsys_mf.kernels import Kernels, cpu, layout, reference
+from recsys_mf.kernels import Kernels, layout, reference
 from recsys_mf.kernels.cpu_ordinal import quantile
+from recsys_mf.kernels.cpu_predict import CpuPredictor
 
 Z = 500
 CUTS = np.array([-1.3, -0.4, 0.1, 1.9])
@@ -118,7 +119,7 @@ def test_level_probabilities_agree_with_the_reference_and_sum_to_one(with_contex
     u, i = (rng.integers(-1, n, 200).astype(np.int32) for n in (M, N))
     c = rng.integers(-1, 4, 200 if with_contexts else 0).astype(np.int32)
     arguments = *tables, scales, offsets, thresholds, noises, u, i, c
-    ours = cpu.predict_levels(*arguments)
+    ours = CpuPredictor().predict_levels(*arguments)
     # Φ has slope below one half, and its argument carries the rounding of 3 k + 5 terms over a noise of at least 0.5.
     np.testing.assert_allclose(ours, reference.predict_levels(*arguments), atol=(3 * rank + 5) * 8 * EPSILON)
     np.testing.assert_allclose(ours.sum(axis=1), 1, atol=8 * EPSILON)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 
 from recsys_mf.errors import ConfigError, DeviceError
-from recsys_mf.kernels import available_threads, select
+from recsys_mf.kernels import available_threads, processors, select
 from recsys_mf.kernels.cpu import CpuKernels
 
 
@@ -28,9 +30,9 @@ def test_unknown_device_names_the_nearest() -> None:
         select("cudda")
 
 
-@pytest.mark.parametrize("threads", [0, -1, 10**6])
-def test_number_of_threads_out_of_range_is_refused(threads: int) -> None:
-    message = rf"^number of threads out of range \(saw {threads}\); give 1 to {available_threads()}$"
+@pytest.mark.parametrize("threads", [0, -1, 10**6, 1.5])
+def test_number_of_threads_out_of_range_is_refused(threads: Any) -> None:
+    message = rf"^number of threads out of range \(saw {threads}\); give 1 to {processors()}$"
     with pytest.raises(ConfigError, match=message):
         select("cpu", threads)
 

@@ -1,0 +1,162 @@
+"""Predictions on CPU cores: what models predict with, from NumPy to NumPy.
+
+Few pairs are predicted on the calling thread: waking another takes longer than they do.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recsys_mf.kernels import cpu_ordinal
+from recsys_mf.kernels.jit import jit
+from recsys_mf.kernels.processors import available_threads
+from recsys_mf.kernels.threads import pairs, side_by_side
+from recsys_mf.kernels.vectors import FASTMATH
+
+F32 = NDArray[np.float32]
+I16 = NDArray[np.int16]
+I32 = NDArray[np.int32]
+
+
+@dataclass(frozen=True)
+class CpuPredictor:
+    """What models predict with (`kernels.Predictor`), on at most this many threads; None for all there are."""
+
+    threads: int | None = None
+
+    def predict(
+        self, mean: float, user_bias: F32, item_bias: F32, P: F32, Q: F32, users: I32, items: I32,
+        rating_range: tuple[float, float],
+    ) -> F32:  # fmt: skip
+        """As `reference.predict`."""
+        out = np.empty(len(users), np.float32)
+        low, high = np.float32(rating_range[0]), np.float32(rating_range[1])
+        given = np.float32(mean), user_bias, item_bias, P, Q, users, items, low, high, out
+        self._run(_predict, len(users), P.shape[1], *given)
+        return out
+
+    def predict_samples(
+        self, mean: float, deviation: float, users: I16, items: I16, contexts: I16, scales: F32, offsets: F32,
+        u: I32, i: I32, c: I32, rating_range: tuple[float, float],
+    ) -> tuple[F32, F32, F32]:  # fmt: skip
+        """As `reference.predict_samples`."""
+        out = np.empty(len(u), np.float32), np.empty(len(u), np.float32), np.empty(len(u), np.float32)
+        given = np.float32(mean), np.float32(deviation), *rating_range, users, items, contexts, scales, offsets, u, i, c
+        self._run(_predict_samples, len(u), _cost(users, c), *given, *out)
+        return out
+
+    def predict_levels(
+        self, users: I16, items: I16, contexts: I16, scales: F32, offsets: F32, thresholds: F32, noises: F32,
+        u: I32, i: I32, c: I32,
+    ) -> F32:  # fmt: skip
+        """As `reference.predict_levels`."""
+        out = np.empty((len(u), thresholds.shape[1] + 1), np.float32)
+        given = users, items, contexts, scales, offsets, thresholds, 1 / noises, u, i, c
+        self._run(_predict_levels, len(u), _cost(users, c) + cpu_ordinal.WORK * thresholds.size, *given, out)
+        return out
+
+    def _run(self, kernel: Any, n: int, work: int, *arguments: Any) -> None:
+        tasks = pairs(n, work)
+        threads = 1 if len(tasks) < 2 else self.threads or available_threads()
+        side_by_side(kernel, tasks, threads, *arguments)
+
+
+def _cost(users: I16, contexts: I32) -> int:
+    """Multiplications of all samples of a pair, roughly."""
+    _, samples, width = users.shape
+    tables = 3 if len(contexts) else 1
+    return int(samples * (width + 8) * tables)
+
+
+@jit(fastmath=FASTMATH)
+def _predict(
+    first: Any, last: Any, mean: Any, user_bias: Any, item_bias: Any, P: Any, Q: Any, users: Any, items: Any,
+    low: Any, high: Any, out: Any,
+) -> None:  # fmt: skip
+    for j in range(first, last):
+        u, i = users[j], items[j]
+        r = mean
+        if u >= 0:
+            r += user_bias[u]
+        if i >= 0:
+            r += item_bias[i]
+        if u >= 0 and i >= 0:
+            dot = np.float32(0.0)
+            for f in range(P.shape[1]):
+                dot += P[u, f] * Q[i, f]
+            r += dot
+        out[j] = min(max(r, low), high)
+
+
+@jit(fastmath=FASTMATH)
+def _predict_samples(
+    first: Any, last: Any, mean: Any, deviation: Any, low: Any, high: Any, users: Any, items: Any, contexts: Any,
+    scales: Any, offsets: Any, u: Any, i: Any, c: Any, clipped: Any, means: Any, variances: Any,
+) -> None:  # fmt: skip
+    samples = users.shape[1]
+    for j in range(first, last):
+        context = c[j] if c.size else -1
+        total, squares, inside = 0.0, 0.0, 0.0
+        for s in range(samples):
+            r = _sampled(users, items, contexts, scales, offsets, u[j], i[j], context, s)
+            total += r
+            squares += r * r
+            inside += min(max(mean + deviation * r, low), high)
+        clipped[j] = inside / samples
+        average = total / samples
+        means[j] = mean + deviation * average
+        variances[j] = deviation * deviation * max(squares / samples - average * average, 0.0)
+
+
+@jit(error_model="numpy")
+def _predict_levels(
+    first: Any, last: Any, users: Any, items: Any, contexts: Any, scales: Any, offsets: Any, thresholds: Any,
+    slopes: Any, u: Any, i: Any, c: Any, out: Any,
+) -> None:  # fmt: skip
+    samples, top = thresholds.shape
+    for j in range(first, last):
+        context = c[j] if c.size else -1
+        below = np.zeros(top + 2)  # sums over samples of P(level < l)
+        for s in range(samples):
+            r = _sampled(users, items, contexts, scales, offsets, u[j], i[j], context, s)
+            for t in range(top):
+                below[t + 1] += cpu_ordinal.cdf((thresholds[s, t] - r) * slopes[s])
+        below[top + 1] = samples
+        for level in range(top + 1):
+            out[j, level] = (below[level + 1] - below[level]) / samples
+
+
+@jit(fastmath=FASTMATH)
+def _sampled(
+    users: Any, items: Any, contexts: Any, scales: Any, offsets: Any, user: Any, item: Any, context: Any, s: Any
+) -> Any:
+    """o + b_u + b_i + w_c + p_u · q_i + p_u · a_c + q_i · a_c of a sample."""
+    k = users.shape[2] - 1
+    user_scale, item_scale, context_scale = scales[0, s], scales[1, s], scales[2, s]
+    r = offsets[s]
+    if user >= 0:
+        r += user_scale * users[user, s, k]
+    if item >= 0:
+        r += item_scale * items[item, s, k]
+    if user >= 0 and item >= 0:
+        r += user_scale * item_scale * _dot(users[user, s], items[item, s])
+    if context >= 0:
+        r += context_scale * contexts[context, s, k]
+        if user >= 0:
+            r += user_scale * context_scale * _dot(users[user, s], contexts[context, s])
+        if item >= 0:
+            r += item_scale * context_scale * _dot(items[item, s], contexts[context, s])
+    return r
+
+
+@jit(fastmath=FASTMATH)
+def _dot(x: Any, y: Any) -> Any:
+    """Σ x_f y_f over all but the last entry, in float32."""
+    dot = np.float32(0.0)
+    for f in range(x.size - 1):
+        dot += np.float32(x[f]) * np.float32(y[f])
+    return dot

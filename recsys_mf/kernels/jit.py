@@ -1,0 +1,81 @@
+"""Compilation: functions for numba, kept on disk where there is a folder for them."""
+
+from __future__ import annotations
+
+import hashlib
+import warnings
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numba
+from numba.core.caching import FunctionCache
+
+from recsys_mf.errors import CacheWarning
+
+
+def jit(**options: Any) -> Callable[[Callable[..., Any]], Any]:
+    """`numba.njit` without the interpreter's lock, compiled once and kept on disk.
+
+    Where no folder can be written the function is compiled in every process; a CacheWarning says so once.
+    """
+
+    def compiled(function: Callable[..., Any]) -> Any:
+        dispatcher: Any = numba.njit(nogil=True, **options)(function)
+        try:
+            # What `cache=True` does, with a cache that may fail.
+            dispatcher._cache = _Cache(function)  # type: ignore[no-untyped-call]
+        except RuntimeError:  # numba found no folder
+            _say_uncached()
+        return dispatcher
+
+    return compiled
+
+
+class _Cache(FunctionCache):
+    """Compiled functions in files that may be damaged or not writable: then they are compiled again.
+
+    Functions are kept apart by the sources of all kernels, since a function holds those that it calls.
+    """
+
+    def _index_key(self, sig: Any, codegen: Any) -> Any:
+        return *super()._index_key(sig, codegen), _sources()  # type: ignore[no-untyped-call]
+
+    def load_overload(self, sig: Any, target_context: Any) -> Any:
+        try:
+            return super().load_overload(sig, target_context)  # type: ignore[no-untyped-call]
+        except Exception:  # whatever reading a damaged file raises
+            try:
+                self.flush()  # type: ignore[no-untyped-call]
+            except OSError:
+                _say_uncached()
+            return None
+
+    def save_overload(self, sig: Any, data: Any) -> None:
+        try:
+            super().save_overload(sig, data)  # type: ignore[no-untyped-call]
+        except OSError:
+            _say_uncached()
+        except RuntimeError as error:
+            if "no compiled object yet" not in str(error):
+                raise
+            raise KeyboardInterrupt from None  # it came while LLVM had called back, where Python drops it
+
+
+@cache
+def _sources() -> str:
+    digest = hashlib.sha256()
+    for path in sorted(Path(__file__).parent.glob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+@cache
+def _say_uncached() -> None:
+    warnings.warn(
+        "no folder to keep compiled kernels in: every process compiles them again, which takes seconds; "
+        "set NUMBA_CACHE_DIR to a folder that can be written",
+        CacheWarning,
+        stacklevel=2,
+    )
