@@ -93,6 +93,7 @@ def predict_file(
     run = run.on(predictor(device, threads))
     reader = PairReader(source, columns, ids, run, timed=run.model.takes_times)
     unknown = UnknownIds(run.user_vocabulary, run.item_vocabulary)
+    as_read = output.suffix == ".parquet" and not source.typed
     counts = np.zeros(len(KNOWN), np.int64)
     what, fix = "predicting", "free some, or compress the model (--compress in train)"
     guard = memory.guarded(what, fix=fix)
@@ -101,7 +102,7 @@ def predict_file(
         written: Future[None] | None = None
         done = 0
         for batch in source.batches():
-            predicted, known = _predicted(run, reader, unknown, batch, done, interval, added)
+            predicted, known = _predicted(run, reader, unknown, batch, done, interval, added, as_read=as_read)
             counts += np.bincount(known, minlength=len(KNOWN))
             if write is None:
                 write = stack.enter_context(_writing(path, output.suffix, predicted.schema))
@@ -148,11 +149,17 @@ def _predicted(
     start: int,
     interval: float | None,
     names: tuple[str, ...],
+    *,
+    as_read: bool,
 ) -> tuple[pa.RecordBatch, NDArray[np.int8]]:
-    """The batch, which starts at a row of the source, with its columns more; and known int8[b]."""
+    """The batch, which starts at a row of the source, with its columns more; and known int8[b].
+
+    as_read : whether its ids are kept with the types in which they were read
+    """
     import pyarrow as pa
 
     ids = reader.ids(batch, start)
+    batch = reader.with_ids(batch, ids) if as_read else batch
     users, items, known = run.indices(*ids, where=reader.where)
     unknown.add(users, items, *(lambda rows, column=column: column.take(rows).combine_chunks() for column in ids))
     times = reader.times(batch, start)

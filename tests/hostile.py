@@ -9,12 +9,14 @@ Used by the property tests, where hypothesis draws and shrinks, and by `scripts/
 from __future__ import annotations
 
 import bz2
+import contextlib
 import csv
 import gzip
 import io
 import json
 import lzma
 import random
+import sys
 import uuid
 import warnings
 from collections.abc import Callable, Iterator
@@ -28,9 +30,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from recsys_mf.errors import DataError, RecsysError
+from recsys_mf.cli import main
+from recsys_mf.errors import ConfigError, DataError, RecsysError
 from recsys_mf.loaders import describe, from_frame, read_ratings
+from recsys_mf.prediction import predict_file
 from recsys_mf.ratings import Ratings
+from recsys_mf.solvers import SOLVERS
+from recsys_mf.splits import hold_out
+from recsys_mf.store import load, save
+from recsys_mf.training import train
 
 NAMES = (
     ("user_id", "item_id", "rating", "timestamp"),
@@ -111,6 +119,107 @@ def check_reading(case: Case) -> Ratings | None:
             if found != (len(table), table.n_users, table.n_items, 0):
                 raise Wrong(f"described as {found}")
     return table
+
+
+def check_pipeline(case: Case, folder: Path, r: random.Random) -> None:
+    """Train on a table, save and load the run, predict its rows from memory and from a file: everywhere the same."""
+    table = check_reading(case)
+    if table is None:
+        return
+    name, given = r.choice(_SOLVERS)
+    with quiet():
+        try:
+            split = hold_out(table, r.choice((0, 0.2)), r.randrange(100))
+            run = train(split, SOLVERS[name](**given), validation=r.choice((0, 0.1)), device="cpu")
+        except RecsysError as error:
+            check_message(error)
+            if not isinstance(error, DataError | ConfigError):
+                raise Wrong(f"{name}: {error}") from error
+            return
+        save(run, folder / "run")
+        loaded = load(folder / "run")
+        ids = table.user_vocabulary.ids(table.users), table.item_vocabulary.ids(table.items)
+        first, second = run.predict(*ids), loaded.predict(*ids)
+        if not np.array_equal(first, second):
+            raise Wrong("a loaded run predicts otherwise")
+        low, high = split.train.rating_range
+        if not (np.isfinite(first).all() and (first >= low).all() and (first <= high).all()):
+            raise Wrong("a prediction is not finite or not in the training range")
+        if not isinstance(case.source, Path):
+            return
+        output = folder / f"o.{r.choice(('csv', 'tsv', 'parquet'))}"
+        predict_file(loaded, case.source, output, time_column="none")
+        again = folder / "again.parquet"
+        spelt = _without_added(output, folder)
+        counts = predict_file(loaded, spelt, again, time_column="none")
+        found = pq.read_table(again)["prediction"].to_numpy()
+        if counts["neither"] + counts["user"] + counts["item"] and not split.test:
+            raise Wrong(f"ids do not come back: {counts}")
+        if not np.array_equal(found, second):
+            raise Wrong("a file of pairs is predicted otherwise")
+
+
+def check_commands(case: Case, folder: Path, r: random.Random) -> None:
+    """The same by the command line, in this process: exit codes, one line of error, no traceback, no escape."""
+    run, source = folder / "run", str(case.source)
+    name = r.choice(("mean", "bias"))
+    calls = [
+        ["inspect", source],
+        ["train", source, "-o", str(run), "--solver", name, "--hold-out", "0", "--validation", "0", "-q"],
+        ["evaluate", str(run), "--test", source],
+        ["predict", str(run), source, "-o", str(folder / "o.csv"), "-q"],
+    ]
+    for number, call in enumerate(calls):
+        code, said, errors = command(call)
+        lines = [line for line in errors.splitlines() if line.startswith("error: ")]
+        if "Traceback" in errors or any(not line.isprintable() for line in (said + errors).splitlines()):
+            raise Wrong(f"{call[0]}: {errors[-300:]}")
+        if code != 0 and (code == 1 or len(lines) != 1 or len(lines[0]) > 307):
+            raise Wrong(f"{call[0]}: exit code {code}, {errors[-300:]}")
+        if number == 1 and (code == 0) != (case.fault is None):
+            raise Wrong(f"train: exit code {code} where the fault is {case.fault}: {errors[-300:]}")
+        if number == 1 and code != 0:
+            return
+        if number > 1 and code != 0:
+            raise Wrong(f"{call[0]} refuses what train took: {errors[-300:]}")
+
+
+def command(arguments: list[str]) -> tuple[int, str, str]:
+    """Exit code, stdout and stderr of `recsys-mf`, run in this process."""
+    out, err = io.StringIO(), io.StringIO()
+    before = sys.argv
+    sys.argv = ["recsys-mf", *arguments]
+    try:
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), warnings.catch_warnings():
+            main()
+    except SystemExit as stop:
+        code = int(stop.code or 0)
+    else:
+        code = 0
+    finally:
+        sys.argv = before
+    return code, out.getvalue(), err.getvalue()
+
+
+_SOLVERS: tuple[tuple[str, dict[str, Any]], ...] = (
+    ("mean", {}),
+    ("bias", {}),
+    ("sgd", {"rank": 2, "epochs": 2, "members": 2}),
+    ("als", {"rank": 2, "epochs": 2, "members": 1}),
+)
+
+
+def _without_added(output: Path, folder: Path) -> Path:
+    """The table that predict wrote, its two columns under other names, so that it can be given again."""
+    if output.suffix == ".parquet":
+        table = pq.read_table(output)
+        names = [{"prediction": "old", "known": "was"}.get(name, name) for name in table.column_names]
+        pq.write_table(table.rename_columns(names), folder / "spelt.parquet")
+        return folder / "spelt.parquet"
+    head, rest = output.read_bytes().split(b"\n", 1)
+    spelt = folder / f"spelt{output.suffix}"
+    spelt.write_bytes(head.replace(b"prediction", b"old").replace(b"known", b"was") + b"\n" + rest)
+    return spelt
 
 
 def check_message(error: RecsysError) -> None:

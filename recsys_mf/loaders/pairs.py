@@ -37,6 +37,13 @@ class PairReader:
             for name, kind in zip(self._ids, self._kinds, strict=True)
         ]
 
+    def with_ids(self, batch: pa.RecordBatch, ids: list[pa.ChunkedArray]) -> pa.RecordBatch:
+        """The batch with its ids as they were read: text has no types, a file that has should have those of the model."""
+        for name, column in zip(self._ids, ids, strict=True):
+            place = batch.schema.get_field_index(name)
+            batch = batch.set_column(place, name, column.combine_chunks())
+        return batch
+
     def times(self, batch: pa.RecordBatch, start: int) -> NDArray[np.int64] | None:
         """Its times in seconds, where they are read."""
         if self._time is None:

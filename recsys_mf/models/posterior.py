@@ -317,7 +317,8 @@ class Posterior:
         has the variance between samples of m at the pairs of train added. Otherwise it is a plain Factorization.
         A rank above the lesser number of users and items is that number. Raises ConfigError for a rank below 1.
         """
-        rank = min(whole(rank, "compress", 1), self.n_users, self.n_items)
+        wanted = whole(rank, "compress", 1)
+        rank = min(wanted, self.n_users, self.n_items)
         P, Q = self._mean_product("user", "item", rank)
         offset = float(self.offsets.mean(dtype=np.float64))
         biases = [self._mean_bias(side) for side in ("user", "item", "context")]
@@ -326,7 +327,7 @@ class Posterior:
             b_u, b_i = (bias * deviation for bias in biases[:2])
             factors = (P * np.float32(root), Q * np.float32(root))
             return Factorization(mean + offset * float(deviation), b_u, b_i, *factors, self.rating_range)
-        of_time = -(-rank // 4) if self.takes_times else 0
+        of_time = min(-(-wanted // 4), len(self.scale.bins))
         (P_t, A_u), (Q_t, A_i) = (self._mean_product(side, "context", of_time) for side in ("user", "item"))
         tables = (
             _wide(P, P_t, np.zeros_like(P_t), biases[0]),

@@ -179,10 +179,11 @@ def _bytes(path: Path, *, size: int | None = None, most: int | None = None) -> b
         handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
     except FileNotFoundError:
         raise ArtifactError("a file of the run is missing", where=str(path), fix=f"restore it or {_AGAIN}") from None
+    found = os.fstat(handle)
+    if not stat.S_ISREG(found.st_mode):
+        os.close(handle)
+        raise ArtifactError("not a plain file", where=str(path), fix=f"restore it or {_AGAIN}")
     with open(handle, "rb") as file:
-        found = os.fstat(handle)
-        if not stat.S_ISREG(found.st_mode):
-            raise ArtifactError("not a plain file", where=str(path), fix=f"restore it or {_AGAIN}")
         if (size is not None and found.st_size != size) or (most is not None and found.st_size > most):
             seen = f"{found.st_size:,} bytes"
             fix = f"run.json has {size:,}: restore it or {_AGAIN}" if size is not None else _AGAIN

@@ -193,7 +193,7 @@ def test_compression_to_a_smaller_rank_is_a_factorisation_of_that_rank() -> None
 
 
 def test_compression_to_no_rank_is_refused() -> None:
-    with pytest.raises(ConfigError, match=r"^compress: rank out of range \(saw 0\); give 1 or more"):
+    with pytest.raises(ConfigError, match=r"^compress: out of range \(saw 0\); give a whole number, 1 or more"):
         model()[0].compress(0, PAIRS)
 
 

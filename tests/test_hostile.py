@@ -1,0 +1,55 @@
+"""Hundreds of tables as people have them, drawn and shrunk by hypothesis: read right, or refused in one line."""
+
+from __future__ import annotations
+
+import random
+import tempfile
+from pathlib import Path
+
+import hostile
+import pytest
+from hypothesis import HealthCheck, given, note, settings
+from hypothesis import strategies as st
+
+ANY = settings(deadline=None, suppress_health_check=list(HealthCheck), derandomize=True, database=None)
+
+
+@settings(ANY, max_examples=250)
+@given(st.randoms(use_true_random=False))
+def test_a_table_is_read_as_it_is_or_refused_in_one_line(r: random.Random) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        case = hostile.draw(r, Path(folder))
+        note(f"{case.label}, {case.fault}")
+        hostile.check_reading(case)
+
+
+@settings(ANY, max_examples=25)
+@given(st.randoms(use_true_random=False))
+def test_what_is_read_trains_saves_loads_and_predicts_alike(r: random.Random) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        case = hostile.draw(r, Path(folder))
+        hostile.check_pipeline(case, Path(folder), r)
+
+
+@settings(ANY, max_examples=40)
+@given(st.randoms(use_true_random=False))
+def test_the_commands_end_well_or_with_one_line(r: random.Random) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        case = hostile.draw(r, Path(folder))
+        if isinstance(case.source, Path):
+            hostile.check_commands(case, Path(folder), r)
+
+
+@pytest.mark.parametrize("fault", hostile.FAULTS)
+def test_every_fault_is_drawn_and_refused(fault: str) -> None:
+    """The drawing is no test if the faults are not faults."""
+    seen = 0
+    for seed in range(400):
+        with tempfile.TemporaryDirectory() as folder:
+            case = hostile.draw(random.Random(seed), Path(folder))
+            if case.fault == fault:
+                assert hostile.check_reading(case) is None
+                seen += 1
+        if seen == 3:
+            return
+    pytest.fail("not drawn")
