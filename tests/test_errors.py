@@ -98,7 +98,7 @@ def test_where_and_fix_stay_whole_beside_a_long_value() -> None:
     assert line.endswith("xxx); give another")
 
 
-@pytest.mark.parametrize("seen", [10**5000, object(), b"\x1b", None, [1] * 1000])
+@pytest.mark.parametrize("seen", [10**5000, object(), b"\x1b", None, [1] * 1000], ids=range(5))
 def test_a_value_of_any_kind_is_shown_or_its_type_is(seen: object) -> None:
     assert str(RecsysError("wrong", seen=seen)).isprintable()
 

@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from recsys_mf import memory
+from recsys_mf import SOLVERS, memory, train
 from recsys_mf.errors import ResourceError
+from tests.trained import posterior_run, small_split
 
 
 @pytest.mark.parametrize(
@@ -129,3 +130,20 @@ def test_the_peak_is_within_a_quarter_of_the_estimate(solver: tuple[str, ...]) -
     done = subprocess.run([sys.executable, "-c", PEAK, *solver], capture_output=True, text=True, check=True)
     before, estimate, after = map(int, done.stdout.split())
     assert before + estimate == pytest.approx(after, rel=0.25)
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_a_fit_that_would_not_fit_is_refused_with_both_sizes(solver: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "available", lambda: 1000)
+    with pytest.raises(
+        ResourceError, match=rf"^training '{solver}' on 40 users and 30 items needs .*B and 1000 B are fr"
+    ):
+        train(small_split(), solver, device="cpu")
+
+
+def test_a_rank_to_compress_to_is_at_most_that_of_the_matrix() -> None:
+    run, table = posterior_run("ordinal"), small_split().train
+    wide, most = (run.model.compress(rank, table) for rank in (10**9, min(table.n_users, table.n_items)))  # type: ignore[union-attr]
+    assert {name: array.tobytes() for name, array in wide.arrays().items()} == {
+        name: array.tobytes() for name, array in most.arrays().items()
+    }

@@ -33,7 +33,7 @@ def open_source(path: str | Path) -> FileSource:
     Raises DataError where there is no such file, and for a .parquet file that is none.
     """
     where = str(path)
-    if not Path(where).exists() and not glob.glob(where):
+    if not where or (not Path(where).exists() and not glob.glob(where)):
         raise DataError("no such file", where=where, fix="give a file, a folder of Parquet files or a glob")
     head = b""
     if Path(where).is_file():

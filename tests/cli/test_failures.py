@@ -65,7 +65,6 @@ FAILURES: list[tuple[BaseException, int, str]] = [
     (KeyError(EVIL), 1, "error: internal error: KeyError"),
     (DataError("bad", seen=EVIL), 3, "error: bad (saw "),
     (click.UsageError(f"odd {EVIL}"), 2, "error: odd x"),
-    (KeyboardInterrupt(), 130, "interrupted"),
     (click.Abort(), 130, "interrupted"),
 ]
 

@@ -178,8 +178,8 @@ ODD: dict[str, tuple[int, dict[str, str | None], str]] = {
     "range unasked": (206, {"Content-Range": "bytes 1000000000000-"}, "Content-Range 'bytes 1000000000000-'"),
     "range from elsewhere": (206, {"Content-Range": "bytes 7-9/10"}, "Content-Range 'bytes 7-9/10'"),
     "range missing": (206, {}, "Content-Range ''"),
-    "redirected to a file": (302, {"Location": "file:///etc/passwd"}, "redirected to file:///etc/passwd"),
-    "redirected to data": (302, {"Location": "data:text/plain,x"}, "redirected to data:text/plain,x"),
+    "redirected to a file": (302, {"Location": "file:///etc/passwd"}, "file:///etc/passwd"),
+    "redirected to data": (302, {"Location": "data:text/plain,x"}, "data:text/plain,x"),
     "redirected to ftp": (302, {"Location": "ftp://127.0.0.1/x"}, "redirected to ftp://127.0.0.1/x"),
     "redirected to nowhere": (302, {"Location": "http://["}, "the server's answer makes no sense"),
     "redirected in a circle": (302, {"Location": "/tiny.zip"}, "302"),
@@ -260,12 +260,11 @@ def compressed(method: int) -> bytes:
         (compressed(zipfile.ZIP_LZMA), "not a whole zip archive"),
         (compressed(zipfile.ZIP_DEFLATED), "not a whole zip archive"),
         (archive("x" * 3_000_000), "a table larger than the data set|larger than the data set"),
-        (archive(LINES.replace("::1000", "")), "tiny"),
-        (archive("".join("::".join(line.split("::")[:3]) + "\n" for line in LINES.splitlines())), ""),
-        (archive(""), ""),
-        (archive("\x00\x1b[31m" * 100), ""),
+        (archive("".join("::".join(line.split("::")[:3]) + "\n" for line in LINES.splitlines())), "."),
+        (archive(""), "."),
+        (archive("\x00\x1b[31m" * 100), "."),
     ],
-    ids=range(11),
+    ids=range(10),
 )
 def test_an_archive_that_is_not_as_expected_is_one_line(
     server: Server, tmp_path: Path, content: bytes, message: str
