@@ -6,9 +6,20 @@ import inspect
 import re
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from recsys_mf import errors
-from recsys_mf.errors import DataError, RecsysError, nearest
+from recsys_mf.errors import (
+    LONGEST,
+    DataError,
+    RecsysError,
+    RecsysWarning,
+    ResourceError,
+    nearest,
+    printable,
+    system_errors,
+)
 
 CLASSES = [c for _, c in inspect.getmembers(errors, inspect.isclass) if issubclass(c, RecsysError)]
 
@@ -52,3 +63,55 @@ def test_nearest_names_the_closest_choice_first_and_lists_all() -> None:
 
 def test_nearest_of_nothing_alike_lists_the_choices_without_a_guess() -> None:
     assert nearest("xyz", iter(["rank", "epochs"])) == "choose one of: rank, epochs"
+
+
+ANYTHING = st.text(max_size=2000) | st.binary(max_size=500).map(lambda raw: raw.decode("utf-8", "surrogateescape"))
+PARTS = st.none() | ANYTHING | st.sampled_from(["\x1b]0;owned\x07", "a\nerror: forged", "\u202egnp.exe", "x" * 5000])
+
+
+@settings(max_examples=200, deadline=None)
+@given(what=ANYTHING, where=PARTS, seen=PARTS, fix=PARTS)
+def test_whatever_is_in_it_a_message_is_one_short_line_that_prints(
+    what: str, where: str | None, seen: str | None, fix: str | None
+) -> None:
+    line = f"error: {DataError(what, where=where, seen=seen, fix=fix)}"
+    assert line.isprintable()
+    assert len(line) <= LONGEST
+    assert str(RecsysWarning(what)).isprintable()
+    assert len(f"warning: {RecsysWarning(what)}") <= LONGEST
+
+
+@settings(max_examples=200, deadline=None)
+@given(text=ANYTHING, most=st.integers(2, 300))
+def test_text_that_prints_and_fits_stays_as_it_is(text: str, most: int) -> None:
+    shown = printable(text, most)
+    assert shown.isprintable()
+    assert len(shown) <= most
+    if text.isprintable():
+        assert printable(text) == text
+        assert shown == text or len(text) > most
+
+
+def test_where_and_fix_stay_whole_beside_a_long_value() -> None:
+    line = str(DataError("no such column", where="ratings.csv, column user", seen="x" * 9999, fix="give another"))
+    assert line.startswith("ratings.csv, column user: no such column (saw xxx")
+    assert line.endswith("xxx); give another")
+
+
+@pytest.mark.parametrize("seen", [10**5000, object(), b"\x1b", None, [1] * 1000], ids=range(5))
+def test_a_value_of_any_kind_is_shown_or_its_type_is(seen: object) -> None:
+    assert str(RecsysError("wrong", seen=seen)).isprintable()
+
+
+def test_what_the_system_refuses_is_said_in_its_words_and_a_broken_pipe_is_left_alone() -> None:
+    line = r"^there: cannot be written \(saw No space left\); make room$"
+    refused = system_errors(ResourceError, "cannot be written", where="there", fix="make room")
+    with pytest.raises(ResourceError, match=line), refused:
+        raise OSError(28, "No space left")
+    with pytest.raises(BrokenPipeError), system_errors(ResourceError, "x", where="there", fix="y"):
+        raise BrokenPipeError
+
+
+def test_nearest_takes_a_name_that_is_no_text() -> None:
+    assert nearest(None, ["rank"]) == "choose one of: rank"
+    assert nearest("K", ["rank"], {"k": ("rank",)}) == "did you mean 'rank'? (valid: rank)"

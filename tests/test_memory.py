@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 
-from recsys_mf import memory
+from recsys_mf import SOLVERS, memory, train
 from recsys_mf.errors import ResourceError
+from tests.trained import posterior_run, small_split
 
 
 @pytest.mark.parametrize(
@@ -40,3 +45,105 @@ def test_work_that_fits_is_let_through() -> None:
 def test_peak_is_in_bytes_and_counts_what_was_touched() -> None:
     touched = np.ones(8 << 20)  # 64 MiB
     assert touched.nbytes <= memory.peak() < 1 << 50
+
+
+def group(folder: Path, files: dict[str, str]) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, text in files.items():
+        (folder / name).write_text(text)
+
+
+def test_control_groups_of_both_versions_limit_what_is_there(tmp_path: Path) -> None:
+    membership = tmp_path / "cgroup"
+    membership.write_text("4:memory:/a\n1:cpu:/a\n0::/b/c\nodd\n")
+    assert list(memory._of_groups(membership, tmp_path)) == []
+    group(tmp_path / "memory/a", {"memory.limit_in_bytes": "1000", "memory.usage_in_bytes": "600"})
+    group(tmp_path / "b", {"memory.max": "5000", "memory.current": "4000", "memory.stat": "inactive_file 500\nx 1\n"})
+    group(tmp_path / "b/c", {"memory.max": "max", "memory.current": "4000"})
+    assert sorted(memory._of_groups(membership, tmp_path)) == [400, 1500]
+    assert list(memory._of_groups(tmp_path / "none", tmp_path)) == []
+
+
+def test_a_limit_on_the_address_space_counts() -> None:
+    script = (
+        "import resource; resource.setrlimit(resource.RLIMIT_AS, (1 << 30, 1 << 30));"
+        "from recsys_mf import memory; print(memory.available())"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert 0 < int(done.stdout) < 1 << 30
+
+
+def test_a_system_without_the_module_resource_can_import_and_ask() -> None:
+    script = (
+        "import sys; sys.modules['resource'] = None;"
+        "from recsys_mf import memory; print(memory.peak(), memory.available() > 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["0", "True"]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [MemoryError(), MemoryError("Unable to allocate 9 GiB"), RuntimeError("[enforce fail] can't allocate memory")],
+)
+def test_an_allocation_that_fails_is_an_error_of_the_tree(error: Exception) -> None:
+    line = r"^fitting is out of memory: .* are free.*; use less$"
+    with pytest.raises(ResourceError, match=line), memory.guarded("fitting", fix="use less"):
+        raise error
+    with pytest.raises(RuntimeError, match="another"), memory.guarded("fitting", fix="use less"):
+        raise RuntimeError("another")
+
+
+PEAK = """
+import sys
+import numpy as np
+from recsys_mf import SOLVERS, Ratings, hold_out, memory, train, training
+from recsys_mf.kernels import select
+from recsys_mf.solvers import TruncatedSvd
+
+solver = SOLVERS[sys.argv[1]].from_texts(dict(setting.split("=") for setting in sys.argv[2:]))
+rows, others = np.arange(60_000), np.random.default_rng(0).integers(0, 30_000, 60_000)
+others[:30_000] = np.arange(30_000)
+split = hold_out(Ratings.from_ids(rows, others, rows % 5 + 1), 0)
+baselines = {"svd bias": TruncatedSvd(ranks=(1,))}
+for each in (*baselines.values(), solver):
+    training._compile(each, select("cpu"))
+estimates, require, before = [], memory.require, memory.peak()
+memory.require = lambda needed, what, **rest: (estimates.append(needed), require(needed, what, **rest))
+train(split, solver, validation=0, compared_with=baselines, device="cpu")
+print(before, estimates[0], memory.peak())
+"""
+
+
+@pytest.mark.parametrize(
+    "solver",
+    [
+        ("sgd", "rank=128", "epochs=1", "members=2"),
+        ("sgd", "rank=256", "epochs=1", "members=1"),
+        ("als", "rank=96", "epochs=1", "members=2", "cg_steps=1"),
+        ("als", "rank=192", "epochs=1", "members=1", "cg_steps=1"),
+        ("gibbs", "rank=8", "sweeps=50", "burn_in=1", "likelihood=gaussian"),
+    ],
+    ids=" ".join,
+)
+def test_the_peak_is_within_a_quarter_of_the_estimate(solver: tuple[str, ...]) -> None:
+    done = subprocess.run([sys.executable, "-c", PEAK, *solver], capture_output=True, text=True, check=True)
+    before, estimate, after = map(int, done.stdout.split())
+    assert before + estimate == pytest.approx(after, rel=0.25)
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_a_fit_that_would_not_fit_is_refused_with_both_sizes(solver: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "available", lambda: 1000)
+    with pytest.raises(
+        ResourceError, match=rf"^training '{solver}' on 40 users and 30 items needs .*B and 1000 B are fr"
+    ):
+        train(small_split(), solver, device="cpu")
+
+
+def test_a_rank_to_compress_to_is_at_most_that_of_the_matrix() -> None:
+    run, table = posterior_run("ordinal"), small_split().train
+    wide, most = (run.model.compress(rank, table) for rank in (10**9, min(table.n_users, table.n_items)))  # type: ignore[union-attr]
+    assert {name: array.tobytes() for name, array in wide.arrays().items()} == {
+        name: array.tobytes() for name, array in most.arrays().items()
+    }

@@ -88,7 +88,8 @@ class Signals:
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
-            self._before = {number: signal.signal(number, self._raise) for number in _SIGNALS}
+            heard = (number for number in _SIGNALS if signal.getsignal(number) is not signal.SIG_IGN)  # as under nohup
+            self._before = {number: signal.signal(number, self._raise) for number in heard}
         sys.unraisablehook = self._send_again
         return self
 

@@ -21,6 +21,7 @@ from http.client import HTTPException
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urljoin
 
 from recsys_mf import atomic
 from recsys_mf.errors import ConfigError, DataError, ResourceError, nearest, system_errors
@@ -194,11 +195,17 @@ def _download(address: str, part: _Part, most: int, watch: Watcher) -> None:
 class _Redirections(urllib.request.HTTPRedirectHandler):
     """Follows a redirection to http and https alone."""
 
-    def redirect_request(self, *request: Any) -> Any:
-        address = request[-1]
-        if not address.lower().startswith(("http://", "https://")):
-            raise ValueError(f"redirected to {address}")
-        return super().redirect_request(*request)
+    def http_error_302(self, req: Any, fp: Any, code: int, msg: str, headers: Any) -> Any:
+        try:
+            address = urljoin(req.full_url, headers.get("Location", ""))
+            if not address.startswith(("http://", "https://")):
+                raise ValueError(f"redirected to {address}")
+            return super().http_error_302(req, fp, code, msg, headers)
+        except ValueError:
+            fp.close()
+            raise
+
+    http_error_301 = http_error_303 = http_error_307 = http_error_308 = http_error_302
 
 
 def _opened(address: str, headers: Mapping[str, str]) -> Any:

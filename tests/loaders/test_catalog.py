@@ -42,6 +42,9 @@ class Server:
     ranges: bool = True
     breaks_after: int | None = None
     status: int = 200
+    reason: str | None = None
+    headers: dict[str, str | None] = field(default_factory=dict)  # instead of those that are right; None for none
+    endless: bool = False
     seen: list[str | None] = field(default_factory=list)
     address: str = ""
 
@@ -54,8 +57,11 @@ def server() -> Iterator[Server]:
         def do_GET(self) -> None:
             asked = self.headers.get("Range")
             state.seen.append(asked)
-            if state.status != 200:
-                self.send_error(state.status)
+            if state.status not in (200, 206):
+                self.send_response(state.status, state.reason)
+                for name, value in state.headers.items():
+                    self.send_header(name, str(value))
+                self.end_headers()
                 return
             start = 0
             if state.ranges and asked and self.headers.get("If-Range") == state.etag:
@@ -63,12 +69,21 @@ def server() -> Iterator[Server]:
             if start == len(state.content):
                 self.send_error(416)
                 return
-            self.send_response(206 if start else 200)
-            self.send_header("ETag", state.etag)
-            self.send_header("Content-Length", str(len(state.content) - start))
+            self.send_response(206 if start else state.status)
+            headers: dict[str, str | None] = {
+                "ETag": state.etag, "Content-Length": str(len(state.content) - start)
+            }  # fmt: skip
             if start:
-                self.send_header("Content-Range", f"bytes {start}-{len(state.content) - 1}/{len(state.content)}")
+                headers["Content-Range"] = f"bytes {start}-{len(state.content) - 1}/{len(state.content)}"
+            for name, value in (headers | state.headers).items():
+                if value is not None:
+                    self.send_header(name, value)
             self.end_headers()
+            while state.endless:
+                try:
+                    self.wfile.write(b"x" * 65536)
+                except OSError:
+                    return
             end = len(state.content) if state.breaks_after is None else state.breaks_after
             self.wfile.write(state.content[start:end])
 
@@ -153,6 +168,118 @@ def test_what_is_not_the_published_data_is_refused_and_removed(server: Server, t
         with pytest.raises(DataError, match=message):
             fetch("tiny", tmp_path, datasets=tiny(server, **changes))
         assert names(tmp_path) == []
+
+
+ODD: dict[str, tuple[int, dict[str, str | None], str]] = {
+    "length in words": (200, {"Content-Length": "many"}, "Content-Length 'many'"),
+    "length below zero": (200, {"Content-Length": "-5"}, "Content-Length '-5'"),
+    "length without end": (200, {"Content-Length": "9" * 30}, "Content-Length '999"),
+    "length of a disk": (200, {"Content-Length": "1000000000000"}, "larger than the data set"),
+    "range unasked": (206, {"Content-Range": "bytes 1000000000000-"}, "Content-Range 'bytes 1000000000000-'"),
+    "range from elsewhere": (206, {"Content-Range": "bytes 7-9/10"}, "Content-Range 'bytes 7-9/10'"),
+    "range missing": (206, {}, "Content-Range ''"),
+    "redirected to a file": (302, {"Location": "file:///etc/passwd"}, "file:///etc/passwd"),
+    "redirected to data": (302, {"Location": "data:text/plain,x"}, "data:text/plain,x"),
+    "redirected to ftp": (302, {"Location": "ftp://127.0.0.1/x"}, "redirected to ftp://127.0.0.1/x"),
+    "redirected to nowhere": (302, {"Location": "http://["}, "the server's answer makes no sense"),
+    "redirected in a circle": (302, {"Location": "/tiny.zip"}, "302"),
+}
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_an_odd_answer_is_one_line_and_the_next_call_starts_afresh(server: Server, tmp_path: Path, name: str) -> None:
+    server.status, server.headers, message = ODD[name]
+    with pytest.raises(DataError) as caught:
+        fetch("tiny", tmp_path, datasets=tiny(server))
+    assert message in str(caught.value)
+    assert str(caught.value).isprintable()
+    assert names(tmp_path) == []
+    server.status, server.headers = 200, {}
+    fetch("tiny", tmp_path, datasets=tiny(server))
+    assert names(tmp_path) == ["tiny.parquet"]
+
+
+@pytest.mark.parametrize("length", [None, "60000"])
+def test_a_body_that_does_not_end_is_cut_off(server: Server, tmp_path: Path, length: str | None) -> None:
+    server.endless, server.headers = True, {"Content-Length": length}
+    with pytest.raises(DataError, match=r"larger than the data set \(saw more than|not the published archive"):
+        fetch("tiny", tmp_path, datasets=tiny(server))
+    assert names(tmp_path) == []
+
+
+def test_a_part_that_does_not_fit_what_follows_is_not_used_again(server: Server, tmp_path: Path) -> None:
+    (tmp_path / "tiny.zip.part").write_bytes(b"x" * 500)
+    (tmp_path / "tiny.zip.part.version").write_text(server.etag)
+    with pytest.raises(DataError, match="not the published archive"):
+        fetch("tiny", tmp_path, datasets=tiny(server))
+    assert names(tmp_path) == []
+    fetch("tiny", tmp_path, datasets=tiny(server))
+    assert server.seen == ["bytes=500-", None]
+
+
+@pytest.mark.parametrize("version", [b"\xff\x00", "é".encode(), b"a\r\nX: y", b"\xe2\x82\xac"])
+def test_a_version_that_is_no_header_is_not_sent(server: Server, tmp_path: Path, version: bytes) -> None:
+    (tmp_path / "tiny.zip.part").write_bytes(b"x" * 500)
+    (tmp_path / "tiny.zip.part.version").write_bytes(version)
+    fetch("tiny", tmp_path, datasets=tiny(server))
+    assert names(tmp_path) == ["tiny.parquet"]
+
+
+def test_an_archive_of_the_user_is_neither_taken_nor_removed(server: Server, tmp_path: Path) -> None:
+    (tmp_path / "tiny.zip").write_text("mine")
+    fetch("tiny", tmp_path, datasets=tiny(server))
+    assert (tmp_path / "tiny.zip").read_text() == "mine"
+    assert names(tmp_path) == ["tiny.parquet", "tiny.zip"]
+
+
+def changed(field: int, value: bytes) -> bytes:
+    """The archive with bytes at this place of the headers of its member changed."""
+    whole = bytearray(archive())
+    for start, shift in ((whole.index(b"PK\x03\x04"), 0), (whole.index(b"PK\x01\x02"), 2)):
+        whole[start + field + shift : start + field + shift + len(value)] = value
+    return bytes(whole)
+
+
+def compressed(method: int) -> bytes:
+    """The archive in another method, with a byte of the data flipped."""
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w", method) as members:
+        members.writestr("tiny/ratings.dat", LINES)
+    whole = bytearray(packed.getvalue())
+    whole[60] ^= 255
+    return bytes(whole)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (changed(6, b"\x01"), "cannot be unpacked"),  # encrypted
+        (changed(8, b"\x5d"), "cannot be unpacked"),  # method 93
+        (changed(8, b"\x63"), "cannot be unpacked"),  # method 99
+        (compressed(zipfile.ZIP_BZIP2), "not a whole zip archive"),
+        (compressed(zipfile.ZIP_LZMA), "not a whole zip archive"),
+        (compressed(zipfile.ZIP_DEFLATED), "not a whole zip archive"),
+        (archive("x" * 3_000_000), "a table larger than the data set|larger than the data set"),
+        (archive("".join("::".join(line.split("::")[:3]) + "\n" for line in LINES.splitlines())), "."),
+        (archive(""), "."),
+        (archive("\x00\x1b[31m" * 100), "."),
+    ],
+    ids=range(10),
+)
+def test_an_archive_that_is_not_as_expected_is_one_line(
+    server: Server, tmp_path: Path, content: bytes, message: str
+) -> None:
+    server.content = content
+    with pytest.raises(DataError, match=message) as caught:
+        fetch("tiny", tmp_path, datasets=tiny(server, md5=None))
+    assert str(caught.value).isprintable()
+    assert names(tmp_path) == []
+
+
+def test_the_reason_of_a_server_is_escaped(server: Server, tmp_path: Path) -> None:
+    server.status, server.reason = 503, "\x1b]0;owned\x07"
+    with pytest.raises(DataError, match=r"saw 503 \\x1b\]0;owned\\x07"):
+        fetch("tiny", tmp_path, datasets=tiny(server))
 
 
 def test_a_server_that_does_not_give_the_file_is_named(server: Server, tmp_path: Path) -> None:

@@ -1,0 +1,251 @@
+"""How the command ends when it does not end well: one line, an exit code, nothing raw on the terminal."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from safetensors import SafetensorError
+
+from recsys_mf import cli
+from recsys_mf.cli import failures
+from recsys_mf.errors import LONGEST, DataError
+from recsys_mf.store import save
+from tests.trained import small_run, small_table
+
+Cli = Callable[..., tuple[int, str, str]]
+EVIL = "x\x1b]0;owned\x07\nerror: forged\x9b31m\u202e"
+
+
+@pytest.fixture
+def recsys(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Cli:
+    """Runs the command in an empty folder; gives (exit code, stdout, stderr)."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["recsys-mf", *arguments])
+        with pytest.raises(SystemExit) as stop:
+            cli.main()
+        return (int(stop.value.code or 0), *capfd.readouterr())
+
+    return run
+
+
+def failing(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
+    """Let `recsys-mf solvers` end with this error."""
+
+    def fail(**arguments: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(cli.solvers, "callback", fail)
+
+
+FAILURES: list[tuple[BaseException, int, str]] = [
+    (MemoryError("Unable to allocate 9 GiB"), 7, "error: out of memory (saw Unable to allocate 9 GiB)"),
+    (pa.ArrowMemoryError("malloc failed"), 7, "error: out of memory"),
+    (RuntimeError("[enforce fail at alloc_cpu.cpp] can't allocate memory: you tried"), 7, "error: out of memory"),
+    (OSError(28, "No space left on device", "a\x1bb"), 7, r"error: a\x1bb: the system refuses (saw No space left"),
+    (PermissionError(13, "Permission denied", b"\xff"), 7, "Permission denied"),
+    (SafetensorError("invalid header"), 5, "error: the file of tensors is damaged (saw invalid header)"),
+    (pa.ArrowInvalid("first\nsecond" * 500), 3, "error: the table cannot be processed"),
+    (pa.ArrowNotImplementedError("cast"), 3, "error: the table cannot be processed"),
+    (RecursionError("maximum recursion depth exceeded"), 3, "error: nested too deeply"),
+    (OverflowError("int too large"), 2, "error: a number is too large"),
+    (UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid start byte"), 3, "error: text in another encoding"),
+    (ValueError("x" * 5000), 1, "error: internal error: ValueError (saw xxx"),
+    (KeyError(EVIL), 1, "error: internal error: KeyError"),
+    (DataError("bad", seen=EVIL), 3, "error: bad (saw "),
+    (click.UsageError(f"odd {EVIL}"), 2, "error: odd x"),
+    (click.Abort(), 130, "interrupted"),
+]
+
+
+@pytest.mark.parametrize(("error", "code", "words"), FAILURES, ids=lambda value: type(value).__name__)
+def test_every_failure_is_one_line_with_its_exit_code(
+    recsys: Cli, monkeypatch: pytest.MonkeyPatch, error: BaseException, code: int, words: str
+) -> None:
+    failing(monkeypatch, error)
+    ended, out, err = recsys("solvers")
+    assert (ended, out) == (code, "")
+    assert words in err
+    assert err.count("\n") == 1
+    assert err[:-1].isprintable()
+    assert len(err) - 1 <= LONGEST
+
+
+def test_the_traceback_is_shown_where_it_is_asked_for(recsys: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    failing(monkeypatch, ValueError("odd"))
+    monkeypatch.setenv(failures.TRACEBACK, "1")
+    err = recsys("solvers")[2]
+    assert "Traceback" in err
+    assert err.splitlines()[-1].startswith("error: internal error: ValueError (saw odd); please report it")
+
+
+@pytest.mark.parametrize(
+    ("number", "code", "word"), [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "terminated")]
+)
+@pytest.mark.parametrize("as_error", [False, True])
+def test_signals_end_in_one_word_also_where_a_library_makes_an_error_of_them(
+    recsys: Cli, monkeypatch: pytest.MonkeyPatch, number: signal.Signals, code: int, word: str, as_error: bool
+) -> None:
+    def fail(**arguments: Any) -> None:
+        try:
+            os.kill(os.getpid(), number)
+        except BaseException:
+            if not as_error:
+                raise
+        raise RuntimeError("no compiled object yet for <Library>")
+
+    monkeypatch.setattr(cli.solvers, "callback", fail)
+    before = signal.getsignal(number)
+    assert recsys("solvers") == (code, "", f"{word}\n")
+    assert signal.getsignal(number) is before
+
+
+def test_warnings_of_libraries_are_not_shown(recsys: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    import numpy as np
+
+    monkeypatch.setattr(cli.solvers, "callback", lambda **arguments: np.exp(np.float32(1e9)))
+    assert recsys("solvers") == (0, "", "")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+@pytest.mark.parametrize("arguments", [["solvers"], ["--help"], ["datasets", "list"]])
+def test_output_that_has_no_room_is_one_line(arguments: list[str]) -> None:
+    script = "from recsys_mf.cli import main; main()"
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-c", script, *arguments], stdout=full, stderr=subprocess.PIPE, text=True, check=False
+        )
+    assert done.returncode == 7
+    assert done.stderr.count("\n") == 1
+    assert "No space left on device" in done.stderr
+
+
+def evil_files(folder: Path) -> None:
+    pq.write_table(pa.table({EVIL: [1, 2], "item_id": [1, 2], "rating": [1.0, 2.0]}), folder / "column.parquet")
+    (folder / "value.csv").write_text(f"user_id,item_id,rating\n1,2,3\n1,{EVIL},3,4,5\n")
+    (folder / "id.csv").write_text(f'user_id,item_id,rating\n"{EVIL}",2,3\n"{EVIL}",2,3\n')
+    (folder / EVIL).write_text("user_id,item_id\n1,2\n")
+    small_table().to_frame().to_parquet(folder / f"{EVIL}.parquet")
+    save(small_run(), folder / "run")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["train", "column.parquet", "-o", "r"],
+        ["inspect", "column.parquet"],
+        ["train", "value.csv", "-o", "r"],
+        ["train", "id.csv", "-o", "r"],
+        ["train", EVIL, "-o", "r"],
+        ["inspect", EVIL],
+        ["inspect", f"{EVIL}.parquet"],
+        ["inspect", "column.parquet", "--user-column", EVIL],
+        ["evaluate", "run", "--test", f"{EVIL}.parquet"],
+        ["evaluate", "run", "--test", f"{EVIL}.parquet", "--markdown"],
+        ["evaluate", EVIL, "--test", "id.csv"],
+        ["predict", "run", f"{EVIL}.parquet", "-o", f"{EVIL}.csv"],
+        ["predict", "run", f"{EVIL}.parquet", "-o", EVIL],
+        ["predict", "run", EVIL, "-o", "o.csv"],
+        ["solvers", EVIL],
+        ["datasets", "fetch", EVIL],
+        ["train", f"{EVIL}.parquet", "-o", "r", "-p", EVIL],
+        ["train", f"{EVIL}.parquet", "-o", "r", "-p", f"{EVIL}=1"],
+        ["train", f"{EVIL}.parquet", "-o", "r", "-p", f"rank={EVIL}"],
+        ["train", f"{EVIL}.parquet", "-o", "r", "--solver", EVIL],
+        ["train", f"{EVIL}.parquet", "-o", "r", "--memory", EVIL],
+        ["train", f"{EVIL}.parquet", "-o", "r", "--device", EVIL],
+        ["train", f"{EVIL}.parquet", "-o", "r", f"--{EVIL}"],
+        [EVIL],
+        ["train", "", "-o", "r"],
+        ["train", "x" * 300, "-o", "r"],
+        ["train", "\udcff.csv", "-o", "r"],
+        ["predict", "run", f"{EVIL}.parquet", "-o", "x" * 300 + ".csv"],
+        ["predict", "run", f"{EVIL}.parquet", "-o", "/proc/o.csv"],
+        ["train", f"{EVIL}.parquet", "-o", "r", "-p", "epochs=" + "9" * 400],
+        ["train", f"{EVIL}.parquet", "-o", "r", "--solver", "gibbs", "-p", "samples=" + "9" * 400],
+        ["train", f"{EVIL}.parquet", "-o", "r", "--solver", "gibbs", "-p", "bin_days=1e300"],
+        ["train", f"{EVIL}.parquet", "-o", "r", "--memory", "9" * 310],
+        ["train", f"{EVIL}.parquet", "-o", "r", "--solver", "gibbs", "--trace", "/proc/t.svg"],
+    ],
+    ids=str,
+)  # fmt: skip
+def test_nothing_raw_reaches_the_terminal_and_an_error_is_one_line(
+    recsys: Cli, tmp_path: Path, arguments: list[str]
+) -> None:
+    evil_files(tmp_path)
+    code, out, err = recsys(*arguments)
+    assert all(line.isprintable() for line in (out + err).splitlines())
+    assert "Traceback" not in err
+    said = [line for line in err.splitlines() if line.startswith("error: ")]
+    assert len(said) == bool(code)
+    assert all(len(line) <= LONGEST for line in err.splitlines())
+    assert code != 1
+    assert not any(line.startswith("error: forged") for line in (out + err).splitlines())
+
+
+IDLE = [
+    ["train", "t.parquet", "-o", "r", "--by", "random", "--test", "t.parquet"],
+    ["train", "t.parquet", "-o", "r", "--by", "time", "--folds", "2"],
+    ["train", "t.parquet", "-o", "r", "--by", "time", "--hold-out", "0"],
+    ["train", "t.parquet", "-o", "r", "--test", "t.parquet", "--hold-out", "0.1"],
+    ["train", "t.parquet", "-o", "r", "--test", "t.parquet", "--folds", "2"],
+    ["train", "t.parquet", "-o", "r", "--hold-out", "0.1", "--folds", "2"],
+    ["train", "t.parquet", "-o", "r", "--json", "--markdown"],
+    ["train", "t.parquet", "-o", "r", "--feature-columns", "a"],
+    ["train", "t.parquet", "-o", "r", "--compress", "2"],
+    ["train", "t.parquet", "-o", "r", "--trace", "t.svg"],
+    ["train", "t.parquet", "-o", "r", "--sweeps", "3"],
+    ["train", "t.parquet", "-o", "r", "--chains", "3"],
+    ["train", "t.parquet", "-o", "r", "--likelihood", "gaussian"],
+    ["train", "t.parquet", "-o", "r", "--solver", "als", "--precision", "half"],
+    ["train", "t.parquet", "-o", "r", "--solver", "als", "--schedule", "hogwild"],
+    ["train", "t.parquet", "-o", "r", "--precision", "half", "--device", "cpu"],
+    ["train", "t.parquet", "-o", "r", "--schedule", "hogwild", "--device", "cpu"],
+    ["train", "t.parquet", "-o", "r", "-p", "rank=3", "-p", "rank=4"],
+    ["train", "t.parquet", "-o", "r", "--solver", "gibbs", "--sweeps", "3", "-p", "sweeps=4"],
+    ["evaluate", "run", "--test", "t.parquet", "--json", "--markdown"],
+    ["predict", "run", "t.parquet", "-o", "o.csv", "--time-column", "timestamp"],
+    ["predict", "run", "t.parquet", "-o", "o.csv", "--distribution"],
+    ["predict", "run", "t.parquet", "-o", "o.csv", "--interval", "2"],
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("arguments", IDLE, ids=lambda arguments: " ".join(arguments[1:]))
+def test_an_option_that_would_do_nothing_is_refused(recsys: Cli, tmp_path: Path, arguments: list[str]) -> None:
+    small_table().to_frame().to_parquet(tmp_path / "t.parquet")
+    if arguments[0] != "train":
+        save(small_run(), tmp_path / "run")
+    before = sorted(path.name for path in tmp_path.iterdir())
+    code, out, err = recsys(*arguments)
+    assert (code, out) == (2, ""), err
+    assert err.startswith("error: ")
+    assert sorted(path.name for path in tmp_path.iterdir()) == before
+
+
+EFFECTIVE = {
+    "train": {"output", "force", "solver", "settings", "hold_out", "validation", "seed", "device", "threads", "size",
+              "start", "svd_ranks", "svd_route", "duplicates", "quiet", "ids", "user_features", "item_features",
+              "user_column", "item_column", "rating_column", "time_column", "ratings"},
+    "evaluate": {"run", "test", "device", "duplicates", "ids", "user_column", "item_column", "rating_column",
+                 "time_column"},
+    "predict": {"run", "pairs", "output", "force", "user_column", "item_column", "device", "quiet"},
+}  # fmt: skip
+"""Parameters that change something whatever stands beside them; each of the others is in IDLE."""
+
+
+@pytest.mark.parametrize("name", EFFECTIVE)
+def test_every_option_has_an_effect_or_a_case_in_which_it_is_refused(name: str) -> None:
+    refused = {word for arguments in IDLE if arguments[0] == name for word in arguments}
+    for parameter in cli.command.commands[name].params:
+        assert parameter.name in EFFECTIVE[name] or refused & set(parameter.opts), parameter.opts
