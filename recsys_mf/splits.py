@@ -61,9 +61,11 @@ def hold_out(ratings: Ratings, fraction: float = 0.1, seed: int = 0, *, by: By =
     timestamps and for a split that leaves nothing to train or test on.
     """
     _check(fraction, by)
-    facts = {"kind": "hold-out", "by": by, "fraction": float(fraction), "seed": int(seed)} | _table(ratings)
+    facts: dict[str, Any] = {"kind": "hold-out", "by": by, "fraction": float(fraction), "seed": int(seed)}
     if fraction == 0:
-        return Split(ratings.restricted(), None, None, "all rows in train", None, by, facts)
+        train = ratings.restricted()
+        return Split(train, None, None, "all rows in train", None, by, facts | _table(train))
+    facts |= _table(ratings)
     percent = f"{100 * fraction:g}%"
     rule = {
         "random": f"random, {percent} of ratings held out",
@@ -104,8 +106,8 @@ def given(train: Ratings, test: Ratings, *, rule: str = "given files") -> Split:
 
     Raises DataError when a (user, item) pair is in both: the model would have seen what it is asked.
     """
-    facts = {"kind": "given"} | _table(train) | {f"test_{name}": fact for name, fact in _table(test).items()}
     train, as_read = train.restricted(), test
+    facts = {"kind": "given"} | _table(train) | {f"test_{name}": fact for name, fact in _table(test).items()}
     test = test.reindexed(train.user_vocabulary, train.item_vocabulary)
     known = (test.users >= 0) & (test.items >= 0)
     shared = np.isin(_pairs(test.select(known)), _pairs(train))
@@ -137,7 +139,12 @@ def with_validation(split: Split, fraction: float, seed: int) -> Split:
 
 def fingerprint_as_read(ratings: Ratings) -> str:
     """The fingerprint of the rows alone: the same whether or not the table has side information of further ids."""
-    return replace(ratings, user_features=None, item_features=None).restricted().fingerprint
+    rows = ratings
+    if ratings.user_features is not None or ratings.item_features is not None:
+        rows = replace(ratings, user_features=None, item_features=None)
+    if (rows.user_counts > 0).all() and (rows.item_counts > 0).all():
+        return rows.fingerprint  # which is kept
+    return rows.restricted().fingerprint
 
 
 def _table(ratings: Ratings) -> dict[str, Any]:
