@@ -142,6 +142,17 @@ def test_a_repeated_run_can_be_repeated_in_its_place(recsys: Cli) -> None:
     assert list(tensors("new")) == first
 
 
+def test_a_run_that_comes_out_otherwise_is_said_to_also_in_its_place(
+    recsys: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recsys("train", "table.parquet", "-o", "run", *SINGLE)
+    facts = record("run") | {"seed": 5}  # as if the arithmetic had changed
+    monkeypatch.setattr("recsys_mf.store.load_provenance", lambda directory: facts)
+    code, _, err = recsys("train", "--repeat", "run", "-o", "run", "--force")
+    assert code == 0
+    assert "warning: not the bytes of run: the model" in err
+
+
 def test_run_json_alone_is_enough(recsys: Cli) -> None:
     recsys("train", "table.parquet", "-o", "run", *SINGLE)
     Path("alone").mkdir()
