@@ -68,9 +68,11 @@ def hold_out(
     instance(ratings, "ratings", Ratings, "give read_ratings(path) or from_frame(table)")
     fraction, seed = _checked(fraction, by), whole(seed, "seed")
     ratings.check_known()
-    facts = {"kind": "hold-out", "by": by, "fraction": fraction, "seed": seed} | _table(ratings)
+    facts: dict[str, Any] = {"kind": "hold-out", "by": by, "fraction": fraction, "seed": seed}
     if fraction == 0:
-        return Split(ratings.restricted(), None, None, "all rows in train", None, by, facts)
+        train = ratings.restricted()
+        return Split(train, None, None, "all rows in train", None, by, facts | _table(train))
+    facts |= _table(ratings)
     percent = f"{100 * fraction:g}%"
     rule = {
         "random": f"random, {percent} of ratings held out",
@@ -123,8 +125,8 @@ def given(train: Ratings, test: Ratings, *, rule: str = "given files") -> Split:
     for name, table in (("train", train), ("test", test)):
         instance(table, name, Ratings, "give read_ratings(path) or from_frame(table)")
     train.check_known(where="train")
-    facts = {"kind": "given"} | _table(train) | {f"test_{name}": fact for name, fact in _table(test).items()}
     train, as_read = train.restricted(), test
+    facts = {"kind": "given"} | _table(train) | {f"test_{name}": fact for name, fact in _table(test).items()}
     test = test.reindexed(train.user_vocabulary, train.item_vocabulary)
     known = (test.users >= 0) & (test.items >= 0)
     shared = np.isin(_pairs(test.select(known)), _pairs(train))
@@ -156,7 +158,12 @@ def with_validation(split: Split, fraction: float, seed: int) -> Split:
 
 def fingerprint_as_read(ratings: Ratings) -> str:
     """The fingerprint of the rows alone: the same whether or not the table has side information of further ids."""
-    return replace(ratings, user_features=None, item_features=None).restricted().fingerprint
+    rows = ratings
+    if ratings.user_features is not None or ratings.item_features is not None:
+        rows = replace(ratings, user_features=None, item_features=None)
+    if (rows.user_counts > 0).all() and (rows.item_counts > 0).all():
+        return rows.fingerprint  # which is kept
+    return rows.restricted().fingerprint
 
 
 def _table(ratings: Ratings) -> dict[str, Any]:

@@ -150,13 +150,13 @@ def train(
     run, report, predicted = _trained(
         plan, begin, device=device, threads=threads, quiet=quiet, with_predictions=predictions is not None
     )
+    if repeat is not None:
+        say_whether_repeated(repeat, record, run, quiet=quiet)  # before the new run may replace it
     store.save(run, output, force=force, report=report, keep_rated=keep_rated)
     if predictions is not None and predicted is not None:
         write_predictions(predicted, predictions, force=force)
     if trace is not None:
         write_trace(run, trace, report.data, force=force)
-    if repeat is not None:
-        say_whether_repeated(repeat, record, run, quiet=quiet)
     options.print_report(report, as_json=as_json, markdown=markdown)
 
 

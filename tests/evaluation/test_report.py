@@ -299,3 +299,14 @@ def test_a_report_prints_the_same_twice(rendered: Callable[[Any], str], report: 
 def test_markdown_tables_have_as_many_cells_in_every_line(report: Report) -> None:
     lines = [line for line in to_markdown(report).splitlines() if line.startswith("|")]
     assert {line.count("|") for line in lines} == {10, 5}  # the models, and the segments
+
+
+def test_a_run_of_an_earlier_version_is_still_scored() -> None:
+    """Its record has the rule in words, and no fingerprint but that of the training rows."""
+    old = ("split", "split_seed", "seed", "device", "threads", "train_ratings", "train_fingerprint", "rating_range")
+    kept = {name: small_run().provenance[name] for name in old}
+    run = replace(small_run(), provenance=kept, rated=None)
+    assert evaluate(run, as_read()).kind == "unknown"
+    with pytest.warns(LeakWarning, match="was trained on"):
+        assert evaluate(run, small_split().train).kind == "trained"
+    assert validation_report(run).kind == "validation"
