@@ -90,7 +90,8 @@ class Run:
         times : seconds, int64[b], for a model that was trained with them; without, it takes an average time
         Raises DataError when the ids are of the other kind (integers against strings).
         """
-        users, items, _ = self.indices(user_ids, item_ids)
+        users = self.user_vocabulary.indices(user_ids, where="pairs, user ids")
+        items = self.item_vocabulary.indices(item_ids, where="pairs, item ids")
         return self.model.predict(users, items, None if times is None else np.asarray(times, np.int64))
 
     def indices(
