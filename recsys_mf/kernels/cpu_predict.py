@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsys_mf.kernels import cpu_ordinal
+from recsys_mf.kernels.cores import available_threads
 from recsys_mf.kernels.jit import jit
-from recsys_mf.kernels.processors import available_threads
 from recsys_mf.kernels.threads import pairs, side_by_side
 from recsys_mf.kernels.vectors import FASTMATH
 
