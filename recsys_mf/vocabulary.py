@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from bisect import bisect_left
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,7 @@ from recsys_mf.kernels import layout
 if TYPE_CHECKING:
     import pyarrow as pa
 
+_SEARCHES = 64  # an id is searched for where there are more known ids than this for each
 _TABLE_SLOTS_PER_ID = 16  # a direct table is used while it wastes less than this many slots an id
 
 
@@ -77,6 +79,9 @@ class Vocabulary:
         Raises DataError when the ids are integers and the vocabulary holds strings, or the reverse:
         such a column would match nothing.
         """
+        plain = _plain_integers(ids) if self.is_integer else None
+        if plain is not None:  # without the detour by Arrow: most requests to a server are a few ids
+            return self._integer_indices(plain)
         column = id_column(ids, Origin(where))
         if len(column) and len(self) and _is_integer(column) != self.is_integer:
             kinds = ("string", "integer")
@@ -88,6 +93,8 @@ class Vocabulary:
             )
         if self.is_integer:
             return self._integer_indices(_numpy(column))
+        if len(column) * _SEARCHES < len(self):  # to hash all that is known would take longer than to search in it
+            return np.array([self._place(text) for text in column.to_pylist()], np.int32)
         import pyarrow.compute as pc
 
         found = pc.fill_null(pc.index_in(column, value_set=self.entries), -1)
@@ -128,7 +135,7 @@ class Vocabulary:
     def _integers(self) -> NDArray[np.int64]:
         return np.asarray(self.entries.to_numpy(zero_copy_only=False), dtype=np.int64)
 
-    @property
+    @cached_property
     def _span(self) -> int:
         """Integers from the first id to the last."""
         return int(self._integers[-1]) - int(self._integers[0]) + 1
@@ -140,6 +147,11 @@ class Vocabulary:
         places[self._integers - self._integers[0]] = np.arange(len(self), dtype=np.int32)
         return places
 
+    def _place(self, text: str) -> int:
+        """Index of a string, -1 where it is none of the ids, by bisection: their order is that of their code points."""
+        place = bisect_left(range(len(self)), text, key=lambda n: self.entries[n].as_py())
+        return place if place < len(self) and self.entries[place].as_py() == text else -1
+
     def _integer_indices(self, values: NDArray[np.int64]) -> NDArray[np.int32]:
         known = self._integers
         if not len(known):
@@ -149,6 +161,19 @@ class Vocabulary:
         place = np.searchsorted(known, values)
         place[place == len(known)] = 0
         return np.where(known[place] == values, place, -1).astype(np.int32)
+
+
+def _plain_integers(ids: Any) -> NDArray[np.int64] | None:
+    """Ids that are int64[n] as they are: an array of integers that fit, or a list of Python's."""
+    if isinstance(ids, np.ndarray):
+        fits = ids.ndim == 1 and not isinstance(ids, np.ma.MaskedArray) and np.can_cast(ids.dtype, np.int64)
+        return ids.astype(np.int64, copy=False) if fits and ids.dtype.kind in "iu" else None
+    if type(ids) is list and ids and set(map(type, ids)) == {int}:
+        try:
+            return np.array(ids, np.int64)
+        except OverflowError:
+            return None
+    return None
 
 
 def _is_integer(column: pa.ChunkedArray) -> bool:

@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 
 from recsys_mf.errors import ConfigError, DeviceError, nearest
 from recsys_mf.kernels import layout
+from recsys_mf.kernels.cores import available_threads, processors
 from recsys_mf.kernels.layout import Grid
-from recsys_mf.kernels.processors import available_threads, processors
 
 DEVICES = ("auto", "cpu", "cuda")
 _LEAST_CAPABILITY = (8, 0)  # compute capability: TF32

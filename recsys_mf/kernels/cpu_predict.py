@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsys_mf.kernels import cpu_ordinal
+from recsys_mf.kernels.cores import available_threads
 from recsys_mf.kernels.jit import jit
-from recsys_mf.kernels.processors import available_threads
 from recsys_mf.kernels.threads import pairs, side_by_side
 from recsys_mf.kernels.vectors import FASTMATH
 
@@ -61,8 +61,27 @@ class CpuPredictor:
 
     def _run(self, kernel: Any, n: int, work: int, *arguments: Any) -> None:
         tasks = pairs(n, work)
-        threads = 1 if len(tasks) < 2 else self.threads or available_threads()
-        side_by_side(kernel, tasks, threads, *arguments)
+        if len(tasks) == 1:
+            kernel(0, n, *arguments)
+        else:
+            side_by_side(kernel, tasks, self.threads or available_threads(), *arguments)
+
+
+CPU = CpuPredictor()
+"""What models predict with where nothing else is asked for."""
+
+
+def are_indices(numbers: I32, size: int) -> bool:
+    """Whether all are from -1 to size - 1."""
+    return bool(_are_indices(numbers, size))
+
+
+@jit()
+def _are_indices(numbers: Any, size: int) -> Any:
+    good = True
+    for number in numbers:
+        good &= -1 <= number < size
+    return good
 
 
 def _cost(users: I16, contexts: I32) -> int:

@@ -34,7 +34,11 @@ def side_by_side(kernel: Callable[..., Any], tasks: Sequence[tuple[Any, ...]], t
                 task = waiting.popleft()
             except IndexError:  # another thread has taken it
                 return
-            kernel(*task, *arguments)
+            try:
+                kernel(*task, *arguments)
+            except BaseException:
+                waiting.clear()
+                raise
 
     if not getattr(kernel, "overloads", True) and waiting:  # compile here, where Ctrl-C ends it
         kernel(*waiting.popleft(), *arguments)
@@ -42,7 +46,7 @@ def side_by_side(kernel: Callable[..., Any], tasks: Sequence[tuple[Any, ...]], t
     try:
         work()
     finally:
-        waiting.clear()  # of a call that was interrupted
+        waiting.clear()  # where Ctrl-C came between two tasks
         for helper in helpers:
             if not helper.cancel():
                 helper.result()

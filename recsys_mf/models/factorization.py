@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from recsys_mf.errors import ConfigError, DataError
 from recsys_mf.kernels import Predictor
-from recsys_mf.kernels.cpu_predict import CpuPredictor
+from recsys_mf.kernels.cpu_predict import CPU, are_indices
 from recsys_mf.models import schema
 from recsys_mf.models.interval import Interval, check_probability, normal_interval
 from recsys_mf.models.member_spread import MemberSpread
@@ -102,7 +102,7 @@ class Factorization:
 
         Raises DataError when users and items differ in length, and for an index that the model does not have.
         """
-        return (self.engine or CpuPredictor()).predict(
+        return (self.engine or CPU).predict(
             self.mean, self.user_bias, self.item_bias, self.user_factors, self.item_factors,
             *checked_pairs(users, items, self.n_users, self.n_items), self.rating_range,
         )  # fmt: skip
@@ -188,7 +188,7 @@ def checked_pairs(
 def _indices(indices: NDArray[Any], size: int, *, where: str) -> NDArray[np.int32]:
     """The indices as the kernel takes them: it reads where they point, unchecked."""
     indices = np.ascontiguousarray(indices, np.int32)
-    if len(indices) and not (indices.min() >= -1 and indices.max() < size):
+    if not are_indices(indices, size):
         seen = f"{indices.min()} to {indices.max()}"
         raise DataError("index out of range", where=where, seen=seen, fix=f"stay within -1 to {size - 1}")
     return indices

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from recsys_mf.arguments import whole
 from recsys_mf.errors import ConfigError, DataError
 from recsys_mf.kernels import Predictor
-from recsys_mf.kernels.cpu_predict import CpuPredictor
+from recsys_mf.kernels.cpu_predict import CPU
 from recsys_mf.models import schema
 from recsys_mf.models.averaging import merged_products
 from recsys_mf.models.factorization import Factorization, checked_pairs
@@ -363,7 +363,7 @@ class Posterior:
     def _spread(self, train: Ratings) -> float:
         """Mean over pairs of train of the variance of m between samples, in squared units of σ."""
         pairs = train.select(np.arange(0, len(train), max(1, len(train) // _SPREAD_PAIRS)))
-        variances = (self.engine or CpuPredictor()).predict_samples(
+        variances = (self.engine or CPU).predict_samples(
             0.0, 1.0, self.user_rows, self.item_rows, self.context_rows, self.scales, self.offsets,
             *self._indices(pairs.users, pairs.items, pairs.times), self.rating_range,
         )[2]  # fmt: skip
@@ -400,14 +400,14 @@ class Posterior:
         self, users: NDArray[Any], items: NDArray[Any], times: NDArray[np.int64] | None
     ) -> tuple[F32, F32, F32]:
         """Over the samples, for every pair: mean of the clipped predictions, mean and variance of the unclipped."""
-        return (self.engine or CpuPredictor()).predict_samples(
+        return (self.engine or CPU).predict_samples(
             self.scale.mean, self.scale.deviation, self.user_rows, self.item_rows, self.context_rows, self.scales,
             self.offsets, *self._indices(users, items, times), self.rating_range,
         )  # fmt: skip
 
     def _probabilities(self, users: NDArray[Any], items: NDArray[Any], times: NDArray[np.int64] | None) -> F32:
         """Mean over the samples of the probabilities of the levels, [b, L]."""
-        return (self.engine or CpuPredictor()).predict_levels(
+        return (self.engine or CPU).predict_levels(
             self.user_rows, self.item_rows, self.context_rows, self.scales, self.offsets, self.thresholds, self.noises,
             *self._indices(users, items, times),
         )  # fmt: skip

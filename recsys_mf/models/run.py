@@ -127,7 +127,8 @@ class Run:
         single = [_is_single(ids) for ids in given]
         length = next((len(ids) for ids, alone in zip(given, single, strict=True) if not alone), 1)
         columns = ([ids] * length if alone else ids for ids, alone in zip(given, single, strict=True))
-        users, items, _ = self.indices(*columns)
+        users = self.user_vocabulary.indices(next(columns), where="pairs, user ids")
+        items = self.item_vocabulary.indices(next(columns), where="pairs, item ids")
         predictions = self.model.predict(users, items, None if times is None else _seconds(times, length))
         return float(predictions[0]) if all(single) else predictions
 

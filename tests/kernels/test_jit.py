@@ -1,0 +1,153 @@
+"""Compilation: kernels are kept on disk where one can, and are the same wherever they come from."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+from typing import Any
+
+import pytest
+from test_processes import PACKAGE, done, script
+
+from recsys_mf.kernels import jit
+
+UNCACHED = """
+import warnings
+from numba.core import caching
+{breaking}
+with warnings.catch_warnings(record=True) as seen:
+    warnings.simplefilter("always")
+"""
+
+
+@pytest.mark.parametrize(
+    "breaking",
+    [
+        "caching.CacheImpl._locator_classes = []",
+        "def full(*given): raise OSError(28, 'No space left on device')\ncaching.IndexDataCacheFile._save_data = full",
+        "caching.UserProvidedCacheLocator.get_cache_path = lambda self: '/proc/none'\n"
+        "caching.CacheImpl._locator_classes = [caching.UserProvidedCacheLocator]",
+    ],
+    ids=["no folder can be written", "the disk is full", "the folder asked for cannot be made"],
+)
+def test_kernels_are_compiled_in_every_process_where_they_cannot_be_kept_which_is_said_once(
+    tmp_path: Path, breaking: str
+) -> None:
+    body = (
+        script("print(np.isfinite(predicted(0)))")
+        .replace("\n", "\n    ")
+        .replace('if __name__ == "__main__":', "if 1:")
+    )
+    tail = "\nprint([str(w.message) for w in seen if w.category.__name__ == 'CacheWarning'])"
+    printed = done(UNCACHED.format(breaking=breaking) + body + tail, NUMBA_CACHE_DIR=str(tmp_path / "kernels"))
+    said = ast.literal_eval(printed.split("\n")[1])
+    assert printed.startswith("True")
+    assert len(said) == 1
+    assert said[0].endswith("set NUMBA_CACHE_DIR to a folder that can be written")
+
+
+def test_damaged_files_of_compiled_kernels_are_compiled_again(tmp_path: Path) -> None:
+    body = script("print(predicted(0))")
+    folder = {"NUMBA_CACHE_DIR": str(tmp_path)}
+    first = done(body, **folder)
+    files = [path for path in tmp_path.rglob("*.nb?") if path.is_file()]
+    assert len(files) > 10
+    for number, path in enumerate(sorted(files)):
+        path.write_bytes((b"", path.read_bytes()[: path.stat().st_size // 2], b"\x80\x05damaged")[number % 3])
+    assert done(body, **folder) == first
+    assert done(body, **folder) == first
+
+
+def test_kernels_kept_by_other_sources_are_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A kernel holds the code of those that it calls from other files, which numba does not look at."""
+
+    @jit.jit()
+    def double(x: Any) -> Any:
+        return 2 * x
+
+    assert double(2) == 4
+    codegen = double.overloads[double.signatures[0]].codegen
+    before = double._cache._index_key(double.signatures[0], codegen)
+    monkeypatch.setattr(jit, "_sources", lambda: "others")
+    assert double._cache._index_key(double.signatures[0], codegen) != before
+
+
+def test_an_interrupt_that_was_lost_in_a_compilation_is_raised(monkeypatch: pytest.MonkeyPatch) -> None:
+    def lost(*given: Any) -> None:
+        raise RuntimeError("no compiled object yet for <Library 'f' at 0x7f>")
+
+    monkeypatch.setattr(jit.FunctionCache, "save_overload", lost)
+
+    @jit.jit()
+    def double(x: Any) -> Any:
+        return 2 * x
+
+    with pytest.raises(KeyboardInterrupt):
+        double(2)
+
+
+POSIX = ("resource", "fcntl", "grp", "pwd", "termios", "tty", "pty", "_posixsubprocess")
+
+
+def test_every_module_can_be_imported_where_there_is_no_posix() -> None:
+    """Windows has none of these modules and functions."""
+    names = [
+        ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts).removesuffix(".__init__")
+        for path in sorted(PACKAGE.rglob("*.py"))
+        if path.name != "__main__.py"
+    ]
+    program = f"""
+import importlib, os, sys
+import numba, pandas, pyarrow, scipy, torch, tqdm, click  # those of others first: they know where they are
+for name in {POSIX!r}:
+    sys.modules[name] = None
+for name in ("fork", "register_at_fork", "sched_getaffinity", "sysconf", "posix_fallocate", "geteuid", "fchmod"):
+    if hasattr(os, name):
+        delattr(os, name)
+for name in {names!r}:
+    if "triton" not in name:
+        importlib.import_module(name)
+print("all")
+"""
+    assert done(program).split() == ["all"]
+
+
+BYTES = """
+import hashlib, sys
+import numpy as np
+import recsys_mf as mf
+from recsys_mf.solvers import Als, Gibbs, Sgd
+
+rng = np.random.default_rng(5)
+P, Q = rng.standard_normal((200, 4)), rng.standard_normal((60, 4))
+users, items = np.nonzero(rng.random((200, 60)) < 0.25)
+values = np.clip(np.rint(3 + 0.6 * (P[users] * Q[items]).sum(1) + 0.5 * rng.standard_normal(len(users))), 1, 5)
+split = mf.hold_out(mf.Ratings.from_ids(users, items, values), 0.1, seed=1)
+solvers = {
+    "sgd": Sgd(rank=24, members=2, epochs=3),
+    "als": Als(rank=24, members=2, epochs=3),
+    "cholesky": Als(rank=24, members=1, epochs=2, cg_steps=0),
+    "gaussian": Gibbs(rank=8, sweeps=6, burn_in=2, likelihood="gaussian"),
+    "ordinal": Gibbs(rank=8, sweeps=6, burn_in=2, likelihood="ordinal"),
+}
+for name in sys.argv[1:] or solvers:
+    run = mf.train(split, solvers[name])
+    digest = hashlib.sha256(run.predict(users, items).tobytes() + repr(run.fit.train_rmse).encode())
+    for fit in (run.fit, *run.baselines.values()):
+        for array in fit.model.arrays().values():
+            digest.update(np.ascontiguousarray(array).tobytes())
+    print(name, digest.hexdigest())
+"""
+
+
+@pytest.mark.parametrize("processor", ["", "generic"])
+def test_a_seed_gives_the_same_bytes_whether_kernels_are_compiled_or_read(tmp_path: Path, processor: str) -> None:
+    """Compiled all in one process, read all, and compiled where some of what they call is read."""
+    target = {"NUMBA_CPU_NAME": processor, "NUMBA_CPU_FEATURES": ""} if processor else {}
+    cold, warm = (done(BYTES, NUMBA_CACHE_DIR=str(tmp_path / "one"), **target) for _ in range(2))
+    assert cold == warm
+    mixed = [
+        done(f"import sys; sys.argv[1:] = {names!r}\n" + BYTES, NUMBA_CACHE_DIR=str(tmp_path / "more"), **target)
+        for names in (["ordinal"], ["cholesky", "sgd"], ["als", "gaussian"])
+    ]
+    assert set("".join(mixed).split("\n")) == set(cold.split("\n"))
