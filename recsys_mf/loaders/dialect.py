@@ -75,12 +75,12 @@ def dialect_of(text: str, where: str, *, whole: bool) -> Dialect:
     lines = list(io.StringIO(text, newline=""))
     if not whole and len(lines) > 1:
         lines.pop()
+    _refuse_foreign(lines, where)
     skipped = _head(lines)
     lines = lines[skipped:]
     if not lines:
         raise DataError("no ratings in the table", where=where, fix="give lines of user, item, rating")
-    _refuse_foreign(lines, where)
-    cut = _best(lines)
+    cut = _best(lines, whole=whole)
     if cut is None:
         raise DataError(
             "no delimiter in the first line",
@@ -91,6 +91,9 @@ def dialect_of(text: str, where: str, *, whole: bool) -> Dialect:
     first, body = cut.rows[0], cut.rows[1:]
     header = _is_header(first, body)
     rows = body if header else _without_empty_ends(cut.rows)
+    twice = next((name for name in first if header and first.count(name) > 1 and is_recognised(name)), None)
+    if twice is not None:
+        raise DataError("two columns of the same name", where=where, seen=repr(twice), fix="rename one")
     names = _named(first, body, cut.width) if header else _unnamed(cut.width, max(map(len, rows)))
     return Dialect(
         cut.delimiter,
@@ -138,8 +141,8 @@ def _names_in(line: str) -> bool:
     return sum(is_recognised(name.strip(' "\r\n#%')) for name in re.split(r"::|[\t,;|]", line)) > 1
 
 
-def _best(lines: Sequence[str]) -> _Cut | None:
-    cuts = [cut for delimiter in _DELIMITERS if (cut := _cut(lines, delimiter)) is not None]
+def _best(lines: Sequence[str], *, whole: bool) -> _Cut | None:
+    cuts = [cut for delimiter in _DELIMITERS if (cut := _cut(lines, delimiter, whole=whole)) is not None]
     even = [cut for cut in cuts if cut.agreement == 1]
     if even:
         return max(even, key=lambda cut: (_recognised(cut.rows[0]), -_blemishes(cut, even), cut.delimiter != BLANKS))
@@ -147,7 +150,7 @@ def _best(lines: Sequence[str]) -> _Cut | None:
     return max(strong, key=lambda cut: (_recognised(cut.rows[0]), cut.agreement), default=None)
 
 
-def _cut(lines: Sequence[str], delimiter: str) -> _Cut | None:
+def _cut(lines: Sequence[str], delimiter: str, *, whole: bool) -> _Cut | None:
     """The lines cut at a delimiter; None where that makes one field of most."""
     prepared, char = lines, delimiter
     if delimiter == "::":
@@ -158,7 +161,7 @@ def _cut(lines: Sequence[str], delimiter: str) -> _Cut | None:
         return None
     scan = quote_scan(char)
     scan.feed("".join(prepared).encode("utf-8", "replace"))
-    quotes = scan.finish()
+    quotes = scan.finish(whole=whole)
     reader = row_reader(prepared, char, quotes)
     rows: list[list[str]] = []
     first_lines = 0
@@ -169,6 +172,8 @@ def _cut(lines: Sequence[str], delimiter: str) -> _Cut | None:
                 first_lines = first_lines or reader.line_num
     except csv.Error:
         return None
+    if not whole and len(rows) > 2:
+        rows.pop()  # it may go on
     if not rows:
         return None
     widths = Counter(map(len, rows[1:] or rows))
@@ -320,7 +325,7 @@ _FOREIGN = (
 
 
 def _refuse_foreign(lines: Sequence[str], where: str) -> None:
-    start = lines[0].lstrip("\ufeff \t")
+    start = next((line for line in lines if line.strip()), "").lstrip("\ufeff \t")
     for pattern, what, fix in _FOREIGN:
         if re.match(pattern, start, re.IGNORECASE):
             raise DataError(f"{what}, not a table of text", where=where, seen=repr(clipped(start.strip(), 40)), fix=fix)

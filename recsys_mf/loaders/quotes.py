@@ -39,13 +39,16 @@ class QuoteScan:
             for escaped in (False, True):
                 self._judge(window, escaped=escaped)
 
-    def finish(self) -> Quotes:
-        """How the fields are quoted."""
+    def finish(self, *, whole: bool = True) -> Quotes:
+        """How the fields are quoted.
+
+        whole : False where the text may end inside a quoted field
+        """
         self.feed(b"\n")
         if not self.any_quote:
             return "none"
         for escaped, quotes in ((False, "doubled"), (True, "escaped")):
-            if not self._broken[escaped] and not self._open[escaped]:
+            if not self._broken[escaped] and not (whole and self._open[escaped]):
                 return quotes  # type: ignore[return-value]
         return "none"
 

@@ -92,8 +92,9 @@ def recognise(source: Source, given: Mapping[str, str | None], *, rated: bool = 
     found = {role: _found(source, role, given.get(role)) for role in _RECOGNISED}
     for role in ("user", "item", "rating") if rated else ("user", "item"):
         if found[role] is None:
-            raise _doubt(source) or DataError(
-                f"no column is recognised as the {role if role == 'rating' else role + ' ids'}",
+            what = f"no column is recognised as the {role if role == 'rating' else role + ' ids'}"
+            raise _doubt(source, what) or DataError(
+                what,
                 where=source.where,
                 seen=f"columns {listed(source.names)}",
                 fix=f"name it with --{role}-column ({role}_column in Python)",
@@ -116,10 +117,10 @@ def recognise_ids(source: Source, role: Role, given: str | None) -> str:
     return found
 
 
-def _doubt(source: Source) -> DataError | None:
+def _doubt(source: Source, what: str) -> DataError | None:
     """What a source without the columns of ratings says that it may be instead."""
     doubt = getattr(source, "doubt", None)
-    error: DataError | None = None if doubt is None else doubt()
+    error: DataError | None = None if doubt is None else doubt(what)
     return error
 
 

@@ -69,19 +69,22 @@ class TextSource:
         """Whether a line holds the names."""
         return any(file.dialect.header for file in self._files)
 
-    def doubt(self) -> DataError | None:
-        """What the table is, where its columns are not those of ratings because it is something else."""
+    def doubt(self, what: str) -> DataError | None:
+        """What the table may be, where it has not the columns of ratings; None where nothing is to be said of it.
+
+        what : the fault that was found
+        """
         file = self._files[0]
         if file.dialect.is_matrix:
             return self._matrix(file)
         if self.header and not any(map(is_recognised, self.names)):
             example = ",".join(("user_id", "item_id", "rating", "timestamp")[: max(2, min(len(self.names), 4))])
             return DataError(
-                "no column is recognised as the user ids",
+                what,
                 where=self.where,
                 seen=f"columns {listed(self.names)}",
                 fix=f"if the first line is data, put a line of column names above it: {example}; "
-                "if it holds the names, give them with --user-column and --item-column",
+                "if it holds the names, say which: --user-column, --item-column, --rating-column",
             )
         return None
 
@@ -171,7 +174,9 @@ class TextSource:
         padded = pc.match_substring_regex(column, _PADDED)
         if pc.all(pc.match_substring_regex(column, _INTEGER)).as_py():
             if pc.any(padded).as_py():
-                self._say_text(name, column, padded, "zero-padded ids and those with a sign are read as text")
+                self._say_text(
+                    name, column, padded, "ids with leading zeros or a sign are text; --ids integer reads numbers"
+                )
                 return column
             try:
                 return column.cast(pa.int64())
@@ -187,20 +192,15 @@ class TextSource:
 
         example = column[pc.index(found, True).as_py()].as_py()
         warnings.warn(
-            f"{self.where}, column {clipped(name)}: {what} (saw {clipped(example)!r}); --ids integer reads integers",
+            f"{self.where}, column {clipped(name)}: {what} (saw {clipped(example)!r})",
             ReadingNotice,
             stacklevel=4,
         )
 
     def _say_encoding(self) -> None:
-        file = next((file for file in self._files if file.lenient), None)
-        if file is not None:
-            warnings.warn(
-                f"{file.part.where}: not all of it is UTF-8; other bytes are read as Windows-1252 "
-                "(if that is wrong, name the encoding: --encoding, encoding= in Python)",
-                ReadingNotice,
-                stacklevel=4,
-            )
+        """What an owner may not know of the bytes, once for all parts."""
+        for remark in dict.fromkeys(remark for file in self._files for remark in file.remarks()):
+            warnings.warn(f"{self.where}: {remark}", ReadingNotice, stacklevel=4)
 
     def _matrix(self, file: _File) -> DataError:
         rows, columns = file.count_rows(), len(file.dialect.names)
@@ -252,6 +252,18 @@ class _File:
     def lenient(self) -> bool:
         """Whether some bytes are of another encoding than the text."""
         return self._given is None and not self.survey.is_utf8
+
+    def remarks(self) -> Iterator[str]:
+        """What an owner may not know of the bytes."""
+        if self.lenient:
+            yield (
+                "not all of it is UTF-8; other bytes are read as Windows-1252 "
+                "(if that is wrong, name the encoding: --encoding, encoding= in Python)"
+            )
+        elif self._encoding != "utf-8" and not self._given:
+            yield f"read as {self._encoding.upper()}"
+        if self.part.packing == "xz":
+            yield "xz is slow to unpack; gzip and zstd are read faster"
 
     def table(self, names: Sequence[str], wanted: Sequence[str], types: dict[str, Any]) -> pa.Table:
         """The wanted columns of those with these names. Raises _OtherTypeError where a value has not the type given."""

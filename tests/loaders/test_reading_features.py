@@ -292,7 +292,7 @@ def test_columns_can_be_chosen_and_come_in_that_order() -> None:
 def test_ids_can_be_read_as_strings(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     path.write_text("id,x\n007,1\n8,2\n")
-    assert read_features(path, role="user").vocabulary.entries.to_pylist() == [7, 8]
+    assert read_features(path, role="user", ids="integer").vocabulary.entries.to_pylist() == [7, 8]
     assert read_features(path, role="user", ids="string").vocabulary.entries.to_pylist() == ["007", "8"]
 
 
