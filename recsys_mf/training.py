@@ -359,7 +359,12 @@ def _compressed(fit: Fit, rank: int, train: Ratings, device: str) -> Fit:
     assert isinstance(fit.model, Posterior)
     model = fit.model.compress(rank, train)
     error = rmse(model.on(predictor(device)), train)
-    return replace(fit, model=model, settings={**fit.settings, "compressed": model.rank}, train_rmse=error)
+    return replace(
+        fit,
+        model=model,
+        settings={**fit.settings, "compressed": min(rank, model.n_users, model.n_items)},
+        train_rmse=error,
+    )
 
 
 _VALIDATION, _FIT = 1, 2  # what a stream of random numbers derived from the seed is for
