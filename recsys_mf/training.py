@@ -514,7 +514,8 @@ def _compressed(fit: Fit, rank: int, train: Ratings, kernels: Kernels) -> Fit:
     assert isinstance(fit.model, Posterior)
     model = fit.model.compress(rank, train)
     error = rmse(model.on(predictor(kernels.device, kernels.threads)), train)
-    return replace(fit, model=model, settings={**fit.settings, "compressed": model.rank}, train_rmse=error)
+    kept = min(rank, model.n_users, model.n_items)
+    return replace(fit, model=model, settings={**fit.settings, "compressed": kept}, train_rmse=error)
 
 
 _VALIDATION, _FIT = 1, 2  # what a stream of random numbers derived from the seed is for

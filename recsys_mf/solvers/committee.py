@@ -68,7 +68,7 @@ class Committee(Solver):
         has its most when a member is merged into the mean: that, the new one and both side by side in float64.
         """
         rows, width = train.n_users + train.n_items, self.rank + 1
-        tables = 16 if self.members == 1 else 44  # bytes an entry
+        tables = 15 if self.members == 1 else 44  # bytes an entry
         return Footprint(tables * width * rows + self.bytes_per_rating * len(train), 4 * width * rows)
 
     def run(
