@@ -119,9 +119,9 @@ def _ways() -> dict[str, Callable[[Any], Any]]:
         "blanks around them": pc.utf8_trim_whitespace,
         "quotes around them": lambda texts: pc.utf8_trim(texts, characters="\"'`“”‘’"),
         "upper and lower case": pc.utf8_lower,
+        "hyphens and braces": replacing("[-{}]", ""),
         "zeros before them": replacing("^0+(.)", r"\1"),
         "a fraction of zeros": replacing(r"^(-?[0-9]+)\.0*$", r"\1"),
-        "hyphens and braces": replacing("[-{}]", ""),
     }
     steps = tuple(ways.values())
 

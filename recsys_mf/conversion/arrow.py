@@ -89,7 +89,8 @@ def decoded(column: pa.ChunkedArray) -> pa.ChunkedArray:
 
     kind = column.type
     if pa.types.is_dictionary(kind):
-        return decoded(_by_chunk(column, kind.value_type, lambda chunk: chunk.dictionary_decode()))
+        plain = decoded(pa.chunked_array([], kind.value_type)).type
+        return _by_chunk(column, plain, _taken_from_dictionary)
     if pa.types.is_run_end_encoded(kind):
         return decoded(_by_chunk(column, kind.value_type, pc.run_end_decode))
     if isinstance(kind, pa.BaseExtensionType):
@@ -108,6 +109,12 @@ def _by_chunk(column: pa.ChunkedArray, kind: pa.DataType, convert: Callable[[Any
     import pyarrow as pa
 
     return pa.chunked_array([convert(chunk) for chunk in column.chunks], kind)
+
+
+def _taken_from_dictionary(chunk: Any) -> pa.Array:
+    import pyarrow as pa
+
+    return decoded(pa.chunked_array([chunk.dictionary])).combine_chunks().take(chunk.indices)
 
 
 _DIGITS = np.frombuffer(b"0123456789abcdef", np.uint8)

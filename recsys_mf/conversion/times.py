@@ -19,6 +19,7 @@ UNITS = {"seconds": 1, "milliseconds": 1000, "microseconds": 10**6, "nanoseconds
 _TICKS = {"s": 1, "ms": 1000, "us": 10**6, "ns": 10**9}  # a second, of Arrow's units
 _ORDINARY = 10**11  # seconds: the year 5138
 _LATEST = 253_402_300_799  # seconds: the end of the year 9999
+_LARGEST = 2**63 - 1  # nanoseconds: the year 2262
 _MIXED = 0.01  # share of times that would be ordinary in a smaller unit, above which units are mixed
 _FIX = "give seconds since 1970, ISO dates or datetimes, or leave the times out with --time-column none"
 
@@ -34,7 +35,7 @@ def time_seconds(values: Any, origin: Origin, unit: str | None = None) -> tuple[
     to 1e11 seconds, 1e14 milliseconds (in seconds none but times before March 1973 is as small), 1e17 microseconds,
     beyond it nanoseconds; a notice says so where they are not seconds. Fractions are rounded down, before 1970 too.
     Raises DataError with the row and the value for a null, text that is no time, NaN and infinity, a time beyond the
-    year 9999, and seconds among times of a smaller unit; by name for a column of another type.
+    year 9999 or 64 bits, and seconds among times of a smaller unit; by name for a column of another type.
     """
     import pyarrow as pa
 
@@ -97,9 +98,10 @@ def _recognised(numbers: NDArray[Any], origin: Origin) -> str:
 
 def _checked(raw: pa.ChunkedArray, numbers: NDArray[Any], ticks: int, origin: Origin) -> NDArray[np.int64]:
     """Numbers as whole seconds, of each of which they have so many ticks."""
-    if _largest(numbers) > _LATEST * ticks:
-        beyond = (numbers > _LATEST * ticks) | (numbers < -_LATEST * ticks)
-        raise origin.fault_in(raw, int(beyond.argmax()), "time beyond the year 9999", _FIX)
+    limit = min(_LATEST * ticks, _LARGEST)
+    if _largest(numbers) > limit:
+        beyond = (numbers > limit) | (numbers < -limit)
+        raise origin.fault_in(raw, int(beyond.argmax()), "time beyond the year 9999 or 64 bits", _FIX)
     return _floored(numbers, ticks)
 
 

@@ -68,6 +68,8 @@ def _named_columns(frame: Any) -> list[tuple[Any, Any]]:
         return columns + [(name, level) for name, level in levels if name is not None and name not in frame.columns]
     if isinstance(frame, pa.Table | pa.RecordBatch):
         return list(zip(frame.schema.names, frame.columns, strict=True))
+    if hasattr(frame, "iloc"):
+        raise _no_table(frame, type(frame).__name__)
     if hasattr(frame, "__arrow_c_stream__") or hasattr(frame, "__arrow_c_array__"):
         try:
             return _named_columns(pa.table(frame))

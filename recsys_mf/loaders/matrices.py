@@ -11,6 +11,8 @@ from recsys_mf.conversion import Origin, arrow_column
 from recsys_mf.conversion.arrow import numpy_of
 from recsys_mf.conversion.origin import shown
 from recsys_mf.errors import DataError
+from recsys_mf.loaders.frames import FrameSource
+from recsys_mf.loaders.source import recognise
 from recsys_mf.ratings import Duplicates, Ratings
 
 _GIVE = "give a matrix of numbers [m, n]: NumPy, torch, pandas or SciPy sparse"
@@ -38,6 +40,8 @@ def from_matrix(A: Any, mask: Any = None, *, duplicates: Duplicates = "error") -
     A zero is a rating. A row without any is no user of the result. Raises DataError for another shape or type, a mask
     of another shape, a rating that is not finite, and no rating at all.
     """
+    if _is_pandas(A):
+        _refuse_rows_of_ratings(A)
     entries = _stored(A)
     if entries is None:
         entries = _observed(A, mask)
@@ -68,6 +72,16 @@ def _ids(labels: Any, indices: NDArray[Any], role: str) -> Any:
     if labels is None:
         return indices
     return arrow_column(labels, Origin(f"A, {role} ids")).take(pa.array(indices))
+
+
+def _refuse_rows_of_ratings(A: Any) -> None:
+    """Raise DataError for a pandas frame with columns of users, items and ratings: its rows are no users."""
+    try:
+        recognise(FrameSource(A), {})
+    except DataError:
+        return
+    seen = f"columns {', '.join(map(str, A.columns))}"[:100]
+    raise _no_matrix(seen, "it is a table with a row per rating: use from_frame")
 
 
 def _stored(A: Any) -> _Entries | None:

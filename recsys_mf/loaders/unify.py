@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 
+_INTEGER_DIGITS = 20  # of 64 bits
+_DECIMAL_DIGITS = 76  # the most that Arrow's decimals have
+
+
 def unified_type(
     kinds: Sequence[pa.DataType], paths: Sequence[str], origin: Origin, *, as_text: bool = False
 ) -> pa.DataType:
@@ -61,8 +65,19 @@ def _wider(a: pa.DataType, b: pa.DataType) -> pa.DataType | None:
         return pa.uint64() if types.is_unsigned_integer(signed) else pa.decimal128(20, 0)
     if types.is_floating(a) or types.is_floating(b):
         return pa.float64()
+    if types.is_decimal(a) or types.is_decimal(b):
+        (whole, scale), (other_whole, other_scale) = _digits(a), _digits(b)
+        scale = max(scale, other_scale)
+        return pa.decimal256(min(max(whole, other_whole) + scale, _DECIMAL_DIGITS), scale)
     schemas = [pa.schema([("values", kind)]) for kind in (a, b)]
     return pa.unify_schemas(schemas, promote_options="permissive").field(0).type
+
+
+def _digits(kind: pa.DataType) -> tuple[int, int]:
+    """Digits before and after the point of a type of integers or decimals."""
+    import pyarrow as pa
+
+    return (kind.precision - kind.scale, max(kind.scale, 0)) if pa.types.is_decimal(kind) else (_INTEGER_DIGITS, 0)
 
 
 def _is_number(kind: pa.DataType) -> bool:
