@@ -165,12 +165,12 @@ def _locked_folder(parent: Path) -> tuple[Path, int | None]:
         folder = parent / f"{_PREFIX}{secrets.token_hex(4)}"
         try:
             os.mkdir(folder, 0o700)
-            return folder, _lock(folder)
-        except (BlockingIOError, FileExistsError):
-            continue  # somebody has this name; or took the folder for one of a dead writer, and removes it
-        except FileNotFoundError:
-            if not parent.is_dir():
-                raise
+            try:
+                return folder, _lock(folder)
+            except (BlockingIOError, FileNotFoundError):
+                continue  # a cleaner took it for the folder of a dead writer, and removes it
+        except FileExistsError:
+            continue
         except BaseException:
             shutil.rmtree(folder, ignore_errors=True)
             raise

@@ -195,7 +195,7 @@ def test_any_name_that_the_system_takes_is_written(tmp_path: Path, length: int) 
 def test_what_cannot_be_written_is_known_before(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     (tmp_path / "circle").symlink_to("circle")
-    for target in ("x" * 256, "missing/x", "file/x", "circle", "null\0"):
+    for target in ("/proc/x", "x" * 256, "missing/x", "file/x", "circle", "null\0"):
         with pytest.raises(OSError):  # noqa: PT011
             atomic.prove_writable(tmp_path / target)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["circle", "file"]

@@ -190,7 +190,7 @@ def test_what_cannot_be_written_is_known_before(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     (tmp_path / "circle").symlink_to("circle")
     for name, message in (
-        ("x" * 256, "cannot be written (saw File name too long)"),
+        ("x" * 241, "name too long (saw 241 bytes); give one of at most 240 bytes"),
         ("file/run", "no such folder"),
         ("file", "there already, and no run"),
         ("circle", "cannot be written (saw Too many levels of symbolic links)"),
@@ -201,6 +201,8 @@ def test_what_cannot_be_written_is_known_before(tmp_path: Path) -> None:
                 attempt(tmp_path / name)
             assert message in str(error.value)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["circle", "file"]
+    save(small_run(), tmp_path / ("x" * 240))
+    assert load(tmp_path / ("x" * 240)).fit.solver == "sgd"
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), OSError(28, "No space left on device")])

@@ -87,8 +87,6 @@ def train(
 
     The run records all that it was made from: `train --repeat RUN -o NEW` makes it again, to the same bytes.
     """
-    if hold_out == 0 and options.is_given("by"):
-        raise ConfigError("--by would do nothing: no ratings are held out", fix="leave it out, or hold some out")
     from recsys_mf import memory, store
     from recsys_mf.cli.progress import announce_compilation
     from recsys_mf.cli.trace import check_trace, write_trace

@@ -158,7 +158,8 @@ class _Files:
     def read(self, name: str) -> bytes:
         """The bytes of a part."""
         path, part = self.directory / name, self._parts[name]
-        data = _bytes(path, size=part.get("bytes"))
+        with _reading(path):
+            data = _bytes(path, size=part.get("bytes"))
         found = hashlib.sha256(data).hexdigest()
         if found != part["sha256"]:
             fix = f"run.json has {_short(part['sha256'], 12)}…: restore it or {_AGAIN}"
@@ -256,12 +257,12 @@ def _vocabulary(data: _Files, name: str, rows: int, fingerprint: str) -> tuple[V
     import pyarrow as pa
 
     with _reading(data.directory / name):
-        types = {"id": (pa.int64(), pa.large_string()), "ratings": (pa.int64(),)}
-        table = _table(data.read(name), types, rows=rows, most=rows)
+        types = {"id": (pa.int64(), pa.dictionary(pa.int32(), pa.string())), "ratings": (pa.int64(),)}
+        table = _table(data.read(name), types, rows=rows, values=rows)
         counts = table["ratings"].to_numpy()
         if table["ratings"].null_count or (counts < 0).any():
             raise DataError("a count that is not 0 or more", where="ratings")
-        vocabulary = Vocabulary(pa.concat_arrays(table["id"].chunks) if rows else table["id"].combine_chunks())
+        vocabulary = Vocabulary(_expanded(table["id"]))
         if vocabulary.fingerprint != fingerprint:
             fix = f"the ids are not those of the run: {_AGAIN}"
             where, seen = str(data.directory / name), f"{vocabulary.fingerprint[:12]}…"
@@ -276,7 +277,7 @@ def _rated(data: _Files, shape: tuple[int, int]) -> RatedPairs:
     with _reading(data.directory / RATED):
         n_users, n_items = shape
         types = {"steps": (pa.large_list(pa.int32()),), "ratings": (pa.large_list(pa.float32()),)}
-        table = _table(data.read(RATED), types, rows=n_users, most=n_users * (n_items + 1))
+        table = _table(data.read(RATED), types, rows=n_users, values=n_users * (n_items + 1))
         starts, steps = _lists(table, "steps")
         rating_starts, values = _lists(table, "ratings")
         if not np.array_equal(starts, rating_starts):
@@ -306,31 +307,46 @@ def _lists(table: Any, name: str) -> tuple[NDArray[np.int64], NDArray[Any]]:
 _ROOM, _RATIO = 1 << 26, 1000  # bytes that a part may take in any case, and how far ids may be compressed beyond
 
 
-def _table(data: bytes, types: Mapping[str, tuple[Any, ...]], *, rows: int, most: int) -> Any:
+def _table(data: bytes, types: Mapping[str, tuple[Any, ...]], *, rows: int, values: int) -> Any:
     """The columns of a Parquet part, after its footer was found to say no more than there can be.
 
-    rows : of the table; most : values of a column
+    Texts come as indices into a dictionary, so that one long text cannot be asked for again and again.
+    rows : of the table; values : most there can be in a column
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    file = pq.ParquetFile(pa.BufferReader(data))
+    texts = [name for name, allowed in types.items() if any(map(pa.types.is_dictionary, allowed))]
+    file = pq.ParquetFile(pa.BufferReader(data), read_dictionary=texts)
     schema = file.schema_arrow
     for name, allowed in types.items():
         found = schema.field(name).type if name in schema.names else "none"
         if found not in allowed:
             raise DataError("a column of another type", where=name, seen=_short(str(found)))
+    # What pyarrow says of single columns is not looked at: of a damaged footer it ends the process.
     groups = [file.metadata.row_group(group) for group in range(file.metadata.num_row_groups)]
     if not file.metadata.num_rows == rows == sum(group.num_rows for group in groups):
         raise DataError("shape does not match", seen=f"{file.metadata.num_rows:,} rows", fix=f"the model has {rows:,}")
-    chunks = [group.column(column) for group in groups for column in range(group.num_columns)]
-    values = sum(chunk.num_values for chunk in chunks)
-    if values > most * len(types):
-        raise DataError("more values than there can be", seen=f"{values:,}")
-    has_text = any(pa.types.is_large_string(schema.field(name).type) for name in types)
-    limit = _RATIO * len(data) if has_text else 16 * values  # an integer takes 8 bytes, as does one of a dictionary
-    needed = sum(chunk.total_uncompressed_size for chunk in chunks)
-    if needed > max(_ROOM, limit):
+    has_text = any(pa.types.is_dictionary(schema.field(name).type) for name in types)
+    most = _RATIO * len(data) if has_text else 16 * values * len(types)  # an integer takes 8, and 8 in a dictionary
+    needed = sum(group.total_byte_size for group in groups)
+    if not 0 <= needed <= max(_ROOM, most):
         raise DataError("more bytes than there can be", seen=f"{needed:,} from {len(data):,}")
-    memory.require(needed + 8 * values, f"{', '.join(types)} of the run", fix="free some memory")
+    memory.require(2 * needed, f"{', '.join(types)} of the run", fix="free some memory")
     return file.read(columns=list(types))
+
+
+def _expanded(ids: Any) -> Any:
+    """A column of integers, or of a dictionary of texts that each occur once, as one array."""
+    import pyarrow as pa
+
+    chunks = []
+    for chunk in ids.chunks:
+        if pa.types.is_dictionary(ids.type):
+            if chunk.null_count or len(np.unique(chunk.indices.to_numpy())) < len(chunk):
+                raise DataError("an id that is null or occurs twice", where="id")
+            chunks.append(chunk.dictionary.cast(pa.large_string()).take(chunk.indices))
+        else:
+            chunks.append(chunk)
+    kind = pa.large_string() if pa.types.is_dictionary(ids.type) else ids.type
+    return pa.concat_arrays(chunks) if chunks else pa.array([], kind)

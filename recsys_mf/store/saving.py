@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import glob
 import hashlib
+import os
 from collections.abc import Iterable, Iterator
 from dataclasses import fields
 from pathlib import Path
@@ -34,6 +35,7 @@ from recsys_mf.store.layout import (
 from recsys_mf.vocabulary import Vocabulary
 
 _ELSEWHERE = "give another directory"
+_LONGEST_NAME = 240  # bytes: systems take 255, and archives and backups add to a name
 _NAMED = 3  # files, of those that stand in the way
 
 
@@ -52,6 +54,10 @@ def check_free(directory: str | Path, *, force: bool = False, inputs: Iterable[s
         target = atomic.resolved(directory)
         if not target.parent.is_dir():
             raise ArtifactError("no such folder", where=str(target.parent), fix="make it first")
+        size = len(os.fsencode(target.name))
+        if size > _LONGEST_NAME:
+            fix = f"give one of at most {_LONGEST_NAME} bytes"
+            raise ArtifactError("name too long", where=f"{target.name[:20]}…", seen=f"{size} bytes", fix=fix)
         _check_occupant(target, directory, force=force)
         for name in inputs:
             for path in (atomic.resolved(Path(found)) for found in (glob.glob(str(name)) or [str(name)])):

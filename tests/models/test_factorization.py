@@ -9,7 +9,8 @@ import pytest
 
 from recsys_mf.errors import ConfigError, DataError, SolveError
 from recsys_mf.models import Factorization
-from recsys_mf.models.member_spread import MemberSpread
+from recsys_mf.models.member_spread import Disagreement, MemberSpread
+from recsys_mf.ratings import Ratings
 
 
 def model(rank: int = 2, rating_range: tuple[float, float] = (-100.0, 100.0)) -> Factorization:
@@ -118,3 +119,28 @@ def test_errors_that_fall_with_the_spread_give_it_no_weight() -> None:
     spread = MemberSpread(np.array([0.1, 0.3], np.float32), np.array([0.2], np.float32))
     users, items = np.array([0, 1]), np.array([0, 0])
     assert spread.calibrated(np.array([1.0, 0.5]), users, items) == (0.75, 0.0)
+
+
+@pytest.mark.parametrize("name", ["user_factors", "item_factors", "item_bias"])
+def test_arrays_that_do_not_go_together_are_refused(name: str) -> None:
+    array = getattr(model(), name)
+    with pytest.raises(DataError, match="shape does not match"):
+        replace(model(), **{name: array[..., None]})
+    if array.ndim == 2:
+        with pytest.raises(DataError, match=r"_factors: shape does not match \(saw .*\); k is "):
+            replace(model(), **{name: array[:, :1]})
+
+
+def test_a_mean_or_a_range_that_cannot_be_is_refused() -> None:
+    with pytest.raises(SolveError, match=r"^mean: not a finite number \(saw nan\)"):
+        replace(model(), mean=np.nan)
+    with pytest.raises(DataError, match=r"^rating_range: a range in reverse \(saw 5 to 1\)"):
+        replace(model(), rating_range=(5, 1))
+
+
+def test_members_too_far_apart_for_float32_have_no_spread() -> None:
+    rows = np.zeros(2, np.int32), np.arange(2, dtype=np.int32)
+    disagreement = Disagreement(Ratings.from_ids(*rows, [1.0, 2.0]))
+    for value in (1e30, -1e30):
+        disagreement.add(np.full(2, value, np.float32))
+    assert disagreement.spread() is None
