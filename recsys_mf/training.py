@@ -6,7 +6,7 @@ import math
 import platform
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib import metadata
 from typing import Any
@@ -15,12 +15,14 @@ import numpy as np
 from threadpoolctl import ThreadpoolController
 
 from recsys_mf import __version__, columns, memory, splits
-from recsys_mf.errors import ConfigError, LeakWarning
+from recsys_mf.errors import ConfigError, DataError, LeakWarning, SolveError
 from recsys_mf.evaluation.convergence import FEWEST_DRAWS, effective_sample_size
 from recsys_mf.kernels import Kernels, available_threads, predictor, select
 from recsys_mf.models import Factorization, Fit, Model, Posterior, RatedPairs, Run
 from recsys_mf.ratings import Ratings
 from recsys_mf.solvers import Biases, Epoch, Mean, Solver, TruncatedSvd
+from recsys_mf.solvers.search import is_better, searched
+from recsys_mf.solvers.solver import AUTO
 from recsys_mf.solvers.truncated_svd import FILLINGS
 from recsys_mf.splits import Split
 from recsys_mf.vocabulary import Vocabulary
@@ -36,8 +38,8 @@ class Progress:
     """One epoch, as told to whoever watches.
 
     label : the model being fitted, as its report row names it
-    stage : "member" while the epochs of a committee's members are chosen, "validate" while the epochs (for a
-        committee, the members) are chosen, "fit" in the fit on all of train
+    stage : "search" while settings are chosen, "member" while the epochs of a committee's members are, "validate"
+        while the epochs (for a committee, the members) are, "fit" in the fit on all of train
     epoch, n_epochs : this epoch and the most there can be
     train_rmse, valid_rmse : in rating units, None where not known
     ratings_per_second : ratings visited over the seconds of the epoch
@@ -97,7 +99,7 @@ def train(
     Warns with LeakWarning when the start was trained on other rows than split.train and there is a test part.
     """
     kernels = select(device, threads)
-    inner = _validated(split, validation, seed)
+    parts = _validated(split, validation, seed)
     known = split.train.user_vocabulary, split.train.item_vocabulary
     given = None if start is None else _aligned(start, solver, *known)
     if start is not None and split.test is not None:
@@ -107,7 +109,7 @@ def train(
         raise ConfigError(f"the baselines lack '{BASELINE}'", seen=", ".join(others), fix="add it")
 
     def fitted(label: str, method: Solver, given: Factorization | None = None) -> Fit:
-        task = _Task(label, method, split.train, inner, seed, kernels, watch)
+        task = _Task(label, method, split.train, parts, seed, kernels, watch)
         return task.fit() if given is None else task.fit_from(given)
 
     if not solver.takes_features and (split.train.user_features or split.train.item_features):
@@ -133,70 +135,135 @@ def train(
     )
 
 
+@dataclass(frozen=True, eq=False)
+class _Validated:
+    """A solver stopped where validation has it, and what it reached there.
+
+    model : the model of the first part at that epoch, of a committee; None for others
+    """
+
+    solver: Solver
+    history: History
+    error: float
+    model: Model | None
+
+
 @dataclass(frozen=True)
 class _Task:
-    """One model to fit: validated epochs on the inner split, then the chosen number of epochs on all of train."""
+    """One model to fit: what validation chooses on the parts of train, then that on all of train.
+
+    parts : splits of train into rows to train and to validate on; several of a small table, whose errors are pooled
+    """
 
     label: str
     solver: Solver
     train: Ratings
-    inner: Split | None
+    parts: tuple[Split, ...]
     seed: int
     kernels: Kernels
     watch: Watcher
 
     def fit(self) -> Fit:
-        """Choose the epochs on validation where there is a validation part, then fit."""
+        """Choose on validation where there is a validation part, then fit."""
         _compile(self.solver, self.kernels)
         solver = self.solver.resolved(self.train, self.kernels)
-        if self.inner is None:
+        if not self.parts:
             return self._final(solver.chosen(None), (), None)
-        member = solver.alone()
-        if member is not None:
-            best = self._best(member, self.inner, "member")[1]
-            solver = solver.with_member(member.stopped_at(best["epoch"]))
-        history, best, last = self._best(solver, self.inner, "validate")
-        validated = None if member is None else last.model()
-        del last  # and with it what a sampler has kept
-        fit = self._final(solver.chosen(best), history, best["valid_rmse"])
-        if isinstance(fit.model, Factorization) and isinstance(validated, Factorization):
-            assert self.inner.valid is not None
-            fit = replace(fit, model=fit.model.calibrated_by(validated, self.inner.valid))
+        found = self._selected(solver)
+        fit = self._final(found.solver, found.history, found.error)
+        valid = self.parts[0].valid
+        if isinstance(fit.model, Factorization) and isinstance(found.model, Factorization) and valid is not None:
+            fit = replace(fit, model=fit.model.calibrated_by(found.model, valid))
         return fit
 
     def fit_from(self, start: Factorization) -> Fit:
         """Run all epochs of the settings on all of train from a given model."""
         _compile(self.solver, self.kernels)
-        return self._final(self.solver.continued(), (), None, start)
+        return self._final(self.solver.continued(start), (), None, start)
 
-    def _best(self, solver: Solver, inner: Split, stage: str) -> tuple[History, dict[str, Any], Epoch]:
-        """The validated epochs of a solver, the best of them, and the last."""
-        history = []
-        for row, epoch in self._validated_epochs(solver, inner, stage):
+    def _selected(self, solver: Solver) -> _Validated:
+        """The best on validation of a committee, one of its members alone, and the plainest model of the solver."""
+        solver, alone = self._searched(solver)
+        member = solver.alone()
+        if member is None:
+            found = [alone or self._validated(solver, "validate")]
+        else:
+            alone = alone or self._validated(member, "member")
+            found = [alone]
+            for committee in solver.with_member(alone.solver):
+                found.append(self._validated(committee, "validate"))
+                if found[-1].error <= alone.error:
+                    break
+            found.reverse()  # of equals a committee, since it has intervals
+        plainest = solver.plainest()
+        if plainest is not None:
+            found.append(self._validated(plainest, "member"))
+        return min(found, key=lambda validated: validated.error)
+
+    def _searched(self, solver: Solver) -> tuple[Solver, _Validated | None]:
+        """The solver with what validation finds best for its open settings; and a single run of it, where one was made.
+
+        Of a large table the search sees some users only; what it finds must prove itself on all of them.
+        """
+        axes = self.solver.axes()
+        if not axes:
+            return solver, None
+        few = tuple(_with_fewer_users(part, self.seed) for part in self.parts)
+        found: dict[Solver, _Validated] = {}
+
+        def error_of(candidate: Solver, parts: tuple[Split, ...] = few) -> float:
+            try:
+                validated = self._validated(candidate.alone() or candidate, "search", parts)
+            except SolveError:
+                return math.inf
+            if parts is self.parts:
+                found[candidate] = validated
+            return validated.error
+
+        if all(part is whole for part, whole in zip(few, self.parts, strict=True)):
+            few = self.parts
+            best = searched(solver, axes, lambda candidate: error_of(candidate, self.parts))
+        else:
+            best = searched(solver, axes, error_of)
+            if best != solver and not is_better(error_of(best, self.parts), error_of(solver, self.parts)):
+                best = solver
+        return best, found.get(best)
+
+    def _validated(self, solver: Solver, stage: str, parts: tuple[Split, ...] | None = None) -> _Validated:
+        """Run the solver on the parts, epoch by epoch, and stop it at the best."""
+        history: list[dict[str, Any]] = []
+        best: Model | None = None
+        is_committee = solver.alone() is not None
+        for row, epoch in self._validated_epochs(solver, parts or self.parts, stage):
             history.append(row)
-            last = epoch
-        return tuple(history), history[solver.best([row["valid_rmse"] for row in history]) - 1], last
+            if is_committee and row["valid_rmse"] == min(row["valid_rmse"] for row in history):
+                best = epoch.model()
+        chosen = history[solver.best([row["valid_rmse"] for row in history]) - 1]
+        return _Validated(solver.chosen(chosen), tuple(history), chosen["valid_rmse"], best)
 
-    def _validated_epochs(self, solver: Solver, inner: Split, stage: str) -> Iterator[tuple[dict[str, Any], Epoch]]:
-        assert inner.valid is not None
-        error_of = _RunningError(inner.valid, solver.burn_ins(), self.kernels)
+    def _validated_epochs(
+        self, solver: Solver, parts: tuple[Split, ...], stage: str
+    ) -> Iterator[tuple[dict[str, Any], Epoch]]:
+        """Epoch after epoch on all parts, with their pooled error; the Epoch itself is that of the first part."""
+        tables = [part.valid for part in parts if part.valid is not None]
+        solvers = [solver.for_part(part.train) for part in parts]
+        errors_of = [_RunningError(table, solver.burn_ins(), self.kernels) for table in tables]
         errors: list[float] = []
         traces = _Traces(solver)
-        for epoch, seconds in self._timed(solver, inner.train, None):
-            error, burn_in = error_of(epoch)
-            errors.append(error)
+        runs = (self._timed(one, part.train, None) for one, part in zip(solvers, parts, strict=True))
+        for steps in zip(*runs, strict=True):
+            (epoch, _), seconds = steps[0], sum(taken for _, taken in steps)
+            pooled = _pooled([of(step) for of, (step, _) in zip(errors_of, steps, strict=True)], tables)
+            burn_in = min(pooled, key=pooled.__getitem__)
+            errors.append(pooled[burn_in])
+            if math.isnan(errors[-1]):
+                raise SolveError(
+                    f"{solver.name} predicts what is no number in epoch {epoch.number}", fix="use milder settings"
+                )
             traces.add(epoch)
             self._tell(stage, solver, epoch, seconds, errors[-1], traces)
-            yield (
-                {
-                    "epoch": epoch.number,
-                    "train_rmse": epoch.train_rmse,
-                    "valid_rmse": error,
-                    "seconds": seconds,
-                }
-                | ({} if burn_in is None else {"burn_in": burn_in}),
-                epoch,
-            )
+            row = {"epoch": epoch.number, "train_rmse": epoch.train_rmse, "valid_rmse": errors[-1], "seconds": seconds}
+            yield row | ({} if burn_in is None else {"burn_in": burn_in}), epoch
             if solver.finished(errors):
                 return
 
@@ -293,7 +360,7 @@ def _compressed(fit: Fit, rank: int, train: Ratings, device: str) -> Fit:
     return replace(fit, model=model, settings={**fit.settings, "compressed": rank}, train_rmse=error)
 
 
-_VALIDATION, _FIT = 1, 2  # what a stream of random numbers derived from the seed is for
+_VALIDATION, _FIT, _SEARCH = 1, 2, 3  # what a stream of random numbers derived from the seed is for
 
 
 def rmse(model: Model, ratings: Ratings) -> float:
@@ -322,22 +389,21 @@ class _RunningError:
         ]
         self._totals: dict[int, list[Any]] = {burn_in: [] for burn_in in burn_ins}
 
-    def __call__(self, epoch: Epoch) -> tuple[float, int | None]:
-        """The error, and the burn-in that gives it."""
+    def __call__(self, epoch: Epoch) -> dict[int | None, float]:
+        """The error by the burn-in that gives it, None where the epoch's model is no mean over draws."""
         if epoch.predict is None:
-            return rmse(epoch.model().on(predictor(self._kernels.device)), self._ratings), None
+            return {None: rmse(epoch.model().on(predictor(self._kernels.device)), self._ratings)}
         predictions = [epoch.predict(users, items, times) for users, items, times, _ in self._parts]
-        errors = {min(self._totals, default=0): self._rmse(predictions)}
         if not epoch.is_draw:
-            return errors[0], None
+            return {None: self._rmse(predictions)}
+        errors: dict[int | None, float] = {min(self._totals): self._rmse(predictions)}  # of the draw alone
         for burn_in, totals in self._totals.items():
             if epoch.number > burn_in:
                 xp = self._kernels.xp
                 wide = [xp.asarray(predicted, dtype=xp.float64) for predicted in predictions]
                 totals[:] = [total + more for total, more in zip(totals, wide, strict=True)] if totals else wide
                 errors[burn_in] = self._rmse([total / (epoch.number - burn_in) for total in totals])
-        best = min(errors, key=errors.__getitem__)
-        return errors[best], best
+        return errors
 
     def _rmse(self, predictions: list[Any]) -> float:
         xp, total = self._kernels.xp, 0.0
@@ -347,13 +413,63 @@ class _RunningError:
         return math.sqrt(total / len(self._ratings))
 
 
-def _validated(split: Split, validation: float, seed: int) -> Split | None:
+def _pooled(errors: Sequence[dict[int | None, float]], tables: Sequence[Ratings]) -> dict[int | None, float]:
+    """Root mean squared error over the rows of all tables, from those of each, by burn-in."""
+    rows = sum(len(table) for table in tables)
+    return {
+        burn_in: math.sqrt(sum(len(table) * of[burn_in] ** 2 for of, table in zip(errors, tables, strict=True)) / rows)
+        if len(errors) > 1
+        else errors[0][burn_in]
+        for burn_in in errors[0]
+    }
+
+
+def _validated(split: Split, validation: float, seed: int) -> tuple[Split, ...]:
+    """Parts of train to choose on: the validation rows given, or cut by the rule of the split, or none.
+
+    Few rows say little: of a small table cuts are made until their validation rows are _FEWEST_VALIDATED together.
+    """
     if split.valid is not None:
-        return split
+        return (split,)
     if validation == 0:
-        return None
-    derived = int(np.random.SeedSequence([seed, _VALIDATION]).generate_state(1)[0])
-    return splits.with_validation(split, validation, derived)
+        return ()
+    parts: list[Split] = []
+    most = 1 if split.by == "time" else _MOST_CUTS
+    for cut in range(most):
+        derived = int(np.random.SeedSequence([seed, _VALIDATION, *([cut] if cut else [])]).generate_state(1)[0])
+        try:
+            parts.append(splits.with_validation(split, validation, derived))
+        except DataError:
+            continue
+        if sum(len(part.valid) for part in parts if part.valid is not None) >= _FEWEST_VALIDATED:
+            break
+    if not parts:
+        raise DataError(
+            "too few ratings to cut validation rows from", seen=f"{len(split.train)} ratings to train on",
+            fix="set validation to 0 (--validation 0), or to a larger part",
+        )  # fmt: skip
+    return tuple(parts)
+
+
+_FEWEST_VALIDATED, _MOST_CUTS = 1000, 10
+
+
+def _with_fewer_users(part: Split, seed: int) -> Split:
+    """The part with the rows of some users, about _SEARCHED of them to train on; itself where it has not many more."""
+    share = _SEARCHED / len(part.train)
+    if share > 0.5 or part.valid is None:
+        return part
+    kept = np.random.default_rng([seed, _SEARCH]).random(part.train.n_users) < share
+    train = part.train.select(kept[part.train.users])
+    valid = part.valid.select((part.valid.users >= 0) & kept[part.valid.users])
+    if not (len(train) and len(valid)):
+        return part
+    train = train.restricted()
+    valid = valid.reindexed(train.user_vocabulary, train.item_vocabulary)
+    return replace(part, train=train, test=None, valid=valid)
+
+
+_SEARCHED = 60_000
 
 
 def _compile(solver: Solver, kernels: Kernels) -> None:
@@ -372,7 +488,7 @@ def _aligned(start: Run, solver: Solver, users: Vocabulary, items: Vocabulary) -
         fix = "continue from a run of 'sgd' or 'als'"
         raise ConfigError("the run to continue from is no plain factorisation", seen=start.fit.solver, fix=fix)
     wanted = solver.settings()["rank"]
-    if start.model.rank != wanted:
+    if wanted not in (AUTO, start.model.rank):
         raise ConfigError(
             "the run to continue from has another rank", seen=start.model.rank, fix=f"train it with rank {wanted}"
         )
