@@ -451,7 +451,7 @@ def _validated(split: Split, validation: float, seed: int) -> tuple[Split, ...]:
     return tuple(parts)
 
 
-_FEWEST_VALIDATED, _MOST_CUTS = 1000, 10
+_FEWEST_VALIDATED, _MOST_CUTS = 1000, 5
 
 
 def _with_fewer_users(part: Split, seed: int) -> Split:
@@ -469,7 +469,7 @@ def _with_fewer_users(part: Split, seed: int) -> Split:
     return replace(part, train=train, test=None, valid=valid)
 
 
-_SEARCHED = 60_000
+_SEARCHED = 30_000
 
 
 def _compile(solver: Solver, kernels: Kernels) -> None:

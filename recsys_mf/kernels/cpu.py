@@ -162,9 +162,10 @@ def predict_samples(
     mean: float, deviation: float, users: NDArray[np.int16], items: NDArray[np.int16], contexts: NDArray[np.int16],
     scales: F32, offsets: F32, u: NDArray[np.int32], i: NDArray[np.int32], c: NDArray[np.int32],
     rating_range: tuple[float, float],
-) -> tuple[F32, F32, F32]:  # fmt: skip
+) -> tuple[F32, F32, NDArray[np.float64]]:  # fmt: skip
     """As `reference.predict_samples`."""
-    clipped, means, variances = (np.empty(len(u), np.float32) for _ in range(3))
+    clipped, means = (np.empty(len(u), np.float32) for _ in range(2))
+    variances = np.empty(len(u))  # squares of ratings beyond 1e19 are no float32
     low, high = rating_range
     _predict_samples(
         np.float32(mean),
@@ -258,7 +259,7 @@ def _predict_samples(
         clipped[j] = inside / samples
         average = total / samples
         means[j] = mean + deviation * average
-        variances[j] = deviation * deviation * max(squares / samples - average * average, 0.0)
+        variances[j] = np.float64(deviation) * np.float64(deviation) * max(squares / samples - average * average, 0.0)
 
 
 @numba.njit(cache=True, nogil=True, parallel=True, error_model="numpy")
