@@ -8,6 +8,10 @@ epochs are another multiple (`overtraining`) of those best for one. Biases are a
 keep the right fallback. The mean of the products has rank S k; [·]_k is its truncated SVD, kept up member by member
 (`models.averaging`), so that memory stays at a few models.
 
+Where there is little noise there is little to average away, and a member stopped early is worse than one run to its
+best epoch: validation compares the committee with that single run, with a committee of members run as far, and with
+damped biases alone (`epochs` = 0). A rank and a λ that are "auto" are chosen first, for a single run (`search`).
+
 Breiman: Bagging predictors, Machine Learning 24(2), 1996.
 """
 
