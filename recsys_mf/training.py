@@ -434,14 +434,14 @@ def _validated(split: Split, validation: float, seed: int) -> tuple[Split, ...]:
     if validation == 0:
         return ()
     parts: list[Split] = []
-    most = 1 if split.by == "time" else _MOST_CUTS
-    for cut in range(most):
+    for cut in range(1 if split.by == "time" else _TRIES):
         derived = int(np.random.SeedSequence([seed, _VALIDATION, *([cut] if cut else [])]).generate_state(1)[0])
         try:
             parts.append(splits.with_validation(split, validation, derived))
         except DataError:
             continue
-        if sum(len(part.valid) for part in parts if part.valid is not None) >= _FEWEST_VALIDATED:
+        validated = sum(len(part.valid) for part in parts if part.valid is not None)
+        if validated >= _FEWEST_VALIDATED or len(parts) == _MOST_CUTS:
             break
     if not parts:
         raise DataError(
@@ -451,7 +451,7 @@ def _validated(split: Split, validation: float, seed: int) -> tuple[Split, ...]:
     return tuple(parts)
 
 
-_FEWEST_VALIDATED, _MOST_CUTS = 1000, 5
+_FEWEST_VALIDATED, _MOST_CUTS, _TRIES = 1000, 5, 50
 
 
 def _with_fewer_users(part: Split, seed: int) -> Split:
