@@ -6,7 +6,7 @@ import math
 import os
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from itertools import islice
 from typing import Any
@@ -16,7 +16,7 @@ from threadpoolctl import ThreadpoolController
 
 from recsys_mf import columns, continuing, memory, provenance, splits
 from recsys_mf.arguments import fraction, instance, whole
-from recsys_mf.errors import ConfigError, DataError, LeakWarning
+from recsys_mf.errors import ConfigError, DataError, LeakWarning, SolveError
 from recsys_mf.evaluation.convergence import FEWEST_DRAWS, effective_sample_size
 from recsys_mf.kernels import Kernels, predictor, select
 from recsys_mf.loaders import from_frame, read_ratings
@@ -24,6 +24,7 @@ from recsys_mf.models import Factorization, Fit, Posterior, RatedPairs, Run
 from recsys_mf.models.error import rmse as rmse
 from recsys_mf.ratings import Ratings
 from recsys_mf.solvers import SOLVERS, Biases, Epoch, Mean, Solver, TruncatedSvd
+from recsys_mf.solvers.search import is_better, searched
 from recsys_mf.solvers.truncated_svd import FILLINGS
 from recsys_mf.solvers.updating import update
 from recsys_mf.splits import Split
@@ -37,8 +38,8 @@ class Progress:
     """One epoch, as told to whoever watches.
 
     label : the model being fitted, as its report row names it
-    stage : "member" while the epochs of a committee's members are chosen, "validate" while the epochs (for a
-        committee, the members) are chosen, "fit" in the fit on all of train
+    stage : "search" while settings are chosen, "member" while the epochs of a committee's members are, "validate"
+        while the epochs (for a committee, the members) are, "fit" in the fit on all of train
     epoch, n_epochs : this epoch and the most there can be
     train_rmse, valid_rmse : in rating units, None where not known
     ratings_per_second : ratings visited over the seconds of the epoch
@@ -113,14 +114,14 @@ def train(
             start, split, seed=seed, device=device, threads=threads, validation=validation, watch=watch
         )  # fmt: skip
     kernels = select(device, threads)
-    inner = _validated(split, validation, seed)
+    parts = _parted(split, validation, seed)
     known = split.train.user_vocabulary, split.train.item_vocabulary
     others = baselines() if compared_with is None else _as_baselines(compared_with)
     if BASELINE not in others:
         raise ConfigError(f"the baselines lack '{BASELINE}'", seen=", ".join(others), fix="add it")
 
     def fitted(label: str, method: Solver) -> Fit:
-        return _Task(label, method, split.train, inner, seed, kernels, watch).fit()
+        return _Task(label, method, split.train, parts, seed, kernels, watch).fit()
 
     if not solver.takes_features and (split.train.user_features or split.train.item_features):
         fix = "leave it out, or use a solver that takes it: gibbs"
@@ -134,7 +135,7 @@ def train(
     fix = "lower the rank, give --memory (columns in files) or train on another machine"
     if kernels.device == "cpu":
         methods = (*others.values(), solver)
-        memory.require(_needed(methods, split.train, inner, kernels, compress), what, fix=fix)
+        memory.require(_needed(methods, split.train, parts, kernels, compress), what, fix=fix)
     with memory.guarded(what, fix=fix):
         fits = {label: fitted(label, method) for label, method in others.items()}
         fit = fitted(solver.name, solver)
@@ -156,15 +157,15 @@ def train(
 
 
 def _needed(
-    methods: Iterable[Solver], train: Ratings, inner: Split | None, kernels: Kernels, compress: int | None
+    methods: Iterable[Solver], train: Ratings, parts: tuple[Split, ...], kernels: Kernels, compress: int | None
 ) -> int:
     """Bytes that fitting these one after another takes at most, where every model is kept."""
     in_files = columns.is_mapped(train.users)
-    kept = 0 if inner is None or in_files else 16 * len(train)  # the validated part of train
+    kept = 0 if in_files else 16 * len(train) * len(parts)  # the validated parts of train
     most = kept
     for method in methods:
         found = method.resolved(train, kernels).footprint(train)
-        validated = 0 if inner is None or method.samples_posterior else found.model
+        validated = 0 if not parts or method.samples_posterior else found.model
         most, kept = max(most, kept + validated + found.working), kept + found.model
     if compress is not None:
         rows = train.n_users + train.n_items
@@ -203,67 +204,133 @@ def _as_baselines(given: Any) -> dict[str, Solver]:
     return {str(label): _as_solver(solver) for label, solver in items}
 
 
+@dataclass(frozen=True, eq=False)
+class _Validated:
+    """A solver stopped where validation has it, and what it reached there.
+
+    model : the model of the first part at that epoch, of a committee; None for others
+    """
+
+    solver: Solver
+    history: History
+    error: float
+    model: Factorization | Posterior | None
+
+
 @dataclass(frozen=True)
 class _Task:
-    """One model to fit: validated epochs on the inner split, then the chosen number of epochs on all of train."""
+    """One model to fit: what validation chooses on the parts of train, then that on all of train.
+
+    parts : splits of train into rows to train and to validate on; several of a small table, whose errors are pooled
+    """
 
     label: str
     solver: Solver
     train: Ratings
-    inner: Split | None
+    parts: tuple[Split, ...]
     seed: int
     kernels: Kernels
     watch: Watcher
 
     def fit(self) -> Fit:
-        """Choose the epochs on validation where there is a validation part, then fit."""
+        """Choose on validation where there is a validation part, then fit."""
         _compile(self.solver, self.kernels)
         solver = self.solver.resolved(self.train, self.kernels)
-        if self.inner is None:
+        if not self.parts:
             return self._final(solver.chosen(None), (), None)
-        member = solver.alone()
-        tried: History = ()
-        if member is not None:
-            tried, best, _ = self._best(member, self.inner, "member")
-            solver = solver.with_member(member.stopped_at(best["epoch"]))
-        history, best, last = self._best(solver, self.inner, "validate")
-        stages = _staged(history, "single") if member is None else _staged(tried, "member") + _committee(history)
-        validated = None if member is None else last.model()
-        del last  # and with it what a sampler has kept
-        fit = self._final(solver.chosen(best), stages, best["valid_rmse"])
-        if isinstance(fit.model, Factorization) and isinstance(validated, Factorization):
-            assert self.inner.valid is not None
-            fit = replace(fit, model=fit.model.calibrated_by(validated, self.inner.valid))
+        found = self._selected(solver)
+        fit = self._final(found.solver, found.history, found.error)
+        valid = self.parts[0].valid
+        if isinstance(fit.model, Factorization) and isinstance(found.model, Factorization) and valid is not None:
+            fit = replace(fit, model=fit.model.calibrated_by(found.model, valid))
         return fit
 
-    def _best(self, solver: Solver, inner: Split, stage: str) -> tuple[History, dict[str, Any], Epoch]:
-        """The validated epochs of a solver, the best of them, and the last."""
-        history = []
-        for row, epoch in self._validated_epochs(solver, inner, stage):
-            history.append(row)
-            last = epoch
-        return tuple(history), history[solver.best([row["valid_rmse"] for row in history]) - 1], last
+    def _selected(self, solver: Solver) -> _Validated:
+        """The best on validation of a committee, one of its members alone, and the plainest model of the solver."""
+        solver, alone = self._searched(solver)
+        member = solver.alone()
+        if member is None:
+            found = [alone or self._validated(solver, "validate")]
+        else:
+            alone = alone or self._validated(member, "member")
+            found = [alone]
+            for committee in solver.with_member(alone.solver):
+                found.append(self._validated(committee, "validate"))
+                if found[-1].error <= alone.error:
+                    break
+            found.reverse()  # of equals a committee, since it has intervals
+        plainest = solver.plainest()
+        if plainest is not None:
+            found.append(self._validated(plainest, "member"))
+        best = min(found, key=lambda validated: validated.error)
+        if alone is None or best.solver.alone() is None:
+            return replace(best, history=_staged(best.history, "single"))
+        return replace(best, history=_staged(alone.history, "member") + _committee(best.history))
 
-    def _validated_epochs(self, solver: Solver, inner: Split, stage: str) -> Iterator[tuple[dict[str, Any], Epoch]]:
-        assert inner.valid is not None
-        error_of = _RunningError(inner.valid, solver.burn_ins(), self.kernels)
+    def _searched(self, solver: Solver) -> tuple[Solver, _Validated | None]:
+        """The solver with what validation finds best for its open settings; and a single run of it, where one was made.
+
+        Of a large table the search sees some users only; what it finds must prove itself on all of them.
+        """
+        axes = self.solver.axes()
+        if not axes:
+            return solver, None
+        few = tuple(_with_fewer_users(part, self.seed) for part in self.parts)
+        found: dict[Solver, _Validated] = {}
+
+        def error_of(candidate: Solver, parts: tuple[Split, ...] = few) -> float:
+            try:
+                validated = self._validated(candidate.alone() or candidate, "search", parts)
+            except SolveError:
+                return math.inf
+            if parts is self.parts:
+                found[candidate] = validated
+            return validated.error
+
+        if all(part is whole for part, whole in zip(few, self.parts, strict=True)):
+            few = self.parts
+            best = searched(solver, axes, lambda candidate: error_of(candidate, self.parts))
+        else:
+            best = searched(solver, axes, error_of)
+            if best != solver and not is_better(error_of(best, self.parts), error_of(solver, self.parts)):
+                best = solver
+        return best, found.get(best)
+
+    def _validated(self, solver: Solver, stage: str, parts: tuple[Split, ...] | None = None) -> _Validated:
+        """Run the solver on the parts, epoch by epoch, and stop it at the best."""
+        history: list[dict[str, Any]] = []
+        best: Factorization | Posterior | None = None
+        is_committee = solver.alone() is not None
+        for row, epoch in self._validated_epochs(solver, parts or self.parts, stage):
+            history.append(row)
+            if is_committee and row["valid_rmse"] == min(row["valid_rmse"] for row in history):
+                best = epoch.model()
+        chosen = history[solver.best([row["valid_rmse"] for row in history]) - 1]
+        return _Validated(solver.chosen(chosen), tuple(history), chosen["valid_rmse"], best)
+
+    def _validated_epochs(
+        self, solver: Solver, parts: tuple[Split, ...], stage: str
+    ) -> Iterator[tuple[dict[str, Any], Epoch]]:
+        """Epoch after epoch on all parts, with their pooled error; the Epoch itself is that of the first part."""
+        tables = [part.valid for part in parts if part.valid is not None]
+        solvers = [solver.for_part(part.train) for part in parts]
+        errors_of = [_RunningError(table, solver.burn_ins(), self.kernels) for table in tables]
         errors: list[float] = []
         traces = _Traces(solver)
-        for epoch, seconds in self._timed(solver, inner.train):
-            error, burn_in = error_of(epoch)
-            errors.append(error)
+        runs = (self._timed(one, part.train) for one, part in zip(solvers, parts, strict=True))
+        for steps in zip(*runs, strict=True):
+            (epoch, _), seconds = steps[0], sum(taken for _, taken in steps)
+            pooled = _pooled([of(step) for of, (step, _) in zip(errors_of, steps, strict=True)], tables)
+            burn_in = min(pooled, key=pooled.__getitem__)
+            errors.append(pooled[burn_in])
+            if math.isnan(errors[-1]):
+                raise SolveError(
+                    f"{solver.name} predicts what is no number in epoch {epoch.number}", fix="use milder settings"
+                )
             traces.add(epoch)
             self._tell(stage, solver, epoch, seconds, errors[-1], traces)
-            yield (
-                {
-                    "epoch": epoch.number,
-                    "train_rmse": epoch.train_rmse,
-                    "valid_rmse": error,
-                    "seconds": seconds,
-                }
-                | ({} if burn_in is None else {"burn_in": burn_in}),
-                epoch,
-            )
+            row = {"epoch": epoch.number, "train_rmse": epoch.train_rmse, "valid_rmse": errors[-1], "seconds": seconds}
+            yield row | ({} if burn_in is None else {"burn_in": burn_in}), epoch
             if solver.finished(errors):
                 return
 
@@ -375,7 +442,7 @@ def continued(
         return replace(fit, model=continuing.align(fit.model, start, users, items))
 
     def again(label: str, fit: Fit) -> Fit:
-        return _fitted_again(_Task(label, solver_of(fit), joined.ratings, None, seed, kernels, watch), fit)
+        return _fitted_again(_Task(label, solver_of(fit), joined.ratings, (), seed, kernels, watch), fit)
 
     if since <= MAX_UPDATED_SHARE * len(joined.ratings) and continuing.is_updatable(start):
         how = "updated"
@@ -518,7 +585,7 @@ def _compressed(fit: Fit, rank: int, train: Ratings, kernels: Kernels) -> Fit:
     return replace(fit, model=model, settings={**fit.settings, "compressed": kept}, train_rmse=error)
 
 
-_VALIDATION, _FIT = 1, 2  # what a stream of random numbers derived from the seed is for
+_VALIDATION, _FIT, _SEARCH = 1, 2, 3  # what a stream of random numbers derived from the seed is for
 
 
 class _RunningError:
@@ -536,22 +603,21 @@ class _RunningError:
         ]
         self._totals: dict[int, list[Any]] = {burn_in: [] for burn_in in burn_ins}
 
-    def __call__(self, epoch: Epoch) -> tuple[float, int | None]:
-        """The error, and the burn-in that gives it."""
+    def __call__(self, epoch: Epoch) -> dict[int | None, float]:
+        """The error by the burn-in that gives it, None where the epoch's model is no mean over draws."""
         if epoch.predict is None:
-            return rmse(epoch.model().on(predictor(self._kernels.device, self._kernels.threads)), self._ratings), None
+            return {None: rmse(epoch.model().on(predictor(self._kernels.device, self._kernels.threads)), self._ratings)}
         predictions = [epoch.predict(users, items, times) for users, items, times, _ in self._parts]
-        errors = {min(self._totals, default=0): self._rmse(predictions)}
         if not epoch.is_draw:
-            return errors[0], None
+            return {None: self._rmse(predictions)}
+        errors: dict[int | None, float] = {min(self._totals): self._rmse(predictions)}  # of the draw alone
         for burn_in, totals in self._totals.items():
             if epoch.number > burn_in:
                 xp = self._kernels.xp
                 wide = [xp.asarray(predicted, dtype=xp.float64) for predicted in predictions]
                 totals[:] = [total + more for total, more in zip(totals, wide, strict=True)] if totals else wide
                 errors[burn_in] = self._rmse([total / (epoch.number - burn_in) for total in totals])
-        best = min(errors, key=errors.__getitem__)
-        return errors[best], best
+        return errors
 
     def _rmse(self, predictions: list[Any]) -> float:
         xp, total = self._kernels.xp, 0.0
@@ -561,19 +627,63 @@ class _RunningError:
         return math.sqrt(total / len(self._ratings))
 
 
-def _validated(split: Split, validation: float, seed: int) -> Split | None:
+def _pooled(errors: Sequence[dict[int | None, float]], tables: Sequence[Ratings]) -> dict[int | None, float]:
+    """Root mean squared error over the rows of all tables, from those of each, by burn-in."""
+    rows = sum(len(table) for table in tables)
+    return {
+        burn_in: math.sqrt(sum(len(table) * of[burn_in] ** 2 for of, table in zip(errors, tables, strict=True)) / rows)
+        if len(errors) > 1
+        else errors[0][burn_in]
+        for burn_in in errors[0]
+    }
+
+
+def _parted(split: Split, validation: float, seed: int) -> tuple[Split, ...]:
+    """Parts of train to choose on: the validation rows given, or cut by the rule of the split, or none.
+
+    Few rows say little: of a small table cuts are made until their validation rows are _FEWEST_VALIDATED together.
+    """
     if split.valid is not None:
-        return split
+        return (split,)
     if validation == 0:
-        return None
-    derived = int(np.random.SeedSequence([seed, _VALIDATION]).generate_state(1)[0])
-    try:
-        return splits.with_validation(split, validation, derived)
-    except DataError as error:
+        return ()
+    parts: list[Split] = []
+    for cut in range(1 if split.by == "time" else _TRIES):
+        derived = int(np.random.SeedSequence([seed, _VALIDATION, *([cut] if cut else [])]).generate_state(1)[0])
+        try:
+            parts.append(splits.with_validation(split, validation, derived))
+        except DataError:
+            continue
+        validated = sum(len(part.valid) for part in parts if part.valid is not None)
+        if validated >= _FEWEST_VALIDATED or len(parts) == _MOST_CUTS:
+            break
+    if not parts:
         raise DataError(
             f"{len(split.train):,} ratings are too few to cut {validation:.3g} of them off for validation",
-            where="validation", seen=error.seen, fix="give --validation 0 (validation=0 in Python), or more ratings",
-        ) from error  # fmt: skip
+            where="validation", fix="give --validation 0 (validation=0 in Python), or more ratings",
+        )  # fmt: skip
+    return tuple(parts)
+
+
+_FEWEST_VALIDATED, _MOST_CUTS, _TRIES = 1000, 5, 50
+
+
+def _with_fewer_users(part: Split, seed: int) -> Split:
+    """The part with the rows of some users, about _SEARCHED of them to train on; itself where it has not many more."""
+    share = _SEARCHED / len(part.train)
+    if share > 0.5 or part.valid is None:
+        return part
+    kept = np.random.default_rng([seed, _SEARCH]).random(part.train.n_users) < share
+    train = part.train.select(kept[part.train.users])
+    valid = part.valid.select((part.valid.users >= 0) & kept[part.valid.users])
+    if not (len(train) and len(valid)):
+        return part
+    train = train.restricted()
+    valid = valid.reindexed(train.user_vocabulary, train.item_vocabulary)
+    return replace(part, train=train, test=None, valid=valid)
+
+
+_SEARCHED = 30_000
 
 
 def _compile(solver: Solver, kernels: Kernels) -> None:

@@ -30,7 +30,7 @@ class Bars:
         """Show one epoch."""
         if self.silent:
             return
-        if self.fit != (progress.label, progress.stage):
+        if self.fit != (progress.label, progress.stage) or progress.epoch == 1:
             self._close()
             self.fit = progress.label, progress.stage
             self.bar = self._opened(progress)
@@ -46,7 +46,12 @@ class Bars:
     def _opened(self, progress: Progress) -> Any:
         from tqdm import tqdm
 
-        purpose = {"member": "one member", "validate": "choosing epochs", "fit": "fit on all of train"}[progress.stage]
+        purpose = {
+            "search": "choosing settings",
+            "member": "one member",
+            "validate": "choosing epochs",
+            "fit": "fit on all of train",
+        }[progress.stage]
         return tqdm(
             total=progress.n_epochs,
             desc=f"{progress.label}, {purpose}",

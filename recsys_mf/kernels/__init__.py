@@ -158,7 +158,7 @@ class Predictor(Protocol):
     def predict_samples(
         self, mean: float, deviation: float, users: Any, items: Any, contexts: Any, scales: Any, offsets: Any,
         u: Any, i: Any, c: Any, rating_range: tuple[float, float],
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]: ...  # fmt: skip
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float64]]: ...  # fmt: skip
 
     def predict_levels(
         self, users: Any, items: Any, contexts: Any, scales: Any, offsets: Any, thresholds: Any, noises: Any,

@@ -42,9 +42,10 @@ class CpuPredictor:
     def predict_samples(
         self, mean: float, deviation: float, users: I16, items: I16, contexts: I16, scales: F32, offsets: F32,
         u: I32, i: I32, c: I32, rating_range: tuple[float, float],
-    ) -> tuple[F32, F32, F32]:  # fmt: skip
+    ) -> tuple[F32, F32, NDArray[np.float64]]:  # fmt: skip
         """As `reference.predict_samples`."""
-        out = np.empty(len(u), np.float32), np.empty(len(u), np.float32), np.empty(len(u), np.float32)
+        # Squares of ratings beyond 1e19 are no float32.
+        out = np.empty(len(u), np.float32), np.empty(len(u), np.float32), np.empty(len(u))
         given = np.float32(mean), np.float32(deviation), *rating_range, users, items, contexts, scales, offsets, u, i, c
         self._run(_predict_samples, len(u), _cost(users, c), *given, *out)
         return out
@@ -128,7 +129,7 @@ def _predict_samples(
         clipped[j] = inside / samples
         average = total / samples
         means[j] = mean + deviation * average
-        variances[j] = deviation * deviation * max(squares / samples - average * average, 0.0)
+        variances[j] = np.float64(deviation) * np.float64(deviation) * max(squares / samples - average * average, 0.0)
 
 
 @jit(error_model="numpy")

@@ -63,9 +63,10 @@ class DevicePredictor:
     def predict_samples(
         self, mean: float, deviation: float, users: I16, items: I16, contexts: I16, scales: F32, offsets: F32,
         u: I32, i: I32, c: I32, rating_range: tuple[float, float],
-    ) -> tuple[F32, F32, F32]:  # fmt: skip
+    ) -> tuple[F32, F32, NDArray[np.float64]]:  # fmt: skip
         """As `reference.predict_samples`."""
-        clipped, means, variances = (np.empty(len(u), np.float32) for _ in range(3))
+        clipped, means = (np.empty(len(u), np.float32) for _ in range(2))
+        variances = np.empty(len(u))
         with cuda_memory.guarded():
             samples = self._samples(users, items, contexts, scales, offsets)
             for part in self._parts((u, i, c), len(offsets), samples.cost + _SAMPLED):

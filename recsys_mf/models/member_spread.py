@@ -25,7 +25,8 @@ _MOST_PAIRS = 1 << 20  # of train that the spread is taken over
 
 @dataclass(frozen=True, eq=False)
 class MemberSpread:
-    """user_variance, item_variance : v_u float32[m], v_i float32[n], in squared rating units
+    """user_variance, item_variance : v_u float32[m], v_i float32[n], as multiples of the mean variance, so that no
+        unit of the ratings is too large or too small for them (in older runs in squared rating units)
     noise : σ²; weight : c. None until `calibrated`
     """
 
@@ -61,25 +62,22 @@ class Disagreement:
         step = -(-len(train) // _MOST_PAIRS)
         self.users, self.items = train.users[::step], train.items[::step]
         self._sizes = train.n_users, train.n_items
-        self._mean, self._squares = np.zeros(len(self.users), np.float32), np.zeros(len(self.users), np.float32)
+        self._mean, self._squares = np.zeros(len(self.users)), np.zeros(len(self.users))
         self._members = 0
 
     def add(self, predictions: F32) -> None:
         """Count a member's predictions of the pairs (users, items)."""
         self._members += 1
-        with np.errstate(over="ignore", invalid="ignore"):  # `spread` is then None
-            change = predictions - self._mean
-            self._mean += change / np.float32(self._members)
-            self._squares += change * (predictions - self._mean)
+        change = predictions - self._mean
+        self._mean += change / self._members
+        self._squares += change * (predictions - self._mean)
 
     def spread(self) -> MemberSpread | None:
-        """Of the members so far; None of a single one, and where a variance is beyond float32.
-
-        A row with no pair here has the mean variance.
-        """
-        variances = self._squares.astype(np.float64) / max(1, self._members - 1)
-        if self._members < 2 or not np.isfinite(variances).all():
+        """Of the members so far; None of a single one. A row with no pair here has the mean variance."""
+        if self._members < 2:
             return None
+        mean = float(self._squares.mean())
+        variances = self._squares / (mean or 1.0)
         overall = variances.mean()
 
         def averaged(rows: NDArray[Any], size: int) -> F32:

@@ -293,7 +293,7 @@ class Posterior:
             levels = self.scale.levels
             return Interval(probabilities @ levels, levels[first], levels[last])
         predictions, means, variances = self._moments(users, items, times)
-        variances += np.float32(self.noise_variance)
+        variances += self.noise_variance
         return normal_interval(predictions, means, variances, probability, self.rating_range)
 
     def predict_distribution(
@@ -398,7 +398,7 @@ class Posterior:
 
     def _moments(
         self, users: NDArray[Any], items: NDArray[Any], times: NDArray[np.int64] | None
-    ) -> tuple[F32, F32, F32]:
+    ) -> tuple[F32, F32, NDArray[np.float64]]:
         """Over the samples, for every pair: mean of the clipped predictions, mean and variance of the unclipped."""
         return (self.engine or CPU).predict_samples(
             self.scale.mean, self.scale.deviation, self.user_rows, self.item_rows, self.context_rows, self.scales,

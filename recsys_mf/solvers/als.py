@@ -13,7 +13,7 @@ from recsys_mf.kernels import Kernels
 from recsys_mf.models import Factorization
 from recsys_mf.ratings import Grouped, Ratings
 from recsys_mf.solvers.committee import Committee
-from recsys_mf.solvers.solver import Epoch, predicted, restored, setting, standardised
+from recsys_mf.solvers.solver import AUTO, Auto, Epoch, figure, predicted, restored, setting, standardised
 
 
 @dataclass(frozen=True)
@@ -44,10 +44,15 @@ class Als(Committee):
     patience: ClassVar[int | None] = 3
     overtraining: ClassVar[float] = 0.5
     bytes_per_rating: ClassVar[int] = 24
+    usual: ClassVar[dict[str, float]] = {"rank": 32, "regularisation": 1.0}
 
-    rank: int = setting(32, "columns k of the factors", low=1, high=1024)
-    epochs: int = setting(15, "most passes over users and items", low=1)
-    regularisation: float = setting(1.0, "λ of the factors", low=1e-6)
+    rank: int | Auto = setting(
+        AUTO, "columns k of the factors; auto: 32 or a better one on validation rows", low=1, high=1024, kind=int
+    )
+    epochs: int = setting(15, "most passes over users and items; 0 for the damped biases alone")
+    regularisation: float | Auto = setting(
+        AUTO, "λ of the factors; auto: 1 or a better one on validation rows", low=1e-6, kind=float
+    )
     bias_regularisation: float = setting(1.0, "λ_b of the biases", low=1e-6)
     count_exponent: float = setting(0.5, "ω: a row's regularisation grows as its number of ratings to the ω", high=1)
     initial_scale: float = setting(0.3, "expected length of an item's factor at the start", low=1e-6, high=10)
@@ -56,30 +61,29 @@ class Als(Committee):
     )
     members: int = setting(6, "S: independent runs that are averaged; 1 for a single run", low=1, high=1024)
 
-    def member_epochs(
-        self, train: Ratings, rng: np.random.Generator, kernels: Kernels, start: Factorization | None
-    ) -> Iterator[Epoch]:
-        """One run, from random item factors or those of a start."""
+    def has_settled(self, epochs: int) -> bool:
+        """After six: where biases explain nothing, errors may rise for as many before they fall."""
+        return epochs >= 6
+
+    def member_epochs(self, train: Ratings, rng: np.random.Generator, kernels: Kernels) -> Iterator[Epoch]:
+        """One run, from random item factors."""
         values, mean, deviation = standardised(train)
         scaled = Ratings(train.users, train.items, values, None, train.user_vocabulary, train.item_vocabulary)
         user_rows, item_rows = _Side(kernels, scaled.by_user(), self), _Side(kernels, scaled.by_item(), self)
-        users = np.zeros((train.n_users, self.rank + 1), np.float32)
-        items = np.zeros((train.n_items, self.rank + 1), np.float32)
-        items[:, :-1] = rng.standard_normal((train.n_items, self.rank)) * (self.initial_scale / np.sqrt(self.rank))
-        if start is not None:
-            learnt = start.item_factors.any(axis=1)
-            items[learnt, :-1] = start.item_factors[learnt] / np.sqrt(deviation)
-            items[:, -1] = start.item_bias / deviation
-            users[:, :-1], users[:, -1] = start.user_factors / np.sqrt(deviation), start.user_bias / deviation
+        rank = figure(self.rank)
+        users = np.zeros((train.n_users, rank + 1), np.float32)
+        items = np.zeros((train.n_items, rank + 1), np.float32)
+        items[:, :-1] = rng.standard_normal((train.n_items, rank)) * (self.initial_scale / np.sqrt(rank))
 
         users, items = kernels.put(users), kernels.put(items)
         for epoch in range(1, self.epochs + 1):
             users, _ = user_rows.solved(users, items)
             items, squared_error = item_rows.solved(items, users)
-            if not kernels.xp.isfinite(items).all():
+            if not all(kernels.xp.isfinite(rows).all() for rows in (users, items)):
                 raise SolveError(
-                    f"ALS met a system that is not positive definite in epoch {epoch}",
-                    fix=f"raise regularisation (now {self.regularisation:g})",
+                    f"ALS met a system that it cannot solve in epoch {epoch}",
+                    seen=f"regularisation {self.regularisation:g}, bias_regularisation {self.bias_regularisation:g}",
+                    fix="bring them nearer to 1",
                 )
 
             def model(users: Any = users, items: Any = items) -> Factorization:
@@ -97,10 +101,12 @@ class _Side:
     """The ratings of one side on the device, and the solution of all its rows against the other side."""
 
     def __init__(self, kernels: Kernels, grouped: Grouped, settings: Als) -> None:
-        width = settings.rank + 1
-        ridge = np.full(width, settings.regularisation, np.float32)
+        width = figure(settings.rank) + 1
+        ridge = np.full(width, figure(settings.regularisation))
         ridge[-1] = settings.bias_regularisation
-        weights = np.diff(grouped.starts).astype(np.float32) ** np.float32(settings.count_exponent)
+        ridge = np.minimum(ridge, np.finfo(np.float32).max).astype(np.float32)
+        # A row without ratings is held at zero as one with a single rating is.
+        weights = np.maximum(np.diff(grouped.starts), 1).astype(np.float32) ** np.float32(settings.count_exponent)
         self.kernels, self.cg_steps = kernels, settings.cg_steps
         self.starts, self.others = kernels.put(grouped.starts), kernels.put(grouped.others)
         self.values = kernels.put(grouped.values)

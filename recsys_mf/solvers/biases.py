@@ -36,7 +36,6 @@ class Mean(Solver):
         *,
         rng: np.random.Generator,
         kernels: Kernels,
-        start: Factorization | None = None,
     ) -> Iterator[Epoch]:
         """See `Solver.run`."""
         mean = float(train.values.mean(dtype=np.float64))
@@ -75,7 +74,6 @@ class Biases(Solver):
         *,
         rng: np.random.Generator,
         kernels: Kernels,
-        start: Factorization | None = None,
     ) -> Iterator[Epoch]:
         """See `Solver.run`."""
         mean, user_bias, item_bias = self.fitted(train, kernels)

@@ -8,14 +8,19 @@ epochs are another multiple (`overtraining`) of those best for one. Biases are a
 keep the right fallback. The mean of the products has rank S k; [·]_k is its truncated SVD, kept up member by member
 (`models.averaging`), so that memory stays at a few models.
 
+Where there is little noise there is little to average away, and a member stopped early is worse than one run to its
+best epoch: validation compares the committee with that single run, with a committee of members run as far, and with
+damped biases alone (`epochs` = 0). A rank and a λ that are "auto" are chosen first, for a single run (`search`).
+
 Breiman: Bagging predictors, Machine Learning 24(2), 1996.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from functools import cache
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -25,31 +30,58 @@ from recsys_mf.models import Factorization
 from recsys_mf.models.averaging import merged
 from recsys_mf.models.member_spread import Disagreement
 from recsys_mf.ratings import Ratings
-from recsys_mf.solvers.solver import Epoch, Footprint, Solver
+from recsys_mf.solvers.biases import Biases
+from recsys_mf.solvers.solver import AUTO, Auto, Epoch, Footprint, Solver, figure
+
+_RANKS = (2, 4, 8, 16, 32, 64)
+_POWERS = range(-8, 9)  # of two
 
 
 class Committee(Solver):
     """A solver with the settings `epochs` and `members` whose model is the mean of that many runs (`member_epochs`).
 
     overtraining : epochs of a member over those that are best for it alone
+    usual : numbers for the settings that are "auto", before validation chooses
     bytes_per_rating : memory that a run takes for its own copies of the table
     """
 
     overtraining: ClassVar[float]
+    usual: ClassVar[dict[str, float]]
     bytes_per_rating: ClassVar[int]
 
-    rank: int
+    rank: int | Auto
     epochs: int
+    regularisation: float | Auto
     members: int
 
     @property
     def n_epochs(self) -> int:
         """The setting `epochs`, or one for every member of a committee."""
-        return self.epochs if self.members == 1 else self.members
+        return max(1, self.epochs) if self.members == 1 else self.members
 
     def stopped_at(self, epoch: int) -> Self:
-        """With `epochs` = epoch; a committee with that many members."""
+        """With `epochs` = epoch; a committee with that many members; biases alone as they are."""
+        if self.epochs == 0:
+            return self
         return self._with(**{"epochs" if self.members == 1 else "members": epoch})
+
+    def has_settled(self, epochs: int) -> bool:
+        """Whether a run has come so far after these epochs that a rising validation error means overfitting."""
+        raise NotImplementedError
+
+    def finished(self, errors: Sequence[float]) -> bool:
+        """See `Solver.finished`; not before a run has settled."""
+        return super().finished(errors) and (self.members > 1 or self.has_settled(len(errors)))
+
+    def resolved(self, train: Ratings, kernels: Kernels) -> Self:
+        """With the usual numbers for "auto"."""
+        return self._with(**{name: number for name, number in self.usual.items() if getattr(self, name) == AUTO})
+
+    def axes(self) -> dict[str, tuple[float, ...]]:
+        """Ranks and multiples of λ, where they are "auto"; none for biases alone."""
+        λ = self.usual["regularisation"]
+        every = {"regularisation": tuple(λ * 2.0**power for power in _POWERS), "rank": _RANKS}
+        return {name: values for name, values in every.items() if getattr(self, name) == AUTO and self.epochs}
 
     def rehearsal(self) -> Self:
         """A single epoch of a single run."""
@@ -57,17 +89,22 @@ class Committee(Solver):
 
     def alone(self) -> Self | None:
         """One member of a committee."""
-        return None if self.members == 1 else self._with(members=1)
+        return None if self.members == 1 or not self.epochs else self._with(members=1)
 
-    def with_member(self, member: Solver) -> Self:
-        """With the epochs of the member, or as many as a committee bears."""
-        return self._with(epochs=max(1, round(self.overtraining * member.n_epochs)))
+    def with_member(self, member: Solver) -> Sequence[Self]:
+        """With so many of the member's epochs as a committee bears, then with all of them."""
+        fewer = max(1, round(self.overtraining * member.n_epochs))
+        return [self._with(epochs=epochs) for epochs in dict.fromkeys((fewer, member.n_epochs))]
+
+    def plainest(self) -> Self | None:
+        """The damped biases alone."""
+        return self._with(members=1, epochs=0)
 
     def footprint(self, train: Ratings) -> Footprint:
         """Of a run: factors, their copy at the start or of the epoch before, and the model made of them. A committee
         has its most when a member is merged into the mean: that, the new one and both side by side in float64.
         """
-        rows, width = train.n_users + train.n_items, self.rank + 1
+        rows, width = train.n_users + train.n_items, figure(self.rank) + 1
         tables = 15 if self.members == 1 else 44  # bytes an entry
         return Footprint(tables * width * rows + self.bytes_per_rating * len(train), 4 * width * rows)
 
@@ -77,18 +114,19 @@ class Committee(Solver):
         *,
         rng: np.random.Generator,
         kernels: Kernels,
-        start: Factorization | None = None,
     ) -> Iterator[Epoch]:
-        """See `Solver.run`. A start must have the rank of the settings."""
-        runs = (self.member_epochs(train, stream, kernels, start) for stream in rng.spawn(self.members))
-        if self.members == 1:
+        """See `Solver.run`."""
+        solver = self.resolved(train, kernels)
+        if solver.epochs == 0:
+            yield from _biases_alone(train, rng, kernels, figure(solver.rank))
+            return
+        runs = (solver.member_epochs(train, stream, kernels) for stream in rng.spawn(solver.members))
+        if solver.members == 1:
             yield from next(runs)
         else:
             yield from averaged((deque(epochs, maxlen=1).pop() for epochs in runs), train)
 
-    def member_epochs(
-        self, train: Ratings, rng: np.random.Generator, kernels: Kernels, start: Factorization | None
-    ) -> Iterator[Epoch]:
+    def member_epochs(self, train: Ratings, rng: np.random.Generator, kernels: Kernels) -> Iterator[Epoch]:
         """The epochs of one run."""
         raise NotImplementedError
 
@@ -110,7 +148,21 @@ def averaged(members: Iterable[Epoch], train: Ratings) -> Iterator[Epoch]:
 
         disagreement.add(one.predict(disagreement.users, disagreement.items))
 
+        @cache
         def model(committee: Factorization = committee) -> Factorization:
             return replace(committee, spread=disagreement.spread())
 
         yield Epoch(number, member.visits * member.number, None, model)
+
+
+def _biases_alone(train: Ratings, rng: np.random.Generator, kernels: Kernels, rank: int) -> Iterator[Epoch]:
+    """The damped biases as a factorisation whose factors, of that rank, are zero."""
+    for epoch in Biases().run(train, rng=rng, kernels=kernels):
+
+        def model(epoch: Epoch = epoch) -> Factorization:
+            biases = epoch.model()
+            assert isinstance(biases, Factorization)
+            P, Q = (np.zeros((rows, rank), np.float32) for rows in (train.n_users, train.n_items))
+            return replace(biases, user_factors=P, item_factors=Q)
+
+        yield replace(epoch, model=model)

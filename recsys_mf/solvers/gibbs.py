@@ -11,13 +11,14 @@ from numpy.typing import NDArray
 
 from recsys_mf.errors import ConfigError
 from recsys_mf.kernels import Kernels
-from recsys_mf.models import Factorization, Posterior
+from recsys_mf.models import Posterior
 from recsys_mf.models.posterior import Bins, Rounded, Scale, stride
 from recsys_mf.ratings import Ratings
 from recsys_mf.solvers.chain import Chain, Observed
-from recsys_mf.solvers.solver import Epoch, Footprint, Solver, setting, standardised
+from recsys_mf.solvers.solver import AUTO, Auto, Epoch, Footprint, Solver, figure, setting, standardised
 
 _FLAT = 2e-4  # running validation RMSE that a quarter more sweeps must gain, relative
+_WORSE = 2e-3  # rise of it that is no chance, relative
 _FEWEST_SWEEPS, _MOST_SWEEPS = 48, 400
 _BURN_INS = (10, 20, 40, 80)
 _MOST_LEVELS = 20  # distinct ratings that are taken for an ordered scale
@@ -61,10 +62,14 @@ class Gibbs(Solver):
     takes_features: ClassVar[bool] = True
     takes_times: ClassVar[bool] = True
 
-    rank: int = setting(0, "columns k of the factors; 0 for √ratings / 20, from 8 to 48 in eights", high=1024)
-    sweeps: int = setting(0, "sweeps; 0 for as many as lower the validation error, at most 400")
-    burn_in: int = setting(
-        0, "sweeps at the start that are left out; 0 for 10, 20, 40 or 80, chosen on validation rows"
+    rank: int | Auto = setting(
+        AUTO, "columns k of the factors; auto: √ratings / 20, from 8 to 48 in eights", low=1, high=1024, kind=int
+    )
+    sweeps: int | Auto = setting(
+        AUTO, "sweeps; auto: as many as lower the validation error, at most 400", low=1, kind=int
+    )
+    burn_in: int | Auto = setting(
+        AUTO, "sweeps at the start that are left out; auto: 10, 20, 40 or 80, chosen on validation rows", kind=int
     )
     chains: int = setting(1, "independent chains; 2 or more tell whether they agree (R̂)", low=1, high=64)
     samples: int = setting(400, "most samples kept; fewer where they would take more than 512 MiB", low=1)
@@ -77,49 +82,73 @@ class Gibbs(Solver):
     time: str = setting("auto", "a table of time bins, where there are timestamps", choices=("auto", "none"))
     bin_days: float = setting(1.0, "width of a time bin", low=1e-3, high=1e6)
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.burn_in != AUTO and self.burn_in >= self.n_epochs:
+            sweeps = self.n_epochs if self.sweeps != AUTO else f"at most {_MOST_SWEEPS}"
+            raise ConfigError(
+                "burn_in leaves no sweep to keep", where="burn_in", seen=f"burn_in {self.burn_in}, sweeps {sweeps}",
+                fix="give a burn_in below sweeps",
+            )  # fmt: skip
+
+    @classmethod
+    def from_texts(cls, texts: Mapping[str, str]) -> Self:
+        """See `Solver.from_texts`; runs written before "auto" had a name say 0 for it."""
+        old = {"rank", "sweeps"}
+        return super().from_texts({key: AUTO if key in old and text == "0" else text for key, text in texts.items()})
+
     @property
     def n_epochs(self) -> int:
         """The setting `sweeps`, or the most there are."""
-        return self.sweeps or _MOST_SWEEPS
+        return _MOST_SWEEPS if self.sweeps == AUTO else self.sweeps
 
     def stopped_at(self, epoch: int) -> Self:
-        """With `sweeps` = epoch."""
-        return replace(self, sweeps=epoch)
+        """With `sweeps` = epoch, of which the last at least is kept."""
+        burn_in = self.burn_in if self.burn_in == AUTO else min(self.burn_in, epoch - 1)
+        return replace(self, sweeps=epoch, burn_in=burn_in)
 
     def resolved(self, train: Ratings, kernels: Kernels) -> Self:
-        """With the rank that 0 and the likelihood that "auto" stand for.
+        """With the rank and the likelihood that "auto" stands for.
 
         Validation rows chose rank 16 among 16, 32 and 48 for 80,000 ratings, and 48 among 20, 32 and 48 for 900,000.
         """
         eights = round(np.sqrt(len(train)) / 20 / 8)
-        rank = self.rank or int(np.clip(8 * eights, 8, 48))
+        rank = int(np.clip(8 * eights, 8, 48)) if self.rank == AUTO else self.rank
         likelihood = self.likelihood
         if likelihood == "auto":
             likelihood = "ordinal" if 3 <= len(_levels(train)) <= _MOST_LEVELS else "gaussian"
         return replace(self, rank=rank, likelihood=likelihood)
 
+    def for_part(self, part: Ratings) -> Self:
+        """See `Solver.for_part`: where too few levels are left for the ordinal likelihood, with the Gaussian."""
+        return replace(self, likelihood="gaussian") if self.likelihood == "ordinal" and len(_levels(part)) < 3 else self
+
     def burn_ins(self) -> tuple[int, ...]:
-        """The setting `burn_in`, or those to choose among, which leave half of the sweeps or more."""
-        return (
-            (self.burn_in,)
-            if self.burn_in
-            else tuple(b for b in _BURN_INS if b <= max(_BURN_INS[0], self.n_epochs // 2))
-        )
+        """The setting `burn_in`, or those to choose among, which leave half of the sweeps or nearly."""
+        if self.burn_in != AUTO:
+            return (self.burn_in,)
+        n = self.n_epochs
+        return tuple(b for b in _BURN_INS if b < n and b <= max(_BURN_INS[0], n // 2)) or (n // 2,)
 
     def chosen(self, best: Mapping[str, Any] | None) -> Self:
         """With the sweeps and the burn-in that validation chose, the least burn-in without."""
-        return replace(super().chosen(best), burn_in=best["burn_in"] if best else self.burn_ins()[0])
+        if best is None:
+            return replace(self, burn_in=self.burn_ins()[0])
+        return replace(self, burn_in=best["burn_in"]).stopped_at(best["epoch"])
 
     def finished(self, errors: Sequence[float]) -> bool:
         """Whether the last quarter of the sweeps lowered the running error by less than 0.02 %."""
-        if self.sweeps or len(errors) < _FEWEST_SWEEPS:
+        if self.sweeps != AUTO or len(errors) < _FEWEST_SWEEPS:
             return False
         earlier = len(errors) * 3 // 4
         return min(errors[earlier:]) > (1 - _FLAT) * min(errors[:earlier])
 
     def best(self, errors: Sequence[float]) -> int:
-        """All of them: more samples are never worse but for chance."""
-        return len(errors)
+        """All of them, since more samples are worse by chance alone; where they are worse by more, the best."""
+        first = self.burn_ins()[0]
+        best = first + int(np.argmin(errors[first:])) + 1
+        clear = self.sweeps == AUTO and errors[best - 1] < (1 - _WORSE) * errors[-1]
+        return best if clear else len(errors)
 
     def run(
         self,
@@ -127,7 +156,6 @@ class Gibbs(Solver):
         *,
         rng: np.random.Generator,
         kernels: Kernels,
-        start: Factorization | None = None,
     ) -> Iterator[Epoch]:
         """See `Solver.run`; an Epoch is a sweep of every chain."""
         solver = self.resolved(train, kernels)
@@ -135,7 +163,7 @@ class Gibbs(Solver):
             yield from solver.run(train, rng=rng, kernels=kernels)
             return
         scale, observed = self._observed(train, kernels)
-        chains = [Chain(observed, self.rank, stream) for stream in rng.spawn(self.chains)]
+        chains = [Chain(observed, figure(self.rank), stream) for stream in rng.spawn(self.chains)]
         samples = self._most_samples(train.n_users + train.n_items + len(scale.bins))
         kept: list[tuple[int, tuple[Rounded, ...]]] = []
 
@@ -168,7 +196,7 @@ class Gibbs(Solver):
         the samples kept, or the samples and the model that is stacked from them.
         """
         bins = len(np.unique(train.times // _DAY)) if self.time == "auto" and train.times is not None else 0
-        users, items, width = train.n_users, train.n_items, self.rank + 1
+        users, items, width = train.n_users, train.n_items, figure(self.rank) + 1
         rows = users + items + bins
         linked = self.links != "none"
         chains = self.chains * (12 if linked else 8) * width * rows
@@ -180,7 +208,7 @@ class Gibbs(Solver):
 
     def _most_samples(self, rows: int) -> int:
         """Samples of a chain that are kept at most, of tables of so many rows."""
-        return max(1, min(self.samples, _MOST_BYTES // (2 * (self.rank + 1) * rows)) // self.chains)
+        return max(1, min(self.samples, _MOST_BYTES // (2 * (figure(self.rank) + 1) * rows)) // self.chains)
 
     def _observed(self, train: Ratings, kernels: Kernels) -> tuple[Scale, Observed]:
         """The scale of the model, and the ratings as the chains take them."""

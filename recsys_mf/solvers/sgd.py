@@ -15,10 +15,11 @@ from recsys_mf.models import Factorization
 from recsys_mf.ratings import Ratings
 from recsys_mf.solvers import blocks
 from recsys_mf.solvers.committee import Committee
-from recsys_mf.solvers.solver import Epoch, moments, predicted, restored, setting, with_biases
+from recsys_mf.solvers.solver import AUTO, Auto, Epoch, figure, moments, predicted, restored, setting, with_biases
 
 _RUN = 256  # ratings that hogwild takes in a row
 _DIVERGED = 1e3  # RMSE, in standard deviations of the ratings
+_GROWN = 0.35  # steps added up, by which factors have left their small start: 20 epochs of the default schedule
 
 
 @dataclass(frozen=True)
@@ -48,13 +49,18 @@ class Sgd(Committee):
     patience: ClassVar[int | None] = 3
     overtraining: ClassVar[float] = 1.25
     bytes_per_rating: ClassVar[int] = 24
+    usual: ClassVar[dict[str, float]] = {"rank": 64, "regularisation": 0.0375}
 
-    rank: int = setting(64, "columns k of the factors", low=1, high=4096)
-    epochs: int = setting(60, "most passes over the ratings", low=1)
+    rank: int | Auto = setting(
+        AUTO, "columns k of the factors; auto: 64 or a better one on validation rows", low=1, high=4096, kind=int
+    )
+    epochs: int = setting(60, "most passes over the ratings; 0 for the damped biases alone")
     learning_rate: float = setting(0.03, "step η of the factors in the first epoch", low=1e-8, high=1)
     bias_learning_rate: float = setting(0.01, "step of the biases in the first epoch", high=1)
     decay: float = setting(0.94, "factor γ on both steps from one epoch to the next", low=1e-3, high=1)
-    regularisation: float = setting(0.0375, "λ of the factors, per rating")
+    regularisation: float | Auto = setting(
+        AUTO, "λ of the factors, per rating; auto: 0.0375 or a better one on validation rows", kind=float
+    )
     bias_regularisation: float = setting(0.02, "λ_b of the biases, per rating")
     initial_scale: float = setting(0.06, "s: expected length of a factor at the start", high=10)
     members: int = setting(6, "S: independent runs that are averaged; 1 for a single run", low=1, high=1024)
@@ -67,27 +73,30 @@ class Sgd(Committee):
         choices=("float32", "half", "bfloat16"),
     )  # fmt: skip
 
+    def has_settled(self, epochs: int) -> bool:
+        """Once the factors have had the steps to leave their small start: the biases alone may overfit before."""
+        return self.learning_rate * sum(self.decay**epoch for epoch in range(epochs)) >= _GROWN
+
     def resolved(self, train: Ratings, kernels: Kernels) -> Self:
-        """Itself, where the backend takes it."""
+        """With the usual numbers for "auto", where the backend takes it."""
+        solver = super().resolved(train, kernels)
         for name, offered in (("precision", kernels.precisions), ("schedule", kernels.schedules)):
             if getattr(self, name) not in offered:
                 where, fix = f"on the device '{kernels.device}'", f"use {' or '.join(offered)}"
                 raise ConfigError(f"no such {name} {where}", where=name, seen=getattr(self, name), fix=fix)
-        if kernels.most_rank is not None and self.rank > kernels.most_rank:
+        if kernels.most_rank is not None and figure(solver.rank) > kernels.most_rank:
             fix = f"give 1 to {kernels.most_rank}, or use the device 'cpu'"
             raise ConfigError("rank out of range of the CUDA kernels", where="rank", seen=self.rank, fix=fix)
-        return self
+        return solver
 
-    def member_epochs(
-        self, train: Ratings, rng: np.random.Generator, kernels: Kernels, start: Factorization | None
-    ) -> Iterator[Epoch]:
-        """One run, from random factors or those of a start; its zero factors (new rows) start at random."""
-        self.resolved(train, kernels)
+    def member_epochs(self, train: Ratings, rng: np.random.Generator, kernels: Kernels) -> Iterator[Epoch]:
+        """One run, from random factors."""
         mean, deviation = moments(train)
-        width = kernels.width(self.rank)
+        rank, ridge = figure(self.rank), figure(self.regularisation)
+        width = kernels.width(rank)
         grid = kernels.grid(len(train), train.n_users, train.n_items, width)
         order = blocks.schedule(train, grid, rng, center=mean, scale=deviation, kernels=kernels)
-        initial = self._initial(train, rng, width, mean, deviation, start)
+        initial = self._initial(train, rng, width)
         user_places, item_places = order.user_places, order.item_places
         P, Q = (
             kernels.put_factors(_permuted(factors, places), self.precision)
@@ -103,8 +112,7 @@ class Sgd(Committee):
         batch = kernels.batch(float(share), max(self.learning_rate, self.bias_learning_rate))
 
         def model() -> Factorization:
-            k = self.rank
-            p, q = kernels.get(P)[user_places, :k], kernels.get(Q)[item_places, :k]
+            p, q = kernels.get(P)[user_places, :rank], kernels.get(Q)[item_places, :rank]
             b_u, b_i = kernels.get(user_bias)[user_places], kernels.get(item_bias)[item_places]
             return restored(mean, deviation, train.rating_range, b_u, b_i, p, q)
 
@@ -122,15 +130,14 @@ class Sgd(Committee):
                 squared_error += kernels.sgd_epoch(
                     *part, batch, P, Q, user_bias, item_bias,
                     self.learning_rate * step, self.bias_learning_rate * step,
-                    self.regularisation, self.bias_regularisation, noise + epoch,
+                    ridge, self.bias_regularisation, noise + epoch,
                 )  # fmt: skip
             rmse = np.sqrt(squared_error / len(train))
             if not rmse < _DIVERGED:
                 raise SolveError(
                     f"SGD diverged in epoch {epoch}",
                     seen=f"training RMSE {rmse * deviation:g}",
-                    fix=f"lower learning_rate (now {self.learning_rate:g}) or raise regularisation "
-                    f"(now {self.regularisation:g})",
+                    fix=f"lower learning_rate (now {self.learning_rate:g}) or raise regularisation (now {ridge:g})",
                 )
             yield Epoch(epoch, len(train), float(rmse * deviation), model, predict=predict)
 
@@ -142,25 +149,16 @@ class Sgd(Committee):
         return np.append(np.arange(0, n, _RUN), n)[None]
 
     def _initial(
-        self, train: Ratings, rng: np.random.Generator, width: int, mean: float, deviation: float,
-        start: Factorization | None,
+        self, train: Ratings, rng: np.random.Generator, width: int
     ) -> tuple[NDArray[np.float32], ...]:  # fmt: skip
         """P [m, width], b_u [m], Q [n, width], b_i [n] before the first epoch, on the standardised scale."""
         parts: list[NDArray[np.float32]] = []
-        for side, rows in (("user", train.n_users), ("item", train.n_items)):
+        rank = figure(self.rank)
+        for rows in (train.n_users, train.n_items):
             factors = np.zeros((rows, width), np.float32)
-            drawn = rng.standard_normal((rows, self.rank), dtype=np.float32)
-            factors[:, : self.rank] = drawn * np.float32(self.initial_scale / np.sqrt(self.rank))
-            bias = np.zeros(rows, np.float32)
-            if start is not None:
-                given = getattr(start, f"{side}_factors") / np.sqrt(deviation)
-                learnt = given.any(axis=1)
-                factors[learnt, : self.rank] = given[learnt]
-                bias[:] = getattr(start, f"{side}_bias") / deviation
-            parts += [factors, bias]
-        if start is not None:
-            # The start may stand on another mean: the difference moves into the user biases.
-            parts[1] += np.float32((start.mean - mean) / deviation)
+            drawn = rng.standard_normal((rows, rank), dtype=np.float32)
+            factors[:, :rank] = drawn * np.float32(self.initial_scale / np.sqrt(rank))
+            parts += [factors, np.zeros(rows, np.float32)]
         return tuple(parts)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple, Self
+from typing import Any, ClassVar, Literal, NamedTuple, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,12 @@ from recsys_mf.errors import ConfigError, nearest
 from recsys_mf.kernels import Kernels
 from recsys_mf.models import Factorization, Model
 from recsys_mf.ratings import Ratings
+
+Auto = Literal["auto"]
+"""A number that is not given but chosen: on validation rows, or by the size of the table."""
+
+AUTO: Auto = "auto"
+N = TypeVar("N", int, float)
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,7 +99,6 @@ class Solver:
         *,
         rng: np.random.Generator,
         kernels: Kernels,
-        start: Factorization | None = None,
     ) -> Iterator[Epoch]:
         """Fit: yield one Epoch after another, `n_epochs` in all.
 
@@ -126,24 +131,42 @@ class Solver:
         return self if best is None else self.stopped_at(best["epoch"])
 
     def finished(self, errors: Sequence[float]) -> bool:
-        """Whether no further epoch is worth while after these validation errors, one an epoch."""
+        """Whether no further epoch is worth while after these validation errors, one an epoch.
+
+        They have not been lower for `patience` epochs, and are not on their way down.
+        """
+        if self.patience is None or len(errors) <= self.patience:
+            return False
         since = len(errors) - 1 - int(np.argmin(errors))
-        return self.patience is not None and since >= self.patience
+        return since >= self.patience and errors[-1] >= min(errors[-1 - self.patience : -1])
 
     def best(self, errors: Sequence[float]) -> int:
         """The epoch to end at, by the validation errors of all: the one of lowest error."""
         return int(np.argmin(errors)) + 1
 
+    def axes(self) -> dict[str, tuple[float, ...]]:
+        """Of every setting that validation rows choose among values, those values, ascending (`search`)."""
+        return {}
+
     def alone(self) -> Self | None:
         """For a committee, one member, whose epochs are to be chosen first; None for other solvers."""
         return None
 
-    def with_member(self, member: Solver) -> Self:
-        """The committee of members whose epochs were chosen for one `alone`."""
+    def with_member(self, member: Solver) -> Sequence[Self]:
+        """Committees of members, whose epochs were chosen for one `alone`: one to try, then others should it be worse
+        than that member."""
         raise NotImplementedError
+
+    def plainest(self) -> Self | None:
+        """The simplest model that the solver can end in, should validation find none better; None where it has none."""
+        return None
 
     def resolved(self, train: Ratings, kernels: Kernels) -> Self:
         """The solver as it runs on this table and backend: with what a setting "auto" stands for."""
+        return self
+
+    def for_part(self, part: Ratings) -> Self:
+        """The solver, resolved on a table, as it runs on some of that table's rows."""
         return self
 
     def rehearsal(self) -> Self:
@@ -205,15 +228,25 @@ def _require_settings(solver: type[Solver], names: Iterable[str]) -> None:
 
 
 def setting(
-    default: Any, text: str, *, low: float = 0, high: float | None = None, choices: tuple[str, ...] = ()
-) -> Any:
+    default: Any, text: str, *, low: float = 0, high: float | None = None, choices: tuple[str, ...] = (),
+    kind: type | None = None,
+) -> Any:  # fmt: skip
     """A field of a solver: its default, its help text, and its valid range or choices.
 
     high : by default the most there is: any finite number, or of whole numbers `arguments.MOST`
+    kind : of a number whose default is "auto", its type; "auto" is then a value of the setting beside the numbers
     """
+    kind = kind or type(default)
     if high is None:
-        high = float("inf") if isinstance(default, float) else arguments.MOST
-    return dataclasses.field(default=default, metadata={"help": text, "low": low, "high": high, "choices": choices})
+        high = float("inf") if kind is float else arguments.MOST
+    metadata = {"help": text, "low": low, "high": high, "choices": choices, "kind": kind}
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+def figure(value: N | Auto) -> N:
+    """The number of a setting that may be "auto", once it is resolved."""
+    assert not isinstance(value, str), "an open setting of a solver that runs"
+    return value
 
 
 def standardised(train: Ratings) -> tuple[NDArray[np.float32], float, float]:
@@ -228,9 +261,10 @@ def standardised(train: Ratings) -> tuple[NDArray[np.float32], float, float]:
 def moments(train: Ratings) -> tuple[float, float]:
     """Mean and standard deviation of the values; where all are equal the deviation is taken as 1."""
     mean = float(train.values.mean(dtype=np.float64))
+    if train.rating_range[0] == train.rating_range[1]:
+        return mean, 1.0
     offsets = (train.values[part].astype(np.float64) - mean for part in columns.parts(len(train)))
-    deviation = float(np.sqrt(sum(float(part @ part) for part in offsets) / len(train)))
-    return mean, deviation if deviation > 1e-6 * max(1.0, abs(mean)) else 1.0
+    return mean, float(np.sqrt(sum(float(part @ part) for part in offsets) / len(train)))
 
 
 def with_biases(kernels: Kernels, factors: Any, biases: Any) -> Any:
@@ -265,7 +299,9 @@ def _checked(field: dataclasses.Field[Any], value: Any) -> Any:
     low, high, choices = (field.metadata[key] for key in ("low", "high", "choices"))
     if choices:
         return arguments.choice(value, field.name, choices)
-    kind: Any = type(field.default)
+    kind: Any = field.metadata["kind"]
+    if _is_auto(field, value):
+        return value
     values = tuple(value) if kind is tuple and isinstance(value, tuple | list) else (value,)
     if not all(arguments.is_number(v, whole=kind is not float) for v in values):
         raise _of_another_type(field, value)
@@ -276,7 +312,9 @@ def _checked(field: dataclasses.Field[Any], value: Any) -> Any:
 
 
 def _parsed(field: dataclasses.Field[Any], text: str) -> Any:
-    kind: Any = type(field.default)
+    kind: Any = field.metadata["kind"]
+    if _is_auto(field, text):
+        return text
     try:
         if kind is tuple:
             return tuple(int(part) for part in text.split(","))
@@ -285,6 +323,11 @@ def _parsed(field: dataclasses.Field[Any], text: str) -> Any:
         raise _of_another_type(field, text) from None
 
 
+def _is_auto(field: dataclasses.Field[Any], value: Any) -> bool:
+    """Whether the setting is left open by this value."""
+    return isinstance(value, str) and value == AUTO == field.default
+
+
 def _of_another_type(field: dataclasses.Field[Any], value: Any) -> ConfigError:
-    fix = f"give {_EXPECTED[type(field.default)]}"
+    fix = f"give {_EXPECTED[field.metadata['kind']]}" + (f" or {AUTO}" if field.default == AUTO else "")
     return ConfigError("setting of another type", where=field.name, seen=arguments.shown(value), fix=fix)

@@ -91,7 +91,6 @@ class TruncatedSvd(Solver):
         *,
         rng: np.random.Generator,
         kernels: Kernels,
-        start: Factorization | None = None,
     ) -> Iterator[Epoch]:
         """See `Solver.run`."""
         chosen = self.resolved(train, kernels)

@@ -116,7 +116,7 @@ def test_the_spread_is_the_variance_between_members_over_the_pairs_of_a_row() ->
     variances = np.var([part.predict(train.users, train.items) for part in parts], axis=0, ddof=1, dtype=np.float64)
     assert committee.spread is not None
     for rows, found in ((train.users, committee.spread.user_variance), (train.items, committee.spread.item_variance)):
-        expected = [variances[rows == row].mean() for row in range(len(found))]
+        expected = [variances[rows == row].mean() / variances.mean() for row in range(len(found))]
         np.testing.assert_allclose(found, expected, rtol=1e-3)
     assert models(SOLVER, train)[0].spread is None
 

@@ -1,0 +1,66 @@
+"""Search: settings by validation error, one axis of values at a time, from the usual ones outwards.
+
+    x ← x with one setting moved along its axis, as long as that lowers the error by more than _GAIN
+
+first in strides of two places, then, where that led away, of one. A setting stays unless another is clearly better:
+what was found good on many tables is not given up for the chance of a few validation rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import TypeVar
+
+import numpy as np
+
+from recsys_mf.solvers.solver import Solver
+
+S = TypeVar("S", bound=Solver)
+
+_GAIN = 0.005  # of the error, relative, that is worth a move
+
+
+def is_better(error: float, other: float) -> bool:
+    """Whether the error is clearly lower than the other."""
+    return error < (1 - _GAIN) * other
+
+
+def searched(solver: S, axes: Mapping[str, Sequence[float]], error_of: Callable[[S], float]) -> S:
+    """The solver with its settings of the axes where no move along one lowers the error clearly.
+
+    axes : values of every setting to search, ascending; the search starts at those of the solver
+    error_of : the validation error of a solver, infinite where it fails; asked once for each
+    """
+    errors: dict[S, float] = {}
+
+    def error(candidate: S) -> float:
+        if candidate not in errors:
+            errors[candidate] = error_of(candidate)
+        return errors[candidate]
+
+    best = solver
+    for stride in (2, 1):
+        before = None
+        while before != best:
+            before = best
+            for name, values in axes.items():
+                best = _walked(best, name, values, stride, error)
+        if best == solver:
+            break
+    return best
+
+
+def _walked(best: S, name: str, values: Sequence[float], stride: int, error: Callable[[S], float]) -> S:
+    """The solver as far along an axis as every stride is clearly better: downwards, or else upwards."""
+    start = int(np.argmin(np.abs(np.log(np.divide(values, getattr(best, name))))))
+    for step in (-stride, stride):
+        place, last = start, best
+        while 0 <= (place := place + step) < len(values):
+            further = replace(last, **{name: values[place]})
+            if not is_better(error(further), error(last)):
+                break
+            last = further
+        if last != best:
+            return last
+    return best

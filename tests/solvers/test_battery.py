@@ -1,0 +1,146 @@
+"""No default falls below a simpler model: the battery of planted tables, at which each solver is held to it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from battery import STARS, TABLES, rescaled
+
+from recsys_mf.errors import ConfigError, DataError
+from recsys_mf.models import Run
+from recsys_mf.ratings import Ratings
+from recsys_mf.solvers import SOLVERS, Biases, Gibbs, Sgd, Solver, TruncatedSvd
+from recsys_mf.solvers.search import searched
+from recsys_mf.solvers.solver import moments
+from recsys_mf.splits import Split, hold_out
+from recsys_mf.training import BASELINE, rmse
+from recsys_mf.training import train as train_run
+
+SMALL = replace(STARS, n_users=120, n_items=80, n_train=3000, n_test=2000)
+
+
+def fitted(split: Split, solver: Solver, seed: int = 0, **options: float) -> Run:
+    compared_with = {BASELINE: TruncatedSvd(ranks=(1,))}
+    return train_run(split, solver, seed=seed, device="cpu", compared_with=compared_with, **options)  # type: ignore[arg-type]
+
+
+def error(split: Split, solver: Solver, seed: int = 0) -> float:
+    assert split.test is not None
+    return rmse(fitted(split, solver, seed).model, split.test)
+
+
+@pytest.mark.parametrize("name", ["sgd", "als"])
+@pytest.mark.parametrize("table", ["no main effects", "two camps", "centred by user", "ultra-sparse", "complete"])
+def test_a_default_is_as_good_as_a_single_run_and_as_biases_alone(name: str, table: str) -> None:
+    split = TABLES[table](0)
+    simpler = min(error(split, SOLVERS[name](members=1)), error(split, Biases()))  # type: ignore[call-arg]
+    assert error(split, SOLVERS[name]()) <= 1.01 * simpler
+
+
+@pytest.mark.parametrize(
+    "solver", [Sgd(rank=8), SOLVERS["als"](rank=8), Gibbs(rank=4, sweeps=30)], ids=lambda s: s.name
+)  # type: ignore[call-arg]
+@pytest.mark.parametrize(("factor", "offset"), [(1e-12, 0.0), (1e12, 0.0), (1e-3, 10.0)])
+def test_the_unit_of_ratings_changes_no_quality(solver: Solver, factor: float, offset: float) -> None:
+    split = SMALL.split(0)
+    solver = replace(solver, likelihood="gaussian") if isinstance(solver, Gibbs) else solver
+    # Ten thousand deviations from zero a float32 is good to a 1,700th of a deviation.
+    assert error(rescaled(split, factor, offset), solver) / factor == pytest.approx(error(split, solver), rel=0.02)
+
+
+@pytest.mark.parametrize("factor", [1e-30, 1e-12, 1e-6, 1.0, 1e12, 1e30])
+@pytest.mark.parametrize("offset", [0.0, 1e4])
+def test_moments_are_relative_to_the_values(factor: float, offset: float) -> None:
+    values = (np.array([1, 2, 3, 4, 5]) + offset) * factor
+    mean, deviation = moments(Ratings.from_ids(range(5), range(5), values))
+    assert mean == pytest.approx((3 + offset) * factor, rel=1e-6)
+    assert deviation == pytest.approx(np.sqrt(2) * factor, rel=1e-3)
+
+
+@pytest.mark.parametrize("name", ["sgd", "als"])
+@pytest.mark.parametrize("factor", [1e-20, 1e25])
+def test_intervals_are_finite_at_any_scale(name: str, factor: float) -> None:
+    split = rescaled(SMALL.split(0), factor)
+    model = fitted(split, SOLVERS[name](rank=4, members=3, epochs=6)).model  # type: ignore[call-arg]
+    if not model.has_intervals:
+        pytest.skip("validation chose a single run")
+    interval = model.predict_interval(np.arange(20), np.arange(20))
+    assert all(np.isfinite(bound).all() for bound in interval)
+    assert (interval.lower < interval.upper).all()
+
+
+def test_intervals_of_samples_are_finite_where_squares_are_no_float32() -> None:
+    split = rescaled(SMALL.split(0), 1e25)
+    model = fitted(split, Gibbs(rank=2, sweeps=12, likelihood="gaussian")).model
+    interval = model.predict_interval(np.arange(20), np.arange(20))
+    assert all(np.isfinite(bound).all() for bound in interval)
+
+
+@pytest.mark.parametrize(("sweeps", "burn_in"), [(12, 12), (12, 50), ("auto", 400), (1, 1)])
+def test_a_burn_in_that_leaves_no_sweep_is_refused(sweeps: int, burn_in: int) -> None:
+    with pytest.raises(ConfigError, match=rf"^burn_in: .*burn_in {burn_in}, sweeps .*give a burn_in below sweeps$"):
+        Gibbs(sweeps=sweeps, burn_in=burn_in)
+
+
+@pytest.mark.parametrize("sweeps", [1, 2, 5, 10, 11, 40, 400])
+def test_the_burn_ins_to_choose_among_leave_sweeps_to_keep(sweeps: int) -> None:
+    assert max(Gibbs(sweeps=sweeps).burn_ins()) < sweeps
+
+
+def test_settings_of_older_runs_are_read() -> None:
+    assert Gibbs.from_texts({"rank": "0", "sweeps": "0"}) == Gibbs()
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("values", [[1, 2, 3] + [3] * 17, [1, 2] + [3, 4] * 9, [1, 2, 3]])
+def test_a_rare_level_may_be_missing_from_the_rows_that_validation_trains_on(values: list[int], seed: int) -> None:
+    n = len(values)
+    table = Ratings.from_ids(np.arange(n) % 3, np.arange(n) // 3, values)
+    assert fitted(hold_out(table, 0), Gibbs(sweeps=12), seed).fit.settings["likelihood"] == "ordinal"
+
+
+def test_validation_of_too_few_ratings_names_the_option() -> None:
+    with pytest.raises(DataError, match="set validation to 0"):
+        fitted(hold_out(Ratings.from_ids([1], [1], [3.0]), 0), Sgd())
+
+
+def test_more_sweeps_are_kept_unless_they_are_clearly_worse() -> None:
+    errors = [2.0] * 10 + [1.0, 0.9, 0.9 * 1.001]
+    assert Gibbs().best(errors) == 13
+    assert Gibbs().best([*errors, 0.95]) == 12
+    assert Gibbs(sweeps=14).best([*errors, 0.95]) == 14
+
+
+def test_what_is_given_is_not_searched() -> None:
+    run = fitted(SMALL.split(0), SOLVERS["als"](rank=3, regularisation=2.5))  # type: ignore[call-arg]
+    assert (run.fit.settings["rank"], run.fit.settings["regularisation"]) == (3, 2.5)
+    assert Sgd(rank=3).axes().keys() == {"regularisation"}
+
+
+def test_the_search_finds_the_lowest_along_its_axes_and_stays_where_nothing_is_clearly_better() -> None:
+    def error_of(solver: Sgd) -> float:
+        return 1 + (np.log2(solver.rank) - 3) ** 2 / 10 + np.log2(solver.regularisation / 0.3) ** 2 / 10
+
+    start = Sgd(rank=64, regularisation=0.0375)
+    axes = {"rank": (2, 4, 8, 16, 32, 64), "regularisation": tuple(0.0375 * 2.0**j for j in range(-8, 9))}
+    found = searched(start, axes, error_of)
+    assert (found.rank, found.regularisation) == (8, 0.3)
+    assert searched(start, axes, lambda solver: 1 - 0.004 * (solver != start)) == start
+
+
+def test_epochs_zero_are_the_damped_biases() -> None:
+    split = SMALL.split(0)
+    assert error(split, Sgd(epochs=0)) == pytest.approx(error(split, Biases()), rel=1e-6)
+
+
+def test_a_setting_without_solution_is_a_solve_error() -> None:
+    from recsys_mf.errors import SolveError
+
+    run = SOLVERS["als"](bias_regularisation=1e300, cg_steps=0, members=1)  # type: ignore[call-arg]
+    try:
+        model = fitted(SMALL.split(0), run).model
+    except SolveError:
+        return
+    assert np.isfinite(model.predict(np.arange(5), np.arange(5))).all()
