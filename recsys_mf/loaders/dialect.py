@@ -239,8 +239,8 @@ def _is_header(first: Sequence[str], body: Sequence[Sequence[str]]) -> bool:
 
 
 def _shape(text: str) -> str:
-    """How a text is built: u17 is as u4."""
-    return re.sub(r"\d+", "9", text)
+    """How a text is built: u17 is as ann4."""
+    return re.sub(r"[^\W\d_]+", "a", re.sub(r"\d+", "9", text))
 
 
 def _unnamed(width: int, filled: int) -> tuple[str, ...]:

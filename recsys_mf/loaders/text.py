@@ -82,9 +82,9 @@ class TextSource:
             return DataError(
                 what,
                 where=self.where,
-                seen=f"columns {listed(self.names)}",
+                seen=f"columns {listed(self.names, 60)}",
                 fix=f"if the first line is data, put a line of column names above it: {example}; "
-                "if it holds the names, say which: --user-column, --item-column, --rating-column",
+                "if it holds the names, say which: --user-column, --item-column, …",
             )
         return None
 
@@ -479,7 +479,7 @@ def _netflix(text: str) -> Dialect:
 
 def _is_binary(text: str) -> bool:
     """Whether a text holds zero bytes, or more control characters than one in a hundred."""
-    controls = re.findall(r"[\x01-\x08\x0e-\x1a\x1c-\x1e\x7f-\x9f]", text)
+    controls = re.findall(r"[\x01-\x08\x0e-\x1a\x1c-\x1e]", text)
     return "\0" in text or len(controls) > len(text) / 100
 
 
