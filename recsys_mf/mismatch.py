@@ -66,16 +66,16 @@ class UnknownIds:
         for side, indices, ids_at in zip(self._sides, (users, items), (user_ids_at, item_ids_at), strict=True):
             side.add(indices, ids_at)
 
-    def message(self, table: str) -> str | None:
+    def message(self, table: str, pairs: str = "pairs") -> str | None:
         """The warning that over 90 % of the pairs are unknown, with what differs; None where that is not so.
 
-        table : what the pairs are called: "the test table"
+        table, pairs : what they are called: "the test table", "test pairs"
         """
         if self._unknown <= _SHARE * self._pairs:
             return None
         users, items = self._sides
         facts = (
-            f"{self._unknown:,} of {self._pairs:,} pairs of {table} have an id that training did not see "
+            f"{self._unknown:,} of {self._pairs:,} {pairs} have an id that training did not see "
             f"({users.unknown:,} users, {items.unknown:,} items unknown), so their predictions are fallbacks; "
         )
         for side in self._sides:

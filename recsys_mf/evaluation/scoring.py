@@ -298,4 +298,4 @@ def _id_mismatch(run: Run, test: Ratings, pairs: Ratings) -> str | None:
         lambda rows: test.user_vocabulary.ids(test.users[rows]),
         lambda rows: test.item_vocabulary.ids(test.items[rows]),
     )
-    return unknown.message("the test table")
+    return unknown.message("the test table", "test pairs")
