@@ -93,7 +93,7 @@ def train(
     from recsys_mf.columns import limited
     from recsys_mf.evaluation.predictions import check_predictions, write_predictions
 
-    inputs = [name for name in (ratings, test, user_features, item_features, start) if name is not None]
+    inputs = [name for name in (ratings, test, user_features, item_features) if name is not None]
     store.check_free(output, force=force, inputs=inputs)
     if trace is not None:
         check_trace(trace, force=force)

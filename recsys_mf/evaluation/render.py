@@ -6,8 +6,9 @@ Text and Markdown show the same tables: one of every model, one of the trained m
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from recsys_mf import strict_json
 from recsys_mf.errors import printable
@@ -77,6 +78,8 @@ def _heading(report: Report) -> str:
         f"{report.train_ratings:,} training ratings{pairs} · scale {low:g} to {high:g}",
         f"{report.device}, {report.threads} threads, training seed {report.seed} · peak memory {in_words(peak)}",
     ]
+    if report.continued is not None:
+        lines.append(_continued(report.continued))
     unusual = [
         f"{name} {row.settings[name]}"
         for row in report.rows
@@ -123,6 +126,15 @@ def _held_out_row(row: Row, report: Report) -> tuple[str, ...]:
         f"{row.fit_seconds:.2f}",
         _rate(row),
     )
+
+
+def _continued(facts: Mapping[str, Any]) -> str:
+    """What a run took over from the one that it continues."""
+    changed = facts["changed"]["ratings"]
+    of = (
+        f"{facts['kept'][what]:,} {what} kept, {facts['added'][what]:,} added" for what in ("ratings", "users", "items")
+    )
+    return f"continued: {'; '.join(of)}; {changed:,} ratings changed; {facts['how']}"
 
 
 def _held_out_legend(report: Report) -> str:

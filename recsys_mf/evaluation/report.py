@@ -113,6 +113,8 @@ class Report:
     data : name of the rating table, None where it has none
     split, split_seed : the rule that chose the test pairs, and its seed where it has one
     seed, device, threads, rating_range, train_ratings, train_fingerprint : of the training
+    continued : what was kept of the run that was continued from, added and changed (`recsys_mf.provenance`); None where
+        there was none
 
     Raises ConfigError when the baseline row is missing or is not a truncated SVD.
     """
@@ -130,6 +132,7 @@ class Report:
     rating_range: tuple[float, float]
     train_ratings: int
     train_fingerprint: str
+    continued: Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
         require_svd(self.baseline, {row.label: row.solver for row in self.rows})

@@ -285,6 +285,7 @@ def _shared(run: Run) -> dict[str, Any]:
         "data": run.provenance.get("data"),
         "rating_range": (low, high),
         "device": f"{device} ({', '.join(facts)})" if facts else device,
+        "continued": run.provenance.get("continued"),
         **{name: run.provenance[name] for name in taken},
     }
 

@@ -77,7 +77,7 @@ def save(
     """Write a run, and the report on it, as a directory.
 
     force : replace a run that stands there
-    keep_rated : store which pairs the run was trained on, without their ratings
+    keep_rated : store the ratings that the run was trained on: `training.continued` and `evaluate` use them
     Raises ArtifactError as `check_free` does, also for what has come there since, and when the disk is full. What
     stood there stays until the new run is whole; a link is followed.
     """

@@ -111,20 +111,39 @@ def test_every_rule_of_splitting(recsys: Cli, by: str) -> None:
     assert {"random": "random, 10%", "user": "within each user", "time": "newest"}[by] in json.loads(out)["split"]
 
 
-def test_a_run_is_continued_on_its_own_split(recsys: Cli) -> None:
+def test_a_run_is_continued_on_ratings_that_it_has_not_seen(recsys: Cli) -> None:
     recsys("train", "table.parquet", "-o", "run", *SMALL)
-    code, out, err = recsys("train", "table.parquet", "-o", "run2", "--from", "run", "--json", "--svd-ranks", "1,2")
+    code, out, err = recsys("train", "table.parquet", "-o", "run2", "--from", "run", "--json")
     assert code == 0, err
-    assert json.loads(out)["rows"][-1]["settings"]["rank"] == 4
-    assert "seen" not in err
+    assert "warning" not in err
+    report = json.loads(out)
+    assert report["kind"] == "held-out"
+    assert report["rows"][-1]["settings"]["rank"] == 4
+    facts = report["continued"]
+    assert facts["added"]["ratings"] + report["held_out"]["n_pairs"] + facts["kept"]["ratings"] == 601
+    text = recsys("train", "table.parquet", "-o", "run3", "--from", "run")[1]
+    assert f"{facts['kept']['ratings']} ratings kept, {facts['added']['ratings']} added" in text
 
 
-def test_a_run_continued_on_another_split_is_warned_of(recsys: Cli) -> None:
+def test_a_run_can_take_its_own_place(recsys: Cli) -> None:
     recsys("train", "table.parquet", "-o", "run", *SMALL)
-    code, _, err = recsys("train", "table.parquet", "-o", "run2", "--from", "run", "--seed", "1", "--svd-ranks", "1,2")
-    assert code == 0
-    assert "warning: " in err
-    assert "may have trained on ratings that are held out now" in err
+    code, _, err = recsys("train", "table.parquet", "-o", "run", "--from", "run", "--force", "--hold-out", "0")
+    assert code == 0, err
+
+
+@pytest.mark.parametrize("option", [("-p", "rank=3"), ("--svd-ranks", "1"), ("--folds", "2"), ("--solver", "als")])
+def test_what_a_continued_run_has_decided_cannot_be_given(recsys: Cli, option: tuple[str, str]) -> None:
+    recsys("train", "table.parquet", "-o", "run", *SMALL)
+    code, _, err = recsys("train", "table.parquet", "-o", "run2", "--from", "run", *option)
+    assert code == 2
+    assert "--from" in err or "of another solver" in err
+
+
+def test_a_run_without_its_ratings_cannot_be_continued(recsys: Cli) -> None:
+    recsys("train", "table.parquet", "-o", "run", "--no-keep-rated", *SMALL)
+    code, _, err = recsys("train", "table.parquet", "-o", "run2", "--from", "run")
+    assert code == 2
+    assert "its training ratings were not kept" in err
 
 
 def test_threads_and_seeds(recsys: Cli) -> None:
