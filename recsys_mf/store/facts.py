@@ -57,6 +57,10 @@ def _are_traces(value: Any) -> bool:
     )
 
 
+def _are_counts(*names: str) -> Check:
+    return lambda value: isinstance(value, dict) and all(_is_count(value.get(name)) for name in names)
+
+
 def _or_null(check: Check) -> Check:
     return lambda value: value is None or check(value)
 
@@ -96,6 +100,13 @@ _PROVENANCE: Mapping[str, Check] = {
     "train_ratings": _is_count,
     "train_fingerprint": _is_text,
 }
+_CONTINUED: Mapping[str, Check] = {
+    "kept": _are_counts("ratings", "users", "items"),
+    "added": _are_counts("ratings", "users", "items"),
+    "changed": _are_counts("ratings"),
+    "how": _is_text,
+    "since_full_fit": _is_count,
+}
 
 
 def check(facts: Mapping[str, Any]) -> None:
@@ -113,6 +124,8 @@ def check(facts: Mapping[str, Any]) -> None:
     if facts["baseline"] not in facts["baselines"]:
         raise DataError("not among the baselines", where="field baseline", seen=repr(facts["baseline"])[:40])
     _check(facts["provenance"], _PROVENANCE, "provenance, ")
+    if "continued" in facts["provenance"]:
+        _check(facts["provenance"]["continued"], _CONTINUED, "provenance, continued, ")
 
 
 def restored(name: str, value: Any) -> Any:
