@@ -68,7 +68,10 @@ def test_a_random_table_is_aligned_like_its_dense_rows() -> None:
 
 
 def test_integers_never_match_strings_silently() -> None:
-    message = r"^ids of the features: string ids where the model was trained on integer ids \(saw 'a'\); .*as integers$"
+    message = (
+        r"^ids of the features: string ids where the model was trained on integer ids \(saw 'a'\); "
+        r".*as integers \(--ids integer\)$"
+    )
     with pytest.raises(DataError, match=message):
         features(TEXTS).aligned(Vocabulary.encode(INTEGERS)[0])
     with pytest.raises(DataError, match=r"integer ids where the model was trained on string ids \(saw 10\)"):

@@ -200,7 +200,9 @@ def test_a_split_that_leaves_a_part_empty_is_refused(by: Any) -> None:
 
 @pytest.mark.parametrize("k", [0, 1, 6])
 def test_number_of_folds_out_of_range_is_refused(k: int) -> None:
-    with pytest.raises(ConfigError, match=rf"^number of folds is out of range \(saw {k}\); give 2 to 5$"):
+    with pytest.raises(
+        ConfigError, match=rf"^number of folds is out of range \(saw {k}\); give a whole number from 2 to 5$"
+    ):
         list(k_folds(table(5), k))
 
 

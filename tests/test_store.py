@@ -98,13 +98,18 @@ def test_users_and_items_without_a_pair_are_stored(tmp_path: Path) -> None:
     run = small_run()
     m = len(run.user_counts)
     for rated in (
-        RatedPairs(np.zeros(m + 1, np.int64), np.zeros(0, np.int32)),
-        RatedPairs(np.append(np.zeros(m, np.int64), 2), np.array([0, len(run.item_counts) - 1], np.int32)),
+        RatedPairs(np.zeros(m + 1, np.int64), np.zeros(0, np.int32), np.zeros(0, np.float32)),
+        RatedPairs(
+            np.append(np.zeros(m, np.int64), 2),
+            np.array([0, len(run.item_counts) - 1], np.int32),
+            np.array([-1.5, 0.0], np.float32),
+        ),
     ):
         save(replace(run, rated=rated), tmp_path / "run", force=True)
         again = load(tmp_path / "run").rated
         assert again is not None
-        assert (again.starts.tolist(), again.items.tolist()) == (rated.starts.tolist(), rated.items.tolist())
+        for name in ("starts", "items", "values"):
+            np.testing.assert_array_equal(getattr(again, name), getattr(rated, name))
 
 
 def test_figures_that_are_not_finite_are_stored_as_null(tmp_path: Path) -> None:

@@ -139,7 +139,8 @@ def _of_parts(where: str, files: Sequence[str], encoding: str | None) -> FileSou
     kinds = [_kind(part) for part in parts]
     other = next((number for number, kind in enumerate(kinds) if kind != kinds[0]), None)
     if other is not None:
-        seen = f"{files[0]}: {_WORDS[kinds[0]]}, {files[other]}: {_WORDS[kinds[other]]}"
+        names = (clipped(Path(files[place]).name) for place in (0, other))
+        seen = ", ".join(f"{name}: {_WORDS[kinds[place]]}" for name, place in zip(names, (0, other), strict=True))
         fix = f"give those of one format, e.g. '{Path(where) / ('*' + Path(files[0]).suffix)}'"
         raise DataError("files of several formats", where=where, seen=seen, fix=fix)
     return _parquet(where, where, encoding) if kinds[0] == "parquet" else _made(kinds[0], where, parts, encoding)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import reduce
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from recsys_mf.conversion import Origin, decoded
@@ -41,7 +42,8 @@ def unified_type(
             other = next(where for narrow, where in seen if _wider(narrow, kind) is None)
             narrow = next(narrow for narrow, _ in seen if _wider(narrow, kind) is None)
             fix = "write one type; ids can be read with --ids string"
-            raise origin.fault("parts of different types", fix, seen=f"{narrow} in {other}, {kind} in {path}")
+            at = ["/".join(Path(part).parts[-2:]) for part in (other, path)]
+            raise origin.fault("parts of different types", fix, seen=f"{narrow} in {at[0]}, {kind} in {at[1]}")
         found = wider
     return reduce(lambda a, b: _wider(a, b) or a, [kind for kind, _ in seen])
 

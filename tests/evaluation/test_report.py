@@ -125,9 +125,7 @@ def test_a_solver_of_the_name_of_a_baseline_keeps_a_row_of_its_own() -> None:
 
 def test_ids_that_do_not_match_are_a_loud_warning_on_the_way_and_in_the_report() -> None:
     other = Ratings.from_ids(np.arange(20) + 10_000, np.arange(20) % 3 * 2 + 100, np.ones(20))
-    with pytest.warns(
-        IdMismatchWarning, match="20 of 20 pairs of the test table have an id that training did not see"
-    ) as caught:
+    with pytest.warns(IdMismatchWarning, match="20 of 20 test pairs have an id that training did not see") as caught:
         report = evaluate(small_run(), other)
     assert "user id 10000, training has user ids like 5" in str(caught[0].message)
     for rendered in (to_text(report), to_markdown(report)):

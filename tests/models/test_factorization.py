@@ -138,9 +138,12 @@ def test_a_mean_or_a_range_that_cannot_be_is_refused() -> None:
         replace(model(), rating_range=(5, 1))
 
 
-def test_members_too_far_apart_for_float32_have_no_spread() -> None:
+def test_members_far_apart_have_a_spread_in_units_of_its_mean() -> None:
+    """Variances of ratings beyond 1e19 are no float32."""
     rows = np.zeros(2, np.int32), np.arange(2, dtype=np.int32)
     disagreement = Disagreement(Ratings.from_ids(*rows, [1.0, 2.0]))
     for value in (1e30, -1e30):
         disagreement.add(np.full(2, value, np.float32))
-    assert disagreement.spread() is None
+    spread = disagreement.spread()
+    assert spread is not None
+    np.testing.assert_array_equal(spread.item_variance, [1, 1])

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from recsys_mf.errors import DataError
+from recsys_mf.errors import DataError, SolveError
 from recsys_mf.models import RatedPairs
 from tests.trained import small_table
 
@@ -44,9 +44,15 @@ def test_what_cannot_be_pairs_is_refused(starts: Any, items: Any) -> None:
         for given, dtype in ((starts, np.int64), (items, np.int32))
     )
     with pytest.raises(DataError):
-        RatedPairs(starts, items)
+        RatedPairs(starts, items, np.ones(len(items), np.float32))
 
 
 def test_users_without_pairs_are_allowed() -> None:
-    rated = RatedPairs(np.array([0, 0, 2, 2, 3, 3]), np.array([1, 2, 0], np.int32))
+    rated = RatedPairs(np.array([0, 0, 2, 2, 3, 3]), np.array([1, 2, 0], np.int32), np.ones(3, np.float32))
     assert rated.contains(np.array([1, 3, 0, 3]), np.array([2, 0, 0, 1])).tolist() == [True, True, False, False]
+
+
+@pytest.mark.parametrize("values", [[1.0], [1.0, np.nan]])
+def test_every_pair_has_a_finite_rating(values: list[float]) -> None:
+    with pytest.raises((DataError, SolveError)):
+        RatedPairs(np.array([0, 2]), np.array([0, 1], np.int32), np.array(values, np.float32))

@@ -102,7 +102,7 @@ def test_a_rare_level_may_be_missing_from_the_rows_that_validation_trains_on(val
 
 
 def test_validation_of_too_few_ratings_names_the_option() -> None:
-    with pytest.raises(DataError, match="set validation to 0"):
+    with pytest.raises(DataError, match="give --validation 0"):
         fitted(hold_out(Ratings.from_ids([1], [1], [3.0]), 0), Sgd())
 
 

@@ -36,7 +36,7 @@ def models(solver: Sgd, train: Ratings) -> list[Factorization]:
 
 def members(train: Ratings, n: int) -> list[Factorization]:
     streams = np.random.default_rng(0).spawn(n)
-    runs = (SOLVER.alone().member_epochs(train, stream, select("cpu"), None) for stream in streams)  # type: ignore[union-attr]
+    runs = (SOLVER.alone().member_epochs(train, stream, select("cpu")) for stream in streams)  # type: ignore[union-attr]
     return [deque(run, maxlen=1).pop().model() for run in runs]
 
 
