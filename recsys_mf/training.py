@@ -683,7 +683,7 @@ def _with_fewer_users(part: Split, seed: int) -> Split:
     return replace(part, train=train, test=None, valid=valid)
 
 
-_SEARCHED = 30_000
+_SEARCHED = 20_000
 
 
 def _compile(solver: Solver, kernels: Kernels) -> None:

@@ -79,7 +79,7 @@ class Vocabulary:
         Raises DataError when the ids are integers and the vocabulary holds strings, or the reverse:
         such a column would match nothing.
         """
-        plain = _plain_integers(ids) if self.is_integer else None
+        plain = _plain_integers(ids) if self._holds_integers else None
         if plain is not None:  # without the detour by Arrow: most requests to a server are a few ids
             return self._integer_indices(plain)
         column = id_column(ids, Origin(where))
@@ -119,6 +119,10 @@ class Vocabulary:
 
         new = other.entries.filter(pa.array(self.indices(other.entries, where=where) < 0))
         return Vocabulary.encode(pa.chunked_array([self.entries, new]), where=where)[0]
+
+    @cached_property
+    def _holds_integers(self) -> bool:
+        return self.is_integer
 
     @cached_property
     def fingerprint(self) -> str:
