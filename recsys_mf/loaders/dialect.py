@@ -1,7 +1,8 @@
 """How a text table is written: its delimiter, quotes, decimal sign and line of names, told from its first lines.
 
 The delimiter is the one that cuts the lines into equally many fields; where several do, the one whose first line holds
-more names that are recognised, then the one whose fields look most like values. Blanks come last.
+more names that are recognised, then as many as there are fields, then the one whose fields look most like values.
+Blanks come last.
 
 The first line holds the names if one of them is recognised, or if it holds no value (a number, a date, a text that
 occurs below it or is built like all of those below it: `u1` above `u2`).
@@ -145,7 +146,7 @@ def _best(lines: Sequence[str], *, whole: bool) -> _Cut | None:
     cuts = [cut for delimiter in _DELIMITERS if (cut := _cut(lines, delimiter, whole=whole)) is not None]
     even = [cut for cut in cuts if cut.agreement == 1]
     if even:
-        return max(even, key=lambda cut: (_recognised(cut.rows[0]), -_blemishes(cut, even), cut.delimiter != BLANKS))
+        return max(even, key=lambda cut: (*_fit_of_names(cut), -_blemishes(cut, even), cut.delimiter != BLANKS))
     strong = [cut for cut in cuts if cut.delimiter != BLANKS] or cuts
     return max(strong, key=lambda cut: (_recognised(cut.rows[0]), cut.agreement), default=None)
 
@@ -194,6 +195,11 @@ def row_reader(lines: Iterable[str], separator: str, quotes: Quotes) -> Any:
     return csv.reader(
         lines, delimiter=separator, skipinitialspace=True, escapechar=escape, doublequote=quotes == "doubled"
     )
+
+
+def _fit_of_names(cut: _Cut) -> tuple[int, bool]:
+    """How well the first line goes with the others: names in it that are recognised, and whether none is missing."""
+    return _recognised(cut.rows[0]), len(cut.rows[0]) == cut.width
 
 
 def _recognised(fields: Sequence[str]) -> int:

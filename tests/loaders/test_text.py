@@ -373,6 +373,12 @@ def test_pairs_without_names_are_read_or_the_missing_line_is_named(tmp_path: Pat
         known("ann,heat\nbob,alien\n")
 
 
+def test_a_tab_separates_although_ids_hold_commas_and_times_hold_blanks(tmp_path: Path) -> None:
+    lines = [f"a,b{k}\t{k:06d}\t{k % 5}\t2014-05-23 20:42:2{k}.000Z\t0.5\tboth" for k in range(8)]
+    path = made(tmp_path / "t.tsv", "\n".join(["userId\tmovieId\trating\ttimestamp\told\twas", *lines]) + "\n")
+    assert [row[:3] for row in triples(path)] == [(f"a,b{k}", f"{k:06d}", float(k % 5)) for k in range(8)]
+
+
 FOREIGN: dict[str, tuple[bytes, str]] = {
     "empty": (b"", "the file is empty"),
     "blank": (b" \n\n", "the file is empty"),

@@ -144,3 +144,13 @@ def test_a_setting_without_solution_is_a_solve_error() -> None:
     except SolveError:
         return
     assert np.isfinite(model.predict(np.arange(5), np.arange(5))).all()
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_tiny_tables_of_uneven_cuts_train_with_every_solver(seed: int) -> None:
+    """Validation cuts of a tiny table have other sizes, so a truncated SVD has other ranks in each."""
+    rng = np.random.default_rng(seed)
+    cells = rng.permutation(6 * 5)[: rng.integers(8, 25)]
+    table = Ratings.from_ids(cells // 5, cells % 5, rng.integers(1, 6, len(cells)))
+    for kind in SOLVERS.values():
+        train_run(hold_out(table, 0), kind(), device="cpu")
