@@ -129,9 +129,12 @@ class Run:
         given = (user_ids, item_ids)
         single = [_is_single(ids) for ids in given]
         length = next((len(ids) for ids, alone in zip(given, single, strict=True) if not alone), 1)
-        columns = ([ids] * length if alone else ids for ids, alone in zip(given, single, strict=True))
-        users = self.user_vocabulary.indices(next(columns), where="pairs, user ids")
-        items = self.item_vocabulary.indices(next(columns), where="pairs, item ids")
+        users, items = (
+            np.repeat(vocabulary.indices([ids] if alone else ids, where=f"pairs, {side} ids"), length if alone else 1)
+            for vocabulary, ids, alone, side in zip(
+                (self.user_vocabulary, self.item_vocabulary), given, single, ("user", "item"), strict=True
+            )
+        )
         predictions = self.model.predict(users, items, None if times is None else _seconds(times, length))
         return float(predictions[0]) if all(single) else predictions
 
