@@ -403,7 +403,7 @@ def _parts(
     r: random.Random, folder: Path, rows: list[Any], kinds: tuple[str, ...], fault: str | None
 ) -> Case:  # fmt: skip
     table, types = _table(r, rows, kinds, fault)
-    cut = r.randint(1, len(table) - 1)
+    cut = r.randint(0, len(table) - 1)
     (folder / "t").mkdir()
     (folder / "t" / "_SUCCESS").touch()
     for number, part in enumerate((table.slice(0, cut), table.slice(cut))):

@@ -76,10 +76,10 @@ def test_a_limit_on_the_address_space_counts() -> None:
 def test_a_system_without_the_module_resource_can_import_and_ask() -> None:
     script = (
         "import sys; sys.modules['resource'] = None;"
-        "from recsys_mf import memory; print(memory.peak(), memory.available() > 0)"
+        "from recsys_mf import memory; print(memory.peak() >= 0, memory.available() > 0)"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    assert done.stdout.split() == ["0", "True"]
+    assert done.stdout.split() == ["True", "True"]
 
 
 @pytest.mark.parametrize(

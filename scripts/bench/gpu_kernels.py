@@ -71,7 +71,7 @@ class Epochs:
     def figures(self, rank: int, precision: str, schedule: str) -> Figures:
         """Of epochs at this rank: time, updates a second, bytes a second and their share of a copy."""
         bounds = self.kernels.put(Sgd(schedule=schedule)._bounds(self.order))
-        tables, batch, settings = self.start(rank, precision), self.batch(), Sgd()
+        tables, batch, settings = self.start(rank, precision), self.batch(), Sgd(regularisation=0.0375)
         steps = settings.learning_rate, settings.bias_learning_rate
         ridges = settings.regularisation, settings.bias_regularisation
         errors = []

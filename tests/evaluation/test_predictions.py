@@ -18,9 +18,9 @@ from tests.trained import posterior_run, small_run, small_split, small_table
 
 def test_a_table_of_many_batches_is_whole_and_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     predicted = predict_rows(small_run(), small_table())
-    write_predictions(predicted, tmp_path / "one.parquet")
+    write_predictions(predicted, tmp_path / "one.parquet", force=False)
     monkeypatch.setattr("recsys_mf.columns._PART", 7)
-    write_predictions(predicted, tmp_path / "many.parquet")
+    write_predictions(predicted, tmp_path / "many.parquet", force=False)
     one, many = (pd.read_parquet(tmp_path / name) for name in ("one.parquet", "many.parquet"))
     pd.testing.assert_frame_equal(one, many)
     assert one["user_id"].tolist() == small_table().to_frame()["user_id"].tolist()
@@ -30,7 +30,7 @@ def test_a_table_of_many_batches_is_whole_and_in_order(tmp_path: Path, monkeypat
 
 def test_unknown_ids_are_kept_and_marked(tmp_path: Path) -> None:
     rows = Ratings.from_ids(["u5", "nobody", "u5", "nobody"], ["ü100", "ü100", "no, such", "no, such"], [1, 2, 3, 4])
-    write_predictions(predict_rows(small_run(strings=True), rows), tmp_path / "p.csv")
+    write_predictions(predict_rows(small_run(strings=True), rows), tmp_path / "p.csv", force=False)
     written = pd.read_csv(tmp_path / "p.csv")
     assert written["user_id"].tolist() == ["u5", "nobody", "u5", "nobody"]
     assert written["item_id"].tolist() == ["ü100", "ü100", "no, such", "no, such"]
@@ -40,13 +40,13 @@ def test_unknown_ids_are_kept_and_marked(tmp_path: Path) -> None:
 def test_times_and_intervals_stand_where_a_model_has_them(tmp_path: Path) -> None:
     test = small_split().test_as_read
     assert test is not None
-    write_predictions(predict_rows(posterior_run(), test), tmp_path / "p.parquet")
+    write_predictions(predict_rows(posterior_run(), test), tmp_path / "p.parquet", force=False)
     written = pd.read_parquet(tmp_path / "p.parquet")
     names = ["user_id", "item_id", "rating", "timestamp", "prediction", "lower", "upper", "known"]
     assert list(written) == names
     assert written["prediction"].dtype == np.float32
     plain = replace(small_run(), fit=small_run().baselines["bias"])
-    write_predictions(predict_rows(plain, replace(test, times=None)), tmp_path / "q.parquet")
+    write_predictions(predict_rows(plain, replace(test, times=None)), tmp_path / "q.parquet", force=False)
     assert list(pd.read_parquet(tmp_path / "q.parquet")) == ["user_id", "item_id", "rating", "prediction", "known"]
 
 

@@ -169,7 +169,7 @@ def test_the_schedule_made_on_the_device_is_that_of_the_host(grid: layout.Grid) 
     ]
     arguments = users, items, values, *places, *parts, grid, 0.3, 1.7, 2**62 + 12345
     kernels = TRITON()
-    here, there = layout.blocked(*arguments), kernels.blocked(*arguments)
+    here, there = layout.blocked(*arguments, threads=2), kernels.blocked(*arguments)
     assert isinstance(there.users, torch.Tensor)
     for ours, theirs in zip(here[:3], there[:3], strict=True):
         assert kernels.get(theirs).tobytes() == ours.tobytes()
