@@ -49,7 +49,8 @@ def check_start(run: Run) -> None:
 
 
 def seen_by(run: Run, ratings: Ratings) -> NDArray[np.bool_]:
-    """Which rows of a table are of pairs that the run was trained on, bool[n]. The run must keep its ratings."""
+    """Which rows of a table are of pairs that the run was trained on, bool[n]. Raises ConfigError as `check_start`."""
+    check_start(run)
     assert run.rated is not None
     known = ratings.reindexed(run.user_vocabulary, run.item_vocabulary)
     return run.rated.contains(known.users, known.items)

@@ -35,7 +35,8 @@ from recsys_mf.errors import ArtifactError, RecsysError
 LIMIT = 120  # seconds that a case may take: then it hangs
 PAIRS = [7, 14, 21, 28], [101, 102, 103, 104]
 WRITER = """
-import sys, recsys_mf as mf
+import signal, sys, recsys_mf as mf
+signal.signal(signal.SIGINT, signal.default_int_handler)  # what runs in the background may have it ignored
 a, b = mf.load(sys.argv[1]), mf.load(sys.argv[2])
 print("ready", flush=True)
 while True:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from recsys_mf.errors import ArtifactError, ConfigError, DataError
+from recsys_mf.errors import ArtifactError, ConfigError, DataError, RecsysWarning
 
 if TYPE_CHECKING:
     from recsys_mf.models import Run
@@ -157,7 +157,7 @@ def _solver(facts: Mapping[str, Any], where: Path) -> Solver:
 
     try:
         return SOLVERS[facts["solver"]](**facts["settings"])
-    except (KeyError, TypeError) as error:
+    except (ConfigError, KeyError, TypeError) as error:
         fix = "repeat it with the version that made it: see libraries in run.json"
         raise ArtifactError("not a solver of this version", where=f"{where}/run.json", seen=error, fix=fix) from None
 
@@ -176,11 +176,11 @@ def say_whether_repeated(where: Path, record: Mapping[str, Any], run: Run, *, qu
     others = provenance.differences(record, run.provenance)
     if others:
         message = f"{where} was made with {'; '.join(others)}: the last digits may differ"
-        warnings.warn(message, UserWarning, stacklevel=2)
+        warnings.warn(message, RecsysWarning, stacklevel=2)
     try:
         first = store.load(where)
     except ArtifactError as error:
-        warnings.warn(f"not compared with {where}, which cannot be loaded: {error}", UserWarning, stacklevel=2)
+        warnings.warn(f"not compared with {where}, which cannot be loaded: {error}", RecsysWarning, stacklevel=2)
         return
     fits = {"the model": (first.fit, run.fit)} | {
         name: (fit, run.baselines[name]) for name, fit in first.baselines.items()
@@ -189,6 +189,6 @@ def say_whether_repeated(where: Path, record: Mapping[str, Any], run: Run, *, qu
         name for name, (one, now) in fits.items() if provenance.digest(one.model) != provenance.digest(now.model)
     ]
     if changed:
-        warnings.warn(f"not the bytes of {where}: {', '.join(changed)}", UserWarning, stacklevel=2)
+        warnings.warn(f"not the bytes of {where}: {', '.join(changed)}", RecsysWarning, stacklevel=2)
     elif not quiet:
         click.echo(f"the model and its baselines have the bytes of those in {where}", err=True)
