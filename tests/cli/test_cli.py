@@ -222,7 +222,11 @@ MISTAKES = {
     "out of range": (["train", "table.parquet", "-o", "run", "-p", "rank=-1"], 2, "rank: setting out of range"),
     "bad ranks": (["train", "table.parquet", "-o", "run", "--svd-ranks", "a"], 2, "whole numbers with commas"),
     "bad route": (["train", "table.parquet", "-o", "run", "--svd-route", "dens"], 2, "did you mean 'dense'"),
-    "two ways": (["train", "table.parquet", "-o", "run", "--folds", "3", "--hold-out", "0.1"], 2, "would do nothing beside"),
+    "two ways": (
+        ["train", "table.parquet", "-o", "run", "--folds", "3", "--hold-out", "0.1"],
+        2,
+        "would do nothing beside",
+    ),
     "fraction": (["train", "table.parquet", "-o", "run", "--hold-out", "1.5"], 2, "give a number from 0 to below 1"),
     "validation": (["train", "table.parquet", "-o", "run", "--validation", "1.5"], 2, "0 to below 1"),
     "rule": (["train", "table.parquet", "-o", "run", "--by", "tiem"], 2, "did you mean 'time'"),

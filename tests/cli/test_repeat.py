@@ -29,6 +29,7 @@ Cli = Callable[..., tuple[int, str, str]]
 SVD = ("--svd-ranks", "1,2")
 SMALL = ("-p", "rank=4", "-p", "epochs=6", "-p", "members=2", *SVD)
 SINGLE = ("-p", "rank=4", "-p", "epochs=6", "-p", "members=1", *SVD)
+CHAINED = ("--solver", "gibbs", "-p", "rank=2", "-p", "burn_in=4", "--sweeps", "9", *SVD)
 SAMPLED = ("--solver", "gibbs", "-p", "rank=2", "-p", "sweeps=12", "-p", "burn_in=4", *SVD)
 
 
@@ -39,6 +40,7 @@ def recsys(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, t
     frame = small_table().to_frame()
     frame.to_parquet("table.parquet")
     frame.rename(columns={"user_id": "who", "item_id": "what", "rating": "stars"}).to_csv("odd.csv", index=False)
+    frame.to_csv("plain.csv", index=False)
     pd.concat([frame, frame.iloc[:20].assign(rating=1.0)]).to_parquet("twice.parquet")
     rows = np.arange(len(frame)) % 5
     frame[rows > 0].to_parquet("train.parquet")
@@ -87,7 +89,7 @@ KINDS = {
     "als": ["table.parquet", "--solver", "als", *SMALL, "--seed", "3"],
     "gibbs": ["table.parquet", *SAMPLED],
     "gibbs compressed, ordinal": ["table.parquet", *SAMPLED, "--likelihood", "ordinal", "--compress", "3"],
-    "gibbs with chains": ["table.parquet", *SAMPLED, "--chains", "2", "--sweeps", "9"],
+    "gibbs with chains": ["table.parquet", *CHAINED, "--chains", "2", "--sweeps", "9"],
     "features": ["table.parquet", *SAMPLED, "--item-features", "i.parquet", "--user-features", "u.parquet"],
     "some features": ["table.parquet", *SAMPLED, "--item-features", "i.parquet", "--feature-columns", "w"],
     "svd": ["table.parquet", "--solver", "svd", "-p", "ranks=1,2,3", "--svd-route", "dense"],
@@ -302,7 +304,7 @@ GIVEN: dict[str, tuple[list[str], Callable[[dict[str, Any]], Any], Any]] = {
     "--svd-ranks": (["--svd-ranks", "1,3"], lambda r: r["baselines"]["svd bias"]["settings"]["ranks"], [1, 3]),
     "--svd-route": (["--svd-route", "dense"], lambda r: r["baselines"]["svd zero"]["settings"]["route"], "dense"),
     "--duplicates": (["--duplicates", "mean"], lambda r: r["reading"]["duplicates"], "mean"),
-    "--encoding": (["odd.csv", "--encoding", "latin-1"], lambda r: r["reading"]["encoding"], "latin-1"),
+    "--encoding": (["--encoding", "latin-1"], lambda r: r["reading"]["encoding"], "latin-1"),
     "--ids": (["--ids", "string"], lambda r: r["reading"]["ids"], "string"),
     "--user-column": (["--user-column", "user_id"], lambda r: r["reading"]["user_column"], "user_id"),
     "--item-column": (["--item-column", "item_id"], lambda r: r["reading"]["item_column"], "item_id"),
@@ -319,7 +321,8 @@ def test_every_option_that_changes_the_result_is_looked_for_in_the_record() -> N
 def test_the_record_holds_every_option(recsys: Cli, option: str) -> None:
     arguments, where, expected = GIVEN[option]
     small = [] if "gibbs" in arguments else ["-p", "members=1", "-p", "epochs=2"]
-    typed = ["train", "table.parquet", "-o", "run", *small, *([] if "--svd-ranks" in arguments else SVD), *arguments]
+    table = "plain.csv" if option == "--encoding" else "table.parquet"
+    typed = ["train", table, "-o", "run", *small, *([] if "--svd-ranks" in arguments else SVD), *arguments]
     code, _, err = recsys(*typed)
     assert code == 0, err
     facts = record("run")
