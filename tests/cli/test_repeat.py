@@ -29,7 +29,7 @@ Cli = Callable[..., tuple[int, str, str]]
 SVD = ("--svd-ranks", "1,2")
 SMALL = ("-p", "rank=4", "-p", "epochs=6", "-p", "members=2", *SVD)
 SINGLE = ("-p", "rank=4", "-p", "epochs=6", "-p", "members=1", *SVD)
-CHAINED = ("--solver", "gibbs", "-p", "rank=2", "-p", "burn_in=4", "--sweeps", "9", *SVD)
+CHAINED = ["--solver", "gibbs", "-p", "rank=2", "-p", "burn_in=4", "--sweeps", "9", *SVD]
 SAMPLED = ("--solver", "gibbs", "-p", "rank=2", "-p", "sweeps=12", "-p", "burn_in=4", *SVD)
 
 
@@ -297,7 +297,7 @@ GIVEN: dict[str, tuple[list[str], Callable[[dict[str, Any]], Any], Any]] = {
         [*SAMPLED, "--item-features", "i.parquet", "--feature-columns", "w"], lambda r: r["feature_columns"], "w"
     ),
     "--likelihood": ([*SAMPLED, "--likelihood", "gaussian"], lambda r: r["settings"]["likelihood"], "gaussian"),
-    "--sweeps": (["--solver", "gibbs", "-p", "rank=2", "-p", "burn_in=4", "--sweeps", "11", *SVD], lambda r: r["settings"]["sweeps"], 11),
+    "--sweeps": (CHAINED, lambda r: r["settings"]["sweeps"], 9),
     "--chains": ([*SAMPLED, "--chains", "2"], lambda r: r["settings"]["chains"], 2),
     "--schedule": (["--schedule", "conflict-free"], lambda r: r["given"]["schedule"], "conflict-free"),
     "--precision": (["--precision", "float32"], lambda r: r["given"]["precision"], "float32"),
