@@ -146,7 +146,7 @@ def _flip_bits(here: Path, number: int) -> Counter[str]:
 def _writer(here: Path, target: Path) -> Iterator[subprocess.Popen[str]]:
     """A process that replaces a run again and again."""
     arguments = [sys.executable, "-c", WRITER, str(here / "a"), str(here / "b"), str(target)]
-    with subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
         assert process.stdout is not None
         process.stdout.readline()
         try:
