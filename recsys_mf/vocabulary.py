@@ -195,10 +195,11 @@ def _encode_integers(cls: type[Vocabulary], column: pa.ChunkedArray) -> tuple[Vo
     """By a table with a slot for every integer of the range where that is not too wide, else by hashing."""
     import pyarrow as pa
 
-    chunks = [chunk.to_numpy() for chunk in column.chunks if len(chunk)]
+    arrays = [chunk.to_numpy() for chunk in column.chunks]
+    chunks = [array[part] for array in arrays for part in columns.parts(len(array))]
     if not chunks:
         return cls(pa.array([], pa.int64())), np.empty(0, np.int32)
-    low, high = min(int(chunk.min()) for chunk in chunks), max(int(chunk.max()) for chunk in chunks)
+    low, high = layout.bounds(chunks)
     if high - low >= _TABLE_SLOTS_PER_ID * len(column):
         return _encode_hashed(cls, column.cast(pa.int64()))
     known, indices = layout.compact(chunks, low, high)

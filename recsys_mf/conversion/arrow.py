@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 
 from recsys_mf.columns import empty
 from recsys_mf.conversion.origin import Origin, shown
+from recsys_mf.kernels.cores import available_threads
+from recsys_mf.kernels.threads import side_by_side
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -192,9 +194,12 @@ def first_refused(column: pa.ChunkedArray, convert: Callable[[Any], Any]) -> int
 def filled(column: pa.ChunkedArray, dtype: Any) -> NDArray[Any]:
     """The column as a NumPy array of this type, chunk by chunk: no second copy."""
     values = empty(len(column), dtype)
-    start = 0
-    for chunk in column.chunks:
-        with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite
-            values[start : start + len(chunk)] = chunk.to_numpy(zero_copy_only=False)
-        start += len(chunk)
+    ends = np.cumsum([0, *map(len, column.chunks)])
+    tasks = [(chunk, values[end - len(chunk) : end]) for chunk, end in zip(column.chunks, ends[1:], strict=True)]
+    side_by_side(_fill, tasks, available_threads())
     return values
+
+
+def _fill(chunk: Any, part: NDArray[Any]) -> None:
+    with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite
+        part[:] = chunk.to_numpy(zero_copy_only=False)

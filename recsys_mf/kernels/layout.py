@@ -6,14 +6,16 @@ standardisation, on the way to where `blocked` puts them.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from recsys_mf import columns
+from recsys_mf.kernels.cores import available_threads
 from recsys_mf.kernels.jit import jit
-from recsys_mf.kernels.threads import ranges, side_by_side
+from recsys_mf.kernels.threads import ranges, shares, side_by_side
 
 _CHUNKS = 16  # ranges of rows that are counted and placed side by side; a constant, so that no result depends on it
 
@@ -106,15 +108,29 @@ def first_duplicate(
 
     users, items : int32[n], in range
     Returns (count, earlier, later); (0, -1, -1) when every pair is unique, after one counting sort of the items
-    by user and one mark per item: O(n + n_users + n_items) time, 4 n bytes.
+    by user and one mark per item: O(n + n_users + n_items) time, 4 n bytes. Users who ascend need no sort.
     """
-    grouped = columns.empty(len(items), np.int32)
-    starts = _group_values(users, items, n_users, grouped)
-    if not _count_duplicates(starts, grouped, n_items):
+    starts, threads = _starts(users, n_users), available_threads()
+    if _ascends(users):
+        by_user = items
+    else:
+        by_user = columns.empty(len(items), np.int32)
+        _group_values(users, items, starts[:-1].copy(), by_user)
+    found = np.zeros(1, np.bool_)
+    tasks = shares(np.diff(starts).astype(np.float64), threads)
+    side_by_side(_find_duplicates, tasks, threads, starts, by_user, n_items, found)
+    if not found[0]:
         return 0, -1, -1
     starts, order = _group(users, n_users)
     count, earlier, later = _first_duplicate(starts, order, items, n_items)
     return int(count), int(earlier), int(later)
+
+
+def bounds(chunks: Sequence[NDArray[Any]]) -> tuple[int, int]:
+    """The least and the greatest of all integers in chunks of int32 or int64, none of them empty."""
+    found = np.empty((len(chunks), 2), np.int64)
+    side_by_side(_bound, list(zip(chunks, found, strict=True)), available_threads())
+    return int(found[:, 0].min()), int(found[:, 1].max())
 
 
 def compact(chunks: list[NDArray[Any]], low: int, high: int) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
@@ -123,22 +139,20 @@ def compact(chunks: list[NDArray[Any]], low: int, high: int) -> tuple[NDArray[np
     chunks : int32 or int64 arrays, n values in all, within low to high
     Returns (known int64[k], positions int32[n]). One byte and one int32 for every integer from low to high.
     """
+    threads = available_threads()
     present = np.zeros(high - low + 1, np.bool_)
-    for chunk in chunks:
-        _mark(chunk, low, present)
+    side_by_side(_mark, [(chunk,) for chunk in chunks], threads, low, present)
     position = np.cumsum(present, dtype=np.int32) - np.int32(1)
     positions = columns.empty(sum(map(len, chunks)), np.int32)
-    start = 0
-    for chunk in chunks:
-        _look_up(chunk, low, position, positions[start : start + len(chunk)])
-        start += len(chunk)
+    parts = np.split(positions, np.cumsum([len(chunk) for chunk in chunks])[:-1])
+    side_by_side(_look_up, list(zip(chunks, parts, strict=True)), threads, low, position)
     return np.flatnonzero(present) + low, positions
 
 
 def positions(values: NDArray[Any], low: int, table: NDArray[np.int32]) -> NDArray[np.int32]:
     """table[value - low] of every integer, -1 for one beyond the table; int32[n]."""
     found = np.empty(len(values), np.int32)
-    _look_up(values, low, table, found)
+    _look_up(values, found, low, table)
     return found
 
 
@@ -171,13 +185,21 @@ def _find_pairs(starts: Any, others: Any, keys: Any, wanted: Any, found: Any) ->
 
 
 @jit()
+def _bound(values: Any, out: Any) -> None:
+    low = high = values[0]
+    for value in values:
+        low, high = min(low, value), max(high, value)
+    out[0], out[1] = low, high
+
+
+@jit()
 def _mark(values: Any, low: int, present: Any) -> None:
     for value in values:
         present[value - low] = True
 
 
 @jit()
-def _look_up(values: Any, low: int, table: Any, out: Any) -> None:
+def _look_up(values: Any, out: Any, low: int, table: Any) -> None:
     size, first = np.uint64(table.size), np.uint64(np.int64(low))
     for n in range(values.size):
         place = np.uint64(np.int64(values[n])) - first  # below low it wraps, and is beyond the table
@@ -207,13 +229,19 @@ def _group(keys: Any, n_groups: int) -> Any:
 
 
 @jit()
-def _group_values(keys: Any, values: Any, n_groups: int, grouped: Any) -> Any:
-    starts = _starts(keys, n_groups)
-    place = starts[:-1].copy()
+def _group_values(keys: Any, values: Any, place: Any, grouped: Any) -> None:
+    """place : where every group begins; it is counted up"""
     for row in range(keys.size):
         grouped[place[keys[row]]] = values[row]
         place[keys[row]] += 1
-    return starts
+
+
+@jit()
+def _ascends(keys: Any) -> bool:
+    row = 1
+    while row < keys.size and keys[row - 1] <= keys[row]:
+        row += 1
+    return row >= keys.size
 
 
 @jit()
@@ -239,14 +267,16 @@ def _counts(keys: Any, n_groups: int) -> Any:
 
 
 @jit()
-def _count_duplicates(starts: Any, items: Any, n_items: int) -> int:
-    last = np.full(n_items, -1, np.int64)  # last user who rated the item
-    count = 0
-    for g in range(starts.size - 1):
+def _find_duplicates(first: Any, last: Any, starts: Any, items: Any, n_items: int, found: Any) -> None:
+    """Set found[0] where an item stands twice among the rows of a user, one of those from first to last."""
+    rater = np.full(n_items, -1, np.int32)  # the last user who rated the item
+    twice = False
+    for g in range(first, last):
         for position in range(starts[g], starts[g + 1]):
-            count += last[items[position]] == g
-            last[items[position]] = g
-    return count
+            twice |= rater[items[position]] == g
+            rater[items[position]] = g
+    if twice:
+        found[0] = True
 
 
 @jit()
