@@ -8,6 +8,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
+from functools import cache
 from itertools import islice
 from typing import Any
 
@@ -395,16 +396,21 @@ def _committee(history: History) -> History:
 
 def _timed(epochs: Iterator[Epoch], kernels: Kernels) -> Iterator[tuple[Epoch, float]]:
     """Epochs with the seconds that each took; what the caller does between them is not counted."""
-    libraries = ThreadpoolController()
     while True:
         began = time.perf_counter()
         # A BLAS thread that has done its part waits busily for more, on a core that the kernels then lack.
-        with libraries.limit(limits=1, user_api="blas"), kernels.guarded():
+        with _libraries().limit(limits=1, user_api="blas"), kernels.guarded():
             epoch = next(epochs, None)
         columns.rest()
         if epoch is None:
             return
         yield epoch, time.perf_counter() - began
+
+
+@cache
+def _libraries() -> ThreadpoolController:
+    """The libraries with threads of their own; to look for them takes milliseconds."""
+    return ThreadpoolController()
 
 
 def continued(

@@ -110,12 +110,12 @@ def first_duplicate(
     Returns (count, earlier, later); (0, -1, -1) when every pair is unique, after one counting sort of the items
     by user and one mark per item: O(n + n_users + n_items) time, 4 n bytes. Users who ascend need no sort.
     """
-    starts, threads = _starts(users, n_users), available_threads()
-    if _ascends(users):
-        by_user = items
-    else:
+    starts, ascend = _starts_and_order(users, n_users)
+    by_user = items
+    if not ascend:
         by_user = columns.empty(len(items), np.int32)
         _group_values(users, items, starts[:-1].copy(), by_user)
+    threads = available_threads()
     found = np.zeros(1, np.bool_)
     tasks = shares(np.diff(starts).astype(np.float64), threads)
     side_by_side(_find_duplicates, tasks, threads, starts, by_user, n_items, found)
@@ -129,7 +129,11 @@ def first_duplicate(
 def bounds(chunks: Sequence[NDArray[Any]]) -> tuple[int, int]:
     """The least and the greatest of all integers in chunks of int32 or int64, none of them empty."""
     found = np.empty((len(chunks), 2), np.int64)
-    side_by_side(_bound, list(zip(chunks, found, strict=True)), available_threads())
+
+    def bound(chunk: NDArray[Any], out: NDArray[np.int64]) -> None:
+        out[0], out[1] = chunk.min(), chunk.max()
+
+    side_by_side(bound, list(zip(chunks, found, strict=True)), available_threads())
     return int(found[:, 0].min()), int(found[:, 1].max())
 
 
@@ -185,14 +189,6 @@ def _find_pairs(starts: Any, others: Any, keys: Any, wanted: Any, found: Any) ->
 
 
 @jit()
-def _bound(values: Any, out: Any) -> None:
-    low = high = values[0]
-    for value in values:
-        low, high = min(low, value), max(high, value)
-    out[0], out[1] = low, high
-
-
-@jit()
 def _mark(values: Any, low: int, present: Any) -> None:
     for value in values:
         present[value - low] = True
@@ -218,6 +214,15 @@ def _starts(keys: Any, n_groups: int) -> Any:
 
 
 @jit()
+def _starts_and_order(keys: Any, n_groups: int) -> Any:
+    """The starts, and whether the keys ascend."""
+    row = 1
+    while row < keys.size and keys[row - 1] <= keys[row]:
+        row += 1
+    return _starts(keys, n_groups), row >= keys.size
+
+
+@jit()
 def _group(keys: Any, n_groups: int) -> Any:
     starts = _starts(keys, n_groups)
     place = starts[:-1].copy()
@@ -234,14 +239,6 @@ def _group_values(keys: Any, values: Any, place: Any, grouped: Any) -> None:
     for row in range(keys.size):
         grouped[place[keys[row]]] = values[row]
         place[keys[row]] += 1
-
-
-@jit()
-def _ascends(keys: Any) -> bool:
-    row = 1
-    while row < keys.size and keys[row - 1] <= keys[row]:
-        row += 1
-    return row >= keys.size
 
 
 @jit()

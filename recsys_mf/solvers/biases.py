@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
-import scipy.sparse.linalg
 from numpy.typing import NDArray
-from scipy.sparse.linalg import LinearOperator
 
 from recsys_mf import columns
 from recsys_mf.errors import SolveError
@@ -86,26 +85,42 @@ class Biases(Solver):
             _Sums(train.by_user(), train.n_items, kernels),
             _Sums(train.by_item(), train.n_users, kernels),
         )
-        user_weights = self.user_damping + train.user_counts
-        item_weights = self.item_damping + train.item_counts
+        user_weights: Vector = self.user_damping + train.user_counts.astype(np.float64)
+        item_weights: Vector = self.item_damping + train.item_counts.astype(np.float64)
         user_sums = by_user.of_values() - mean * train.user_counts
         item_sums = by_item.of_values() - mean * train.item_counts
 
         def reduced(user_bias: Vector) -> Vector:
             return user_weights * user_bias - by_user.of_others(by_item.of_others(user_bias) / item_weights)
 
-        shape = train.n_users, train.n_users
-        user_bias, unsolved = scipy.sparse.linalg.cg(
-            LinearOperator(shape, matvec=reduced, dtype=np.float64),
-            user_sums - by_user.of_others(item_sums / item_weights),
-            rtol=_TOLERANCE,
-            maxiter=_ITERATIONS,
-            M=LinearOperator(shape, matvec=lambda x: x / user_weights, dtype=np.float64),
-        )
-        if unsolved:
+        right = user_sums - by_user.of_others(item_sums / item_weights)
+        user_bias = _solved(reduced, right, user_weights)
+        if user_bias is None:
             fix = f"raise user_damping or item_damping (now {self.user_damping:g}, {self.item_damping:g})"
             raise SolveError(f"the biases have not converged after {_ITERATIONS} iterations", fix=fix)
         return mean, user_bias, (item_sums - by_item.of_others(user_bias)) / item_weights
+
+
+def _solved(product: Callable[[Vector], Vector], b: Vector, weights: Vector) -> Vector | None:
+    """x with A x = b by conjugate gradients, preconditioned by diag(weights); None where it does not converge.
+
+    product : x -> A x, of a positive definite A
+    Golub, Van Loan: Matrix Computations, section 11.5.
+    """
+    x, direction, residual = np.zeros_like(b), np.zeros_like(b), b.copy()
+    limit, earlier = _TOLERANCE * np.linalg.norm(b), math.inf
+    for _ in range(_ITERATIONS):
+        if np.linalg.norm(residual) <= limit:
+            return x
+        scaled = residual / weights
+        size = float(residual @ scaled)
+        direction = scaled + size / earlier * direction
+        image = product(direction)
+        step = size / (direction @ image)
+        x += step * direction
+        residual -= step * image
+        earlier = size
+    return None
 
 
 class _Sums:

@@ -7,7 +7,6 @@ from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import ndtri
 
 from recsys_mf.kernels import Kernels, layout
 from recsys_mf.models.posterior import Bins, Sample, Scale
@@ -176,6 +175,8 @@ def _blocks(train: Ratings, side: str, kernels: Kernels, *, linked: bool) -> tup
 
 def _probit(observed: Observed) -> OrderedProbit:
     """The likelihood of levels, with thresholds to start from where a standard normal would have them."""
+    from scipy.special import ndtri
+
     levels = observed.values
     shares = np.cumsum(np.bincount(levels)) / len(levels)
     by_user = observed.orders["users"]

@@ -22,6 +22,7 @@ from recsys_mf.ratings import Grouped
 Matrix = NDArray[np.float64]
 
 _TOLERANCE = 1e-6  # residual |FᵀF v - σ² v| of every triplet, over the largest σ²
+_NOISE = 1e-4  # of the largest pivot of a block's QR, below which rounding has made its Q less than orthogonal
 _PRODUCTS = 1000  # products with blocks before giving up
 
 
@@ -102,12 +103,13 @@ def leading_triplets(F: FilledMatrix, rank: int, rng: np.random.Generator) -> tu
     gram = np.empty((0, 0))  # Bᵀ FᵀF B
     for _ in range(_PRODUCTS):
         B, W = kernels.xp.hstack([B, Q]), backward(forward(Q))
-        gram = _bordered(gram, kernels.get(B.T @ W))
+        overlap = B.T @ W
+        gram = _bordered(gram, kernels.get(overlap))
         squares, Z = (a[..., ::-1] for a in np.linalg.eigh(gram))
         if B.shape[1] == size:
             break
         # FᵀF B = B T + Q' R, and only the last block of B meets Q': a Ritz vector z has the residual |R z_last|.
-        Q, R = _orthogonalised(W, B, kernels)
+        Q, R = _orthogonalised(W, B, overlap, kernels)
         residuals = np.linalg.norm(R @ Z[-block:, :rank], axis=0)
         if B.shape[1] >= rank and (residuals <= _TOLERANCE * squares[0]).all():
             break
@@ -130,10 +132,13 @@ def _bordered(gram: Matrix, columns: Matrix) -> Matrix:
     return np.block([[gram, columns[:old]], [columns[:old].T, corner]])
 
 
-def _orthogonalised(X: Any, B: Any, kernels: Kernels) -> tuple[Any, Matrix]:
-    """Q, R with X = B (BᵀX) + Q R and [B, Q] orthonormal; projected twice, for rounding. R is the host's."""
+def _orthogonalised(X: Any, B: Any, overlap: Any, kernels: Kernels) -> tuple[Any, Matrix]:
+    """Q, R with X = B (BᵀX) + Q R and [B, Q] orthonormal, given BᵀX; projected twice, for rounding. R is the host's."""
     qr = kernels.xp.linalg.qr
-    X = X - B @ (B.T @ X)
+    X = X - B @ overlap
     Q, R = qr(X - B @ (B.T @ X))
-    Q -= B @ (B.T @ Q)  # where X lay in the span of B, Q is noise until here
-    return qr(Q)[0], kernels.get(R)
+    R = kernels.get(R)
+    pivots = np.abs(R.diagonal())
+    if pivots.min() < _NOISE * pivots.max():  # where X lay in the span of B, Q is noise
+        Q = qr(Q - B @ (B.T @ Q))[0]
+    return Q, R
