@@ -13,10 +13,13 @@ from urllib.parse import unquote
 
 from recsys_mf.conversion import Origin
 from recsys_mf.errors import DataError
+from recsys_mf.kernels.cores import available_threads
+from recsys_mf.kernels.threads import side_by_side
 from recsys_mf.loaders.unify import unified, unified_type
 
 if TYPE_CHECKING:
     import pyarrow as pa
+    import pyarrow.parquet as pq
 
 _BATCH = 1 << 18  # rows
 _NULL_KEY = "__HIVE_DEFAULT_PARTITION__"
@@ -27,15 +30,18 @@ _NUMBER = re.compile(r"-?(0|[1-9][0-9]*)(?P<fraction>\.[0-9]+)?")
 class _Part:
     """A file of a table.
 
-    fragment : the file, as Arrow scans it; schema : of its columns; n_rows : how many it has
+    metadata : of the file; schema : of its columns
     keys : values of the hive keys in its path, None for a null
     """
 
     path: str
-    fragment: Any
+    metadata: pq.FileMetaData
     schema: pa.Schema
-    n_rows: int
     keys: dict[str, Any]
+
+    @property
+    def n_rows(self) -> int:
+        return int(self.metadata.num_rows)
 
     def has(self, name: str) -> bool:
         return name in self.keys or name in self.schema.names
@@ -142,45 +148,41 @@ class ParquetSource:
     def _scanned(self, parts: Sequence[_Part], name: str, kind: pa.DataType) -> pa.ChunkedArray:
         """A column of parts that all have this type."""
         import pyarrow as pa
-        import pyarrow.dataset as ds
 
         for part in parts:
             if len(part.schema.get_all_field_indices(name)) > 1:
                 raise DataError("two columns of the same name", where=part.path, seen=repr(name), fix="rename one")
-        scanned = ds.FileSystemDataset([part.fragment for part in parts], pa.schema([(name, kind)]), _format())
-        try:
-            with _errors_of(parts[0].path):
-                return scanned.to_table(columns=[name]).column(0)
-        except DataError:
-            if len(parts) > 1:  # which of them it is
-                for part in parts:
-                    self._scanned([part], name, kind)
-            raise
+        groups = [(part, group) for part in parts for group in range(part.metadata.num_row_groups)]
+        found: list[Any] = [None] * len(groups)
+
+        def read(place: int, part: _Part, group: int) -> None:
+            with _errors_of(part.path), _opened(part) as file:
+                found[place] = file.read_row_group(group, columns=[name], use_threads=False).column(name)
+
+        tasks = [(place, *group) for place, group in enumerate(groups)]
+        side_by_side(read, tasks, available_threads())
+        return pa.chunked_array([chunk for column in found for chunk in column.chunks], kind)
 
     @cached_property
     def _parts(self) -> list[_Part]:
         """The files, in the order of their paths."""
-        from pyarrow import fs
+        import pyarrow.parquet as pq
 
-        system, file_format, parts = fs.LocalFileSystem(), _format(), []
+        parts = []
         paths = _paths(self.where)
         if not paths:
             raise DataError("no Parquet files in the folder", where=self.where, fix="give the folder of the part files")
         keys = _typed_keys([_keys(path, self.where) for path in paths])
         for path, own in zip(paths, keys, strict=True):
-            with _errors_of(path):
-                fragment = file_format.make_fragment(path, system)
-                schema, rows = fragment.physical_schema, fragment.metadata.num_rows
-            parts.append(_Part(path, fragment, schema, rows, own))
+            with _errors_of(path), pq.ParquetFile(path) as file:
+                parts.append(_Part(path, file.metadata, file.schema_arrow, own))
         return parts
 
 
-def _format() -> Any:
-    import pyarrow.dataset as ds
+def _opened(part: _Part) -> pq.ParquetFile:
+    import pyarrow.parquet as pq
 
-    # Without pre_buffer a column chunk is freed when it is decoded, not when the whole scan ends.
-    scan = ds.ParquetFragmentScanOptions(pre_buffer=False)
-    return ds.ParquetFileFormat(default_fragment_scan_options=scan)
+    return pq.ParquetFile(part.path, metadata=part.metadata)
 
 
 def _chunked(array: pa.Array) -> pa.ChunkedArray:

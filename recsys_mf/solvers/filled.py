@@ -70,12 +70,12 @@ class FilledMatrix:
 
 def basis_size(rank: int) -> int:
     """Columns of a basis before a restart."""
-    return max(3 * rank, rank + 8 * _block(rank))
+    return max(2 * rank, rank + 8 * _block(rank))
 
 
 def _block(rank: int) -> int:
     """Columns that a basis grows by."""
-    return max(8, rank // 4)
+    return max(8, rank // 16)
 
 
 def leading_triplets(F: FilledMatrix, rank: int, rng: np.random.Generator) -> tuple[Matrix, Matrix, Matrix]:
