@@ -19,7 +19,9 @@ _T = TypeVar("_T")
 def whole(value: Any, name: str, low: int = 0, high: int = MOST) -> int:
     """The value as int. Raises ConfigError for what is no whole number (True is none), or outside low to high."""
     if not is_number(value, whole=True):
-        raise ConfigError("not a whole number", where=name, seen=shown(value), fix=f"give {_bounds(low, high)}")
+        raise ConfigError(
+            "not a whole number", where=name, seen=format_argument(value), fix=f"give {_bounds(low, high)}"
+        )
     if not low <= value <= high:
         raise ConfigError("out of range", where=name, seen=value, fix=f"give {_bounds(low, high)}")
     return int(value)
@@ -29,7 +31,7 @@ def fraction(value: Any, name: str) -> float:
     """The value as float. Raises ConfigError for what is no number from 0 to below 1."""
     if not (is_number(value) and 0 <= value < 1):
         fix = "give a number from 0 to below 1"
-        raise ConfigError(f"{name} is out of range", seen=shown(value), fix=fix)
+        raise ConfigError(f"{name} is out of range", seen=format_argument(value), fix=fix)
     return float(value)
 
 
@@ -37,7 +39,7 @@ def choice(value: Any, name: str, choices: Iterable[str], what: str = "unknown v
     """The value. Raises ConfigError for what is none of the choices, naming the nearest."""
     choices = list(choices)
     if not (isinstance(value, str) and value in choices):
-        raise ConfigError(what, where=name, seen=shown(value), fix=nearest(value, choices))
+        raise ConfigError(what, where=name, seen=format_argument(value), fix=nearest(value, choices))
     return value
 
 
@@ -49,7 +51,7 @@ def instance(value: Any, name: str, kind: type[_T], fix: str) -> _T:
     return value
 
 
-def shown(value: Any) -> str:
+def format_argument(value: Any) -> str:
     """A value of another type as a message shows it: as it is written if it is plain, else its type."""
     try:
         return repr(value) if isinstance(value, str | int | float | tuple | list | None) else type(value).__name__

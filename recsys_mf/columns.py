@@ -103,7 +103,7 @@ def rest() -> None:
         _advise_map(mapped, 0, len(mapped), "MADV_DONTNEED")
 
 
-def let_go(column: NDArray[Any], low: int, high: int) -> None:
+def drop(column: NDArray[Any], low: int, high: int) -> None:
     """Take the entries low to high of a column in a file out of this process's memory."""
     _advise(column, low, high, "MADV_DONTNEED")
 

@@ -40,12 +40,18 @@ def printable(text: object, most: int | None = None) -> str:
         text = f"a value of type {type(text).__name__}"
     if most is not None and len(text) > 2 * most:
         text = text[:most] + text[-most:]  # more than is left: escapes are longer than what they stand for
-    if not text.isprintable():
-        text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    text = escaped(text)
     if most is None or len(text) <= most:
         return text
     tail = most // 3
     return f"{text[: most - tail - 1]}…{text[len(text) - tail :]}"
+
+
+def escaped(text: str) -> str:
+    """The text with what does not print as escapes."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 class RecsysError(Exception):

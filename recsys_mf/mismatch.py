@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys_mf.conversion.origin import shown
+from recsys_mf.conversion.origin import format_value
 from recsys_mf.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
@@ -83,10 +83,10 @@ class UnknownIds:
             if way is not None:
                 return facts + f"the {side.role} ids differ only in {way}: write them as in training"
         side = max(self._sides, key=lambda side: side.unknown)
-        examples = f"training has {side.role} ids like {shown(side.known.entries[0])}"
+        examples = f"training has {side.role} ids like {format_value(side.known.entries[0])}"
         here = next((sample[0] for sample in side.samples if len(sample)), None)
         if here is not None:
-            examples = f"{table} has {side.role} id {shown(here)}, {examples}"
+            examples = f"{table} has {side.role} id {format_value(here)}, {examples}"
         return facts + f"{examples}: check that both spell ids alike"
 
 
@@ -104,7 +104,7 @@ def _difference(side: _Side) -> str | None:
         matched = found.is_valid().to_numpy(zero_copy_only=False)
         if matched.mean() > _EXPLAINED:
             row = int(matched.argmax())
-            return f"{name} ({shown(sample[row])} here, {shown(known[found[row].as_py()])} there)"
+            return f"{name} ({format_value(sample[row])} here, {format_value(known[found[row].as_py()])} there)"
     return None
 
 

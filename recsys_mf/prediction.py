@@ -7,33 +7,28 @@ import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys_mf import atomic, memory
+from recsys_mf import memory
 from recsys_mf.arguments import instance
 from recsys_mf.conversion import Ids
-from recsys_mf.errors import ConfigError, DataError, IdMismatchWarning, ResourceError, system_errors
+from recsys_mf.errors import ConfigError, DataError, IdMismatchWarning
 from recsys_mf.kernels import predictor
 from recsys_mf.loaders.opening import open_source
 from recsys_mf.loaders.pairs import PairReader
 from recsys_mf.loaders.source import NO_COLUMN, recognise
-from recsys_mf.loaders.writing import TextWriter
+from recsys_mf.loaders.writing import TABLES, open_table
 from recsys_mf.mismatch import UnknownIds
 from recsys_mf.models import Posterior, Run
 from recsys_mf.models.interval import check_probability
 from recsys_mf.models.run import KNOWN
+from recsys_mf.outputs import check_output, written_output
 
 if TYPE_CHECKING:
     import pyarrow as pa
-
-
-class _Writer(Protocol):
-    def write_batch(self, batch: pa.RecordBatch) -> None: ...
-
-    def close(self) -> None: ...
 
 
 def predict_file(
@@ -83,7 +78,7 @@ def predict_file(
         what, fix = "the model was trained without times", "leave it out, or train with --solver gibbs on timestamps"
         raise ConfigError(what, where="--time-column", seen=time_column, fix=fix)
     output = Path(output)
-    check_output(output, force=force)
+    check_output(output, "output", TABLES, force=force)
     source = open_source(pairs, encoding)
     columns = recognise(source, {"user": user_column, "item": item_column, "time": time_column}, rated=False)
     added = _added(run, interval, distribution=distribution)
@@ -97,7 +92,7 @@ def predict_file(
     counts = np.zeros(len(KNOWN), np.int64)
     what, fix = "predicting", "free some, or compress the model (--compress in train)"
     guard = memory.guarded(what, fix=fix)
-    with guard, _aside(output, force=force) as path, contextlib.ExitStack() as stack:
+    with guard, written_output(output, force=force) as path, contextlib.ExitStack() as stack:
         write: Callable[[pa.RecordBatch], Future[None]] | None = None
         written: Future[None] | None = None
         done = 0
@@ -119,26 +114,6 @@ def predict_file(
     if mismatch:
         warnings.warn(mismatch, IdMismatchWarning, stacklevel=2)
     return dict(zip(KNOWN, counts.tolist(), strict=True))
-
-
-def check_output(output: Path, *, force: bool) -> None:
-    """Raise ConfigError when a table of predictions cannot be written there."""
-    if output.suffix not in (".parquet", ".csv", ".tsv"):
-        raise ConfigError("unknown kind of output", where=str(output), fix="name it .parquet, .csv or .tsv")
-    with _written(output):
-        if output.is_dir():
-            raise ConfigError("a folder", where=str(output), fix="give the name of a file")
-        if output.exists() and not force:
-            raise ConfigError("there already", where=str(output), fix="give another name, or --force")
-        if not output.absolute().parent.is_dir():
-            raise ConfigError("no such folder", where=str(output.absolute().parent), fix="make it first")
-        atomic.prove_writable(output)
-
-
-def _written(output: Path) -> contextlib.AbstractContextManager[None]:
-    """Where a system that refuses the output raises ResourceError."""
-    fix = "give another place, or make room there"
-    return system_errors(ResourceError, "cannot be written", where=output, fix=fix)
 
 
 def _predicted(
@@ -195,24 +170,5 @@ def _added(run: Run, interval: float | None, *, distribution: bool) -> tuple[str
 @contextlib.contextmanager
 def _writing(path: Path, suffix: str, schema: pa.Schema) -> Iterator[Callable[[pa.RecordBatch], Future[None]]]:
     """Writes a batch in a thread of its own, while the next is predicted."""
-    with contextlib.closing(_opened(path, suffix, schema)) as writer, ThreadPoolExecutor(1) as pool:
+    with contextlib.closing(open_table(path, suffix, schema)) as writer, ThreadPoolExecutor(1) as pool:
         yield lambda batch: pool.submit(writer.write_batch, batch)
-
-
-def _opened(path: Path, suffix: str, schema: pa.Schema) -> _Writer:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    if suffix == ".parquet":
-        # Predictions hardly repeat: to look for a dictionary of them takes longer than all the rest.
-        repeating = [field.name for field in schema if not pa.types.is_floating(field.type)]
-        writer: _Writer = pq.ParquetWriter(path, schema, compression="zstd", use_dictionary=repeating)
-        return writer
-    return TextWriter(path, "," if suffix == ".csv" else "\t", schema)
-
-
-@contextlib.contextmanager
-def _aside(output: Path, *, force: bool) -> Iterator[Path]:
-    """A path that takes the name of the output when all went well; raises ResourceError when it cannot be written."""
-    with _written(output), atomic.written_file(output, replace=force) as path:
-        yield path

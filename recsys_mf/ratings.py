@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from recsys_mf import columns
 from recsys_mf.conversion import Origin, rating_values, time_seconds
-from recsys_mf.conversion.origin import shown
+from recsys_mf.conversion.origin import format_value
 from recsys_mf.conversion.ratings import all_finite
 from recsys_mf.errors import ConfigError, DataError, nearest
 from recsys_mf.features import Features
@@ -260,8 +260,8 @@ class Ratings:
         starts = np.flatnonzero(np.diff(group, prepend=-1))
         differ = np.maximum.reduceat(values, starts) > np.minimum.reduceat(values, starts)
         contradicted, repeated = int(differ.sum()), int((np.diff(starts, append=len(group)) > 1).sum())
-        user = shown(self.user_vocabulary.entries[int(self.users[rows[1]])])
-        item = shown(self.item_vocabulary.entries[int(self.items[rows[1]])])
+        user = format_value(self.user_vocabulary.entries[int(self.users[rows[1]])])
+        item = format_value(self.item_vocabulary.entries[int(self.items[rows[1]])])
         newest = "the last row" if self.times is None else "the newest row"
         return DataError(
             f"{count} duplicate (user, item) pairs",

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsys_mf import columns
-from recsys_mf.arguments import choice, instance, is_number, shown, whole
+from recsys_mf.arguments import choice, format_argument, instance, is_number, whole
 from recsys_mf.arguments import fraction as as_fraction
 from recsys_mf.errors import ConfigError, DataError
 from recsys_mf.ratings import Ratings
@@ -111,7 +111,9 @@ def fold_numbers(n: int, k: int, seed: int) -> NDArray[np.int64]:
     Raises ConfigError for fewer than 2 folds or more than rows.
     """
     if not (is_number(k, whole=True) and 2 <= k <= n):
-        raise ConfigError("number of folds is out of range", seen=shown(k), fix=f"give a whole number from 2 to {n}")
+        raise ConfigError(
+            "number of folds is out of range", seen=format_argument(k), fix=f"give a whole number from 2 to {n}"
+        )
     ranks = np.empty(n, np.int64)
     ranks[np.argsort(np.random.default_rng(seed).random(n), kind="stable")] = np.arange(n)
     return ranks * k // n

@@ -561,7 +561,7 @@ class _Traces:
         self.ess: float | None = None
 
     def add(self, epoch: Epoch) -> None:
-        """Take up the scalars of a sweep; now and then reckon anew how many draws they are worth."""
+        """Take up the scalars of a sweep; now and then compute how many draws they are worth."""
         if not epoch.monitored:
             return
         self._sweeps.append(epoch.monitored)

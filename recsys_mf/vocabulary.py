@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from recsys_mf import columns
 from recsys_mf.conversion import Origin, id_column
-from recsys_mf.conversion.origin import shown
+from recsys_mf.conversion.origin import format_value
 from recsys_mf.errors import DataError
 from recsys_mf.kernels import layout
 
@@ -88,7 +88,7 @@ class Vocabulary:
             raise DataError(
                 f"{kinds[_is_integer(column)]} ids where the model was trained on {kinds[self.is_integer]} ids",
                 where=where,
-                seen=shown(column[0]),
+                seen=format_value(column[0]),
                 fix=f"store or read the ids as {kinds[self.is_integer]}s (--ids {kinds[self.is_integer]})",
             )
         if self.is_integer:

@@ -35,11 +35,11 @@ def test_taken_is_indexing(rows: np.ndarray) -> None:
     assert np.array_equal(taken, column[rows])
 
 
-def test_what_is_let_go_is_still_there() -> None:
+def test_what_is_dropped_from_memory_is_still_there() -> None:
     with columns.limited(1):
         column = columns.empty(100_000, np.int64)
     column[:] = np.arange(100_000)
-    columns.let_go(column, 100, 99_000)
+    columns.drop(column, 100, 99_000)
     columns.read_ahead(column, 0, 100_000)
     assert np.array_equal(column, np.arange(100_000))
 

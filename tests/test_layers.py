@@ -18,7 +18,7 @@ TESTS = Path(__file__).parent
 
 LAYERS = (
     {"errors", "arguments"},
-    {"kernels", "memory", "columns", "atomic", "strict_json", "conversion"},
+    {"kernels", "memory", "columns", "atomic", "outputs", "strict_json", "conversion"},
     {"ratings", "features", "vocabulary", "mismatch", "models"},
     {"loaders", "splits", "store"},
     {"solvers"},

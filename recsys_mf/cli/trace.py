@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from recsys_mf import atomic
-from recsys_mf.errors import ConfigError, ResourceError, system_errors
+from recsys_mf.outputs import check_output, written_output
 
 if TYPE_CHECKING:
     from recsys_mf.models import Run
@@ -15,19 +13,7 @@ if TYPE_CHECKING:
 
 def check_trace(path: Path, *, force: bool) -> None:
     """Raise ConfigError, or ResourceError where the system refuses, when a picture cannot be written there."""
-    if path.suffix != ".svg":
-        raise ConfigError("unknown kind of picture", where=str(path), fix="name it .svg")
-    with _named(path):
-        if path.exists() and not force:
-            raise ConfigError("there already", where=str(path), fix="give another name, or --force")
-        if not path.absolute().parent.is_dir():
-            raise ConfigError("no such folder", where=str(path.absolute().parent), fix="make it first")
-        atomic.prove_writable(path)
-
-
-def _named(path: Path) -> contextlib.AbstractContextManager[None]:
-    """Where a system that refuses the picture raises ResourceError."""
-    return system_errors(ResourceError, "cannot be written", where=path, fix="give another place, or make room there")
+    check_output(path, "picture", (".svg",), force=force)
 
 
 def write_trace(run: Run, path: Path, data: str | None, *, force: bool) -> None:
@@ -46,5 +32,5 @@ def write_trace(run: Run, path: Path, data: str | None, *, force: bool) -> None:
     burn_in = int(run.fit.settings["burn_in"])
     heading = run.fit.solver if data is None else f"{run.fit.solver} · {data}"
     picture = to_svg(traces, burn_in=burn_in, heading=heading, summaries=convergence(run.fit))
-    with _named(path), atomic.written_file(path, replace=force) as aside:
+    with written_output(path, force=force) as aside:
         aside.write_text(picture, encoding="utf-8")

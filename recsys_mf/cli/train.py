@@ -120,7 +120,7 @@ def train(
         typed = _typed(settings, shorthands)
         method = _solver(solver, typed, begin)
         if columns["time_column"] is None and not method.takes_times and by != "time":
-            columns["time_column"] = "none"  # nobody would look at them
+            columns["time_column"] = "none"  # not needed
         whole = test is not None or folds is not None
         plan = Plan(
             files=files,

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsys_mf.columns import empty
-from recsys_mf.conversion.origin import Origin, shown
+from recsys_mf.conversion.origin import Origin, format_value
 from recsys_mf.kernels.cores import available_threads
 from recsys_mf.kernels.threads import side_by_side
 
@@ -35,7 +35,7 @@ def arrow_column(values: Any, origin: Origin) -> pa.ChunkedArray:
     except OverflowError:
         return _huge_integers(values, origin)
     except (pa.ArrowException, TypeError, ValueError, AttributeError) as error:
-        seen = shown(str(error).splitlines()[0])
+        seen = format_value(str(error).splitlines()[0])
         fix = "use one type: all numbers, or all strings"
         raise origin.fault("not a column of values of one type", fix, seen=seen) from None
 
@@ -81,7 +81,7 @@ def _huge_integers(values: Any, origin: Origin) -> pa.ChunkedArray:
     try:
         return pa.chunked_array([pa.array([Decimal(value) if isinstance(value, int) else value for value in values])])
     except (pa.ArrowException, OverflowError) as error:
-        raise origin.fault("integers beyond 64 bits", fix, seen=shown(str(error))) from None
+        raise origin.fault("integers beyond 64 bits", fix, seen=format_value(str(error))) from None
 
 
 def decoded(column: pa.ChunkedArray) -> pa.ChunkedArray:

@@ -42,7 +42,7 @@ class Origin:
 
     def fault_in(self, column: Any, row: int, what: str, fix: str) -> DataError:
         """An error that names the value in a row of an Arrow column."""
-        return self.fault(what, fix, row=row, seen=shown(column[row]))
+        return self.fault(what, fix, row=row, seen=format_value(column[row]))
 
     def note(self, text: str) -> None:
         """Say in what special way the column is read, once."""
@@ -51,7 +51,7 @@ class Origin:
             warnings.warn(f"{self.where}: {text}", ReadingNotice, stacklevel=2)
 
 
-def shown(value: Any) -> str:
+def format_value(value: Any) -> str:
     """A value, or an Arrow scalar, as a message shows it: at most 60 characters."""
     if hasattr(value, "as_py"):
         try:

@@ -20,11 +20,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys_mf import columns, prediction
+from recsys_mf import columns
 from recsys_mf.errors import ConfigError
 from recsys_mf.kernels import predictor
+from recsys_mf.loaders.writing import TABLES, open_table
 from recsys_mf.models import Run
 from recsys_mf.models.run import KNOWN
+from recsys_mf.outputs import check_output, written_output
 from recsys_mf.ratings import Ratings
 
 if TYPE_CHECKING:
@@ -84,16 +86,16 @@ def check_predictions(path: Path, *, force: bool, held_out: bool) -> None:
     if not held_out:
         fix = "hold ratings out, or give --test or --folds"
         raise ConfigError("there are no test rows to predict", where="--predictions", seen="--hold-out 0", fix=fix)
-    prediction.check_output(path, force=force)
+    check_output(path, "output", TABLES, force=force)
 
 
 def write_predictions(predicted: PredictedRows, path: Path, *, force: bool) -> None:
     """Write .parquet, .csv or .tsv, aside first, so that it is whole or not there."""
-    with prediction._aside(path, force=force) as aside, contextlib.ExitStack() as stack:
+    with written_output(path, force=force) as aside, contextlib.ExitStack() as stack:
         write = None
         for batch in _batches(predicted):
             if write is None:
-                writer = prediction._opened(aside, path.suffix, batch.schema)
+                writer = open_table(aside, path.suffix, batch.schema)
                 write = stack.enter_context(contextlib.closing(writer)).write_batch
             write(batch)
         stack.close()

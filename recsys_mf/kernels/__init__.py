@@ -111,7 +111,7 @@ class Kernels(Protocol):
         ...
 
     def uniforms(self, rng: np.random.Generator, size: int) -> Any:
-        """Multiples of 2⁻²⁴ in [0, 1), float32[size], likewise."""
+        """Multiples of 2⁻²⁴ in [0, 1), float32[size], on the device too."""
         ...
 
     def batch(self, share: float, rate: float) -> int:

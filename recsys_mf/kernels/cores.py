@@ -17,7 +17,7 @@ def processors() -> int:
 
 
 def available_threads() -> int:
-    """Threads to use where nobody asks for a number: one per processor, or fewer where less time is granted.
+    """The default number of threads: one per processor, or fewer where less time is granted.
 
     Less by the control group (a container's CPU limit) or by the variables that numeric libraries read.
     """

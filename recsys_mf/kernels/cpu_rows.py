@@ -46,7 +46,7 @@ def solve_in_lanes(
 ) -> None:  # fmt: skip
     """`reference.solve_rows` of a range of rows into X and squared_errors, as many at a time as a vector has lanes.
 
-    Y [n, columns], y_bias [n] : factors in rows padded with zeros to full vectors, and biases; C, c_bias likewise
+    Y [n, columns], y_bias [n] : factors in rows padded with zeros to full vectors, and biases; so are C, c_bias
     priors [rows, k + 1] : Λ times the prior means
     """
     width = ridge.size

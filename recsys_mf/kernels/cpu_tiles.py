@@ -106,7 +106,7 @@ def _factor_diagonal(typing_context: Any, S: Any, R: Any, j: Any) -> Any:
 
 
 def _factor_panel(typing_context: Any, S: Any, R: Any, i: Any, j: Any) -> Any:
-    """The block of S at i, j below the diagonal block at j, which `factor_diagonal` has done, likewise factorised."""
+    """The block of S at i, j below the diagonal block at j, which `factor_diagonal` has done, factorised too."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         s, r = (array_of(context, builder, signature, arguments, place) for place in (0, 1))

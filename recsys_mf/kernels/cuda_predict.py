@@ -34,7 +34,7 @@ class DevicePredictor:
     """What models predict with (`kernels.Predictor`) on a torch device.
 
     A table of a model, which is read-only, is put on the device when it is first used and stays as long as the
-    predictor does; another, which could have changed, is put anew. Sums over factors are taken in float32, over
+    predictor does; another, which could have changed, is put there again. Sums over factors are taken in float32, over
     samples in float64, as on the CPU. Every method raises ResourceError where the device has no room.
     """
 

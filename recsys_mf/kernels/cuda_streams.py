@@ -94,7 +94,7 @@ class _Buffer:
         size = part.stop - part.start
         for host, column in zip(self.host, triples, strict=True):
             host[:size].numpy()[:] = column[part]
-            columns.let_go(column, part.start, part.stop)
+            columns.drop(column, part.start, part.stop)
         device = self.there[0].device
         if device.type == "cuda":
             with torch.cuda.stream(_stream(device)):

@@ -24,7 +24,7 @@ class HostTriples:
     def passes(self) -> Iterator[tuple[Any, Any, Any, Any]]:
         """All strata at once or, of triples in a file, one after another.
 
-        While a stratum is visited the next is read from the file; then it is let go.
+        While a stratum is visited the next is read from the file; then it is dropped from memory.
         """
         triples = self.users, self.items, self.values
         if not columns.is_mapped(self.users):
@@ -35,4 +35,4 @@ class HostTriples:
                 columns.read_ahead(column, following[0], following[-1])
             yield *triples, stratum[None]
             for column in triples:
-                columns.let_go(column, stratum[0], stratum[-1])
+                columns.drop(column, stratum[0], stratum[-1])

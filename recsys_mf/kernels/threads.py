@@ -1,4 +1,4 @@
-"""Threads: kernels that let go of the interpreter's lock, side by side on ranges of their work.
+"""Threads: kernels that release the interpreter's lock, side by side on ranges of their work.
 
 A process starts helping threads when work is large enough for them, and ends them before it forks: a child finds no
 thread missing, and starts its own. There is no other runtime of threads beneath, whose state a fork would break.

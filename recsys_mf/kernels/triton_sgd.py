@@ -6,7 +6,7 @@ that had its item band has done with it, so that no barrier stops the card. All 
 cooperative launch) and take blocks in the order of the strata, so that none waits in vain.
 
 Within a block a program takes `batch` triples at a time: a tile of rows of P and one of Q are gathered, the errors
-reckoned, and the rows written back. For triples of the tile that share a row, the first writes the sum of their
+computed, and the rows written back. For triples of the tile that share a row, the first writes the sum of their
 updates,
 
     P_u + Σ_{t: u_t = u} ΔP_t = (P + S ΔP)_u,    S_st = [u_s = u_t],

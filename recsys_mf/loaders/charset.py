@@ -7,10 +7,10 @@ bytes that are not valid in it are characters of Windows-1252 (of Latin-1 where 
 from __future__ import annotations
 
 import codecs
-import io
 from typing import Any
 
 from recsys_mf.errors import ConfigError
+from recsys_mf.loaders.transformed import Transformed
 
 _MARKS = {
     codecs.BOM_UTF32_LE: "utf-32",
@@ -19,7 +19,6 @@ _MARKS = {
     codecs.BOM_UTF16_LE: "utf-16",
     codecs.BOM_UTF16_BE: "utf-16",
 }  # the longer ones first
-_BLOCK = 1 << 20
 _FALLBACK = "recsys_mf.windows-1252"
 
 
@@ -49,7 +48,7 @@ def found_encoding(head: bytes) -> str:
     return "utf-8"
 
 
-class Utf8(io.RawIOBase):
+class Utf8(Transformed):
     """A binary file in some encoding, read as UTF-8 without a byte order mark.
 
     lenient : bytes that the encoding does not have are those of Windows-1252; else they raise UnicodeDecodeError
@@ -58,32 +57,15 @@ class Utf8(io.RawIOBase):
     def __init__(self, file: Any, encoding: str, *, lenient: bool) -> None:
         if lenient:
             codecs.register_error(_FALLBACK, _as_windows_1252)
-        self._file = file
+        super().__init__(file)
         self._decoder = codecs.getincrementaldecoder(encoding)(_FALLBACK if lenient else "strict")
-        self._waiting = b""
-        self._started = self._ended = False
+        self._started = False
 
-    def readable(self) -> bool:
-        """It is."""
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        """The next bytes."""
-        while not self._waiting and not self._ended:
-            block = self._file.read(_BLOCK)
-            self._ended = not block
-            text = self._decoder.decode(block, final=self._ended)
-            if text and not self._started:
-                text, self._started = text.removeprefix("\ufeff"), True
-            self._waiting = text.encode("utf-8", "surrogatepass")
-        count = min(len(buffer), len(self._waiting))
-        buffer[:count], self._waiting = self._waiting[:count], self._waiting[count:]
-        return count
-
-    def close(self) -> None:
-        """Close the file that lies under it too."""
-        self._file.close()
-        super().close()
+    def _transformed(self, block: bytes) -> bytes:
+        text: str = self._decoder.decode(block, final=not block)
+        if text and not self._started:
+            text, self._started = text.removeprefix("\ufeff"), True
+        return text.encode("utf-8", "surrogatepass")
 
 
 def _as_windows_1252(error: UnicodeError) -> tuple[str, int]:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from recsys_mf.conversion import Origin, arrow_column
 from recsys_mf.conversion.arrow import numpy_of
-from recsys_mf.conversion.origin import shown
+from recsys_mf.conversion.origin import format_value
 from recsys_mf.errors import DataError
 from recsys_mf.loaders.frames import FrameSource
 from recsys_mf.loaders.source import recognise
@@ -152,7 +152,7 @@ def _dense(A: Any) -> NDArray[Any]:
     try:
         values = numpy_of(A) if hasattr(A, "detach") else A.to_numpy() if _is_pandas(A) else np.asarray(A)
     except (TypeError, ValueError, RuntimeError, NotImplementedError, OverflowError) as error:
-        raise _no_matrix(shown(str(error).splitlines()[0])) from None
+        raise _no_matrix(format_value(str(error).splitlines()[0])) from None
     if values.dtype == object and values.ndim == 2:
         values = _of_objects(values)
     if values.ndim != 2 or values.dtype.kind not in "fiub":
@@ -172,7 +172,7 @@ def _of_objects(values: NDArray[Any]) -> NDArray[np.float64]:
     for row, column in zip(*np.nonzero(~missing), strict=True):
         value = values[row, column]
         if not isinstance(value, Real | Decimal | np.bool_):
-            raise DataError("not a number", where=f"A[{row}, {column}]", seen=shown(value), fix=_GIVE)
+            raise DataError("not a number", where=f"A[{row}, {column}]", seen=format_value(value), fix=_GIVE)
         numbers[row, column] = float(value)
     return numbers
 

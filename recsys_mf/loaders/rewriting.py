@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import io
 import re
 from collections.abc import Callable
 from typing import Any
 
 from recsys_mf.loaders.quotes import Quotes
+from recsys_mf.loaders.transformed import Transformed
 
 SEPARATOR = "\x1f"
 """Written between fields instead of `::` and of runs of blanks."""
@@ -18,44 +18,25 @@ BLANKS = " "
 BY_MOVIE = "MovieID:"
 """In place of a delimiter: lines of a movie's number and a colon, each followed by its rows."""
 
-_BLOCK = 1 << 20
-
 Rewrite = Callable[[bytes], bytes]
 """From whole lines to whole lines."""
 
 
-class Rewritten(io.RawIOBase):
+class Rewritten(Transformed):
     """A binary file of text, rewritten by whole lines. A line end inside quotes ends no line.
 
     rewrite : called with the lines in order
     """
 
     def __init__(self, file: Any, rewrite: Rewrite, quotes: Quotes) -> None:
-        self._file, self._rewrite, self._quotes = file, rewrite, quotes
-        self._rest = self._waiting = b""
-        self._ended = False
+        super().__init__(file)
+        self._rewrite, self._quotes, self._rest = rewrite, quotes, b""
 
-    def readable(self) -> bool:
-        """It is."""
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        """The next bytes."""
-        while not self._waiting and not self._ended:
-            block = self._file.read(_BLOCK)
-            self._ended = not block
-            text = self._rest + block
-            end = len(text) if self._ended else self._end_of_lines(text)
-            self._rest = text[end:]
-            self._waiting = self._rewrite(text[:end]) if end else b""
-        count = min(len(buffer), len(self._waiting))
-        buffer[:count], self._waiting = self._waiting[:count], self._waiting[count:]
-        return count
-
-    def close(self) -> None:
-        """Close the file that lies under it too."""
-        self._file.close()
-        super().close()
+    def _transformed(self, block: bytes) -> bytes:
+        text = self._rest + block
+        end = self._end_of_lines(text) if block else len(text)
+        self._rest = text[end:]
+        return self._rewrite(text[:end]) if end else b""
 
     def _end_of_lines(self, text: bytes) -> int:
         """Where the last line that is whole ends; 0 where none is."""

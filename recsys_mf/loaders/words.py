@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from recsys_mf.errors import escaped
+
 
 def clipped(text: str, length: int = 60) -> str:
     """Text for a message: one line without control characters, cut to a length."""
-    plain = "".join(
-        char if char.isprintable() else char.encode("unicode_escape").decode() for char in text[: length * 2]
-    )
+    plain = escaped(text[: length * 2])
     return plain if len(plain) <= length and len(text) <= length * 2 else plain[: length - 1] + "…"
 
 

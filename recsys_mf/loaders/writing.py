@@ -1,9 +1,9 @@
-"""Text tables written in the dialect in which they are read: quotes where a field needs them, doubled inside."""
+"""Tables written batch by batch, text in the dialect in which it is read: quotes where a field needs them, doubled."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from recsys_mf.errors import DataError
 from recsys_mf.loaders.words import clipped
@@ -11,7 +11,33 @@ from recsys_mf.loaders.words import clipped
 if TYPE_CHECKING:
     import pyarrow as pa
 
+TABLES = (".parquet", ".csv", ".tsv")
+"""Suffixes of the tables that can be written."""
+
 _NEEDS_QUOTES = r'["\r\n]|^[ \t]|[ \t]$'  # the delimiter too
+
+
+class TableWriter(Protocol):
+    """What takes the batches of a table."""
+
+    def write_batch(self, batch: pa.RecordBatch) -> None:
+        """The rows, in order."""
+
+    def close(self) -> None:
+        """End the file."""
+
+
+def open_table(path: Path, suffix: str, schema: pa.Schema) -> TableWriter:
+    """A writer of the kind of table that a suffix, one of TABLES, names."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    if suffix == ".parquet":
+        # Predictions hardly repeat: to look for a dictionary of them takes longer than all the rest.
+        repeating = [field.name for field in schema if not pa.types.is_floating(field.type)]
+        writer: TableWriter = pq.ParquetWriter(path, schema, compression="zstd", use_dictionary=repeating)
+        return writer
+    return TextWriter(path, "," if suffix == ".csv" else "\t", schema)
 
 
 class TextWriter:

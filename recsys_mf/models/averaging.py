@@ -49,7 +49,7 @@ def merged_products(average: Factors, member: Factors, number: int, rank: int) -
 def cut(P: Matrix, Q: Matrix, rank: int) -> tuple[Matrix, Matrix]:
     """The truncated SVD of P Qᵀ as factors of that rank: [m, rank] and [n, rank], without forming the product.
 
-    With PᵀP = V diag(σ²) Vᵀ, P = A R for R = diag(σ) Vᵀ and the orthonormal A = P V diag(1/σ); likewise Q = B S.
+    With PᵀP = V diag(σ²) Vᵀ, P = A R for R = diag(σ) Vᵀ and the orthonormal A = P V diag(1/σ); in the same way Q = B S.
     So P Qᵀ = A (R Sᵀ) Bᵀ, and the SVD of the small core R Sᵀ is all there is to do.
     """
     (R, to_A), (S, to_B) = _rooted(P), _rooted(Q)

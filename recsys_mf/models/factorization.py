@@ -41,7 +41,7 @@ class Factorization:
     spread : of a committee, how far its members lie apart; None for others
     engine : what it predicts with, None for the CPU; no part of the model
 
-    An unknown user (-1) has b_u = 0 and p_u = 0, an unknown item likewise: the prediction falls back to the
+    An unknown user (-1) has b_u = 0 and p_u = 0, an unknown item too: the prediction falls back to the
     other bias, then to the mean. Raises SolveError when a parameter is not finite, DataError when the arrays do not
     go together or the range is in reverse.
     """
@@ -113,7 +113,7 @@ class Factorization:
     ) -> Interval:  # fmt: skip
         """Predictions, and the intervals r̂ ± z √(σ² + c v_u v_i / v̄) of `member_spread`, clipped to the range.
 
-        For an unknown user the variance over users of the biases is added, for an unknown item likewise.
+        For an unknown user the variance over users of the biases is added, for an unknown item that over items.
         Raises ConfigError for a probability outside (0, 1) and for a model without a calibrated spread.
         """
         check_probability(probability)

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys_mf.arguments import is_number, shown
+from recsys_mf.arguments import format_argument, is_number
 from recsys_mf.errors import ConfigError
 
 F32 = NDArray[np.float32]
@@ -25,7 +25,7 @@ def check_probability(probability: float) -> None:
     """Raises ConfigError for a probability outside (0, 1), or as near to 1 as rounding is."""
     if not (is_number(probability) and 0 < probability < 1 and (1 + float(probability)) / 2 < 1):
         fix = "give a number between 0 and 1"
-        raise ConfigError("probability out of range", seen=shown(probability), fix=fix)
+        raise ConfigError("probability out of range", seen=format_argument(probability), fix=fix)
 
 
 def normal_interval(

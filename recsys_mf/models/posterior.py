@@ -453,6 +453,6 @@ def _moved(centred: F32, others: F32) -> F32:
 def stride(draws: int, samples: int) -> int:
     """Every how many draws one is kept, so that of `draws` at most `samples` are: a power of two.
 
-    Those kept of more draws are among those kept of fewer: draws can be let go as they come.
+    Those kept of more draws are among those kept of fewer: draws can be dropped as they come.
     """
     return 1 << max(0, (-(-draws // samples) - 1).bit_length())

@@ -27,9 +27,9 @@ class Als(Committee):
         Σ_{(u,i)∈Ω} (r_ui - r̂_ui)² + Σ_u n_u^ω (λ |p_u|² + λ_b b_u²) + Σ_i n_i^ω (λ |q_i|² + λ_b b_i²)
 
     by solving every user's (p_u, b_u) with the items fixed, against the regressors (q_i, 1) and the targets
-    r_ui - μ - b_i, then every item's likewise: by a few steps of conjugate gradients from where the row stood before
-    (`kernels.reference.refine_rows`; after some epochs the errors are those of exact solutions to four digits), or
-    with cg_steps = 0 exactly (`kernels.reference.solve_rows`). ω = 1 is ALS-WR, ω = 0 a plain
+    r_ui - μ - b_i, then every item's in the same way: by a few steps of conjugate gradients from where the row stood
+    before (`kernels.reference.refine_rows`; after some epochs the errors are those of exact solutions to four digits),
+    or with cg_steps = 0 exactly (`kernels.reference.solve_rows`). ω = 1 is ALS-WR, ω = 0 a plain
     ridge; the square root between them (ω = ½) was better than either on every table it was tried on. An unknown
     user or item has bias and factor zero. Runs from different random starts end in different optima: the model is the
     mean of S of them, cut back to rank k (`committee`), each stopped at half of the epochs that are best for one; with

@@ -1,7 +1,7 @@
 """Likelihoods: what a rating says of the model's value m = μ + b_u + b_i + p_u · q_i, and the draw of their parameters.
 
 Both hand the tables of the sampler targets with Gaussian noise of one precision: the ratings themselves, or latent
-ratings drawn anew every sweep.
+ratings drawn again in every sweep.
 """
 
 from __future__ import annotations

@@ -330,4 +330,4 @@ def _is_auto(field: dataclasses.Field[Any], value: Any) -> bool:
 
 def _of_another_type(field: dataclasses.Field[Any], value: Any) -> ConfigError:
     fix = f"give {_EXPECTED[field.metadata['kind']]}" + (f" or {AUTO}" if field.default == AUTO else "")
-    return ConfigError("setting of another type", where=field.name, seen=arguments.shown(value), fix=fix)
+    return ConfigError("setting of another type", where=field.name, seen=arguments.format_argument(value), fix=fix)

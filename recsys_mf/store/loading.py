@@ -58,7 +58,7 @@ def load(directory: str | Path) -> Run:
             if not replaced and not (before is None and attempt < _MISSING_ATTEMPTS):
                 raise
         time.sleep(_PAUSE)
-    fix = "load it when nobody writes to it"
+    fix = "load it when no program writes to it"
     raise ArtifactError("replaced again and again while it was read", where=str(directory), fix=fix)
 
 

@@ -2,7 +2,7 @@
 
 Run as curve.py NAME FOLDER OPTIONS THREADS RESULT; options as JSON: settings, lengths (in passes), seed. NAME is `sgd`
 for ours, or a function of `peers.PEERS`. Ours tells its error after every pass (of a committee, every member) of one
-fit, of which only the passes count; a peer is fitted anew for every length.
+fit, of which only the passes count; a peer is fitted again for every length.
 """
 
 from __future__ import annotations

@@ -150,7 +150,7 @@ def frozen(array: NDArray[Any]) -> NDArray[Any]:
     return array
 
 
-def test_a_table_that_can_be_written_is_put_anew() -> None:
+def test_a_table_that_can_be_written_is_put_there_again() -> None:
     P, none = np.ones((1, 1), np.float32), np.zeros(1, np.float32)
     engine, row = DevicePredictor("cpu"), np.zeros(1, np.int32)
     for value in (1.0, 2.0):

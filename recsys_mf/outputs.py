@@ -1,0 +1,45 @@
+"""Files that commands and functions write: checked before the work, written aside, renamed when they are whole."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+
+from recsys_mf import atomic
+from recsys_mf.errors import ConfigError, ResourceError, system_errors
+
+
+def check_output(output: Path, kind: str, suffixes: tuple[str, ...], *, force: bool) -> None:
+    """Raise ConfigError when the file has another suffix, is there already or has no folder to lie in.
+
+    kind : what the file is, for messages
+    force : a file that is there may be replaced
+    Raises ResourceError where the system refuses to write there.
+    """
+    if output.suffix not in suffixes:
+        names = " or ".join([", ".join(suffixes[:-1]), suffixes[-1]] if len(suffixes) > 1 else suffixes)
+        raise ConfigError(f"unknown kind of {kind}", where=str(output), fix=f"name it {names}")
+    with _system_errors(output):
+        if output.is_dir():
+            raise ConfigError("a folder", where=str(output), fix="give the name of a file")
+        if output.exists() and not force:
+            raise ConfigError("there already", where=str(output), fix="give another name, or --force")
+        if not output.absolute().parent.is_dir():
+            raise ConfigError("no such folder", where=str(output.absolute().parent), fix="make it first")
+        atomic.prove_writable(output)
+
+
+@contextlib.contextmanager
+def written_output(output: Path, *, force: bool) -> Iterator[Path]:
+    """A path to write to, which takes the name of the output when all went well.
+
+    Raises ResourceError when it cannot be written.
+    """
+    with _system_errors(output), atomic.written_file(output, replace=force) as aside:
+        yield aside
+
+
+def _system_errors(output: Path) -> contextlib.AbstractContextManager[None]:
+    fix = "give another place, or make room there"
+    return system_errors(ResourceError, "cannot be written", where=output, fix=fix)
