@@ -5,14 +5,18 @@ Every table comes with many test pairs of the same law, so that errors are compa
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
 
 from recsys_mf.ratings import Ratings
+from recsys_mf.solvers import SOLVERS, Biases, Solver, TruncatedSvd
+from recsys_mf.solvers.committee import Committee
 from recsys_mf.splits import Split, given
+from recsys_mf.training import BASELINE, rmse, train
 
 F64 = NDArray[np.float64]
 
@@ -134,3 +138,61 @@ TABLES: dict[str, Callable[[int], Split]] = {
     "one item": Law(300, 1, 100, n_test=150).split,
 }
 """By what is odd about them; each draws a split from a seed."""
+
+RANKS, FACTORS = (4, 16, 64), (0.25, 1, 4)
+SEEDS = 5
+
+
+@dataclass(frozen=True)
+class Compared:
+    """Test errors of a solver on a table, means over seeds.
+
+    default : with default settings; single : of one member of the committee, that of the default where it has none
+    bias : of the damped biases
+    best : the lowest of the grid of ranks {4, 16, 64} and of λ/4, λ and 4 λ around the usual λ; of gibbs the ranks
+        alone, since it learns what λ stands for
+    """
+
+    default: float
+    single: float
+    bias: float
+    best: float
+
+    @property
+    def over_simple(self) -> float:
+        """The default over the better of a single run and biases alone."""
+        return self.default / min(self.single, self.bias)
+
+    @property
+    def over_best(self) -> float:
+        """The default over the best of the grid."""
+        return self.default / self.best
+
+
+def compare(table: str, name: str, seeds: int = SEEDS) -> Compared:
+    """The errors of a solver by its name on a table of the battery, split seed and training seed being the same."""
+    kind = SOLVERS[name]
+    default = _mean_error(table, kind(), seeds)
+    single = _mean_error(table, kind(members=1), seeds) if issubclass(kind, Committee) else default  # type: ignore[call-arg]
+    best = min(_mean_error(table, solver, seeds) for solver in _grid(kind))
+    return Compared(default, single, _mean_error(table, Biases(), seeds), best)
+
+
+@cache
+def _mean_error(table: str, solver: Solver, seeds: int) -> float:
+    return float(np.mean([_error(TABLES[table](seed), solver, seed) for seed in range(seeds)]))
+
+
+def _error(split: Split, solver: Solver, seed: int) -> float:
+    assert split.test is not None
+    run = train(split, solver, seed=seed, device="cpu", compared_with={BASELINE: TruncatedSvd(ranks=(1,))})
+    return rmse(run.model, split.test)
+
+
+def _grid(kind: type[Solver]) -> Iterator[Solver]:
+    for rank in RANKS:
+        if issubclass(kind, Committee):
+            λ = kind.usual["regularisation"]
+            yield from (kind(rank=rank, regularisation=λ * factor) for factor in FACTORS)  # type: ignore[call-arg]
+        else:
+            yield kind(rank=rank)  # type: ignore[call-arg]

@@ -57,6 +57,7 @@ def use(kernels: Kernels, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(training, "select", lambda *_: kernels)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("solver", QUICK)
 def test_a_run_on_torch_is_as_good_as_one_on_numba(
     solver: str, table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

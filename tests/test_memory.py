@@ -115,6 +115,7 @@ print(before, estimates[0], memory.peak())
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "solver",
     [

@@ -69,6 +69,7 @@ def test_from_a_table_to_a_report_and_predictions(recsys: Cli) -> None:
     assert [line.split(",")[-1] for line in Path("out.csv").read_text().splitlines()] == ["known", "both", "neither"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("solver", SOLVERS)
 def test_every_solver_trains_from_the_command_line(recsys: Cli, solver: str) -> None:
     code, out, err = recsys("train", "table.parquet", "-o", "run", "--solver", solver, "--quiet", "--svd-ranks", "1,2")

@@ -20,6 +20,7 @@ with warnings.catch_warnings(record=True) as seen:
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "breaking",
     [
@@ -46,6 +47,7 @@ def test_kernels_are_compiled_in_every_process_where_they_cannot_be_kept_which_i
     assert said[0].endswith("set NUMBA_CACHE_DIR to a folder that can be written")
 
 
+@pytest.mark.slow
 def test_damaged_files_of_compiled_kernels_are_compiled_again(tmp_path: Path) -> None:
     body = script("print(predicted(0))")
     folder = {"NUMBA_CACHE_DIR": str(tmp_path)}
@@ -140,6 +142,7 @@ for name in sys.argv[1:] or solvers:
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("processor", ["", "generic"])
 def test_a_seed_gives_the_same_bytes_whether_kernels_are_compiled_or_read(tmp_path: Path, processor: str) -> None:
     """Compiled all in one process, read all, and compiled where some of what they call is read."""

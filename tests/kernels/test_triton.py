@@ -137,6 +137,7 @@ def test_programs_that_fit_by_registers_memory_threads(registers: int, warps: in
     assert fitting(card, registers, warps, shared) == 132 * programs
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("capability", [80, 90])
 def test_kernels_compile_for_cards_that_are_not_here(capability: int) -> None:
     program = Path(__file__).with_name("compiled.py")

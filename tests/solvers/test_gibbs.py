@@ -148,6 +148,7 @@ def assert_alike(prior: list[list[float]], successive: list[list[float]]) -> Non
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("blocks", [0, 2])
 def test_geweke_joint_distribution(blocks: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Draws of the prior, and draws that alternate a sweep with new ratings, are of the same joint distribution.
@@ -199,6 +200,7 @@ def test_geweke_joint_distribution(blocks: int, monkeypatch: pytest.MonkeyPatch)
     assert_alike(direct, chain)
 
 
+@pytest.mark.slow
 def test_geweke_ordered_probit() -> None:
     """As above for the slope, the thresholds and the latents, with the tables held."""
     rng = np.random.default_rng(4)
