@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from recsys_mf.arrays import sorting
 from recsys_mf.errors import DataError
-from recsys_mf.kernels import layout
 from recsys_mf.vocabulary import Vocabulary
 
 
@@ -28,7 +28,7 @@ class SparseRows(NamedTuple):
 
     def transposed(self) -> SparseRows:
         """The same matrix by columns: a row of the result for every column of this one, rows ascending within it."""
-        starts, order = layout.group(self.columns, self.n_columns)
+        starts, order = sorting.group(self.columns, self.n_columns)
         rows = np.repeat(np.arange(self.n_rows, dtype=np.int32), np.diff(self.starts))
         return SparseRows(starts, rows[order], self.values[order], self.n_rows)
 

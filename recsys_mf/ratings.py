@@ -10,13 +10,12 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys_mf import columns
+from recsys_mf.arrays import lookup, mapped, sorting
 from recsys_mf.conversion import Origin, rating_values, time_seconds
 from recsys_mf.conversion.origin import format_value
 from recsys_mf.conversion.ratings import all_finite
 from recsys_mf.errors import ConfigError, DataError, nearest
 from recsys_mf.features import Features
-from recsys_mf.kernels import layout
 from recsys_mf.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
@@ -147,12 +146,12 @@ class Ratings:
     @cached_property
     def user_counts(self) -> NDArray[np.int64]:
         """Number of ratings of every user, int64[n_users]; unknown users are not counted."""
-        return layout.counts(self.users, self.n_users)
+        return sorting.counts(self.users, self.n_users)
 
     @cached_property
     def item_counts(self) -> NDArray[np.int64]:
         """Number of ratings of every item, int64[n_items]; unknown items are not counted."""
-        return layout.counts(self.items, self.n_items)
+        return sorting.counts(self.items, self.n_items)
 
     @cached_property
     def fingerprint(self) -> str:
@@ -179,18 +178,18 @@ class Ratings:
     def by_user(self) -> Grouped:
         """The ratings grouped by user, in row order within a user. Raises DataError where an id is unknown."""
         self.check_known()
-        return Grouped(*layout.grouped(self.users, self.n_users, self.items, self.values))
+        return Grouped(*sorting.grouped(self.users, self.n_users, self.items, self.values))
 
     def by_item(self) -> Grouped:
         """The ratings grouped by item, in row order within an item. Raises DataError where an id is unknown."""
         self.check_known()
-        return Grouped(*layout.grouped(self.items, self.n_items, self.users, self.values))
+        return Grouped(*sorting.grouped(self.items, self.n_items, self.users, self.values))
 
     def select(self, rows: NDArray[Any]) -> Ratings:
         """The given rows (bool[n] or integer row numbers), under the same vocabularies."""
         rows = np.asarray(rows)
-        times = None if self.times is None else columns.taken(self.times, rows)
-        users, items, values = (columns.taken(column, rows) for column in (self.users, self.items, self.values))
+        times = None if self.times is None else mapped.taken(self.times, rows)
+        users, items, values = (mapped.taken(column, rows) for column in (self.users, self.items, self.values))
         return Ratings(
             users, items, values, times,
             self.user_vocabulary, self.item_vocabulary, self.user_features, self.item_features,
@@ -236,8 +235,8 @@ class Ratings:
         if rule not in DUPLICATES:
             raise ConfigError("unknown rule for duplicates", seen=rule, fix=nearest(rule, DUPLICATES))
         self.check_known(where=where)
-        count, earlier, later = layout.first_duplicate(self.users, self.items, self.n_users, self.n_items)
-        columns.rest()
+        count, earlier, later = lookup.first_duplicate(self.users, self.items, self.n_users, self.n_items)
+        mapped.rest()
         if not count:
             return self
         pairs = self.users.astype(np.int64) * self.n_items + self.items
@@ -322,7 +321,7 @@ def _reindexed(
     if other is vocabulary:
         return indices
     table = np.append(other.indices(vocabulary.entries, where=where), np.int32(-1))  # index -1 reads the last entry
-    return columns.taken(table, indices)
+    return mapped.taken(table, indices)
 
 
 def _restricted(counts: NDArray[np.int64], vocabulary: Vocabulary, features: Features | None) -> Vocabulary:

@@ -13,9 +13,9 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys_mf import columns
 from recsys_mf.arguments import choice, format_argument, instance, is_number, whole
 from recsys_mf.arguments import fraction as as_fraction
+from recsys_mf.arrays import mapped
 from recsys_mf.errors import ConfigError, DataError
 from recsys_mf.ratings import Ratings
 
@@ -192,7 +192,7 @@ def _parted(ratings: Ratings, is_test: NDArray[np.bool_], split: Split) -> Split
 
 def _random_mask(ratings: Ratings, fraction: float, seed: int) -> NDArray[np.bool_]:
     rng, mask = np.random.default_rng(seed), np.empty(len(ratings), np.bool_)
-    for part in columns.parts(len(mask)):  # in parts the stream of draws is the same
+    for part in mapped.parts(len(mask)):  # in parts the stream of draws is the same
         mask[part] = rng.random(len(mask[part])) < fraction
     return mask
 

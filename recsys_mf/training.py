@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 from threadpoolctl import ThreadpoolController
 
-from recsys_mf import columns, continuing, memory, provenance, splits
+from recsys_mf import continuing, memory, provenance, splits
 from recsys_mf.arguments import fraction, instance, whole
+from recsys_mf.arrays import mapped
 from recsys_mf.errors import ConfigError, DataError, LeakWarning, SolveError
 from recsys_mf.evaluation.convergence import FEWEST_DRAWS, effective_sample_size
 from recsys_mf.kernels import Kernels, predictor, select
@@ -161,7 +162,7 @@ def _needed(
     methods: Iterable[Solver], train: Ratings, parts: tuple[Split, ...], kernels: Kernels, compress: int | None
 ) -> int:
     """Bytes that fitting these one after another takes at most, where every model is kept."""
-    in_files = columns.is_mapped(train.users)
+    in_files = mapped.is_mapped(train.users)
     kept = 0 if in_files else 16 * len(train) * len(parts)  # the validated parts of train
     most = kept
     for method in methods:
@@ -401,7 +402,7 @@ def _timed(epochs: Iterator[Epoch], kernels: Kernels) -> Iterator[tuple[Epoch, f
         # A BLAS thread that has done its part waits busily for more, on a core that the kernels then lack.
         with _libraries().limit(limits=1, user_api="blas"), kernels.guarded():
             epoch = next(epochs, None)
-        columns.rest()
+        mapped.rest()
         if epoch is None:
             return
         yield epoch, time.perf_counter() - began
@@ -605,7 +606,7 @@ class _RunningError:
         pairs = ratings.users, ratings.items, ratings.times, ratings.values
         self._parts = [
             tuple(None if column is None else kernels.put(column[part]) for column in pairs)
-            for part in columns.parts(len(ratings))
+            for part in mapped.parts(len(ratings))
         ]
         self._totals: dict[int, list[Any]] = {burn_in: [] for burn_in in burn_ins}
 
@@ -629,7 +630,7 @@ class _RunningError:
         xp, total = self._kernels.xp, 0.0
         for predicted, (*_, values) in zip(predictions, self._parts, strict=True):
             total += float(xp.sum(xp.square(xp.asarray(predicted, dtype=xp.float64) - values)))
-        columns.rest()
+        mapped.rest()
         return math.sqrt(total / len(self._ratings))
 
 

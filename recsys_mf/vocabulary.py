@@ -11,11 +11,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys_mf import columns
+from recsys_mf.arrays import lookup, mapped
 from recsys_mf.conversion import Origin, id_column
 from recsys_mf.conversion.origin import format_value
 from recsys_mf.errors import DataError
-from recsys_mf.kernels import layout
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -161,7 +160,7 @@ class Vocabulary:
         if not len(known):
             return np.full(len(values), -1, np.int32)
         if self._span <= _TABLE_SLOTS_PER_ID * max(len(known), len(values)):
-            return layout.positions(values, int(known[0]), self._places)
+            return lookup.positions(values, int(known[0]), self._places)
         place = np.searchsorted(known, values)
         place[place == len(known)] = 0
         return np.where(known[place] == values, place, -1).astype(np.int32)
@@ -196,13 +195,13 @@ def _encode_integers(cls: type[Vocabulary], column: pa.ChunkedArray) -> tuple[Vo
     import pyarrow as pa
 
     arrays = [chunk.to_numpy() for chunk in column.chunks]
-    chunks = [array[part] for array in arrays for part in columns.parts(len(array))]
+    chunks = [array[part] for array in arrays for part in mapped.parts(len(array))]
     if not chunks:
         return cls(pa.array([], pa.int64())), np.empty(0, np.int32)
-    low, high = layout.bounds(chunks)
+    low, high = lookup.bounds(chunks)
     if high - low >= _TABLE_SLOTS_PER_ID * len(column):
         return _encode_hashed(cls, column.cast(pa.int64()))
-    known, indices = layout.compact(chunks, low, high)
+    known, indices = lookup.compact(chunks, low, high)
     return cls(pa.array(known, pa.int64())), indices
 
 
@@ -217,7 +216,7 @@ def _encode_hashed(cls: type[Vocabulary], column: pa.ChunkedArray) -> tuple[Voca
     order = _numpy(pc.sort_indices(dictionary))
     rank = np.empty(len(order), np.int32)
     rank[order] = np.arange(len(order), dtype=np.int32)
-    indices, start = columns.empty(len(coded), np.int32), 0
+    indices, start = mapped.empty(len(coded), np.int32), 0
     for chunk in coded.chunks:
         indices[start : start + len(chunk)] = rank[chunk.indices.to_numpy()]
         start += len(chunk)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from planted import planted
 
-from recsys_mf import columns
+from recsys_mf.arrays import mapped
 from recsys_mf.errors import ConfigError, ResourceError
 from recsys_mf.memory import parsed
 from recsys_mf.solvers import SOLVERS, Sgd
@@ -20,27 +20,27 @@ from recsys_mf.training import train
 
 
 def test_a_column_lies_in_a_file_when_it_is_more_than_its_share_of_the_limit() -> None:
-    with columns.limited(32 * 4000):
-        assert not columns.is_mapped(columns.empty(1000, np.float32))
-        assert columns.is_mapped(columns.empty(1001, np.float32))
-    assert not columns.is_mapped(columns.empty(1001, np.float32))
+    with mapped.limited(32 * 4000):
+        assert not mapped.is_mapped(mapped.empty(1000, np.float32))
+        assert mapped.is_mapped(mapped.empty(1001, np.float32))
+    assert not mapped.is_mapped(mapped.empty(1001, np.float32))
 
 
 @pytest.mark.parametrize("rows", [np.arange(3000)[::-2], np.arange(3000) % 3 == 1], ids=["numbers", "mask"])
 def test_taken_is_indexing(rows: np.ndarray) -> None:
     column = np.random.default_rng(0).random(3000)
-    with columns.limited(1):
-        taken = columns.taken(column, rows)
-    assert columns.is_mapped(taken)
+    with mapped.limited(1):
+        taken = mapped.taken(column, rows)
+    assert mapped.is_mapped(taken)
     assert np.array_equal(taken, column[rows])
 
 
 def test_what_is_dropped_from_memory_is_still_there() -> None:
-    with columns.limited(1):
-        column = columns.empty(100_000, np.int64)
+    with mapped.limited(1):
+        column = mapped.empty(100_000, np.int64)
     column[:] = np.arange(100_000)
-    columns.drop(column, 100, 99_000)
-    columns.read_ahead(column, 0, 100_000)
+    mapped.drop(column, 100, 99_000)
+    mapped.read_ahead(column, 0, 100_000)
     assert np.array_equal(column, np.arange(100_000))
 
 
@@ -49,9 +49,9 @@ def test_results_do_not_depend_on_where_columns_lie(solver: str) -> None:
     settings = {"epochs": 5, "members": 2, "rank": 8} if solver != "svd" else {}
     runs = []
     for limit in (None, 1):
-        with columns.limited(limit):
+        with mapped.limited(limit):
             split = hold_out(planted()[0], 0.1)
-            assert columns.is_mapped(split.train.users) == (limit is not None)
+            assert mapped.is_mapped(split.train.users) == (limit is not None)
             runs.append(train(split, SOLVERS[solver](**settings)))
     one, other = (run.fit for run in runs)
     assert all(
@@ -78,7 +78,7 @@ def test_epochs_of_triples_in_a_file_take_one_stratum_at_a_time() -> None:
     from recsys_mf.kernels import select
 
     kernels = Counting(select("cpu"))
-    with columns.limited(1):
+    with mapped.limited(1):
         table = planted()[0].select(np.arange(5000))
         list(Sgd(members=1, epochs=1).run(table, rng=np.random.default_rng(0), kernels=kernels))  # type: ignore[arg-type]
     assert len(seen) > 1
@@ -91,15 +91,15 @@ def test_a_folder_without_room_is_an_error_with_the_size(monkeypatch: pytest.Mon
 
     monkeypatch.setattr(os, "posix_fallocate", full)
     message = r"^no room for 1\.0 MiB in .*: No space left on device; set TMPDIR to a folder with more room$"
-    with columns.limited(1), pytest.raises(ResourceError, match=message):
-        columns.empty(1 << 20, np.uint8)
+    with mapped.limited(1), pytest.raises(ResourceError, match=message):
+        mapped.empty(1 << 20, np.uint8)
 
 
 def test_no_file_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    with columns.limited(1):
-        column = columns.empty(1000, np.int32)
-    assert columns.is_mapped(column)
+    with mapped.limited(1):
+        column = mapped.empty(1000, np.int32)
+    assert mapped.is_mapped(column)
     assert not list(tmp_path.iterdir())
 
 
@@ -121,10 +121,10 @@ def test_columns_at_rest_are_not_in_the_memory_of_the_process() -> None:
     def resident() -> int:
         return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
-    with columns.limited(1):
-        column = columns.empty(1 << 25, np.uint8)
+    with mapped.limited(1):
+        column = mapped.empty(1 << 25, np.uint8)
         column[:] = 7
         touched = resident()
-        columns.rest()
+        mapped.rest()
         assert touched - resident() > 30 << 20
         assert (column == 7).all()

@@ -18,7 +18,9 @@ TESTS = Path(__file__).parent
 
 LAYERS = (
     {"errors", "arguments"},
-    {"kernels", "memory", "columns", "atomic", "outputs", "strict_json", "conversion"},
+    {"memory", "atomic", "outputs", "strict_json"},
+    {"arrays"},
+    {"kernels", "conversion"},
     {"ratings", "features", "vocabulary", "mismatch", "models"},
     {"loaders", "splits", "store"},
     {"solvers"},

@@ -88,9 +88,9 @@ def train(
     The run records all that it was made from: `train --repeat RUN -o NEW` makes it again, to the same bytes.
     """
     from recsys_mf import memory, store
+    from recsys_mf.arrays.mapped import limited
     from recsys_mf.cli.progress import announce_compilation
     from recsys_mf.cli.trace import check_trace, write_trace
-    from recsys_mf.columns import limited
     from recsys_mf.evaluation.predictions import check_predictions, write_predictions
 
     inputs = [name for name in (ratings, test, user_features, item_features) if name is not None]

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys_mf.columns import empty
+from recsys_mf.arrays.cores import available_threads
+from recsys_mf.arrays.mapped import empty
+from recsys_mf.arrays.threads import side_by_side
 from recsys_mf.conversion.origin import Origin, format_value
-from recsys_mf.kernels.cores import available_threads
-from recsys_mf.kernels.threads import side_by_side
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys_mf import columns
+from recsys_mf.arrays import mapped
 from recsys_mf.errors import ConfigError
 from recsys_mf.kernels import predictor
 from recsys_mf.loaders.writing import TABLES, open_table
@@ -105,7 +105,7 @@ def _batches(predicted: PredictedRows) -> Iterator[pa.RecordBatch]:
     import pyarrow as pa
 
     rows = predicted.rows
-    for part in columns.parts(len(rows)):
+    for part in mapped.parts(len(rows)):
         table = {
             "user_id": rows.user_vocabulary.ids(rows.users[part]),
             "item_id": rows.item_vocabulary.ids(rows.items[part]),

@@ -16,9 +16,9 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from recsys_mf.arrays.cores import available_threads, processors
 from recsys_mf.errors import ConfigError, DeviceError, nearest
 from recsys_mf.kernels import layout
-from recsys_mf.kernels.cores import available_threads, processors
 from recsys_mf.kernels.layout import Grid
 
 DEVICES = ("auto", "cpu", "cuda")

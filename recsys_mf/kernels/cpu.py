@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from recsys_mf.arrays.threads import pairs, shares, side_by_side
 from recsys_mf.kernels import cpu_cg, cpu_ordinal, cpu_pairs, cpu_rows, cpu_sgd, cpu_sparse, ordinal, turns
 from recsys_mf.kernels.layout import Grid, Triples, blocked
 from recsys_mf.kernels.streams import HostTriples
-from recsys_mf.kernels.threads import pairs, shares, side_by_side
 from recsys_mf.kernels.vectors import LANES, aligned, on_line
 
 F32 = NDArray[np.float32]

@@ -20,7 +20,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from recsys_mf.kernels.jit import jit
+from recsys_mf.arrays.jit import jit
 from recsys_mf.kernels.vectors import (
     FASTMATH,
     LANES,

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from recsys_mf.arrays.jit import jit
 from recsys_mf.kernels.cpu_tiles import (
     BLOCK,
     factor_diagonal,
@@ -20,7 +21,6 @@ from recsys_mf.kernels.cpu_tiles import (
     substitute,
     to_lanes,
 )
-from recsys_mf.kernels.jit import jit
 from recsys_mf.kernels.vectors import FASTMATH, LANES
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from recsys_mf.kernels.jit import jit
+from recsys_mf.arrays.jit import jit
 from recsys_mf.kernels.vectors import FASTMATH
 
 WORK = 128  # multiplications that would take the time of Φ

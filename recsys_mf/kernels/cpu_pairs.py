@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from recsys_mf.arrays.jit import jit
+from recsys_mf.arrays.threads import pairs, side_by_side
 from recsys_mf.kernels import cpu_ordinal
-from recsys_mf.kernels.jit import jit
-from recsys_mf.kernels.threads import pairs, side_by_side
 from recsys_mf.kernels.vectors import FASTMATH
 
 F32 = NDArray[np.float32]

@@ -22,9 +22,9 @@ from typing import Any
 
 import numpy as np
 
+from recsys_mf.arrays.jit import jit
 from recsys_mf.kernels import cpu_lanes
 from recsys_mf.kernels.cpu_tiles import BLOCK, call_for_line, tile
-from recsys_mf.kernels.jit import jit
 from recsys_mf.kernels.vectors import FASTMATH, LANES
 
 _HEIGHT = 8  # rows of a tile

@@ -30,8 +30,8 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
+from recsys_mf.arrays.jit import jit
 from recsys_mf.kernels import turns
-from recsys_mf.kernels.jit import jit
 from recsys_mf.kernels.vectors import (
     FASTMATH,
     LANES,

@@ -16,8 +16,8 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
-from recsys_mf.kernels.jit import jit
-from recsys_mf.kernels.threads import shares, side_by_side
+from recsys_mf.arrays.jit import jit
+from recsys_mf.arrays.threads import shares, side_by_side
 from recsys_mf.kernels.vectors import (
     FASTMATH,
     LINE,

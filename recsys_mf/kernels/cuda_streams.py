@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from recsys_mf import columns
+from recsys_mf.arrays import mapped
 from recsys_mf.errors import ResourceError
 from recsys_mf.kernels import cuda_memory
 from recsys_mf.memory import in_words
@@ -94,7 +94,7 @@ class _Buffer:
         size = part.stop - part.start
         for host, column in zip(self.host, triples, strict=True):
             host[:size].numpy()[:] = column[part]
-            columns.drop(column, part.start, part.stop)
+            mapped.drop(column, part.start, part.stop)
         device = self.there[0].device
         if device.type == "cuda":
             with torch.cuda.stream(_stream(device)):

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys_mf import columns
+from recsys_mf.arrays import mapped
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,12 +27,12 @@ class HostTriples:
         While a stratum is visited the next is read from the file; then it is dropped from memory.
         """
         triples = self.users, self.items, self.values
-        if not columns.is_mapped(self.users):
+        if not mapped.is_mapped(self.users):
             yield *triples, self.bounds
             return
         for stratum, following in zip(self.bounds, np.roll(self.bounds, -1, axis=0), strict=True):
             for column in triples:
-                columns.read_ahead(column, following[0], following[-1])
+                mapped.read_ahead(column, following[0], following[-1])
             yield *triples, stratum[None]
             for column in triples:
-                columns.drop(column, stratum[0], stratum[-1])
+                mapped.drop(column, stratum[0], stratum[-1])

@@ -10,7 +10,7 @@ import triton
 from numpy.typing import NDArray
 from torch import Tensor
 
-from recsys_mf import columns
+from recsys_mf.arrays import mapped
 from recsys_mf.kernels import cuda_streams, triton_layout, triton_pairs, triton_rows, triton_sgd
 from recsys_mf.kernels.cuda import TorchKernels
 from recsys_mf.kernels.layout import Grid, Triples
@@ -53,7 +53,7 @@ class TritonKernels(TorchKernels):
         """`layout.blocked` on the device where it has the room, else on threads of the host: the same bytes."""
         device = torch.device(self.device)
         fits = triton_layout.BYTES * len(users) <= cuda_streams.room_for_triples(device, self._room)
-        if columns.is_mapped(users) or not fits:
+        if mapped.is_mapped(users) or not fits:
             return super().blocked(users, items, values, *rest)
         with self.guarded():
             return triton_layout.blocked(device, users, items, values, *rest)

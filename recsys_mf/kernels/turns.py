@@ -24,7 +24,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
-from recsys_mf.kernels.jit import jit
+from recsys_mf.arrays.jit import jit
 from recsys_mf.kernels.vectors import array_of
 
 _LOOKS = 1 << 12  # at a band that is not free before a thread looks for another block, or sleeps

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from recsys_mf.arrays import lookup
 from recsys_mf.conversion import Ids, decoded, filled, id_column, rating_numbers, time_seconds
 from recsys_mf.errors import DataError, ReadingNotice
-from recsys_mf.kernels import layout
 from recsys_mf.loaders.opening import open_source
 from recsys_mf.loaders.reading import kinds_of_ids, origin, read_columns
 from recsys_mf.loaders.source import Source, recognise
@@ -105,7 +105,7 @@ def described(source: Source, given: Mapping[str, str | None], *, ids: Ids) -> D
     user_vocabulary, user_indices = _encoded(source, named.user, users, rows, kinds[0])
     item_vocabulary, item_indices = _encoded(source, named.item, items, rows, kinds[1])
     shape = len(user_vocabulary), len(item_vocabulary)
-    duplicates, _, _ = layout.first_duplicate(user_indices, item_indices, *shape)
+    duplicates, _, _ = lookup.first_duplicate(user_indices, item_indices, *shape)
     usable = values[rows]
     return Description(
         source=source.where,

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from recsys_mf.arrays import sorting
 from recsys_mf.conversion import Ids, id_column
 from recsys_mf.errors import ConfigError, DataError, nearest
 from recsys_mf.features import Features
-from recsys_mf.kernels import layout
 from recsys_mf.loaders.feature_columns import Block, feature_block
 from recsys_mf.loaders.frames import FrameSource
 from recsys_mf.loaders.opening import open_source
@@ -138,5 +138,5 @@ def _joined(
     before = np.cumsum([0, *(len(block.names) for block in blocks)], dtype=np.int32)
     columns = np.concatenate([block.columns + shift for block, shift in zip(blocks, before[:-1], strict=True)])
     values = np.concatenate([block.values for block in blocks])
-    starts, order = layout.group(np.concatenate([places[block.rows] for block in blocks]), len(vocabulary))
+    starts, order = sorting.group(np.concatenate([places[block.rows] for block in blocks]), len(vocabulary))
     return Features(vocabulary, names, starts, columns[order], values[order], left_out)

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
+from recsys_mf.arrays.cores import available_threads
+from recsys_mf.arrays.threads import side_by_side
 from recsys_mf.conversion import Origin
 from recsys_mf.errors import DataError
-from recsys_mf.kernels.cores import available_threads
-from recsys_mf.kernels.threads import side_by_side
 from recsys_mf.loaders.unify import unified, unified_type
 
 if TYPE_CHECKING:

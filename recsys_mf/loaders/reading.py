@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys_mf.columns import rest
+from recsys_mf.arrays.mapped import rest
 from recsys_mf.conversion import IDS, Ids, Origin, id_column, rating_values, time_seconds
 from recsys_mf.errors import ConfigError, DataError, nearest
 from recsys_mf.loaders.opening import open_source

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from recsys_mf import columns
+from recsys_mf.arrays import mapped
 from recsys_mf.models.run import Model
 from recsys_mf.ratings import Ratings
 
@@ -12,9 +12,9 @@ from recsys_mf.ratings import Ratings
 def rmse(model: Model, ratings: Ratings) -> float:
     """Root mean squared error of the model on all rows of a table, in rating units, summed in float64."""
     total = 0.0
-    for part in columns.parts(len(ratings)):
+    for part in mapped.parts(len(ratings)):
         times = None if ratings.times is None else ratings.times[part]
         errors = model.predict(ratings.users[part], ratings.items[part], times) - ratings.values[part].astype(float)
         total += float(errors @ errors)
-    columns.rest()
+    mapped.rest()
     return math.sqrt(total / len(ratings))

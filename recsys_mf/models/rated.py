@@ -8,9 +8,8 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys_mf import columns
+from recsys_mf.arrays import mapped, sorting
 from recsys_mf.errors import DataError
-from recsys_mf.kernels import layout
 from recsys_mf.models import schema
 from recsys_mf.models.schema import Array
 from recsys_mf.ratings import Ratings
@@ -51,8 +50,8 @@ class RatedPairs:
         """Those of a table without unknown ids."""
         starts, users, values = ratings.by_item()
         items = np.repeat(np.arange(ratings.n_items, dtype=np.int32), np.diff(starts))
-        pairs = cls(*layout.grouped(users, ratings.n_users, items, values))  # stable: items stay in order
-        columns.rest()
+        pairs = cls(*sorting.grouped(users, ratings.n_users, items, values))  # stable: items stay in order
+        mapped.rest()
         return pairs
 
     def __len__(self) -> int:
@@ -65,7 +64,7 @@ class RatedPairs:
 
     def find(self, users: NDArray[Any], items: NDArray[Any]) -> NDArray[np.int64]:
         """Place of each of the pairs of dense indices among these, -1 where it is not there or an index is -1."""
-        return layout.find_pairs(self.starts, self.items, np.asarray(users), np.asarray(items))
+        return sorting.find_pairs(self.starts, self.items, np.asarray(users), np.asarray(items))
 
     def contains(self, users: NDArray[Any], items: NDArray[Any]) -> NDArray[np.bool_]:
         """Whether each of the pairs of dense indices is among these; bool[b]."""

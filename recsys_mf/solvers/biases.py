@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys_mf import columns
+from recsys_mf.arrays import mapped
 from recsys_mf.errors import SolveError
 from recsys_mf.kernels import Kernels
 from recsys_mf.models import Factorization
@@ -141,7 +141,7 @@ class _Sums:
 
     def _summed(self, weights: Any, x: Vector) -> Vector:
         product = self.kernels.sparse_product(self.starts, self.others, weights, self.kernels.put(x[:, None]))
-        columns.rest()
+        mapped.rest()
         return self.kernels.get(product)[:, 0]
 
 

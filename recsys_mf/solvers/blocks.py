@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys_mf import columns
+from recsys_mf.arrays import mapped
 from recsys_mf.kernels import Kernels, layout
 from recsys_mf.ratings import Ratings
 
@@ -58,7 +58,7 @@ def schedule(
         _balanced(item_places, train.item_counts, bands * grid.item_parts),
         grid, center, scale, seed,
     )  # fmt: skip
-    columns.rest()
+    mapped.rest()
     starts = triples.starts[:: grid.user_parts * grid.item_parts]
     bounds = np.concatenate([starts[:-1].reshape(bands, bands), starts[bands::bands, None]], axis=1)
     return Blocks(*triples[:3], bounds, user_places, item_places)

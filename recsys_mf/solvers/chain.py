@@ -8,7 +8,8 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys_mf.kernels import Kernels, layout
+from recsys_mf.arrays import sorting
+from recsys_mf.kernels import Kernels
 from recsys_mf.models.posterior import Bins, Sample, Scale
 from recsys_mf.ratings import Ratings
 from recsys_mf.solvers.likelihood import Gaussian, Likelihood, OrderedProbit
@@ -39,11 +40,11 @@ class Observed:
         sides = {"users": (train.users, train.n_users, train.items), "items": (train.items, train.n_items, train.users)}
         rated, orders = {}, {}
         for name, (keys, size, others) in sides.items():
-            starts, orders[name] = layout.group(keys, size)
+            starts, orders[name] = sorting.group(keys, size)
             third = bin_of[orders[name]] if len(bins) else bin_of
             rated[name] = _put(kernels, starts, others[orders[name]], third)
         if len(bins):
-            starts, order = layout.group(bin_of, len(bins))
+            starts, order = sorting.group(bin_of, len(bins))
             orders["contexts"] = order
             rated["contexts"] = _put(kernels, starts, train.users[order], train.items[order])
         else:

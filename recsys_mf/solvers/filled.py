@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys_mf import columns
+from recsys_mf.arrays import mapped
 from recsys_mf.errors import SolveError
 from recsys_mf.kernels import Kernels
 from recsys_mf.ratings import Grouped
@@ -58,13 +58,13 @@ class FilledMatrix:
         full = xp.tile(self._fill, (self.shape[0], 1))
         row_numbers = xp.searchsorted(starts, xp.arange(self.n_entries, device=device), side="right") - 1
         full[row_numbers, others] += values
-        columns.rest()
+        mapped.rest()
         return full
 
     def _product(self, grouped: list[Any], X: Any) -> Any:
         starts, others, values = grouped
         product = self.kernels.sparse_product(starts, others, values, X)
-        columns.rest()
+        mapped.rest()
         return product
 
 

@@ -14,7 +14,8 @@ from typing import Any, ClassVar, Literal, NamedTuple, Self, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys_mf import arguments, columns
+from recsys_mf import arguments
+from recsys_mf.arrays import mapped
 from recsys_mf.errors import ConfigError, nearest
 from recsys_mf.kernels import Kernels
 from recsys_mf.models import Factorization, Model
@@ -263,7 +264,7 @@ def moments(train: Ratings) -> tuple[float, float]:
     mean = float(train.values.mean(dtype=np.float64))
     if train.rating_range[0] == train.rating_range[1]:
         return mean, 1.0
-    offsets = (train.values[part].astype(np.float64) - mean for part in columns.parts(len(train)))
+    offsets = (train.values[part].astype(np.float64) - mean for part in mapped.parts(len(train)))
     return mean, float(np.sqrt(sum(float(part @ part) for part in offsets) / len(train)))
 
 

@@ -8,7 +8,8 @@ from typing import ClassVar, Self
 
 import numpy as np
 
-from recsys_mf import columns, memory
+from recsys_mf import memory
+from recsys_mf.arrays import mapped
 from recsys_mf.errors import ConfigError
 from recsys_mf.kernels import Kernels
 from recsys_mf.models import Factorization
@@ -123,8 +124,8 @@ class TruncatedSvd(Solver):
             mean, user_bias.astype(np.float32), item_bias.astype(np.float32),
             np.zeros((train.n_users, 0), np.float32), np.zeros((train.n_items, 0), np.float32), train.rating_range,
         )  # fmt: skip
-        residuals = columns.empty(len(train), np.float32)
-        for part in columns.parts(len(train)):
+        residuals = mapped.empty(len(train), np.float32)
+        for part in mapped.parts(len(train)):
             u, i = train.users[part], train.items[part]
             observed = mean + user_bias[u] + item_bias[i] if self.filling == "bias" else fill[i]
             residuals[part] = train.values[part] - observed

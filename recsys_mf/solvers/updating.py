@@ -23,7 +23,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys_mf.kernels import Kernels, layout
+from recsys_mf.arrays import sorting
+from recsys_mf.kernels import Kernels
 from recsys_mf.models import Factorization
 from recsys_mf.ratings import Ratings
 from recsys_mf.solvers.solver import Epoch, moments
@@ -111,7 +112,7 @@ class _Side(NamedTuple):
     def of(cls, own: NDArray[np.int32], others: NDArray[np.int32], is_new: NDArray[np.bool_], size: int) -> _Side:
         is_touched = np.zeros(size, np.bool_)
         is_touched[own[is_new]] = True
-        starts, order = layout.group(own, size)
+        starts, order = sorting.group(own, size)
         counts = np.diff(starts)
         order = order[np.repeat(is_touched, counts)]
         rows = np.flatnonzero(is_touched)

@@ -16,6 +16,7 @@ from gpu_data import planted
 from gpu_session import Figures, Session
 from numpy.typing import NDArray
 
+from recsys_mf.arrays import sorting
 from recsys_mf.kernels import layout, reference
 from recsys_mf.kernels.cpu import CpuKernels
 from recsys_mf.ratings import Ratings
@@ -135,7 +136,7 @@ def _visits(session: Session, rank: int) -> Figures:
 def _solve(session: Session, rank: int, with_contexts: bool, with_normals: bool) -> Figures:
     rng, width, kernels = np.random.default_rng(rank), rank + 1, session.kernels
     rows = table(rng, *session.plan.check_table)
-    starts, order = layout.group(rows.users, rows.m)
+    starts, order = sorting.group(rows.users, rows.m)
     contexts = rng.integers(0, CONTEXTS, len(order) if with_contexts else 0).astype(np.int32)
     Y, C = (rng.standard_normal((size, width)).astype(np.float32) for size in (rows.n, CONTEXTS))
     root = rng.standard_normal((width, width)).astype(np.float32) / np.float32(np.sqrt(width))
@@ -158,7 +159,7 @@ def _solve(session: Session, rank: int, with_contexts: bool, with_normals: bool)
 def _refine(session: Session, rank: int) -> Figures:
     rng, kernels, steps = np.random.default_rng(rank), session.kernels, 3
     rows = table(rng, *session.plan.check_table)
-    starts, order = layout.group(rows.users, rows.m)
+    starts, order = sorting.group(rows.users, rows.m)
     X, Y = ((rng.standard_normal((size, rank + 1)) * 0.3).astype(np.float32) for size in (rows.m, rows.n))
     weights, ridge = (rng.random(size).astype(np.float32) + np.float32(0.5) for size in (rows.m, rank + 1))
     arguments = starts, rows.items[order], rows.values[order], X, Y, weights, ridge

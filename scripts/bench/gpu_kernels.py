@@ -15,6 +15,7 @@ from gpu_data import planted
 from gpu_session import Figures, Session, Spans, timing
 from numpy.typing import NDArray
 
+from recsys_mf.arrays import sorting
 from recsys_mf.kernels import layout, triton_pairs, triton_rows, triton_sgd
 from recsys_mf.kernels.cpu import CpuKernels
 from recsys_mf.kernels.triton_kernels import TritonKernels
@@ -231,8 +232,8 @@ def rows(session: Session) -> None:
         train = planted(session.plan.tables[name], session.device).train
         values = standardised(train)[0]
         sides = {
-            "users": (Grouped(*layout.grouped(train.users, train.n_users, train.items, values)), train.n_items),
-            "items": (Grouped(*layout.grouped(train.items, train.n_items, train.users, values)), train.n_users),
+            "users": (Grouped(*sorting.grouped(train.users, train.n_users, train.items, values)), train.n_items),
+            "items": (Grouped(*sorting.grouped(train.items, train.n_items, train.users, values)), train.n_users),
         }
         for rank in ranks:
             for side, (grouped, n_others) in sides.items():

@@ -19,7 +19,7 @@ from tests.trained import posterior_run, small_run, small_split, small_table
 def test_a_table_of_many_batches_is_whole_and_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     predicted = predict_rows(small_run(), small_table())
     write_predictions(predicted, tmp_path / "one.parquet", force=False)
-    monkeypatch.setattr("recsys_mf.columns._PART", 7)
+    monkeypatch.setattr("recsys_mf.arrays.mapped._PART", 7)
     write_predictions(predicted, tmp_path / "many.parquet", force=False)
     one, many = (pd.read_parquet(tmp_path / name) for name in ("one.parquet", "many.parquet"))
     pd.testing.assert_frame_equal(one, many)

@@ -9,11 +9,12 @@ import pytest
 from backends import BACKENDS, NAMES
 from numpy.typing import NDArray
 
+from recsys_mf.arrays import sorting
+from recsys_mf.arrays.threads import side_by_side
 from recsys_mf.kernels import Kernels, cpu_sgd, layout, reference, turns
 from recsys_mf.kernels.cpu import CpuKernels
 from recsys_mf.kernels.cpu_predict import CpuPredictor
 from recsys_mf.kernels.cuda import TorchKernels
-from recsys_mf.kernels.threads import side_by_side
 from recsys_mf.kernels.vectors import aligned
 from recsys_mf.ratings import Ratings
 from recsys_mf.solvers import blocks
@@ -121,7 +122,7 @@ def test_solve_rows_agrees_with_the_reference(
     users, items, values = table(rng)
     n_rows = 6 if slow else M
     users, items, values = (column[users < n_rows] for column in (users, items, values))
-    starts, order = layout.group(users, n_rows)
+    starts, order = sorting.group(users, n_rows)
     width = rank + 1
     contexts = rng.integers(0, CONTEXTS, len(users) if with_contexts else 0).astype(np.int32)
     Y, C = (rng.standard_normal((rows, width)).astype(np.float32) for rows in (N, CONTEXTS))
@@ -159,7 +160,7 @@ def test_solve_rows_gives_nan_for_a_system_that_is_not_positive_definite(kernels
 def test_sparse_product_agrees_with_the_reference(kernels: Kernels, columns: int) -> None:
     rng = np.random.default_rng(columns)
     users, items, values = table(rng)
-    starts, order = layout.group(users, M)
+    starts, order = sorting.group(users, M)
     for entries in (values[order], values[:0]):
         arguments = starts, items[order], entries, rng.standard_normal((N, columns))
         ours = kernels.get(kernels.sparse_product(*(kernels.put(a) for a in arguments)))
@@ -234,7 +235,7 @@ def test_expected_levels_agree_with_the_reference(kernels: Kernels) -> None:
 def refinement(rng: np.random.Generator, rank: int) -> tuple[Any, ...]:
     """Arguments of refine_rows but the steps, with a row without a rating."""
     users, items, values = table(rng)
-    starts, order = layout.group(users, M)
+    starts, order = sorting.group(users, M)
     X, Y = ((rng.standard_normal((rows, rank + 1)) * 0.3).astype(np.float32) for rows in (M, N))
     weights, ridge = (rng.random(size).astype(np.float32) + np.float32(0.5) for size in (M, rank + 1))
     return starts, items[order], values[order], X, Y, weights, ridge

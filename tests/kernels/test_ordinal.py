@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from scipy.special import ndtr, ndtri
 from test_oracle import EPSILON, RANKS, M, N, table
 
-from recsys_mf.kernels import Kernels, layout, reference
+from recsys_mf.arrays import sorting
+from recsys_mf.kernels import Kernels, reference
 from recsys_mf.kernels.cpu_ordinal import quantile
 from recsys_mf.kernels.cpu_predict import CpuPredictor
 
@@ -99,7 +100,7 @@ def test_quantile_inverts_the_normal_distribution() -> None:
 def test_pair_means_agree_with_the_reference(kernels: Kernels, rank: int, with_contexts: bool) -> None:
     rng = np.random.default_rng(rank)
     users, items, _ = table(rng)
-    starts, order = layout.group(users, M)
+    starts, order = sorting.group(users, M)
     contexts = rng.integers(0, 5, len(users) if with_contexts else 0).astype(np.int32)
     rows = [rng.standard_normal((n, rank + 1)).astype(np.float32) for n in (M, N, 5)]
     arrays = starts, items[order], contexts, *rows

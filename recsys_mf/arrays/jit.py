@@ -36,7 +36,7 @@ def jit(**options: Any) -> Callable[[Callable[..., Any]], Any]:
 class _Cache(FunctionCache):
     """Compiled functions in files that may be damaged or not writable: then they are compiled again.
 
-    Functions are kept apart by the sources of all kernels, since a function holds those that it calls.
+    Functions are kept apart by the sources of all compiled functions, since a function holds those that it calls.
     """
 
     def _index_key(self, sig: Any, codegen: Any) -> Any:
@@ -66,8 +66,10 @@ class _Cache(FunctionCache):
 @cache
 def _sources() -> str:
     digest = hashlib.sha256()
-    for path in sorted(Path(__file__).parent.glob("*.py")):
-        digest.update(path.read_bytes())
+    package = Path(__file__).parents[1]
+    for folder in ("arrays", "kernels"):
+        for path in sorted((package / folder).rglob("*.py")):
+            digest.update(path.read_bytes())
     return digest.hexdigest()
 
 

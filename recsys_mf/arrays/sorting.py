@@ -1,0 +1,57 @@
+"""Counting sorts over integer keys: rows of a table grouped by user or by item, and pairs found in them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recsys_mf.arrays import mapped
+
+
+def group(keys: NDArray[np.int32], n_groups: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Stable counting sort: row numbers grouped by key.
+
+    keys : int32[n] in [0, n_groups)
+    Returns (starts int64[n_groups + 1], order int64[n]): the rows with key g, in their original order,
+    are order[starts[g]:starts[g + 1]].
+    """
+    from recsys_mf.arrays import compiled
+
+    starts, order = compiled.group(keys, n_groups)
+    return starts, order
+
+
+def grouped(
+    keys: NDArray[np.int32], n_groups: int, others: NDArray[np.int32], values: NDArray[np.float32]
+) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.float32]]:
+    """starts as in `group`, and the two columns in its order, without the row numbers."""
+    from recsys_mf.arrays import compiled
+
+    grouped_others, grouped_values = mapped.empty(len(keys), np.int32), mapped.empty(len(keys), np.float32)
+    starts = compiled.group_columns(keys, others, values, n_groups, grouped_others, grouped_values)
+    return starts, grouped_others, grouped_values
+
+
+def counts(keys: NDArray[np.int32], n_groups: int) -> NDArray[np.int64]:
+    """How often each of 0 … n_groups - 1 occurs, int64[n_groups]; -1 is not counted."""
+    from recsys_mf.arrays import compiled
+
+    found: NDArray[np.int64] = compiled.counts(keys, n_groups)
+    return found
+
+
+def find_pairs(
+    starts: NDArray[np.int64], others: NDArray[np.int32], keys: NDArray[Any], wanted: NDArray[Any]
+) -> NDArray[np.int64]:
+    """Place of every pair (key, wanted) in grouped columns whose groups ascend, -1 where it is not there.
+
+    starts int64[n_groups + 1], others int32[n] : group g is others[starts[g]:starts[g + 1]]
+    keys, wanted : [b]; -1 is in no group
+    """
+    from recsys_mf.arrays import compiled
+
+    found = np.empty(len(keys), np.int64)
+    compiled.find_pairs(starts, others, keys, wanted, found)
+    return found
