@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 
 from recsys_mf.errors import ConfigError
 from recsys_mf.kernels import Kernels
-from recsys_mf.models import Factorization, Run
-from recsys_mf.models.error import rmse
+from recsys_mf.models import Factorization
+from recsys_mf.prediction import rmse, takes_times
 from recsys_mf.ratings import Ratings
+from recsys_mf.run import Run
 from recsys_mf.solvers import SOLVERS
 from recsys_mf.solvers.updating import update
 from recsys_mf.vocabulary import Vocabulary
@@ -42,7 +43,7 @@ def check_start(run: Run) -> None:
     where, fix = "the run to continue from", "train again on all ratings"
     if run.rated is None:
         raise ConfigError("its training ratings were not kept", where=where, seen="--no-keep-rated", fix=fix)
-    if run.model.takes_times:
+    if takes_times(run.model):
         raise ConfigError("its model uses the times of ratings, which a run does not keep", where=where, fix=fix)
     if any(run.provenance.get("side_information", {}).values()):
         raise ConfigError("its model uses side information, which a run does not keep", where=where, fix=fix)

@@ -100,6 +100,7 @@ def complete(A: Tensor, rank: int = 8, *, seed: int = 0) -> Tensor:
     """
     from recsys_mf.kernels import select
     from recsys_mf.loaders import from_matrix
+    from recsys_mf.prediction import predict
     from recsys_mf.solvers import Als
 
     A = _matrix(A)
@@ -110,7 +111,7 @@ def complete(A: Tensor, rank: int = 8, *, seed: int = 0) -> Tensor:
     users = ratings.user_vocabulary.indices(rows)
     items = ratings.item_vocabulary.indices(columns)
     filled = A.clone()
-    filled[missing] = torch.from_numpy(last.model().predict(users, items)).to(A)
+    filled[missing] = torch.from_numpy(predict(last.model(), users, items).values).to(A)
     return filled
 
 

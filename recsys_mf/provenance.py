@@ -51,9 +51,11 @@ from typing import Any
 import numpy as np
 
 from recsys_mf import __version__
+from recsys_mf.arrays.jit import target
 from recsys_mf.features import Features
 from recsys_mf.kernels import Kernels
-from recsys_mf.models import Model, Run
+from recsys_mf.models import Model
+from recsys_mf.run import Run
 from recsys_mf.solvers import Solver
 from recsys_mf.splits import Split
 
@@ -102,7 +104,7 @@ def of_machine(kernels: Kernels) -> dict[str, Any]:
     return {
         **kernels.facts(),
         "threads": kernels.threads,
-        "processor": _processor(),
+        "processor": target(),
         "python": platform.python_version(),
         "platform": platform.platform(),
         "libraries": {"recsys_mf": __version__} | {name: metadata.version(name) for name in _LIBRARIES},
@@ -159,11 +161,3 @@ def differences(record: Mapping[str, Any], other: Mapping[str, Any]) -> list[str
     libraries = record.get("libraries", {}), other.get("libraries", {})
     pairs |= {name: (libraries[0].get(name), libraries[1].get(name)) for name in sorted({*libraries[0], *libraries[1]})}
     return [f"{name} {one or 'unknown'}, now {now or 'unknown'}" for name, (one, now) in pairs.items() if one != now]
-
-
-def _processor() -> str:
-    """The processor that numba compiles for."""
-    from llvmlite import binding
-    from numba import config
-
-    return str(getattr(config, "CPU_NAME", None) or binding.get_host_cpu_name())

@@ -20,13 +20,16 @@ from recsys_mf.arguments import fraction, instance, whole
 from recsys_mf.arrays import mapped
 from recsys_mf.errors import ConfigError, DataError, LeakWarning, SolveError
 from recsys_mf.evaluation.convergence import FEWEST_DRAWS, effective_sample_size
-from recsys_mf.kernels import Kernels, predictor, select
+from recsys_mf.kernels import Kernels, Predictor, predictor, select
 from recsys_mf.loaders import from_frame, read_ratings
-from recsys_mf.models import Factorization, Fit, Posterior, RatedPairs, Run
-from recsys_mf.models.error import rmse as rmse
+from recsys_mf.models import Factorization, Fit, Posterior, RatedPairs
+from recsys_mf.prediction import rmse as rmse
 from recsys_mf.ratings import Ratings
+from recsys_mf.run import Run
 from recsys_mf.solvers import SOLVERS, Biases, Epoch, Mean, Solver, TruncatedSvd
+from recsys_mf.solvers.compression import compress
 from recsys_mf.solvers.search import is_better, searched
+from recsys_mf.solvers.spread import calibrated, calibrated_as
 from recsys_mf.solvers.truncated_svd import FILLINGS
 from recsys_mf.solvers.updating import update
 from recsys_mf.splits import Split
@@ -244,7 +247,7 @@ class _Task:
         fit = self._final(found.solver, found.history, found.error)
         valid = self.parts[0].valid
         if isinstance(fit.model, Factorization) and isinstance(found.model, Factorization) and valid is not None:
-            fit = replace(fit, model=fit.model.calibrated_by(found.model, valid))
+            fit = replace(fit, model=calibrated(fit.model, found.model, valid))
         return fit
 
     def _selected(self, solver: Solver) -> _Validated:
@@ -293,7 +296,7 @@ class _Task:
             few = self.parts
             best = searched(solver, axes, lambda candidate: error_of(candidate, self.parts))
         else:
-            best = searched(solver, axes, error_of)
+            best = searched(solver, axes, error_of, thorough=False)
             if best != solver and not is_better(error_of(best, self.parts), error_of(solver, self.parts)):
                 best = solver
         return best, found.get(best)
@@ -360,7 +363,7 @@ class _Task:
             members=members,
             seconds=total,
             ratings_per_second=visits / max(total, 1e-9),
-            train_rmse=rmse(model.on(predictor(self.kernels.device, self.kernels.threads)), self.train),
+            train_rmse=rmse(model, self.train, _predictor(self.kernels)),
             valid_rmse=valid_rmse,
             peak_memory=memory.peak(),
             traces=traces.plain(),
@@ -474,7 +477,7 @@ def continued(
             {label: solver_of(fit) for label, fit in start.baselines.items()},
             seed=seed,
             start=start,
-            compress=start.fit.settings.get("compressed"),
+            compress=start.fit.details.compressed,
         )
         | provenance.of_machine(kernels)
         | {"continued": facts},
@@ -509,7 +512,7 @@ def _updated(
         history=tuple({"stage": "update", **asdict(step)} for step in steps),
         seconds=total,
         ratings_per_second=visits / max(total, 1e-9),
-        train_rmse=rmse(updated.on(predictor(kernels.device, kernels.threads)), joined.ratings),
+        train_rmse=rmse(updated, joined.ratings, _predictor(kernels)),
         valid_rmse=best.valid_rmse,
         peak_memory=memory.peak(),
     )
@@ -524,10 +527,10 @@ def solver_of(fit: Fit) -> Solver:
 def _fitted_again(task: _Task, old: Fit) -> Fit:
     """The fit of a task, kept as the old fit was: cut to a rank, its spread calibrated."""
     fit = task.fit()
-    if "compressed" in old.settings:
-        return _compressed(fit, old.settings["compressed"], task.train, task.kernels)
+    if old.details.compressed is not None:
+        return _compressed(fit, old.details.compressed, task.train, task.kernels)
     if isinstance(old.model, Factorization) and isinstance(fit.model, Factorization):
-        return replace(fit, model=fit.model.calibrated_as(old.model))
+        return replace(fit, model=calibrated_as(fit.model, old.model))
     return fit
 
 
@@ -586,10 +589,15 @@ _SWEEPS_BETWEEN = 10
 def _compressed(fit: Fit, rank: int, train: Ratings, kernels: Kernels) -> Fit:
     """The fit with its posterior as a plain factorisation."""
     assert isinstance(fit.model, Posterior)
-    model = fit.model.compress(rank, train)
-    error = rmse(model.on(predictor(kernels.device, kernels.threads)), train)
+    model = compress(fit.model, rank, train)
+    error = rmse(model, train, _predictor(kernels))
     kept = min(rank, model.n_users, model.n_items)
     return replace(fit, model=model, settings={**fit.settings, "compressed": kept}, train_rmse=error)
+
+
+def _predictor(kernels: Kernels) -> Predictor:
+    """What predicts where the kernels are."""
+    return predictor(kernels.device, kernels.threads)
 
 
 _VALIDATION, _FIT, _SEARCH = 1, 2, 3  # what a stream of random numbers derived from the seed is for
@@ -613,7 +621,7 @@ class _RunningError:
     def __call__(self, epoch: Epoch) -> dict[int | None, float]:
         """The error by the burn-in that gives it, None where the epoch's model is no mean over draws."""
         if epoch.predict is None:
-            return {None: rmse(epoch.model().on(predictor(self._kernels.device, self._kernels.threads)), self._ratings)}
+            return {None: rmse(epoch.model(), self._ratings, _predictor(self._kernels))}
         predictions = [epoch.predict(users, items, times) for users, items, times, _ in self._parts]
         if not epoch.is_draw:
             return {None: self._rmse(predictions)}

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 import recsys_mf as mf
+from recsys_mf.prediction import has_intervals, predict
 
 USERS, ITEMS, RATINGS = 12, 8, 60
 SETTINGS = {
@@ -46,9 +47,9 @@ def main(folder: Path) -> None:
         assert split.test is not None
         mf.save(run, folder / name, report=mf.evaluate(run, split.test, device="cpu") if name == "sgd" else None)
         predictions[name] = {"predictions": run.predict(*PAIRS, DAYS).tolist()}
-        if run.model.has_intervals:
+        if has_intervals(run.model):
             users, items, _ = run.indices(*PAIRS)
-            interval = run.model.predict_interval(users, items, DAYS, probability=0.8)
+            interval = predict(run.model, users, items, DAYS, probability=0.8)
             predictions[name] |= {"lower": interval.lower.tolist(), "upper": interval.upper.tolist()}
     (folder / "predictions.json").write_text(json.dumps(predictions, indent=1) + "\n")
 

@@ -33,11 +33,11 @@ import pyarrow.parquet as pq
 from recsys_mf.cli import main
 from recsys_mf.errors import ConfigError, DataError, RecsysError
 from recsys_mf.loaders import describe, from_frame, read_ratings
-from recsys_mf.prediction import predict_file
 from recsys_mf.ratings import Ratings
 from recsys_mf.solvers import SOLVERS
 from recsys_mf.splits import hold_out
 from recsys_mf.store import load, save
+from recsys_mf.streaming import predict_file
 from recsys_mf.training import train
 
 NAMES = (

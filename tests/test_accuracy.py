@@ -10,6 +10,7 @@ import pytest
 from recsys_mf.evaluation import METRICS, evaluate
 from recsys_mf.evaluation.metrics import PairedBootstrap
 from recsys_mf.loaders import read_features, read_ratings
+from recsys_mf.prediction import predict
 from recsys_mf.solvers import SOLVERS, Gibbs
 from recsys_mf.splits import Split, given, hold_out
 from recsys_mf.training import train
@@ -63,7 +64,7 @@ def test_time_lowers_the_error_on_movielens_1m(data_dir: Path) -> None:
     errors = {}
     for time in ("auto", "none"):
         model = train(split, Gibbs(time=time, sweeps=100, likelihood="gaussian"), validation=0).model
-        errors[time] = model.predict(test.users, test.items, test.times) - test.values.astype(np.float64)
+        errors[time] = predict(model, test.users, test.items, test.times).values - test.values.astype(np.float64)
     bootstrap = PairedBootstrap(len(test), np.random.default_rng(0))
     with_time, without = (bootstrap.score(METRICS["rmse"], errors[time]) for time in ("auto", "none"))
     assert with_time.minus(without).high < 0

@@ -13,9 +13,10 @@ from planted import planted
 from recsys_mf import training
 from recsys_mf.continuing import join
 from recsys_mf.errors import ConfigError, DataError, LeakWarning
-from recsys_mf.models import Factorization, RatedPairs, Run
-from recsys_mf.models.error import rmse
+from recsys_mf.models import Factorization, RatedPairs
+from recsys_mf.prediction import has_intervals, predict, rmse
 from recsys_mf.ratings import Ratings
+from recsys_mf.run import Run
 from recsys_mf.solvers import SOLVERS
 from recsys_mf.splits import Split, hold_out
 from recsys_mf.training import train
@@ -134,14 +135,14 @@ def test_rows_without_a_new_rating_stay_bit_for_bit(name: str) -> None:
 def test_intervals_stay(name: str) -> None:
     old, new, test = parts(0.85, 0.006, noise=1.0)
     start = fitted(old, name)
-    assert start.model.has_intervals or name == "als"  # whose validation may choose a single run
+    assert has_intervals(start.model) or name == "als"  # whose validation may choose a single run
     for table in (new, test):  # an update, a fit
         run = fitted(table, name, start=start)
-        assert run.model.has_intervals == start.model.has_intervals
-        if not run.model.has_intervals:
+        assert has_intervals(run.model) == has_intervals(start.model)
+        if not has_intervals(run.model):
             continue
         pairs = test.reindexed(run.user_vocabulary, run.item_vocabulary)
-        _, lower, upper = run.model.predict_interval(pairs.users, pairs.items)
+        _, lower, upper, _ = predict(run.model, pairs.users, pairs.items, probability=0.9)
         assert (lower <= upper).all()
 
 

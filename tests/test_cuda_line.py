@@ -21,6 +21,7 @@ from recsys_mf.cli import command as group
 from recsys_mf.errors import ConfigError, LeakWarning, ResourceError
 from recsys_mf.kernels import Kernels, cuda_memory
 from recsys_mf.kernels.cpu import CpuKernels
+from recsys_mf.prediction import predict
 from recsys_mf.ratings import Ratings
 from recsys_mf.solvers import SOLVERS
 from recsys_mf.splits import hold_out
@@ -159,6 +160,6 @@ def test_the_cpu_backend_predicts_an_epoch_as_its_model_does() -> None:
         (*_, last) = SOLVE[solver](3).run(ratings, rng=np.random.default_rng(0), kernels=CpuKernels(1))  # type: ignore[attr-defined]
         np.testing.assert_allclose(
             last.predict(ratings.users, ratings.items, None),
-            last.model().predict(ratings.users, ratings.items),
+            predict(last.model(), ratings.users, ratings.items).values,
             atol=1e-5,
         )

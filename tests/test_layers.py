@@ -22,9 +22,9 @@ LAYERS = (
     {"arrays"},
     {"kernels", "conversion"},
     {"ratings", "features", "vocabulary", "mismatch", "models"},
-    {"loaders", "splits", "store"},
-    {"solvers"},
-    {"training", "continuing", "evaluation", "dense", "prediction", "provenance"},
+    {"loaders", "splits", "prediction"},
+    {"run", "solvers"},
+    {"store", "streaming", "training", "continuing", "evaluation", "dense", "provenance"},
     {"cli"},
 )
 LAYER = {part: number for number, parts in enumerate(LAYERS) for part in parts}
@@ -88,6 +88,18 @@ def test_no_circle_of_parts() -> None:
     assert not waiting, f"these parts import one another in a circle: {sorted(waiting)}"
 
 
+COMPILED = {"numba": ("arrays", "kernels"), "llvmlite": ("arrays", "kernels"), "torch": ("kernels", "dense", "ratings")}
+
+
+@pytest.mark.parametrize("library", COMPILED)
+def test_a_library_of_arithmetic_is_imported_where_its_arrays_are_worked_on(library: str) -> None:
+    for name, tree in modules().items():
+        named = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
+        named |= {str(node.module) for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+        if any(module.split(".")[0] == library for module in named):
+            assert part(name) in COMPILED[library], f"{name} imports {library}"
+
+
 def test_pickle_is_imported_nowhere() -> None:
     for name, tree in modules().items():
         for node in ast.walk(tree):
@@ -112,6 +124,14 @@ def test_importing_the_package_or_the_command_line_loads_nothing_heavy(name: str
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == []
+
+
+def test_loading_a_run_needs_no_compiler_and_no_arithmetic() -> None:
+    run = TESTS / "data" / "runs" / "format-4" / "gibbs"
+    script = f"import sys, recsys_mf; recsys_mf.load({str(run)!r}); print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert not {"numba", "scipy", "torch"} & set(done.stdout.split())
 
 
 @pytest.mark.parametrize("name", recsys_mf.__all__)

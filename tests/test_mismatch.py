@@ -14,11 +14,11 @@ import pytest
 from recsys_mf import evaluate, hold_out, train
 from recsys_mf.errors import DataError, IdMismatchWarning
 from recsys_mf.loaders import from_frame, read_ratings
-from recsys_mf.models import Run
-from recsys_mf.prediction import predict_file
 from recsys_mf.ratings import Ratings
+from recsys_mf.run import Run
 from recsys_mf.solvers import Mean
 from recsys_mf.splits import Split, given
+from recsys_mf.streaming import predict_file
 from recsys_mf.vocabulary import Vocabulary
 
 N = 40

@@ -19,6 +19,7 @@ from safetensors.numpy import load as tensors_of
 from safetensors.numpy import save as text_of
 
 from recsys_mf.errors import ArtifactError
+from recsys_mf.prediction import has_intervals, predict
 from recsys_mf.store import load
 from recsys_mf.store.layout import sealed
 from scripts.make_runs import DAYS, PAIRS, SETTINGS
@@ -36,10 +37,10 @@ def test_a_stored_run_predicts_what_it_did_when_it_was_made(version: str, solver
     run = load(RUNS / version / solver)
     np.testing.assert_allclose(run.predict(*PAIRS, DAYS), expected["predictions"], rtol=1e-5)
     assert run.fit.solver == solver
-    assert run.model.has_intervals == ("lower" in expected)
-    if run.model.has_intervals:
+    assert has_intervals(run.model) == ("lower" in expected)
+    if has_intervals(run.model):
         users, items, _ = run.indices(*PAIRS)
-        found = run.model.predict_interval(users, items, DAYS, probability=0.8)
+        found = predict(run.model, users, items, DAYS, probability=0.8)
         np.testing.assert_allclose(found.lower, expected["lower"], rtol=1e-5)
         np.testing.assert_allclose(found.upper, expected["upper"], rtol=1e-5)
     assert (run.rated is None) == (version == "format-3")

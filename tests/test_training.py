@@ -18,8 +18,10 @@ from planted import planted
 
 from recsys_mf.errors import ConfigError, DataError, SolveError
 from recsys_mf.kernels import available_threads
-from recsys_mf.models import Factorization, Model, Run
+from recsys_mf.models import Factorization, Model
+from recsys_mf.prediction import predict
 from recsys_mf.ratings import Ratings
+from recsys_mf.run import Run
 from recsys_mf.solvers import SOLVERS, Als, Biases, Gibbs, Mean, Sgd, Solver, TruncatedSvd
 from recsys_mf.splits import Split, hold_out, with_validation
 from recsys_mf.training import BASELINE, Progress, baselines, rmse, train
@@ -387,7 +389,7 @@ def test_run_predicts_by_id_and_says_what_it_knew(split: Split) -> None:
     assert items.tolist() == [0, 0, -1, -1]
     predictions = run.predict(*ids)
     assert known.tolist() == [3, 2, 1, 0]
-    assert predictions[0] == run.model.predict(np.array([0]), np.array([0]))[0]
+    assert predictions[0] == predict(run.model, np.array([0]), np.array([0])).values[0]
     assert predictions[3] == pytest.approx(run.model.mean)
     with pytest.raises(DataError, match=r"^users and items differ in length"):
         run.predict([1, 2], [1])

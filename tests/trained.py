@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from recsys_mf.models import Run
 from recsys_mf.ratings import Ratings
+from recsys_mf.run import Run
 from recsys_mf.solvers import SOLVERS
 from recsys_mf.splits import Split, hold_out
 from recsys_mf.training import train

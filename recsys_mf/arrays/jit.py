@@ -81,3 +81,28 @@ def _say_uncached() -> None:
         CacheWarning,
         stacklevel=2,
     )
+
+
+def call_on_compilation(action: Callable[[], None]) -> None:
+    """Call the action when a function is compiled for the first time from now on, instead of read from disk."""
+    from numba.core import event
+
+    class Listener(event.Listener):
+        called = False
+
+        def on_start(self, event: Any) -> None:
+            if not self.called:
+                action()
+            self.called = True
+
+        def on_end(self, event: Any) -> None:
+            pass
+
+    event.register("numba:compile", Listener())  # type: ignore[no-untyped-call]
+
+
+def target() -> str:
+    """The processor that functions are compiled for."""
+    from llvmlite import binding
+
+    return str(getattr(numba.config, "CPU_NAME", None) or binding.get_host_cpu_name())

@@ -16,7 +16,7 @@ import click
 from recsys_mf.errors import ArtifactError, ConfigError, DataError, RecsysWarning
 
 if TYPE_CHECKING:
-    from recsys_mf.models import Run
+    from recsys_mf.run import Run
     from recsys_mf.solvers import Solver
 
 FILES = {

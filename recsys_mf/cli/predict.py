@@ -50,13 +50,13 @@ def predict(
     """
     from tqdm import tqdm
 
-    from recsys_mf import prediction, store
+    from recsys_mf import store, streaming
     from recsys_mf.cli.progress import announce_compilation, is_silent
 
     announce_compilation(quiet=quiet)
     loaded = store.load(run)
     with tqdm(desc="predicting", unit=" pairs", unit_scale=True, disable=is_silent(quiet=quiet), leave=False) as bar:
-        counts = prediction.predict_file(
+        counts = streaming.predict_file(
             loaded,
             pairs,
             output,

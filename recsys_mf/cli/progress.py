@@ -75,17 +75,8 @@ def announce_compilation(*, quiet: bool) -> None:
     """Say so on stderr, once, when numba compiles a kernel instead of reading it from its cache on disk."""
     if quiet:
         return
-    from numba.core import event
+    from recsys_mf.arrays.jit import call_on_compilation
 
-    class Announcer(event.Listener):
-        said = False
-
-        def on_start(self, event: Any) -> None:
-            if not self.said:
-                click.echo("compiling kernels: this takes a while once, then they are cached on disk", err=True)
-            self.said = True
-
-        def on_end(self, event: Any) -> None:
-            pass
-
-    event.register("numba:compile", Announcer())  # type: ignore[no-untyped-call]
+    call_on_compilation(
+        lambda: click.echo("compiling kernels: this takes a while once, then they are cached on disk", err=True)
+    )

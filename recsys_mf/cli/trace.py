@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from recsys_mf.outputs import check_output, written_output
 
 if TYPE_CHECKING:
-    from recsys_mf.models import Run
+    from recsys_mf.run import Run
 
 
 def check_trace(path: Path, *, force: bool) -> None:
@@ -29,7 +29,7 @@ def write_trace(run: Run, path: Path, data: str | None, *, force: bool) -> None:
     traces = {name: np.array(chains) for name, chains in run.fit.traces.items()}
     if run.fit.history:
         traces["validation RMSE of the running mean"] = np.array([[row["valid_rmse"] for row in run.fit.history]])
-    burn_in = int(run.fit.settings["burn_in"])
+    burn_in = run.fit.details.burn_in
     heading = run.fit.solver if data is None else f"{run.fit.solver} · {data}"
     picture = to_svg(traces, burn_in=burn_in, heading=heading, summaries=convergence(run.fit))
     with written_output(path, force=force) as aside:

@@ -15,8 +15,8 @@ from recsys_mf.errors import ConfigError, printable
 if TYPE_CHECKING:
     from recsys_mf.evaluation import Report
     from recsys_mf.evaluation.predictions import PredictedRows
-    from recsys_mf.models import Run
     from recsys_mf.ratings import Ratings
+    from recsys_mf.run import Run
     from recsys_mf.solvers import Solver
     from recsys_mf.splits import Split
 

@@ -53,10 +53,8 @@ def _plain(values: Any) -> Any:
 
 def numpy_of(tensor: Any) -> NDArray[Any]:
     """A dense torch tensor as NumPy, from wherever it lies; bfloat16 as float32."""
-    import torch
-
     tensor = tensor.detach().cpu().resolve_conj().resolve_neg()
-    array: NDArray[Any] = (tensor.float() if tensor.dtype is torch.bfloat16 else tensor).numpy()
+    array: NDArray[Any] = (tensor.float() if str(tensor.dtype) == "torch.bfloat16" else tensor).numpy()
     return array
 
 

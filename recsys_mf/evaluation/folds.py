@@ -12,6 +12,7 @@ import numpy as np
 from recsys_mf.errors import ConfigError
 from recsys_mf.evaluation.metrics import METRICS
 from recsys_mf.evaluation.report import Report
+from recsys_mf.models.fit import Details
 
 
 @dataclass(frozen=True)
@@ -122,7 +123,7 @@ def _fold_row(reports: Sequence[Report], place: int) -> FoldRow:
         label=rows[0].label,
         solver=rows[0].solver,
         ranks=tuple(row.rank for row in rows),
-        route=rows[0].settings.get("route"),
+        route=Details.of(rows[0].settings).route,
         fit_seconds=_spread([row.fit_seconds for row in rows]),
         scores={name: _spread([row.scores[name].value for row in rows]) for name in METRICS},
         differences={

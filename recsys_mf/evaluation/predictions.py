@@ -22,18 +22,16 @@ from numpy.typing import NDArray
 
 from recsys_mf.arrays import mapped
 from recsys_mf.errors import ConfigError
+from recsys_mf.evaluation.scoring import PROBABILITY
 from recsys_mf.kernels import predictor
 from recsys_mf.loaders.writing import TABLES, open_table
-from recsys_mf.models import Run
-from recsys_mf.models.run import KNOWN
 from recsys_mf.outputs import check_output, written_output
+from recsys_mf.prediction import has_intervals, predict
 from recsys_mf.ratings import Ratings
+from recsys_mf.run import KNOWN, Run
 
 if TYPE_CHECKING:
     import pyarrow as pa
-
-PROBABILITY = 0.9
-"""That a rating lies between `lower` and `upper`."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,11 +56,12 @@ def predict_rows(run: Run, rows: Ratings, *, device: str = "auto", threads: int 
     Raises DataError when ids are integers on one side and strings on the other.
     """
     pairs = rows.reindexed(run.user_vocabulary, run.item_vocabulary)
-    where = pairs.users, pairs.items, pairs.times
-    model = run.model.on(predictor(device, threads))
-    bounds = np.stack(model.predict_interval(*where, probability=PROBABILITY)[1:]) if model.has_intervals else None
+    where, backend = (pairs.users, pairs.items, pairs.times), predictor(device, threads)
+    probability = PROBABILITY if has_intervals(run.model) else None
+    values, lower, upper, _ = predict(run.model, *where, probability=probability, backend=backend)
+    bounds = None if lower is None or upper is None else np.stack([lower, upper])
     known = (pairs.users >= 0).astype(np.int8) + np.int8(2) * (pairs.items >= 0).astype(np.int8)
-    return PredictedRows(rows, model.predict(*where), known, bounds)
+    return PredictedRows(rows, values, known, bounds)
 
 
 def join_folds(rows: Ratings, folds: NDArray[np.int64], parts: Sequence[PredictedRows]) -> PredictedRows:

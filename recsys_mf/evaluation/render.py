@@ -16,6 +16,7 @@ from recsys_mf.evaluation.folds import FoldReport, FoldRow, Spread
 from recsys_mf.evaluation.metrics import Estimate
 from recsys_mf.evaluation.report import HeldOut, Report, Row, Segment
 from recsys_mf.memory import in_words
+from recsys_mf.models.fit import Details
 
 
 @dataclass(frozen=True)
@@ -116,7 +117,7 @@ def _held_out_table(report: Report) -> _Table:
 def _held_out_row(row: Row, report: Report) -> tuple[str, ...]:
     difference = row.differences.get("rmse")
     return (
-        _label(row.label, row.settings.get("route"), report.best),
+        _label(row.label, Details.of(row.settings).route, report.best),
         str(row.rank),
         _with_reach(row.scores["rmse"]),
         "baseline" if difference is None else _with_reach(difference, sign="+"),
@@ -211,7 +212,7 @@ def _validation_table(report: Report) -> _Table:
     head = ("model", "rank", "validation RMSE", "train RMSE", "epochs", "fit s", "M ratings/s")
     rows = (
         (
-            _label(row.label, row.settings.get("route"), report.best),
+            _label(row.label, Details.of(row.settings).route, report.best),
             str(row.rank),
             "none" if row.valid_rmse is None else f"{row.valid_rmse:.4f}",
             f"{row.train_rmse:.4f}",

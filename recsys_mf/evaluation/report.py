@@ -13,7 +13,7 @@ from typing import Any, Self
 from recsys_mf.errors import ArtifactError, ConfigError
 from recsys_mf.evaluation.convergence import Summary
 from recsys_mf.evaluation.metrics import Estimate
-from recsys_mf.models.run import as_of_today
+from recsys_mf.models.fit import as_of_today
 
 SEGMENTS = ("0", "1-4", "5-19", "20-99", "100-499", "500+")
 """Segments of users and of items by their number of training ratings; 0 is an unknown id."""

@@ -21,10 +21,15 @@ from recsys_mf.errors import DataError, IdMismatchWarning, LeakWarning
 from recsys_mf.evaluation.convergence import FEWEST_DRAWS, Summary, summarise
 from recsys_mf.evaluation.metrics import METRICS, Estimate, PairedBootstrap, Scored
 from recsys_mf.evaluation.report import SEGMENTS, Coverage, HeldOut, Report, Row, Segment, require_svd
-from recsys_mf.kernels import predictor
+from recsys_mf.kernels import Predictor, predictor
 from recsys_mf.mismatch import UnknownIds
-from recsys_mf.models import Fit, Model, Posterior, Run
+from recsys_mf.models import Fit, Model, Posterior
+from recsys_mf.prediction import Predictions, has_intervals, predict
 from recsys_mf.ratings import Ratings
+from recsys_mf.run import Run
+
+PROBABILITY = 0.9
+"""With which a rating lies in the intervals that are scored."""
 
 _SEGMENT_STARTS = (1, 5, 20, 100, 500)  # least training ratings of SEGMENTS[1:]
 
@@ -146,10 +151,12 @@ class _Scorer:
             self._segments["pair"] = ("0", "1"), trained.astype(np.int64)
 
     def scored(self, fit: Fit) -> _ScoredFit:
-        model = fit.model.on(predictor(*self._place))  # one each: a model's tables leave the device with it
-        errors = model.predict(self._pairs.users, self._pairs.items, self._pairs.times) - self._values
+        predicted = predict_ratings(fit.model, self._pairs, predictor(*self._place))
+        errors = predicted.values - self._values
         metrics = {name: self._bootstrap.score(metric, errors) for name, metric in METRICS.items()}
-        return _ScoredFit(metrics, coverage(model, self._pairs), dict(self._segment_errors(errors**2)))
+        return _ScoredFit(
+            metrics, coverage(fit.model, predicted, self._pairs.values), dict(self._segment_errors(errors**2))
+        )
 
     def _segment_errors(self, squares: NDArray[np.float64]) -> Iterator[tuple[tuple[str, str], tuple[int, float]]]:
         for side, (labels, numbers) in self._segments.items():
@@ -160,24 +167,33 @@ class _Scorer:
                     yield (side, label), (count, float(np.sqrt(total / count)))
 
 
-def coverage(model: Model, pairs: Ratings, probability: float = 0.9) -> Coverage | None:
-    """How many of the ratings lie in the intervals of a model; None for a model that has none."""
-    if not model.has_intervals:
-        return None
+def predict_ratings(model: Model, pairs: Ratings, backend: Predictor) -> Predictions:
+    """All that a model says of the pairs of a table, its intervals with PROBABILITY.
+
+    backend : new for every model, so that the model's tables leave the device with it
+    """
+    probability = PROBABILITY if has_intervals(model) else None
+    ordinal = isinstance(model, Posterior) and model.is_ordinal
     where = pairs.users, pairs.items, pairs.times
-    _, lower, upper = model.predict_interval(*where, probability=probability)
-    covered = float(((lower <= pairs.values) & (pairs.values <= upper)).mean())
-    if not (isinstance(model, Posterior) and model.is_ordinal):
-        return Coverage(probability, covered, covered)
-    below = np.cumsum(model.predict_distribution(*where), axis=1, dtype=np.float64)
-    levels = np.searchsorted(model.scale.levels, pairs.values)
+    return predict(model, *where, probability=probability, distribution=ordinal, backend=backend)
+
+
+def coverage(model: Model, predicted: Predictions, values: NDArray[np.float32]) -> Coverage | None:
+    """How many of the ratings lie in the intervals predicted with PROBABILITY; None where there are none."""
+    if predicted.lower is None or predicted.upper is None:
+        return None
+    covered = float(((predicted.lower <= values) & (values <= predicted.upper)).mean())
+    if predicted.distribution is None or not isinstance(model, Posterior):
+        return Coverage(PROBABILITY, covered, covered)
+    below = np.cumsum(predicted.distribution, axis=1, dtype=np.float64)
+    levels = np.searchsorted(model.scale.levels, values)
     at = np.clip(levels, 0, below.shape[1] - 1)
-    rows = np.arange(len(pairs))
+    rows = np.arange(len(values))
     high, low = below[rows, at], np.where(at > 0, below[rows, at - 1], 0.0)
     # The share of (low, high), where the transform is uniform, that lies in the interval's own; nothing is drawn.
-    edge = (1 - probability) / 2
+    edge = (1 - PROBABILITY) / 2
     inside = np.clip(np.minimum(high, 1 - edge) - np.maximum(low, edge), 0, None)
-    return Coverage(probability, covered, float((inside / np.maximum(high - low, _TINY)).mean()))
+    return Coverage(PROBABILITY, covered, float((inside / np.maximum(high - low, _TINY)).mean()))
 
 
 _TINY = 1e-12
@@ -222,7 +238,7 @@ def _row(label: str, fit: Fit, scored: _ScoredFit | None, baseline: _ScoredFit |
 
 def convergence(fit: Fit) -> tuple[Summary, ...]:
     """What the chains of a sampler are worth, where there are enough sweeps to tell."""
-    burn_in = int(fit.settings.get("burn_in", 0))
+    burn_in = fit.details.burn_in
     kept = {name: np.array(chains)[:, burn_in:] for name, chains in fit.traces.items()}
     enough = {name: draws for name, draws in kept.items() if draws.shape[1] >= FEWEST_DRAWS}
     return summarise(enough)
@@ -230,10 +246,8 @@ def convergence(fit: Fit) -> tuple[Summary, ...]:
 
 def _rank(fit: Fit) -> int:
     """As the settings have it: the model of a filled SVD has a column more, for the fill."""
-    settings = fit.settings
-    if "compressed" in settings:
-        return int(settings["compressed"])
-    return int(settings["ranks"][-1] if "ranks" in settings else settings.get("rank", fit.model.rank))
+    rank = fit.details.rank
+    return fit.model.rank if rank is None else rank
 
 
 def _labelled(run: Run) -> dict[str, Fit]:

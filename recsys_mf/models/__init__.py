@@ -1,8 +1,8 @@
-"""Models: what training yields."""
+"""Models: what training yields, as arrays and facts. What they predict is in `prediction`."""
 
 from recsys_mf.models.factorization import Factorization
+from recsys_mf.models.fit import Fit, Model
 from recsys_mf.models.posterior import Posterior
 from recsys_mf.models.rated import RatedPairs
-from recsys_mf.models.run import Fit, Model, Run
 
-__all__ = ["Factorization", "Fit", "Model", "Posterior", "RatedPairs", "Run"]
+__all__ = ["Factorization", "Fit", "Model", "Posterior", "RatedPairs"]

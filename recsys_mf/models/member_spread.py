@@ -12,15 +12,11 @@ where those of a sampled posterior are not.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys_mf.ratings import Ratings
-
 F32 = NDArray[np.float32]
-_MOST_PAIRS = 1 << 20  # of train that the spread is taken over
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,36 +49,3 @@ class MemberSpread:
             slope = max(0.0, float(np.mean((x - x.mean()) * (squared_errors - mean))) / spread)
         slope = min(slope, mean / max(float(x.mean()), 1e-30))
         return mean - slope * float(x.mean()), slope
-
-
-class Disagreement:
-    """Mean and variance of what members predict at the pairs of train, member by member (Welford's update)."""
-
-    def __init__(self, train: Ratings) -> None:
-        step = -(-len(train) // _MOST_PAIRS)
-        self.users, self.items = train.users[::step], train.items[::step]
-        self._sizes = train.n_users, train.n_items
-        self._mean, self._squares = np.zeros(len(self.users)), np.zeros(len(self.users))
-        self._members = 0
-
-    def add(self, predictions: F32) -> None:
-        """Count a member's predictions of the pairs (users, items)."""
-        self._members += 1
-        change = predictions - self._mean
-        self._mean += change / self._members
-        self._squares += change * (predictions - self._mean)
-
-    def spread(self) -> MemberSpread | None:
-        """Of the members so far; None of a single one. A row with no pair here has the mean variance."""
-        if self._members < 2:
-            return None
-        mean = float(self._squares.mean())
-        variances = self._squares / (mean or 1.0)
-        overall = variances.mean()
-
-        def averaged(rows: NDArray[Any], size: int) -> F32:
-            counts, sums = (np.bincount(rows, weights=w, minlength=size) for w in (None, variances))
-            return np.where(counts > 0, sums / np.maximum(counts, 1), overall).astype(np.float32)
-
-        v_u, v_i = (averaged(rows, size) for rows, size in zip((self.users, self.items), self._sizes, strict=True))
-        return MemberSpread(v_u, v_i)

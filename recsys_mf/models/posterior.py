@@ -3,30 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys_mf.arguments import whole
-from recsys_mf.errors import ConfigError, DataError
-from recsys_mf.kernels import Predictor
-from recsys_mf.kernels.cpu_predict import CPU
+from recsys_mf.errors import DataError
 from recsys_mf.models import schema
-from recsys_mf.models.averaging import merged_products
-from recsys_mf.models.factorization import Factorization, checked_pairs
-from recsys_mf.models.interval import Interval, check_probability, normal_interval
 from recsys_mf.models.schema import Array
-from recsys_mf.ratings import Ratings
 
 F32 = NDArray[np.float32]
 
 _LARGEST = 32767  # of int16
 _DAY = 86400
 _SIDES = ("user", "item", "context")  # in the order of the rows of scales
-_SPREAD_PAIRS = 20_000  # that the variance between samples is taken over
 _ARRAYS = {
     "user_rows": Array(np.int16, ("m", "S", "k + 1")),
     "item_rows": Array(np.int16, ("n", "S", "k + 1")),
@@ -165,7 +157,6 @@ class Posterior:
     scales float32[3, S] : of users, items, contexts
     offsets float32[S] : o_s; noises float32[S] : n_s, standard deviation of a rating about m_s, in units of σ
     thresholds float32[S, L - 1] : τ, [S, 0] where the model is not ordinal
-    engine : what it predicts with, None for the CPU; no part of the model
 
     An unknown user, item or time (-1, or no times given) has its prior mean in every sample. Raises SolveError when
     a parameter is not finite, DataError when the arrays do not go together or are out of order.
@@ -181,7 +172,6 @@ class Posterior:
     offsets: F32
     noises: F32
     thresholds: F32
-    engine: Predictor | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         for name, wanted in _ARRAYS.items():
@@ -243,16 +233,6 @@ class Posterior:
         return self.scale.rating_range
 
     @property
-    def takes_times(self) -> bool:
-        """Whether predictions depend on the time of the rating."""
-        return len(self.scale.bins) > 0
-
-    @property
-    def has_intervals(self) -> bool:
-        """True: the samples say how sure a prediction is."""
-        return True
-
-    @property
     def is_ordinal(self) -> bool:
         """Whether the model gives a probability to every level of the scale."""
         return len(self.scale.levels) > 0
@@ -262,112 +242,10 @@ class Posterior:
         """Mean over samples of the variance of a rating about m_s, in squared rating units (latent, where ordinal)."""
         return float(np.mean(self.noises.astype(np.float64) ** 2)) * self.scale.deviation**2
 
-    def on(self, engine: Predictor) -> Self:
-        """The same model, predicting with another engine; what is stored of it does not tell."""
-        return replace(self, engine=engine)
-
-    def predict(self, users: NDArray[Any], items: NDArray[Any], times: NDArray[np.int64] | None = None) -> F32:
-        """Predicted ratings float32[b] of pairs of dense indices int32[b] at times int64[b] (seconds).
-
-        Raises DataError when their lengths differ, and for an index that the model does not have.
-        """
-        if self.is_ordinal:
-            return self._probabilities(users, items, times) @ self.scale.levels
-        return self._moments(users, items, times)[0]
-
-    def predict_interval(
-        self, users: NDArray[Any], items: NDArray[Any], times: NDArray[np.int64] | None = None, *,
-        probability: float = 0.9,
-    ) -> Interval:  # fmt: skip
-        """Predictions, and intervals that hold a new rating of the pair with this probability.
-
-        m ± z √(variance of the samples' predictions + noise variance), m their mean unclipped and z the normal
-        quantile, clipped to the range; for an ordinal model the fewest neighbouring levels that have the probability,
-        of several as few those that have the most.
-        Raises ConfigError for a probability outside (0, 1).
-        """
-        check_probability(probability)
-        if self.is_ordinal:
-            probabilities = self._probabilities(users, items, times)
-            first, last = _shortest_runs(probabilities, probability)
-            levels = self.scale.levels
-            return Interval(probabilities @ levels, levels[first], levels[last])
-        predictions, means, variances = self._moments(users, items, times)
-        variances += self.noise_variance
-        return normal_interval(predictions, means, variances, probability, self.rating_range)
-
-    def predict_distribution(
-        self, users: NDArray[Any], items: NDArray[Any], times: NDArray[np.int64] | None = None
-    ) -> F32:
-        """Probabilities of the levels of the scale, float32[b, L], that sum to one.
-
-        Raises ConfigError for a model that is not ordinal.
-        """
-        if not self.is_ordinal:
-            fix = "train with the likelihood ordinal"
-            raise ConfigError("the model has no probabilities of ratings", seen="likelihood gaussian", fix=fix)
-        return self._probabilities(users, items, times)
-
-    def compress(self, rank: int, train: Ratings) -> Factorization | Posterior:
-        """The posterior mean as one factorisation of this rank: the mean of p_u · q_i, cut to its truncated SVD sample
-        by sample (`averaging`), beside the means of the biases.
-
-        Where there are time terms or thresholds it is a Posterior of one sample, which keeps them: thresholds are
-        averaged, p_u · a_t and q_i · a_t cut like p_u · q_i to a rank of their own, a quarter of this, and its noise
-        has the variance between samples of m at the pairs of train added. Otherwise it is a plain Factorization.
-        A rank above the lesser number of users and items is that number. Raises ConfigError for a rank below 1.
-        """
-        wanted = whole(rank, "compress", 1)
-        rank = min(wanted, self.n_users, self.n_items)
-        P, Q = self._mean_product("user", "item", rank)
-        offset = float(self.offsets.mean(dtype=np.float64))
-        biases = [self._mean_bias(side) for side in ("user", "item", "context")]
-        mean, deviation, root = self.scale.mean, np.float32(self.scale.deviation), np.sqrt(self.scale.deviation)
-        if not (self.is_ordinal or self.takes_times):
-            b_u, b_i = (bias * deviation for bias in biases[:2])
-            factors = (P * np.float32(root), Q * np.float32(root))
-            return Factorization(mean + offset * float(deviation), b_u, b_i, *factors, self.rating_range)
-        of_time = min(-(-wanted // 4), len(self.scale.bins))
-        (P_t, A_u), (Q_t, A_i) = (self._mean_product(side, "context", of_time) for side in ("user", "item"))
-        tables = (
-            _wide(P, P_t, np.zeros_like(P_t), biases[0]),
-            _wide(Q, np.zeros_like(Q_t), Q_t, biases[1]),
-            _wide(np.zeros((len(A_u), rank), np.float32), A_u, A_i, biases[2]),
-        )
-        noise = float(np.sqrt(np.mean(self.noises.astype(np.float64) ** 2) + self._spread(train)))
-        return Posterior.of([Sample(*tables, offset, noise, self.thresholds.mean(axis=0))], self.scale)
-
-    def _mean_product(self, left: str, right: str, rank: int) -> tuple[F32, F32]:
-        """Factors of that rank of the mean over samples of the products of the factors of two tables."""
-        if not rank:
-            return self._rows(left, 0)[:, :0], self._rows(right, 0)[:, :0]
-        average: tuple[F32, F32] | None = None
-        for s in range(self.n_samples):
-            one = self._rows(left, s)[:, :-1], self._rows(right, s)[:, :-1]
-            average = merged_products(average or one, one, s + 1, rank)
-        assert average is not None
-        return average
-
-    def _mean_bias(self, side: str) -> F32:
-        """Mean over samples of the biases of a table."""
-        total = np.zeros(len(getattr(self, f"{side}_rows")))
-        for s in range(self.n_samples):
-            total += self._rows(side, s)[:, -1]
-        return (total / self.n_samples).astype(np.float32)
-
-    def _rows(self, side: str, s: int) -> F32:
-        """The rows (factors, bias) of a table in a sample."""
+    def rows(self, side: str, s: int) -> F32:
+        """The rows (factors, bias) of a table, "user", "item" or "context", in sample s; float32[., k + 1]."""
         rows: F32 = getattr(self, f"{side}_rows")[:, s] * self.scales[_SIDES.index(side), s]
         return rows
-
-    def _spread(self, train: Ratings) -> float:
-        """Mean over pairs of train of the variance of m between samples, in squared units of σ."""
-        pairs = train.select(np.arange(0, len(train), max(1, len(train) // _SPREAD_PAIRS)))
-        variances = (self.engine or CPU).predict_samples(
-            0.0, 1.0, self.user_rows, self.item_rows, self.context_rows, self.scales, self.offsets,
-            *self._indices(pairs.users, pairs.items, pairs.times), self.rating_range,
-        )[2]  # fmt: skip
-        return float(variances.mean(dtype=np.float64))
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """The parameters by name."""
@@ -396,63 +274,8 @@ class Posterior:
         parameters: dict[str, Any] = {name: arrays[name] for name in _ARRAYS}
         return cls(scale, **parameters)
 
-    def _moments(
-        self, users: NDArray[Any], items: NDArray[Any], times: NDArray[np.int64] | None
-    ) -> tuple[F32, F32, NDArray[np.float64]]:
-        """Over the samples, for every pair: mean of the clipped predictions, mean and variance of the unclipped."""
-        return (self.engine or CPU).predict_samples(
-            self.scale.mean, self.scale.deviation, self.user_rows, self.item_rows, self.context_rows, self.scales,
-            self.offsets, *self._indices(users, items, times), self.rating_range,
-        )  # fmt: skip
-
-    def _probabilities(self, users: NDArray[Any], items: NDArray[Any], times: NDArray[np.int64] | None) -> F32:
-        """Mean over the samples of the probabilities of the levels, [b, L]."""
-        return (self.engine or CPU).predict_levels(
-            self.user_rows, self.item_rows, self.context_rows, self.scales, self.offsets, self.thresholds, self.noises,
-            *self._indices(users, items, times),
-        )  # fmt: skip
-
-    def _indices(
-        self, users: NDArray[Any], items: NDArray[Any], times: NDArray[np.int64] | None
-    ) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int32]]:
-        """Indices of users, items and time bins as the kernels take them."""
-        if times is not None and len(times) != len(users):
-            raise DataError(
-                "users and times differ in length", seen=f"{len(users)} and {len(times)}", fix="give a time per pair"
-            )
-        return *checked_pairs(users, items, self.n_users, self.n_items), self.scale.bins.indices(times)
-
-
-def _shortest_runs(probabilities: F32, least: float) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """First and last of the fewest neighbouring columns of every row [b, L] that sum to at least `least`."""
-    below = np.concatenate(
-        [np.zeros((len(probabilities), 1)), np.cumsum(probabilities, axis=1, dtype=np.float64)], axis=1
-    )
-    first, last = np.zeros(len(below), np.int64), np.full(len(below), probabilities.shape[1] - 1)
-    open_ = np.ones(len(below), np.bool_)
-    for length in range(1, probabilities.shape[1]):
-        masses = below[:, length:] - below[:, :-length]
-        best = masses.argmax(axis=1)
-        found = open_ & (np.take_along_axis(masses, best[:, None], axis=1)[:, 0] >= least)
-        first[found], last[found] = best[found], best[found] + length - 1
-        open_ &= ~found
-    return first, last
-
-
-def _wide(*columns: F32) -> F32:
-    """Factors side by side, and the bias [rows] as the last column."""
-    return np.hstack([*columns[:-1], columns[-1][:, None]])
-
 
 def _moved(centred: F32, others: F32) -> F32:
     """Centred rows [r, k + 1] with their products with the means of the other tables added to the biases."""
     centred[:, -1] += centred[:, :-1] @ others[:-1]
     return centred
-
-
-def stride(draws: int, samples: int) -> int:
-    """Every how many draws one is kept, so that of `draws` at most `samples` are: a power of two.
-
-    Those kept of more draws are among those kept of fewer: draws can be dropped as they come.
-    """
-    return 1 << max(0, (-(-draws // samples) - 1).bit_length())

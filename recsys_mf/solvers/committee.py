@@ -6,7 +6,7 @@ The S members differ in their random draws alone. Each has an error of its own b
 mean has S times less variance of the former: so a member is regularised less than is best for it alone, and its
 epochs are another multiple (`overtraining`) of those best for one. Biases are averaged exactly, so that unknown ids
 keep the right fallback. The mean of the products has rank S k; [·]_k is its truncated SVD, kept up member by member
-(`models.averaging`), so that memory stays at a few models.
+(`averaging`), so that memory stays at a few models.
 
 Where there is little noise there is little to average away, and a member stopped early is worse than one run to its
 best epoch: validation compares the committee with that single run, with a committee of members run as far, and with
@@ -27,11 +27,12 @@ import numpy as np
 
 from recsys_mf.kernels import Kernels
 from recsys_mf.models import Factorization
-from recsys_mf.models.averaging import merged
-from recsys_mf.models.member_spread import Disagreement
+from recsys_mf.prediction import predict
 from recsys_mf.ratings import Ratings
+from recsys_mf.solvers.averaging import merged
 from recsys_mf.solvers.biases import Biases
 from recsys_mf.solvers.solver import AUTO, Auto, Epoch, Footprint, Solver, figure
+from recsys_mf.solvers.spread import Disagreement
 
 _RANKS = (2, 4, 8, 16, 32, 64)
 _POWERS = range(-8, 9)  # of two
@@ -146,7 +147,7 @@ def averaged(members: Iterable[Epoch], train: Ratings) -> Iterator[Epoch]:
         assert isinstance(one, Factorization)  # what the members, runs of SGD or ALS, end in
         committee = one if committee is None else merged(committee, one, number, one.rank)
 
-        disagreement.add(one.predict(disagreement.users, disagreement.items))
+        disagreement.add(predict(one, disagreement.users, disagreement.items).values)
 
         @cache
         def model(committee: Factorization = committee) -> Factorization:

@@ -12,14 +12,14 @@ from numpy.typing import NDArray
 from recsys_mf.errors import ConfigError
 from recsys_mf.kernels import Kernels
 from recsys_mf.models import Posterior
-from recsys_mf.models.posterior import Bins, Rounded, Scale, stride
+from recsys_mf.models.posterior import Bins, Rounded, Scale
 from recsys_mf.ratings import Ratings
 from recsys_mf.solvers.chain import Chain, Observed
 from recsys_mf.solvers.solver import AUTO, Auto, Epoch, Footprint, Solver, figure, setting, standardised
 
 _FLAT = 2e-4  # running validation RMSE that a quarter more sweeps must gain, relative
 _WORSE = 2e-3  # rise of it that is no chance, relative
-_FEWEST_SWEEPS, _MOST_SWEEPS = 48, 400
+_FEWEST_SWEEPS, _MOST_SWEEPS = 100, 400  # fewer sweeps are a noisy mean, and good on a few validation rows by chance
 _BURN_INS = (10, 20, 40, 80)
 _MOST_LEVELS = 20  # distinct ratings that are taken for an ordered scale
 _MOST_BYTES = 1 << 29  # of the samples of a model
@@ -145,7 +145,7 @@ class Gibbs(Solver):
 
     def best(self, errors: Sequence[float]) -> int:
         """All of them, since more samples are worse by chance alone; where they are worse by more, the best."""
-        first = self.burn_ins()[0]
+        first = min(max(self.burn_ins()[0], _FEWEST_SWEEPS - 1), len(errors) - 1)
         best = first + int(np.argmin(errors[first:])) + 1
         clear = self.sweeps == AUTO and errors[best - 1] < (1 - _WORSE) * errors[-1]
         return best if clear else len(errors)
@@ -232,3 +232,11 @@ def _levels(train: Ratings) -> NDArray[np.float32]:
     """The distinct ratings in ascending order; at most one more than 256 of them."""
     few = np.unique(train.values[:65536])
     return few if len(few) > 256 else np.unique(train.values)
+
+
+def stride(draws: int, samples: int) -> int:
+    """Every how many draws one is kept, so that of `draws` at most `samples` are: a power of two.
+
+    Those kept of more draws are among those kept of fewer: draws can be dropped as they come.
+    """
+    return 1 << max(0, (-(-draws // samples) - 1).bit_length())

@@ -8,10 +8,10 @@ from typing import ClassVar, Self
 
 import numpy as np
 
-from recsys_mf import memory
 from recsys_mf.arrays import mapped
 from recsys_mf.errors import ConfigError
 from recsys_mf.kernels import Kernels
+from recsys_mf.kernels.dense_svd import dense_bytes, dense_triplets
 from recsys_mf.models import Factorization
 from recsys_mf.ratings import Ratings
 from recsys_mf.solvers.biases import Biases
@@ -70,7 +70,7 @@ class TruncatedSvd(Solver):
         m, n, rank = train.n_users, train.n_items, self.ranks[-1]
         shorter = min(m, n)
         basis = 16 * min(shorter, basis_size(rank)) * shorter + 24 * rank * (m + n)
-        working = _dense_bytes(m, n, len(train)) if self.route == "dense" else basis
+        working = dense_bytes(m, n, len(train)) if self.route == "dense" else basis
         return Footprint(working + 40 * len(train), 4 * (rank + 1) * (m + n))
 
     def rehearsal(self) -> Self:
@@ -97,7 +97,7 @@ class TruncatedSvd(Solver):
         chosen = self.resolved(train, kernels)
         base, F = self._filled(train, kernels)
         if chosen.route == "dense":
-            U, singular, V = _dense_triplets(F, chosen.ranks[-1])
+            U, singular, V = dense_triplets(F.dense, F.shape, F.n_entries, chosen.ranks[-1], kernels.device)
         else:
             U, singular, V = leading_triplets(F, chosen.ranks[-1], rng)
         root = np.sqrt(singular)
@@ -131,37 +131,6 @@ class TruncatedSvd(Solver):
             residuals[part] = train.values[part] - observed
         residual = replace(train, values=residuals)
         return base, FilledMatrix(residual.by_user(), residual.by_item(), fill, kernels)
-
-
-def _dense_triplets(F: FilledMatrix, rank: int) -> tuple[Matrix, Matrix, Matrix]:
-    """The k leading triplets from torch's SVD of the full matrix, formed where it is decomposed.
-
-    `torch.svd_lowrank` is no cheaper way to a few of them: it makes a fixed number of iterations, whatever they reach,
-    and their error falls as a power of σ_q / σ_k, which is the table's. With the usual 2, singular values of MovieLens
-    1M are off by up to a tenth for q = k + 10 and a fiftieth for q = 3 k + 10 (k = 64). With 16 they agree to 1e-7,
-    for seven times as many products with vectors as the operator route makes to agree to 1e-10, and unchecked.
-    """
-    import torch
-
-    memory.require(
-        _dense_bytes(*F.shape, F.n_entries),
-        f"the dense SVD of {F.shape[0]:,} x {F.shape[1]:,}",
-        there=torch.cuda.mem_get_info()[0] if F.kernels.device == "cuda" else None,
-        fix="use the route 'operator'",
-    )
-    U, singular, Vt = torch.linalg.svd(torch.as_tensor(F.dense()), full_matrices=False)
-    U, singular, Vt = (a.cpu().numpy() for a in (U[:, :rank], singular[:rank], Vt[:rank]))
-    return U, singular, Vt.T
-
-
-def _dense_bytes(m: int, n: int, n_entries: int) -> int:
-    """Most bytes held in float64: by forming the matrix, then by decomposing it.
-
-    That is the matrix, a working copy, a third for the workspace (measured for LAPACK, where it is the most if one
-    side is much the longer), both orthogonal factors and what divide and conquer takes.
-    """
-    shorter = min(m, n)
-    return 8 * max(m * n + 4 * n_entries, 3 * m * n + shorter * (m + n) + 4 * shorter * shorter)
 
 
 def _model(base: Factorization, fill: Matrix, P: Matrix, Q: Matrix) -> Factorization:

@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 
 from recsys_mf import __version__, memory, strict_json
 from recsys_mf.errors import ArtifactError, DataError, RecsysError, ResourceError
-from recsys_mf.models import Fit, RatedPairs, Run
-from recsys_mf.models.run import as_of_today
+from recsys_mf.models import Fit, RatedPairs
+from recsys_mf.models.fit import as_of_today
+from recsys_mf.run import Run
 from recsys_mf.store import facts as checks
 from recsys_mf.store.layout import (
     BASELINES,

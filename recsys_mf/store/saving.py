@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from recsys_mf import atomic, strict_json
 from recsys_mf.errors import ArtifactError
-from recsys_mf.models import Fit, RatedPairs, Run
+from recsys_mf.models import Fit, RatedPairs
+from recsys_mf.run import Run
 from recsys_mf.store.layout import (
     BASELINES,
     FACTS,

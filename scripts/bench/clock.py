@@ -16,6 +16,8 @@ from typing import Any
 
 from trial import Fit, Pairs, Train, read_train
 
+from recsys_mf.prediction import predict
+
 OURS: dict[str, tuple[str, dict[str, Any]]] = {  # by solver: the setting that counts passes, and the others
     "sgd": ("epochs", {"members": 1}),
     "als": ("epochs", {"members": 1}),
@@ -59,7 +61,7 @@ def _ours(name: str, train: Train, rank: int, settings: Mapping[str, Any], threa
                 method = replace(solver, **{passes: length})
                 for epoch in method.run(ratings, rng=np.random.default_rng(0), kernels=kernels):
                     last = epoch
-            return lambda: last.model().predict(train.users[:1], train.items[:1])
+            return lambda: predict(last.model(), train.users[:1], train.items[:1]).values
 
         return fit
 

@@ -17,6 +17,8 @@ from typing import Any
 import numpy as np
 from trial import Pairs, Train, read_test, read_train, scored, timed
 
+from recsys_mf.prediction import predict
+
 PASSES = {"libmf": "nr_iters", "cornac": "max_iter"}  # the setting of a peer that counts them
 
 
@@ -46,7 +48,7 @@ def ours(
             if epoch is None:
                 break
             if settings.get("epochs") == solver.epochs:
-                errors = epoch.model().predict(users, items) - ratings
+                errors = predict(epoch.model(), users, items).values - ratings
                 yield seconds, float(np.sqrt(np.mean(errors.astype(np.float64) ** 2)))
 
 

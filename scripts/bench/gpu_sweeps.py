@@ -18,6 +18,7 @@ from gpu_session import Figures, Plan, Session
 from threadpoolctl import threadpool_limits
 
 from recsys_mf.loaders import read_ratings
+from recsys_mf.prediction import predict
 from recsys_mf.ratings import Ratings
 from recsys_mf.solvers import Als, Gibbs, Sgd, Solver, TruncatedSvd
 from recsys_mf.splits import Split, hold_out
@@ -147,7 +148,7 @@ def svd(session: Session) -> None:
             began = time.perf_counter()
             model = next(iter(solver.run(table.train, rng=np.random.default_rng(0), kernels=kernels))).model()
             taken.append(time.perf_counter() - began)
-        models[device] = model.predict(table.test_users, table.test_items)
+        models[device] = predict(model, table.test_users, table.test_items).values
         figures = {"s": taken[-1], "RMSE": table.rmse(models[device])}
         if len(models) == 2:
             figures["worst difference"] = float(np.abs(models["card"] - models["CPU"]).max())
@@ -231,5 +232,5 @@ def _error(split: Split, solver: Solver, kernels: Any) -> tuple[float, float]:
         assert last is not None
         model = last.model()
     seconds = time.perf_counter() - began
-    errors = model.predict(split.test.users, split.test.items) - split.test.values.astype(np.float64)
+    errors = predict(model, split.test.users, split.test.items).values - split.test.values.astype(np.float64)
     return float(np.sqrt(np.mean(errors**2))), seconds

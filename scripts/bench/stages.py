@@ -31,9 +31,9 @@ from threadpoolctl import threadpool_limits
 from recsys_mf import evaluate, hold_out, read_ratings, splits, train
 from recsys_mf.kernels import cpu_rows, select
 from recsys_mf.kernels.vectors import aligned
-from recsys_mf.prediction import predict_file
 from recsys_mf.ratings import Ratings
 from recsys_mf.solvers import Als, Sgd, TruncatedSvd
+from recsys_mf.streaming import predict_file
 from recsys_mf.training import BASELINE
 
 TURNS, THREADS, RANK = 5, 2, 64

@@ -22,8 +22,9 @@ from recsys_mf.evaluation import (
     to_text,
     validation_report,
 )
-from recsys_mf.models import Run
+from recsys_mf.prediction import predict
 from recsys_mf.ratings import Ratings
+from recsys_mf.run import Run
 from recsys_mf.solvers import SOLVERS, Biases, TruncatedSvd
 from recsys_mf.splits import Split, given, hold_out, k_folds
 from recsys_mf.training import train
@@ -55,7 +56,7 @@ def test_the_rows_are_the_baselines_and_then_the_model(report: Report) -> None:
 def test_the_error_is_that_of_all_pairs_unknown_ids_included(report: Report) -> None:
     test = small_split().test
     assert test is not None
-    errors = small_run().model.predict(test.users, test.items).astype(float) - test.values
+    errors = predict(small_run().model, test.users, test.items).values.astype(float) - test.values
     assert report.rows[-1].scores["rmse"].value == pytest.approx(np.sqrt(np.mean(errors**2)), rel=1e-12)
     assert report.rows[-1].scores["mae"].value == pytest.approx(np.mean(np.abs(errors)), rel=1e-12)
     assert report.held_out is not None

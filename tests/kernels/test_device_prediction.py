@@ -14,15 +14,16 @@ import torch
 from numpy.typing import NDArray
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from recsys_mf import prediction
+from recsys_mf import streaming
 from recsys_mf.errors import ResourceError
 from recsys_mf.evaluation import evaluate
 from recsys_mf.kernels import Predictor, predictor, reference
 from recsys_mf.kernels.cpu_predict import CpuPredictor
 from recsys_mf.kernels.cuda_predict import DevicePredictor
 from recsys_mf.loaders import parquet
-from recsys_mf.models import Factorization, Posterior, Run
-from recsys_mf.training import rmse
+from recsys_mf.models import Factorization, Posterior
+from recsys_mf.prediction import predict, rmse
+from recsys_mf.run import Run
 from tests.trained import posterior_run, small_run, small_split
 
 EPSILON = float(np.finfo(np.float32).eps)
@@ -168,32 +169,16 @@ RUNS: dict[str, Callable[[], Run]] = {
 @pytest.mark.parametrize("name", RUNS)
 def test_a_model_predicts_the_same_elsewhere(engine: Predictor, name: str) -> None:
     model, test = RUNS[name]().model, small_split().train.select(np.arange(100))
-    moved = model.on(engine)
-    where = test.users, test.items, test.times
+    ordinal, where = isinstance(model, Posterior) and model.is_ordinal, (test.users, test.items, test.times)
+    asked: dict[str, Any] = {"probability": 0.9 if isinstance(model, Posterior) else None, "distribution": ordinal}
     tolerance = 5 * 40 * EPSILON  # ratings up to 5, sums of some ten terms
-    np.testing.assert_allclose(moved.predict(*where), model.predict(*where), atol=tolerance)
-    assert rmse(moved, test) == pytest.approx(rmse(model, test), abs=tolerance)
-    if isinstance(model, Posterior) and model.is_ordinal:
-        np.testing.assert_allclose(
-            moved.predict_distribution(*where),  # type: ignore[union-attr]
-            model.predict_distribution(*where),
-            atol=tolerance,
-        )
+    moved, here = predict(model, *where, **asked, backend=engine), predict(model, *where, **asked)
+    np.testing.assert_allclose(moved.values, here.values, atol=tolerance)
+    assert rmse(model, test, engine) == pytest.approx(rmse(model, test), abs=tolerance)
+    if ordinal:
+        np.testing.assert_allclose(moved.distribution, here.distribution, atol=tolerance)
     elif isinstance(model, Posterior):
-        for ours, theirs in zip(moved.predict_interval(*where), model.predict_interval(*where), strict=True):
-            np.testing.assert_allclose(ours, theirs, atol=4 * tolerance)
-
-
-@pytest.mark.parametrize("name", RUNS)
-def test_what_is_stored_of_a_model_does_not_tell_where_it_predicts(name: str) -> None:
-    model = RUNS[name]().model
-    moved = model.on(DevicePredictor("cpu"))
-    assert moved.facts() == model.facts()
-    assert {key: array.tobytes() for key, array in moved.arrays().items()} == {
-        key: array.tobytes() for key, array in model.arrays().items()
-    }
-    assert "engine" not in repr(moved)
-    assert model.engine is None
+        np.testing.assert_allclose(moved[1:3], here[1:3], atol=4 * tolerance)
 
 
 @pytest.mark.parametrize("name", RUNS)
@@ -204,14 +189,14 @@ def test_tables_are_put_once_for_many_batches(tmp_path: Path, monkeypatch: pytes
     pq.write_table(pa.table(table), tmp_path / "pairs.parquet", row_group_size=999)
     monkeypatch.setattr(parquet, "_BATCH", 512)
     engine = DevicePredictor("cpu")
-    monkeypatch.setattr(prediction, "predictor", lambda device, threads: {"cuda": engine}[device])
+    monkeypatch.setattr(streaming, "predictor", lambda device, threads: {"cuda": engine}[device])
     tables: list[list[int]] = []
 
     def watch(rows: int) -> None:
         tables.append([id(tensor) for _, tensor in engine._kept.values()])
 
     out = tmp_path / "out.parquet"
-    prediction.predict_file(run, tmp_path / "pairs.parquet", out, device="cuda", watch=watch)
+    streaming.predict_file(run, tmp_path / "pairs.parquet", out, device="cuda", watch=watch)
     assert len(tables) > 5
     assert len(tables[0]) == (4 if isinstance(run.model, Factorization) else 3)
     assert all(later == tables[0] for later in tables)
@@ -232,7 +217,7 @@ def test_a_device_without_room_is_a_resource_error(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(torch, "zeros", full)
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (1 << 30, 1 << 31))
     with pytest.raises(ResourceError, match=r"card's memory is full: 1.0 GiB of 2.0 GiB are free \(saw Tried to"):
-        small_run().on(DevicePredictor("cpu")).predict([5], [100])
+        predict(small_run().model, np.array([0]), np.array([0]), backend=DevicePredictor("cpu"))
 
 
 @pytest.mark.cuda

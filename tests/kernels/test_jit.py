@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from test_processes import PACKAGE, done, script
 
-from recsys_mf.kernels import jit
+from recsys_mf.arrays import jit
 
 UNCACHED = """
 import warnings

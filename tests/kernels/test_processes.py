@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 import recsys_mf
-from recsys_mf.kernels import cores, threads
+from recsys_mf.arrays import cores, threads
 from recsys_mf.kernels.cpu_predict import CpuPredictor
 
 PACKAGE = Path(recsys_mf.__file__).parent

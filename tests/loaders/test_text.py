@@ -25,8 +25,8 @@ from hypothesis import strategies as st
 
 from recsys_mf.errors import ConfigError, DataError, IdMismatchWarning, ReadingNotice
 from recsys_mf.loaders import describe, read_features, read_ratings
-from recsys_mf.prediction import predict_file
 from recsys_mf.ratings import Ratings
+from recsys_mf.streaming import predict_file
 from tests.trained import small_run
 
 NAMES = ("user_id", "item_id", "rating", "timestamp")

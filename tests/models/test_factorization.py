@@ -9,8 +9,10 @@ import pytest
 
 from recsys_mf.errors import ConfigError, DataError, SolveError
 from recsys_mf.models import Factorization
-from recsys_mf.models.member_spread import Disagreement, MemberSpread
+from recsys_mf.models.member_spread import MemberSpread
+from recsys_mf.prediction import predict
 from recsys_mf.ratings import Ratings
+from recsys_mf.solvers.spread import Disagreement
 
 
 def model(rank: int = 2, rating_range: tuple[float, float] = (-100.0, 100.0)) -> Factorization:
@@ -26,25 +28,25 @@ def test_prediction_is_mean_plus_biases_plus_product(rank: int) -> None:
     users, items = np.divmod(np.arange(12), 4)
     product = np.einsum("nk,nk->n", m.user_factors[users], m.item_factors[items])
     expected = m.mean + m.user_bias[users] + m.item_bias[items] + product
-    np.testing.assert_allclose(m.predict(users, items), expected, rtol=1e-5, atol=1e-5)
-    assert m.predict(users, items).dtype == np.float32
+    np.testing.assert_allclose(predict(m, users, items).values, expected, rtol=1e-5, atol=1e-5)
+    assert predict(m, users, items).values.dtype == np.float32
     assert (m.rank, m.n_users, m.n_items) == (rank, 3, 4)
 
 
 def test_unknown_ids_fall_back_to_the_other_bias_then_to_the_mean() -> None:
     m = model()
-    predicted = m.predict(np.array([1, -1, -1]), np.array([-1, 2, -1]))
+    predicted = predict(m, np.array([1, -1, -1]), np.array([-1, 2, -1])).values
     np.testing.assert_allclose(predicted, [3.5 + m.user_bias[1], 3.5 + m.item_bias[2], 3.5], rtol=1e-6)
 
 
 def test_predictions_stay_within_the_range_of_the_training_ratings() -> None:
-    predicted = model(2, (3.0, 4.0)).predict(*np.divmod(np.arange(12), 4))
+    predicted = predict(model(2, (3.0, 4.0)), *np.divmod(np.arange(12), 4)).values
     assert predicted.min() == 3.0
     assert predicted.max() == 4.0
 
 
 def test_no_pairs_have_no_predictions() -> None:
-    assert len(model().predict(np.array([], np.int32), np.array([], np.int32))) == 0
+    assert len(predict(model(), np.array([], np.int32), np.array([], np.int32)).values) == 0
 
 
 def test_parameters_are_read_only_and_the_arrays_given_stay_writable() -> None:
@@ -75,7 +77,7 @@ def test_a_parameter_that_is_not_finite_is_refused(name: str, value: float) -> N
 )
 def test_pairs_that_the_model_cannot_hold_are_refused(users: list[int], items: list[int], message: str) -> None:
     with pytest.raises(DataError, match=message):
-        model().predict(np.array(users), np.array(items))
+        predict(model(), np.array(users), np.array(items))
 
 
 def committee() -> Factorization:
@@ -86,15 +88,15 @@ def committee() -> Factorization:
 
 def test_interval_is_the_prediction_and_a_normal_quantile_on_either_side() -> None:
     users, items = np.array([0, 2]), np.array([1, 3])
-    found = committee().predict_interval(users, items, probability=0.5)
+    found = predict(committee(), users, items, probability=0.5)
     half = 0.67449 * np.sqrt(0.5 + 2 * np.array([0.1, 0.3]) * 0.2 / 0.2)
-    np.testing.assert_allclose(found.predictions, model().predict(users, items))
-    np.testing.assert_allclose(found.upper - found.predictions, half, rtol=1e-4)
-    np.testing.assert_allclose(found.predictions - found.lower, half, rtol=1e-4)
+    np.testing.assert_allclose(found.values, predict(model(), users, items).values)
+    np.testing.assert_allclose(found.upper - found.values, half, rtol=1e-4)
+    np.testing.assert_allclose(found.values - found.lower, half, rtol=1e-4)
 
 
 def test_interval_of_an_unknown_id_is_wider() -> None:
-    found = committee().predict_interval(np.array([1, -1, 1, -1]), np.array([1, 1, -1, -1]))
+    found = predict(committee(), np.array([1, -1, 1, -1]), np.array([1, 1, -1, -1]), probability=0.9)
     one, user, item, neither = found.upper - found.lower
     assert one < min(user, item) < max(user, item) < neither
 
@@ -102,7 +104,7 @@ def test_interval_of_an_unknown_id_is_wider() -> None:
 @pytest.mark.parametrize("probability", [0, 1, -0.5, np.nan])
 def test_probability_out_of_range_is_refused(probability: float) -> None:
     with pytest.raises(ConfigError, match=r"^probability out of range \(saw .*\); give a number between 0 and 1$"):
-        committee().predict_interval(np.array([0]), np.array([0]), probability=probability)
+        predict(committee(), np.array([0]), np.array([0]), probability=probability)
 
 
 def test_calibration_finds_the_line_through_squared_errors() -> None:

@@ -10,8 +10,11 @@ from scipy.special import ndtr
 
 from recsys_mf.errors import ConfigError, DataError, SolveError
 from recsys_mf.models import Factorization, Posterior
-from recsys_mf.models.posterior import Bins, Sample, Scale, stride
+from recsys_mf.models.posterior import Bins, Sample, Scale
+from recsys_mf.prediction import predict, takes_times
 from recsys_mf.ratings import Ratings
+from recsys_mf.solvers.compression import compress
+from recsys_mf.solvers.gibbs import stride
 
 M, N, C, WIDTH = 7, 5, 3, 4
 RANGE = (1.0, 5.0)
@@ -69,15 +72,15 @@ def test_an_ordinal_model_predicts_the_mean_of_its_level_probabilities() -> None
     u, i, c = np.array(cells).T
     times = posterior.scale.bins.numbers[c] * DAY
     expected = np.array([probabilities(*cell).mean(axis=0) for cell in cells])
-    np.testing.assert_allclose(posterior.predict_distribution(u, i, times), expected, atol=2e-3)
-    np.testing.assert_allclose(posterior.predict(u, i, times), expected @ LEVELS, atol=5e-3)
+    np.testing.assert_allclose(predict(posterior, u, i, times, distribution=True).distribution, expected, atol=2e-3)
+    np.testing.assert_allclose(predict(posterior, u, i, times).values, expected @ LEVELS, atol=5e-3)
 
 
 def test_an_ordinal_interval_is_the_fewest_neighbouring_levels() -> None:
     posterior, _ = ordinal_model()
     u, i = np.mgrid[:M, :N].reshape(2, -1)
-    distribution = posterior.predict_distribution(u, i)
-    _, lower, upper = posterior.predict_interval(u, i, probability=0.7)
+    distribution = predict(posterior, u, i, distribution=True).distribution
+    _, lower, upper, _ = predict(posterior, u, i, probability=0.7)
     for row, low, high in zip(distribution, lower, upper, strict=True):
         runs = {(a, b): row[a : b + 1].sum() for a in range(4) for b in range(a, 4)}
         enough = [run for run, mass in runs.items() if mass >= 0.7]
@@ -88,27 +91,26 @@ def test_an_ordinal_interval_is_the_fewest_neighbouring_levels() -> None:
 
 
 def test_levels_of_a_model_that_is_not_ordinal_are_refused() -> None:
-    with pytest.raises(ConfigError, match=r"^the model has no probabilities of ratings .*; train with the likelihood"):
-        model()[0].predict_distribution(np.array([0]), np.array([0]))
+    with pytest.raises(ConfigError, match=r"^the model has no probabilities of ratings .*; train with --solver gibbs"):
+        predict(model()[0], np.array([0]), np.array([0]), distribution=True)
 
 
 def test_compression_of_an_ordinal_model_with_time_keeps_both() -> None:
     """At full rank, of one draw: the same m of every pair and time, the same thresholds, the same noise."""
     posterior, _ = ordinal_model(samples=1)
-    small = posterior.compress(4 * N, PAIRS)
+    small = compress(posterior, 4 * N, PAIRS)
     assert isinstance(small, Posterior)
     u, i = np.mgrid[:M, :N].reshape(2, -1)
     for day in (3, 4, 9, 6):
         times = np.full(len(u), day * DAY)
         # Both keep rows to 1/65,534 of their span.
-        np.testing.assert_allclose(
-            small.predict_distribution(u, i, times), posterior.predict_distribution(u, i, times), atol=2e-3
-        )
+        ours, whole = (predict(m, u, i, times, distribution=True).distribution for m in (small, posterior))
+        np.testing.assert_allclose(ours, whole, atol=2e-3)
 
 
 def test_compression_adds_the_spread_of_the_draws_to_the_noise() -> None:
     posterior, _ = ordinal_model(samples=40)
-    small = posterior.compress(N, PAIRS)
+    small = compress(posterior, N, PAIRS)
     assert isinstance(small, Posterior)
     assert small.n_samples == 1
     each = [Posterior.of([s], posterior.scale) for s in samples_of(posterior)]
@@ -119,7 +121,7 @@ def test_compression_adds_the_spread_of_the_draws_to_the_noise() -> None:
 
 def samples_of(posterior: Posterior) -> list[Sample]:
     """Its samples again."""
-    rows = [[posterior._rows(side, s) for side in ("user", "item", "context")] for s in range(posterior.n_samples)]
+    rows = [[posterior.rows(side, s) for side in ("user", "item", "context")] for s in range(posterior.n_samples)]
     rest = zip(posterior.offsets, posterior.noises, posterior.thresholds, strict=True)
     return [Sample(*tables, *scalars) for tables, scalars in zip(rows, rest, strict=True)]
 
@@ -130,7 +132,7 @@ def test_prediction_is_the_mean_of_the_clipped_predictions_of_the_draws() -> Non
     each = np.array([[3 + 0.8 * ratings_of(tables, *cell) for tables, _ in draws] for cell in cells])
     u, i, c = np.array(cells).T
     assert (each < RANGE[0]).any() or (each > RANGE[1]).any()
-    predicted = posterior.predict(u, i, posterior.scale.bins.numbers[c] * DAY + 12345)
+    predicted = predict(posterior, u, i, posterior.scale.bins.numbers[c] * DAY + 12345).values
     # Rows are kept to 1/65,534 of their span, below 1e-4 here, in products of a few entries.
     np.testing.assert_allclose(predicted, np.clip(each, *RANGE).mean(axis=1), atol=2e-3)
 
@@ -142,38 +144,38 @@ def test_unknown_ids_and_times_have_their_prior_mean() -> None:
     expected = [np.mean([np.clip(3 + 0.8 * ratings_of(t, *pair), *RANGE) for t in with_means]) for pair in pairs]
     u, i, c = np.array(pairs).T
     times = np.where(c >= 0, posterior.scale.bins.numbers[c] * DAY, 6 * DAY)  # day 6 lies between the known ones
-    np.testing.assert_allclose(posterior.predict(u, i, times), expected, atol=2e-3)
+    np.testing.assert_allclose(predict(posterior, u, i, times).values, expected, atol=2e-3)
 
 
 def test_without_times_predictions_are_for_the_mean_time() -> None:
     posterior, _ = model()
     u, i = np.array([0, 6, -1]), np.array([4, 0, 1])
     unknown_day = np.full(3, 6 * DAY)
-    assert posterior.takes_times
-    np.testing.assert_array_equal(posterior.predict(u, i), posterior.predict(u, i, unknown_day))
+    assert takes_times(posterior)
+    np.testing.assert_array_equal(predict(posterior, u, i).values, predict(posterior, u, i, unknown_day).values)
 
 
 def test_a_model_without_time_ignores_times() -> None:
     posterior, _ = model(contexts=0)
-    assert not posterior.takes_times
+    assert not takes_times(posterior)
     u, i = np.array([0, 6]), np.array([4, 0])
-    np.testing.assert_array_equal(posterior.predict(u, i), posterior.predict(u, i, np.array([1, 2])))
+    np.testing.assert_array_equal(predict(posterior, u, i).values, predict(posterior, u, i, np.array([1, 2])).values)
 
 
 def test_interval_is_of_the_noise_and_the_spread_of_the_draws() -> None:
     posterior, draws = model(samples=40, noise=0.25)
     u, i, c = (np.array([k]) for k in (1, 2, 0))
     each = np.array([3 + 0.8 * ratings_of(tables, 1, 2, 0) for tables, _ in draws])
-    found = posterior.predict_interval(u, i, posterior.scale.bins.numbers[c] * DAY, probability=0.5)
+    found = predict(posterior, u, i, posterior.scale.bins.numbers[c] * DAY, probability=0.5)
     half = 0.67449 * np.sqrt(each.var() + (0.25 * 0.8) ** 2)
     assert found.lower[0] == pytest.approx(np.clip(each.mean() - half, *RANGE), abs=2e-3)
     assert found.upper[0] == pytest.approx(np.clip(each.mean() + half, *RANGE), abs=2e-3)
-    assert found.predictions[0] == pytest.approx(np.clip(each, *RANGE).mean(), abs=2e-3)
+    assert found.values[0] == pytest.approx(np.clip(each, *RANGE).mean(), abs=2e-3)
 
 
 def test_compression_at_full_rank_is_the_mean_of_the_draws() -> None:
     posterior, draws = model(samples=3, contexts=0)
-    plain = posterior.compress(N, PAIRS)  # the mean of the products is an M by N matrix, whose rank is at most N
+    plain = compress(posterior, N, PAIRS)  # the mean of the products is an M by N matrix, whose rank is at most N
     u, i = np.mgrid[:M, :N].reshape(2, -1)
     expected = []
     for user, item in zip(u, i, strict=True):
@@ -181,11 +183,11 @@ def test_compression_at_full_rank_is_the_mean_of_the_draws() -> None:
         for (x, y, _), (_, _, c) in draws:
             each.append(3 + 0.8 * ratings_of((x, y, c[None]), user, item, 0))
         expected.append(np.clip(np.mean(each), *RANGE))
-    np.testing.assert_allclose(plain.predict(u, i), expected, atol=2e-3)
+    np.testing.assert_allclose(predict(plain, u, i).values, expected, atol=2e-3)
 
 
 def test_compression_to_a_smaller_rank_is_a_factorisation_of_that_rank() -> None:
-    plain = model(samples=3, contexts=0)[0].compress(2, PAIRS)
+    plain = compress(model(samples=3, contexts=0)[0], 2, PAIRS)
     assert isinstance(plain, Factorization)
     assert plain.user_factors.shape == (M, 2)
     assert plain.item_factors.shape == (N, 2)
@@ -194,18 +196,18 @@ def test_compression_to_a_smaller_rank_is_a_factorisation_of_that_rank() -> None
 
 def test_compression_to_no_rank_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"^compress: out of range \(saw 0\); give a whole number, 1 or more"):
-        model()[0].compress(0, PAIRS)
+        compress(model()[0], 0, PAIRS)
 
 
 @pytest.mark.parametrize("probability", [0, 1, -0.5, 90])
 def test_a_probability_out_of_range_is_refused(probability: float) -> None:
     with pytest.raises(ConfigError, match=r"^probability out of range \(saw .*\); give a number between 0 and 1"):
-        model()[0].predict_interval(np.array([0]), np.array([0]), probability=probability)
+        predict(model()[0], np.array([0]), np.array([0]), probability=probability)
 
 
 def test_times_of_another_length_are_refused() -> None:
     with pytest.raises(DataError, match=r"^users and times differ in length \(saw 2 and 1\)"):
-        model()[0].predict(np.array([0, 1]), np.array([0, 1]), np.array([5]))
+        predict(model()[0], np.array([0, 1]), np.array([0, 1]), np.array([5]))
 
 
 def test_a_model_that_is_not_finite_is_refused() -> None:
@@ -218,7 +220,7 @@ def test_parts_give_the_same_model_back() -> None:
     posterior, _ = model()
     again = Posterior.from_parts(posterior.arrays(), posterior.facts())
     u, i, times = np.array([0, -1, 5]), np.array([4, 1, -1]), np.array([3 * DAY, 9 * DAY + 5, 0])
-    assert again.predict(u, i, times).tobytes() == posterior.predict(u, i, times).tobytes()
+    assert again.predict(u, i, times).tobytes() == predict(posterior, u, i, times).values.tobytes()
 
 
 def test_bins_are_those_of_train_and_times_before_1970_have_one() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from recsys_mf.models.run import as_of_today
+from recsys_mf.models.fit import as_of_today
 
 COMMITTEE = {
     "settings": {"epochs": 24, "members": 4},

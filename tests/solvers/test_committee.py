@@ -11,10 +11,12 @@ import pytest
 from recsys_mf.errors import ConfigError
 from recsys_mf.evaluation.scoring import coverage
 from recsys_mf.kernels import select
-from recsys_mf.models import Factorization, Run
-from recsys_mf.models.averaging import cut, merged
+from recsys_mf.models import Factorization
+from recsys_mf.prediction import predict
 from recsys_mf.ratings import Ratings
+from recsys_mf.run import Run
 from recsys_mf.solvers import Sgd, TruncatedSvd
+from recsys_mf.solvers.averaging import cut, merged
 from recsys_mf.solvers.committee import averaged
 from recsys_mf.solvers.solver import Epoch
 from recsys_mf.splits import Split, hold_out
@@ -107,13 +109,15 @@ def test_unknown_ids_get_the_mean_of_the_members_fallbacks() -> None:
     users, nobody = np.arange(50), np.full(50, -1)
     expected = np.mean([part.mean + part.user_bias[:50] for part in parts], axis=0)
     low, high = train.rating_range
-    np.testing.assert_allclose(committee.predict(users, nobody), np.clip(expected, low, high), atol=1e-5)
+    np.testing.assert_allclose(predict(committee, users, nobody).values, np.clip(expected, low, high), atol=1e-5)
 
 
 def test_the_spread_is_the_variance_between_members_over_the_pairs_of_a_row() -> None:
     train = planted()[0]
     parts, committee = members(train, 4), models(SOLVER, train)[-1]
-    variances = np.var([part.predict(train.users, train.items) for part in parts], axis=0, ddof=1, dtype=np.float64)
+    variances = np.var(
+        [predict(part, train.users, train.items).values for part in parts], axis=0, ddof=1, dtype=np.float64
+    )
     assert committee.spread is not None
     for rows, found in ((train.users, committee.spread.user_variance), (train.items, committee.spread.item_variance)):
         expected = [variances[rows == row].mean() / variances.mean() for row in range(len(found))]
@@ -137,4 +141,4 @@ def test_without_validation_rows_there_are_no_intervals() -> None:
     assert split.test is not None
     assert coverage(run.model, split.test) is None
     with pytest.raises(ConfigError, match=r"^the model has no intervals \(saw a plain factorisation\); train a comm"):
-        run.model.predict_interval(split.test.users, split.test.items)
+        predict(run.model, split.test.users, split.test.items, probability=0.9)

@@ -20,6 +20,7 @@ from recsys_mf.features import SparseRows
 from recsys_mf.kernels.cpu import CpuKernels
 from recsys_mf.loaders import features_from_frame
 from recsys_mf.models import Posterior
+from recsys_mf.prediction import predict
 from recsys_mf.ratings import Ratings
 from recsys_mf.solvers import Gibbs
 from recsys_mf.solvers.chain import Chain
@@ -264,10 +265,10 @@ def test_planted_noise_is_found_and_intervals_cover() -> None:
     assert isinstance(model, Posterior)
     assert test is not None
     assert model.noise_variance == pytest.approx(truth.noise**2, rel=0.1)
-    _, lower, upper = model.predict_interval(test.users, test.items, probability=0.9)
+    _, lower, upper, _ = predict(model, test.users, test.items, probability=0.9)
     inside = ((lower <= test.values) & (test.values <= upper)).mean()
     assert abs(inside - 0.9) < 4 * np.sqrt(0.9 * 0.1 / len(test))
-    error = model.predict(test.users, test.items) - truth.expected(test.users, test.items)
+    error = predict(model, test.users, test.items).values - truth.expected(test.users, test.items)
     assert np.sqrt(np.mean(error**2)) < 0.25 * truth.noise * 2
 
 
@@ -318,10 +319,10 @@ def test_ids_with_side_information_alone_are_predicted_from_it() -> None:
     model = last.model()
     assert isinstance(model, Posterior)
     users, items = np.mgrid[:500, :20].reshape(2, -1)
-    new, lower, upper = model.predict_interval(users, items)
+    new, lower, upper, _ = predict(model, users, items, probability=0.9)
     difference = new[items % 2 == 1].mean() - new[items % 2 == 0].mean()
     assert difference == pytest.approx(-0.8, abs=0.3)  # ten drawn biases a side, of deviation 0.5, averaged over draws
-    _, known_lower, known_upper = model.predict_interval(users, items + 20)
+    _, known_lower, known_upper, _ = predict(model, users, items + 20, probability=0.9)
     assert (upper - lower).mean() > 1.5 * (known_upper - known_lower).mean()
 
 
@@ -346,7 +347,7 @@ def test_planted_thresholds_and_levels_are_found() -> None:
     edges = (thresholds - truth.expected(test.users, test.items)[:, None]) / truth.noise
     below = np.concatenate([np.zeros((len(test), 1)), ndtr(edges), np.ones((len(test), 1))], axis=1)
     exact = np.diff(below, axis=1)
-    error = model.predict_distribution(test.users, test.items) - exact
+    error = predict(model, test.users, test.items, distribution=True).distribution - exact
     # m is off by √(4 parameters / 72 or 108 ratings) of the noise on either side, a probability by up to φ(0) of that.
     assert np.sqrt(np.mean(error**2)) < 0.4 * np.sqrt(4 / 72 + 4 / 108)
     part = coverage(model, test)

@@ -17,6 +17,7 @@ from recsys_mf.kernels import Kernels
 from recsys_mf.kernels.cpu import CpuKernels
 from recsys_mf.kernels.cuda import TorchKernels
 from recsys_mf.models import Factorization
+from recsys_mf.prediction import predict
 from recsys_mf.ratings import Ratings
 from recsys_mf.solvers import Biases, TruncatedSvd
 from recsys_mf.solvers.truncated_svd import FILLINGS
@@ -198,9 +199,9 @@ def test_unknown_ids_get_the_fill(split: Split) -> None:
     expected = {"zero": np.clip(0, low, high), "mean": train.values.mean(dtype=np.float64), "item-mean": item_mean}
     for filling, fill in expected.items():
         model = models(train, filling=filling)[-1]
-        assert model.predict(unknown, third)[0] == pytest.approx(fill, abs=1e-5)
+        assert predict(model, unknown, third).values[0] == pytest.approx(fill, abs=1e-5)
     model = models(train, filling="bias")[-1]
-    assert model.predict(unknown, third)[0] == pytest.approx(model.mean + model.item_bias[3], abs=1e-5)
+    assert predict(model, unknown, third).values[0] == pytest.approx(model.mean + model.item_bias[3], abs=1e-5)
 
 
 def test_dense_matrix_that_would_not_fit_is_refused_before_it_is_made() -> None:

@@ -13,7 +13,7 @@ import pytest
 
 from recsys_mf.errors import ConfigError, DataError
 from recsys_mf.loaders import parquet
-from recsys_mf.prediction import predict_file
+from recsys_mf.streaming import predict_file
 from tests.trained import posterior_run, small_run
 
 USERS, ITEMS = [5, 8, 5, 777, 777], [100, 102, 999, 100, 999]  # 777 and 999 are unknown

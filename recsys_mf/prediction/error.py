@@ -5,16 +5,20 @@ from __future__ import annotations
 import math
 
 from recsys_mf.arrays import mapped
-from recsys_mf.models.run import Model
+from recsys_mf.kernels import Predictor
+from recsys_mf.kernels.cpu_predict import CPU
+from recsys_mf.models import Model
+from recsys_mf.prediction.pairs import predict
 from recsys_mf.ratings import Ratings
 
 
-def rmse(model: Model, ratings: Ratings) -> float:
+def rmse(model: Model, ratings: Ratings, backend: Predictor = CPU) -> float:
     """Root mean squared error of the model on all rows of a table, in rating units, summed in float64."""
     total = 0.0
     for part in mapped.parts(len(ratings)):
         times = None if ratings.times is None else ratings.times[part]
-        errors = model.predict(ratings.users[part], ratings.items[part], times) - ratings.values[part].astype(float)
+        predicted = predict(model, ratings.users[part], ratings.items[part], times, backend=backend).values
+        errors = predicted - ratings.values[part].astype(float)
         total += float(errors @ errors)
     mapped.rest()
     return math.sqrt(total / len(ratings))

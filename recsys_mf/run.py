@@ -2,79 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any, Self
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from recsys_mf.errors import ConfigError, DataError
-from recsys_mf.kernels import Predictor
-from recsys_mf.models.factorization import Factorization
-from recsys_mf.models.posterior import Posterior
-from recsys_mf.models.rated import RatedPairs
+from recsys_mf.models import Fit, Model, RatedPairs
 from recsys_mf.vocabulary import Vocabulary
 
-Model = Factorization | Posterior
-"""What a solver ends in."""
-
 KNOWN = ("neither", "user", "item", "both")  # indexed by known user + 2 * known item
-
-
-@dataclass(frozen=True, eq=False)
-class Fit:
-    """A model and how it was fitted.
-
-    model : the fitted model
-    solver : name of the solver in the table of solvers
-    settings : its hyper-parameters as plain values
-    history : a mapping per validated step, in order, each with its `stage`, train_rmse (None where not known),
-        valid_rmse and seconds; empty where nothing was validated. The steps count, from 1,
-        stage "single", `epoch` : the epochs of a single run (of a sampler its sweeps, of a truncated SVD its ranks)
-        stage "member", `epoch` : the epochs of one member of a committee, which choose those of all
-        stage "committee", `members` : the committee of so many members, whose number they choose
-        stage "update", `epoch` : passes of an update with new ratings of this `regularisation`
-    epochs : passes of the final fit over the ratings, of a committee those of every member; of a sampler its sweeps
-    seconds : duration of the final fit; ratings_per_second : ratings visited over that duration
-    train_rmse, valid_rmse : errors of the final fit on its training rows, and of the chosen epoch on the
-        validation rows (None where none were cut)
-    peak_memory : high-water mark of the process after the fit, bytes
-    traces : of a sampler, its monitored scalars in the final fit, name -> chain -> sweep, burn-in included
-    members : runs that the final fit is the mean of; 1 for a single run
-    """
-
-    model: Model
-    solver: str
-    settings: Mapping[str, Any]
-    history: tuple[Mapping[str, Any], ...]
-    epochs: int
-    seconds: float
-    ratings_per_second: float
-    train_rmse: float
-    valid_rmse: float | None
-    peak_memory: int
-    traces: Mapping[str, Sequence[Sequence[float]]] = field(default_factory=dict)
-    members: int = 1
-
-
-def as_of_today(facts: Mapping[str, Any]) -> dict[str, Any]:
-    """The plain facts of a stored fit, or of a row of a report, with `members` and staged `history`.
-
-    Before there was `members`, the `epochs` of a committee were its members, and so were those of its history.
-    """
-    if "members" in facts:
-        return dict(facts)
-    settings = facts["settings"]
-    members = settings.get("members", 1)
-    epochs = settings["epochs"] if members > 1 else facts["epochs"]
-    is_committee = "members" in settings and all(row["train_rmse"] is None for row in facts.get("history", ()))
-    stage, count = ("committee", "members") if is_committee else ("single", "epoch")
-    history = [
-        {"stage": stage, count: row["epoch"]} | {key: value for key, value in row.items() if key != "epoch"}
-        for row in facts.get("history", ())
-    ]
-    return {**facts, "members": members, "epochs": epochs} | ({"history": history} if "history" in facts else {})
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,10 +45,6 @@ class Run:
         """The trained model, in dense indices."""
         return self.fit.model
 
-    def on(self, engine: Predictor) -> Self:
-        """The same run, its model predicting with another engine."""
-        return replace(self, fit=replace(self.fit, model=self.model.on(engine)))
-
     def predict(self, user_ids: Any, item_ids: Any = None, times: Any = None) -> Any:
         """Predicted ratings float32[b] of pairs of ids; unknown ids get the fallback of the model.
 
@@ -120,9 +55,11 @@ class Run:
         Raises DataError when the ids are of the other kind (integers against strings), and for columns of different
         lengths; ConfigError for a single argument.
         """
+        from recsys_mf.prediction import predict
+
         if times is None and _is_column(user_ids) and _is_column(item_ids):  # at once, for a server's few pairs
             users = self.user_vocabulary.indices(user_ids, where="pairs, user ids")
-            return self.model.predict(users, self.item_vocabulary.indices(item_ids, where="pairs, item ids"))
+            return predict(self.model, users, self.item_vocabulary.indices(item_ids, where="pairs, item ids")).values
         if item_ids is None:
             fix = "write run.predict(user_ids, item_ids), of a table run.predict(table['user_id'], table['item_id'])"
             raise ConfigError("a prediction needs users and items", seen=f"one {type(user_ids).__name__}", fix=fix)
@@ -135,7 +72,7 @@ class Run:
                 (self.user_vocabulary, self.item_vocabulary), given, single, ("user", "item"), strict=True
             )
         )
-        predictions = self.model.predict(users, items, None if times is None else _seconds(times, length))
+        predictions = predict(self.model, users, items, None if times is None else _seconds(times, length)).values
         return float(predictions[0]) if all(single) else predictions
 
     def indices(

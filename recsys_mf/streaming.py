@@ -6,6 +6,7 @@ import contextlib
 import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,16 +17,16 @@ from recsys_mf import memory
 from recsys_mf.arguments import instance
 from recsys_mf.conversion import Ids
 from recsys_mf.errors import ConfigError, DataError, IdMismatchWarning
-from recsys_mf.kernels import predictor
+from recsys_mf.kernels import Predictor, predictor
 from recsys_mf.loaders.opening import open_source
 from recsys_mf.loaders.pairs import PairReader
 from recsys_mf.loaders.source import NO_COLUMN, recognise
 from recsys_mf.loaders.writing import TABLES, open_table
 from recsys_mf.mismatch import UnknownIds
-from recsys_mf.models import Posterior, Run
-from recsys_mf.models.interval import check_probability
-from recsys_mf.models.run import KNOWN
+from recsys_mf.models import Posterior
 from recsys_mf.outputs import check_output, written_output
+from recsys_mf.prediction import check_probability, has_intervals, predict, takes_times
+from recsys_mf.run import KNOWN, Run
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -74,7 +75,7 @@ def predict_file(
     instance(run, "run", Run, "give what train returned, or load(directory)")
     if interval is not None:
         check_probability(interval)
-    if time_column not in (None, NO_COLUMN) and not run.model.takes_times:
+    if time_column not in (None, NO_COLUMN) and not takes_times(run.model):
         what, fix = "the model was trained without times", "leave it out, or train with --solver gibbs on timestamps"
         raise ConfigError(what, where="--time-column", seen=time_column, fix=fix)
     output = Path(output)
@@ -85,10 +86,11 @@ def predict_file(
     for name in added:
         if name in source.names:
             raise DataError(f"there is a column '{name}' already", where=source.where, fix="rename it")
-    run = run.on(predictor(device, threads))
-    reader = PairReader(source, columns, ids, run, timed=run.model.takes_times)
+    backend = predictor(device, threads)
+    reader = PairReader(source, columns, ids, run, timed=takes_times(run.model))
     unknown = UnknownIds(run.user_vocabulary, run.item_vocabulary)
     as_read = output.suffix == ".parquet" and not source.typed
+    batches = _Batches(run, reader, unknown, added, as_read, interval, distribution, backend)
     counts = np.zeros(len(KNOWN), np.int64)
     what, fix = "predicting", "free some, or compress the model (--compress in train)"
     guard = memory.guarded(what, fix=fix)
@@ -97,7 +99,7 @@ def predict_file(
         written: Future[None] | None = None
         done = 0
         for batch in source.batches():
-            predicted, known = _predicted(run, reader, unknown, batch, done, interval, added, as_read=as_read)
+            predicted, known = batches.predicted(batch, done)
             counts += np.bincount(known, minlength=len(KNOWN))
             if write is None:
                 write = stack.enter_context(_writing(path, output.suffix, predicted.schema))
@@ -116,51 +118,55 @@ def predict_file(
     return dict(zip(KNOWN, counts.tolist(), strict=True))
 
 
-def _predicted(
-    run: Run,
-    reader: PairReader,
-    unknown: UnknownIds,
-    batch: pa.RecordBatch,
-    start: int,
-    interval: float | None,
-    names: tuple[str, ...],
-    *,
-    as_read: bool,
-) -> tuple[pa.RecordBatch, NDArray[np.int8]]:
-    """The batch, which starts at a row of the source, with its columns more; and known int8[b].
+@dataclass(frozen=True, eq=False)
+class _Batches:
+    """Predicts batch after batch of one table.
 
-    as_read : whether its ids are kept with the types in which they were read
+    names : of the columns that are added, in order; as_read : whether ids are kept with the types they were read in
+    probability, distribution : as in `prediction.predict`
     """
-    import pyarrow as pa
 
-    ids = reader.ids(batch, start)
-    batch = reader.with_ids(batch, ids) if as_read else batch
-    users, items, known = run.indices(*ids, where=reader.where)
-    unknown.add(users, items, *(lambda rows, column=column: column.take(rows).combine_chunks() for column in ids))
-    times = reader.times(batch, start)
-    figures: list[NDArray[np.float32]] = []
-    if interval is not None:
-        figures.extend(run.model.predict_interval(users, items, times, probability=interval))
-    else:
-        figures.append(run.model.predict(users, items, times))
-    if len(names) > len(figures) + 1 and isinstance(run.model, Posterior):
-        figures.extend(run.model.predict_distribution(users, items, times).T)
-    words = pa.DictionaryArray.from_arrays(pa.array(known), pa.array(KNOWN)).cast(pa.string())
-    added = [*map(pa.array, map(np.ascontiguousarray, figures)), words]
-    return pa.RecordBatch.from_arrays([*batch.columns, *added], names=[*batch.schema.names, *names]), known
+    run: Run
+    reader: PairReader
+    unknown: UnknownIds
+    names: tuple[str, ...]
+    as_read: bool
+    probability: float | None
+    distribution: bool
+    backend: Predictor
+
+    def predicted(self, batch: pa.RecordBatch, start: int) -> tuple[pa.RecordBatch, NDArray[np.int8]]:
+        """The batch, which starts at a row of the table, with its columns more; and known int8[b]."""
+        import pyarrow as pa
+
+        ids = self.reader.ids(batch, start)
+        batch = self.reader.with_ids(batch, ids) if self.as_read else batch
+        users, items, known = self.run.indices(*ids, where=self.reader.where)
+        columns = (lambda rows, column=column: column.take(rows).combine_chunks() for column in ids)
+        self.unknown.add(users, items, *columns)
+        found = predict(
+            self.run.model, users, items, self.reader.times(batch, start),
+            probability=self.probability, distribution=self.distribution, backend=self.backend,
+        )  # fmt: skip
+        figures = [found.values, *(bound for bound in (found.lower, found.upper) if bound is not None)]
+        if found.distribution is not None:
+            figures.extend(found.distribution.T)
+        words = pa.DictionaryArray.from_arrays(pa.array(known), pa.array(KNOWN)).cast(pa.string())
+        added = [*map(pa.array, map(np.ascontiguousarray, figures)), words]
+        return pa.RecordBatch.from_arrays([*batch.columns, *added], names=[*batch.schema.names, *self.names]), known
 
 
 def _added(run: Run, interval: float | None, *, distribution: bool) -> tuple[str, ...]:
     """Names of the columns that are added, in order."""
     names = ["prediction"]
     if interval is not None:
-        if not run.model.has_intervals:
+        if not has_intervals(run.model):
             fix = "train a committee with validation rows, or with a solver that samples: gibbs"
             raise ConfigError("the model has no intervals", where="--interval", seen=run.fit.solver, fix=fix)
         names += ["lower", "upper"]
     if distribution:
         if not (isinstance(run.model, Posterior) and run.model.is_ordinal):
-            seen = f"{run.fit.solver}, likelihood {run.fit.settings.get('likelihood', 'none')}"
+            seen = f"{run.fit.solver}, likelihood {run.fit.details.likelihood or 'none'}"
             fix = "train with --solver gibbs --likelihood ordinal"
             raise ConfigError("the model has no probabilities of ratings", where="--distribution", seen=seen, fix=fix)
         names += [f"p_{level:g}" for level in run.model.scale.levels]

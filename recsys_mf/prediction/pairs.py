@@ -1,0 +1,159 @@
+"""What a model says of pairs: ratings, intervals that hold a new one, and the probabilities of levels."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recsys_mf.errors import ConfigError, DataError
+from recsys_mf.kernels import Predictor
+from recsys_mf.kernels.cpu_predict import CPU, are_indices
+from recsys_mf.models import Factorization, Model, Posterior
+from recsys_mf.prediction.intervals import check_probability, find_shortest_runs, normal_bounds
+
+F32 = NDArray[np.float32]
+I32 = NDArray[np.int32]
+Times = NDArray[np.int64] | None
+
+
+class Predictions(NamedTuple):
+    """Of b pairs, in rating units; None for what was not asked for.
+
+    values float32[b] : predicted ratings
+    lower, upper float32[b] : ends of the intervals
+    distribution float32[b, L] : probabilities of the levels of the scale, which sum to one
+    """
+
+    values: F32
+    lower: F32 | None = None
+    upper: F32 | None = None
+    distribution: F32 | None = None
+
+
+def predict(
+    model: Model,
+    users: NDArray[Any],
+    items: NDArray[Any],
+    times: Times = None,
+    *,
+    probability: float | None = None,
+    distribution: bool = False,
+    backend: Predictor = CPU,
+) -> Predictions:
+    """Predictions of pairs of dense indices int32[b], -1 for unknown, at times int64[b] (seconds), in one pass.
+
+    Factorization:  r̂_ui = μ + b_u + b_i + p_u · q_i, clipped to the range of the training ratings; at any time
+    Posterior:      r̂_ui = the mean over samples s of μ + σ m_s, each clipped; of an ordinal one Σ_l v_l P(l), with P
+                    the mean over samples of the probabilities of the levels v
+
+    An unknown user, item or time counts with its prior mean: for a factorisation its bias and factor are 0.
+
+    probability : adds intervals that hold a new rating with it. m ± z √variance, z the normal quantile, clipped to the
+        range: of a committee with the variance of `MemberSpread`, and for an unknown user or item that of the biases
+        added; of a posterior that between samples and that of a rating, m being the mean before clipping. Of an
+        ordinal model the fewest neighbouring levels that have the probability, the most probable of several as few
+    distribution : adds the probabilities of the levels of an ordinal model
+    backend : `kernels.predictor(device, threads)`; it may keep the tables of a model between calls
+    Raises DataError when the lengths differ, and for an index that the model does not have; ConfigError for a
+    probability outside (0, 1), and for intervals or a distribution of a model that has none.
+    """
+    if probability is not None:
+        check_probability(probability)
+        if not has_intervals(model):
+            fix = "train a committee with validation rows, or with a solver that samples: gibbs"
+            raise ConfigError("the model has no intervals", seen="a plain factorisation", fix=fix)
+    if distribution and not (isinstance(model, Posterior) and model.is_ordinal):
+        fix = "train with --solver gibbs --likelihood ordinal"
+        raise ConfigError("the model has no probabilities of ratings", seen=_kind(model), fix=fix)
+    users, items = _checked(users, items, model)
+    if isinstance(model, Factorization):
+        return _of_factorization(model, users, items, probability, backend)
+    if times is not None and len(times) != len(users):
+        seen = f"{len(users)} and {len(times)}"
+        raise DataError("users and times differ in length", seen=seen, fix="give a time per pair")
+    where = users, items, model.scale.bins.indices(times)
+    if not model.is_ordinal:
+        return _of_moments(model, *sample_moments(model, *where, backend), probability)
+    probabilities = _level_probabilities(model, *where, backend)
+    found = Predictions(probabilities @ model.scale.levels, distribution=probabilities if distribution else None)
+    if probability is None:
+        return found
+    first, last = find_shortest_runs(probabilities, probability)
+    return found._replace(lower=model.scale.levels[first], upper=model.scale.levels[last])
+
+
+def has_intervals(model: Model) -> bool:
+    """Whether a model has intervals: a posterior, and a committee whose spread was calibrated on validation rows."""
+    if isinstance(model, Posterior):
+        return True
+    return model.spread is not None and model.spread.noise is not None
+
+
+def takes_times(model: Model) -> bool:
+    """Whether what a model predicts depends on the time of the rating."""
+    return isinstance(model, Posterior) and len(model.scale.bins) > 0
+
+
+def sample_moments(
+    model: Posterior, users: I32, items: I32, bins: I32, backend: Predictor
+) -> tuple[F32, F32, NDArray[np.float64]]:
+    """Over the samples, for every pair: mean of the clipped predictions, mean and variance of the unclipped."""
+    return backend.predict_samples(
+        model.scale.mean, model.scale.deviation, model.user_rows, model.item_rows, model.context_rows, model.scales,
+        model.offsets, users, items, bins, model.rating_range,
+    )  # fmt: skip
+
+
+def _level_probabilities(model: Posterior, users: I32, items: I32, bins: I32, backend: Predictor) -> F32:
+    """Mean over the samples of the probabilities of the levels, [b, L]."""
+    return backend.predict_levels(
+        model.user_rows, model.item_rows, model.context_rows, model.scales, model.offsets, model.thresholds,
+        model.noises, users, items, bins,
+    )  # fmt: skip
+
+
+def _of_factorization(
+    model: Factorization, users: I32, items: I32, probability: float | None, backend: Predictor
+) -> Predictions:
+    values = backend.predict(
+        model.mean, model.user_bias, model.item_bias, model.user_factors, model.item_factors, users, items,
+        model.rating_range,
+    )  # fmt: skip
+    spread = model.spread
+    if probability is None or spread is None or spread.noise is None or spread.weight is None:
+        return Predictions(values)
+    variances = spread.noise + spread.weight * spread.products(users, items)
+    for rows, bias in ((users, model.user_bias), (items, model.item_bias)):
+        variances += np.where(rows < 0, bias.var(dtype=np.float64), 0.0)
+    return Predictions(values, *normal_bounds(values, variances, probability, model.rating_range))
+
+
+def _of_moments(
+    model: Posterior, values: F32, means: F32, variances: NDArray[np.float64], probability: float | None
+) -> Predictions:
+    if probability is None:
+        return Predictions(values)
+    variances += model.noise_variance
+    return Predictions(values, *normal_bounds(means, variances, probability, model.rating_range))
+
+
+def _kind(model: Model) -> str:
+    return "a factorisation" if isinstance(model, Factorization) else "likelihood gaussian"
+
+
+def _checked(users: NDArray[Any], items: NDArray[Any], model: Model) -> tuple[I32, I32]:
+    """The indices as the kernels take them: they read where they point, unchecked."""
+    if len(users) != len(items):
+        seen, fix = f"{len(users)} and {len(items)}", "give as many of one as of the other"
+        raise DataError("users and items differ in length", seen=seen, fix=fix)
+    return _indices(users, model.n_users, "users"), _indices(items, model.n_items, "items")
+
+
+def _indices(indices: NDArray[Any], size: int, where: str) -> I32:
+    indices = np.ascontiguousarray(indices, np.int32)
+    if not are_indices(indices, size):
+        seen = f"{indices.min()} to {indices.max()}"
+        raise DataError("index out of range", where=where, seen=seen, fix=f"stay within -1 to {size - 1}")
+    return indices

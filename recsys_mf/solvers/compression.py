@@ -1,0 +1,85 @@
+"""Compression: a posterior cut down to a plain factorisation, or to one sample where it needs more than that."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recsys_mf.arguments import whole
+from recsys_mf.kernels import Predictor
+from recsys_mf.kernels.cpu_predict import CPU
+from recsys_mf.models import Factorization, Model, Posterior
+from recsys_mf.models.posterior import Sample
+from recsys_mf.prediction import takes_times
+from recsys_mf.prediction.pairs import sample_moments
+from recsys_mf.ratings import Ratings
+from recsys_mf.solvers.averaging import merged_products
+
+F32 = NDArray[np.float32]
+_SPREAD_PAIRS = 20_000  # that the variance between samples is taken over
+
+
+def compress(model: Posterior, rank: int, train: Ratings, backend: Predictor = CPU) -> Model:
+    """The posterior mean as one factorisation of this rank: the mean of p_u · q_i, cut to its truncated SVD sample
+    by sample (`averaging`), beside the means of the biases.
+
+    Where there are time terms or thresholds it is a Posterior of one sample, which keeps them: thresholds are
+    averaged, p_u · a_t and q_i · a_t cut like p_u · q_i to a rank of their own, a quarter of this, and its noise
+    has the variance between samples of m at the pairs of train added. Otherwise it is a plain Factorization.
+    A rank above the lesser number of users and items is that number. Raises ConfigError for a rank below 1.
+    """
+    wanted = whole(rank, "compress", 1)
+    rank = min(wanted, model.n_users, model.n_items)
+    P, Q = _mean_product(model, "user", "item", rank)
+    offset = float(model.offsets.mean(dtype=np.float64))
+    biases = [_mean_bias(model, side) for side in ("user", "item", "context")]
+    mean, deviation, root = model.scale.mean, np.float32(model.scale.deviation), np.sqrt(model.scale.deviation)
+    if not (model.is_ordinal or takes_times(model)):
+        b_u, b_i = (bias * deviation for bias in biases[:2])
+        factors = (P * np.float32(root), Q * np.float32(root))
+        return Factorization(mean + offset * float(deviation), b_u, b_i, *factors, model.rating_range)
+    of_time = min(-(-wanted // 4), len(model.scale.bins))
+    (P_t, A_u), (Q_t, A_i) = (_mean_product(model, side, "context", of_time) for side in ("user", "item"))
+    tables = (
+        _wide(P, P_t, np.zeros_like(P_t), biases[0]),
+        _wide(Q, np.zeros_like(Q_t), Q_t, biases[1]),
+        _wide(np.zeros((len(A_u), rank), np.float32), A_u, A_i, biases[2]),
+    )
+    noise = float(np.sqrt(np.mean(model.noises.astype(np.float64) ** 2) + _variance(model, train, backend)))
+    return Posterior.of([Sample(*tables, offset, noise, model.thresholds.mean(axis=0))], model.scale)
+
+
+def _mean_product(model: Posterior, left: str, right: str, rank: int) -> tuple[F32, F32]:
+    """Factors of that rank of the mean over samples of the products of the factors of two tables."""
+    if not rank:
+        return model.rows(left, 0)[:, :0], model.rows(right, 0)[:, :0]
+    average: tuple[F32, F32] | None = None
+    for s in range(model.n_samples):
+        one = model.rows(left, s)[:, :-1], model.rows(right, s)[:, :-1]
+        average = merged_products(average or one, one, s + 1, rank)
+    assert average is not None
+    return average
+
+
+def _mean_bias(model: Posterior, side: str) -> F32:
+    """Mean over samples of the biases of a table."""
+    total = np.zeros(len(getattr(model, f"{side}_rows")))
+    for s in range(model.n_samples):
+        total += model.rows(side, s)[:, -1]
+    return (total / model.n_samples).astype(np.float32)
+
+
+def _variance(model: Posterior, train: Ratings, backend: Predictor) -> float:
+    """Mean over pairs of train of the variance of m between samples, in squared units of σ."""
+    pairs = train.select(np.arange(0, len(train), max(1, len(train) // _SPREAD_PAIRS)))
+    of_standard = replace(model, scale=replace(model.scale, mean=0.0, deviation=1.0))
+    bins = model.scale.bins.indices(pairs.times)
+    variances = sample_moments(of_standard, pairs.users, pairs.items, bins, backend)[2]
+    return float(variances.mean(dtype=np.float64))
+
+
+def _wide(*columns: F32) -> F32:
+    """Factors side by side, and the bias [rows] as the last column."""
+    return np.hstack([*columns[:-1], columns[-1][:, None]])
