@@ -294,9 +294,11 @@ class _Task:
 
         if all(part is whole for part, whole in zip(few, self.parts, strict=True)):
             few = self.parts
-            best = searched(solver, axes, lambda candidate: error_of(candidate, self.parts))
+            validated = sum(len(part.valid) for part in few if part.valid is not None)
+            cautious = validated < _FEWEST_VALIDATED
+            best = searched(solver, axes, lambda candidate: error_of(candidate, self.parts), cautious=cautious)
         else:
-            best = searched(solver, axes, error_of, thorough=False)
+            best = searched(solver, axes, error_of)
             if best != solver and not is_better(error_of(best, self.parts), error_of(solver, self.parts)):
                 best = solver
         return best, found.get(best)

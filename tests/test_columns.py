@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from planted import planted
 
 from recsys_mf.arrays import mapped
 from recsys_mf.errors import ConfigError, ResourceError
@@ -17,6 +16,7 @@ from recsys_mf.memory import parsed
 from recsys_mf.solvers import SOLVERS, Sgd
 from recsys_mf.splits import hold_out
 from recsys_mf.training import train
+from tests.planted import planted
 
 
 def test_a_column_lies_in_a_file_when_it_is_more_than_its_share_of_the_limit() -> None:

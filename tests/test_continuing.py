@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from planted import planted
 
 from recsys_mf import training
 from recsys_mf.continuing import join
@@ -20,6 +19,7 @@ from recsys_mf.run import Run
 from recsys_mf.solvers import SOLVERS
 from recsys_mf.splits import Split, hold_out
 from recsys_mf.training import train
+from tests.planted import planted
 
 SETTINGS: dict[str, dict[str, Any]] = {
     "sgd": {"rank": 4, "members": 2},

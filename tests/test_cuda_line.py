@@ -12,9 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
-from backends import BACKENDS, interpreted
 from click.testing import CliRunner, Result
-from planted import planted
 
 from recsys_mf import training
 from recsys_mf.cli import command as group
@@ -25,6 +23,8 @@ from recsys_mf.prediction import predict
 from recsys_mf.ratings import Ratings
 from recsys_mf.solvers import SOLVERS
 from recsys_mf.splits import hold_out
+from tests.backends import BACKENDS, interpreted
+from tests.planted import planted
 
 QUICK = {
     "sgd": ["-p", "rank=4", "-p", "epochs=12", "-p", "members=2"],

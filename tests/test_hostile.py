@@ -6,10 +6,11 @@ import random
 import tempfile
 from pathlib import Path
 
-import hostile
 import pytest
 from hypothesis import HealthCheck, given, note, settings
 from hypothesis import strategies as st
+
+from tests import hostile
 
 ANY = settings(deadline=None, suppress_health_check=list(HealthCheck), derandomize=True, database=None)
 

@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from planted import planted
 
 from recsys_mf.errors import ConfigError, DataError, SolveError
 from recsys_mf.kernels import available_threads
@@ -25,6 +24,7 @@ from recsys_mf.run import Run
 from recsys_mf.solvers import SOLVERS, Als, Biases, Gibbs, Mean, Sgd, Solver, TruncatedSvd
 from recsys_mf.splits import Split, hold_out, with_validation
 from recsys_mf.training import BASELINE, Progress, baselines, rmse, train
+from tests.planted import planted
 
 ONE: dict[str, Solver] = {BASELINE: TruncatedSvd(ranks=(2,))}
 """The least that a run is compared with."""

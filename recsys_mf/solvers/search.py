@@ -2,8 +2,8 @@
 
     x ← x with one setting moved along its axis, as long as that lowers the error by more than _GAIN
 
-first in strides of two places, then of one; of a large table, whose fits take long, the latter only where the former
-led away. A setting stays unless another is clearly better:
+first in strides of two places, then, where that led away, of one; with caution, where validation rows are few, in
+single steps first. A setting stays unless another is clearly better:
 what was found good on many tables is not given up for the chance of a few validation rows.
 """
 
@@ -28,13 +28,13 @@ def is_better(error: float, other: float) -> bool:
 
 
 def searched(
-    solver: S, axes: Mapping[str, Sequence[float]], error_of: Callable[[S], float], *, thorough: bool = True
+    solver: S, axes: Mapping[str, Sequence[float]], error_of: Callable[[S], float], *, cautious: bool = False
 ) -> S:
     """The solver with its settings of the axes where no move along one lowers the error clearly.
 
     axes : values of every setting to search, ascending; the search starts at those of the solver
     error_of : the validation error of a solver, infinite where it fails; asked once for each
-    thorough : strides of one place are tried where those of two led nowhere
+    cautious : in strides of one place first, so that a lucky error far away is not found
     """
     errors: dict[S, float] = {}
 
@@ -44,13 +44,13 @@ def searched(
         return errors[candidate]
 
     best = solver
-    for stride in (1, 2) if thorough else (2, 1):
+    for stride in (1, 2) if cautious else (2, 1):
         before = None
         while before != best:
             before = best
             for name, values in axes.items():
                 best = _walked(best, name, values, stride, error)
-        if best == solver and not thorough:
+        if best == solver and not cautious:
             break
     return best
 

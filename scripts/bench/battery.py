@@ -12,8 +12,8 @@ import argparse
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[2] / "tests"))
-from battery import SEEDS, TABLES, compare
+sys.path.insert(0, str(Path(__file__).parents[2]))
+from tests.battery import SEEDS, TABLES, compare
 
 
 def main() -> None:

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_processes import PACKAGE, done, script
 
 from recsys_mf.arrays import jit
+from tests.kernels.test_processes import PACKAGE, done, script
 
 UNCACHED = """
 import warnings

@@ -6,7 +6,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
-from backends import BACKENDS, NAMES
 from numpy.typing import NDArray
 
 from recsys_mf.arrays import sorting
@@ -19,6 +18,7 @@ from recsys_mf.kernels.vectors import aligned
 from recsys_mf.ratings import Ratings
 from recsys_mf.solvers import blocks
 from recsys_mf.vocabulary import Vocabulary
+from tests.backends import BACKENDS, NAMES
 
 EPSILON = float(np.finfo(np.float32).eps)
 RANKS = (1, 3, 64, 100)

@@ -6,15 +6,15 @@ from typing import Any
 
 import numpy as np
 import pytest
-from backends import BACKENDS, NAMES
 from numpy.typing import NDArray
 from scipy.special import ndtr, ndtri
-from test_oracle import EPSILON, RANKS, M, N, table
 
 from recsys_mf.arrays import sorting
 from recsys_mf.kernels import Kernels, reference
 from recsys_mf.kernels.cpu_ordinal import quantile
 from recsys_mf.kernels.cpu_predict import CpuPredictor
+from tests.backends import BACKENDS, NAMES
+from tests.kernels.test_oracle import EPSILON, RANKS, M, N, table
 
 Z = 500
 CUTS = np.array([-1.3, -0.4, 0.1, 1.9])

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from backends import BACKENDS, interpreted
-from test_oracle import M, N, padded, scheduled
 
 from recsys_mf.errors import ResourceError
 from recsys_mf.kernels.cuda import TorchKernels
 from recsys_mf.kernels.cuda_streams import ResidentTriples, StreamedTriples
+from tests.backends import BACKENDS, interpreted
+from tests.kernels.test_oracle import M, N, padded, scheduled
 
 BYTES = 12  # of a triple
 

@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from backends import BACKENDS
 from numpy.typing import NDArray
-from test_oracle import M, N, padded, scheduled
 
 from recsys_mf.kernels import layout, reference, triton_rows
 from recsys_mf.kernels.occupancy import fitting
+from tests.backends import BACKENDS
+from tests.kernels.test_oracle import M, N, padded, scheduled
 
 TRITON = BACKENDS["triton-cuda" if torch.cuda.is_available() else "triton"]
 SETTINGS = 0.05, 0.02, 0.1, 0.3

@@ -9,9 +9,11 @@ import pytest
 from scipy.special import ndtr
 
 from recsys_mf.errors import ConfigError, DataError, SolveError
+from recsys_mf.kernels.cpu_predict import CPU
 from recsys_mf.models import Factorization, Posterior
 from recsys_mf.models.posterior import Bins, Sample, Scale
 from recsys_mf.prediction import predict, takes_times
+from recsys_mf.prediction.pairs import sample_moments
 from recsys_mf.ratings import Ratings
 from recsys_mf.solvers.compression import compress
 from recsys_mf.solvers.gibbs import stride
@@ -115,7 +117,8 @@ def test_compression_adds_the_spread_of_the_draws_to_the_noise() -> None:
     assert small.n_samples == 1
     each = [Posterior.of([s], posterior.scale) for s in samples_of(posterior)]
     assert len(each) == 40
-    m = [one._moments(PAIRS.users, PAIRS.items, PAIRS.times)[1] for one in each]
+    where = PAIRS.users, PAIRS.items, posterior.scale.bins.indices(PAIRS.times)
+    m = [sample_moments(one, *where, CPU)[1] for one in each]
     assert small.noises[0] == pytest.approx(np.sqrt(0.6**2 + np.var(m, axis=0).mean()), rel=1e-3)
 
 
@@ -220,7 +223,7 @@ def test_parts_give_the_same_model_back() -> None:
     posterior, _ = model()
     again = Posterior.from_parts(posterior.arrays(), posterior.facts())
     u, i, times = np.array([0, -1, 5]), np.array([4, 1, -1]), np.array([3 * DAY, 9 * DAY + 5, 0])
-    assert again.predict(u, i, times).tobytes() == predict(posterior, u, i, times).values.tobytes()
+    assert predict(again, u, i, times).values.tobytes() == predict(posterior, u, i, times).values.tobytes()
 
 
 def test_bins_are_those_of_train_and_times_before_1970_have_one() -> None:

@@ -6,7 +6,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from battery import STARS, TABLES, compare, rescaled
 
 from recsys_mf.errors import ConfigError, DataError
 from recsys_mf.prediction import has_intervals, predict
@@ -18,6 +17,7 @@ from recsys_mf.solvers.solver import moments
 from recsys_mf.splits import Split, hold_out
 from recsys_mf.training import BASELINE, rmse
 from recsys_mf.training import train as train_run
+from tests.battery import STARS, TABLES, compare, rescaled
 
 SMALL = replace(STARS, n_users=120, n_items=80, n_train=3000, n_test=2000)
 

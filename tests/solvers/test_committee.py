@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from recsys_mf.errors import ConfigError
-from recsys_mf.evaluation.scoring import coverage
+from recsys_mf.evaluation.scoring import coverage, predict_ratings
 from recsys_mf.kernels import select
 from recsys_mf.models import Factorization
 from recsys_mf.prediction import predict
@@ -129,7 +129,7 @@ def test_intervals_of_a_committee_hold_about_the_share_they_claim() -> None:
     split = hold_out(planted(noise=1.0)[0], 0.2, seed=0)
     run = fitted(split, replace(SOLVER, epochs=8))
     assert split.test is not None
-    part = coverage(run.model, split.test)
+    part = coverage(run.model, predict_ratings(run.model, split.test), split.test.values)
     # 2,500 ratings: three standard errors are 0.018, and as much for the noise found on 1,000 validation rows.
     assert part is not None
     assert part.covered == pytest.approx(0.9, abs=0.03)
@@ -139,6 +139,6 @@ def test_without_validation_rows_there_are_no_intervals() -> None:
     split = hold_out(planted()[0], 0.2, seed=0)
     run = fitted(split, SOLVER, validation=0)
     assert split.test is not None
-    assert coverage(run.model, split.test) is None
+    assert coverage(run.model, predict_ratings(run.model, split.test), split.test.values) is None
     with pytest.raises(ConfigError, match=r"^the model has no intervals \(saw a plain factorisation\); train a comm"):
         predict(run.model, split.test.users, split.test.items, probability=0.9)

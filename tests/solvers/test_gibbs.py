@@ -9,13 +9,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from planted import planted
 from scipy.special import ndtr
 from threadpoolctl import ThreadpoolController
 
 from recsys_mf.errors import ConfigError
 from recsys_mf.evaluation.convergence import summarise
-from recsys_mf.evaluation.scoring import coverage
+from recsys_mf.evaluation.scoring import coverage, predict_ratings
 from recsys_mf.features import SparseRows
 from recsys_mf.kernels.cpu import CpuKernels
 from recsys_mf.loaders import features_from_frame
@@ -28,6 +27,7 @@ from recsys_mf.solvers.likelihood import OrderedProbit
 from recsys_mf.solvers.links import Links, side_information, who_rated_what
 from recsys_mf.solvers.rows import Rated, Table, drawn_precision
 from recsys_mf.splits import hold_out
+from tests.planted import planted
 
 DRAWS = 20000  # of a joint distribution
 
@@ -350,7 +350,7 @@ def test_planted_thresholds_and_levels_are_found() -> None:
     error = predict(model, test.users, test.items, distribution=True).distribution - exact
     # m is off by √(4 parameters / 72 or 108 ratings) of the noise on either side, a probability by up to φ(0) of that.
     assert np.sqrt(np.mean(error**2)) < 0.4 * np.sqrt(4 / 72 + 4 / 108)
-    part = coverage(model, test)
+    part = coverage(model, predict_ratings(model, test), test.values)
     assert part is not None
     assert part.covered > part.pit
     assert abs(part.pit - 0.9) < 4 * np.sqrt(0.9 * 0.1 / len(test))

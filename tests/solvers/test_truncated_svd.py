@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
-from planted import planted
 from threadpoolctl import threadpool_limits
 
 from recsys_mf.errors import ConfigError, ResourceError
@@ -23,6 +22,7 @@ from recsys_mf.solvers import Biases, TruncatedSvd
 from recsys_mf.solvers.truncated_svd import FILLINGS
 from recsys_mf.splits import Split, hold_out
 from recsys_mf.training import rmse
+from tests.planted import planted
 
 KERNELS = CpuKernels(1)
 BACKENDS = {"cpu": lambda: KERNELS, "torch-cpu": lambda: TorchKernels("cpu"), "cuda": lambda: TorchKernels("cuda")}
