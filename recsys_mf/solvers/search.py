@@ -3,7 +3,7 @@
     x ← x with one setting moved along its axis, as long as that lowers the error by more than _GAIN
 
 first in strides of two places, then, where that led away, of one; with caution, where validation rows are few, in
-single steps first. A setting stays unless another is clearly better:
+single steps first and for a larger gain. A setting stays unless another is clearly better:
 what was found good on many tables is not given up for the chance of a few validation rows.
 """
 
@@ -20,11 +20,12 @@ from recsys_mf.solvers.solver import Solver
 S = TypeVar("S", bound=Solver)
 
 _GAIN = 0.005  # of the error, relative, that is worth a move
+_CAUTIOUS_GAIN = 0.02
 
 
-def is_better(error: float, other: float) -> bool:
-    """Whether the error is clearly lower than the other."""
-    return error < (1 - _GAIN) * other
+def is_better(error: float, other: float, gain: float = _GAIN) -> bool:
+    """Whether the error is clearly lower than the other, relatively by more than the gain."""
+    return error < (1 - gain) * other
 
 
 def searched(
@@ -34,7 +35,7 @@ def searched(
 
     axes : values of every setting to search, ascending; the search starts at those of the solver
     error_of : the validation error of a solver, infinite where it fails; asked once for each
-    cautious : in strides of one place first, so that a lucky error far away is not found
+    cautious : in strides of one place first, so that a lucky error far away is not found, and for a larger gain
     """
     errors: dict[S, float] = {}
 
@@ -43,26 +44,29 @@ def searched(
             errors[candidate] = error_of(candidate)
         return errors[candidate]
 
+    def better(candidate: S, other: S) -> bool:
+        return is_better(error(candidate), error(other), _CAUTIOUS_GAIN if cautious else _GAIN)
+
     best = solver
     for stride in (1, 2) if cautious else (2, 1):
         before = None
         while before != best:
             before = best
             for name, values in axes.items():
-                best = _walked(best, name, values, stride, error)
+                best = _walked(best, name, values, stride, better)
         if best == solver and not cautious:
             break
     return best
 
 
-def _walked(best: S, name: str, values: Sequence[float], stride: int, error: Callable[[S], float]) -> S:
+def _walked(best: S, name: str, values: Sequence[float], stride: int, better: Callable[[S, S], bool]) -> S:
     """The solver as far along an axis as every stride is clearly better: downwards, or else upwards."""
     start = int(np.argmin(np.abs(np.log(np.divide(values, getattr(best, name))))))
     for step in (-stride, stride):
         place, last = start, best
         while 0 <= (place := place + step) < len(values):
             further = replace(last, **{name: values[place]})
-            if not is_better(error(further), error(last)):
+            if not better(further, last):
                 break
             last = further
         if last != best:
