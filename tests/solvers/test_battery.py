@@ -19,7 +19,7 @@ from recsys_mf.training import BASELINE, rmse
 from recsys_mf.training import train as train_run
 from tests.battery import STARS, TABLES, compare, rescaled
 
-NOISE = {"60 ratings": 0.03}  # of a ratio of errors on 250 test pairs; other tables have a thousand or more
+NOISE = {"60 ratings": 0.03}  # of a ratio of errors on 250 test pairs; the other tables have 750 or more
 SMALL = replace(STARS, n_users=120, n_items=80, n_train=3000, n_test=2000)
 
 
