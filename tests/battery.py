@@ -169,12 +169,12 @@ class Compared:
         return self.default / self.best
 
 
-def compare(table: str, name: str, seeds: int = SEEDS) -> Compared:
+def compare(table: str, name: str, seeds: int = SEEDS, ranks: tuple[int, ...] = RANKS) -> Compared:
     """The errors of a solver by its name on a table of the battery, split seed and training seed being the same."""
     kind = SOLVERS[name]
     default = _mean_error(table, kind(), seeds)
     single = _mean_error(table, kind(members=1), seeds) if issubclass(kind, Committee) else default  # type: ignore[call-arg]
-    best = min(_mean_error(table, solver, seeds) for solver in _grid(kind))
+    best = min(_mean_error(table, solver, seeds) for solver in _grid(kind, ranks))
     return Compared(default, single, _mean_error(table, Biases(), seeds), best)
 
 
@@ -189,8 +189,8 @@ def _error(split: Split, solver: Solver, seed: int) -> float:
     return rmse(run.model, split.test)
 
 
-def _grid(kind: type[Solver]) -> Iterator[Solver]:
-    for rank in RANKS:
+def _grid(kind: type[Solver], ranks: tuple[int, ...]) -> Iterator[Solver]:
+    for rank in ranks:
         if issubclass(kind, Committee):
             λ = kind.usual["regularisation"]
             yield from (kind(rank=rank, regularisation=λ * factor) for factor in FACTORS)  # type: ignore[call-arg]
