@@ -20,14 +20,18 @@ USERS, ITEMS = [5, 8, 5, 777, 777], [100, 102, 999, 100, 999]  # 777 and 999 are
 KNOWN = ["both", "both", "user", "item", "neither"]
 
 
-def pairs_file(path: Path) -> Path:
-    table = {"note": ["plain", "a, b", 'say "x"', "", "ü"], "user_id": USERS, "item_id": ITEMS}
+def write(path: Path, table: dict[str, list[Any]]) -> Path:
     if path.suffix == ".parquet":
         pq.write_table(pa.table(table), path)
     else:
         with path.open("w", newline="") as file:
             csv.writer(file).writerows([table, *zip(*table.values(), strict=True)])
     return path
+
+
+def pairs_file(path: Path) -> Path:
+    table = {"note": ["plain", "a, b", 'say "x"', "", "ü"], "user_id": USERS, "item_id": ITEMS}
+    return write(path, table)
 
 
 def read(path: Path) -> dict[str, list[Any]]:
@@ -121,12 +125,7 @@ def test_faults_of_a_file_of_pairs(tmp_path: Path) -> None:
 
 def timed_pairs(path: Path, times: list[Any]) -> Path:
     table = {"user_id": [5, 8, 5], "item_id": [100, 102, 999], "timestamp": times}
-    if path.suffix == ".parquet":
-        pq.write_table(pa.table(table), path)
-    else:
-        with path.open("w", newline="") as file:
-            csv.writer(file).writerows([table, *zip(*table.values(), strict=True)])
-    return path
+    return write(path, table)
 
 
 @pytest.mark.parametrize("source", ["pairs.parquet", "pairs.csv"])

@@ -22,11 +22,10 @@ from numpy.typing import NDArray
 
 from recsys_mf.arrays import mapped
 from recsys_mf.errors import ConfigError
-from recsys_mf.evaluation.scoring import PROBABILITY
+from recsys_mf.evaluation.scoring import predict_ratings
 from recsys_mf.kernels import predictor
 from recsys_mf.loaders.writing import TABLES, open_table
 from recsys_mf.outputs import check_output, written_output
-from recsys_mf.prediction import has_intervals, predict
 from recsys_mf.ratings import Ratings
 from recsys_mf.run import KNOWN, Run
 
@@ -56,9 +55,7 @@ def predict_rows(run: Run, rows: Ratings, *, device: str = "auto", threads: int 
     Raises DataError when ids are integers on one side and strings on the other.
     """
     pairs = rows.reindexed(run.user_vocabulary, run.item_vocabulary)
-    where, backend = (pairs.users, pairs.items, pairs.times), predictor(device, threads)
-    probability = PROBABILITY if has_intervals(run.model) else None
-    values, lower, upper, _ = predict(run.model, *where, probability=probability, backend=backend)
+    values, lower, upper, _ = predict_ratings(run.model, pairs, predictor(device, threads))
     bounds = None if lower is None or upper is None else np.stack([lower, upper])
     known = (pairs.users >= 0).astype(np.int8) + np.int8(2) * (pairs.items >= 0).astype(np.int8)
     return PredictedRows(rows, values, known, bounds)

@@ -6,7 +6,7 @@ again each time. Here every thread has user bands of its own, whose rows stay in
 as soon as the item band of its next block is free. One that has waited long, or has no block left, takes the first
 block that no thread has, and where that is not free either it sleeps: so uneven work holds no thread up for long, a
 thread that shares its core with another program is moved to one that is idle, and no number of threads locks up. The
-order of blocks that share a band is that of the strata, whoever takes them.
+order of blocks that share a band is that of the strata, whichever thread takes them.
 
 MovieLens 1M at rank 64 on two cores, million updates a second: 208, with a program that keeps one core busy 124. With
 a parallel loop for every stratum 176 and 101 where threads that wait sleep, 197 and 14 where they do not.

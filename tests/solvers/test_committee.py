@@ -106,10 +106,10 @@ def test_a_committee_is_better_than_a_member_is_on_average() -> None:
 def test_unknown_ids_get_the_mean_of_the_members_fallbacks() -> None:
     train = planted()[0]
     parts, committee = members(train, 4), models(SOLVER, train)[-1]
-    users, nobody = np.arange(50), np.full(50, -1)
+    users, unknown = np.arange(50), np.full(50, -1)
     expected = np.mean([part.mean + part.user_bias[:50] for part in parts], axis=0)
     low, high = train.rating_range
-    np.testing.assert_allclose(predict(committee, users, nobody).values, np.clip(expected, low, high), atol=1e-5)
+    np.testing.assert_allclose(predict(committee, users, unknown).values, np.clip(expected, low, high), atol=1e-5)
 
 
 def test_the_spread_is_the_variance_between_members_over_the_pairs_of_a_row() -> None:
