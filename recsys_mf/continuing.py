@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsys_mf.errors import ConfigError
-from recsys_mf.kernels import Kernels
+from recsys_mf.kernels.backend import Backend
 from recsys_mf.models import Factorization
 from recsys_mf.prediction import rmse, takes_times
 from recsys_mf.ratings import Ratings
@@ -125,7 +125,7 @@ class Step:
 
 
 def choose_update(
-    model: Factorization, joined: Joined, validation: float, rng: np.random.Generator, kernels: Kernels
+    model: Factorization, joined: Joined, validation: float, rng: np.random.Generator, backend: Backend
 ) -> tuple[Step, ...]:
     """All updates that were tried, with their errors on a fraction of the new ratings that they did not see.
 
@@ -140,7 +140,7 @@ def choose_update(
 
     def tried(regularisation: float) -> list[Step]:
         steps: list[Step] = []
-        for epoch in islice(update(model, train, is_new, regularisation, kernels), MAX_PASSES):
+        for epoch in islice(update(model, train, is_new, regularisation, backend), MAX_PASSES):
             steps.append(Step(regularisation, epoch.number, rmse(epoch.model(), valid)))
             if best_of(steps) is not steps[-1]:
                 break

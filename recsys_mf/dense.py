@@ -22,7 +22,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from recsys_mf.errors import ConfigError, DataError, SolveError
-from recsys_mf.kernels.cpu import CpuKernels
+from recsys_mf.kernels.cpu.sgd import CpuSgd
+from recsys_mf.kernels.operands import SgdState, SgdStep, Triples
+from recsys_mf.kernels.schedule.plan import SgdPlan
 
 
 def sgd_factorise(
@@ -106,7 +108,7 @@ def complete(A: Tensor, rank: int = 8, *, seed: int = 0) -> Tensor:
     A = _matrix(A)
     missing = A.isnan()
     ratings = from_matrix(A)
-    *_, last = Als(rank=rank, members=1).run(ratings, rng=np.random.default_rng(seed), kernels=select("cpu"))
+    *_, last = Als(rank=rank, members=1).run(ratings, rng=np.random.default_rng(seed), backend=select("cpu"))
     rows, columns = np.nonzero(missing.cpu().numpy())
     users = ratings.user_vocabulary.indices(rows)
     items = ratings.item_vocabulary.indices(columns)
@@ -119,16 +121,14 @@ def _descend(
     U: NDArray[np.float64], V: NDArray[np.float64],
     rows: NDArray[np.int32], columns: NDArray[np.int32], values: NDArray[np.float32], num_epochs: int, lr: float,
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:  # fmt: skip
-    """The epochs of `kernels.cpu.sgd_epoch` on one block, in the given order, with the biases held at zero."""
-    kernels, rank = CpuKernels(1), U.shape[1]
-    P, Q = (np.zeros((len(F), kernels.width(rank)), np.float32) for F in (U, V))
+    """The epochs of `kernels.reference.epoch` on one block, in the given order, with the biases held at zero."""
+    sgd, rank = CpuSgd(threads=1), U.shape[1]
+    plan = SgdPlan.in_given_order(Triples(rows, columns, values), len(U), len(V), sgd.width(rank))
+    P, Q = (np.zeros((len(F), plan.width), np.float32) for F in (U, V))
     P[:, :rank], Q[:, :rank] = U, V
-    no_user_bias, no_item_bias = np.zeros(len(U), np.float32), np.zeros(len(V), np.float32)
-    one_block = np.array([[0, len(values)]])
+    state = SgdState(P, Q, np.zeros(len(U), np.float32), np.zeros(len(V), np.float32))
     for epoch in range(num_epochs):
-        error = kernels.sgd_epoch(
-            rows, columns, values, one_block, 1, P, Q, no_user_bias, no_item_bias, lr, 0.0, 0.0, 0.0, 0
-        )
+        error = sgd.epoch(plan, state, SgdStep(lr, 0.0, 0.0, 0.0))
         if not np.isfinite(error):
             raise SolveError(f"SGD diverged in epoch {epoch + 1}", fix=f"lower lr (now {lr:g})")
     return P[:, :rank], Q[:, :rank]

@@ -3,34 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys_mf.arrays import sorting
+from recsys_mf.arrays.csr import Csr
 from recsys_mf.errors import DataError
 from recsys_mf.vocabulary import Vocabulary
-
-
-class SparseRows(NamedTuple):
-    """A sparse matrix by rows: those of row g are [starts[g]:starts[g + 1]] of columns and values."""
-
-    starts: NDArray[np.int64]  # [n_rows + 1]
-    columns: NDArray[np.int32]  # [z] in [0, n_columns)
-    values: NDArray[np.float32]  # [z]
-    n_columns: int
-
-    @property
-    def n_rows(self) -> int:
-        """Number of rows, those without an entry among them."""
-        return len(self.starts) - 1
-
-    def transposed(self) -> SparseRows:
-        """The same matrix by columns: a row of the result for every column of this one, rows ascending within it."""
-        starts, order = sorting.group(self.columns, self.n_columns)
-        rows = np.repeat(np.arange(self.n_rows, dtype=np.int32), np.diff(self.starts))
-        return SparseRows(starts, rows[order], self.values[order], self.n_rows)
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,7 +58,7 @@ class Features:
     def __repr__(self) -> str:
         return f"Features({len(self):,} ids, {len(self.names):,} columns, {len(self.values):,} entries)"
 
-    def aligned(self, vocabulary: Vocabulary) -> SparseRows:
+    def aligned(self, vocabulary: Vocabulary) -> Csr:
         """A row for every id of another vocabulary, in its order; an id without features gets an empty row.
 
         Raises DataError when the ids are integers on one side and strings on the other.
@@ -88,7 +68,7 @@ class Features:
         starts = np.zeros(len(vocabulary) + 1, np.int64)
         starts[places[known] + 1] = lengths[known]
         entries = np.repeat(known, lengths)
-        return SparseRows(np.cumsum(starts), self.columns[entries], self.values[entries], len(self.names))
+        return Csr(np.cumsum(starts), self.columns[entries], self.values[entries], len(self.names))
 
 
 def _read_only(array: Any, dtype: type[np.generic], *, where: str) -> NDArray[Any]:

@@ -21,7 +21,7 @@ It stands in run.json under "provenance". All values are plain. Written by `trai
     rating_range        least and greatest training rating
     side_information    user and item -> names of the features
     features            user and item -> fingerprint of the features
-    device, threads     where it ran; on a card also card, driver and kernels
+    device, threads     where it ran; on a card also card, driver and backend
     processor, python, platform, libraries   what it ran with
 
 and by `recsys-mf train`:
@@ -53,7 +53,7 @@ import numpy as np
 from recsys_mf import __version__
 from recsys_mf.arrays.jit import target
 from recsys_mf.features import Features
-from recsys_mf.kernels import Kernels
+from recsys_mf.kernels.backend import Backend
 from recsys_mf.models import Model
 from recsys_mf.run import Run
 from recsys_mf.solvers import Solver
@@ -99,11 +99,11 @@ def of_fit(
     }
 
 
-def of_machine(kernels: Kernels) -> dict[str, Any]:
+def of_machine(backend: Backend) -> dict[str, Any]:
     """What it ran on and with."""
     return {
-        **kernels.facts(),
-        "threads": kernels.threads,
+        **backend.device.describe(),
+        "threads": backend.device.threads,
         "processor": target(),
         "python": platform.python_version(),
         "platform": platform.platform(),
@@ -156,7 +156,7 @@ def differences(record: Mapping[str, Any], other: Mapping[str, Any]) -> list[str
 
     Empty where the same rows, settings and seed give the same bytes.
     """
-    facts = ("device", "card", "kernels", "processor", "python")
+    facts = ("device", "card", "backend", "processor", "python")
     pairs = {name: (record.get(name), other.get(name)) for name in facts}
     libraries = record.get("libraries", {}), other.get("libraries", {})
     pairs |= {name: (libraries[0].get(name), libraries[1].get(name)) for name in sorted({*libraries[0], *libraries[1]})}

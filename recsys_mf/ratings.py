@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from recsys_mf.arrays import lookup, mapped, sorting
+from recsys_mf.arrays.csr import Csr
 from recsys_mf.conversion import Origin, rating_values, time_seconds
 from recsys_mf.conversion.origin import format_value
 from recsys_mf.conversion.ratings import all_finite
@@ -25,14 +26,6 @@ if TYPE_CHECKING:
 
 Duplicates = Literal["error", "last", "mean"]
 DUPLICATES: tuple[Duplicates, ...] = ("error", "last", "mean")
-
-
-class Grouped(NamedTuple):
-    """Ratings grouped by one side: those of row g are [starts[g]:starts[g + 1]] of the other arrays."""
-
-    starts: NDArray[np.int64]  # [n_rows + 1]
-    others: NDArray[np.int32]  # [n] dense indices of the other side
-    values: NDArray[np.float32]  # [n]
 
 
 @dataclass(frozen=True, eq=False)
@@ -175,15 +168,15 @@ class Ratings:
                 fix = "give the table as it was read, or select the rows where users and items are both >= 0"
                 raise DataError("rows of a test part whose ids training has not seen", where=where, seen=seen, fix=fix)
 
-    def by_user(self) -> Grouped:
-        """The ratings grouped by user, in row order within a user. Raises DataError where an id is unknown."""
+    def by_user(self) -> Csr:
+        """The ratings as a matrix of users by items, in row order per user. Raises DataError for an unknown id."""
         self.check_known()
-        return Grouped(*sorting.grouped(self.users, self.n_users, self.items, self.values))
+        return Csr(*sorting.grouped(self.users, self.n_users, self.items, self.values), self.n_items)
 
-    def by_item(self) -> Grouped:
-        """The ratings grouped by item, in row order within an item. Raises DataError where an id is unknown."""
+    def by_item(self) -> Csr:
+        """The ratings as a matrix of items by users, in row order per item. Raises DataError for an unknown id."""
         self.check_known()
-        return Grouped(*sorting.grouped(self.items, self.n_items, self.users, self.values))
+        return Csr(*sorting.grouped(self.items, self.n_items, self.users, self.values), self.n_users)
 
     def select(self, rows: NDArray[Any]) -> Ratings:
         """The given rows (bool[n] or integer row numbers), under the same vocabularies."""
@@ -276,8 +269,8 @@ class Ratings:
         import scipy.sparse
 
         known = self.select((self.users >= 0) & (self.items >= 0))
-        starts, others, values = known.by_user()
-        return scipy.sparse.csr_matrix((values, others, starts), shape=(self.n_users, self.n_items))
+        starts, items, values, _ = known.by_user()
+        return scipy.sparse.csr_matrix((values, items, starts), shape=(self.n_users, self.n_items))
 
     def to_sparse_tensor(self) -> torch.Tensor:
         """The known pairs as a coalesced torch COO tensor, float32[n_users, n_items]; a zero is stored."""

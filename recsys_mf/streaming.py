@@ -17,7 +17,8 @@ from recsys_mf import memory
 from recsys_mf.arguments import instance
 from recsys_mf.conversion import Ids
 from recsys_mf.errors import ConfigError, DataError, IdMismatchWarning
-from recsys_mf.kernels import Predictor, predictor
+from recsys_mf.kernels import predictor
+from recsys_mf.kernels.backend import PredictionKernels
 from recsys_mf.loaders.opening import open_source
 from recsys_mf.loaders.pairs import PairReader
 from recsys_mf.loaders.source import NO_COLUMN, recognise
@@ -133,7 +134,7 @@ class _Batches:
     as_read: bool
     probability: float | None
     distribution: bool
-    backend: Predictor
+    backend: PredictionKernels
 
     def predicted(self, batch: pa.RecordBatch, start: int) -> tuple[pa.RecordBatch, NDArray[np.int8]]:
         """The batch, which starts at a row of the table, with its columns more; and known int8[b]."""

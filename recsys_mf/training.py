@@ -20,7 +20,8 @@ from recsys_mf.arguments import fraction, instance, whole
 from recsys_mf.arrays import mapped
 from recsys_mf.errors import ConfigError, DataError, LeakWarning, SolveError
 from recsys_mf.evaluation.convergence import FEWEST_DRAWS, effective_sample_size
-from recsys_mf.kernels import Kernels, Predictor, predictor, select
+from recsys_mf.kernels import select
+from recsys_mf.kernels.backend import Backend
 from recsys_mf.loaders import from_frame, read_ratings
 from recsys_mf.models import Factorization, Fit, Posterior, RatedPairs
 from recsys_mf.prediction import rmse as rmse
@@ -118,7 +119,7 @@ def train(
         return continued(
             start, split, seed=seed, device=device, threads=threads, validation=validation, watch=watch
         )  # fmt: skip
-    kernels = select(device, threads)
+    backend = select(device, threads)
     parts = _parted(split, validation, seed)
     known = split.train.user_vocabulary, split.train.item_vocabulary
     others = baselines() if compared_with is None else _as_baselines(compared_with)
@@ -126,26 +127,26 @@ def train(
         raise ConfigError(f"the baselines lack '{BASELINE}'", seen=", ".join(others), fix="add it")
 
     def fitted(label: str, method: Solver) -> Fit:
-        return _Task(label, method, split.train, parts, seed, kernels, watch).fit()
+        return _Task(label, method, split.train, parts, seed, backend, watch).fit()
 
     if not solver.takes_features and (split.train.user_features or split.train.item_features):
         fix = "leave it out, or use a solver that takes it: gibbs"
         raise ConfigError(f"solver '{solver.name}' makes no use of side information", fix=fix)
     for method in (*others.values(), solver):
-        method.resolved(split.train, kernels)  # raises for what the table or the device does not bear
+        method.resolved(split.train, backend)  # raises for what the table or the device does not bear
     if compress is not None and not solver.samples_posterior:
         fix = "leave it out, or use a solver that samples: gibbs"
         raise ConfigError(f"solver '{solver.name}' gives no posterior to compress", where="--compress", fix=fix)
     what = f"training '{solver.name}' on {split.train.n_users:,} users and {split.train.n_items:,} items"
     fix = "lower the rank, give --memory (columns in files) or train on another machine"
-    if kernels.device == "cpu":
+    if backend.device.name == "cpu":
         methods = (*others.values(), solver)
-        memory.require(_needed(methods, split.train, parts, kernels, compress), what, fix=fix)
+        memory.require(_needed(methods, split.train, parts, backend, compress), what, fix=fix)
     with memory.guarded(what, fix=fix):
         fits = {label: fitted(label, method) for label, method in others.items()}
         fit = fitted(solver.name, solver)
         if compress is not None:
-            fit = _compressed(fit, compress, split.train, kernels)
+            fit = _compressed(fit, compress, split.train, backend)
     return Run(
         fit=fit,
         baselines=fits,
@@ -156,26 +157,26 @@ def train(
         item_counts=split.train.item_counts,
         provenance=provenance.of_rows(split, validation)
         | provenance.of_fit(solver, others, seed=seed, start=None, compress=compress)
-        | provenance.of_machine(kernels),
+        | provenance.of_machine(backend),
         rated=RatedPairs.of(split.train),
     )
 
 
 def _needed(
-    methods: Iterable[Solver], train: Ratings, parts: tuple[Split, ...], kernels: Kernels, compress: int | None
+    methods: Iterable[Solver], train: Ratings, parts: tuple[Split, ...], backend: Backend, compress: int | None
 ) -> int:
     """Bytes that fitting these one after another takes at most, where every model is kept."""
     in_files = mapped.is_mapped(train.users)
     kept = 0 if in_files else 16 * len(train) * len(parts)  # the validated parts of train
     most = kept
     for method in methods:
-        found = method.resolved(train, kernels).footprint(train)
+        found = method.resolved(train, backend).footprint(train)
         validated = 0 if not parts or method.samples_posterior else found.model
         most, kept = max(most, kept + validated + found.working), kept + found.model
     if compress is not None:
         rows = train.n_users + train.n_items
         rank = min(compress, train.n_users, train.n_items)
-        wide = rank + method.resolved(train, kernels).settings()["rank"]
+        wide = rank + method.resolved(train, backend).settings()["rank"]
         most = max(most, kept + 8 * rows * (wide + 3 * rank) + 48 * wide * wide)
     return most
 
@@ -234,13 +235,13 @@ class _Task:
     train: Ratings
     parts: tuple[Split, ...]
     seed: int
-    kernels: Kernels
+    backend: Backend
     watch: Watcher
 
     def fit(self) -> Fit:
         """Choose on validation where there is a validation part, then fit."""
-        _compile(self.solver, self.kernels)
-        solver = self.solver.resolved(self.train, self.kernels)
+        _compile(self.solver, self.backend)
+        solver = self.solver.resolved(self.train, self.backend)
         if not self.parts:
             return self._final(solver.chosen(None), (), None)
         found = self._selected(solver)
@@ -321,7 +322,7 @@ class _Task:
         """Epoch after epoch on all parts, with their pooled error; the Epoch itself is that of the first part."""
         tables = [part.valid for part in parts if part.valid is not None]
         solvers = [solver.for_part(part.train) for part in parts]
-        errors_of = [_RunningError(table, solver.burn_ins(), self.kernels) for table in tables]
+        errors_of = [_RunningError(table, solver.burn_ins(), self.backend) for table in tables]
         errors: list[float] = []
         traces = _Traces(solver)
         runs = (self._timed(one, part.train) for one, part in zip(solvers, parts, strict=True))
@@ -354,7 +355,7 @@ class _Task:
             self._tell("fit", solver, epoch, seconds, None, traces)
         model, epochs = epoch.model(), epoch.number
         del epoch  # and with it what it keeps on the device
-        settings = solver.resolved(self.train, self.kernels).settings()
+        settings = solver.resolved(self.train, self.backend).settings()
         members = settings.get("members", 1)
         return Fit(
             model=model,
@@ -365,7 +366,7 @@ class _Task:
             members=members,
             seconds=total,
             ratings_per_second=visits / max(total, 1e-9),
-            train_rmse=rmse(model, self.train, _predictor(self.kernels)),
+            train_rmse=rmse(model, self.train, self.backend.make_prediction()),
             valid_rmse=valid_rmse,
             peak_memory=memory.peak(),
             traces=traces.plain(),
@@ -373,7 +374,7 @@ class _Task:
 
     def _timed(self, solver: Solver, train: Ratings) -> Iterator[tuple[Epoch, float]]:
         rng = np.random.default_rng([self.seed, _FIT])
-        return _timed(solver.run(train, rng=rng, kernels=self.kernels), self.kernels)
+        return _timed(solver.run(train, rng=rng, backend=self.backend), self.backend)
 
     def _tell(
         self, stage: str, solver: Solver, epoch: Epoch, seconds: float, valid_rmse: float | None, traces: _Traces
@@ -400,12 +401,12 @@ def _committee(history: History) -> History:
     )
 
 
-def _timed(epochs: Iterator[Epoch], kernels: Kernels) -> Iterator[tuple[Epoch, float]]:
+def _timed(epochs: Iterator[Epoch], backend: Backend) -> Iterator[tuple[Epoch, float]]:
     """Epochs with the seconds that each took; what the caller does between them is not counted."""
     while True:
         began = time.perf_counter()
-        # A BLAS thread that has done its part waits busily for more, on a core that the kernels then lack.
-        with _libraries().limit(limits=1, user_api="blas"), kernels.guarded():
+        # A BLAS thread that has done its part waits busily for more, on a core that the backend then lack.
+        with _libraries().limit(limits=1, user_api="blas"), backend.device.guard():
             epoch = next(epochs, None)
         mapped.rest()
         if epoch is None:
@@ -444,7 +445,7 @@ def continued(
     joined = continuing.join(start, split.train)
     if split.test is not None:
         _warn_of_leak(start, split.test)
-    kernels = select(device, threads)
+    backend = select(device, threads)
     users, items = joined.ratings.user_vocabulary, joined.ratings.item_vocabulary
     earlier = start.provenance.get("continued", {}).get("since_full_fit", 0)
     since = earlier + int(joined.is_new.sum())
@@ -454,12 +455,12 @@ def continued(
         return replace(fit, model=continuing.align(fit.model, start, users, items))
 
     def again(label: str, fit: Fit) -> Fit:
-        return _fitted_again(_Task(label, solver_of(fit), joined.ratings, (), seed, kernels, watch), fit)
+        return _fitted_again(_Task(label, solver_of(fit), joined.ratings, (), seed, backend, watch), fit)
 
     if since <= MAX_UPDATED_SHARE * len(joined.ratings) and continuing.is_updatable(start):
         how = "updated"
         fits = {label: aligned(fit) for label, fit in start.baselines.items()}
-        fit = _updated(aligned(start.fit), joined, validation, seed, kernels, watch)
+        fit = _updated(aligned(start.fit), joined, validation, seed, backend, watch)
     else:
         how, since = "fitted again", 0
         fits = {label: again(label, fit) for label, fit in start.baselines.items()}
@@ -481,7 +482,7 @@ def continued(
             start=start,
             compress=start.fit.details.compressed,
         )
-        | provenance.of_machine(kernels)
+        | provenance.of_machine(backend)
         | {"continued": facts},
         rated=RatedPairs.of(joined.ratings),
     )
@@ -491,18 +492,18 @@ MAX_UPDATED_SHARE = 0.01
 
 
 def _updated(
-    fit: Fit, joined: continuing.Joined, validation: float, seed: int, kernels: Kernels, watch: Watcher
+    fit: Fit, joined: continuing.Joined, validation: float, seed: int, backend: Backend, watch: Watcher
 ) -> Fit:  # fmt: skip
     """The fit, whose model is over the vocabularies of the joined ratings, updated by the new ones."""
     model = fit.model
     assert isinstance(model, Factorization)
     if not joined.is_new.any():
         return fit
-    steps = continuing.choose_update(model, joined, validation, np.random.default_rng([seed, _VALIDATION]), kernels)
+    steps = continuing.choose_update(model, joined, validation, np.random.default_rng([seed, _VALIDATION]), backend)
     best = continuing.best_of(steps)
     total, visits = 0.0, 0
-    epochs = update(model, joined.ratings, joined.is_new, best.regularisation, kernels)
-    for epoch, seconds in islice(_timed(epochs, kernels), best.epoch):
+    epochs = update(model, joined.ratings, joined.is_new, best.regularisation, backend)
+    for epoch, seconds in islice(_timed(epochs, backend), best.epoch):
         total, visits = total + seconds, visits + epoch.visits
         rate = epoch.visits / max(seconds, 1e-9)
         watch(Progress(fit.solver, "fit", epoch.number, best.epoch, None, None, rate))
@@ -514,7 +515,7 @@ def _updated(
         history=tuple({"stage": "update", **asdict(step)} for step in steps),
         seconds=total,
         ratings_per_second=visits / max(total, 1e-9),
-        train_rmse=rmse(updated, joined.ratings, _predictor(kernels)),
+        train_rmse=rmse(updated, joined.ratings, backend.make_prediction()),
         valid_rmse=best.valid_rmse,
         peak_memory=memory.peak(),
     )
@@ -530,7 +531,7 @@ def _fitted_again(task: _Task, old: Fit) -> Fit:
     """The fit of a task, kept as the old fit was: cut to a rank, its spread calibrated."""
     fit = task.fit()
     if old.details.compressed is not None:
-        return _compressed(fit, old.details.compressed, task.train, task.kernels)
+        return _compressed(fit, old.details.compressed, task.train, task.backend)
     if isinstance(old.model, Factorization) and isinstance(fit.model, Factorization):
         return replace(fit, model=calibrated_as(fit.model, old.model))
     return fit
@@ -588,18 +589,13 @@ class _Traces:
 _SWEEPS_BETWEEN = 10
 
 
-def _compressed(fit: Fit, rank: int, train: Ratings, kernels: Kernels) -> Fit:
+def _compressed(fit: Fit, rank: int, train: Ratings, backend: Backend) -> Fit:
     """The fit with its posterior as a plain factorisation."""
     assert isinstance(fit.model, Posterior)
     model = compress(fit.model, rank, train)
-    error = rmse(model, train, _predictor(kernels))
+    error = rmse(model, train, backend.make_prediction())
     kept = min(rank, model.n_users, model.n_items)
     return replace(fit, model=model, settings={**fit.settings, "compressed": kept}, train_rmse=error)
-
-
-def _predictor(kernels: Kernels) -> Predictor:
-    """What predicts where the kernels are."""
-    return predictor(kernels.device, kernels.threads)
 
 
 _VALIDATION, _FIT, _SEARCH = 1, 2, 3  # what a stream of random numbers derived from the seed is for
@@ -611,11 +607,11 @@ class _RunningError:
     burn_ins : the mean is taken from each of these on, and the one of lowest error counts
     """
 
-    def __init__(self, ratings: Ratings, burn_ins: tuple[int, ...], kernels: Kernels) -> None:
-        self._ratings, self._kernels = ratings, kernels
+    def __init__(self, ratings: Ratings, burn_ins: tuple[int, ...], backend: Backend) -> None:
+        self._ratings, self._backend = ratings, backend
         pairs = ratings.users, ratings.items, ratings.times, ratings.values
         self._parts = [
-            tuple(None if column is None else kernels.put(column[part]) for column in pairs)
+            tuple(None if column is None else backend.device.put(column[part]) for column in pairs)
             for part in mapped.parts(len(ratings))
         ]
         self._totals: dict[int, list[Any]] = {burn_in: [] for burn_in in burn_ins}
@@ -623,21 +619,21 @@ class _RunningError:
     def __call__(self, epoch: Epoch) -> dict[int | None, float]:
         """The error by the burn-in that gives it, None where the epoch's model is no mean over draws."""
         if epoch.predict is None:
-            return {None: rmse(epoch.model(), self._ratings, _predictor(self._kernels))}
+            return {None: rmse(epoch.model(), self._ratings, self._backend.make_prediction())}
         predictions = [epoch.predict(users, items, times) for users, items, times, _ in self._parts]
         if not epoch.is_draw:
             return {None: self._rmse(predictions)}
         errors: dict[int | None, float] = {min(self._totals): self._rmse(predictions)}  # of the draw alone
         for burn_in, totals in self._totals.items():
             if epoch.number > burn_in:
-                xp = self._kernels.xp
+                xp = self._backend.device.xp
                 wide = [xp.asarray(predicted, dtype=xp.float64) for predicted in predictions]
                 totals[:] = [total + more for total, more in zip(totals, wide, strict=True)] if totals else wide
                 errors[burn_in] = self._rmse([total / (epoch.number - burn_in) for total in totals])
         return errors
 
     def _rmse(self, predictions: list[Any]) -> float:
-        xp, total = self._kernels.xp, 0.0
+        xp, total = self._backend.device.xp, 0.0
         for predicted, (*_, values) in zip(predictions, self._parts, strict=True):
             total += float(xp.sum(xp.square(xp.asarray(predicted, dtype=xp.float64) - values)))
         mapped.rest()
@@ -703,8 +699,8 @@ def _with_fewer_users(part: Split, seed: int) -> Split:
 _SEARCHED = 20_000
 
 
-def _compile(solver: Solver, kernels: Kernels) -> None:
-    """One epoch on a tiny table, so that the compilation of the kernels is in no measured second."""
+def _compile(solver: Solver, backend: Backend) -> None:
+    """One epoch on a tiny table, so that the compilation of the backend is in no measured second."""
     ids = np.arange(4)
     tiny = Ratings.from_ids(np.repeat(ids, 4), np.tile(ids, 4), np.arange(16) % 5)
-    next(solver.rehearsal().run(tiny, rng=np.random.default_rng(0), kernels=kernels)).model()
+    next(solver.rehearsal().run(tiny, rng=np.random.default_rng(0), backend=backend)).model()

@@ -7,24 +7,25 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from recsys_mf.kernels import Kernels
-from recsys_mf.kernels.cpu import CpuKernels
-from recsys_mf.kernels.cuda import TorchKernels
+from recsys_mf.kernels.backend import Backend
+from recsys_mf.kernels.cpu.backend import make_backend as on_cpu
+from recsys_mf.kernels.torch.backend import make_backend as on_torch
 
 
-def _triton(device: str) -> Kernels:
-    from recsys_mf.kernels.triton_kernels import TritonKernels
+def on_triton(device: str, room: int | None = None) -> Backend:
+    """Imported when it is asked for: the interpreter is chosen at import."""
+    from recsys_mf.kernels.triton.backend import make_backend
 
-    return TritonKernels(device)
+    return make_backend(device, room=room)
 
 
-BACKENDS: dict[str, Callable[[], Kernels]] = {
-    "cpu-1": lambda: CpuKernels(1),
-    "cpu-2": lambda: CpuKernels(2),
-    "torch": lambda: TorchKernels("cpu"),
-    "triton": lambda: _triton("cpu"),
-    "torch-cuda": lambda: TorchKernels("cuda"),
-    "triton-cuda": lambda: _triton("cuda"),
+BACKENDS: dict[str, Callable[[], Backend]] = {
+    "cpu-1": lambda: on_cpu(1),
+    "cpu-2": lambda: on_cpu(2),
+    "torch": lambda: on_torch("cpu"),
+    "triton": lambda: on_triton("cpu"),
+    "torch-cuda": lambda: on_torch("cuda"),
+    "triton-cuda": lambda: on_triton("cuda"),
 }
 
 interpreted = pytest.mark.skipif(torch.cuda.is_available(), reason="Triton compiles for the card that is here")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,9 @@ import pytest
 
 from recsys_mf.arrays import mapped
 from recsys_mf.errors import ConfigError, ResourceError
+from recsys_mf.kernels.cpu.backend import make_backend
+from recsys_mf.kernels.cpu.sgd import CpuSgd
+from recsys_mf.kernels.operands import Part, SgdState, SgdStep
 from recsys_mf.memory import parsed
 from recsys_mf.solvers import SOLVERS, Sgd
 from recsys_mf.splits import hold_out
@@ -64,23 +68,15 @@ def test_results_do_not_depend_on_where_columns_lie(solver: str) -> None:
 def test_epochs_of_triples_in_a_file_take_one_stratum_at_a_time() -> None:
     seen: list[int] = []
 
-    class Counting:
-        def __init__(self, kernels: object) -> None:
-            self.kernels = kernels
+    class Counting(CpuSgd):
+        def visit(self, part: Part, batch: int, state: SgdState, step: SgdStep) -> float:
+            seen.append(len(part.bounds))
+            return super().visit(part, batch, state, step)
 
-        def __getattr__(self, name: str) -> object:
-            return getattr(self.kernels, name)
-
-        def sgd_epoch(self, *arguments: object) -> float:
-            seen.append(len(arguments[3]))  # type: ignore[arg-type]
-            return float(self.kernels.sgd_epoch(*arguments))  # type: ignore[attr-defined]
-
-    from recsys_mf.kernels import select
-
-    kernels = Counting(select("cpu"))
+    backend = replace(make_backend(2), sgd=Counting(2))
     with mapped.limited(1):
         table = planted()[0].select(np.arange(5000))
-        list(Sgd(members=1, epochs=1).run(table, rng=np.random.default_rng(0), kernels=kernels))  # type: ignore[arg-type]
+        list(Sgd(members=1, epochs=1).run(table, rng=np.random.default_rng(0), backend=backend))
     assert len(seen) > 1
     assert set(seen) == {1}
 

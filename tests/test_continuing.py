@@ -192,8 +192,8 @@ def test_no_rating_that_the_run_has_seen_is_validated_on(monkeypatch: pytest.Mon
     joined = join(start, together(old, new))
     assert isinstance(start.model, Factorization)
     model = continuing.align(start.model, start, joined.ratings.user_vocabulary, joined.ratings.item_vocabulary)
-    kernels = training.select("cpu")
-    continuing.choose_update(model, joined, 0.3, np.random.default_rng(0), kernels)
+    backend = training.select("cpu")
+    continuing.choose_update(model, joined, 0.3, np.random.default_rng(0), backend)
     assert scored
     assert all(not continuing.seen_by(start, valid).any() for valid in scored)
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -13,12 +15,15 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from click.testing import CliRunner, Result
+from numpy.typing import NDArray
 
 from recsys_mf import training
 from recsys_mf.cli import command as group
 from recsys_mf.errors import ConfigError, LeakWarning, ResourceError
-from recsys_mf.kernels import Kernels, cuda_memory
-from recsys_mf.kernels.cpu import CpuKernels
+from recsys_mf.kernels.backend import Backend
+from recsys_mf.kernels.cpu.backend import make_backend
+from recsys_mf.kernels.torch import memory
+from recsys_mf.kernels.torch.device import TorchDevice
 from recsys_mf.prediction import predict
 from recsys_mf.ratings import Ratings
 from recsys_mf.solvers import SOLVERS
@@ -54,8 +59,8 @@ def rmse(result: Result, label: str) -> float:
     return float(next(row["scores"]["rmse"]["value"] for row in rows if row["label"] == label))
 
 
-def use(kernels: Kernels, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(training, "select", lambda *_: kernels)
+def use(backend: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(training, "select", lambda *_: backend)
 
 
 @pytest.mark.slow
@@ -112,22 +117,18 @@ def test_a_full_card_is_a_resource_error(monkeypatch: pytest.MonkeyPatch) -> Non
         r"^the card's memory is full: 3\.0 GiB of 80\.0 GiB are free \(saw Tried to allocate 9 GiB\); "
         r"lower the rank, store factors with --precision half, or use the device 'cpu'$"
     )
-    with pytest.raises(ResourceError, match=message), cuda_memory.guarded():
+    with pytest.raises(ResourceError, match=message), memory.guarded():
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 GiB. GPU 0 has 3 GiB.")
 
 
-class Counting:
-    """A backend that counts what is fetched from it."""
+class Counting(TorchDevice):
+    """A device that counts what is fetched from it."""
 
-    def __init__(self, kernels: Kernels) -> None:
-        self.kernels, self.fetched = kernels, 0
+    fetched = 0
 
-    def __getattr__(self, name: str) -> object:
-        return getattr(self.kernels, name)
-
-    def get(self, array: object) -> np.ndarray:
+    def get(self, array: torch.Tensor) -> NDArray[Any]:
         """Counted."""
-        found = self.kernels.get(array)
+        found = super().get(array)
         self.fetched += found.size
         return found
 
@@ -144,12 +145,13 @@ def test_epochs_fetch_no_tables_from_the_device(solver: str) -> None:
     ratings: Ratings = planted(n_users=500, n_items=400, density=0.05)[0]
     fetched = []
     for epochs in (1, 4):
-        kernels = Counting(BACKENDS["torch"]())
-        users, items = (kernels.put(a) for a in (ratings.users, ratings.items))
-        run = SOLVE[solver](epochs).run(ratings, rng=np.random.default_rng(0), kernels=kernels)  # type: ignore[attr-defined]
+        device = Counting("cpu", 1, "torch")
+        backend = replace(BACKENDS["torch"](), device=device)
+        users, items = (device.put(a) for a in (ratings.users, ratings.items))
+        run = SOLVE[solver](epochs).run(ratings, rng=np.random.default_rng(0), backend=backend)  # type: ignore[attr-defined]
         for epoch in islice(run, epochs):
             epoch.predict(users, items, None)
-        fetched.append(kernels.fetched)
+        fetched.append(device.fetched)
     # What a sweep fetches is square in the rank alone: the scatter of rows and coefficients of either table.
     assert (fetched[1] - fetched[0]) / 3 <= 4 * 5**2
 
@@ -157,7 +159,7 @@ def test_epochs_fetch_no_tables_from_the_device(solver: str) -> None:
 def test_the_cpu_backend_predicts_an_epoch_as_its_model_does() -> None:
     ratings = planted()[0]
     for solver in ("sgd", "als"):
-        (*_, last) = SOLVE[solver](3).run(ratings, rng=np.random.default_rng(0), kernels=CpuKernels(1))  # type: ignore[attr-defined]
+        (*_, last) = SOLVE[solver](3).run(ratings, rng=np.random.default_rng(0), backend=make_backend(1))  # type: ignore[attr-defined]
         np.testing.assert_allclose(
             last.predict(ratings.users, ratings.items, None),
             predict(last.model(), ratings.users, ratings.items).values,

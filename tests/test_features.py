@@ -10,8 +10,9 @@ import pytest
 import scipy.sparse
 from numpy.typing import NDArray
 
+from recsys_mf.arrays.csr import Csr
 from recsys_mf.errors import DataError
-from recsys_mf.features import Features, SparseRows
+from recsys_mf.features import Features
 from recsys_mf.vocabulary import Vocabulary
 
 MATRIX = np.array([[0, 1.5, 0], [0, 0, 0], [-1, 0, 2], [0, 0, 3]], np.float32)
@@ -24,7 +25,7 @@ def features(ids: Any, matrix: NDArray[Any] = MATRIX) -> Features:
     return Features(Vocabulary.encode(ids)[0], names, sparse.indptr, sparse.indices, sparse.data, ())
 
 
-def dense(rows: SparseRows) -> NDArray[np.float32]:
+def dense(rows: Csr) -> NDArray[np.float32]:
     matrix: NDArray[np.float32] = scipy.sparse.csr_matrix(
         (rows.values, rows.columns, rows.starts), shape=(rows.n_rows, rows.n_columns)
     ).toarray()
@@ -64,7 +65,7 @@ def test_a_random_table_is_aligned_like_its_dense_rows() -> None:
     everything[ids] = matrix
     aligned = features(ids, matrix).aligned(Vocabulary.encode(asked)[0])
     assert (dense(aligned) == everything[asked]).all()
-    assert (dense(aligned.transposed()) == everything[asked].T).all()
+    assert (dense(aligned.transpose()) == everything[asked].T).all()
 
 
 def test_integers_never_match_strings_silently() -> None:
@@ -80,11 +81,11 @@ def test_integers_never_match_strings_silently() -> None:
 
 def test_transposed_twice_is_the_same_matrix_and_keeps_columns_without_entries() -> None:
     rows = features(INTEGERS, MATRIX * np.array([0, 1, 1], np.float32)).aligned(Vocabulary.encode(INTEGERS)[0])
-    columns = rows.transposed()
+    columns = rows.transpose()
     assert columns.starts.tolist() == [0, 0, 1, 3]
     assert columns.columns.tolist() == [0, 2, 3]
     assert columns.n_columns == 4
-    again = columns.transposed()
+    again = columns.transpose()
     assert [array.tolist() for array in again[:3]] == [array.tolist() for array in rows[:3]]
     assert again.n_columns == 3
 

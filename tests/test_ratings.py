@@ -226,8 +226,8 @@ def test_frame_makes_the_same_table_again(table: Ratings) -> None:
 
 def test_grouped_views_hold_every_rating_once_in_row_order(table: Ratings) -> None:
     by_user, by_item = table.by_user(), table.by_item()
-    assert [a.tolist() for a in by_user] == [[0, 1, 3, 4], [0, 2, 0, 1], [0.0, 4.0, 3.5, 5.0]]
-    assert [a.tolist() for a in by_item] == [[0, 2, 3, 4], [0, 1, 2, 1], [0.0, 3.5, 5.0, 4.0]]
+    assert [a.tolist() for a in by_user[:3]] == [[0, 1, 3, 4], [0, 2, 0, 1], [0.0, 4.0, 3.5, 5.0]]
+    assert [a.tolist() for a in by_item[:3]] == [[0, 2, 3, 4], [0, 1, 2, 1], [0.0, 3.5, 5.0, 4.0]]
 
 
 # Other rows, other vocabularies.

@@ -21,8 +21,9 @@ from recsys_mf.errors import DataError, IdMismatchWarning, LeakWarning
 from recsys_mf.evaluation.convergence import FEWEST_DRAWS, Summary, summarise
 from recsys_mf.evaluation.metrics import METRICS, Estimate, PairedBootstrap, Scored
 from recsys_mf.evaluation.report import SEGMENTS, Coverage, HeldOut, Report, Row, Segment, require_svd
-from recsys_mf.kernels import Predictor, predictor
-from recsys_mf.kernels.cpu_predict import CPU
+from recsys_mf.kernels import predictor
+from recsys_mf.kernels.backend import PredictionKernels
+from recsys_mf.kernels.cpu.prediction import CPU
 from recsys_mf.mismatch import UnknownIds
 from recsys_mf.models import Fit, Model, Posterior
 from recsys_mf.prediction import Predictions, has_intervals, predict
@@ -168,7 +169,7 @@ class _Scorer:
                     yield (side, label), (count, float(np.sqrt(total / count)))
 
 
-def predict_ratings(model: Model, pairs: Ratings, backend: Predictor = CPU) -> Predictions:
+def predict_ratings(model: Model, pairs: Ratings, backend: PredictionKernels = CPU) -> Predictions:
     """All that a model says of the pairs of a table, its intervals with PROBABILITY.
 
     backend : new for every model, so that the model's tables leave the device with it

@@ -59,10 +59,10 @@ class Bins:
     def __len__(self) -> int:
         return len(self.numbers)
 
-    def indices(self, times: NDArray[np.int64] | None) -> NDArray[np.int32]:
-        """Bin of every time int32[b], -1 where train has none; [0] where there are no bins or no times."""
+    def indices(self, times: NDArray[np.int64] | None) -> NDArray[np.int32] | None:
+        """Bin of every time int32[b], -1 where train has none; None if there are no bins or no times."""
         if not len(self) or times is None:
-            return np.zeros(0, np.int32)
+            return None
         wanted = times // self.seconds
         places = np.minimum(np.searchsorted(self.numbers, wanted), len(self) - 1)
         return np.where(self.numbers[places] == wanted, places, -1).astype(np.int32)

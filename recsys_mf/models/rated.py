@@ -48,7 +48,7 @@ class RatedPairs:
     @classmethod
     def of(cls, ratings: Ratings) -> Self:
         """Those of a table without unknown ids."""
-        starts, users, values = ratings.by_item()
+        starts, users, values, _ = ratings.by_item()
         items = np.repeat(np.arange(ratings.n_items, dtype=np.int32), np.diff(starts))
         pairs = cls(*sorting.grouped(users, ratings.n_users, items, values))  # stable: items stay in order
         mapped.rest()

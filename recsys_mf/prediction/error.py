@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 
 from recsys_mf.arrays import mapped
-from recsys_mf.kernels import Predictor
-from recsys_mf.kernels.cpu_predict import CPU
+from recsys_mf.kernels.backend import PredictionKernels
+from recsys_mf.kernels.cpu.prediction import CPU
 from recsys_mf.models import Model
 from recsys_mf.prediction.pairs import predict
 from recsys_mf.ratings import Ratings
 
 
-def rmse(model: Model, ratings: Ratings, backend: Predictor = CPU) -> float:
+def rmse(model: Model, ratings: Ratings, backend: PredictionKernels = CPU) -> float:
     """Root mean squared error of the model on all rows of a table, in rating units, summed in float64."""
     total = 0.0
     for part in mapped.parts(len(ratings)):

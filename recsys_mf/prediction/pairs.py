@@ -8,8 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsys_mf.errors import ConfigError, DataError
-from recsys_mf.kernels import Predictor
-from recsys_mf.kernels.cpu_predict import CPU, are_indices
+from recsys_mf.kernels.backend import PredictionKernels
+from recsys_mf.kernels.cpu.prediction import CPU, are_indices
+from recsys_mf.kernels.operands import FactorModel, Pairs, RatingScale, SampleTables
 from recsys_mf.models import Factorization, Model, Posterior
 from recsys_mf.prediction.intervals import check_probability, find_shortest_runs, normal_bounds
 
@@ -40,7 +41,7 @@ def predict(
     *,
     probability: float | None = None,
     distribution: bool = False,
-    backend: Predictor = CPU,
+    backend: PredictionKernels = CPU,
 ) -> Predictions:
     """Predictions of pairs of dense indices int32[b], -1 for unknown, at times int64[b] (seconds), in one pass.
 
@@ -73,10 +74,10 @@ def predict(
     if times is not None and len(times) != len(users):
         seen = f"{len(users)} and {len(times)}"
         raise DataError("users and times differ in length", seen=seen, fix="give a time per pair")
-    where = users, items, model.scale.bins.indices(times)
+    pairs = Pairs(users, items, model.scale.bins.indices(times))
     if not model.is_ordinal:
-        return _of_moments(model, *sample_moments(model, *where, backend), probability)
-    probabilities = _level_probabilities(model, *where, backend)
+        return _of_moments(model, sample_moments(model, pairs, backend), probability)
+    probabilities = backend.predict_levels(_samples_of(model), pairs, model.thresholds, model.noises)
     found = Predictions(probabilities @ model.scale.levels, distribution=probabilities if distribution else None)
     if probability is None:
         return found
@@ -96,31 +97,25 @@ def takes_times(model: Model) -> bool:
     return isinstance(model, Posterior) and len(model.scale.bins) > 0
 
 
-def sample_moments(
-    model: Posterior, users: I32, items: I32, bins: I32, backend: Predictor
-) -> tuple[F32, F32, NDArray[np.float64]]:
+def sample_moments(model: Posterior, pairs: Pairs, backend: PredictionKernels) -> tuple[F32, F32, NDArray[np.float64]]:
     """Over the samples, for every pair: mean of the clipped predictions, mean and variance of the unclipped."""
-    return backend.predict_samples(
-        model.scale.mean, model.scale.deviation, model.user_rows, model.item_rows, model.context_rows, model.scales,
-        model.offsets, users, items, bins, model.rating_range,
-    )  # fmt: skip
+    scale = RatingScale(model.scale.mean, model.scale.deviation, model.rating_range)
+    return backend.predict_samples(_samples_of(model), pairs, scale)
 
 
-def _level_probabilities(model: Posterior, users: I32, items: I32, bins: I32, backend: Predictor) -> F32:
-    """Mean over the samples of the probabilities of the levels, [b, L]."""
-    return backend.predict_levels(
-        model.user_rows, model.item_rows, model.context_rows, model.scales, model.offsets, model.thresholds,
-        model.noises, users, items, bins,
-    )  # fmt: skip
+def _samples_of(model: Posterior) -> SampleTables:
+    return SampleTables(model.user_rows, model.item_rows, model.context_rows, model.scales, model.offsets)
 
 
 def _of_factorization(
-    model: Factorization, users: I32, items: I32, probability: float | None, backend: Predictor
+    model: Factorization, users: I32, items: I32, probability: float | None, backend: PredictionKernels
 ) -> Predictions:
     values = backend.predict(
-        model.mean, model.user_bias, model.item_bias, model.user_factors, model.item_factors, users, items,
-        model.rating_range,
-    )  # fmt: skip
+        FactorModel(
+            model.mean, model.user_bias, model.item_bias, model.user_factors, model.item_factors, model.rating_range
+        ),
+        Pairs(users, items),
+    )
     spread = model.spread
     if probability is None or spread is None or spread.noise is None or spread.weight is None:
         return Predictions(values)
@@ -131,8 +126,9 @@ def _of_factorization(
 
 
 def _of_moments(
-    model: Posterior, values: F32, means: F32, variances: NDArray[np.float64], probability: float | None
+    model: Posterior, moments: tuple[F32, F32, NDArray[np.float64]], probability: float | None
 ) -> Predictions:
+    values, means, variances = moments
     if probability is None:
         return Predictions(values)
     variances += model.noise_variance

@@ -8,10 +8,12 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from recsys_mf.arrays.csr import Csr
 from recsys_mf.errors import SolveError
-from recsys_mf.kernels import Kernels
+from recsys_mf.kernels.backend import Backend
+from recsys_mf.kernels.operands import Regressors, Shrinkage
 from recsys_mf.models import Factorization
-from recsys_mf.ratings import Grouped, Ratings
+from recsys_mf.ratings import Ratings
 from recsys_mf.solvers.committee import Committee
 from recsys_mf.solvers.solver import AUTO, Auto, Epoch, figure, predicted, restored, setting, standardised
 
@@ -28,8 +30,8 @@ class Als(Committee):
 
     by solving every user's (p_u, b_u) with the items fixed, against the regressors (q_i, 1) and the targets
     r_ui - μ - b_i, then every item's in the same way: by a few steps of conjugate gradients from where the row stood
-    before (`kernels.reference.refine_rows`; after some epochs the errors are those of exact solutions to four digits),
-    or with cg_steps = 0 exactly (`kernels.reference.solve_rows`). ω = 1 is ALS-WR, ω = 0 a plain
+    before (`kernels.reference.refine`; after some epochs the errors are those of exact solutions to four digits),
+    or with cg_steps = 0 exactly (`kernels.reference.solve`). ω = 1 is ALS-WR, ω = 0 a plain
     ridge; the square root between them (ω = ½) was better than either on every table it was tried on. An unknown
     user or item has bias and factor zero. Runs from different random starts end in different optima: the model is the
     mean of S of them, cut back to rank k (`committee`), each stopped at half of the epochs that are best for one; with
@@ -65,21 +67,21 @@ class Als(Committee):
         """After six: where biases explain nothing, errors may rise for as many before they fall."""
         return epochs >= 6
 
-    def member_epochs(self, train: Ratings, rng: np.random.Generator, kernels: Kernels) -> Iterator[Epoch]:
+    def member_epochs(self, train: Ratings, rng: np.random.Generator, backend: Backend) -> Iterator[Epoch]:
         """One run, from random item factors."""
         values, mean, deviation = standardised(train)
         scaled = Ratings(train.users, train.items, values, None, train.user_vocabulary, train.item_vocabulary)
-        user_rows, item_rows = _Side(kernels, scaled.by_user(), self), _Side(kernels, scaled.by_item(), self)
+        user_rows, item_rows = _Side(backend, scaled.by_user(), self), _Side(backend, scaled.by_item(), self)
         rank = figure(self.rank)
         users = np.zeros((train.n_users, rank + 1), np.float32)
         items = np.zeros((train.n_items, rank + 1), np.float32)
         items[:, :-1] = rng.standard_normal((train.n_items, rank)) * (self.initial_scale / np.sqrt(rank))
 
-        users, items = kernels.put(users), kernels.put(items)
+        users, items = backend.device.put(users), backend.device.put(items)
         for epoch in range(1, self.epochs + 1):
             users, _ = user_rows.solved(users, items)
             items, squared_error = item_rows.solved(items, users)
-            if not all(kernels.xp.isfinite(rows).all() for rows in (users, items)):
+            if not all(backend.device.xp.isfinite(rows).all() for rows in (users, items)):
                 raise SolveError(
                     f"ALS met a system that it cannot solve in epoch {epoch}",
                     seen=f"regularisation {self.regularisation:g}, bias_regularisation {self.bias_regularisation:g}",
@@ -87,11 +89,11 @@ class Als(Committee):
                 )
 
             def model(users: Any = users, items: Any = items) -> Factorization:
-                X, Y = kernels.get(users), kernels.get(items)
+                X, Y = backend.device.get(users), backend.device.get(items)
                 return restored(mean, deviation, train.rating_range, X[:, -1], Y[:, -1], X[:, :-1], Y[:, :-1])
 
             def predict(u: Any, i: Any, times: Any, X: Any = users, Y: Any = items) -> Any:
-                return predicted(kernels, u, i, X, Y, mean, deviation, train.rating_range)
+                return predicted(backend, u, i, X, Y, mean, deviation, train.rating_range)
 
             rmse = deviation * np.sqrt(squared_error / len(train))
             yield Epoch(epoch, 2 * len(train), float(rmse), model, predict)
@@ -100,40 +102,24 @@ class Als(Committee):
 class _Side:
     """The ratings of one side on the device, and the solution of all its rows against the other side."""
 
-    def __init__(self, kernels: Kernels, grouped: Grouped, settings: Als) -> None:
-        width = figure(settings.rank) + 1
-        ridge = np.full(width, figure(settings.regularisation))
+    def __init__(self, backend: Backend, ratings: Csr, settings: Als) -> None:
+        ridge = np.full(figure(settings.rank) + 1, figure(settings.regularisation))
         ridge[-1] = settings.bias_regularisation
         ridge = np.minimum(ridge, np.finfo(np.float32).max).astype(np.float32)
         # A row without ratings is held at zero as one with a single rating is.
-        weights = np.maximum(np.diff(grouped.starts), 1).astype(np.float32) ** np.float32(settings.count_exponent)
-        self.kernels, self.cg_steps = kernels, settings.cg_steps
-        self.starts, self.others = kernels.put(grouped.starts), kernels.put(grouped.others)
-        self.values = kernels.put(grouped.values)
-        self.no_contexts = kernels.put(np.zeros(0, np.int32)), kernels.put(np.zeros((0, width), np.float32))
-        self.prior = (
-            kernels.put(np.zeros((width, width), np.float32)),
-            kernels.put(np.zeros((len(weights), width), np.float32)),
-        )
-        self.weights, self.ridge = kernels.put(weights), kernels.put(ridge)
-        self.no_normals = kernels.put(np.zeros((0, width), np.float32))
+        weights = np.maximum(np.diff(ratings.starts), 1).astype(np.float32) ** np.float32(settings.count_exponent)
+        self.backend, self.cg_steps = backend, settings.cg_steps
+        put = backend.device.put
+        self.ratings, self.prior = ratings.to(put), Shrinkage(put(weights), put(ridge))
 
     def solved(self, rows: Any, other_side: Any) -> tuple[Any, float]:
         """(factors, bias) float32[rows, k + 1] that minimise the objective given the other side's [others, k + 1],
         exactly or so many steps nearer than the rows given, and their summed squared error."""
+        put, kernels = self.backend.device.put, self.backend.rows
         if self.cg_steps:
-            refined, squared_errors = self.kernels.refine_rows(
-                self.starts, self.others, self.values, self.kernels.put(rows), self.kernels.put(other_side),
-                self.weights, self.ridge, self.cg_steps,
-            )  # fmt: skip
-            return refined, self._sum(squared_errors)
-        contexts, C = self.no_contexts
-        solved, squared_errors = self.kernels.solve_rows(
-            self.starts, self.others, contexts, self.values, self.kernels.put(other_side), C,
-            *self.prior, self.weights, self.ridge, 1.0, self.no_normals,
-        )  # fmt: skip
-        return solved, self._sum(squared_errors)
-
-    def _sum(self, squared_errors: Any) -> float:
-        xp = self.kernels.xp
-        return float(xp.sum(squared_errors, dtype=xp.float64))
+            found = kernels.refine(self.ratings, put(rows), put(other_side), self.prior, self.cg_steps)
+        else:
+            found = kernels.solve(self.ratings, Regressors(put(other_side)), self.prior, 1.0, None)
+        solved, squared_errors = found
+        xp = self.backend.device.xp
+        return solved, float(xp.sum(squared_errors, dtype=xp.float64))

@@ -5,16 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from recsys_mf.arrays import mapped
+from recsys_mf.arrays.csr import Csr
 from recsys_mf.errors import SolveError
-from recsys_mf.kernels import Kernels
+from recsys_mf.kernels.backend import Backend
 from recsys_mf.models import Factorization
-from recsys_mf.ratings import Grouped, Ratings
+from recsys_mf.ratings import Ratings
 from recsys_mf.solvers.solver import Epoch, Solver, setting
 
 Vector = NDArray[np.float64]
@@ -34,7 +35,7 @@ class Mean(Solver):
         train: Ratings,
         *,
         rng: np.random.Generator,
-        kernels: Kernels,
+        backend: Backend,
     ) -> Iterator[Epoch]:
         """See `Solver.run`."""
         mean = float(train.values.mean(dtype=np.float64))
@@ -72,19 +73,16 @@ class Biases(Solver):
         train: Ratings,
         *,
         rng: np.random.Generator,
-        kernels: Kernels,
+        backend: Backend,
     ) -> Iterator[Epoch]:
         """See `Solver.run`."""
-        mean, user_bias, item_bias = self.fitted(train, kernels)
+        mean, user_bias, item_bias = self.fitted(train, backend)
         yield Epoch(1, len(train), None, lambda: _without_factors(mean, user_bias, item_bias, train))
 
-    def fitted(self, train: Ratings, kernels: Kernels) -> tuple[float, Vector, Vector]:
+    def fitted(self, train: Ratings, backend: Backend) -> tuple[float, Vector, Vector]:
         """μ, b_u float64[m], b_i float64[n]."""
         mean = float(train.values.mean(dtype=np.float64))
-        by_user, by_item = (
-            _Sums(train.by_user(), train.n_items, kernels),
-            _Sums(train.by_item(), train.n_users, kernels),
-        )
+        by_user, by_item = _Sums(train.by_user(), backend), _Sums(train.by_item(), backend)
         user_weights: Vector = self.user_damping + train.user_counts.astype(np.float64)
         item_weights: Vector = self.item_damping + train.item_counts.astype(np.float64)
         user_sums = by_user.of_values() - mean * train.user_counts
@@ -126,23 +124,23 @@ def _solved(product: Callable[[Vector], Vector], b: Vector, weights: Vector) -> 
 class _Sums:
     """Sums over the ratings of every row of one side, on the device."""
 
-    def __init__(self, grouped: Grouped, n_others: int, kernels: Kernels) -> None:
-        self.kernels, self._n_others = kernels, n_others
-        self.starts, self.others, self.values = (kernels.put(a) for a in grouped)
-        self.ones = kernels.put(np.zeros(0, np.float32))  # what `sparse_product` takes for weights of one
+    def __init__(self, ratings: Csr, backend: Backend) -> None:
+        self.backend, self._ratings = backend, ratings.to(backend.device.put)
 
     def of_values(self) -> Vector:
         """Σ_j r_j of every row."""
-        return self._summed(self.values, np.ones(self._n_others))
+        return self._summed(self._ratings, np.ones(self._ratings.n_columns))
 
     def of_others(self, bias: Vector) -> Vector:
         """Σ_j b_j of every row, over the other side's biases."""
-        return self._summed(self.ones, bias)
+        return self._summed(self._ratings.pattern(), bias)
 
-    def _summed(self, weights: Any, x: Vector) -> Vector:
-        product = self.kernels.sparse_product(self.starts, self.others, weights, self.kernels.put(x[:, None]))
+    def _summed(self, matrix: Csr, x: Vector) -> Vector:
+        device = self.backend.device
+        product = self.backend.rows.multiply(matrix, device.put(x[:, None]))
         mapped.rest()
-        return self.kernels.get(product)[:, 0]
+        found: Vector = device.get(product)[:, 0]
+        return found
 
 
 def _without_factors(mean: float, user_bias: Vector, item_bias: Vector, train: Ratings) -> Factorization:

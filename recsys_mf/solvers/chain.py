@@ -9,75 +9,92 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsys_mf.arrays import sorting
-from recsys_mf.kernels import Kernels
+from recsys_mf.arrays.csr import Csr
+from recsys_mf.kernels.backend import Backend
+from recsys_mf.kernels.operands import Pairs, Tables
 from recsys_mf.models.posterior import Bins, Sample, Scale
 from recsys_mf.ratings import Ratings
 from recsys_mf.solvers.likelihood import Gaussian, Likelihood, OrderedProbit
 from recsys_mf.solvers.links import Links, side_information, who_rated_what
 from recsys_mf.solvers.rows import Rated, Table
 
+I32 = NDArray[np.int32]
 _START = 0.1  # standard deviation of the factors that sampling starts from
 
 
 @dataclass(frozen=True, eq=False)
-class Observed:
-    """The ratings as the tables of users, items and time bins take them, shared by all chains.
+class Field:
+    """What the table of one field (users, items or time bins) takes of the ratings, shared by all chains.
 
-    rated : by table; orders : by table, the row of `values` of each of its ratings
-    values [z] : in the order of the rows of train: standardised float32, or levels uint8 for an ordinal likelihood
+    rated : the ratings by row of the table
+    order int64[z] : of each of them, its row in train
+    links : the features of the rows
     """
 
-    kernels: Kernels
+    rated: Rated
+    order: NDArray[np.int64]
+    links: Links
+
+
+@dataclass(frozen=True, eq=False)
+class Observed:
+    """The ratings as the tables of users, items and, or None, time bins take them.
+
+    values [z] : in the order of the rows of train: standardised float32, or levels uint8
+    is_ordinal : whether they are levels
+    """
+
+    backend: Backend
     values: NDArray[Any]
-    rated: dict[str, Rated]
-    orders: dict[str, NDArray[np.int64]]
-    links: dict[str, Links]
+    is_ordinal: bool
+    users: Field
+    items: Field
+    contexts: Field | None
 
     @classmethod
-    def of(cls, train: Ratings, values: NDArray[Any], bins: Bins, links: str, kernels: Kernels) -> Self:
+    def of(
+        cls, train: Ratings, values: NDArray[Any], bins: Bins, links: str, backend: Backend, *, is_ordinal: bool
+    ) -> Self:
         """The ratings of train with these values; links : "both", "users", "items" or "none"."""
-        bin_of = bins.indices(train.times)
-        sides = {"users": (train.users, train.n_users, train.items), "items": (train.items, train.n_items, train.users)}
-        rated, orders = {}, {}
-        for name, (keys, size, others) in sides.items():
-            starts, orders[name] = sorting.group(keys, size)
-            third = bin_of[orders[name]] if len(bins) else bin_of
-            rated[name] = _put(kernels, starts, others[orders[name]], third)
-        if len(bins):
-            starts, order = sorting.group(bin_of, len(bins))
-            orders["contexts"] = order
-            rated["contexts"] = _put(kernels, starts, train.users[order], train.items[order])
-        else:
-            rated["contexts"] = _put(kernels, np.zeros(1, np.int64), bin_of, bin_of)
-            orders["contexts"] = np.zeros(0, np.int64)
-        priors = {
-            name: Links(kernels, size, _blocks(train, name, kernels, linked=links in ("both", name)))
-            for name, (_, size, _) in sides.items()
-        }
-        priors["contexts"] = Links(kernels, len(bins), ())
-        return cls(kernels, values, rated, orders, priors)
+        bin_of, put = bins.indices(train.times), backend.device.put
+
+        def field(keys: I32, size: int, others: I32, n_others: int, third: I32 | None, links: Links) -> Field:
+            starts, order = sorting.group(keys, size)
+            places = Csr(starts, others[order], None, n_others).to(put)
+            return Field(Rated(places, None if third is None else put(third[order])), order, links)
+
+        of_users, of_items = (
+            Links(backend, size, _blocks(train, name, backend, linked=links in ("both", name)))
+            for name, size in (("users", train.n_users), ("items", train.n_items))
+        )
+        m, n = train.n_users, train.n_items
+        users = field(train.users, m, train.items, n, bin_of, of_users)
+        items = field(train.items, n, train.users, m, bin_of, of_items)
+        contexts = None
+        if bin_of is not None:  # a bin has users on one side and items as the third
+            contexts = field(bin_of, len(bins), train.users, m, train.items, Links(backend, len(bins), ()))
+        return cls(backend, values, is_ordinal, users, items, contexts)
 
 
 class Chain:
     """Tables, likelihood and random numbers of one chain; `sweep` moves it on."""
 
     def __init__(self, observed: Observed, rank: int, rng: np.random.Generator) -> None:
-        self._kernels, put = observed.kernels, observed.kernels.put
+        self._backend, put = observed.backend, observed.backend.device.put
         self._rng = rng
-        ordinal = observed.values.dtype == np.uint8
         values = observed.values.astype(np.float32)
-        self.users, self.items, self.contexts = (
-            Table(
-                observed.kernels, observed.rated[name], put(values[observed.orders[name]]), observed.links[name], rank
-            )
-            for name in ("users", "items", "contexts")
-        )
-        for table in (self.users, self.items):
-            start = np.zeros(table.X.shape, np.float32)
+
+        def table(field: Field) -> Table:
+            return Table(observed.backend, field.rated, put(values[field.order]), field.links, rank)
+
+        self.users, self.items = table(observed.users), table(observed.items)
+        self.contexts = None if observed.contexts is None else table(observed.contexts)
+        for side in (self.users, self.items):
+            start = np.zeros(side.X.shape, np.float32)
             start[:, :-1] = rng.standard_normal((len(start), rank)) * _START
-            table.X = put(start)
+            side.X = put(start)
         self._likelihood: Likelihood = Gaussian(len(values))
-        if ordinal:
+        if observed.is_ordinal:
             probit = _probit(observed)
             probit.begin(self.users, self.items, self.contexts, rng)
             self._likelihood = probit
@@ -86,39 +103,52 @@ class Chain:
         """Draw everything once; returns the summed squared error left, on the scale of the tables."""
         users, items, contexts, rng = self.users, self.items, self.contexts, self._rng
         precision = self._likelihood.precision
-        users.sweep(items.X, contexts.X, precision, rng)
-        if len(contexts.X):
+        users.sweep(items.X, self._context_rows, precision, rng)
+        if contexts is not None:
             contexts.sweep(users.X, items.X, precision, rng)
-        squared_error = items.sweep(users.X, contexts.X, precision, rng)
+        squared_error = items.sweep(users.X, self._context_rows, precision, rng)
         self._likelihood.draw(users, items, contexts, squared_error, rng)
         return squared_error
 
     def sample(self) -> Sample:
         """The chain as it stands."""
-        tables, get = (self.users, self.items, self.contexts), self._kernels.get
-        users, items, contexts = (get(table.X) for table in tables)
+        get, none = self._backend.device.get, np.zeros((0, self.users.X.shape[1]), np.float32)
+        contexts = (none, np.zeros(none.shape[1], np.float32))
+        if self.contexts is not None:
+            contexts = get(self.contexts.X), get(self.contexts.mean)
         return Sample.centred(
-            (users, items, contexts),
-            (get(self.users.mean), get(self.items.mean), get(self.contexts.mean)),
+            (get(self.users.X), get(self.items.X), contexts[0]),
+            (get(self.users.mean), get(self.items.mean), contexts[1]),
             1 / np.sqrt(self._likelihood.precision),
             self._likelihood.thresholds,
         )
 
     def predict(self, users: Any, items: Any, times: Any, scale: Scale) -> Any:
         """What the chain as it stands predicts for pairs, on the device; an unknown row is at its prior mean."""
-        xp, put = self._kernels.xp, self._kernels.put
-        X, Y, C = (put(xp.vstack([table.X, table.mean[None]])) for table in (self.users, self.items, self.contexts))
+        xp, put = self._backend.device.xp, self._backend.device.put
+
+        def rows(table: Table) -> Any:
+            return put(xp.vstack([table.X, table.mean[None]]))
+
+        X, Y = rows(self.users), rows(self.items)
         u, i = (xp.where(rows < 0, len(table) - 1, rows) for rows, table in ((users, X), (items, Y)))
-        contexts = self._contexts(users, times, scale.bins) if len(scale.bins) else users[:0]
-        values = self._kernels.pair_values(u, i, contexts, X, Y, C)
+        pairs, tables = Pairs(u, i), Tables(X, Y)
+        if self.contexts is not None:
+            pairs = Pairs(u, i, self._contexts(users, times, scale.bins))
+            tables = Tables(X, Y, rows(self.contexts))
+        values = self._backend.rows.pair_values(pairs, tables)
         if len(scale.levels):
             noise = 1 / np.sqrt(self._likelihood.precision)
-            return self._kernels.expected_levels(values, self._likelihood.thresholds, float(noise), scale.levels)
+            return self._backend.probit.expected_levels(values, self._likelihood.thresholds, float(noise), scale.levels)
         return xp.clip(scale.mean + scale.deviation * values, *scale.rating_range)
+
+    @property
+    def _context_rows(self) -> Any | None:
+        return None if self.contexts is None else self.contexts.X
 
     def _contexts(self, users: Any, times: Any, bins: Bins) -> Any:
         """The time bin of every pair, one more than the last where train has none."""
-        xp, numbers = self._kernels.xp, self._kernels.put(bins.numbers)
+        xp, numbers = self._backend.device.xp, self._backend.device.put(bins.numbers)
         if times is None:
             return xp.zeros_like(users) + len(bins)
         wanted = times // bins.seconds
@@ -132,7 +162,7 @@ class Chain:
         both; the links' √(1 / λ). With p̄ and q̄ the means of the factors these parts are b_u + p_u · q̄, b_i + q_i · p̄
         and (p_u - p̄) · (q_i - q̄): unlike b_u itself they stay when factors are rotated or shifted.
         """
-        xp = self._kernels.xp
+        xp = self._backend.device.xp
 
         def deviation_of(x: Any) -> float:
             return float(xp.sqrt(xp.mean(xp.square(x - xp.mean(x)))))
@@ -155,11 +185,7 @@ class Chain:
         return figures
 
 
-def _put(kernels: Kernels, *columns: NDArray[Any]) -> Rated:
-    return Rated(*(kernels.put(column) for column in columns))
-
-
-def _blocks(train: Ratings, side: str, kernels: Kernels, *, linked: bool) -> tuple[Any, ...]:
+def _blocks(train: Ratings, side: str, backend: Backend, *, linked: bool) -> tuple[Any, ...]:
     """The blocks of features of a side: who rated what, and side information."""
     by_user, by_item = train.by_user(), train.by_item()
     mine, theirs = (by_user, by_item) if side == "users" else (by_item, by_user)
@@ -168,9 +194,9 @@ def _blocks(train: Ratings, side: str, kernels: Kernels, *, linked: bool) -> tup
         if side == "users"
         else (train.item_features, train.item_vocabulary)
     )
-    blocks = [who_rated_what(kernels, mine, theirs)] if linked else []
+    blocks = [who_rated_what(backend, mine, theirs)] if linked else []
     if features is not None:
-        blocks.append(side_information(kernels, features.aligned(vocabulary)))
+        blocks.append(side_information(backend, features.aligned(vocabulary)))
     return tuple(blocks)
 
 
@@ -180,8 +206,10 @@ def _probit(observed: Observed) -> OrderedProbit:
 
     levels = observed.values
     shares = np.cumsum(np.bincount(levels)) / len(levels)
-    by_user = observed.orders["users"]
+    by_user = observed.users.order
     place = np.empty(len(levels), np.int64)
     place[by_user] = np.arange(len(levels))
-    items, contexts = (observed.kernels.put(place[observed.orders[name]]) for name in ("items", "contexts"))
-    return OrderedProbit(observed.kernels, levels[by_user], ndtri(shares[:-1]), (items, contexts))
+    put = observed.backend.device.put
+    items = put(place[observed.items.order])
+    contexts = None if observed.contexts is None else put(place[observed.contexts.order])
+    return OrderedProbit(observed.backend, levels[by_user], ndtri(shares[:-1]), (items, contexts))

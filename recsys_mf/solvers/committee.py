@@ -25,7 +25,7 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 
-from recsys_mf.kernels import Kernels
+from recsys_mf.kernels.backend import Backend
 from recsys_mf.models import Factorization
 from recsys_mf.prediction import predict
 from recsys_mf.ratings import Ratings
@@ -74,7 +74,7 @@ class Committee(Solver):
         """See `Solver.finished`; not before a run has settled."""
         return super().finished(errors) and (self.members > 1 or self.has_settled(len(errors)))
 
-    def resolved(self, train: Ratings, kernels: Kernels) -> Self:
+    def resolved(self, train: Ratings, backend: Backend) -> Self:
         """With the usual numbers for "auto"."""
         return self._with(**{name: number for name, number in self.usual.items() if getattr(self, name) == AUTO})
 
@@ -114,20 +114,20 @@ class Committee(Solver):
         train: Ratings,
         *,
         rng: np.random.Generator,
-        kernels: Kernels,
+        backend: Backend,
     ) -> Iterator[Epoch]:
         """See `Solver.run`."""
-        solver = self.resolved(train, kernels)
+        solver = self.resolved(train, backend)
         if solver.epochs == 0:
-            yield from _biases_alone(train, rng, kernels, figure(solver.rank))
+            yield from _biases_alone(train, rng, backend, figure(solver.rank))
             return
-        runs = (solver.member_epochs(train, stream, kernels) for stream in rng.spawn(solver.members))
+        runs = (solver.member_epochs(train, stream, backend) for stream in rng.spawn(solver.members))
         if solver.members == 1:
             yield from next(runs)
         else:
             yield from averaged((deque(epochs, maxlen=1).pop() for epochs in runs), train)
 
-    def member_epochs(self, train: Ratings, rng: np.random.Generator, kernels: Kernels) -> Iterator[Epoch]:
+    def member_epochs(self, train: Ratings, rng: np.random.Generator, backend: Backend) -> Iterator[Epoch]:
         """The epochs of one run."""
         raise NotImplementedError
 
@@ -156,9 +156,9 @@ def averaged(members: Iterable[Epoch], train: Ratings) -> Iterator[Epoch]:
         yield Epoch(number, member.visits * member.number, None, model)
 
 
-def _biases_alone(train: Ratings, rng: np.random.Generator, kernels: Kernels, rank: int) -> Iterator[Epoch]:
+def _biases_alone(train: Ratings, rng: np.random.Generator, backend: Backend, rank: int) -> Iterator[Epoch]:
     """The damped biases as a factorisation whose factors, of that rank, are zero."""
-    for epoch in Biases().run(train, rng=rng, kernels=kernels):
+    for epoch in Biases().run(train, rng=rng, backend=backend):
 
         def model(epoch: Epoch = epoch) -> Factorization:
             biases = epoch.model()

@@ -8,8 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsys_mf.arguments import whole
-from recsys_mf.kernels import Predictor
-from recsys_mf.kernels.cpu_predict import CPU
+from recsys_mf.kernels.backend import PredictionKernels
+from recsys_mf.kernels.cpu.prediction import CPU
+from recsys_mf.kernels.operands import Pairs
 from recsys_mf.models import Factorization, Model, Posterior
 from recsys_mf.models.posterior import Sample
 from recsys_mf.prediction import takes_times
@@ -21,7 +22,7 @@ F32 = NDArray[np.float32]
 _SPREAD_PAIRS = 20_000  # that the variance between samples is taken over
 
 
-def compress(model: Posterior, rank: int, train: Ratings, backend: Predictor = CPU) -> Model:
+def compress(model: Posterior, rank: int, train: Ratings, backend: PredictionKernels = CPU) -> Model:
     """The posterior mean as one factorisation of this rank: the mean of p_u · q_i, cut to its truncated SVD sample
     by sample (`averaging`), beside the means of the biases.
 
@@ -71,12 +72,12 @@ def _mean_bias(model: Posterior, side: str) -> F32:
     return (total / model.n_samples).astype(np.float32)
 
 
-def _variance(model: Posterior, train: Ratings, backend: Predictor) -> float:
+def _variance(model: Posterior, train: Ratings, backend: PredictionKernels) -> float:
     """Mean over pairs of train of the variance of m between samples, in squared units of σ."""
     pairs = train.select(np.arange(0, len(train), max(1, len(train) // _SPREAD_PAIRS)))
     of_standard = replace(model, scale=replace(model.scale, mean=0.0, deviation=1.0))
-    bins = model.scale.bins.indices(pairs.times)
-    variances = sample_moments(of_standard, pairs.users, pairs.items, bins, backend)[2]
+    where = Pairs(pairs.users, pairs.items, model.scale.bins.indices(pairs.times))
+    variances = sample_moments(of_standard, where, backend)[2]
     return float(variances.mean(dtype=np.float64))
 
 

@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsys_mf.arrays import mapped
+from recsys_mf.arrays.csr import Csr
 from recsys_mf.errors import SolveError
-from recsys_mf.kernels import Kernels
-from recsys_mf.ratings import Grouped
+from recsys_mf.kernels.backend import Backend
 
 Matrix = NDArray[np.float64]
 
@@ -29,19 +29,19 @@ _PRODUCTS = 1000  # products with blocks before giving up
 class FilledMatrix:
     """F = S + 1 cᵀ on a backend.
 
-    rows, columns : S grouped by row and by column
+    rows, columns : S and Sᵀ
     fill : c float64[n]
 
     What its methods take and give are arrays of the backend.
     """
 
-    def __init__(self, rows: Grouped, columns: Grouped, fill: Matrix, kernels: Kernels) -> None:
-        self.fill, self.kernels = fill, kernels
-        self.shape = len(rows.starts) - 1, len(columns.starts) - 1
-        self.n_entries = len(rows.others)
-        self._fill = kernels.put(fill)
-        self._by_row = [kernels.put(a) for a in rows]
-        self._by_column = [kernels.put(a) for a in columns]
+    def __init__(self, rows: Csr, columns: Csr, fill: Matrix, backend: Backend) -> None:
+        self.fill, self.backend = fill, backend
+        self.shape = rows.n_rows, columns.n_rows
+        self.n_entries = len(rows.columns)
+        self._fill = backend.device.put(fill)
+        self._by_row = rows.to(backend.device.put)
+        self._by_column = columns.to(backend.device.put)
 
     def times(self, X: Any) -> Any:
         """F X float64[m, k] for X float64[n, k]."""
@@ -49,21 +49,20 @@ class FilledMatrix:
 
     def transposed_times(self, Y: Any) -> Any:
         """Fᵀ Y float64[n, k] for Y float64[m, k]."""
-        return self._product(self._by_column, Y) + self.kernels.xp.outer(self._fill, Y.sum(0))
+        return self._product(self._by_column, Y) + self.backend.device.xp.outer(self._fill, Y.sum(0))
 
     def dense(self) -> Any:
         """F itself, float64[m, n]; it and four times its number of entries are held for a while."""
-        xp, device = self.kernels.xp, self.kernels.device
-        starts, others, values = self._by_row
+        xp, device = self.backend.device.xp, self.backend.device.name
+        starts, columns, values, _ = self._by_row
         full = xp.tile(self._fill, (self.shape[0], 1))
         row_numbers = xp.searchsorted(starts, xp.arange(self.n_entries, device=device), side="right") - 1
-        full[row_numbers, others] += values
+        full[row_numbers, columns] += values
         mapped.rest()
         return full
 
-    def _product(self, grouped: list[Any], X: Any) -> Any:
-        starts, others, values = grouped
-        product = self.kernels.sparse_product(starts, others, values, X)
+    def _product(self, S: Csr, X: Any) -> Any:
+        product = self.backend.rows.multiply(S, X)
         mapped.rest()
         return product
 
@@ -90,38 +89,38 @@ def leading_triplets(F: FilledMatrix, rank: int, rng: np.random.Generator) -> tu
 
     The first block is drawn on the host, so that a seed means the same on every device.
     """
-    (m, n), kernels = F.shape, F.kernels
+    (m, n), backend = F.shape, F.backend
     forward, backward = (F.times, F.transposed_times) if n <= m else (F.transposed_times, F.times)
     size = min(m, n)
     block = _block(rank)
     most = basis_size(rank)
     if size <= 2 * most:
-        block, Q = size, kernels.put(np.eye(size))
+        block, Q = size, backend.device.put(np.eye(size))
     else:
-        Q = kernels.xp.linalg.qr(kernels.put(rng.standard_normal((size, block))))[0]
+        Q = backend.device.xp.linalg.qr(backend.device.put(rng.standard_normal((size, block))))[0]
     B = Q[:, :0]
     gram = np.empty((0, 0))  # Bᵀ FᵀF B
     for _ in range(_PRODUCTS):
-        B, W = kernels.xp.hstack([B, Q]), backward(forward(Q))
+        B, W = backend.device.xp.hstack([B, Q]), backward(forward(Q))
         overlap = B.T @ W
-        gram = _bordered(gram, kernels.get(overlap))
+        gram = _bordered(gram, backend.device.get(overlap))
         squares, Z = (a[..., ::-1] for a in np.linalg.eigh(gram))
         if B.shape[1] == size:
             break
         # FᵀF B = B T + Q' R, and only the last block of B meets Q': a Ritz vector z has the residual |R z_last|.
-        Q, R = _orthogonalised(W, B, overlap, kernels)
+        Q, R = _orthogonalised(W, B, overlap, backend)
         residuals = np.linalg.norm(R @ Z[-block:, :rank], axis=0)
         if B.shape[1] >= rank and (residuals <= _TOLERANCE * squares[0]).all():
             break
         if B.shape[1] + block > most:
             kept = Z[:, : (rank + most) // 2]
-            B, gram = B @ kernels.put(kept), np.diag(squares[: kept.shape[1]])
+            B, gram = B @ backend.device.put(kept), np.diag(squares[: kept.shape[1]])
     else:
         raise SolveError(f"the truncated SVD did not converge in {_PRODUCTS} steps", fix="ask for a lower rank")
     singular = np.sqrt(np.maximum(squares[:rank], 0))
-    near = B @ kernels.put(Z[:, :rank])
-    far = kernels.get(forward(near)) / np.where(singular > 0, singular, 1)
-    near = kernels.get(near)
+    near = B @ backend.device.put(Z[:, :rank])
+    far = backend.device.get(forward(near)) / np.where(singular > 0, singular, 1)
+    near = backend.device.get(near)
     return (far, singular, near) if n <= m else (near, singular, far)
 
 
@@ -132,12 +131,12 @@ def _bordered(gram: Matrix, columns: Matrix) -> Matrix:
     return np.block([[gram, columns[:old]], [columns[:old].T, corner]])
 
 
-def _orthogonalised(X: Any, B: Any, overlap: Any, kernels: Kernels) -> tuple[Any, Matrix]:
+def _orthogonalised(X: Any, B: Any, overlap: Any, backend: Backend) -> tuple[Any, Matrix]:
     """Q, R with X = B (BᵀX) + Q R and [B, Q] orthonormal, given BᵀX; projected twice, for rounding. R is the host's."""
-    qr = kernels.xp.linalg.qr
+    qr = backend.device.xp.linalg.qr
     X = X - B @ overlap
     Q, R = qr(X - B @ (B.T @ X))
-    R = kernels.get(R)
+    R = backend.device.get(R)
     pivots = np.abs(R.diagonal())
     if pivots.min() < _NOISE * pivots.max():  # where X lay in the span of B, Q is noise
         Q = qr(Q - B @ (B.T @ Q))[0]

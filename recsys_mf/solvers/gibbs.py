@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsys_mf.errors import ConfigError
-from recsys_mf.kernels import Kernels
+from recsys_mf.kernels.backend import Backend
 from recsys_mf.models import Posterior
 from recsys_mf.models.posterior import Bins, Rounded, Scale
 from recsys_mf.ratings import Ratings
@@ -42,7 +42,7 @@ class Gibbs(Solver):
 
     of `links`: F_u says which items the user rated in train, F_i who rated the item, and both what side information
     there is. A sweep draws, for users, time and items in turn, Λ, (μ, β), λ and all rows
-    (`kernels.reference.solve_rows`), each from its conditional distribution; then the likelihood's parameters.
+    (`kernels.reference.solve`), each from its conditional distribution; then the likelihood's parameters.
     Sampling starts from small random factors, and the first `burn_in` sweeps are left out. A start from a short SGD
     run was tried: its first hundred sweeps are worse (ML-1M after 50: 0.849 against 0.837). More burn-in can be worse
     too: early draws are of fewer dimensions and make the mean better (ML-1M after 400 sweeps, without links: 0.8303
@@ -107,7 +107,7 @@ class Gibbs(Solver):
         burn_in = self.burn_in if self.burn_in == AUTO else min(self.burn_in, epoch - 1)
         return replace(self, sweeps=epoch, burn_in=burn_in)
 
-    def resolved(self, train: Ratings, kernels: Kernels) -> Self:
+    def resolved(self, train: Ratings, backend: Backend) -> Self:
         """With the rank and the likelihood that "auto" stands for.
 
         Validation rows chose rank 16 among 16, 32 and 48 for 80,000 ratings, and 48 among 20, 32 and 48 for 900,000.
@@ -155,14 +155,14 @@ class Gibbs(Solver):
         train: Ratings,
         *,
         rng: np.random.Generator,
-        kernels: Kernels,
+        backend: Backend,
     ) -> Iterator[Epoch]:
         """See `Solver.run`; an Epoch is a sweep of every chain."""
-        solver = self.resolved(train, kernels)
+        solver = self.resolved(train, backend)
         if solver != self:
-            yield from solver.run(train, rng=rng, kernels=kernels)
+            yield from solver.run(train, rng=rng, backend=backend)
             return
-        scale, observed = self._observed(train, kernels)
+        scale, observed = self._observed(train, backend)
         chains = [Chain(observed, figure(self.rank), stream) for stream in rng.spawn(self.chains)]
         samples = self._most_samples(train.n_users + train.n_items + len(scale.bins))
         kept: list[tuple[int, tuple[Rounded, ...]]] = []
@@ -210,7 +210,7 @@ class Gibbs(Solver):
         """Samples of a chain that are kept at most, of tables of so many rows."""
         return max(1, min(self.samples, _MOST_BYTES // (2 * (figure(self.rank) + 1) * rows)) // self.chains)
 
-    def _observed(self, train: Ratings, kernels: Kernels) -> tuple[Scale, Observed]:
+    def _observed(self, train: Ratings, backend: Backend) -> tuple[Scale, Observed]:
         """The scale of the model, and the ratings as the chains take them."""
         bins = Bins.of(train.times, self.bin_days) if self.time == "auto" and train.times is not None else Bins.none()
         if self.likelihood == "gaussian":
@@ -225,7 +225,7 @@ class Gibbs(Solver):
                 )  # fmt: skip
             values = np.searchsorted(levels, train.values).astype(np.uint8)
             scale = Scale(0.0, 1.0, bins, train.rating_range, levels)
-        return scale, Observed.of(train, values, bins, self.links, kernels)
+        return scale, Observed.of(train, values, bins, self.links, backend, is_ordinal=self.likelihood == "ordinal")
 
 
 def _levels(train: Ratings) -> NDArray[np.float32]:

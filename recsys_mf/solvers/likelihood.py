@@ -11,7 +11,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys_mf.kernels import Kernels
+from recsys_mf.kernels.backend import Backend
+from recsys_mf.kernels.operands import Regressors
 from recsys_mf.solvers.rows import Table
 
 F64 = NDArray[np.float64]
@@ -26,7 +27,9 @@ class Likelihood(Protocol):
     @property
     def thresholds(self) -> F64: ...
 
-    def draw(self, users: Table, items: Table, contexts: Table, squared_error: float, rng: np.random.Generator) -> None:
+    def draw(
+        self, users: Table, items: Table, contexts: Table | None, squared_error: float, rng: np.random.Generator
+    ) -> None:
         """Draw the parameters given the tables, which left this summed squared error; renew the tables' values."""
         ...
 
@@ -39,7 +42,9 @@ class Gaussian:
     def __init__(self, n_ratings: int) -> None:
         self.precision, self._n_ratings = 1.0, n_ratings
 
-    def draw(self, users: Table, items: Table, contexts: Table, squared_error: float, rng: np.random.Generator) -> None:
+    def draw(
+        self, users: Table, items: Table, contexts: Table | None, squared_error: float, rng: np.random.Generator
+    ) -> None:
         """See `Likelihood`."""
         self.precision = rng.gamma((1 + self._n_ratings) / 2, 2 / (1 + squared_error))
 
@@ -60,13 +65,15 @@ class OrderedProbit:
     1996.
     """
 
-    def __init__(self, kernels: Kernels, levels: NDArray[np.uint8], thresholds: F64, orders: tuple[Any, Any]) -> None:
+    def __init__(
+        self, backend: Backend, levels: NDArray[np.uint8], thresholds: F64, orders: tuple[Any, Any | None]
+    ) -> None:
         """
         levels [z] : of the ratings, in the order of the users' table
         thresholds : τ⁰ [T]
-        orders : for the tables of items and contexts, the place of each of their ratings in the users' table
+        orders : for the tables of items and contexts, the place of each of their ratings in the users' table, or None
         """
-        self._kernels, self._orders = kernels, orders
+        self._backend, self._orders = backend, orders
         self.observe(levels)
         self._slope, self._cuts = 1.0, thresholds.copy()
         # c_1 = κ τ_1 and c_T = κ τ_T are linear in θ as the others are: (c, κ) = J θ.
@@ -80,7 +87,7 @@ class OrderedProbit:
 
     def observe(self, levels: NDArray[np.uint8]) -> None:
         """Take levels [z] as the data."""
-        self._levels, self._n_ratings = self._kernels.put(levels), len(levels)
+        self._levels, self._n_ratings = self._backend.device.put(levels), len(levels)
 
     @property
     def precision(self) -> float:
@@ -92,21 +99,29 @@ class OrderedProbit:
         """τ = c / κ."""
         return self._cuts / self._slope
 
-    def draw(self, users: Table, items: Table, contexts: Table, squared_error: float, rng: np.random.Generator) -> None:
+    def draw(
+        self, users: Table, items: Table, contexts: Table | None, squared_error: float, rng: np.random.Generator
+    ) -> None:
         """See `Likelihood`."""
-        means = self._kernels.pair_means(*users.rated, *(t.X for t in (users, items, contexts)))
+        context_rows = None if contexts is None else contexts.X
+        regressors = Regressors(items.X, users.rated.contexts, context_rows)
+        means = self._backend.rows.row_values(users.rated.places, users.X, regressors)
         self._draw_cuts(means, rng)
         self._draw_latents(means, users, items, contexts, rng)
 
-    def begin(self, users: Table, items: Table, contexts: Table, rng: np.random.Generator) -> None:
+    def begin(self, users: Table, items: Table, contexts: Table | None, rng: np.random.Generator) -> None:
         """Draw latents to start from, with m = 0."""
-        means = self._kernels.put(np.zeros(self._n_ratings, np.float32))
+        means = self._backend.device.put(np.zeros(self._n_ratings, np.float32))
         self._draw_latents(means, users, items, contexts, rng)
 
-    def _draw_latents(self, means: Any, users: Table, items: Table, contexts: Table, rng: np.random.Generator) -> None:
-        uniforms = self._kernels.uniforms(rng, self._n_ratings)
-        latents = self._kernels.drawn_latents(means, self._levels, self._cuts, self._slope, uniforms)
-        users.values, items.values, contexts.values = latents, *(latents[order] for order in self._orders)
+    def _draw_latents(
+        self, means: Any, users: Table, items: Table, contexts: Table | None, rng: np.random.Generator
+    ) -> None:
+        uniforms = self._backend.device.draw_uniforms(rng, self._n_ratings)
+        latents = self._backend.probit.draw_latents(means, self._levels, self._cuts, self._slope, uniforms)
+        users.values, items.values = latents, latents[self._orders[0]]
+        if contexts is not None:
+            contexts.values = latents[self._orders[1]]
 
     def _draw_cuts(self, means: Any, rng: np.random.Generator) -> None:
         now = np.append(self._slope, self._cuts[1:-1])
@@ -127,7 +142,9 @@ class OrderedProbit:
     def _approximated(self, means: Any, theta: F64) -> tuple[float, F64, F64]:
         """Log density of θ up to a constant; mean and precision of the normal approximation one Newton step away."""
         full = self._J @ theta
-        log_likelihood, gradient, information = self._kernels.ordinal_terms(means, self._levels, full[:-1], full[-1])
+        log_likelihood, gradient, information = self._backend.probit.ordinal_terms(
+            means, self._levels, full[:-1], full[-1]
+        )
         gradient = self._J.T @ gradient - self._prior @ theta
         information = self._J.T @ information @ self._J + self._prior
         centre = theta + np.linalg.solve(information, gradient)

@@ -28,9 +28,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys_mf.features import SparseRows
-from recsys_mf.kernels import Kernels
-from recsys_mf.ratings import Grouped
+from recsys_mf.arrays.csr import Csr
+from recsys_mf.kernels.backend import Backend
 
 F32 = NDArray[np.float32]
 
@@ -43,8 +42,8 @@ _MEAN_PRECISION = 2.0  # b₀: of the prior on μ, in units of Λ
 class Block:
     """Features of one kind: diag(scale) S, with S sparse."""
 
-    rows: tuple[Any, Any, Any]  # starts [rows + 1], others, values ([0] for ones): of S, on the device
-    columns: tuple[Any, Any, Any]  # of Sᵀ
+    rows: Csr  # S, on the device
+    columns: Csr  # Sᵀ
     scale: Any  # [rows, 1], on the device
     squares: Any  # [features, 1], there too: the block's diagonal of FᵀF
 
@@ -56,7 +55,7 @@ class Block:
 class Links:
     """The features F [rows, features + 1] of the rows of one side: blocks, and a column of ones."""
 
-    kernels: Kernels
+    backend: Backend
     n_rows: int
     blocks: tuple[Block, ...]
 
@@ -68,8 +67,8 @@ class Links:
     @property
     def squares(self) -> Any:
         """Diagonal of FᵀF [features + 1, 1]."""
-        ones = self.kernels.put(np.full((1, 1), self.n_rows, np.float32))
-        return self.kernels.xp.vstack([*(block.squares for block in self.blocks), ones])
+        ones = self.backend.device.put(np.full((1, 1), self.n_rows, np.float32))
+        return self.backend.device.xp.vstack([*(block.squares for block in self.blocks), ones])
 
     def ridge(self, precisions: Sequence[float]) -> F32:
         """The prior precision of every coefficient in units of Λ, [features + 1, 1]: λ of its block, b₀ of μ."""
@@ -85,14 +84,14 @@ class Links:
 
     def product(self, B: Any) -> Any:
         """F B [rows, w] of B [features + 1, w]."""
-        product = self.kernels.xp.broadcast_to(B[-1:], (self.n_rows, B.shape[1]))
+        product = self.backend.device.xp.broadcast_to(B[-1:], (self.n_rows, B.shape[1]))
         for block, part in zip(self.blocks, self.parts(B), strict=True):
             product = product + block.scale * self._sums(block.rows, part)
-        return self.kernels.put(product)
+        return self.backend.device.put(product)
 
     def transposed_product(self, X: Any) -> Any:
         """Fᵀ X [features + 1, w] of X [rows, w]."""
-        xp = self.kernels.xp
+        xp = self.backend.device.xp
         ones = xp.asarray(xp.sum(X, axis=0, dtype=xp.float64)[None], dtype=xp.float32)
         return xp.vstack([*(self._sums(block.columns, block.scale * X) for block in self.blocks), ones])
 
@@ -107,7 +106,7 @@ class Links:
         expectation of the same form of the draw about its mean: for t = 0.2 (`_TOLERANCE`) on MovieLens 1M the draw is
         then within 0.07 of its own standard deviation, after 12 steps.
         """
-        xp = self.kernels.xp
+        xp = self.backend.device.xp
 
         def columns_product(F: Any, G: Any) -> Any:
             """Inner product of every column of F with that of G, [w]."""
@@ -132,37 +131,30 @@ class Links:
             direction = scaled + size / xp.clip(before, _TINY, None) * direction
         return B
 
-    def _sums(self, sparse: tuple[Any, Any, Any], X: Any) -> Any:
-        return self.kernels.sparse_product(*sparse, self.kernels.put(X))
+    def _sums(self, sparse: Csr, X: Any) -> Any:
+        return self.backend.rows.multiply(sparse, self.backend.device.put(X))
 
 
 _TINY = 1e-30
 
 
-def who_rated_what(kernels: Kernels, rows: Grouped, columns: Grouped) -> Block:
+def who_rated_what(backend: Backend, rows: Csr, columns: Csr) -> Block:
     """The features of one side: 1/√count for each of the rows of the other side it has a rating with.
 
-    rows, columns : the training ratings grouped by this side and by the other
+    rows, columns : the training ratings by this side and by the other
     """
-    counts = np.diff(rows.starts)
+    counts, put = np.diff(rows.starts), backend.device.put
     scale = (1 / np.sqrt(np.maximum(counts, 1)))[:, None].astype(np.float32)
-    ones = kernels.put(np.zeros(0, np.float32))
-    pattern, transposed = (
-        (kernels.put(grouped.starts), kernels.put(grouped.others), ones) for grouped in (rows, columns)
-    )
-    squares = _squares(rows.others, (scale[:, 0] ** 2).repeat(counts), len(columns.starts) - 1)
-    return Block(pattern, transposed, kernels.put(scale), kernels.put(squares))
+    squares = _squares(rows.columns, (scale[:, 0] ** 2).repeat(counts), rows.n_columns)
+    return Block(rows.pattern().to(put), columns.pattern().to(put), put(scale), put(squares))
 
 
-def side_information(kernels: Kernels, rows: SparseRows) -> Block:
+def side_information(backend: Backend, rows: Csr) -> Block:
     """The features of a table of them, row by row."""
-    columns = rows.transposed()
-    pattern, transposed = (
-        (kernels.put(side.starts), kernels.put(side.columns), kernels.put(side.values)) for side in (rows, columns)
-    )
-    scale = np.ones((len(rows.starts) - 1, 1), np.float32)
+    put = backend.device.put
+    scale = np.ones((rows.n_rows, 1), np.float32)
     squares = _squares(rows.columns, rows.values**2, rows.n_columns)
-    return Block(pattern, transposed, kernels.put(scale), kernels.put(squares))
+    return Block(rows.to(put), rows.transpose().to(put), put(scale), put(squares))
 
 
 def _squares(features: NDArray[np.int32], squares: NDArray[Any], n_features: int) -> F32:

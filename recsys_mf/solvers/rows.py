@@ -13,19 +13,24 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from recsys_mf.arrays.csr import Csr
 from recsys_mf.errors import SolveError
-from recsys_mf.kernels import Kernels
+from recsys_mf.kernels.backend import Backend
+from recsys_mf.kernels.operands import GaussianPrior, Regressors
 from recsys_mf.solvers.links import Links
 
 F32 = NDArray[np.float32]
 
 
 class Rated(NamedTuple):
-    """The ratings that the rows of a table take part in, row after row, on the device."""
+    """The ratings that the rows of a table take part in, on the device.
 
-    starts: Any  # [rows + 1]
-    others: Any  # [z] rows of the other table
-    contexts: Any  # [z] rows of the third, [0] where there is none
+    places : row numbers of the other table, by row of this one; without values, which the likelihood gives
+    contexts : int32[z], row numbers of the third table, None if there is none
+    """
+
+    places: Csr
+    contexts: Any | None = None
 
 
 class Table:
@@ -35,13 +40,12 @@ class Table:
     B : coefficients β, the last row μ, [features + 1, k + 1]; link_precisions : λ of every block
     """
 
-    def __init__(self, kernels: Kernels, rated: Rated, values: Any, links: Links, rank: int) -> None:
+    def __init__(self, backend: Backend, rated: Rated, values: Any, links: Links, rank: int) -> None:
         width = rank + 1
-        self.kernels, self.rated, self.values, self.links = kernels, rated, values, links
-        self._unweighted = kernels.put(np.zeros(links.n_rows, np.float32)), kernels.put(np.zeros(width, np.float32))
-        self.X = kernels.put(np.zeros((links.n_rows, width), np.float32))
-        self.B = kernels.put(np.zeros((links.n_features + 1, width), np.float32))
-        self._prior_means = kernels.put(np.zeros((links.n_rows, width), np.float32))  # F B
+        self.backend, self.rated, self.values, self.links = backend, rated, values, links
+        self.X = backend.device.put(np.zeros((links.n_rows, width), np.float32))
+        self.B = backend.device.put(np.zeros((links.n_features + 1, width), np.float32))
+        self._prior_means = backend.device.put(np.zeros((links.n_rows, width), np.float32))  # F B
         self.link_precisions = [1.0] * len(links.blocks)
 
     @property
@@ -49,36 +53,41 @@ class Table:
         """μ [k + 1], the prior mean of a row of which nothing is known."""
         return self.B[-1]
 
-    def sweep(self, Y: Any, C: Any, noise_precision: float, rng: np.random.Generator) -> float:
+    @property
+    def ratings(self) -> Csr:
+        """The ratings with their values."""
+        return self.rated.places._replace(values=self.values)
+
+    def sweep(self, Y: Any, C: Any | None, noise_precision: float, rng: np.random.Generator) -> float:
         """Draw Λ, (μ, β), λ and the rows given the other tables; returns the summed squared error left."""
         n_rows, width = self.X.shape
-        kernels, put, xp = self.kernels, self.kernels.put, self.kernels.xp
+        backend, put, xp = self.backend, self.backend.device.put, self.backend.device.xp
         ridge = put(self.links.ridge(self.link_precisions))
         scatter, of_coefficients = (
-            kernels.get(F.T @ F).astype(np.float64) for F in (self.X - self._prior_means, self.B * xp.sqrt(ridge))
+            backend.device.get(F.T @ F).astype(np.float64)
+            for F in (self.X - self._prior_means, self.B * xp.sqrt(ridge))
         )
         precision = drawn_precision(scatter + of_coefficients, n_rows + len(self.B), rng)
         root = np.linalg.cholesky(precision)  # Λ = root rootᵀ, so that rows z root⁻¹ are N(0, Λ⁻¹)
         inverse_root = np.linalg.inv(root).astype(np.float32)
-        noises = (kernels.normals(rng, rows, width) @ put(inverse_root) for rows in (n_rows, len(self.B)))
+        noises = (backend.device.draw_normals(rng, rows, width) @ put(inverse_root) for rows in (n_rows, len(self.B)))
         self.B = self.links.drawn(self.X, ridge, self.B, self._prior_means, *noises)
         self._prior_means = self.links.product(self.B)
         for place, coefficients in enumerate(self.links.parts(self.B)):
-            size = _squared(kernels, coefficients @ put(root.astype(np.float32)))
+            size = _squared(backend, coefficients @ put(root.astype(np.float32)))
             self.link_precisions[place] = rng.gamma((1 + len(coefficients) * width) / 2, 2 / (1 + size))
-        self.X, squared_errors = kernels.solve_rows(
-            *self.rated, self.values, put(Y), put(C),
-            put(precision.astype(np.float32)), put(self._prior_means),
-            *self._unweighted, noise_precision, kernels.normals(rng, n_rows, width),
-        )  # fmt: skip
+        regressors = Regressors(put(Y), self.rated.contexts, None if C is None else put(C))
+        prior = GaussianPrior(put(precision.astype(np.float32)), put(self._prior_means))
+        normals = backend.device.draw_normals(rng, n_rows, width)
+        self.X, squared_errors = backend.rows.solve(self.ratings, regressors, prior, noise_precision, normals)
         if not xp.isfinite(self.X).all():
             raise SolveError("Gibbs sampling met a system that is not positive definite", fix="lower the rank")
         return float(xp.sum(squared_errors, dtype=xp.float64))
 
 
-def _squared(kernels: Kernels, F: Any) -> float:
+def _squared(backend: Backend, F: Any) -> float:
     """The sum of the squares, in float64."""
-    return float(kernels.xp.sum(kernels.xp.square(F), dtype=kernels.xp.float64))
+    return float(backend.device.xp.sum(backend.device.xp.square(F), dtype=backend.device.xp.float64))
 
 
 def drawn_precision(scatter: NDArray[Any], n_rows: int, rng: np.random.Generator) -> NDArray[np.float64]:

@@ -10,14 +10,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsys_mf.errors import ConfigError, SolveError
-from recsys_mf.kernels import Kernels
+from recsys_mf.kernels.backend import Backend
+from recsys_mf.kernels.operands import SgdState, SgdStep
+from recsys_mf.kernels.schedule.grid import Standardisation
+from recsys_mf.kernels.schedule.plan import PlanSettings
 from recsys_mf.models import Factorization
 from recsys_mf.ratings import Ratings
-from recsys_mf.solvers import blocks
 from recsys_mf.solvers.committee import Committee
 from recsys_mf.solvers.solver import AUTO, Auto, Epoch, figure, moments, predicted, restored, setting, with_biases
 
-_RUN = 256  # ratings that hogwild takes in a row
 _DIVERGED = 1e3  # RMSE, in standard deviations of the ratings
 _GROWN = 0.35  # steps added up, by which factors have left their small start: 20 epochs of the default schedule
 
@@ -32,8 +33,8 @@ class Sgd(Committee):
 
         Σ_{(u,i)∈Ω} (r_ui - r̂_ui)² + λ (|p_u|² + |q_i|²) + λ_b (b_u² + b_i²)
 
-    by visiting every observed triple once an epoch, in the conflict-free order of `blocks`, with the update of
-    `kernels.reference.sgd_epoch`. The step of epoch t is η γ^(t-1). An unknown user or item has bias and factor
+    by visiting every observed triple once an epoch, in a conflict-free order (`kernels.schedule`), with the update of
+    `kernels.reference.epoch`. The step of epoch t is η γ^(t-1). An unknown user or item has bias and factor
     zero. Factors start as N(0, s²/k): small, so that early epochs fit what many ratings agree on. The model is the
     mean of S such runs, cut back to rank k (`committee`); with S = 1 it is a single run, for which λ = 0.045 is best.
 
@@ -77,61 +78,56 @@ class Sgd(Committee):
         """Once the factors have had the steps to leave their small start: the biases alone may overfit before."""
         return self.learning_rate * sum(self.decay**epoch for epoch in range(epochs)) >= _GROWN
 
-    def resolved(self, train: Ratings, kernels: Kernels) -> Self:
+    def resolved(self, train: Ratings, backend: Backend) -> Self:
         """With the usual numbers for "auto", where the backend takes it."""
-        solver = super().resolved(train, kernels)
-        for name, offered in (("precision", kernels.precisions), ("schedule", kernels.schedules)):
+        solver = super().resolved(train, backend)
+        for name, offered in (("precision", backend.sgd.precisions), ("schedule", backend.sgd.schedules)):
             if getattr(self, name) not in offered:
-                where, fix = f"on the device '{kernels.device}'", f"use {' or '.join(offered)}"
+                where, fix = f"on the device '{backend.device.name}'", f"use {' or '.join(offered)}"
                 raise ConfigError(f"no such {name} {where}", where=name, seen=getattr(self, name), fix=fix)
-        if kernels.most_rank is not None and figure(solver.rank) > kernels.most_rank:
-            fix = f"give 1 to {kernels.most_rank}, or use the device 'cpu'"
-            raise ConfigError("rank out of range of the CUDA kernels", where="rank", seen=self.rank, fix=fix)
+        most = backend.sgd.max_rank
+        if most is not None and figure(solver.rank) > most:
+            fix = f"give 1 to {most}, or use the device 'cpu'"
+            raise ConfigError("rank out of range of the CUDA backend", where="rank", seen=self.rank, fix=fix)
         return solver
 
-    def member_epochs(self, train: Ratings, rng: np.random.Generator, kernels: Kernels) -> Iterator[Epoch]:
+    def member_epochs(self, train: Ratings, rng: np.random.Generator, backend: Backend) -> Iterator[Epoch]:
         """One run, from random factors."""
         mean, deviation = moments(train)
         rank, ridge = figure(self.rank), figure(self.regularisation)
-        width = kernels.width(rank)
-        grid = kernels.grid(len(train), train.n_users, train.n_items, width)
-        order = blocks.schedule(train, grid, rng, center=mean, scale=deviation, kernels=kernels)
-        initial = self._initial(train, rng, width)
-        user_places, item_places = order.user_places, order.item_places
-        P, Q = (
-            kernels.put_factors(_permuted(factors, places), self.precision)
-            for factors, places in ((initial[0], user_places), (initial[2], item_places))
+        device, sgd = backend.device, backend.sgd
+        rate = max(self.learning_rate, self.bias_learning_rate)
+        settings = PlanSettings(rank, Standardisation(mean, deviation), self.schedule, rate)
+        plan = sgd.plan(train, settings, rng)
+        user_places, item_places = plan.user_places, plan.item_places
+        initial = self._initial(train, rng, plan.width)
+        P, Q, b_u, b_i = (
+            _permuted(rows, places) for rows, places in zip(initial, (user_places, item_places) * 2, strict=True)
         )
-        user_bias, item_bias = (
-            kernels.put(_permuted(bias, places))
-            for bias, places in ((initial[1], user_places), (initial[3], item_places))
+        state = SgdState(
+            sgd.put_factors(P, self.precision), sgd.put_factors(Q, self.precision), device.put(b_u), device.put(b_i)
         )
-        triples = kernels.triples(order.users, order.items, order.values, self._bounds(order))
         noise = int(rng.integers(2**31))
-        share = max(train.user_counts.max(), train.item_counts.max()) / len(train)
-        batch = kernels.batch(float(share), max(self.learning_rate, self.bias_learning_rate))
 
         def model() -> Factorization:
-            p, q = kernels.get(P)[user_places, :rank], kernels.get(Q)[item_places, :rank]
-            b_u, b_i = kernels.get(user_bias)[user_places], kernels.get(item_bias)[item_places]
+            p, q = device.get(state.P)[user_places, :rank], device.get(state.Q)[item_places, :rank]
+            b_u, b_i = device.get(state.user_bias)[user_places], device.get(state.item_bias)[item_places]
             return restored(mean, deviation, train.rating_range, b_u, b_i, p, q)
 
-        at_users, at_items = kernels.put(user_places), kernels.put(item_places)
+        at_users, at_items = device.put(user_places), device.put(item_places)
 
         def predict(users: Any, items: Any, times: Any) -> Any:
-            X, Y = (with_biases(kernels, F, bias) for F, bias in ((P, user_bias), (Q, item_bias)))
-            u, i = (kernels.xp.where(rows < 0, rows, at[rows]) for rows, at in ((users, at_users), (items, at_items)))
-            return predicted(kernels, u, i, X, Y, mean, deviation, train.rating_range)
+            X, Y = with_biases(backend, state.P, state.user_bias), with_biases(backend, state.Q, state.item_bias)
+            u, i = (device.xp.where(rows < 0, rows, at[rows]) for rows, at in ((users, at_users), (items, at_items)))
+            return predicted(backend, u, i, X, Y, mean, deviation, train.rating_range)
 
         for epoch in range(1, self.epochs + 1):
-            step = self.decay ** (epoch - 1)
-            squared_error = 0.0
-            for part in triples.passes():
-                squared_error += kernels.sgd_epoch(
-                    *part, batch, P, Q, user_bias, item_bias,
-                    self.learning_rate * step, self.bias_learning_rate * step,
-                    ridge, self.bias_regularisation, noise + epoch,
-                )  # fmt: skip
+            decay = self.decay ** (epoch - 1)
+            step = SgdStep(
+                self.learning_rate * decay, self.bias_learning_rate * decay,
+                ridge, self.bias_regularisation, noise + epoch,
+            )  # fmt: skip
+            squared_error = sgd.epoch(plan, state, step)
             rmse = np.sqrt(squared_error / len(train))
             if not rmse < _DIVERGED:
                 raise SolveError(
@@ -141,25 +137,18 @@ class Sgd(Committee):
                 )
             yield Epoch(epoch, len(train), float(rmse * deviation), model, predict=predict)
 
-    def _bounds(self, order: blocks.Blocks) -> NDArray[np.int64]:
-        """Of the blocks; for hogwild those of short runs through them, as a single stratum: none waits for another."""
-        if self.schedule == "conflict-free":
-            return order.bounds
-        n = len(order.users)
-        return np.append(np.arange(0, n, _RUN), n)[None]
-
     def _initial(
         self, train: Ratings, rng: np.random.Generator, width: int
     ) -> tuple[NDArray[np.float32], ...]:  # fmt: skip
-        """P [m, width], b_u [m], Q [n, width], b_i [n] before the first epoch, on the standardised scale."""
-        parts: list[NDArray[np.float32]] = []
-        rank = figure(self.rank)
-        for rows in (train.n_users, train.n_items):
+        """P [m, width], Q [n, width], b_u [m], b_i [n] before the first epoch, on the standardised scale."""
+        rank, sizes = figure(self.rank), (train.n_users, train.n_items)
+        tables = []
+        for rows in sizes:
             factors = np.zeros((rows, width), np.float32)
             drawn = rng.standard_normal((rows, rank), dtype=np.float32)
             factors[:, :rank] = drawn * np.float32(self.initial_scale / np.sqrt(rank))
-            parts += [factors, np.zeros(rows, np.float32)]
-        return tuple(parts)
+            tables.append(factors)
+        return *tables, *(np.zeros(rows, np.float32) for rows in sizes)
 
 
 def _permuted(rows: NDArray[np.float32], places: NDArray[np.int32]) -> NDArray[np.float32]:

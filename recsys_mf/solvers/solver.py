@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from recsys_mf import arguments
 from recsys_mf.arrays import mapped
 from recsys_mf.errors import ConfigError, nearest
-from recsys_mf.kernels import Kernels
+from recsys_mf.kernels.backend import Backend
+from recsys_mf.kernels.operands import Pairs, Tables
 from recsys_mf.models import Factorization, Model
 from recsys_mf.ratings import Ratings
 
@@ -99,13 +100,13 @@ class Solver:
         train: Ratings,
         *,
         rng: np.random.Generator,
-        kernels: Kernels,
+        backend: Backend,
     ) -> Iterator[Epoch]:
         """Fit: yield one Epoch after another, `n_epochs` in all.
 
         train : ratings whose vocabularies are their own
         rng : the only source of randomness
-        kernels : the backend that does the arithmetic
+        backend : the backend that does the arithmetic
         Raises SolveError when the fit diverges.
         """
         raise NotImplementedError
@@ -162,7 +163,7 @@ class Solver:
         """The simplest model that the solver can end in, should validation find none better; None where it has none."""
         return None
 
-    def resolved(self, train: Ratings, kernels: Kernels) -> Self:
+    def resolved(self, train: Ratings, backend: Backend) -> Self:
         """The solver as it runs on this table and backend: with what a setting "auto" stands for."""
         return self
 
@@ -171,7 +172,7 @@ class Solver:
         return self
 
     def rehearsal(self) -> Self:
-        """A solver that runs the same kernels as this one on a table of 4 by 4."""
+        """A solver that runs the same backend as this one on a table of 4 by 4."""
         return self.stopped_at(1)
 
     def settings(self) -> dict[str, Any]:
@@ -268,19 +269,19 @@ def moments(train: Ratings) -> tuple[float, float]:
     return mean, float(np.sqrt(sum(float(part @ part) for part in offsets) / len(train)))
 
 
-def with_biases(kernels: Kernels, factors: Any, biases: Any) -> Any:
+def with_biases(backend: Backend, factors: Any, biases: Any) -> Any:
     """A table of rows (factors, bias) float32[rows, k + 1] on the backend."""
-    xp = kernels.xp
-    return kernels.put(xp.hstack([xp.asarray(factors, dtype=xp.float32), biases[:, None]]))
+    xp = backend.device.xp
+    return backend.device.put(xp.hstack([xp.asarray(factors, dtype=xp.float32), biases[:, None]]))
 
 
 def predicted(
-    kernels: Kernels, users: Any, items: Any, X: Any, Y: Any,
+    backend: Backend, users: Any, items: Any, X: Any, Y: Any,
     mean: float, deviation: float, rating_range: tuple[float, float],
 ) -> Any:  # fmt: skip
     """clip(mean + deviation · (b_u + b_i + p_u · q_i)) of pairs, all on the backend; X, Y : rows (factors, bias)."""
-    values = kernels.pair_values(users, items, users[:0], X, Y, X[:0])
-    return kernels.xp.clip(mean + deviation * values, *rating_range)
+    values = backend.rows.pair_values(Pairs(users, items), Tables(X, Y))
+    return backend.device.xp.clip(mean + deviation * values, *rating_range)
 
 
 def restored(

@@ -10,8 +10,8 @@ import numpy as np
 
 from recsys_mf.arrays import mapped
 from recsys_mf.errors import ConfigError
-from recsys_mf.kernels import Kernels
-from recsys_mf.kernels.dense_svd import dense_bytes, dense_triplets
+from recsys_mf.kernels.backend import Backend
+from recsys_mf.kernels.torch.dense_svd import bytes_needed, find_triplets
 from recsys_mf.models import Factorization
 from recsys_mf.ratings import Ratings
 from recsys_mf.solvers.biases import Biases
@@ -70,14 +70,14 @@ class TruncatedSvd(Solver):
         m, n, rank = train.n_users, train.n_items, self.ranks[-1]
         shorter = min(m, n)
         basis = 16 * min(shorter, basis_size(rank)) * shorter + 24 * rank * (m + n)
-        working = dense_bytes(m, n, len(train)) if self.route == "dense" else basis
+        working = bytes_needed(m, n, len(train)) if self.route == "dense" else basis
         return Footprint(working + 40 * len(train), 4 * (rank + 1) * (m + n))
 
     def rehearsal(self) -> Self:
         """With rank 1, by the operator."""
         return replace(self, ranks=(1,), route="operator")
 
-    def resolved(self, train: Ratings, kernels: Kernels) -> Self:
+    def resolved(self, train: Ratings, backend: Backend) -> Self:
         """With the ranks that fit the table, and the route that "auto" stands for."""
         shorter = min(train.n_users, train.n_items)
         ranks = tuple(k for k in self.ranks if k <= shorter)
@@ -91,13 +91,13 @@ class TruncatedSvd(Solver):
         train: Ratings,
         *,
         rng: np.random.Generator,
-        kernels: Kernels,
+        backend: Backend,
     ) -> Iterator[Epoch]:
         """See `Solver.run`."""
-        chosen = self.resolved(train, kernels)
-        base, F = self._filled(train, kernels)
+        chosen = self.resolved(train, backend)
+        base, F = self._filled(train, backend)
         if chosen.route == "dense":
-            U, singular, V = dense_triplets(F.dense, F.shape, F.n_entries, chosen.ranks[-1], kernels.device)
+            U, singular, V = find_triplets(F.dense, F.shape, F.n_entries, chosen.ranks[-1], backend.device.name)
         else:
             U, singular, V = leading_triplets(F, chosen.ranks[-1], rng)
         root = np.sqrt(singular)
@@ -105,7 +105,7 @@ class TruncatedSvd(Solver):
         for epoch, rank in enumerate(chosen.ranks, start=1):
             yield Epoch(epoch, len(train), None, lambda k=rank: _model(base, F.fill, U[:, :k], V[:, :k]))  # type: ignore[misc]
 
-    def _filled(self, train: Ratings, kernels: Kernels) -> tuple[Factorization, FilledMatrix]:
+    def _filled(self, train: Ratings, backend: Backend) -> tuple[Factorization, FilledMatrix]:
         """The rank-free model that unknown ids fall back on, and the matrix to decompose."""
         mean = float(train.values.mean(dtype=np.float64))
         user_bias, item_bias = np.zeros(train.n_users), np.zeros(train.n_items)
@@ -119,7 +119,7 @@ class TruncatedSvd(Solver):
             fill[train.item_counts == 0] = mean
             item_bias = fill - mean
         else:
-            mean, user_bias, item_bias = Biases().fitted(train, kernels)
+            mean, user_bias, item_bias = Biases().fitted(train, backend)
         base = Factorization(
             mean, user_bias.astype(np.float32), item_bias.astype(np.float32),
             np.zeros((train.n_users, 0), np.float32), np.zeros((train.n_items, 0), np.float32), train.rating_range,
@@ -130,7 +130,7 @@ class TruncatedSvd(Solver):
             observed = mean + user_bias[u] + item_bias[i] if self.filling == "bias" else fill[i]
             residuals[part] = train.values[part] - observed
         residual = replace(train, values=residuals)
-        return base, FilledMatrix(residual.by_user(), residual.by_item(), fill, kernels)
+        return base, FilledMatrix(residual.by_user(), residual.by_item(), fill, backend)
 
 
 def _model(base: Factorization, fill: Matrix, P: Matrix, Q: Matrix) -> Factorization:

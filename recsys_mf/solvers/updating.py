@@ -24,7 +24,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsys_mf.arrays import sorting
-from recsys_mf.kernels import Kernels
+from recsys_mf.arrays.csr import Csr
+from recsys_mf.kernels.backend import Backend
+from recsys_mf.kernels.operands import Pairs, Shrinkage, Tables
 from recsys_mf.models import Factorization
 from recsys_mf.ratings import Ratings
 from recsys_mf.solvers.solver import Epoch, moments
@@ -36,7 +38,7 @@ _COUNT_EXPONENT = 0.5  # of n in the regularisation
 
 
 def update(
-    model: Factorization, ratings: Ratings, is_new: NDArray[np.bool_], regularisation: float, kernels: Kernels
+    model: Factorization, ratings: Ratings, is_new: NDArray[np.bool_], regularisation: float, backend: Backend
 ) -> Iterator[Epoch]:
     """Yield an Epoch after every pass over users and items, without end.
 
@@ -48,12 +50,12 @@ def update(
     units = _Units.of(model, deviation)
     X, Y = units.rows(model)
     values = (ratings.values - np.float32(model.mean)) / np.float32(deviation)
-    targets = np.where(is_new, values, _products(ratings.users, ratings.items, X, Y, kernels))
+    targets = np.where(is_new, values, _products(ratings.users, ratings.items, X, Y, backend))
     users = _Side.of(ratings.users, ratings.items, is_new, ratings.n_users)
     items = _Side.of(ratings.items, ratings.users, is_new, ratings.n_items)
     for number in count(1):
-        X = users.solved(X, Y, targets, regularisation, kernels)
-        Y = items.solved(Y, X, targets, regularisation, kernels)
+        X = users.solved(X, Y, targets, regularisation, backend)
+        Y = items.solved(Y, X, targets, regularisation, backend)
 
         def moved(X: F32 = X, Y: F32 = Y) -> Factorization:
             return units.restored(model, X, Y, users.rows, items.rows)
@@ -118,26 +120,24 @@ class _Side(NamedTuple):
         rows = np.flatnonzero(is_touched)
         return cls(rows, np.concatenate([[0], np.cumsum(counts[rows])]), own[order], others[order], order)
 
-    def solved(self, X: F32, Y: F32, targets: F32, regularisation: float, kernels: Kernels) -> F32:
+    def solved(self, X: F32, Y: F32, targets: F32, regularisation: float, backend: Backend) -> F32:
         """X with the rows of this side at the minimum of the objective, given Y, reached from where they are."""
-        errors = targets[self.order] - _products(self.own, self.others, X, Y, kernels)
+        errors = targets[self.order] - _products(self.own, self.others, X, Y, backend)
         factors = Y.copy()
         factors[:, -1] = 0  # the errors are of predictions that have the biases
         weights = np.diff(self.starts).astype(np.float32) ** np.float32(_COUNT_EXPONENT)
-        width, put = X.shape[1], kernels.put
+        width, put = X.shape[1], backend.device.put
         still = np.zeros((len(self.rows), width), np.float32)
-        ridge = np.full(width, regularisation, np.float32)
-        moves, _ = kernels.refine_rows(
-            put(self.starts), put(self.others), put(errors), put(still), put(factors), put(weights), put(ridge),
-            _CG_STEPS,
-        )  # fmt: skip
+        prior = Shrinkage(put(weights), put(np.full(width, regularisation, np.float32)))
+        ratings = Csr(self.starts, self.others, errors, len(Y)).to(put)
+        moves, _ = backend.rows.refine(ratings, put(still), put(factors), prior, _CG_STEPS)
         moved = X.copy()
-        moved[self.rows] += kernels.get(moves)
+        moved[self.rows] += backend.device.get(moves)
         return moved
 
 
-def _products(users: NDArray[np.int32], items: NDArray[np.int32], X: F32, Y: F32, kernels: Kernels) -> F32:
+def _products(users: NDArray[np.int32], items: NDArray[np.int32], X: F32, Y: F32, backend: Backend) -> F32:
     """b_u + b_i + p_u · q_i of pairs."""
-    u, i, none = (kernels.put(a) for a in (users, items, np.zeros(0, np.int32)))
-    X, Y, C = (kernels.put(table) for table in (X, Y, np.zeros((0, X.shape[1]), np.float32)))
-    return kernels.get(kernels.pair_values(u, i, none, X, Y, C))
+    put = backend.device.put
+    values: F32 = backend.device.get(backend.rows.pair_values(Pairs(put(users), put(items)), Tables(put(X), put(Y))))
+    return values

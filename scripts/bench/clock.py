@@ -53,13 +53,13 @@ def _ours(name: str, train: Train, rank: int, settings: Mapping[str, Any], threa
     ratings = Ratings.from_ids(train.users, train.items, train.values)
     passes, fixed = OURS[name]
     solver = SOLVERS[name](rank=rank, **fixed, **settings)
-    kernels, libraries = select("cpu", threads), ThreadpoolController()
+    backend, libraries = select("cpu", threads), ThreadpoolController()
 
     def fit_of(length: int) -> Fit:
         def fit() -> Callable[[], np.ndarray]:
             with libraries.limit(limits=1, user_api="blas"):  # as `recsys_mf.training` does
                 method = replace(solver, **{passes: length})
-                for epoch in method.run(ratings, rng=np.random.default_rng(0), kernels=kernels):
+                for epoch in method.run(ratings, rng=np.random.default_rng(0), backend=backend):
                     last = epoch
             return lambda: predict(last.model(), train.users[:1], train.items[:1]).values
 

@@ -36,9 +36,9 @@ def ours(
     users, items = (
         np.where(ids < n, ids, -1) for ids, n in ((pairs.users, train.n_users), (pairs.items, train.n_items))
     )
-    kernels, libraries = select("cpu", threads), ThreadpoolController()
+    backend, libraries = select("cpu", threads), ThreadpoolController()
     for solver in (Sgd(members=1, epochs=1), Sgd(**settings)):  # the first compiles
-        epochs = solver.run(table, rng=np.random.default_rng(seed), kernels=kernels)
+        epochs = solver.run(table, rng=np.random.default_rng(seed), backend=backend)
         seconds = 0.0
         while True:
             began = time.perf_counter()

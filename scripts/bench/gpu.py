@@ -132,10 +132,10 @@ def _card() -> str:
     from recsys_mf.kernels import select
 
     try:
-        kernels = select("cuda")
+        backend = select("cuda")
     except DeviceError:
         raise click.ClickException("no CUDA card is here; --dry-run rehearses all parts on the CPU") from None
-    facts = kernels.facts()
+    facts = backend.device.describe()
     if not facts["kernels"].startswith("triton"):
         raise click.ClickException(f"the card '{facts['card']}' or the system has no use of Triton's kernels")
     return facts["card"]

@@ -16,11 +16,17 @@ from gpu_session import Figures, Session, Spans, timing
 from numpy.typing import NDArray
 
 from recsys_mf.arrays import sorting
-from recsys_mf.kernels import layout, triton_pairs, triton_rows, triton_sgd
-from recsys_mf.kernels.cpu import CpuKernels
-from recsys_mf.kernels.triton_kernels import TritonKernels
-from recsys_mf.ratings import Grouped, Ratings
-from recsys_mf.solvers import Sgd, blocks
+from recsys_mf.arrays.csr import Csr
+from recsys_mf.kernels.cpu.backend import make_backend as make_cpu_backend
+from recsys_mf.kernels.operands import GaussianPrior, Regressors, SgdState, SgdStep, Shrinkage, Triples
+from recsys_mf.kernels.schedule.grid import Arranged, Grid, Places, Standardisation
+from recsys_mf.kernels.schedule.plan import SgdPlan, find_bounds
+from recsys_mf.kernels.triton import pairs as pair_kernels
+from recsys_mf.kernels.triton import rows as row_kernels
+from recsys_mf.kernels.triton import sgd as sgd_kernels
+from recsys_mf.kernels.triton.backend import make_backend
+from recsys_mf.ratings import Ratings
+from recsys_mf.solvers import Sgd
 from recsys_mf.solvers.solver import moments, standardised
 
 BYTES = {"float32": 4, "half": 2, "bfloat16": 2}
@@ -34,52 +40,62 @@ def epoch_name(table: str, rank: int, precision: str, schedule: str) -> str:
     return f"{table}, rank {rank}, {precision}, {schedule}"
 
 
+def arrange(train: Ratings, grid: Grid, backend: Any) -> tuple[Places, Arranged]:
+    """The triples of train in the order of a grid, as a backend puts them."""
+    rng = np.random.default_rng(0)
+    places = Places.draw(train.user_counts, train.item_counts, grid, rng)
+    triples = Triples(train.users, train.items, train.values)
+    return places, backend.sgd.arrange(
+        triples, places, grid, Standardisation(*moments(train)), int(rng.integers(2**63))
+    )
+
+
 class Epochs:
     """The epochs of a table under a schedule, on the device."""
 
     def __init__(
-        self, session: Session, train: Ratings, grid: layout.Grid, kernels: Any = None, scheduler: Any = None
+        self, session: Session, train: Ratings, grid: Grid, backend: Any = None, scheduler: Any = None
     ) -> None:
         self.session, self.train, self.grid = session, train, grid
-        self.kernels = kernels or session.kernels
-        mean, deviation = moments(train)
-        rng, scheduler = np.random.default_rng(0), scheduler or self.kernels
-        self.order = blocks.schedule(train, grid, rng, center=mean, scale=deviation, kernels=scheduler)
-        triples = self.order.users, self.order.items, self.order.values
-        self.triples = [self.kernels.put(a) for a in triples]
+        self.backend = backend or session.backend
+        self.places, self.arranged = arrange(train, grid, scheduler or self.backend)
 
     @classmethod
     def by_default(cls, session: Session, train: Ratings) -> Epochs:
         """Under the schedule that the backend asks for."""
-        return cls(session, train, session.kernels.grid(len(train), train.n_users, train.n_items, 64))
+        return cls(session, train, session.backend.sgd.grid(len(train), train.n_users, train.n_items, 64))
 
-    def start(self, rank: int, precision: str) -> list[Any]:
+    def start(self, rank: int, precision: str) -> SgdState:
         """P, Q and biases before the first epoch."""
-        rng, kernels = np.random.default_rng(1), self.kernels
+        rng, sgd = np.random.default_rng(1), self.backend.sgd
         sizes, scale = (self.train.n_users, self.train.n_items), np.float32(0.06 / np.sqrt(rank))
-        width = kernels.width(rank)
-        factors = [rng.standard_normal((rows, width), dtype=np.float32) * scale for rows in sizes]
+        factors = [rng.standard_normal((rows, sgd.width(rank)), dtype=np.float32) * scale for rows in sizes]
         for F in factors:
             F[:, rank:] = 0
-        tables = [kernels.put_factors(F, precision) for F in factors]
-        return tables + [kernels.put(np.zeros(rows, np.float32)) for rows in sizes]
+        P, Q = (sgd.put_factors(F, precision) for F in factors)
+        return SgdState(P, Q, *(self.backend.device.put(np.zeros(rows, np.float32)) for rows in sizes))
 
     def batch(self) -> int:
         """Ratings that are taken at a time."""
         share = max(self.train.user_counts.max(), self.train.item_counts.max()) / len(self.train)
-        return int(self.kernels.batch(float(share), Sgd().learning_rate))
+        return int(self.backend.sgd.batch(float(share), Sgd().learning_rate))
+
+    def plan(self, rank: int, schedule: str, backend: Any = None) -> SgdPlan:
+        """The epochs as a backend visits them."""
+        sgd, bounds = (backend or self.backend).sgd, find_bounds(self.arranged, self.grid, schedule)
+        triples = sgd.stream(Triples(*self.arranged[:3]), bounds)
+        return SgdPlan(triples, self.places.users, self.places.items, sgd.width(rank), self.batch())
 
     def figures(self, rank: int, precision: str, schedule: str) -> Figures:
         """Of epochs at this rank: time, updates a second, bytes a second and their share of a copy."""
-        bounds = self.kernels.put(Sgd(schedule=schedule)._bounds(self.order))
-        tables, batch, settings = self.start(rank, precision), self.batch(), Sgd(regularisation=0.0375)
-        steps = settings.learning_rate, settings.bias_learning_rate
-        ridges = settings.regularisation, settings.bias_regularisation
-        errors = []
+        plan, state, settings = self.plan(rank, schedule), self.start(rank, precision), Sgd(regularisation=0.0375)
+        step = SgdStep(
+            settings.learning_rate, settings.bias_learning_rate, 0.0375, settings.bias_regularisation
+        )  # fmt: skip
+        errors: list[float] = []
 
         def epoch() -> None:
-            arguments = (*self.triples, bounds, batch, *tables, *steps, *ridges, len(errors))
-            errors.append(self.kernels.sgd_epoch(*arguments))
+            errors.append(self.backend.sgd.epoch(plan, state, step._replace(seed=len(errors))))
 
         seconds = self.session.seconds(epoch)
         n, middle = len(self.train), median(seconds)
@@ -97,31 +113,28 @@ def sgd(session: Session) -> None:
         epochs = Epochs.by_default(session, train)
         for rank in reversed(plan.ranks):
             for precision in ("half", "float32"):
-                for schedule in session.kernels.schedules:
+                for schedule in session.backend.sgd.schedules:
                     _epoch_row(session, epochs, name, rank, precision, schedule)
         session.row(SCHEDULES, name, lambda train=train, grid=epochs.grid: _schedules(session, train, grid))
         if name == "100 M":
             _epoch_row(session, epochs, name, high, "bfloat16", "conflict-free")
-            session.row(COMPILED, "sgd", lambda: compiled(session, triton_sgd))
+            session.row(COMPILED, "sgd", lambda: compiled(session, sgd_kernels))
             _bands(session, train, epochs.grid.bands)
         if name == "1 M":
             _torch_epoch(session, train)
         del epochs, train
 
 
-def _schedules(session: Session, train: Ratings, grid: layout.Grid) -> Figures:
+def _schedules(session: Session, train: Ratings, grid: Grid) -> Figures:
     """Seconds to make the schedule on the device and on the host, and whether it is the same."""
-    mean, deviation = moments(train)
     made, taken = [], []
-    for kernels in (session.kernels, CpuKernels(session.kernels.threads)):
+    for backend in (session.backend, make_cpu_backend(session.backend.device.threads)):
         for _ in range(2):  # the first compiles
             began = time.perf_counter()
-            order = blocks.schedule(
-                train, grid, np.random.default_rng(0), center=mean, scale=deviation, kernels=kernels
-            )  # fmt: skip
+            _, arranged = arrange(train, grid, backend)
             session.synchronise()
             seconds = time.perf_counter() - began
-        made.append([kernels.get(kernels.put(a)).tobytes() for a in (order.users, order.items, order.values)])
+        made.append([backend.device.get(backend.device.put(a)).tobytes() for a in arranged[:3]])
         taken.append(seconds)
     same = "yes" if made[0] == made[1] else "NO"
     return {"card s": taken[0], "host s": taken[1], "ratio": taken[1] / taken[0], "same bytes": same}
@@ -147,17 +160,17 @@ def _bands(session: Session, train: Ratings, default: int) -> None:
         bands = max(1, int(default * share))
 
         def measure(bands: int = bands) -> Figures:
-            epochs = Epochs(session, train, layout.Grid(bands))
+            epochs = Epochs(session, train, Grid(bands))
             return {"bands": bands} | epochs.figures(rank, "half", "conflict-free")
 
         session.row(BANDS, f"100 M, rank {rank}, half, {share:g} of the default", measure)
 
 
 def _torch_epoch(session: Session, train: Ratings) -> None:
-    rank, kernels = session.plan.ranks[0], session.torch_kernels
+    rank, backend = session.plan.ranks[0], session.torch_backend
 
     def measure() -> Figures:
-        epochs = Epochs(session, train, kernels.grid(len(train), train.n_users, train.n_items, rank), kernels)
+        epochs = Epochs(session, train, backend.sgd.grid(len(train), train.n_users, train.n_items, rank), backend)
         return {"batch": epochs.batch()} | epochs.figures(rank, "float32", "conflict-free")
 
     session.row(TORCH, epoch_name("1 M", rank, "float32", "minibatches"), measure)
@@ -168,7 +181,7 @@ def compiled(session: Session, *modules: ModuleType) -> Figures:
     import torch
     import triton
 
-    from recsys_mf.kernels.occupancy import fitting
+    from recsys_mf.kernels.triton.occupancy import fitting
 
     figures: Figures = {}
     for module in modules:
@@ -197,32 +210,26 @@ def _constants(kernel: Any, found: Any) -> str:
 
 
 class Side:
-    """The ratings of one side and random rows of the other, as `solve_rows` and `refine_rows` take them."""
+    """The ratings of one side and random rows of the other, as `solve` and `refine` take them."""
 
-    def __init__(self, kernels: Any, grouped: Grouped, n_others: int, rank: int) -> None:
-        rng, width, put = np.random.default_rng(0), rank + 1, kernels.put
-        n_rows = len(grouped.starts) - 1
-        self.lengths = np.diff(grouped.starts)
-        self.starts, self.others, self.values = (put(a) for a in grouped)
-        Y = (rng.standard_normal((n_others, width)) / np.sqrt(rank)).astype(np.float32)
-        self.Y, self.X = put(Y), put(np.zeros((n_rows, width), np.float32))
-        self.prior = put(np.eye(width, dtype=np.float32)), put(np.zeros((n_rows, width), np.float32))
-        self.weights, self.ridge = put(np.ones(n_rows, np.float32)), put(np.ones(width, np.float32))
-        self.normals = kernels.normals(rng, n_rows, width)
+    def __init__(self, backend: Any, ratings: Csr, rank: int) -> None:
+        rng, width, put = np.random.default_rng(0), rank + 1, backend.device.put
+        self.lengths, self.ratings = np.diff(ratings.starts), ratings.to(put)
+        Y = (rng.standard_normal((ratings.n_columns, width)) / np.sqrt(rank)).astype(np.float32)
+        self.Y, self.X = put(Y), put(np.zeros((ratings.n_rows, width), np.float32))
+        self.prior = GaussianPrior(
+            put(np.eye(width, dtype=np.float32)), put(np.zeros((ratings.n_rows, width), np.float32))
+        )
+        self.shrinkage = Shrinkage(put(np.ones(ratings.n_rows, np.float32)), put(np.ones(width, np.float32)))
+        self.normals = backend.device.draw_normals(rng, ratings.n_rows, width)
 
-    def solved(self, kernels: Any) -> Any:
+    def solved(self, backend: Any) -> Any:
         """A draw of all rows."""
-        none = self.others[:0], self.Y[:0]
-        return kernels.solve_rows(
-            self.starts, self.others, none[0], self.values, self.Y, none[1], *self.prior, self.weights, self.ridge,
-            1.5, self.normals,
-        )  # fmt: skip
+        return backend.rows.solve(self.ratings, Regressors(self.Y), self.prior, 1.5, self.normals)
 
-    def refined(self, kernels: Any) -> Any:
+    def refined(self, backend: Any) -> Any:
         """Three steps of conjugate gradients of all rows."""
-        return kernels.refine_rows(
-            self.starts, self.others, self.values, self.X, self.Y, self.weights, self.ridge, 3
-        )  # fmt: skip
+        return backend.rows.refine(self.ratings, self.X, self.Y, self.shrinkage, 3)
 
 
 def rows(session: Session) -> None:
@@ -232,57 +239,57 @@ def rows(session: Session) -> None:
         train = planted(session.plan.tables[name], session.device).train
         values = standardised(train)[0]
         sides = {
-            "users": (Grouped(*sorting.grouped(train.users, train.n_users, train.items, values)), train.n_items),
-            "items": (Grouped(*sorting.grouped(train.items, train.n_items, train.users, values)), train.n_users),
+            "users": Csr(*sorting.grouped(train.users, train.n_users, train.items, values), train.n_items),
+            "items": Csr(*sorting.grouped(train.items, train.n_items, train.users, values), train.n_users),
         }
         for rank in ranks:
-            for side, (grouped, n_others) in sides.items():
+            for side, ratings in sides.items():
                 place = f"{name}, rank {rank}, {side}"
-                _side(session, place, partial(Side, session.kernels, grouped, n_others, rank), rank, name == "25 M")
-    session.row(COMPILED, "rows and pairs", lambda: compiled(session, triton_rows, triton_pairs))
+                _side(session, place, partial(Side, session.backend, ratings, rank), rank, name == "25 M")
+    session.row(COMPILED, "rows and pairs", lambda: compiled(session, row_kernels, pair_kernels))
 
 
 def _side(session: Session, place: str, make: Callable[[], Side], rank: int, with_torch: bool) -> None:
     data: list[Side] = []
 
-    def solved(kernels: Any, turns: int | None = None) -> Figures:
+    def solved(backend: Any, turns: int | None = None) -> Figures:
         data.extend([] if data else [make()])
-        seconds = session.seconds(lambda: data[0].solved(kernels), turns)
+        seconds = session.seconds(lambda: data[0].solved(backend), turns)
         return timing(seconds) | {"M rows/s": len(data[0].lengths) / median(seconds) / 1e6}
 
-    def refined(kernels: Any, turns: int | None = None) -> Figures:
-        seconds = session.seconds(lambda: data[0].refined(kernels), turns)
+    def refined(backend: Any, turns: int | None = None) -> Figures:
+        seconds = session.seconds(lambda: data[0].refined(backend), turns)
         gathered = 5 * int(data[0].lengths.sum()) * 4 * rank / median(seconds) / 1e9  # in five passes over the ratings
         return session.shares(timing(seconds), gathered, "GB/s", ["copy"])
 
     def beside(figures: Figures | None, measure: Callable[[Any, int], Figures]) -> Figures:
-        theirs = measure(session.torch_kernels, 1)
+        theirs = measure(session.torch_backend, 1)
         return theirs | ({"Triton is faster": f"{theirs['ms'] / figures['ms']:.2f}×"} if figures else {})
 
-    ours = session.row(ROWS, f"solve_rows, {place}", partial(solved, session.kernels))
+    ours = session.row(ROWS, f"solve, {place}", partial(solved, session.backend))
     if not data:
         return
     session.row(PARTS, place, lambda: _apart(session, data[0], rank))
-    cg = session.row(ROWS, f"refine_rows, {place}", partial(refined, session.kernels))
+    cg = session.row(ROWS, f"refine, {place}", partial(refined, session.backend))
     if with_torch:
         padding = {"padding": f"{padding_share(data[0].lengths, rank + 1):.1%}"}
-        session.row(TORCH, f"solve_rows, {place}", lambda: beside(ours, solved) | padding)
-        session.row(TORCH, f"refine_rows, {place}", lambda: beside(cg, refined))
+        session.row(TORCH, f"solve, {place}", lambda: beside(ours, solved) | padding)
+        session.row(TORCH, f"refine, {place}", lambda: beside(cg, refined))
 
 
 def _apart(session: Session, side: Side, rank: int) -> Figures:
     """Milliseconds of the two kernels, and operations a second of the first: 2 k² a rating."""
-    with stopwatches(session.device, triton_rows, ("_gram", "_solve")) as watches:
-        side.solved(session.kernels)
+    with stopwatches(session.device, row_kernels, ("_gram", "_solve")) as watches:
+        side.solved(session.backend)
         taken = []
         for spans in watches:
             spans.total()
         for _ in range(session.plan.turns):
-            side.solved(session.kernels)
+            side.solved(session.backend)
             taken.append([spans.total() for spans in watches])
     gram, solve = (median(times) for times in zip(*taken, strict=True))
     flops = 2 * int(side.lengths.sum()) * rank**2 / gram / 1e12
-    tiles = np.maximum(1, -(-side.lengths // triton_rows.TILE)) * triton_rows.TILE
+    tiles = np.maximum(1, -(-side.lengths // row_kernels.TILE)) * row_kernels.TILE
     padding = {"padding": f"{1 - side.lengths.sum() / tiles.sum():.1%}"}
     figures = session.shares(padding | {"Gram ms": 1e3 * gram}, flops, "TFLOP/s", ["float32", "TF32", "bfloat16"])
     return figures | {"solve ms": 1e3 * solve, "ns a row": 1e9 * solve / len(side.lengths)}
@@ -316,13 +323,13 @@ class _Watched:
 
 
 def padding_share(lengths: NDArray[np.int64], width: int) -> float:
-    """Of what `TorchKernels.solve_rows` multiplies, the share of zeros that fill rows up; its batches over again."""
-    from recsys_mf.kernels import cuda
+    """Of what `TorchRows.solve` multiplies, the share of zeros that fill rows up; its batches over again."""
+    from recsys_mf.kernels.torch import rows as torch_rows
 
     order, first, cells = np.sort(lengths)[::-1], 0, 0
     while first < len(order):
         longest = max(1, int(order[first]))
-        most = max(1, cuda._PADDED_CELLS // (max(longest, width) * width))
+        most = max(1, torch_rows._PADDED_CELLS // (max(longest, width) * width))
         batch = order[first : first + most]
         batch = batch[: max(1, int((batch * 2 >= longest).sum()))]
         cells += longest * len(batch)
@@ -334,26 +341,21 @@ def streams(session: Session) -> None:
     """SGD with triples that come from the host part by part, beside triples that stay."""
     rank = session.plan.ranks[1]
     train = planted(session.plan.tables["25 M"], session.device).train
-    grid = session.kernels.grid(len(train), train.n_users, train.n_items, rank)
-    epochs = Epochs(session, train, layout.Grid(max(4, grid.bands)), scheduler=session.cpu_kernels)
+    grid = session.backend.sgd.grid(len(train), train.n_users, train.n_items, rank)
+    epochs = Epochs(session, train, Grid(max(4, grid.bands)), scheduler=session.cpu_backend)
     found: dict[str, list[bytes]] = {}
 
     def measure(parts: int) -> Figures:
-        longest = int(np.diff(np.append(epochs.order.bounds[:, 0], len(train))).max())
+        bounds = find_bounds(epochs.arranged, epochs.grid, "conflict-free")
+        longest = int(np.diff(np.append(bounds[:, 0], len(train))).max())
         room = max(12 * len(train) // parts, 2 * 12 * longest) if parts > 1 else None
-        kernels = TritonKernels(session.device, session.kernels.threads, room)
-        order = epochs.order
-        triples = kernels.triples(order.users, order.items, order.values, order.bounds)
-        tables, batch = epochs.start(rank, "half"), epochs.batch()
-
-        def epoch() -> None:
-            for part in triples.passes():
-                kernels.sgd_epoch(*part, batch, *tables, 0.03, 0.01, 0.0375, 0.02, 0)
-
-        seconds = session.seconds(epoch)
-        found[str(parts)] = [kernels.get(a).tobytes() for a in tables]
+        backend = make_backend(session.device, session.backend.device.threads, room)
+        plan, state = epochs.plan(rank, "conflict-free", backend), epochs.start(rank, "half")
+        step = SgdStep(0.03, 0.01, 0.0375, 0.02)
+        seconds = session.seconds(lambda: backend.sgd.epoch(plan, state, step))
+        found[str(parts)] = [backend.device.get(a).tobytes() for a in state]
         same = {"same bytes": "yes" if found[str(parts)] == next(iter(found.values())) else "NO"}
-        passes = sum(1 for _ in triples.passes())
+        passes = sum(1 for _ in plan.triples.passes())
         moved = {"GB/s from the host": 12 * len(train) / median(seconds) / 1e9} if parts > 1 else {}
         return {"parts": passes} | timing(seconds) | moved | same
 

@@ -31,7 +31,7 @@ def _versions(session: Session) -> Figures:
     query = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
     asked = subprocess.run(query, capture_output=True, text=True, check=False)
     return figures | {
-        "CUDA": str(torch.version.cuda), "driver": asked.stdout.strip() or session.kernels.facts()["driver"],
+        "CUDA": str(torch.version.cuda), "driver": asked.stdout.strip() or session.backend.device.describe()["driver"],
         "capability": f"{card.major}.{card.minor}", "multiprocessors": card.multi_processor_count,
         "GiB": round(card.total_memory / 2**30, 1), "L2 MiB": card.L2_cache_size / 2**20,
     }  # fmt: skip

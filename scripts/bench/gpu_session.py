@@ -133,27 +133,27 @@ class Session:
         return "cpu" if self.settings.rehearsal else "cuda"
 
     @cached_property
-    def kernels(self) -> Any:
+    def backend(self) -> Any:
         """Triton's, on the device."""
         from recsys_mf.kernels import available_threads
-        from recsys_mf.kernels.triton_kernels import TritonKernels
+        from recsys_mf.kernels.triton.backend import make_backend
 
-        return TritonKernels(self.device, available_threads())
+        return make_backend(self.device, available_threads())
 
     @cached_property
-    def torch_kernels(self) -> Any:
+    def torch_backend(self) -> Any:
         """Torch's, on the device, to compare with."""
-        from recsys_mf.kernels.cuda import TorchKernels
+        from recsys_mf.kernels.torch.backend import make_backend
 
-        return TorchKernels(self.device)
+        return make_backend(self.device)
 
     @cached_property
-    def cpu_kernels(self) -> Any:
+    def cpu_backend(self) -> Any:
         """Those of the CPU on two threads."""
         from recsys_mf.kernels import available_threads
-        from recsys_mf.kernels.cpu import CpuKernels
+        from recsys_mf.kernels.cpu.backend import make_backend
 
-        return CpuKernels(min(2, available_threads()))
+        return make_backend(min(2, available_threads()))
 
     def row(self, table: str, name: str, measure: Callable[[], Figures]) -> Figures | None:
         """Measure and hand over; an exception is the row's failure, and None is returned."""

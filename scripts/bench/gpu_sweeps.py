@@ -76,9 +76,9 @@ def sweeps(session: Session) -> None:
         session.row(BESIDE, beside_name(label, plan), measure)
 
 
-def _fitted(session: Session, solver: Solver, table: Planted, kernels: Any) -> Fit:
+def _fitted(session: Session, solver: Solver, table: Planted, backend: Any) -> Fit:
     """A fit, its errors those of what its last epoch predicts."""
-    on_card = kernels.device == "cuda"
+    on_card = backend.device.name == "cuda"
     if on_card:
         import torch
 
@@ -87,21 +87,21 @@ def _fitted(session: Session, solver: Solver, table: Planted, kernels: Any) -> F
     seconds, last = [], None
     with threadpool_limits(1, user_api="blas"):  # as `recsys_mf.training` does
         began = time.perf_counter()
-        for epoch in solver.run(table.train, rng=np.random.default_rng(0), kernels=kernels):
+        for epoch in solver.run(table.train, rng=np.random.default_rng(0), backend=backend):
             session.synchronise()
             seconds.append(time.perf_counter() - began)
             last, began = epoch, time.perf_counter()
         assert last is not None
         assert last.predict is not None
-        predicted = last.predict(kernels.put(table.test_users), kernels.put(table.test_items), None)
+        predicted = last.predict(backend.device.put(table.test_users), backend.device.put(table.test_items), None)
     peak = torch.cuda.max_memory_allocated() if on_card else 0
-    return Fit(seconds, table.rmse(kernels.get(predicted)), peak)
+    return Fit(seconds, table.rmse(backend.device.get(predicted)), peak)
 
 
 def _on_card(
     session: Session, solver: Solver, table: Planted, found: dict[str, Fit] | None = None, label: str = ""
 ) -> Figures:
-    fit = _fitted(session, solver, table, session.kernels)
+    fit = _fitted(session, solver, table, session.backend)
     if found is not None:
         found[label] = fit
     return {
@@ -111,7 +111,7 @@ def _on_card(
 
 
 def _beside(session: Session, solver: Solver, table: Planted, found: dict[str, Fit], label: str) -> Figures:
-    fit = _fitted(session, solver, table, session.cpu_kernels)
+    fit = _fitted(session, solver, table, session.cpu_backend)
     figures = {"epochs": len(fit.seconds), "CPU s": fit.steady, "CPU RMSE": fit.rmse}
     if label not in found:
         return figures
@@ -128,7 +128,7 @@ def _long(session: Session) -> Figures:
     table = planted(plan.tables["10 M"], session.device, plan.held_out)
     sweeps = 4 if session.settings.rehearsal else 8
     solver = Gibbs(rank=rank, likelihood="gaussian", time="none", links="none", sweeps=sweeps, burn_in=1)
-    fit = _fitted(session, solver, table, session.kernels)
+    fit = _fitted(session, solver, table, session.backend)
     whole = fit.seconds[0] + (SAMPLES - 1) * fit.steady
     return {
         "sweeps": sweeps, "first s": fit.seconds[0], "s": fit.steady, "estimate s": whole, "RMSE": fit.rmse,
@@ -142,11 +142,11 @@ def svd(session: Session) -> None:
     solver = TruncatedSvd(ranks=(session.plan.svd_rank,), route="operator", filling="bias")
     models: dict[str, np.ndarray] = {}
 
-    def measure(kernels: Any, device: str) -> Figures:
+    def measure(backend: Any, device: str) -> Figures:
         taken = []
         for _ in range(2):  # the first compiles and wakes libraries
             began = time.perf_counter()
-            model = next(iter(solver.run(table.train, rng=np.random.default_rng(0), kernels=kernels))).model()
+            model = next(iter(solver.run(table.train, rng=np.random.default_rng(0), backend=backend))).model()
             taken.append(time.perf_counter() - began)
         models[device] = predict(model, table.test_users, table.test_items).values
         figures = {"s": taken[-1], "RMSE": table.rmse(models[device])}
@@ -154,8 +154,8 @@ def svd(session: Session) -> None:
             figures["worst difference"] = float(np.abs(models["card"] - models["CPU"]).max())
         return figures
 
-    for device, kernels in (("card", session.kernels), ("CPU", session.cpu_kernels)):
-        session.row(SVD, f"1 M, rank {session.plan.svd_rank}, {device}", partial(measure, kernels, device))
+    for device, backend in (("card", session.backend), ("CPU", session.cpu_backend)):
+        session.row(SVD, f"1 M, rank {session.plan.svd_rank}, {device}", partial(measure, backend, device))
 
 
 def accuracy(session: Session) -> None:
@@ -212,9 +212,9 @@ def _errors(
     session: Session, split: Split, solver: Solver, variant: dict[str, str], on_cpu: list[tuple[float, float]]
 ) -> Figures:
     """RMSE of the last model on the card and on the CPU, which runs the solver once for all variants."""
-    error, seconds = _error(split, replace(solver, **variant), session.kernels)
+    error, seconds = _error(split, replace(solver, **variant), session.backend)
     if not on_cpu:
-        on_cpu.append(_error(split, solver, session.cpu_kernels))
+        on_cpu.append(_error(split, solver, session.cpu_backend))
     cpu_error, cpu_seconds = on_cpu[0]
     return {
         "card RMSE": error, "CPU RMSE": cpu_error, "difference": error - cpu_error,
@@ -222,12 +222,12 @@ def _errors(
     }  # fmt: skip
 
 
-def _error(split: Split, solver: Solver, kernels: Any) -> tuple[float, float]:
+def _error(split: Split, solver: Solver, backend: Any) -> tuple[float, float]:
     """Of the rows held out, and the seconds of the fit."""
     assert split.test is not None
     began, last = time.perf_counter(), None
     with threadpool_limits(1, user_api="blas"):
-        for epoch in solver.run(split.train, rng=np.random.default_rng(0), kernels=kernels):
+        for epoch in solver.run(split.train, rng=np.random.default_rng(0), backend=backend):
             last = epoch
         assert last is not None
         model = last.model()

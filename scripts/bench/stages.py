@@ -29,8 +29,9 @@ import pyarrow.parquet as pq
 from threadpoolctl import threadpool_limits
 
 from recsys_mf import evaluate, hold_out, read_ratings, splits, train
-from recsys_mf.kernels import cpu_rows, select
-from recsys_mf.kernels.vectors import aligned
+from recsys_mf.arrays.aligned import align
+from recsys_mf.kernels import select
+from recsys_mf.kernels.cpu import cholesky
 from recsys_mf.ratings import Ratings
 from recsys_mf.solvers import Als, Sgd, TruncatedSvd
 from recsys_mf.streaming import predict_file
@@ -138,8 +139,8 @@ def _limits(path: Path, turns: int) -> str:
 
 
 def _epoch_seconds(table: Ratings, rank: int, turns: int) -> float:
-    kernels = select("cpu", 1)
-    epochs = Sgd(rank=rank, members=1, epochs=turns + 2).run(table, rng=np.random.default_rng(0), kernels=kernels)
+    backend = select("cpu", 1)
+    epochs = Sgd(rank=rank, members=1, epochs=turns + 2).run(table, rng=np.random.default_rng(0), backend=backend)
     next(epochs)
     return _seconds(lambda: next(epochs), turns)
 
@@ -148,8 +149,8 @@ def _gram_flops(table: Ratings, rank: int, turns: int) -> float:
     """Of the useful triangle of Σ q qᵀ over the ratings of every user."""
     grouped = table.by_user()
     factors = np.random.default_rng(0).standard_normal((table.n_items, rank)).astype(np.float32)
-    Y, none = aligned(factors), aligned(np.zeros((0, rank), np.float32))
-    arguments = *grouped, Y, np.zeros(len(Y), np.float32), none, np.zeros(0, np.float32), rank + 1
+    Y, none = align(factors), align(np.zeros((0, rank), np.float32))
+    arguments = *grouped[:3], Y, np.zeros(len(Y), np.float32), none, np.zeros(0, np.float32), rank + 1
     return len(table) * rank * (rank + 1) / _seconds(lambda: _gram_matrices(*arguments), turns)
 
 
@@ -157,19 +158,19 @@ def _gram_flops(table: Ratings, rank: int, turns: int) -> float:
 def _gram_matrices(
     starts: Any, others: Any, values: Any, Y: Any, y_bias: Any, C: Any, c_bias: Any, width: Any
 ) -> Any:  # fmt: skip
-    A = np.zeros(cpu_rows.padded(width), np.float32)
-    Z, V, E = cpu_rows.packed(Y.shape[1])
+    A = np.zeros(cholesky.padded(width), np.float32)
+    Z, V, E = cholesky.packed(Y.shape[1])
     contexts = np.zeros(0, np.int32)
     for g in range(starts.size - 1):
-        cpu_rows.sum_ratings(
+        cholesky.sum_ratings(
             A, width, Z, V, E, starts[g], starts[g + 1], others, contexts, values, Y, y_bias, C, c_bias
         )
     return A
 
 
 def _cg_flops(table: Ratings, rank: int, turns: int) -> float:
-    kernels = select("cpu", 1)
-    epochs = Als(rank=rank, members=1, epochs=turns + 2).run(table, rng=np.random.default_rng(0), kernels=kernels)
+    backend = select("cpu", 1)
+    epochs = Als(rank=rank, members=1, epochs=turns + 2).run(table, rng=np.random.default_rng(0), backend=backend)
     next(epochs)
     passes = 2 * (1 + Als().cg_steps)  # over users and items: the residuals, then a step each
     return passes * 4 * rank * len(table) / _seconds(lambda: next(epochs), turns)

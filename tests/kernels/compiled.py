@@ -20,7 +20,7 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from recsys_mf.kernels import triton_layout, triton_pairs, triton_rows, triton_sgd
+from recsys_mf.kernels.triton import pairs, rows, schedule, sgd
 
 TOOLS = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
 NAMES = {torch.float32: "fp32", torch.float16: "fp16", torch.bfloat16: "bf16"}
@@ -35,7 +35,7 @@ def compiled(kernel: Any, storage: torch.dtype, capability: int, options: dict[s
     names = list(inspect.signature(kernel.fn).parameters)
     constants = {name: options[name] for name in names if name in options}
     rest = {name: value for name, value in options.items() if name not in names}
-    in_sgd = kernel is triton_sgd._epoch
+    in_sgd = kernel is sgd._epoch
 
     def kind(name: str) -> str:
         if name in constants:
@@ -74,19 +74,19 @@ def lines(capability: int) -> list[str]:
     """Every kernel at the ranks people use."""
     f32 = torch.float32
     found = [
-        compiled(triton_sgd._epoch, storage, capability, triton_sgd.shape(columns, storage))
+        compiled(sgd._epoch, storage, capability, sgd.shape(columns, storage))
         for columns, storage in ((8, f32), (64, f32), (128, f32), (128, torch.float16), (256, torch.bfloat16))
     ]
     for columns in (16, 48, 64, 128):
-        gram, solve = triton_rows.shapes(columns, columns, with_contexts=columns == 48, with_normals=columns != 64)
-        found.append(compiled(triton_rows._gram, f32, capability, gram))
-        found.append(compiled(triton_rows._solve, f32, capability, solve))
-        shape = triton_pairs.shape(columns, columns)
-        found.append(compiled(triton_pairs._refine, f32, capability, shape))
-        found.append(compiled(triton_pairs._sums, f32, capability, triton_pairs.sums_shape(columns, weighted=True)))
-        found.append(compiled(triton_pairs._values, f32, capability, shape | {"WITH_CONTEXTS": columns == 48}))
+        gram, solve = rows.shapes(columns, columns, with_contexts=columns == 48, with_normals=columns != 64)
+        found.append(compiled(rows._gram, f32, capability, gram))
+        found.append(compiled(rows._solve, f32, capability, solve))
+        shape = pairs.shape(columns, columns)
+        found.append(compiled(pairs._refine, f32, capability, shape))
+        found.append(compiled(pairs._sums, f32, capability, pairs.sums_shape(columns, weighted=True)))
+        found.append(compiled(pairs._values, f32, capability, shape | {"WITH_CONTEXTS": columns == 48}))
     shuffle = {"PARTS": 32, "num_warps": 1, "num_stages": 1}
-    return [*found, compiled(triton_layout._shuffle, f32, capability, shuffle)]
+    return [*found, compiled(schedule._shuffle, f32, capability, shuffle)]
 
 
 if __name__ == "__main__":

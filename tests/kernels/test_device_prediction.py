@@ -17,9 +17,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from recsys_mf import streaming
 from recsys_mf.errors import ResourceError
 from recsys_mf.evaluation import evaluate
-from recsys_mf.kernels import Predictor, predictor, reference
-from recsys_mf.kernels.cpu_predict import CpuPredictor
-from recsys_mf.kernels.cuda_predict import DevicePredictor
+from recsys_mf.kernels import predictor, reference
+from recsys_mf.kernels.backend import PredictionKernels
+from recsys_mf.kernels.cpu.prediction import CpuPrediction
+from recsys_mf.kernels.operands import FactorModel, Pairs, RatingScale, SampleTables
+from recsys_mf.kernels.torch.prediction import TorchPrediction
 from recsys_mf.loaders import parquet
 from recsys_mf.models import Factorization, Posterior
 from recsys_mf.prediction import predict, rmse
@@ -30,48 +32,44 @@ EPSILON = float(np.finfo(np.float32).eps)
 RANKS = (0, 1, 3, 64)
 M, N, CONTEXTS, SAMPLES, PAIRS = 37, 23, 4, 7, 200
 
-PREDICTORS: dict[str, Callable[[], Predictor]] = {
-    "cpu": CpuPredictor,
-    "torch": lambda: DevicePredictor("cpu"),
-    "torch in parts": lambda: DevicePredictor("cpu", room=20_000),  # of pairs, and a sample at a time
-    "torch in runs": lambda: DevicePredictor("cpu", room=3 * 4096 * 150),  # of samples, where the rank is 0
-    "torch without room": lambda: DevicePredictor("cpu", room=0),  # a pair at a time
-    "torch-cuda": lambda: DevicePredictor("cuda"),
-    "torch-cuda in parts": lambda: DevicePredictor("cuda", room=20_000),
+PREDICTORS: dict[str, Callable[[], PredictionKernels]] = {
+    "cpu": CpuPrediction,
+    "torch": lambda: TorchPrediction("cpu"),
+    "torch in parts": lambda: TorchPrediction("cpu", room=20_000),  # of pairs, and a sample at a time
+    "torch in runs": lambda: TorchPrediction("cpu", room=3 * 4096 * 150),  # of samples, where the rank is 0
+    "torch without room": lambda: TorchPrediction("cpu", room=0),  # a pair at a time
+    "torch-cuda": lambda: TorchPrediction("cuda"),
+    "torch-cuda in parts": lambda: TorchPrediction("cuda", room=20_000),
 }
 on_card = [pytest.param(name, marks=pytest.mark.cuda) for name in PREDICTORS if "cuda" in name]
 NAMES = [*(name for name in PREDICTORS if "cuda" not in name), *on_card]
 
 
 @pytest.fixture(params=NAMES)
-def engine(request: pytest.FixtureRequest) -> Predictor:
+def engine(request: pytest.FixtureRequest) -> PredictionKernels:
     return PREDICTORS[request.param]()
 
 
-def pairs(rng: np.random.Generator) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+def pairs(rng: np.random.Generator, *, contexts: bool = False) -> Pairs:
     """Pairs in which either id is unknown, both are, and both are the last."""
     users = np.append(rng.integers(-1, M, PAIRS), [M - 1, -1, -1, 0]).astype(np.int32)
     items = np.append(rng.integers(-1, N, PAIRS), [N - 1, -1, 0, -1]).astype(np.int32)
-    return users, items
+    return Pairs(users, items, rng.integers(-1, CONTEXTS, len(users)).astype(np.int32) if contexts else None)
 
 
-def posterior(rng: np.random.Generator, rank: int) -> tuple[Any, ...]:
-    """Tables whose entries lie in [-1, 1], their scales and offsets."""
+def posterior(rng: np.random.Generator, rank: int) -> SampleTables:
+    """Tables whose entries lie in [-1, 1], their units and offsets."""
     tables = [rng.integers(-32767, 32768, (n, SAMPLES, rank + 1)).astype(np.int16) for n in (M, N, CONTEXTS)]
     scales = (rng.random((3, SAMPLES)) / 32767).astype(np.float32)
-    return *tables, scales, rng.standard_normal(SAMPLES).astype(np.float32)
-
-
-def contexts(rng: np.random.Generator, *, there: bool) -> NDArray[np.int32]:
-    return rng.integers(-1, CONTEXTS, PAIRS + 4 if there else 0).astype(np.int32)
+    return SampleTables(*tables, scales, rng.standard_normal(SAMPLES).astype(np.float32))
 
 
 @pytest.mark.parametrize("rank", RANKS)
-def test_predict_agrees_with_the_reference(engine: Predictor, rank: int) -> None:
+def test_predict_agrees_with_the_reference(engine: PredictionKernels, rank: int) -> None:
     rng = np.random.default_rng(rank)
     P, Q = (rng.standard_normal((rows, rank)).astype(np.float32) for rows in (M, N))
     b_u, b_i = (rng.standard_normal(rows).astype(np.float32) for rows in (M, N))
-    arguments = 0.5, b_u, b_i, P, Q, *pairs(rng), (-3.0, 4.0)
+    arguments = FactorModel(0.5, b_u, b_i, P, Q, (-3.0, 4.0)), pairs(rng)
     ours = engine.predict(*arguments)
     assert ours.dtype == np.float32
     # A sum of k products of standard normals, each rounded: k eps times their typical size, with room for tails.
@@ -80,12 +78,11 @@ def test_predict_agrees_with_the_reference(engine: Predictor, rank: int) -> None
 
 @pytest.mark.parametrize("with_contexts", [False, True])
 @pytest.mark.parametrize("rank", RANKS)
-def test_predict_samples_agrees_with_the_reference(engine: Predictor, rank: int, with_contexts: bool) -> None:
+def test_predict_samples_agrees_with_the_reference(engine: PredictionKernels, rank: int, with_contexts: bool) -> None:
     rng = np.random.default_rng(rank)
     mean, deviation = 3.5, 1.25
-    arguments = (
-        mean, deviation, *posterior(rng, rank), *pairs(rng), contexts(rng, there=with_contexts), (2.5, 4.5)
-    )  # fmt: skip
+    scale = RatingScale(mean, deviation, (2.5, 4.5))
+    arguments = posterior(rng, rank), pairs(rng, contexts=with_contexts), scale
     ours, exact = engine.predict_samples(*arguments), reference.predict_samples(*arguments)
     # A sample carries the rounding of 3 k + 5 terms of at most one, and of the mean; a change δ in every sample moves
     # the mean by at most δ and the variance by 2 δ standard deviations; the variance is rounded itself.
@@ -99,21 +96,22 @@ def test_predict_samples_agrees_with_the_reference(engine: Predictor, rank: int,
 
 @pytest.mark.parametrize("with_contexts", [False, True])
 @pytest.mark.parametrize("rank", RANKS)
-def test_predict_levels_agrees_with_the_reference(engine: Predictor, rank: int, with_contexts: bool) -> None:
+def test_predict_levels_agrees_with_the_reference(engine: PredictionKernels, rank: int, with_contexts: bool) -> None:
     rng = np.random.default_rng(rank)
     thresholds = np.sort(rng.standard_normal((SAMPLES, 4)), axis=1).astype(np.float32)
     noises = (0.5 + rng.random(SAMPLES)).astype(np.float32)
-    arguments = *posterior(rng, rank), thresholds, noises, *pairs(rng), contexts(rng, there=with_contexts)
+    arguments = posterior(rng, rank), pairs(rng, contexts=with_contexts), thresholds, noises
     ours = engine.predict_levels(*arguments)
     # Φ has slope below one half, and its argument carries the rounding of 3 k + 5 terms over a noise of at least 0.5.
     np.testing.assert_allclose(ours, reference.predict_levels(*arguments), atol=(3 * rank + 5) * 8 * EPSILON)
     np.testing.assert_allclose(ours.sum(axis=1), 1, atol=8 * EPSILON)
 
 
-def test_no_pairs_have_no_predictions(engine: Predictor) -> None:
+def test_no_pairs_have_no_predictions(engine: PredictionKernels) -> None:
     none = np.zeros(0, np.int32)
     tables = posterior(np.random.default_rng(0), 2)
-    assert [len(part) for part in engine.predict_samples(3.5, 1.0, *tables, none, none, none, (1, 5))] == [0, 0, 0]
+    found = engine.predict_samples(tables, Pairs(none, none, none), RatingScale(3.5, 1.0, (1, 5)))
+    assert [len(part) for part in found] == [0, 0, 0]
 
 
 class Largest(TorchDispatchMode):
@@ -138,11 +136,11 @@ def test_no_temporary_exceeds_the_room(room: int) -> None:
     thresholds = np.zeros((samples, 3), np.float32)
     u, i, c = (rng.integers(-1, rows, z).astype(np.int32) for rows in (m, n, 2))
     P, Q = (frozen(rng.standard_normal((rows, rank)).astype(np.float32)) for rows in (m, n))
-    engine = DevicePredictor("cpu", room=room)
+    engine = TorchPrediction("cpu", room=room)
     with Largest() as largest:
-        engine.predict(0.0, P[:, 0], Q[:, 0], P, Q, u, i, (0, 1))
-        engine.predict_samples(0.0, 1.0, *tables, scales, offsets, u, i, c, (0, 1))
-        engine.predict_levels(*tables, scales, offsets, thresholds, offsets + 1, u, i, c)
+        engine.predict(FactorModel(0.0, P[:, 0], Q[:, 0], P, Q, (0, 1)), Pairs(u, i))
+        engine.predict_samples(SampleTables(*tables, scales, offsets), Pairs(u, i, c), RatingScale(0.0, 1.0, (0, 1)))
+        engine.predict_levels(SampleTables(*tables, scales, offsets), Pairs(u, i, c), thresholds, offsets + 1)
     assert room / 30 < largest.bytes < room
 
 
@@ -153,10 +151,10 @@ def frozen(array: NDArray[Any]) -> NDArray[Any]:
 
 def test_a_table_that_can_be_written_is_put_there_again() -> None:
     P, none = np.ones((1, 1), np.float32), np.zeros(1, np.float32)
-    engine, row = DevicePredictor("cpu"), np.zeros(1, np.int32)
+    engine, row = TorchPrediction("cpu"), np.zeros(1, np.int32)
     for value in (1.0, 2.0):
         P[:] = value
-        assert engine.predict(0.0, none, none, P, P, row, row, (0, 9)) == value**2
+        assert engine.predict(FactorModel(0.0, none, none, P, P, (0, 9)), Pairs(row, row)) == value**2
 
 
 RUNS: dict[str, Callable[[], Run]] = {
@@ -167,7 +165,7 @@ RUNS: dict[str, Callable[[], Run]] = {
 
 
 @pytest.mark.parametrize("name", RUNS)
-def test_a_model_predicts_the_same_elsewhere(engine: Predictor, name: str) -> None:
+def test_a_model_predicts_the_same_elsewhere(engine: PredictionKernels, name: str) -> None:
     model, test = RUNS[name]().model, small_split().train.select(np.arange(100))
     ordinal, where = isinstance(model, Posterior) and model.is_ordinal, (test.users, test.items, test.times)
     asked: dict[str, Any] = {"probability": 0.9 if isinstance(model, Posterior) else None, "distribution": ordinal}
@@ -188,7 +186,7 @@ def test_tables_are_put_once_for_many_batches(tmp_path: Path, monkeypatch: pytes
     table = {"user": rng.integers(0, 130, 5000), "item": rng.integers(98, 165, 5000)}
     pq.write_table(pa.table(table), tmp_path / "pairs.parquet", row_group_size=999)
     monkeypatch.setattr(parquet, "_BATCH", 512)
-    engine = DevicePredictor("cpu")
+    engine = TorchPrediction("cpu")
     monkeypatch.setattr(streaming, "predictor", lambda device, threads: {"cuda": engine}[device])
     tables: list[list[int]] = []
 
@@ -207,7 +205,7 @@ def test_tables_are_put_once_for_many_batches(tmp_path: Path, monkeypatch: pytes
 @pytest.mark.parametrize("device", ["cpu", pytest.param("auto", marks=pytest.mark.skipif(
     torch.cuda.is_available(), reason="auto takes the card"))])  # fmt: skip
 def test_without_a_card_models_predict_on_the_cpu(device: str) -> None:
-    assert predictor(device, 1) == CpuPredictor(1)
+    assert predictor(device, 1) == CpuPrediction(1)
 
 
 def test_a_device_without_room_is_a_resource_error(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -217,7 +215,7 @@ def test_a_device_without_room_is_a_resource_error(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(torch, "zeros", full)
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (1 << 30, 1 << 31))
     with pytest.raises(ResourceError, match=r"card's memory is full: 1.0 GiB of 2.0 GiB are free \(saw Tried to"):
-        predict(small_run().model, np.array([0]), np.array([0]), backend=DevicePredictor("cpu"))
+        predict(small_run().model, np.array([0]), np.array([0]), backend=TorchPrediction("cpu"))
 
 
 @pytest.mark.cuda

@@ -9,12 +9,13 @@ import pytest
 from numpy.typing import NDArray
 from scipy.special import ndtr, ndtri
 
-from recsys_mf.arrays import sorting
-from recsys_mf.kernels import Kernels, reference
-from recsys_mf.kernels.cpu_ordinal import quantile
-from recsys_mf.kernels.cpu_predict import CpuPredictor
+from recsys_mf.kernels import reference
+from recsys_mf.kernels.backend import Backend
+from recsys_mf.kernels.cpu.normal import quantile
+from recsys_mf.kernels.cpu.prediction import CpuPrediction
+from recsys_mf.kernels.operands import Pairs, SampleTables
 from tests.backends import BACKENDS, NAMES
-from tests.kernels.test_oracle import EPSILON, RANKS, M, N, table
+from tests.oracle import EPSILON, M, N
 
 Z = 500
 CUTS = np.array([-1.3, -0.4, 0.1, 1.9])
@@ -22,7 +23,7 @@ SLOPE = 1.7
 
 
 @pytest.fixture(params=NAMES)
-def kernels(request: pytest.FixtureRequest) -> Kernels:
+def backend(request: pytest.FixtureRequest) -> Backend:
     return BACKENDS[request.param]()
 
 
@@ -36,10 +37,10 @@ def observed(rng: np.random.Generator, cuts: NDArray[Any] = CUTS) -> tuple[NDArr
 
 
 @pytest.mark.parametrize("cuts", [CUTS, CUTS[:2], np.linspace(-2, 2, 9)], ids=len)
-def test_terms_agree_with_the_reference(kernels: Kernels, cuts: NDArray[Any]) -> None:
+def test_terms_agree_with_the_reference(backend: Backend, cuts: NDArray[Any]) -> None:
     means, levels = observed(np.random.default_rng(0), cuts)
     exact = reference.ordinal_terms(means.astype(np.float64), levels, cuts, SLOPE)
-    ours = kernels.ordinal_terms(kernels.put(means), kernels.put(levels), cuts, SLOPE)
+    ours = backend.probit.ordinal_terms(backend.device.put(means), backend.device.put(levels), cuts, SLOPE)
     for got, want in zip(ours, exact, strict=True):
         # A tail of Φ is good to 1e-12; twenty deviations out, second derivatives are differences of its squares.
         np.testing.assert_allclose(got, want, rtol=1e-7, atol=1e-7 * np.abs(want).max())
@@ -61,15 +62,14 @@ def test_reference_terms_are_derivatives() -> None:
         np.testing.assert_allclose(information[j], (down_gradient - up_gradient) / (2 * h), rtol=1e-5, atol=1e-3)
 
 
-def test_latents_agree_with_the_reference_and_keep_to_their_level(kernels: Kernels) -> None:
+def test_latents_agree_with_the_reference_and_keep_to_their_level(backend: Backend) -> None:
     rng = np.random.default_rng(2)
     means, levels = observed(rng)
     uniforms = rng.random(Z, np.float32)
     uniforms[4:8] = 0, 1 - 2**-24, 0.5, 0
-    exact = reference.drawn_latents(means.astype(np.float64), levels, CUTS, SLOPE, uniforms)
-    ours = kernels.get(
-        kernels.drawn_latents(kernels.put(means), kernels.put(levels), CUTS, SLOPE, kernels.put(uniforms))
-    )
+    exact = reference.draw_latents(means.astype(np.float64), levels, CUTS, SLOPE, uniforms)
+    there = [backend.device.put(array) for array in (means, levels, uniforms)]
+    ours = backend.device.get(backend.probit.draw_latents(*there[:2], CUTS, SLOPE, there[2]))
     np.testing.assert_allclose(ours, exact, atol=16 * EPSILON * np.abs(exact).max())
     edges = np.concatenate([[-np.inf], CUTS, [np.inf]]) / SLOPE
     slack = 16 * EPSILON * np.abs(exact).max()
@@ -82,7 +82,7 @@ def test_latents_are_of_the_truncated_normal() -> None:
     rng = np.random.default_rng(3)
     means, levels = np.full(Z, 0.3), np.full(Z, 2, np.uint8)
     uniforms = rng.random(Z, np.float32)
-    latents = reference.drawn_latents(means, levels, CUTS, SLOPE, uniforms)
+    latents = reference.draw_latents(means, levels, CUTS, SLOPE, uniforms)
     low, high = (CUTS[place] - SLOPE * means for place in (1, 2))
     below = (ndtr(SLOPE * (latents - means)) - ndtr(low)) / (ndtr(high) - ndtr(low))
     np.testing.assert_allclose(below, uniforms + 2.0**-25, atol=1e-12)
@@ -96,20 +96,6 @@ def test_quantile_inverts_the_normal_distribution() -> None:
 
 
 @pytest.mark.parametrize("with_contexts", [False, True])
-@pytest.mark.parametrize("rank", [0, *RANKS])
-def test_pair_means_agree_with_the_reference(kernels: Kernels, rank: int, with_contexts: bool) -> None:
-    rng = np.random.default_rng(rank)
-    users, items, _ = table(rng)
-    starts, order = sorting.group(users, M)
-    contexts = rng.integers(0, 5, len(users) if with_contexts else 0).astype(np.int32)
-    rows = [rng.standard_normal((n, rank + 1)).astype(np.float32) for n in (M, N, 5)]
-    arrays = starts, items[order], contexts, *rows
-    ours = kernels.get(kernels.pair_means(*(kernels.put(a) for a in arrays)))
-    # A sum of 3 k + 3 products of standard normals, with room for tails.
-    np.testing.assert_allclose(ours, reference.pair_means(*arrays), atol=(3 * rank + 3) * 8 * EPSILON)
-
-
-@pytest.mark.parametrize("with_contexts", [False, True])
 def test_level_probabilities_agree_with_the_reference_and_sum_to_one(with_contexts: bool) -> None:
     rng = np.random.default_rng(4)
     samples, rank = 7, 5
@@ -118,9 +104,9 @@ def test_level_probabilities_agree_with_the_reference_and_sum_to_one(with_contex
     offsets, noises = rng.standard_normal(samples).astype(np.float32), (0.5 + rng.random(samples)).astype(np.float32)
     thresholds = np.sort(rng.standard_normal((samples, 4)), axis=1).astype(np.float32)
     u, i = (rng.integers(-1, n, 200).astype(np.int32) for n in (M, N))
-    c = rng.integers(-1, 4, 200 if with_contexts else 0).astype(np.int32)
-    arguments = *tables, scales, offsets, thresholds, noises, u, i, c
-    ours = CpuPredictor().predict_levels(*arguments)
+    c = rng.integers(-1, 4, 200).astype(np.int32) if with_contexts else None
+    arguments = SampleTables(*tables, scales, offsets), Pairs(u, i, c), thresholds, noises
+    ours = CpuPrediction().predict_levels(*arguments)
     # Φ has slope below one half, and its argument carries the rounding of 3 k + 5 terms over a noise of at least 0.5.
     np.testing.assert_allclose(ours, reference.predict_levels(*arguments), atol=(3 * rank + 5) * 8 * EPSILON)
     np.testing.assert_allclose(ours.sum(axis=1), 1, atol=8 * EPSILON)

@@ -18,7 +18,8 @@ import pytest
 
 import recsys_mf
 from recsys_mf.arrays import cores, threads
-from recsys_mf.kernels.cpu_predict import CpuPredictor
+from recsys_mf.kernels.cpu.prediction import CpuPrediction
+from recsys_mf.kernels.operands import FactorModel, Pairs
 
 PACKAGE = Path(recsys_mf.__file__).parent
 PAIRS = 200_000  # enough for several tasks
@@ -207,17 +208,19 @@ def test_predictions_of_many_pairs_do_not_depend_on_the_number_of_threads() -> N
     rng = np.random.default_rng(0)
     P, Q = (rng.standard_normal((n, 33)).astype(np.float32) for n in (50, 40))
     users, items = (rng.integers(-1, n, PAIRS).astype(np.int32) for n in (50, 40))
-    tables = 3.0, P[:, 0].copy(), Q[:, 0].copy(), P, Q
-    one = CpuPredictor(1).predict(*tables, users, items, (1, 5))
-    assert CpuPredictor(7).predict(*tables, users, items, (1, 5)).tobytes() == one.tobytes()
-    parts = [CpuPredictor(2).predict(*tables, users[part], items[part], (1, 5)) for part in (slice(9), slice(9, None))]
+    model = FactorModel(3.0, P[:, 0].copy(), Q[:, 0].copy(), P, Q, (1, 5))
+    one = CpuPrediction(1).predict(model, Pairs(users, items))
+    assert CpuPrediction(7).predict(model, Pairs(users, items)).tobytes() == one.tobytes()
+    cuts = slice(9), slice(9, None)
+    parts = [CpuPrediction(2).predict(model, Pairs(users[part], items[part])) for part in cuts]
     assert np.concatenate(parts).tobytes() == one.tobytes()
 
 
 def test_few_pairs_wake_no_thread(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(threads, "_helpers", lambda work, count: pytest.fail("a thread was asked for"))
     table, rows = np.ones((4000, 64), np.float32), np.arange(3700, dtype=np.int32)
-    CpuPredictor(2).predict(0.0, table[:, 0].copy(), table[:, 1].copy(), table, table, rows, rows, (1, 5))
+    model = FactorModel(0.0, table[:, 0].copy(), table[:, 1].copy(), table, table, (1, 5))
+    CpuPrediction(2).predict(model, Pairs(rows, rows))
 
 
 @pytest.fixture

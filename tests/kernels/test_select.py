@@ -9,18 +9,18 @@ import torch
 
 from recsys_mf.errors import ConfigError, DeviceError
 from recsys_mf.kernels import available_threads, processors, select
-from recsys_mf.kernels.cpu import CpuKernels
+from recsys_mf.kernels.cpu.rows import CpuRows
 
 
 def test_cpu_kernels_take_the_threads_asked_for_and_all_by_default() -> None:
     for asked, taken in ((1, 1), (None, available_threads())):
-        kernels = select("cpu", asked)
-        assert isinstance(kernels, CpuKernels)
-        assert kernels.threads == taken
+        backend = select("cpu", asked)
+        assert isinstance(backend.rows, CpuRows)
+        assert backend.device.threads == taken
 
 
 def test_auto_says_what_it_chose() -> None:
-    assert select("auto").device == ("cuda" if torch.cuda.is_available() else "cpu")
+    assert select("auto").device.name == ("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def test_unknown_device_names_the_nearest() -> None:

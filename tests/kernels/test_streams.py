@@ -6,19 +6,25 @@ import numpy as np
 import pytest
 
 from recsys_mf.errors import ResourceError
-from recsys_mf.kernels.cuda import TorchKernels
-from recsys_mf.kernels.cuda_streams import ResidentTriples, StreamedTriples
-from tests.backends import BACKENDS, interpreted
-from tests.kernels.test_oracle import M, N, padded, scheduled
+from recsys_mf.kernels.torch.device import TorchDevice
+from recsys_mf.kernels.torch.sgd import TorchSgd
+from recsys_mf.kernels.torch.streaming import ResidentTriples, StreamedTriples
+from tests import oracle
+from tests.backends import interpreted, on_torch, on_triton
 
 BYTES = 12  # of a triple
 
 
+def sgd(room: int | None) -> TorchSgd:
+    return TorchSgd(TorchDevice("cpu", 1, "torch"), room)
+
+
 def parts(room: int | None, hogwild: bool) -> list[tuple[np.ndarray, ...]]:
     """What a pass hands out, copied: a part is good until the next."""
-    order = scheduled(np.random.default_rng(0))
-    bounds = np.append(np.arange(0, len(order.users), 20), len(order.users))[None] if hogwild else order.bounds
-    triples = TorchKernels("cpu", room=room).triples(order.users, order.items, order.values, bounds)
+    order = oracle.make_visits(np.random.default_rng(0))
+    n = len(order.triples.users)
+    bounds = np.append(np.arange(0, n, 20), n)[None] if hogwild else order.bounds
+    triples = sgd(room).stream(order.triples, bounds)
     assert isinstance(triples, ResidentTriples if room is None else StreamedTriples)
     first, again = ([tuple(a.numpy().copy() for a in part) for part in triples.passes()] for _ in range(2))
     for one, two in zip(first, again, strict=True):
@@ -49,31 +55,25 @@ def test_parts_make_up_the_schedule(hogwild: bool) -> None:
 
 
 @pytest.mark.parametrize(
-    ("backend", "precision"),
+    ("name", "precision"),
     [("torch", "float32"), *(pytest.param("triton", p, marks=interpreted) for p in ("float32", "half", "bfloat16"))],
 )
-def test_an_epoch_of_parts_is_the_epoch_of_the_whole(backend: str, precision: str) -> None:
-    order = scheduled(np.random.default_rng(0))
+def test_an_epoch_of_parts_is_the_epoch_of_the_whole(name: str, precision: str) -> None:
+    order = oracle.make_visits(np.random.default_rng(0))
     results = []
-    for room in (None, BYTES * len(order.users) - 1):
-        kernels = BACKENDS[backend]()
-        kernels._room = room  # type: ignore[attr-defined]
-        rng = np.random.default_rng(1)
-        tables = (padded(rng.standard_normal((n, 3)), kernels.width(3)) for n in (M, N))
-        P, Q = (kernels.put_factors(table, precision) for table in tables)
-        b_u, b_i = (kernels.put(np.zeros(n, np.float32)) for n in (M, N))
-        triples = kernels.triples(order.users, order.items, order.values, order.bounds)
-        for part in triples.passes():
-            kernels.sgd_epoch(*part, 7, P, Q, b_u, b_i, 0.05, 0.02, 0.1, 0.3, 0)
-        results.append([kernels.get(a).tobytes() for a in (P, Q, b_u, b_i)])
+    for room in (None, BYTES * len(order.triples.users) - 1):
+        backend = {"torch": on_torch, "triton": on_triton}[name]("cpu", room=room)
+        state = oracle.put_state(backend, oracle.make_state(np.random.default_rng(1), 3), precision)
+        backend.sgd.epoch(order.plan(backend, 7, state.P.shape[1]), state, oracle.STEP)
+        results.append([backend.device.get(a).tobytes() for a in state])
     assert results[0] == results[1]
 
 
 def test_room_for_less_than_a_stratum_is_an_error_with_the_size() -> None:
-    order = scheduled(np.random.default_rng(0))
+    order = oracle.make_visits(np.random.default_rng(0))
     message = (
         r"^a part of the ratings needs [\d.]+ KiB of the card and \d+ B are free; "
         r"use the device 'cpu', or a card with more memory$"
     )
     with pytest.raises(ResourceError, match=message):
-        TorchKernels("cpu", room=600).triples(order.users, order.items, order.values, order.bounds)
+        sgd(600).stream(order.triples, order.bounds)

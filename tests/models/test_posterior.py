@@ -9,7 +9,8 @@ import pytest
 from scipy.special import ndtr
 
 from recsys_mf.errors import ConfigError, DataError, SolveError
-from recsys_mf.kernels.cpu_predict import CPU
+from recsys_mf.kernels.cpu.prediction import CPU
+from recsys_mf.kernels.operands import Pairs
 from recsys_mf.models import Factorization, Posterior
 from recsys_mf.models.posterior import Bins, Sample, Scale
 from recsys_mf.prediction import predict, takes_times
@@ -117,8 +118,8 @@ def test_compression_adds_the_spread_of_the_draws_to_the_noise() -> None:
     assert small.n_samples == 1
     each = [Posterior.of([s], posterior.scale) for s in samples_of(posterior)]
     assert len(each) == 40
-    where = PAIRS.users, PAIRS.items, posterior.scale.bins.indices(PAIRS.times)
-    m = [sample_moments(one, *where, CPU)[1] for one in each]
+    where = Pairs(PAIRS.users, PAIRS.items, posterior.scale.bins.indices(PAIRS.times))
+    m = [sample_moments(one, where, CPU)[1] for one in each]
     assert small.noises[0] == pytest.approx(np.sqrt(0.6**2 + np.var(m, axis=0).mean()), rel=1e-3)
 
 

@@ -32,7 +32,7 @@ def fitted(split: Split, solver: Sgd, **options: float) -> Run:
 
 
 def models(solver: Sgd, train: Ratings) -> list[Factorization]:
-    epochs = solver.run(train, rng=np.random.default_rng(0), kernels=select("cpu"))
+    epochs = solver.run(train, rng=np.random.default_rng(0), backend=select("cpu"))
     return [epoch.model() for epoch in epochs]
 
 

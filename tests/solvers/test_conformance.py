@@ -13,8 +13,8 @@ import pytest
 import torch
 
 from recsys_mf.errors import ConfigError
-from recsys_mf.kernels import Kernels
-from recsys_mf.kernels.cpu import CpuKernels
+from recsys_mf.kernels.backend import Backend
+from recsys_mf.kernels.cpu.backend import make_backend
 from recsys_mf.models import Factorization, Model
 from recsys_mf.prediction import predict
 from recsys_mf.ratings import Ratings
@@ -55,12 +55,12 @@ def table() -> Ratings:
     return replace(ratings, values=np.round(ratings.values).astype(np.float32), times=hours)
 
 
-def epochs(solver: Solver, train: Ratings, seed: int = 0, kernels: Kernels | None = None) -> Iterator[Epoch]:
-    return solver.run(train, rng=np.random.default_rng(seed), kernels=kernels or CpuKernels(1))
+def epochs(solver: Solver, train: Ratings, seed: int = 0, backend: Backend | None = None) -> Iterator[Epoch]:
+    return solver.run(train, rng=np.random.default_rng(seed), backend=backend or make_backend(1))
 
 
-def fitted(solver: Solver, train: Ratings, seed: int = 0, kernels: Kernels | None = None) -> Model:
-    *_, last = epochs(solver, train, seed, kernels)
+def fitted(solver: Solver, train: Ratings, seed: int = 0, backend: Backend | None = None) -> Model:
+    *_, last = epochs(solver, train, seed, backend)
     return last.model()
 
 
@@ -151,7 +151,7 @@ def test_a_setting_of_another_type_is_refused(name: str, key: str, value: Any, r
         SOLVERS[name](**{key: value})
 
 
-def _on_cuda() -> Kernels:
+def _on_cuda() -> Backend:
     return BACKENDS["triton-cuda" if torch.cuda.is_available() else "triton"]()
 
 
@@ -161,7 +161,7 @@ def test_the_cpu_refuses_settings_of_cuda(name: str, key: str, table: Ratings) -
     for value in alternatives(solver, key, table):
         message = rf"^{key}: no such {key} on the device 'cpu' \(saw {value}\); use (float32|conflict-free)$"
         with pytest.raises(ConfigError, match=message):
-            replace(solver, **{key: value}).resolved(table, CpuKernels(1))
+            replace(solver, **{key: value}).resolved(table, make_backend(1))
 
 
 def alternatives(solver: Solver, key: str, table: Ratings) -> list[Any]:
@@ -172,7 +172,7 @@ def alternatives(solver: Solver, key: str, table: Ratings) -> list[Any]:
     field = next(f for f in dataclasses.fields(solver) if f.name == key)
     value = getattr(solver, key)
     if isinstance(value, str):
-        same = value, getattr(solver.resolved(table, CpuKernels(1)), key)
+        same = value, getattr(solver.resolved(table, make_backend(1)), key)
         return [choice for choice in field.metadata["choices"] if choice not in same]
     if isinstance(value, tuple):
         return [value[:-1]]
@@ -182,12 +182,12 @@ def alternatives(solver: Solver, key: str, table: Ratings) -> list[Any]:
 @pytest.mark.parametrize(("name", "key"), SETTINGS)
 def test_every_setting_takes_effect(name: str, key: str, table: Ratings) -> None:
     solver = SOLVERS[name](**SMALL.get(name, {}))
-    kernels: Kernels = CpuKernels(1)
+    backend: Backend = make_backend(1)
     if (name, key) in ON_CUDA:
-        solver, kernels = replace(solver, members=1, epochs=1), _on_cuda()
-    before = fitted(solver, table, kernels=kernels)
+        solver, backend = replace(solver, members=1, epochs=1), _on_cuda()
+    before = fitted(solver, table, backend=backend)
     for value in alternatives(solver, key, table):
-        after = fitted(replace(solver, **{key: value}), table, kernels=kernels)
+        after = fitted(replace(solver, **{key: value}), table, backend=backend)
         if (name, key) in SAME_MODEL:
             pairs = all_pairs(table)
             np.testing.assert_allclose(predict(after, *pairs).values, predict(before, *pairs).values, atol=1e-4)

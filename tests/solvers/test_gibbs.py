@@ -12,11 +12,14 @@ import pytest
 from scipy.special import ndtr
 from threadpoolctl import ThreadpoolController
 
+from recsys_mf.arrays.csr import Csr
 from recsys_mf.errors import ConfigError
 from recsys_mf.evaluation.convergence import summarise
 from recsys_mf.evaluation.scoring import coverage, predict_ratings
-from recsys_mf.features import SparseRows
-from recsys_mf.kernels.cpu import CpuKernels
+from recsys_mf.kernels.backend import Backend
+from recsys_mf.kernels.cpu.backend import make_backend
+from recsys_mf.kernels.cpu.device import CpuDevice
+from recsys_mf.kernels.cpu.rows import CpuRows
 from recsys_mf.loaders import features_from_frame
 from recsys_mf.models import Posterior
 from recsys_mf.prediction import predict
@@ -39,12 +42,8 @@ def _one_blas_thread() -> Iterator[None]:
         yield
 
 
-class SmallKernels(CpuKernels):
-    """One thread, no copies, and sparse products by dense matrices: quick for tables of a few rows."""
-
-    def __init__(self) -> None:
-        super().__init__(1)
-        self._dense: dict[int, np.ndarray[Any, Any]] = {}
+class NoCopies(CpuDevice):
+    """Arrays as they are, for tables of a few rows."""
 
     def put(self, array: Any) -> Any:
         return array
@@ -52,12 +51,26 @@ class SmallKernels(CpuKernels):
     def get(self, array: Any) -> Any:
         return array
 
-    def sparse_product(self, starts: Any, others: Any, values: Any, X: Any) -> Any:
-        if id(starts) not in self._dense:
-            dense = np.zeros((len(starts) - 1, len(X)), np.float32)
-            dense[np.repeat(np.arange(len(dense)), np.diff(starts)), others] = values if len(values) else 1
-            self._dense[id(starts)] = dense
-        return self._dense[id(starts)] @ X
+
+class DenseProducts(CpuRows):
+    """Products by dense matrices, for tables of a few rows."""
+
+    def __init__(self) -> None:
+        super().__init__(1)
+        self._dense: dict[int, np.ndarray[Any, Any]] = {}
+
+    def multiply(self, matrix: Csr, X: Any) -> Any:
+        key = id(matrix.starts)
+        if key not in self._dense:
+            dense = np.zeros((matrix.n_rows, len(X)), np.float32)
+            rows = np.repeat(np.arange(len(dense)), np.diff(matrix.starts))
+            dense[rows, matrix.columns] = 1 if matrix.values is None else matrix.values
+            self._dense[key] = dense
+        return self._dense[key] @ X
+
+
+def small_backend() -> Backend:
+    return replace(make_backend(1), device=NoCopies(1), rows=DenseProducts())
 
 
 def dense_features(train: Ratings) -> np.ndarray[Any, Any]:
@@ -68,24 +81,24 @@ def dense_features(train: Ratings) -> np.ndarray[Any, Any]:
     return np.column_stack([rated, np.ones(train.n_users)])
 
 
-def side_table(rng: np.random.Generator, rows: int, columns: int) -> tuple[SparseRows, np.ndarray[Any, Any]]:
+def side_table(rng: np.random.Generator, rows: int, columns: int) -> tuple[Csr, np.ndarray[Any, Any]]:
     """Side information of these rows, half of it there, and the same as a dense matrix."""
     dense = rng.standard_normal((rows, columns)).astype(np.float32) * (rng.random((rows, columns)) < 0.5)
     starts = np.append(0, np.cumsum((dense != 0).sum(axis=1)))
-    return SparseRows(starts, np.nonzero(dense)[1].astype(np.int32), dense[dense != 0], columns), dense
+    return Csr(starts, np.nonzero(dense)[1].astype(np.int32), dense[dense != 0], columns), dense
 
 
-def linked(train: Ratings, kernels: CpuKernels) -> tuple[Links, np.ndarray[Any, Any]]:
+def linked(train: Ratings, backend: Backend) -> tuple[Links, np.ndarray[Any, Any]]:
     """Links of the users of train to the items they rated and to two side features, and F as a dense matrix."""
     sparse, dense = side_table(np.random.default_rng(5), train.n_users, 2)
-    blocks = who_rated_what(kernels, train.by_user(), train.by_item()), side_information(kernels, sparse)
+    blocks = who_rated_what(backend, train.by_user(), train.by_item()), side_information(backend, sparse)
     who = dense_features(train)
-    return Links(kernels, train.n_users, blocks), np.column_stack([who[:, :-1], dense, who[:, -1]])
+    return Links(backend, train.n_users, blocks), np.column_stack([who[:, :-1], dense, who[:, -1]])
 
 
 def test_links_are_the_dense_matrix_of_who_rated_what_and_side_information() -> None:
     train, _ = planted(n_users=30, n_items=20)
-    links, F = linked(train, CpuKernels(2))
+    links, F = linked(train, make_backend(2))
     rng = np.random.default_rng(0)
     B, X = rng.standard_normal((23, 4)).astype(np.float32), rng.standard_normal((30, 4)).astype(np.float32)
     np.testing.assert_allclose(links.product(B), F @ B, atol=1e-5)
@@ -98,7 +111,7 @@ def test_links_are_the_dense_matrix_of_who_rated_what_and_side_information() -> 
 def test_coefficients_solve_their_system(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("recsys_mf.solvers.links._TOLERANCE", 1e-3)
     train, _ = planted(n_users=30, n_items=20)
-    links, F = linked(train, CpuKernels(1))
+    links, F = linked(train, make_backend(1))
     rng = np.random.default_rng(1)
     X, row_noise = (rng.standard_normal((30, 4)).astype(np.float32) for _ in range(2))
     feature_noise = rng.standard_normal((23, 4)).astype(np.float32)
@@ -113,7 +126,7 @@ def test_coefficients_solve_their_system(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_coefficients_are_found_well_within_their_own_spread() -> None:
     """With the tolerance as it is: the error of the search, in the norm in which the draw spreads by √features."""
     train, _ = planted(n_users=200, n_items=100, density=0.1)
-    links, F = linked(train, CpuKernels(1))
+    links, F = linked(train, make_backend(1))
     rng = np.random.default_rng(1)
     X, row_noise = (rng.standard_normal((200, 4)).astype(np.float32) for _ in range(2))
     feature_noise = rng.standard_normal((103, 4)).astype(np.float32)
@@ -165,9 +178,9 @@ def test_geweke_joint_distribution(blocks: int, monkeypatch: pytest.MonkeyPatch)
     users, items = users[observed], items[observed]
     Y = np.column_stack([rng.standard_normal((n_others, rank)), rng.normal(0, 0.5, n_others)]).astype(np.float32)
     ids = Ratings.from_ids(users, items, np.zeros(len(users)))
-    all_links, _ = linked(ids, SmallKernels())
-    links = Links(all_links.kernels, n_rows, all_links.blocks[:blocks])
-    no_contexts, noise_precision, width = np.zeros((0, rank + 1), np.float32), 0.05, rank + 1
+    all_links, _ = linked(ids, small_backend())
+    links = Links(all_links.backend, n_rows, all_links.blocks[:blocks])
+    noise_precision, width = 0.05, rank + 1
 
     def observed_from(X: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
         mean = X[users, -1] + Y[items, -1] + X[users, 0] * Y[items, 0]
@@ -188,15 +201,15 @@ def test_geweke_joint_distribution(blocks: int, monkeypatch: pytest.MonkeyPatch)
         table._prior_means = links.product(table.B)
         table.X = (table._prior_means + rng.standard_normal((n_rows, width)) @ root).astype(np.float32)
 
-    rated = Rated(*ids.by_user()[:2], np.zeros(0, np.int32))
+    rated = Rated(ids.by_user().pattern())
     direct, chain = [], []
-    table = Table(links.kernels, rated, np.zeros(len(users), np.float32), links, rank)
+    table = Table(links.backend, rated, np.zeros(len(users), np.float32), links, rank)
     for _ in range(DRAWS):
         from_the_prior(table)
         direct.append(statistics(table))
     for _ in range(DRAWS):
         table.values = observed_from(table.X)
-        table.sweep(Y, no_contexts, noise_precision, rng)
+        table.sweep(Y, None, noise_precision, rng)
         chain.append(statistics(table))
     assert_alike(direct, chain)
 
@@ -205,21 +218,16 @@ def test_geweke_joint_distribution(blocks: int, monkeypatch: pytest.MonkeyPatch)
 def test_geweke_ordered_probit() -> None:
     """As above for the slope, the thresholds and the latents, with the tables held."""
     rng = np.random.default_rng(4)
-    kernels = CpuKernels(1)
+    backend = make_backend(1)
     users, items = (a.ravel().astype(np.int32) for a in np.mgrid[:6, :5])
     ids = Ratings.from_ids(users, items, np.zeros(len(users)))
-    starts, others, _ = ids.by_user()
+    rated = Rated(ids.by_user().pattern())
     ends = np.array([-0.8, 0.0, 0.3, 0.9])
-    tables = [
-        Table(
-            kernels, Rated(starts, others, np.zeros(0, np.int32)), np.zeros(30, np.float32), Links(kernels, rows, ()), 1
-        )
-        for rows in (6, 5, 0)
-    ]
+    tables = [Table(backend, rated, np.zeros(30, np.float32), Links(backend, rows, ()), 1) for rows in (6, 5)]
     for table in tables:
         table.X = rng.normal(0, 0.7, table.X.shape).astype(np.float32)
     means = tables[0].X[users, -1] + tables[1].X[items, -1] + tables[0].X[users, 0] * tables[1].X[items, 0]
-    places = np.arange(30), np.zeros(0, np.int64)
+    places = np.arange(30), None
 
     def from_the_prior() -> tuple[float, np.ndarray[Any, Any]]:
         """κ ~ |N(0, 1)| and c_t ~ N(κ τ⁰_t, 1), again and again until they are in order."""
@@ -241,12 +249,12 @@ def test_geweke_ordered_probit() -> None:
         slope, cuts = from_the_prior()
         direct.append(statistics(slope, cuts, levels_from(slope, cuts)))
     slope, cuts = from_the_prior()
-    probit = OrderedProbit(kernels, np.zeros(30, np.uint8), ends, places)
+    probit = OrderedProbit(backend, np.zeros(30, np.uint8), ends, places)
     chain = []
     for _ in range(DRAWS):
         levels = levels_from(probit.precision**0.5, probit.precision**0.5 * probit.thresholds)
         probit.observe(levels)
-        probit.draw(*tables, 0.0, rng)
+        probit.draw(*tables, None, 0.0, rng)
         slope = probit.precision**0.5
         chain.append(statistics(slope, slope * probit.thresholds, levels))
     assert_alike(direct, chain)
@@ -259,7 +267,7 @@ def test_planted_noise_is_found_and_intervals_cover() -> None:
     ratings, truth = planted(n_users=2000, n_items=1000, density=0.1, noise=0.5)
     split = hold_out(ratings, 0.1, seed=0)
     *_, last = Gibbs(rank=3, sweeps=120, burn_in=20, links="none").run(
-        split.train, rng=np.random.default_rng(0), kernels=CpuKernels(2)
+        split.train, rng=np.random.default_rng(0), backend=make_backend(2)
     )
     model, test = last.model(), split.test
     assert isinstance(model, Posterior)
@@ -286,15 +294,15 @@ def with_planted_effects(ratings: Ratings, rng: np.random.Generator) -> Ratings:
 def test_planted_coefficients_of_side_information_are_found_and_chains_agree() -> None:
     table = with_planted_effects(planted(n_users=500, n_items=400)[0], np.random.default_rng(1))
     solver = Gibbs(rank=3, sweeps=350, burn_in=50, links="none", likelihood="gaussian", chains=2)
-    kernels = CpuKernels(2)
+    backend = make_backend(2)
     traces: dict[str, list[tuple[float, ...]]] = {}
-    for epoch in solver.run(table, rng=np.random.default_rng(0), kernels=kernels):
+    for epoch in solver.run(table, rng=np.random.default_rng(0), backend=backend):
         for name, figures in epoch.monitored.items():
             traces.setdefault(name, []).append(figures)
     for summary in summarise({name: np.array(rows[50:]).T for name, rows in traces.items() if "links" not in name}):
         assert summary.r_hat < 1.05, summary
 
-    scale, observed = solver._observed(table, kernels)
+    scale, observed = solver._observed(table, backend)
     chain = Chain(observed, 3, np.random.default_rng(2))
     draws = []
     for sweep in range(150):
@@ -314,7 +322,7 @@ def test_ids_with_side_information_alone_are_predicted_from_it() -> None:
     assert kept.n_items == 400
     assert (kept.item_counts[:20] == 0).all()
     *_, last = Gibbs(rank=3, sweeps=200, likelihood="gaussian").run(
-        kept, rng=np.random.default_rng(0), kernels=CpuKernels(2)
+        kept, rng=np.random.default_rng(0), backend=make_backend(2)
     )
     model = last.model()
     assert isinstance(model, Posterior)
@@ -334,7 +342,7 @@ def test_planted_thresholds_and_levels_are_found() -> None:
     test = split.test
     assert test is not None
     *_, last = Gibbs(rank=3, sweeps=150, burn_in=50, links="none").run(
-        split.train, rng=np.random.default_rng(0), kernels=CpuKernels(2)
+        split.train, rng=np.random.default_rng(0), backend=make_backend(2)
     )
     model = last.model()
     assert isinstance(model, Posterior)
@@ -358,8 +366,8 @@ def test_planted_thresholds_and_levels_are_found() -> None:
 
 def test_a_scale_of_too_few_levels_is_not_ordinal() -> None:
     table = Ratings.from_ids([1, 1, 2, 2], [1, 2, 1, 2], [0, 1, 1, 0])
-    assert Gibbs().resolved(table, CpuKernels(1)).likelihood == "gaussian"
+    assert Gibbs().resolved(table, make_backend(1)).likelihood == "gaussian"
     with pytest.raises(
         ConfigError, match=r"^likelihood: the ordinal likelihood needs a scale of 3 to 256 .*2 distinct"
     ):
-        next(Gibbs(likelihood="ordinal").run(table, rng=np.random.default_rng(0), kernels=CpuKernels(1)))
+        next(Gibbs(likelihood="ordinal").run(table, rng=np.random.default_rng(0), backend=make_backend(1)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,10 +12,13 @@ import torch
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
+from recsys_mf.arrays.csr import Csr
 from recsys_mf.errors import ConfigError, ResourceError
-from recsys_mf.kernels import Kernels
-from recsys_mf.kernels.cpu import CpuKernels
-from recsys_mf.kernels.cuda import TorchKernels
+from recsys_mf.kernels.backend import Backend
+from recsys_mf.kernels.cpu.backend import make_backend as on_cpu
+from recsys_mf.kernels.torch.backend import make_backend as on_torch
+from recsys_mf.kernels.torch.device import TorchDevice
+from recsys_mf.kernels.torch.rows import TorchRows
 from recsys_mf.models import Factorization
 from recsys_mf.prediction import predict
 from recsys_mf.ratings import Ratings
@@ -24,8 +28,8 @@ from recsys_mf.splits import Split, hold_out
 from recsys_mf.training import rmse
 from tests.planted import planted
 
-KERNELS = CpuKernels(1)
-BACKENDS = {"cpu": lambda: KERNELS, "torch-cpu": lambda: TorchKernels("cpu"), "cuda": lambda: TorchKernels("cuda")}
+CPU = on_cpu(1)
+BACKENDS = {"cpu": lambda: CPU, "torch-cpu": lambda: on_torch("cpu"), "cuda": lambda: on_torch("cuda")}
 RANKS = (1, 2, 5, 8)
 EPSILON = float(np.finfo(np.float32).eps)
 
@@ -55,13 +59,13 @@ def train(request: pytest.FixtureRequest, split: Split) -> Ratings:
 
 
 @pytest.fixture(params=["cpu", "torch-cpu", pytest.param("cuda", marks=pytest.mark.cuda)])
-def kernels(request: pytest.FixtureRequest) -> Kernels:
+def backend(request: pytest.FixtureRequest) -> Backend:
     return BACKENDS[request.param]()
 
 
-def models(train: Ratings, kernels: Kernels = KERNELS, **settings: Any) -> list[Factorization]:
+def models(train: Ratings, backend: Backend = CPU, **settings: Any) -> list[Factorization]:
     solver = TruncatedSvd(**({"ranks": RANKS} | settings))
-    return [e.model() for e in solver.run(train, rng=np.random.default_rng(0), kernels=kernels)]
+    return [e.model() for e in solver.run(train, rng=np.random.default_rng(0), backend=backend)]
 
 
 def singular_values(model: Factorization, rank: int) -> Matrix:
@@ -90,7 +94,7 @@ def filled(train: Ratings, filling: str) -> tuple[Matrix, Matrix]:
         return np.where(observed, values, values[observed].mean()), nothing
     if filling == "item-mean":
         return np.where(observed, values, values.sum(axis=0) / observed.sum(axis=0)), nothing
-    mean, user_bias, item_bias = Biases().fitted(train, KERNELS)
+    mean, user_bias, item_bias = Biases().fitted(train, CPU)
     biases = mean + np.add.outer(user_bias, item_bias)
     return np.where(observed, values - biases, 0), biases
 
@@ -98,11 +102,11 @@ def filled(train: Ratings, filling: str) -> tuple[Matrix, Matrix]:
 @pytest.mark.parametrize("route", ["dense", "operator"])
 @pytest.mark.parametrize("filling", FILLINGS)
 def test_model_is_the_truncated_svd_of_the_filled_matrix(
-    train: Ratings, filling: str, route: str, kernels: Kernels
+    train: Ratings, filling: str, route: str, backend: Backend
 ) -> None:
     F, added = filled(train, filling)
     U, singular, Vt = np.linalg.svd(F, full_matrices=False)
-    for rank, model in zip(RANKS, models(train, kernels, filling=filling, route=route), strict=True):
+    for rank, model in zip(RANKS, models(train, backend, filling=filling, route=route), strict=True):
         # float32 rounds a value by eps of the largest, Lanczos stops at 1e-6 of its square.
         np.testing.assert_allclose(singular_values(model, rank), singular[:rank], rtol=1e-5)
         expected = (U[:, :rank] * singular[:rank]) @ Vt[:rank] + added
@@ -113,10 +117,10 @@ def test_model_is_the_truncated_svd_of_the_filled_matrix(
 
 @pytest.mark.parametrize("filling", FILLINGS)
 def test_both_routes_have_the_same_singular_values_and_held_out_error(
-    split: Split, filling: str, kernels: Kernels
+    split: Split, filling: str, backend: Backend
 ) -> None:
     assert split.test is not None
-    dense, operator = (models(split.train, kernels, filling=filling, route=route) for route in ("dense", "operator"))
+    dense, operator = (models(split.train, backend, filling=filling, route=route) for route in ("dense", "operator"))
     for rank, one, other in zip(RANKS, dense, operator, strict=True):
         np.testing.assert_allclose(singular_values(one, rank), singular_values(other, rank), rtol=1e-5)
         assert rmse(one, split.test) == pytest.approx(rmse(other, split.test), abs=1e-4)
@@ -132,27 +136,39 @@ def test_no_model_of_the_same_rank_is_nearer_to_the_filled_matrix(split: Split) 
 
 
 @pytest.mark.parametrize("route", ["dense", "operator"])
-def test_a_sweep_of_ranks_gives_what_every_rank_gives_alone(split: Split, route: str, kernels: Kernels) -> None:
-    for rank, swept in zip(RANKS, models(split.train, kernels, route=route), strict=True):
-        (alone,) = models(split.train, kernels, route=route, ranks=(rank,))
+def test_a_sweep_of_ranks_gives_what_every_rank_gives_alone(split: Split, route: str, backend: Backend) -> None:
+    for rank, swept in zip(RANKS, models(split.train, backend, route=route), strict=True):
+        (alone,) = models(split.train, backend, route=route, ranks=(rank,))
         assert alone.rank == swept.rank == rank
         np.testing.assert_allclose(unclipped(alone), unclipped(swept), atol=1e-4)
 
 
-class CountingKernels(TorchKernels):
-    """Counts products, and notes the shape of what is brought to the host."""
+class CountingDevice(TorchDevice):
+    """Notes the shape of what is brought to the host."""
 
     def __init__(self) -> None:
-        super().__init__("cpu")
-        self.products, self.fetched = 0, list[tuple[int, ...]]()
+        super().__init__("cpu", 1, "torch")
+        self.fetched = list[tuple[int, ...]]()
 
     def get(self, array: torch.Tensor) -> NDArray[Any]:
         self.fetched.append(tuple(array.shape))
         return super().get(array)
 
-    def sparse_product(self, *arguments: torch.Tensor) -> torch.Tensor:
+
+class CountingRows(TorchRows):
+    """Counts products."""
+
+    products = 0
+
+    def multiply(self, matrix: Csr, X: torch.Tensor) -> torch.Tensor:
         self.products += 1
-        return super().sparse_product(*arguments)
+        return super().multiply(matrix, X)
+
+
+def counting() -> tuple[Backend, CountingDevice, CountingRows]:
+    device = CountingDevice()
+    rows = CountingRows(device)
+    return replace(on_torch("cpu"), device=device, rows=rows), device, rows
 
 
 @pytest.mark.parametrize("filling", ["zero", "item-mean"])
@@ -160,23 +176,23 @@ class CountingKernels(TorchKernels):
 def test_what_is_tall_is_brought_to_the_host_once_however_many_products_are_made(
     train: Ratings, filling: str, rank: int, least: int
 ) -> None:
-    kernels = CountingKernels()
-    models(train, kernels, filling=filling, ranks=(rank,), route="operator")
-    assert kernels.products >= least
-    tall = [shape for shape in kernels.fetched if max(shape) >= min(train.n_users, train.n_items)]
+    backend, device, rows = counting()
+    models(train, backend, filling=filling, ranks=(rank,), route="operator")
+    assert rows.products >= least
+    tall = [shape for shape in device.fetched if max(shape) >= min(train.n_users, train.n_items)]
     assert sorted(tall) == sorted([(train.n_users, rank), (train.n_items, rank)])
 
 
 def test_dense_matrix_is_formed_on_the_device(split: Split) -> None:
-    kernels = CountingKernels()
-    models(split.train, kernels, filling="zero", route="dense")
-    assert not kernels.fetched
+    backend, device, _ = counting()
+    models(split.train, backend, filling="zero", route="dense")
+    assert not device.fetched
 
 
-def test_ranks_above_the_shorter_side_are_left_out(kernels: Kernels) -> None:
+def test_ranks_above_the_shorter_side_are_left_out(backend: Backend) -> None:
     train = Ratings.from_ids([1, 1, 2, 2, 3], [1, 2, 1, 2, 1], [1, 2, 3, 4, 5])
     for route in ("dense", "operator"):
-        assert [model.rank for model in models(train, kernels, route=route, ranks=(1, 2, 3))] == [1, 2]
+        assert [model.rank for model in models(train, backend, route=route, ranks=(1, 2, 3))] == [1, 2]
 
 
 def test_rank_that_no_table_of_this_size_has_is_refused() -> None:
@@ -214,18 +230,18 @@ def test_dense_matrix_that_would_not_fit_is_refused_before_it_is_made() -> None:
 def test_dense_matrix_is_held_against_the_free_memory_of_the_card(
     split: Split, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    kernels = CpuKernels(1)
-    kernels.device = "cuda"
+    backend = on_cpu(1)
+    backend.device.name = "cuda"
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (1 << 20, 1 << 40))
     with pytest.raises(ResourceError, match=r"^the dense SVD of 300 x 200 needs \d\.\d MiB and 1\.0 MiB are free; use"):
-        models(split.train, kernels, route="dense", filling="zero")
+        models(split.train, backend, route="dense", filling="zero")
 
 
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
 def test_auto_is_the_operator_and_a_named_route_is_taken(device: str) -> None:
     train = Ratings.from_ids(np.arange(1500), np.arange(1500), np.arange(1500) % 5)
-    kernels = CpuKernels(1)
-    kernels.device = device
-    assert TruncatedSvd().resolved(train, kernels).route == "operator"
+    backend = on_cpu(1)
+    backend.device.name = device
+    assert TruncatedSvd().resolved(train, backend).route == "operator"
     for named in ("dense", "operator"):
-        assert TruncatedSvd(route=named).resolved(train, kernels).route == named
+        assert TruncatedSvd(route=named).resolved(train, backend).route == named

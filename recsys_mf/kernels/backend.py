@@ -1,0 +1,148 @@
+"""Backend: the operations that a device offers, in a handful of families.
+
+`reference` specifies every operation of `RowKernels`, `SgdKernels`, `ProbitKernels` and `PredictionKernels`, under the
+same name. Arrays are the backend's own, except those of `PredictionKernels`, which takes and gives NumPy arrays.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recsys_mf.arrays.csr import Csr
+from recsys_mf.kernels.operands import (
+    FactorModel,
+    Pairs,
+    RatingScale,
+    RatingTable,
+    Regressors,
+    RowPrior,
+    SampleTables,
+    SgdState,
+    SgdStep,
+    Shrinkage,
+    Tables,
+)
+from recsys_mf.kernels.schedule.plan import PlanSettings, SgdPlan
+
+F64 = NDArray[np.float64]
+
+
+class Device(Protocol):
+    """Where arrays live, and how they get there.
+
+    name : as runs and reports name the device, "cpu" or "cuda"
+    threads : threads of the host that may be used
+    xp : the module of its arrays, NumPy or torch: for what both name alike (sqrt, hstack, einsum, linalg.qr, …)
+    """
+
+    name: str
+    threads: int
+    xp: Any
+
+    def describe(self) -> dict[str, str]:
+        """What a run records of the device."""
+        ...
+
+    def guard(self) -> AbstractContextManager[None]:
+        """Inside, a device without room raises ResourceError."""
+        ...
+
+    def put(self, array: Any) -> Any:
+        """The array on the device (a copy if that is another memory, or if the array is read-only)."""
+        ...
+
+    def get(self, array: Any) -> NDArray[Any]:
+        """The array as NumPy; a copy."""
+        ...
+
+    def draw_normals(self, rng: np.random.Generator, rows: int, columns: int) -> Any:
+        """Standard normals float32[rows, columns], drawn by rng or on the device from a seed of it."""
+        ...
+
+    def draw_uniforms(self, rng: np.random.Generator, size: int) -> Any:
+        """Multiples of 2⁻²⁴ in [0, 1), float32[size], also on the device."""
+        ...
+
+
+class RowKernels(Protocol):
+    """Systems of rows, products with sparse matrices, and the model's values."""
+
+    def solve(
+        self, ratings: Csr, regressors: Regressors, prior: RowPrior, noise_precision: float, normals: Any | None
+    ) -> tuple[Any, Any]: ...
+
+    def refine(self, ratings: Csr, X: Any, Y: Any, prior: Shrinkage, steps: int) -> tuple[Any, Any]: ...
+
+    def multiply(self, matrix: Csr, X: Any) -> Any: ...
+
+    def row_values(self, ratings: Csr, X: Any, regressors: Regressors) -> Any: ...
+
+    def pair_values(self, pairs: Pairs, tables: Tables) -> Any: ...
+
+
+class SgdKernels(Protocol):
+    """Masked stochastic gradient descent.
+
+    precisions : how factors can be stored: "float32", and what takes half of that
+    schedules : which blocks can run side by side: "conflict-free", and "hogwild" that share rows
+    max_rank : the largest rank, None for any
+    """
+
+    precisions: tuple[str, ...]
+    schedules: tuple[str, ...]
+    max_rank: int | None
+
+    def plan(self, ratings: RatingTable, settings: PlanSettings, rng: np.random.Generator) -> SgdPlan:
+        """The triples in the order of their visits, and how they are visited (`schedule.plan`)."""
+        ...
+
+    def put_factors(self, factors: NDArray[Any], precision: str) -> Any:
+        """Factors on the device, stored in one of `precisions`."""
+        ...
+
+    def epoch(self, plan: SgdPlan, state: SgdState, step: SgdStep) -> float: ...
+
+
+class ProbitKernels(Protocol):
+    """The cumulative probit of ordinal ratings."""
+
+    def expected_levels(self, means: Any, thresholds: F64, noise: float, levels: NDArray[Any]) -> Any: ...
+
+    def ordinal_terms(self, means: Any, levels: Any, cuts: F64, slope: float) -> tuple[float, F64, F64]: ...
+
+    def draw_latents(self, means: Any, levels: Any, cuts: F64, slope: float, uniforms: Any) -> Any: ...
+
+
+class PredictionKernels(Protocol):
+    """What models predict with: from NumPy to NumPy."""
+
+    def predict(self, model: FactorModel, pairs: Pairs) -> NDArray[np.float32]: ...
+
+    def predict_samples(
+        self, samples: SampleTables, pairs: Pairs, scale: RatingScale
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32], F64]: ...
+
+    def predict_levels(
+        self, samples: SampleTables, pairs: Pairs, thresholds: NDArray[Any], noises: NDArray[Any]
+    ) -> NDArray[np.float32]: ...
+
+
+@dataclass(frozen=True)
+class Backend:
+    """The families of a device, as `kernels.select` gives them.
+
+    make_prediction : gives the family that models predict with; a new one each time, since it may keep the tables of
+        every model that it is used for
+    """
+
+    device: Device
+    rows: RowKernels
+    sgd: SgdKernels
+    probit: ProbitKernels
+    make_prediction: Callable[[], PredictionKernels]

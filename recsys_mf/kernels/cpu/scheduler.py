@@ -1,0 +1,147 @@
+"""Turns: who takes which block of a conflict-free schedule, and when.
+
+An epoch has strata of as many blocks; a block must follow those of the strata before it that share its user band or
+its item band, and no others. Threads that met at the end of every stratum would wait for the slowest and be woken
+again each time. Here every thread has user bands of its own, whose rows stay in its cache, and goes through the strata
+as soon as the item band of its next block is free. One that has waited long, or has no block left, takes the first
+block that no thread has, and where that is not free either it sleeps: so uneven work holds no thread up for long, a
+thread that shares its core with another program is offset to one that is idle, and no number of threads locks up. The
+order of blocks that share a band is that of the strata, whichever thread takes them.
+
+MovieLens 1M at rank 64 on two cores, million updates a second: 208, with a program that keeps one core busy 124. With
+a parallel loop for every stratum 176 and 101 where threads that wait sleep, 197 and 14 where they do not.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+from numpy.typing import NDArray
+
+from recsys_mf.arrays.jit import jit
+from recsys_mf.kernels.cpu.simd import array_of
+
+_LOOKS = 1 << 12  # at a band that is not free before a thread looks for another block, or sleeps
+_LONGEST_NAP = 1000  # microseconds
+_SLEEP, _UNIT = ("Sleep", 1000) if sys.platform == "win32" else ("usleep", 1)  # and its unit in microseconds
+_WORD = ir.IntType(64)
+_BYTES = 8  # of a word
+_APART = 8  # words between the places of two threads: a cache line
+
+
+def make_board(strata: int, blocks: int, threads: int) -> tuple[NDArray[np.int64], ...]:
+    """What threads have taken and done: (taken, user bands, item bands, place of every thread)."""
+    return (
+        np.zeros(strata * blocks, np.int64),
+        np.zeros(blocks, np.int64),
+        np.zeros(blocks, np.int64),
+        np.zeros((threads, _APART), np.int64),
+    )
+
+
+@jit()
+def next_block(board: Any, thread: Any, threads: Any) -> Any:
+    """The number of the block to visit next, stratum · blocks + user band, which is then this thread's; -1 for none."""
+    taken, users_done, items_done, places = board
+    blocks = users_done.size
+    low, high = thread * blocks // threads, (thread + 1) * blocks // threads
+    own, first, looks, nap = places[thread, 0], places[thread, 1], 0, 1
+    block = np.int64(-1)
+    while block < 0:
+        mine = own // max(high - low, 1) * blocks + low + own % max(high - low, 1)
+        if low == high or mine >= taken.size:
+            mine, looks = np.int64(-1), _LOOKS
+        elif _load(taken, mine):
+            own += 1
+            continue
+        if mine >= 0 and _is_free(mine, users_done, items_done):
+            block = mine
+        elif looks >= _LOOKS:
+            while first < taken.size and _load(taken, first):
+                first += 1
+            if first == taken.size:
+                break
+            if _is_free(first, users_done, items_done):
+                block = first
+            else:
+                _sleep(nap)
+                nap = min(2 * nap, _LONGEST_NAP)
+        if block >= 0 and not _claim(taken, block):
+            block = np.int64(-1)
+        looks += 1
+    places[thread, 0], places[thread, 1] = own, first
+    return block
+
+
+@jit()
+def finish(board: Any, block: Any) -> None:
+    """Say that a block was visited; what was written in it is seen by whoever finds its bands free."""
+    _, users_done, items_done, _ = board
+    blocks = users_done.size
+    stratum, band = block // blocks, block % blocks
+    _store(users_done, band, stratum + 1)
+    _store(items_done, (band + stratum) % blocks, stratum + 1)
+
+
+@jit()
+def _is_free(block: Any, users_done: Any, items_done: Any) -> Any:
+    """Whether both bands of the block have been through all strata before it."""
+    blocks = users_done.size
+    stratum, band = block // blocks, block % blocks
+    return _load(users_done, band) == stratum and _load(items_done, (band + stratum) % blocks) == stratum
+
+
+def _load_acquire(typing_context: Any, words: Any, place: Any) -> Any:
+    """words[place], and with it all that was written before it was marked."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        words = array_of(context, builder, signature, arguments, 0)
+        return builder.load_atomic(builder.gep(words.data, [arguments[1]]), "acquire", _BYTES)
+
+    return types.int64(words, types.int64), generate
+
+
+def _store_release(typing_context: Any, words: Any, place: Any, word: Any) -> Any:
+    """words[place] = word, after all that was written before."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        words = array_of(context, builder, signature, arguments, 0)
+        builder.store_atomic(arguments[2], builder.gep(words.data, [arguments[1]]), "release", _BYTES)
+        return context.get_dummy_value()
+
+    return types.void(words, types.int64, types.int64), generate
+
+
+def _exchange(typing_context: Any, words: Any, place: Any) -> Any:
+    """words[place] = 1; whether it was 0."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        words = array_of(context, builder, signature, arguments, 0)
+        before = builder.atomic_rmw("xchg", builder.gep(words.data, [arguments[1]]), ir.Constant(_WORD, 1), "acq_rel")
+        return builder.icmp_signed("==", before, ir.Constant(_WORD, 0))
+
+    return types.boolean(words, types.int64), generate
+
+
+def _nap(typing_context: Any, microseconds: Any) -> Any:
+    """Sleep: the core is free for a thread that has none, which a busy one is not."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        kind = ir.FunctionType(ir.IntType(32), [ir.IntType(32)])
+        function: Any = cgutils.get_or_insert_function(builder.module, kind, _SLEEP)  # type: ignore[no-untyped-call]
+        builder.call(function, [builder.trunc(builder.sdiv(arguments[0], ir.Constant(_WORD, _UNIT)), ir.IntType(32))])
+        return context.get_dummy_value()
+
+    return types.void(types.int64), generate
+
+
+_load: Any = intrinsic(_load_acquire)
+_store: Any = intrinsic(_store_release)
+_claim: Any = intrinsic(_exchange)
+_sleep: Any = intrinsic(_nap)

@@ -1,0 +1,87 @@
+"""Masked SGD on CPU cores: the grid that suits caches, and the epoch as visits of conflict-free blocks on threads.
+
+The arithmetic of a block is done by one thread in one order, so that results do not depend on the number of threads.
+The number of columns is a compile-time constant: rows are padded with zeros to full vectors, and a column of zeros
+stays one.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recsys_mf.arrays.aligned import ensure_aligned
+from recsys_mf.arrays.threads import side_by_side
+from recsys_mf.kernels.cpu import scheduler, visits
+from recsys_mf.kernels.cpu.simd import LANES
+from recsys_mf.kernels.operands import Part, SgdState, SgdStep, Triples
+from recsys_mf.kernels.schedule import host
+from recsys_mf.kernels.schedule.grid import Arranged, Grid, Places, Standardisation
+from recsys_mf.kernels.schedule.passes import HostTriples
+from recsys_mf.kernels.schedule.plan import Planner
+
+F32 = NDArray[np.float32]
+_PASSING_BYTES, _STAYING_BYTES = 1 << 17, 1 << 20  # of rows of users and of items of a part, in the second-level cache
+_MAX_PARTS = 256  # of a band
+_MIN_RATINGS = 16384  # of an epoch for which another thread is woken
+
+
+class CpuSgd(Planner):
+    """`kernels.backend.SgdKernels` on this many threads."""
+
+    precisions: tuple[str, ...] = ("float32",)
+    schedules: tuple[str, ...] = ("conflict-free",)
+    max_rank: int | None = None
+
+    def __init__(self, threads: int) -> None:
+        self._threads = threads
+
+    def width(self, rank: int) -> int:
+        """The rank rounded up to full vector registers."""
+        return max(1, -(-rank // LANES)) * LANES
+
+    def grid(self, n_ratings: int, n_users: int, n_items: int, width: int) -> Grid:
+        """Bands: a power of two near √(ratings / 8192), 2 to 32, enough for many cores; parts that fit in cache.
+
+        It depends on the table and the rank alone, so that a run does not depend on the machine.
+        """
+        bands = int(2 ** np.clip(np.round(np.log2(max(n_ratings, 1) / 8192) / 2), 1, 5))
+        row = 4 * width
+        parts = (
+            int(np.clip(-(-row * rows // (bands * most)), 1, _MAX_PARTS))
+            for rows, most in ((n_users, _PASSING_BYTES), (n_items, _STAYING_BYTES))
+        )
+        return Grid(bands, *parts)
+
+    def batch(self, share: float, rate: float) -> int:
+        """One rating at a time."""
+        return 1
+
+    def arrange(self, triples: Triples, places: Places, grid: Grid, standard: Standardisation, seed: int) -> Arranged:
+        """`host.arrange` on these threads."""
+        return host.arrange(triples, places, grid, standard, seed, threads=self._threads)
+
+    def stream(self, triples: Triples, bounds: NDArray[np.int64]) -> HostTriples:
+        """Where they are."""
+        return HostTriples(*triples, bounds)
+
+    def put_factors(self, factors: F32, precision: str) -> F32:
+        """In float32, on cache lines."""
+        return ensure_aligned(factors)
+
+    def visit(self, part: Part, batch: int, state: SgdState, step: SgdStep) -> float:
+        """As `reference.epoch` with batch = 1 and factors as wide as `width` says."""
+        strata, blocks = part.bounds.shape[0], part.bounds.shape[1] - 1
+        errors = np.zeros((strata, blocks))
+        threads = min(self._threads, 1 + len(part.users) // _MIN_RATINGS)
+        numbers = [np.float32(number) for number in (step.rate, step.bias_rate, step.ridge, step.bias_ridge)]
+        side_by_side(
+            visits.visit_kernel(state.P.shape[1]), [(thread,) for thread in range(threads)], threads,
+            threads, scheduler.make_board(strata, blocks, threads), *part, *state, *numbers, errors,
+        )  # fmt: skip
+        total = 0.0
+        for stratum in errors:  # in this order, whether strata come at once or one by one
+            total += math.fsum(stratum)
+        return total

@@ -1,0 +1,154 @@
+"""Operands: what travels together into the kernels. Arrays are those of a backend; None stands for what is absent.
+
+A row of any table is one vector x = (factors, bias) of k + 1 numbers, since the row's system is solved for all of it.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class Regressors(NamedTuple):
+    """What the ratings of a row are regressed on: a row of the other table each and, if there is a third, one of it.
+
+    rows : the other table Y [n, k + 1]; the columns of the ratings' `Csr` are its row numbers
+    contexts : int32[z], the row of the third table of every rating; or None
+    context_rows : the third table C [c, k + 1], or None
+    """
+
+    rows: Any
+    contexts: Any | None = None
+    context_rows: Any | None = None
+
+
+class GaussianPrior(NamedTuple):
+    """Prior N(m_g, Λ⁻¹) of the rows x_g: precision Λ [k + 1, k + 1], means m [rows, k + 1]."""
+
+    precision: Any
+    means: Any
+
+
+class Shrinkage(NamedTuple):
+    """Prior precision w_g diag(d) of the rows x_g about zero: weights w [rows], ridge d [k + 1]."""
+
+    weights: Any
+    ridge: Any
+
+
+RowPrior = GaussianPrior | Shrinkage
+
+
+class Pairs(NamedTuple):
+    """Pairs of users and items by their row numbers int32[z], -1 for an unknown one.
+
+    contexts : int32[z], the row of the third table, -1 for an unknown one; None if there is no third table
+    """
+
+    users: Any
+    items: Any
+    contexts: Any | None = None
+
+
+class Tables(NamedTuple):
+    """The rows (factors, bias) of users X [m, k + 1], of items Y [n, k + 1] and, or None, of contexts C [c, k + 1]."""
+
+    users: Any
+    items: Any
+    contexts: Any | None = None
+
+
+class FactorModel(NamedTuple):
+    """The parameters of r̂_ui = μ + b_u + b_i + p_u · q_i, clipped to a range.
+
+    mean μ; user_bias [m], item_bias [n]; P [m, k], Q [n, k]; rating_range (low, high)
+    """
+
+    mean: float
+    user_bias: Any
+    item_bias: Any
+    P: Any
+    Q: Any
+    rating_range: tuple[float, float]
+
+
+class SampleTables(NamedTuple):
+    """The rows of every sample of a posterior as integers, and what turns them into numbers.
+
+    users int16[m, S, k + 1], items int16[n, S, k + 1], contexts int16[c, S, k + 1] or None : rows (factors, bias) in
+        units of units[0, s], units[1, s] and units[2, s]
+    units float32[3, S], offsets float32[S]
+    """
+
+    users: Any
+    items: Any
+    contexts: Any | None
+    units: Any
+    offsets: Any
+
+
+class RatingScale(NamedTuple):
+    """How a value m becomes a rating: μ + σ m, clipped to a range."""
+
+    mean: float
+    deviation: float
+    rating_range: tuple[float, float]
+
+
+class Triples(NamedTuple):
+    """Observed ratings: users int32[n], items int32[n], values float32[n]."""
+
+    users: Any
+    items: Any
+    values: Any
+
+
+class RatingTable(Protocol):
+    """What a plan of SGD reads of a table of ratings."""
+
+    @property
+    def users(self) -> NDArray[np.int32]: ...
+    @property
+    def items(self) -> NDArray[np.int32]: ...
+    @property
+    def values(self) -> NDArray[np.float32]: ...
+    @property
+    def user_counts(self) -> NDArray[np.int64]: ...
+    @property
+    def item_counts(self) -> NDArray[np.int64]: ...
+
+
+class SgdState(NamedTuple):
+    """What an epoch of SGD moves, in place: P [m, width], Q [n, width], user_bias [m], item_bias [n]."""
+
+    P: Any
+    Q: Any
+    user_bias: Any
+    item_bias: Any
+
+
+class SgdStep(NamedTuple):
+    """The steps η and η_b of factors and biases in an epoch, the ridges λ and λ_b that shrink them.
+
+    seed : of the noise with which a backend rounds factors that it stores in fewer bits
+    """
+
+    rate: float
+    bias_rate: float
+    ridge: float
+    bias_ridge: float
+    seed: int = 0
+
+
+class Part(NamedTuple):
+    """Triples that are visited in one pass: users, items int32[z], values float32[z], in the order of their visits.
+
+    bounds int64[S, W + 1] : block w of stratum s is the triples bounds[s, w]:bounds[s, w + 1]
+    """
+
+    users: Any
+    items: Any
+    values: Any
+    bounds: Any

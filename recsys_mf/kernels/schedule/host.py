@@ -1,0 +1,110 @@
+"""Order of the triples of masked SGD in memory, made by counting sorts on the host.
+
+This decides where a triple lies, the backends decide what is done to it. The one arithmetic on ratings here is their
+standardisation, on the way to where `arrange` puts them.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from recsys_mf.arrays import mapped
+from recsys_mf.arrays.jit import jit
+from recsys_mf.arrays.threads import ranges, side_by_side
+from recsys_mf.kernels.operands import Triples
+from recsys_mf.kernels.schedule.grid import Arranged, Grid, Places, Standardisation
+
+_CHUNKS = 16  # ranges of rows that are counted and placed side by side; a constant, so that no result depends on it
+
+
+def arrange(
+    triples: Triples, places: Places, grid: Grid, standard: Standardisation, seed: int, *, threads: int
+) -> Arranged:
+    """The triples (user place, item place, (r - mean) / deviation), grouped by block and by part within it.
+
+    seed : below 2⁶³; decides the order within a part, a permutation by Fisher and Yates from a hash of seed and place
+
+    Block (row band r, column band c) stands at place ((c - r) mod bands, r). Its parts follow by item, then by user.
+    Two passes over the table and one over every part; 12 bytes per rating for the result and no more.
+    """
+    n, keys = len(triples.users), grid.n_parts
+    found = np.zeros((_CHUNKS, keys), np.int64)
+    chunks = np.linspace(0, n, _CHUNKS + 1).astype(np.int64)
+    out = Arranged(
+        mapped.empty(n, np.int32), mapped.empty(n, np.int32), mapped.empty(n, np.float32),
+        np.empty(keys + 1, np.int64),
+    )  # fmt: skip
+    parts, tasks = (places.part_of_user, places.part_of_item), ranges(_CHUNKS, 1)
+    side_by_side(_count_parts, tasks, threads, chunks, triples.users, triples.items, *parts, *grid, found)
+    out.starts[0], out.starts[1:] = 0, np.cumsum(found.sum(axis=0))
+    first = np.cumsum(found, axis=0) - found + out.starts[:-1]
+    side_by_side(
+        _place, tasks, threads, chunks, *triples, places.users, places.items, *parts,
+        *grid, np.float32(standard.mean), np.float32(standard.deviation), first, *out[:3],
+    )  # fmt: skip
+    side_by_side(_shuffle, ranges(keys, -(-keys // _CHUNKS)), threads, out.starts, np.uint64(seed), *out[:3])
+    return out
+
+
+@jit()
+def _part(fine_row: Any, fine_column: Any, bands: Any, user_parts: Any, item_parts: Any) -> Any:
+    """Place of a part: by stratum, row band, item part and user part."""
+    row, column = fine_row // user_parts, fine_column // item_parts
+    stratum = column - row
+    if stratum < 0:
+        stratum += bands
+    block = np.int64(stratum) * bands + row
+    return (block * item_parts + fine_column - column * item_parts) * user_parts + fine_row - row * user_parts
+
+
+@jit()
+def _count_parts(
+    first: Any, last: Any, chunks: Any, users: Any, items: Any, part_of_user: Any, part_of_item: Any,
+    bands: Any, user_parts: Any, item_parts: Any, found: Any,
+) -> None:  # fmt: skip
+    for chunk in range(first, last):
+        for j in range(chunks[chunk], chunks[chunk + 1]):
+            found[chunk, _part(part_of_user[users[j]], part_of_item[items[j]], bands, user_parts, item_parts)] += 1
+
+
+@jit(error_model="numpy")
+def _place(
+    first: Any, last: Any, chunks: Any, users: Any, items: Any, values: Any, user_places: Any, item_places: Any,
+    part_of_user: Any, part_of_item: Any, bands: Any, user_parts: Any, item_parts: Any,
+    center: Any, scale: Any, places: Any, out_users: Any, out_items: Any, out_values: Any,
+) -> None:  # fmt: skip
+    for chunk in range(first, last):
+        place = places[chunk]
+        for j in range(chunks[chunk], chunks[chunk + 1]):
+            u, i = users[j], items[j]
+            part = _part(part_of_user[u], part_of_item[i], bands, user_parts, item_parts)
+            to = place[part]
+            place[part] = to + 1
+            out_users[to], out_items[to] = user_places[u], item_places[i]
+            out_values[to] = (values[j] - center) / scale
+
+
+@jit()
+def _shuffle(
+    first: Any, last: Any, starts: Any, seed: Any, users: Any, items: Any, values: Any
+) -> None:  # fmt: skip
+    for g in range(first, last):
+        low = starts[g]
+        for last in range(starts[g + 1] - 1, low, -1):
+            other = low + np.int64(
+                ((_hashed(seed, last) >> np.uint64(32)) * np.uint64(last - low + 1)) >> np.uint64(32)
+            )
+            users[last], users[other] = users[other], users[last]
+            items[last], items[other] = items[other], items[last]
+            values[last], values[other] = values[other], values[last]
+
+
+@jit()
+def _hashed(seed: Any, place: Any) -> Any:
+    """64 random bits of a place. Steele, Lea, Flood: Fast splittable pseudorandom number generators, OOPSLA 2014."""
+    x = seed + (np.uint64(place) + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)
+    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return x ^ (x >> np.uint64(31))

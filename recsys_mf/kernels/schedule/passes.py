@@ -1,0 +1,47 @@
+"""Triples of a schedule on their way to the kernels: in memory, or read from files stratum by stratum."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recsys_mf.arrays import mapped
+from recsys_mf.kernels.operands import Part
+
+
+class Passes(Protocol):
+    """Triples on their way to the kernels."""
+
+    def passes(self) -> Iterator[Part]:
+        """What makes up an epoch: all strata at once, or some after others."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class HostTriples:
+    """users, items int32[n], values float32[n], and bounds int64[S, W + 1] as in `Part`."""
+
+    users: NDArray[np.int32]
+    items: NDArray[np.int32]
+    values: NDArray[np.float32]
+    bounds: NDArray[np.int64]
+
+    def passes(self) -> Iterator[Part]:
+        """All strata at once or, of triples in a file, one after another.
+
+        While a stratum is visited the next is read from the file; then it is dropped from memory.
+        """
+        triples = self.users, self.items, self.values
+        if not mapped.is_mapped(self.users):
+            yield Part(*triples, self.bounds)
+            return
+        for stratum, following in zip(self.bounds, np.roll(self.bounds, -1, axis=0), strict=True):
+            for column in triples:
+                mapped.read_ahead(column, following[0], following[-1])
+            yield Part(*triples, stratum[None])
+            for column in triples:
+                mapped.drop(column, stratum[0], stratum[-1])

@@ -1,0 +1,49 @@
+"""The truncated SVD of a matrix that is formed, by torch: of all singular values, for the few that are kept."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recsys_mf import memory
+
+Matrix = NDArray[np.float64]
+
+
+def find_triplets(
+    form: Callable[[], Any], shape: tuple[int, int], n_entries: int, rank: int, device: str
+) -> tuple[Matrix, Matrix, Matrix]:
+    """U [m, k], σ [k] descending, V [n, k]: the k leading singular triplets of a matrix.
+
+    form : makes the matrix float64[m, n] on the device; n_entries : of its sparse part, which is held meanwhile
+    Raises ResourceError before the matrix and its decomposition would not fit in memory.
+
+    `torch.svd_lowrank` is no cheaper way to a few of them: it makes a fixed number of iterations, whatever they reach,
+    and their error falls as a power of σ_q / σ_k, which is the table's. With the usual 2, singular values of MovieLens
+    1M are off by up to a tenth for q = k + 10 and a fiftieth for q = 3 k + 10 (k = 64). With 16 they agree to 1e-7,
+    for seven times as many products with vectors as the operator route makes to agree to 1e-10, and unchecked.
+    """
+    import torch
+
+    memory.require(
+        bytes_needed(*shape, n_entries),
+        f"the dense SVD of {shape[0]:,} x {shape[1]:,}",
+        there=torch.cuda.mem_get_info()[0] if device == "cuda" else None,
+        fix="use the route 'operator'",
+    )
+    U, singular, Vt = torch.linalg.svd(torch.as_tensor(form()), full_matrices=False)
+    U, singular, Vt = (a.cpu().numpy() for a in (U[:, :rank], singular[:rank], Vt[:rank]))
+    return U, singular, Vt.T
+
+
+def bytes_needed(m: int, n: int, n_entries: int) -> int:
+    """Most bytes held in float64: by forming the matrix, then by decomposing it.
+
+    That is the matrix, a working copy, a third for the workspace (measured for LAPACK, where it is the most if one
+    side is much the longer), both orthogonal factors and what divide and conquer takes.
+    """
+    shorter = min(m, n)
+    return 8 * max(m * n + 4 * n_entries, 3 * m * n + shorter * (m + n) + 4 * shorter * shorter)

@@ -1,0 +1,168 @@
+"""Predictions on a torch device: `predict`, `predict_samples` and `predict_levels` of `cpu`, NumPy in and out.
+
+Tables go to the device once, with a row of zeros appended that the index -1 reads. Pairs go there part by part, and
+where a posterior has many samples these are taken in runs too, so that what a part holds stays within a bound.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from recsys_mf.kernels.operands import FactorModel, Pairs, RatingScale, SampleTables
+from recsys_mf.kernels.torch import memory
+
+F32 = NDArray[np.float32]
+I32 = NDArray[np.int32]
+
+_MOST_ROOM = 1 << 30  # bytes; more makes nothing faster
+_HOST_ROOM = 1 << 26
+_SLAB = 1 << 26  # bytes of a table that are put at once
+_FEWEST_PAIRS = 4096  # of a part before its samples are taken in runs
+_PLAIN = 64  # bytes per pair beside the factors: indices, biases, the prediction
+_SAMPLED = 128  # the same per pair and sample, with sums in float64
+
+
+class TorchPrediction:
+    """What models predict with (`kernels.backend.PredictionKernels`) on a torch device.
+
+    A table of a model, which is read-only, is put on the device when it is first used and stays as long as the
+    predictor does; another, which could have changed, is put there again. Sums over factors are taken in float32, over
+    samples in float64, as on the CPU. Every method raises ResourceError where the device has no room.
+    """
+
+    def __init__(self, device: str, room: int | None = None) -> None:
+        """
+        device : "cuda", or "cpu" to stand in for it
+        room : bytes that a part of the pairs may take; None for a quarter of what is free, at most 1 GiB
+        """
+        self._device, self._room = torch.device(device), room
+        self._kept: dict[int, tuple[NDArray[Any], Tensor]] = {}  # by id; the array is held, or its id would be reused
+
+    def predict(self, model: FactorModel, pairs: Pairs) -> F32:
+        """As `reference.predict`."""
+        out = np.empty(len(pairs.users), np.float32)
+        with memory.guarded():
+            b_u, b_i, p, q = (self._put(table) for table in (model.user_bias, model.item_bias, model.P, model.Q))
+            for part in self._parts((pairs.users, pairs.items), 1, 12 * model.P.shape[1] + _PLAIN):
+                u, i = part.indices
+                r = model.mean + b_u[u] + b_i[i] + (p[u] * q[i]).sum(1)
+                out[part.pairs] = r.clamp(*model.rating_range).cpu().numpy()
+        return out
+
+    def predict_samples(
+        self, samples: SampleTables, pairs: Pairs, scale: RatingScale
+    ) -> tuple[F32, F32, NDArray[np.float64]]:
+        """As `reference.predict_samples`."""
+        mean, deviation, rating_range = scale
+        n, n_samples = len(pairs.users), len(samples.offsets)
+        clipped, means, variances = np.empty(n, np.float32), np.empty(n, np.float32), np.empty(n)
+        with memory.guarded():
+            there = self._samples(samples)
+            for part in self._parts(pairs, n_samples, there.cost + _SAMPLED):
+                sums = torch.zeros((3, len(part.indices[0])), dtype=torch.float64, device=self._device)
+                for run in part.runs:
+                    r = there.values(part.indices, run)  # [z, s]
+                    sums[0] += (mean + deviation * r).clamp(*rating_range).sum(1, dtype=torch.float64)
+                    sums[1] += r.sum(1, dtype=torch.float64)
+                    sums[2] += r.double().square().sum(1)
+                inside, average, square = sums.cpu().numpy() / n_samples
+                clipped[part.pairs], means[part.pairs] = inside, mean + deviation * average
+                variances[part.pairs] = deviation**2 * np.maximum(square - average**2, 0)
+        return clipped, means, variances
+
+    def predict_levels(self, samples: SampleTables, pairs: Pairs, thresholds: F32, noises: F32) -> F32:
+        """As `reference.predict_levels`."""
+        n_samples, top = thresholds.shape
+        out = np.empty((len(pairs.users), top + 1), np.float32)
+        with memory.guarded():
+            there = self._samples(samples)
+            cuts, slopes = (torch.tensor(a, device=self._device).double() for a in (thresholds, 1 / noises))
+            for part in self._parts(pairs, n_samples, there.cost + _SAMPLED + 24 * (top + 2)):
+                z = len(part.indices[0])
+                below = torch.zeros((z, top + 2), dtype=torch.float64, device=self._device)  # Σ_s P(level < l)
+                below[:, -1] = n_samples
+                for run in part.runs:
+                    r = there.values(part.indices, run).double()  # [z, s]
+                    for t in range(top):
+                        below[:, t + 1] += torch.special.ndtr((cuts[run, t] - r) * slopes[run]).sum(1)
+                out[part.pairs] = below.diff(dim=1).cpu().numpy() / n_samples
+        return out
+
+    def _samples(self, samples: SampleTables) -> _Samples:
+        """The tables of a posterior on the device."""
+        users, items, contexts, units, offsets = samples
+        tables = tuple(self._put(table) for table in (users, items, contexts) if table is not None)
+        return _Samples(tables, *(torch.tensor(array, device=self._device) for array in (units, offsets)))
+
+    def _put(self, table: NDArray[Any]) -> Tensor:
+        """The table on the device with a row of zeros appended."""
+        if id(table) in self._kept:
+            return self._kept[id(table)][1]
+        dtype = torch.tensor(table[:0]).dtype
+        put = torch.zeros((len(table) + 1, *table.shape[1:]), dtype=dtype, device=self._device)
+        rows = max(1, _SLAB * len(table) // max(table.nbytes, 1))
+        for start in range(0, len(table), rows):  # a read-only array has to be copied before torch takes it
+            put[start : min(start + rows, len(table))] = torch.tensor(table[start : start + rows])
+        if not table.flags.writeable:
+            self._kept[id(table)] = table, put
+        return put
+
+    def _parts(self, indices: Sequence[I32 | None], n_samples: int, cost: int) -> Iterator[_Part]:
+        """The pairs in parts; a part and a run of its samples take at most the room, at this cost (bytes) of one of
+        each. Contexts are left out if pairs have none."""
+        cells = max(1, self._bytes() // cost)
+        run = min(n_samples, max(1, cells // _FEWEST_PAIRS))
+        runs = [slice(start, start + run) for start in range(0, n_samples, run)]
+        given = [index for index in indices if index is not None]
+        for start in range(0, len(given[0]), cells // run):
+            pairs = slice(start, start + cells // run)
+            there = [torch.tensor(index[pairs], device=self._device).long() for index in given]
+            yield _Part(pairs, there, runs)
+
+    def _bytes(self) -> int:
+        if self._room is not None:
+            return self._room
+        return _HOST_ROOM if self._device.type == "cpu" else min(memory.free(self._device) // 4, _MOST_ROOM)
+
+
+class _Part(NamedTuple):
+    """Pairs of a call: which they are, their indices int64[z] on the device, the runs that samples are taken in."""
+
+    pairs: slice
+    indices: list[Tensor]
+    runs: list[slice]
+
+
+@dataclass(frozen=True)
+class _Samples:
+    """Tables int16[rows + 1, S, k + 1] of users, items and contexts, units [3, S] and offsets [S], on the device."""
+
+    tables: tuple[Tensor, ...]
+    units: Tensor
+    offsets: Tensor
+
+    @property
+    def cost(self) -> int:
+        """Bytes per pair and sample in `values`: rows as they are stored and in float32, and a product of two."""
+        return (3 * (2 + 4) + 4) * self.tables[0].shape[2]
+
+    def values(self, indices: Sequence[Tensor], run: slice) -> Tensor:
+        """o + b_u + b_i + w_c + p_u · q_i + p_u · a_c + q_i · a_c in a run of samples, float32[z, s]."""
+        sides = [
+            (table[:, run][index].float(), unit)  # [z, s, k + 1], [s]
+            for table, index, unit in zip(self.tables, indices, self.units[:, run])  # noqa: B905  two or three
+        ]
+        r = self.offsets[run].repeat(len(indices[0]), 1)
+        for rows, unit in sides:
+            r += unit * rows[..., -1]
+        for (x, x_unit), (y, y_unit) in combinations(sides, 2):
+            r += x_unit * y_unit * (x[..., :-1] * y[..., :-1]).sum(2)
+        return r

@@ -1,0 +1,148 @@
+"""The row operations in torch: systems batched over rows of similar length, products with sparse tensors."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from recsys_mf.arrays.csr import Csr
+from recsys_mf.kernels.operands import GaussianPrior, Pairs, Regressors, RowPrior, Shrinkage, Tables
+from recsys_mf.kernels.torch.device import TorchDevice
+
+_PADDED_CELLS = 1 << 24  # gathered regressors held at once by solve, in float32
+_GATHERED_CELLS = 1 << 26  # of either side, held at once by row_values and pair_values
+
+
+class TorchRows:
+    """`kernels.backend.RowKernels` on a torch device."""
+
+    def __init__(self, device: TorchDevice) -> None:
+        self._device = device
+
+    def solve(
+        self, ratings: Csr, regressors: Regressors, prior: RowPrior, noise_precision: float, normals: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """As `reference.solve`; rows are sorted by length and solved in batches padded to the longest."""
+        Y, lengths = regressors.rows, torch.diff(ratings.starts)
+        order = torch.argsort(lengths, descending=True)
+        X = torch.empty((len(lengths), Y.shape[1]), dtype=Y.dtype, device=Y.device)
+        squared_errors = torch.empty(len(lengths), dtype=Y.dtype, device=Y.device)
+        first = 0
+        while first < len(order):
+            longest = max(1, int(lengths[order[first]]))
+            cells = max(longest, Y.shape[1]) * Y.shape[1]
+            rows = order[first : first + max(1, _PADDED_CELLS // cells)]
+            # Shorter rows by half are left to the next batch: at most half of a batch is padding.
+            rows = rows[: max(1, int((lengths[rows] * 2 >= longest).sum()))]
+            y, t = _regression(ratings, regressors, rows, longest)
+            A = noise_precision * (y.mT @ y)
+            right = noise_precision * (y.mT @ t[:, :, None])[:, :, 0]
+            if isinstance(prior, GaussianPrior):
+                A, right = A + prior.precision, right + prior.means[rows] @ prior.precision
+            else:
+                A = A + prior.weights[rows, None, None] * torch.diag(prior.ridge)
+            L, failed = torch.linalg.cholesky_ex(A)
+            half = torch.linalg.solve_triangular(L, right[:, :, None], upper=False)
+            if normals is not None:
+                half += normals[rows, :, None]
+            solved = torch.linalg.solve_triangular(L.mT, half, upper=True)[:, :, 0]
+            X[rows] = torch.where(failed[:, None] > 0, torch.nan, solved)
+            squared_errors[rows] = (t - (y @ X[rows][:, :, None])[:, :, 0]).square().sum(1)
+            first += len(rows)
+        return X, squared_errors
+
+    def refine(self, ratings: Csr, X: Tensor, Y: Tensor, prior: Shrinkage, steps: int) -> tuple[Tensor, Tensor]:
+        """As `reference.refine`; a step is two sparse products with the regressors of all ratings."""
+        others, lengths = ratings.columns.long(), torch.diff(ratings.starts)
+        rows = torch.repeat_interleave(torch.arange(ratings.n_rows, device=Y.device), lengths)
+        bias = torch.ones((len(Y), 1), dtype=Y.dtype, device=Y.device)
+        table, shrink = torch.cat([Y[:, :-1], bias], 1), prior.weights[:, None] * prior.ridge
+        t = ratings.values - Y[others, -1]
+
+        def summed(errors: Tensor) -> Tensor:
+            return self.multiply(ratings._replace(values=errors), table)
+
+        def products(S: Tensor) -> Tensor:
+            return (S[rows] * table[others]).sum(1)
+
+        X = X.clone()
+        R = summed(t - products(X)) - shrink * X
+        D = self.multiply(ratings.pattern(), table.square()) + shrink
+        D = torch.where(D > 0, D, torch.inf)
+        S = R / D
+        for _ in range(steps):
+            old, AS = (R * R / D).sum(1), summed(products(S)) + shrink * S
+            curvature = (S * AS).sum(1)
+            alpha = torch.where((old > 0) & (curvature > 0), old / curvature, 0.0)[:, None]
+            X, R = X + alpha * S, R - alpha * AS
+            S = R / D + torch.where(old > 0, (R * R / D).sum(1) / old, 0.0)[:, None] * S
+        squares = (t - products(X)).square()
+        return X, torch.segment_reduce(squares, "sum", lengths=lengths, unsafe=True)
+
+    def multiply(self, matrix: Csr, X: Tensor) -> Tensor:
+        """As `reference.multiply`; starts and columns are the indices of a CSR tensor as they stand."""
+        size, z = (matrix.n_rows, len(X)), len(matrix.columns)
+        index = torch.int32 if z <= torch.iinfo(torch.int32).max else torch.int64
+        ones = torch.ones(z, dtype=X.dtype, device=X.device) if matrix.values is None else matrix.values.to(X.dtype)
+        with warnings.catch_warnings():  # torch gives one with the first such tensor of a process
+            warnings.filterwarnings("ignore", "Sparse CSR tensor support is in beta state")
+            S = torch.sparse_csr_tensor(
+                matrix.starts.to(index), matrix.columns.to(index), ones, size, check_invariants=False
+            )
+        return S @ X
+
+    def row_values(self, ratings: Csr, X: Tensor, regressors: Regressors) -> Tensor:
+        """As `reference.row_values`."""
+        rows = torch.repeat_interleave(torch.arange(ratings.n_rows, device=X.device), torch.diff(ratings.starts))
+        tables = Tables(X, regressors.rows, regressors.context_rows)
+        return self.pair_values(Pairs(rows.int(), ratings.columns, regressors.contexts), tables)
+
+    def pair_values(self, pairs: Pairs, tables: Tables) -> Tensor:
+        """As `reference.pair_values`; pairs are gathered a part at a time."""
+        cells = _GATHERED_CELLS // tables.users.shape[1]
+        parts = [
+            _values(Pairs(*(None if column is None else column[part] for column in pairs)), tables)
+            for part in split(len(pairs.users), cells)
+        ]
+        return torch.cat(parts) if parts else torch.empty(0, device=tables.users.device)
+
+
+def split(size: int, length: int) -> Iterator[slice]:
+    """Runs of at most that length."""
+    return (slice(start, min(start + length, size)) for start in range(0, size, max(1, length)))
+
+
+def _values(pairs: Pairs, tables: Tables) -> Tensor:
+    """`pair_values` of a part."""
+    x, y = _known_rows(tables.users, pairs.users), _known_rows(tables.items, pairs.items)
+    p, q = x[:, :-1], y[:, :-1]
+    values = x[:, -1] + y[:, -1] + (p * q).sum(1)
+    if pairs.contexts is not None and tables.contexts is not None:
+        c = _known_rows(tables.contexts, pairs.contexts)
+        values += c[:, -1] + ((p + q) * c[:, :-1]).sum(1)
+    return values
+
+
+def _known_rows(table: Tensor, rows: Tensor) -> Tensor:
+    """Rows of a table, zeros for -1."""
+    known = rows >= 0
+    return torch.where(known[:, None], table[torch.where(known, rows, 0).long()], 0.0)
+
+
+def _regression(ratings: Csr, regressors: Regressors, rows: Tensor, longest: int) -> tuple[Tensor, Tensor]:
+    """Regressors y [b, longest, k + 1] and targets t [b, longest] of the given rows, padded with zeros."""
+    starts, Y = ratings.starts, regressors.rows
+    step = torch.arange(longest, device=Y.device)
+    inside = step < (starts[rows + 1] - starts[rows])[:, None]  # [b, longest]
+    place = torch.where(inside, starts[rows, None] + step, 0)
+    y = Y[ratings.columns[place].long()]  # [b, longest, k + 1]
+    t = ratings.values[place] - y[:, :, -1]
+    if regressors.contexts is not None and regressors.context_rows is not None:
+        c = regressors.context_rows[regressors.contexts[place].long()]
+        t = t - c[:, :, -1] - (y[:, :, :-1] * c[:, :, :-1]).sum(2)
+        y = y + c
+    y[:, :, -1] = 1
+    return y * inside[:, :, None], t * inside
