@@ -405,7 +405,7 @@ def _timed(epochs: Iterator[Epoch], backend: Backend) -> Iterator[tuple[Epoch, f
     """Epochs with the seconds that each took; what the caller does between them is not counted."""
     while True:
         began = time.perf_counter()
-        # A BLAS thread that has done its part waits busily for more, on a core that the backend then lack.
+        # A BLAS thread that has done its part waits busily for more, on a core that the kernels then lack.
         with _libraries().limit(limits=1, user_api="blas"), backend.device.guard():
             epoch = next(epochs, None)
         mapped.rest()
@@ -700,7 +700,7 @@ _SEARCHED = 20_000
 
 
 def _compile(solver: Solver, backend: Backend) -> None:
-    """One epoch on a tiny table, so that the compilation of the backend is in no measured second."""
+    """One epoch on a tiny table, so that the compilation of the kernels is in no measured second."""
     ids = np.arange(4)
     tiny = Ratings.from_ids(np.repeat(ids, 4), np.tile(ids, 4), np.arange(16) % 5)
     next(solver.rehearsal().run(tiny, rng=np.random.default_rng(0), backend=backend)).model()

@@ -88,7 +88,7 @@ class Sgd(Committee):
         most = backend.sgd.max_rank
         if most is not None and figure(solver.rank) > most:
             fix = f"give 1 to {most}, or use the device 'cpu'"
-            raise ConfigError("rank out of range of the CUDA backend", where="rank", seen=self.rank, fix=fix)
+            raise ConfigError("rank out of range of the CUDA kernels", where="rank", seen=self.rank, fix=fix)
         return solver
 
     def member_epochs(self, train: Ratings, rng: np.random.Generator, backend: Backend) -> Iterator[Epoch]:

@@ -172,7 +172,7 @@ class Solver:
         return self
 
     def rehearsal(self) -> Self:
-        """A solver that runs the same backend as this one on a table of 4 by 4."""
+        """A solver that runs the same kernels as this one on a table of 4 by 4."""
         return self.stopped_at(1)
 
     def settings(self) -> dict[str, Any]:
