@@ -31,12 +31,12 @@ from recsys_mf.errors import ReadingNotice, RecsysWarning, printable
 def command() -> None:
     """Matrix factorisation for rating tables.
 
-    Train on a table of (user, item, rating) rows, report the error on held-out ratings beside the truncated SVD,
-    predict missing ratings.
+    Train a model on a table of (user, item, rating) rows, compare its error on held-out ratings with that of the
+    truncated SVD, and predict missing ratings.
 
     \b
-    recsys-mf train ratings.parquet -o run        train, and report on 10 % held out
-    recsys-mf evaluate run --test new.parquet     report on another table
+    recsys-mf train ratings.parquet -o run        train, and report the error on 10 % of the ratings
+    recsys-mf evaluate run --test new.parquet     report the error on another table
     recsys-mf predict run pairs.csv -o out.csv    add a prediction to every (user, item) row
 
     Shell completion: eval "$(_RECSYS_MF_COMPLETE=bash_source recsys-mf)" (also zsh_source, fish_source).
@@ -48,7 +48,7 @@ for subcommand in (train, evaluate, predict, inspect, solvers, datasets):
 
 
 def _show_warning(message: Warning | str, *rest: Any, **named: Any) -> None:
-    """A warning on stderr as one line, without the place in the code; a notice is no cause for alarm."""
+    """Print a warning on stderr as one line, without its place in the code; a notice is only a note."""
     if isinstance(message, ReadingNotice):
         say_error(f"note: {printable(message)}")
     else:
@@ -56,10 +56,10 @@ def _show_warning(message: Warning | str, *rest: Any, **named: Any) -> None:
 
 
 def main() -> None:
-    """Run the command line and exit with 0, or with the code of what ended it."""
+    """Run the command line and exit with 0, or with the code of the error or signal that ended it."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # a report has letters that a terminal may lack
+            stream.reconfigure(errors="backslashreplace")  # a terminal may lack letters of a report
     signals, code = Signals(), 0
     try:
         with signals, warnings.catch_warnings():
@@ -71,5 +71,5 @@ def main() -> None:
                 sys.stdout.flush()
     except BaseException as error:
         code = report(error, signals.received)
-    atexit.register(signal.signal, signal.SIGINT, signal.SIG_IGN)  # what was done is done
+    atexit.register(signal.signal, signal.SIGINT, signal.SIG_IGN)  # the work is done: a late Ctrl-C changes nothing
     sys.exit(code)

@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 
 @click.group()
 def datasets() -> None:
-    """List public data sets and the sample, and fetch one as a Parquet table."""
+    """List the public data sets and the sample, or fetch one as a Parquet table."""
 
 
 @datasets.command(name="list")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def list_(as_json: bool) -> None:
-    """List the data sets that can be fetched, with what they hold and their licences."""
+    """List the data sets that can be fetched, with their sizes and licences."""
     from recsys_mf.loaders.catalog import catalog
 
     entries = catalog()
@@ -37,10 +37,12 @@ def list_(as_json: bool) -> None:
 
 @datasets.command()
 @click.argument("name")
-@click.option("--output", "-o", metavar="DIR", default=".", show_default=True, help="Folder that NAME.parquet goes to.")
+@click.option(
+    "--output", "-o", metavar="DIR", default=".", show_default=True, help="Folder in which to write NAME.parquet."
+)
 @options.quiet_option
 def fetch(name: str, output: str, quiet: bool) -> None:
-    """Download the data set NAME, check it and write it as NAME.parquet; an interrupted download is resumed."""
+    """Download the data set NAME, check it and write it as NAME.parquet. An interrupted download is resumed."""
     from tqdm import tqdm
 
     from recsys_mf.loaders import catalog
@@ -66,7 +68,7 @@ def fetch(name: str, output: str, quiet: bool) -> None:
 
 
 def _table(entries: dict[str, Dataset]) -> str:
-    """A line for every data set."""
+    """One line per data set."""
     lines = [f"{'name':16}{'ratings':>12}{'users':>9}{'items':>8}  {'scale':10}licence"]
     for name, entry in entries.items():
         scale = "{:g} to {:g}".format(*entry.scale)

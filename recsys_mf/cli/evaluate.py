@@ -13,10 +13,10 @@ from recsys_mf.errors import ConfigError
 
 @click.command()
 @click.argument("run", type=click.Path(path_type=Path))
-@click.option("--test", required=True, metavar="FILE", help="Table of ratings to report on.")
+@click.option("--test", required=True, metavar="FILE", help="Table of ratings to compute the error on.")
 @click.option("--predictions", type=click.Path(path_type=Path), metavar="FILE",
-              help="Write the rows with their predictions: .parquet, .csv or .tsv.")  # fmt: skip
-@click.option("--force", is_flag=True, help="Replace the file of predictions if it exists.")
+              help="Write the rows of the table with their predictions to FILE (.parquet, .csv or .tsv).")  # fmt: skip
+@click.option("--force", is_flag=True, help="Replace the --predictions file if it exists.")
 @options.device_option
 @options.threads_option
 @options.duplicates_option
@@ -26,10 +26,11 @@ def evaluate(
     run: Path, test: str, predictions: Path | None, force: bool, device: str, threads: int | None,
     duplicates: Any, as_json: bool, markdown: bool, **columns: Any,
 ) -> None:  # fmt: skip
-    """Report the error of the model in the directory RUN, and of the baselines beside it, on a table of ratings.
+    """Report the error of the model in the directory RUN, and of its baselines, on a table of ratings.
 
-    Every row is scored; a user or item that the run was not trained on gets its fallback and counts in the
-    fallback share. Pairs that it was trained on are counted, and their error is not called held-out.
+    Every row is scored. If the model was not trained on the user or the item of a row, the row gets a fallback
+    prediction; the report says how many rows do. If the model was trained on some of the pairs, the report says so and
+    does not call their error held-out.
     """
     from recsys_mf import evaluation, loaders, store
     from recsys_mf.evaluation.predictions import check_predictions, predict_rows, write_predictions
@@ -37,8 +38,8 @@ def evaluate(
     if predictions is not None:
         check_predictions(predictions, force=force, held_out=True)
     elif force:
-        fix = "leave it out, or give --predictions"
-        raise ConfigError("there is no file to replace", where="--force", fix=fix)
+        fix = "leave --force out, or give --predictions"
+        raise ConfigError("there is no output file to replace", where="--force", fix=fix)
     loaded = store.load(run)
     table = loaders.read_ratings(test, duplicates=duplicates, like=loaded, **columns)
     report = evaluation.evaluate(loaded, table, held_out=f"the pairs of {test}", device=device, threads=threads)

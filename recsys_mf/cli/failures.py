@@ -1,7 +1,7 @@
-"""How the command ends when it does not end well: one line on stderr, and an exit code.
+"""How the command reports a failure: one line on stderr, and an exit code.
 
-An error of the library has both. What else can go wrong on a machine is listed in `_MEANINGS`; what is not listed there
-is a fault of the program, and says so. With RECSYS_MF_TRACEBACK=1 the traceback is shown as well.
+An error of the library has both. Other errors that can happen on a machine are listed in `_MEANINGS`; an error that is
+not listed there is reported as a fault of the program. With RECSYS_MF_TRACEBACK=1 the traceback is shown as well.
 """
 
 from __future__ import annotations
@@ -40,20 +40,24 @@ class _Meaning(NamedTuple):
 
 
 _MEANINGS = {
-    "builtins.MemoryError": _Meaning(ResourceError, "out of memory", "free some, or lower the rank, or see --memory"),
-    "builtins.RecursionError": _Meaning(DataError, "nested too deeply", "give data with less nesting"),
-    "builtins.OverflowError": _Meaning(ConfigError, "a number is too large", "give a smaller one"),
-    "builtins.UnicodeError": _Meaning(DataError, "text in another encoding", "store it as UTF-8"),
+    "builtins.MemoryError": _Meaning(
+        ResourceError, "out of memory", "free some memory, lower the rank, or limit long columns with --memory"
+    ),
+    "builtins.RecursionError": _Meaning(DataError, "the data are nested too deeply", "give data with less nesting"),
+    "builtins.OverflowError": _Meaning(ConfigError, "a number is too large", "give a smaller number"),
+    "builtins.UnicodeError": _Meaning(DataError, "the text is not in the expected encoding", "store it as UTF-8"),
     "safetensors.SafetensorError": _Meaning(ArtifactError, "the file of tensors is damaged", "train the run again"),
     "pyarrow.ArrowException": _Meaning(DataError, "the table cannot be processed", "write it again as Parquet"),
-    "torch.OutOfMemoryError": _Meaning(ResourceError, "out of memory on the card", "use the device 'cpu'"),
-    "torch.AcceleratorError": _Meaning(DeviceError, "the card failed", "use the device 'cpu'"),
-    "builtins.OSError": _Meaning(ResourceError, "the system refuses", "check space, permissions and limits there"),
-}  # by the class and the package that it is defined in: the first that an error is an instance of
+    "torch.OutOfMemoryError": _Meaning(ResourceError, "the GPU is out of memory", "use --device cpu"),
+    "torch.AcceleratorError": _Meaning(DeviceError, "the GPU failed", "use --device cpu"),
+    "builtins.OSError": _Meaning(
+        ResourceError, "the operating system refuses", "check free space, permissions and limits"
+    ),
+}  # by package and class name; the first entry that an error is an instance of applies
 
 
 def translated(error: BaseException) -> RecsysError:
-    """The error of the tree that says what another one means."""
+    """The error of this package that tells what another error means."""
     if isinstance(error, RecsysError):
         return error
     names = [f"{kind.__module__.split('.')[0]}.{kind.__name__}" for kind in type(error).__mro__]
@@ -66,7 +70,7 @@ def translated(error: BaseException) -> RecsysError:
             where = getattr(error, "filename", None)
             seen = getattr(error, "strerror", None) or str(error) or None
             return meaning.kind(meaning.what, where=where and os.fsdecode(where), seen=seen, fix=meaning.fix)
-    fix = f"please report it, with what {TRACEBACK}=1 shows"
+    fix = f"please report it with the output of the same command under {TRACEBACK}=1"
     return RecsysError(f"internal error: {type(error).__name__}", seen=str(error) or None, fix=fix)
 
 
@@ -75,10 +79,10 @@ class Interrupted(BaseException):
 
 
 class Signals:
-    """While it is entered, Ctrl-C and SIGTERM end what runs by an exception, so that it cleans up behind itself.
+    """A context in which Ctrl-C and SIGTERM raise an exception, so that the running code can clean up.
 
-    received : the signal that came, None while there is none. It tells an interruption from an error also where a
-        library has made another exception of it, as numba's compiler does.
+    received : the signal that arrived, or None. It tells an interruption from an error even if a library turns the
+        exception into another one, as numba's compiler does.
     """
 
     def __init__(self) -> None:
@@ -103,7 +107,7 @@ class Signals:
         raise Interrupted
 
     def _send_again(self, lost: Any) -> None:
-        """An interruption that came where no exception can pass, as in a callback from compiled code, comes again."""
+        """Send the signal again if its exception was lost, as in a callback from compiled code."""
         if isinstance(lost.exc_value, Interrupted) and self.received is not None:
             threading.Timer(0.05, os.kill, (os.getpid(), self.received)).start()
         elif os.environ.get(TRACEBACK):
@@ -111,7 +115,7 @@ class Signals:
 
 
 def report(error: BaseException, received: signal.Signals | None) -> int:
-    """Say on stderr in one line what ended the command; the exit code."""
+    """Print on stderr in one line what ended the command, and return the exit code."""
     if isinstance(error, SystemExit):
         if isinstance(error.__context__, BrokenPipeError):  # click ends so
             return _BROKEN_PIPE
@@ -138,7 +142,7 @@ def report(error: BaseException, received: signal.Signals | None) -> int:
 
 
 def _report_usage(error: click.ClickException) -> int:
-    """What click found wrong with the command line; where nothing was given, the help."""
+    """Print what click found wrong with the command line, or the help if nothing was given."""
     if isinstance(error, click.exceptions.NoArgsIsHelpError):
         error.show()
         return error.exit_code
@@ -150,7 +154,7 @@ def _report_usage(error: click.ClickException) -> int:
 
 
 def say_error(line: str) -> None:
-    """The line on stderr, if that can be written to."""
+    """Print the line on stderr, if stderr can be written to."""
     try:
         click.echo(line, err=True)
     except OSError:
@@ -158,7 +162,7 @@ def say_error(line: str) -> None:
 
 
 def silence_stdout() -> None:
-    """Let nothing more be written to stdout, where that has failed once: the flush at exit would fail again."""
+    """Discard further output to stdout if a write has failed: the flush at exit would fail again."""
     try:
         sys.stdout.flush()
     except OSError:

@@ -1,4 +1,4 @@
-"""`recsys-mf inspect`: what a person wants to know of a table before training on it."""
+"""`recsys-mf inspect`: facts about a table that help before training on it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,11 @@ if TYPE_CHECKING:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @options.column_options
 def inspect(ratings: str, as_json: bool, **columns: Any) -> None:
-    """Describe the table RATINGS: rows, users, items, density, scale, time range, degrees, duplicates, nulls."""
+    """Describe the table RATINGS.
+
+    Prints the numbers of rows, users and items, the density, the rating scale, the time range, the numbers of
+    duplicates and nulls, and how many ratings users and items have.
+    """
     import dataclasses
 
     from recsys_mf.loaders import describe
@@ -29,7 +33,7 @@ def inspect(ratings: str, as_json: bool, **columns: Any) -> None:
 
 
 def _table(facts: Description) -> str:
-    """The facts as lines of name and value."""
+    """The facts, one line each with name and value."""
     scale, nulls = facts.scale, facts.nulls
     spread = f"mean {scale['mean']:.4g}, standard deviation {scale['standard_deviation']:.4g}"
     times = " to ".join(facts.time_range) if facts.time_range else "none"
@@ -41,7 +45,7 @@ def _table(facts: Description) -> str:
         "users": f"{facts.users:,} ({facts.user_ids} ids)",
         "items": f"{facts.items:,} ({facts.item_ids} ids)",
         "density": f"{facts.density:.4%}",
-        "scale": f"{scale['lowest']:g} to {scale['highest']:g} ({facts.levels} levels), {spread}",
+        "scale": f"{scale['lowest']:g} to {scale['highest']:g} ({facts.levels} distinct ratings), {spread}",
         "time range": times,
         "nulls": ", ".join(f"{count:,} {role}" for role, count in nulls.items()),
         "NaN or infinite": f"{facts.not_finite:,}",

@@ -14,8 +14,8 @@ from recsys_mf.errors import ConfigError, ResourceError, system_errors
 _Command = Callable[..., Any]
 
 
-def exclusive(*pairs: tuple[str, str], why: str = "would do nothing") -> Callable[[_Command], _Command]:
-    """Refuse, of each pair of options, the first beside the second, where both are given.
+def exclusive(*pairs: tuple[str, str], why: str = "has no effect") -> Callable[[_Command], _Command]:
+    """Refuse the first option of a pair if the second is given too.
 
     pairs : names of options as they are typed
     """
@@ -31,7 +31,7 @@ def exclusive(*pairs: tuple[str, str], why: str = "would do nothing") -> Callabl
             }
             for idle, other in pairs:
                 if {idle, other} <= given:
-                    raise ConfigError(f"{idle} {why} beside {other}", fix="give one of them")
+                    raise ConfigError(f"{idle} {why} together with {other}", fix="give only one of them")
             return command(*values, **named)
 
         return checked
@@ -40,21 +40,23 @@ def exclusive(*pairs: tuple[str, str], why: str = "would do nothing") -> Callabl
 
 
 def is_given(name: str) -> bool:
-    """Whether the parameter of this name stands on the command line of the command that runs."""
+    """Whether the parameter of this name was typed on the command line."""
     return click.get_current_context().get_parameter_source(name) is ParameterSource.COMMANDLINE
 
 
 def column_options(command: _Command) -> _Command:
     """Options that say how a table is read: columns, encoding, kind of ids; keywords of `loaders.read_ratings`."""
     for name in ("time", "rating", "item", "user"):
-        text = f"Column with the {name if name in ('rating', 'time') else name + ' ids'} (recognised by its name)."
+        what = {"user": "user ids", "item": "item ids", "rating": "ratings", "time": "times"}[name]
+        off = "; none: read no times" if name == "time" else ""
+        text = f"Column with the {what} (default: recognised by its name{off})."
         command = click.option(f"--{name}-column", metavar="NAME", help=text)(command)
     return ids_option(encoding_option(command))
 
 
 def encoding_option(command: _Command) -> _Command:
     """The option that names the encoding of a table of text."""
-    text = "Encoding of text and JSON (found: UTF-8, UTF-16, else cp1252)."
+    text = "Encoding of text and JSON files (default: detected; UTF-8, UTF-16, UTF-32, else cp1252)."
     return click.option("--encoding", metavar="NAME", help=text)(command)
 
 
@@ -65,37 +67,42 @@ def ids_option(command: _Command) -> _Command:
         type=click.Choice(["auto", "integer", "string"]),
         default="auto",
         show_default=True,
-        help="Read ids as integers or strings; auto takes what the table says.",
+        help="Read ids as integers or as strings; auto: by the type of the column.",
     )(command)
 
 
 def duplicates_option(command: _Command) -> _Command:
-    """The option that says what becomes of a (user, item) pair that occurs again."""
+    """The option that says what to do if a (user, item) pair occurs more than once."""
     return click.option(
         "--duplicates",
         type=click.Choice(["error", "last", "mean"]),
         default="error",
         show_default=True,
-        help="Where a (user, item) pair occurs again: stop, keep the newest (by time; else the last row), or average.",
+        help="If a (user, item) pair occurs more than once: stop with an error, keep its newest row (by time, else the "
+        "last row), or average its ratings.",
     )(command)
 
 
 def device_option(command: _Command) -> _Command:
     """The option that says where to compute."""
     return click.option(
-        "--device", default="auto", show_default=True, metavar="auto|cpu|cuda", help="Where to compute."
+        "--device",
+        default="auto",
+        show_default=True,
+        metavar="auto|cpu|cuda",
+        help="Device to compute on; auto takes CUDA if it is available.",
     )(command)
 
 
 def threads_option(command: _Command) -> _Command:
     """The option that says on how many threads."""
-    text = "Threads on the CPU (all that are granted by default); results do not depend on it."
+    text = "Number of CPU threads (default: all available); it does not change the results."
     return click.option("--threads", type=int, help=text)(command)
 
 
 def quiet_option(command: _Command) -> _Command:
     """The option that hides progress."""
-    return click.option("--quiet", "-q", is_flag=True, help="No progress on stderr.")(command)
+    return click.option("--quiet", "-q", is_flag=True, help="Show no progress on stderr.")(command)
 
 
 def report_options(command: _Command) -> _Command:
@@ -106,7 +113,7 @@ def report_options(command: _Command) -> _Command:
 
 
 def print_report(report: Any, *, as_json: bool, markdown: bool) -> None:
-    """The report on stdout as a table for the terminal, as JSON or as Markdown."""
+    """Print the report on stdout as a table for the terminal, as JSON or as Markdown."""
     from recsys_mf.evaluation import render
 
     written = render.to_json if as_json else render.to_markdown if markdown else render.to_text
@@ -114,6 +121,6 @@ def print_report(report: Any, *, as_json: bool, markdown: bool) -> None:
 
 
 def say(text: str) -> None:
-    """Print a result on stdout. Raises ResourceError where that has no room."""
-    with system_errors(ResourceError, "cannot be written to", where="standard output", fix="make room there"):
+    """Print a result on stdout. Raises ResourceError if there is no room for it."""
+    with system_errors(ResourceError, "cannot be written to", where="standard output", fix="free some space there"):
         click.echo(text)

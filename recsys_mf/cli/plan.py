@@ -1,4 +1,4 @@
-"""Plan: all that decides the result of a training, from the options or, by `--repeat`, from the record of a run."""
+"""Plan: everything that decides the result of a training, from the options or, with `--repeat`, from a stored run."""
 
 from __future__ import annotations
 
@@ -32,20 +32,20 @@ HARMLESS = {
     "output", "force", "quiet", "device", "threads", "size", "trace", "predictions", "keep_rated", "as_json",
     "markdown", "repeat",
 }  # fmt: skip
-"""Options of `recsys-mf train` that decide where it runs and what is written, and not the numbers."""
+"""Options of `recsys-mf train` that decide where it runs and what is written, but do not change the numbers."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What is trained, on what.
+    """What is trained, and on which data.
 
-    files : role -> path, of those in FILES that there are
+    files : role -> path, for the roles in FILES that are used
     reading : keywords of `loaders.read_ratings`
-    feature_columns : of the side information, names with commas between; None for all
-    hold_out, by, split_seed : of `splits.hold_out`, where there is no test table
-    folds : number to cross-validate on before the fit on all rows, or None
+    feature_columns : names of the side-information columns, separated by commas; None for all
+    hold_out, by, split_seed : arguments of `splits.hold_out`, used if there is no test table
+    folds : number of cross-validation folds before the fit on all rows, or None
     given : settings of the solver as they were typed
-    expected : role -> fingerprint that the files must have; empty where they are read for the first time
+    expected : role -> fingerprint that the file must have; empty if the files are read for the first time
     """
 
     files: Mapping[str, str]
@@ -64,15 +64,15 @@ class Plan:
     expected: Mapping[str, str]
 
     def check(self, role: str, fingerprint: str) -> None:
-        """Raise DataError when the file of a role is not the one that was read when the run was made."""
+        """Raise DataError if the file of a role is not the one that the run was made from."""
         expected = self.expected.get(role)
         if expected not in (None, fingerprint):
-            fix = f"give the one of fingerprint {expected[:12]}…, or train without --repeat"
+            fix = f"give the file with fingerprint {expected[:12]}…, or train without --repeat"
             what = "changed since the run was made"
             raise DataError(what, where=self.files[role], seen=f"fingerprint {fingerprint[:12]}…", fix=fix)
 
     def recorded(self, record: Mapping[str, Any]) -> dict[str, Any]:
-        """The record of a run with what the command line adds to it."""
+        """The record of a run, extended by what the command line knows."""
         from recsys_mf import provenance
 
         fingerprints = provenance.fingerprints(record)
@@ -90,13 +90,13 @@ class Plan:
 
 
 def refuse_with_repeat(context: click.Context) -> None:
-    """Raise ConfigError when an option is given that changes the result: with --repeat the run decides."""
+    """Raise ConfigError if an option is given that changes the result: with --repeat it comes from the run."""
     for parameter in context.command.params:
         name = str(parameter.name)
         source = context.get_parameter_source(name)
         if name not in HARMLESS | FILES.keys() and source is click.core.ParameterSource.COMMANDLINE:
             fix = "leave it out, or train without --repeat"
-            what = f"{parameter.opts[0]} does not go with --repeat, which takes it from the run"
+            what = f"{parameter.opts[0]} cannot be given with --repeat, which takes this option from the run"
             raise ConfigError(what, where=f"--repeat {context.params['repeat']}", fix=fix)
 
 
@@ -104,9 +104,9 @@ def plan_of_record(record: Mapping[str, Any], where: Path, given_files: Mapping[
     """The plan by which a run was made.
 
     where : its directory, for messages
-    given_files : role -> path at which a file lies now, where it is another
-    Raises ArtifactError for a record that holds too little, ConfigError for a file that the run was not made from, or
-    that it does not name.
+    given_files : role -> path of a file now, if it has moved
+    Raises ArtifactError if the record is incomplete, and ConfigError for a file that the run was not made from or does
+    not name.
     """
     from recsys_mf import provenance
 
@@ -114,13 +114,17 @@ def plan_of_record(record: Mapping[str, Any], where: Path, given_files: Mapping[
     expected = provenance.fingerprints(record)
     for role in given_files:
         if role not in expected:
-            fix = "leave it out"
-            raise ConfigError("the run was made without it", where=f"{FILES[role]} with --repeat {where}", fix=fix)
+            fix = "leave this option out"
+            raise ConfigError(
+                "the run was made without such a file", where=f"{FILES[role]} with --repeat {where}", fix=fix
+            )
     named = {role: file["path"] for role, file in record.get("files", {}).items()}
     for role in expected:
         if role not in named and role not in given_files:
             fix = f"give {FILES[role]} too"
-            raise ConfigError(f"the run does not say where its {role.replace('_', ' ')} lie", where=str(where), fix=fix)
+            raise ConfigError(
+                f"the run does not record the path of its {role.replace('_', ' ')}", where=str(where), fix=fix
+            )
     folder = record.get("folder", "")
     return Plan(
         files={role: given_files.get(role) or _located(named[role], folder) for role in FILES if role in expected},
@@ -141,14 +145,18 @@ def plan_of_record(record: Mapping[str, Any], where: Path, given_files: Mapping[
 
 
 def _rule(record: Mapping[str, Any], where: Path) -> Mapping[str, Any]:
-    """The rule of the split, where it is one that the command line has."""
+    """The rule of the split. Raises ArtifactError if the command line does not have it."""
     rule: Mapping[str, Any] = record.get("split_rule", {})
     if not rule:
         seen = "a split made by hand" if "split_rule" in record else "a record of an earlier version"
-        raise ArtifactError("the run cannot be repeated", where=str(where), seen=seen, fix="train it with its options")
+        raise ArtifactError(
+            "the run cannot be repeated", where=str(where), seen=seen, fix="train again with the same options"
+        )
     if rule["kind"] == "fold" or "validation" in rule or record["validation"] is None:
-        seen = record["split"] if rule["kind"] == "fold" else "validation rows cut by hand"
-        raise ArtifactError("the run cannot be repeated here", where=str(where), seen=seen, fix="repeat it in Python")
+        seen = record["split"] if rule["kind"] == "fold" else "validation rows chosen by hand"
+        raise ArtifactError(
+            "the command line cannot repeat this run", where=str(where), seen=seen, fix="repeat it in Python"
+        )
     return rule
 
 
@@ -158,29 +166,33 @@ def _solver(facts: Mapping[str, Any], where: Path) -> Solver:
     try:
         return SOLVERS[facts["solver"]](**facts["settings"])
     except (ConfigError, KeyError, TypeError) as error:
-        fix = "repeat it with the version that made it: see libraries in run.json"
-        raise ArtifactError("not a solver of this version", where=f"{where}/run.json", seen=error, fix=fix) from None
+        fix = "repeat the run with the version that made it: see libraries in run.json"
+        raise ArtifactError(
+            "this version does not have the solver or its settings", where=f"{where}/run.json", seen=error, fix=fix
+        ) from None
 
 
 def _located(path: str, folder: str) -> str:
-    """A path as it was typed, from here or from the folder where it was typed."""
+    """A path as it was typed: relative to the current folder, else to the folder where it was typed."""
     elsewhere = os.path.join(folder, path)
     here = path == "-" or os.path.exists(path) or bool(glob.glob(path))
     return path if here or not (os.path.exists(elsewhere) or glob.glob(elsewhere)) else elsewhere
 
 
 def say_whether_repeated(where: Path, record: Mapping[str, Any], run: Run, *, quiet: bool) -> None:
-    """Say on stderr whether a run is that of a directory in every bit, and what was different when that was made."""
+    """Print on stderr whether a run equals the stored one in every bit, and how the two environments differ."""
     from recsys_mf import provenance, store
 
     others = provenance.differences(record, run.provenance)
     if others:
-        message = f"{where} was made with {'; '.join(others)}: the last digits may differ"
+        message = f"{where} was made with {'; '.join(others)}, so the last digits may differ"
         warnings.warn(message, RecsysWarning, stacklevel=2)
     try:
         first = store.load(where)
     except ArtifactError as error:
-        warnings.warn(f"not compared with {where}, which cannot be loaded: {error}", RecsysWarning, stacklevel=2)
+        warnings.warn(
+            f"the result was not compared with {where}, which cannot be loaded: {error}", RecsysWarning, stacklevel=2
+        )
         return
     fits = {"the model": (first.fit, run.fit)} | {
         name: (fit, run.baselines[name]) for name, fit in first.baselines.items()
@@ -189,6 +201,6 @@ def say_whether_repeated(where: Path, record: Mapping[str, Any], run: Run, *, qu
         name for name, (one, now) in fits.items() if provenance.digest(one.model) != provenance.digest(now.model)
     ]
     if changed:
-        warnings.warn(f"not the bytes of {where}: {', '.join(changed)}", RecsysWarning, stacklevel=2)
+        warnings.warn(f"these models differ from those in {where}: {', '.join(changed)}", RecsysWarning, stacklevel=2)
     elif not quiet:
-        click.echo(f"the model and its baselines have the bytes of those in {where}", err=True)
+        click.echo(f"the model and its baselines equal those in {where} byte for byte", err=True)

@@ -14,14 +14,23 @@ from recsys_mf.errors import printable
 @click.command()
 @click.argument("run", type=click.Path(path_type=Path))
 @click.argument("pairs", metavar="PAIRS")
-@click.option("--output", "-o", required=True, type=click.Path(path_type=Path), help="File: .parquet, .csv or .tsv.")
-@click.option("--force", is_flag=True, help="Replace the output if it exists.")
-@click.option("--user-column", metavar="NAME", help="Column with the user ids (recognised by its name).")
-@click.option("--item-column", metavar="NAME", help="Column with the item ids (recognised by its name).")
-@click.option("--time-column", metavar="NAME", help="Column with the times, for a model trained with them.")
+@click.option(
+    "--output", "-o", required=True, type=click.Path(path_type=Path), help="File to write (.parquet, .csv or .tsv)."
+)
+@click.option("--force", is_flag=True, help="Replace the output file if it exists.")
+@click.option("--user-column", metavar="NAME", help="Column with the user ids (default: recognised by its name).")
+@click.option("--item-column", metavar="NAME", help="Column with the item ids (default: recognised by its name).")
+@click.option("--time-column", metavar="NAME", help="Column with the times, for a model trained with times.")
 @options.ids_option
-@click.option("--interval", type=float, metavar="P", help="Add the bounds that hold a rating with probability P.")
-@click.option("--distribution", is_flag=True, help="Add the probability of every rating, for an ordinal model.")
+@click.option(
+    "--interval",
+    type=float,
+    metavar="P",
+    help="Add columns lower and upper: the interval that contains the rating with probability P.",
+)
+@click.option(
+    "--distribution", is_flag=True, help="Add a column per rating level with its probability (ordinal models only)."
+)
 @options.encoding_option
 @options.device_option
 @options.threads_option
@@ -44,9 +53,10 @@ def predict(
 ) -> None:
     """Predict the rating of every (user, item) row of PAIRS with the model in the directory RUN.
 
-    PAIRS is a table as `train` takes it; its rows come out in the same order with a column `prediction` and a column
-    `known`: both, user (only the user is known), item, or neither. The file may be larger than memory. A model that
-    was trained with times takes a time column; without one it predicts for an average time.
+    PAIRS is a table of any format that `train` reads. Its rows are written in the same order, with a column
+    `prediction` and a column `known`, which says which ids the model was trained on: both, user, item or neither. The
+    file may be larger than memory. A model that was trained with times reads a time column; without one it predicts
+    for an average time.
     """
     from tqdm import tqdm
 
@@ -73,5 +83,6 @@ def predict(
             watch=bar.update,
         )
     total = sum(counts.values())
-    shares = ", ".join(f"{counts[word]:,} {word}" for word in reversed(counts))
-    options.say(f"{printable(output)}: {total:,} predictions; known ids: {shares}")
+    known = {"both": "both", "item": "only the item", "user": "only the user", "neither": "neither"}
+    shares = ", ".join(f"{said} in {counts[word]:,}" for word, said in known.items())
+    options.say(f"{printable(output)}: {total:,} predictions; ids known: {shares}")

@@ -1,4 +1,4 @@
-"""Progress on stderr: a bar for every fit, and a word when kernels are being compiled."""
+"""Progress on stderr: a bar per fit, and a line when kernels are being compiled."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class Bars:
-    """Watches training and draws one tqdm bar after another; silent with quiet or where stderr is no terminal."""
+    """Watches training and draws a tqdm bar per fit; silent if quiet is set or stderr is not a terminal."""
 
     def __init__(self, *, quiet: bool) -> None:
         self.silent = is_silent(quiet=quiet)
@@ -34,12 +34,12 @@ class Bars:
             self._close()
             self.fit = progress.label, progress.stage
             self.bar = self._opened(progress)
-        figures = {"train": progress.train_rmse, "valid": progress.valid_rmse, "noise": progress.noise}
+        figures = {"train RMSE": progress.train_rmse, "validation RMSE": progress.valid_rmse, "noise": progress.noise}
         shown = [f"{name} {value:.4f}" for name, value in figures.items() if value is not None]
         if progress.ess is not None:
-            shown.append(f"effective samples {progress.ess:.0f}")
+            shown.append(f"effective sample size {progress.ess:.0f}")
         self.bar.set_postfix_str(
-            ", ".join([*shown, f"{progress.ratings_per_second / 1e6:.1f} M ratings/s"]), refresh=False
+            ", ".join([*shown, f"{progress.ratings_per_second / 1e6:.1f} million ratings/s"]), refresh=False
         )
         self.bar.update(1)
 
@@ -48,9 +48,9 @@ class Bars:
 
         purpose = {
             "search": "choosing settings",
-            "member": "one member",
+            "member": "one run of several",
             "validate": "choosing epochs",
-            "fit": "fit on all of train",
+            "fit": "fitting all training ratings",
         }[progress.stage]
         return tqdm(
             total=progress.n_epochs,
@@ -67,16 +67,18 @@ class Bars:
 
 
 def is_silent(*, quiet: bool) -> bool:
-    """Whether no bars are drawn: asked for, or stderr is no terminal."""
+    """Whether no bars are drawn: quiet is set, or stderr is not a terminal."""
     return quiet or not sys.stderr.isatty()
 
 
 def announce_compilation(*, quiet: bool) -> None:
-    """Say so on stderr, once, when numba compiles a kernel instead of reading it from its cache on disk."""
+    """Print a line on stderr, once, if numba compiles a kernel instead of reading it from its cache on disk."""
     if quiet:
         return
     from recsys_mf.arrays.jit import call_on_compilation
 
     call_on_compilation(
-        lambda: click.echo("compiling kernels: this takes a while once, then they are cached on disk", err=True)
+        lambda: click.echo(
+            "compiling kernels; this takes some seconds, but only once: they are then cached on disk", err=True
+        )
     )

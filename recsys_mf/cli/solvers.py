@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 @click.argument("name", required=False)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def solvers(name: str | None, as_json: bool) -> None:
-    """List the solvers, or one with what it computes: settings, their defaults and what they mean."""
+    """List the solvers with their settings, defaults and choices; with NAME, also explain what that solver computes."""
     from recsys_mf.solvers import SOLVERS
 
     shown = SOLVERS if name is None else {name: SOLVERS[name]}
@@ -27,13 +27,16 @@ def solvers(name: str | None, as_json: bool) -> None:
         return
     for key, solver in shown.items():
         options.say(f"{key}: {_summary(solver)}")
-        for field in _described(solver)["settings"]:
-            options.say(f"  {field['name']:22} {field['default']!s:14} {field['help']}")
+        for field in dataclasses.fields(solver):
+            default = solver().settings()[field.name]
+            options.say(f"  {field.name:22} {default!s:14} {field.metadata['help']}{_choices(field)}")
         options.say("")
     if name is not None:
         options.say(_documentation(SOLVERS[name]))
     else:
-        options.say("Set with -p name=value; `recsys-mf solvers NAME` says what a solver computes.")
+        options.say(
+            "Give a setting to train with -p name=value. `recsys-mf solvers NAME` explains what a solver computes."
+        )
 
 
 def _described(solver: type[Solver]) -> dict[str, Any]:
@@ -43,6 +46,12 @@ def _described(solver: type[Solver]) -> dict[str, Any]:
         for field in dataclasses.fields(solver)
     ]
     return {"summary": _summary(solver), "settings": fields}
+
+
+def _choices(field: dataclasses.Field[Any]) -> str:
+    """The values that a setting takes, if these are a few words."""
+    choices = field.metadata["choices"]
+    return f" (choices: {', '.join(choices)})" if choices else ""
 
 
 def _documentation(solver: type[Solver]) -> str:

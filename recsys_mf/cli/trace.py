@@ -12,14 +12,14 @@ if TYPE_CHECKING:
 
 
 def check_trace(path: Path, *, force: bool) -> None:
-    """Raise ConfigError, or ResourceError where the system refuses, when a picture cannot be written there."""
+    """Raise ConfigError if a picture cannot be written there, or ResourceError if the system refuses."""
     check_output(path, "picture", (".svg",), force=force)
 
 
 def write_trace(run: Run, path: Path, data: str | None, *, force: bool) -> None:
-    """Write the scalars that were monitored in the final fit, and the validation error, sweep by sweep.
+    """Draw the scalars that were monitored in the final fit, and the validation error, per sweep.
 
-    force : replace a picture that stands there. Raises ResourceError when it cannot be written
+    force : replace an existing picture. Raises ResourceError if it cannot be written
     """
     import numpy as np
 

@@ -30,38 +30,76 @@ DECIDED_BY_START = (
 @click.argument("ratings", metavar="RATINGS", required=False)
 @click.option("--output", "-o", required=True, type=click.Path(path_type=Path), help="Run directory to write.")
 @click.option("--force", is_flag=True, help="Replace the run directory if it exists.")
-@click.option("--solver", metavar="NAME", help="How the model is found: see `recsys-mf solvers`.  [default: sgd]")
-@click.option("--set", "-p", "settings", multiple=True, metavar="NAME=VALUE", help="A setting of the solver.")
-@click.option("--test", metavar="FILE", help="Report on this table instead of holding ratings out.")
-@click.option("--hold-out", type=float, help="Fraction of ratings to hold out; 0 trains on all.  [default: 0.1]")
-@click.option("--by", default="random", show_default=True, metavar="random|user|time", help="How they are chosen.")
+@click.option(
+    "--solver",
+    metavar="NAME",
+    help="Solver: sgd, als, gibbs, svd, bias or mean; `recsys-mf solvers` explains them.  [default: sgd]",
+)
+@click.option(
+    "--set",
+    "-p",
+    "settings",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="Setting of the solver, e.g. -p rank=32; repeatable; `recsys-mf solvers NAME` lists them.",
+)
+@click.option("--test", metavar="FILE", help="Table of test ratings; without it a part of RATINGS is held out.")
+@click.option(
+    "--hold-out", type=float, help="Fraction of the ratings to hold out for the test; 0 trains on all.  [default: 0.1]"
+)
+@click.option(
+    "--by",
+    default="random",
+    show_default=True,
+    metavar="random|user|time",
+    help="How the held-out ratings are chosen: at random, at random within each user, or the newest.",
+)
 @click.option("--folds", type=int, help="Cross-validate on this many folds, then train on all ratings.")
 @click.option("--validation", type=float, default=0.1, show_default=True,
-              help="Fraction of the training ratings to choose epochs and ranks on.")  # fmt: skip
+              help="Fraction of the training ratings on which epochs, ranks and the like are chosen.")  # fmt: skip
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of every random draw.")
 @options.device_option
 @options.threads_option
-@click.option("--memory", "size", metavar="SIZE", help="Keep long columns in temporary files beyond it: 2GiB, 500MB.")
-@click.option("--from", "start", type=click.Path(path_type=Path), help="Run directory to continue from.")
+@click.option(
+    "--memory", "size", metavar="SIZE", help="Memory budget, e.g. 2GiB or 500MB; long columns go to temporary files."
+)
+@click.option(
+    "--from", "start", type=click.Path(path_type=Path), help="Run directory to continue from, e.g. with new ratings."
+)
 @click.option("--repeat", type=click.Path(path_type=Path), metavar="RUN",
-              help="Train as the run in this directory was trained, to the same bytes.")  # fmt: skip
-@click.option("--compress", type=int, metavar="K", help="Keep a posterior as a plain factorisation of rank K.")
-@click.option("--user-features", metavar="FILE", help="Table of what is known of users (gibbs).")
-@click.option("--item-features", metavar="FILE", help="The same of items: numbers, categories, A|B|C or lists.")
-@click.option("--feature-columns", metavar="NAME,…", help="Columns of these tables to use.  [default: all]")
+              help="Train again exactly as the run in this directory was trained.")  # fmt: skip
+@click.option(
+    "--compress", type=int, metavar="K", help="Store the model of a sampler (gibbs) as one factorisation of rank K."
+)
+@click.option(
+    "--user-features",
+    metavar="FILE",
+    help="Table with a row per user: numbers, categories, A|B|C or lists (gibbs only).",
+)
+@click.option(
+    "--item-features",
+    metavar="FILE",
+    help="Table with a row per item: numbers, categories, A|B|C or lists (gibbs only).",
+)
+@click.option("--feature-columns", metavar="NAME,…", help="Columns to use of these two tables.  [default: all]")
 @click.option("--likelihood", metavar="auto|gaussian|ordinal", help="The same as -p likelihood=… (gibbs).")
 @click.option("--sweeps", metavar="N", help="The same as -p sweeps=N (gibbs).")
 @click.option("--chains", metavar="N", help="The same as -p chains=N (gibbs).")
 @click.option("--schedule", metavar="conflict-free|hogwild", help="The same as -p schedule=… (sgd on CUDA).")
 @click.option("--precision", metavar="float32|half|bfloat16", help="The same as -p precision=… (sgd on CUDA).")
 @click.option("--predictions", type=click.Path(path_type=Path), metavar="FILE",
-              help="Write the test rows with their predictions: .parquet, .csv or .tsv.")  # fmt: skip
-@click.option("--trace", type=click.Path(path_type=Path), metavar="FILE.svg", help="Draw the traces of a sampler.")
+              help="Write the test rows with their predictions to FILE (.parquet, .csv or .tsv).")  # fmt: skip
+@click.option(
+    "--trace",
+    type=click.Path(path_type=Path),
+    metavar="FILE.svg",
+    help="Draw the monitored quantities of a sampler (gibbs) over its sweeps.",
+)
 @click.option("--keep-rated/--no-keep-rated", default=True, show_default=True,
-              help="Keep the training ratings in the run: --from needs them.")  # fmt: skip
-@click.option("--svd-ranks", metavar="K,K,…", help="Ranks that the truncated SVD baselines try.")
+              help="Store the training ratings in the run directory; --from needs them.")  # fmt: skip
+@click.option("--svd-ranks", metavar="K,K,…", help="Ranks to try for the truncated SVD baselines.")
 @click.option("--svd-route", default="auto", show_default=True, metavar="auto|dense|operator",
-              help="How the truncated SVD baselines are computed.")  # fmt: skip
+              help="How to compute the truncated SVD baselines; the results agree up to rounding.")  # fmt: skip
 @options.duplicates_option
 @options.column_options
 @options.report_options
@@ -78,14 +116,14 @@ def train(
     predictions: Path | None, trace: Path | None, keep_rated: bool, svd_ranks: str | None, svd_route: str,
     as_json: bool, markdown: bool, quiet: bool, duplicates: Any, **columns: Any,
 ) -> None:  # fmt: skip
-    """Train on RATINGS and write a run directory; print a report on held-out ratings.
+    """Train a model on RATINGS, write it as a run directory, and print a report of its error on held-out ratings.
 
-    RATINGS is a table of Parquet, text (CSV, TSV, MovieLens, …) or JSON lines: a file, plain or packed, a folder or
+    RATINGS is a table in Parquet, text (CSV, TSV, MovieLens, …) or JSON lines: a file, compressed or not, a folder or
     glob of part files, or - for standard input.
-    The baselines (mean, biases, truncated SVD) are fitted beside the model. The number of epochs is chosen on a
-    validation part of the training ratings, then the model is fitted again on all of them.
+    The baselines (mean, biases, truncated SVD) are fitted too. Settings such as the number of epochs are chosen on a
+    validation part of the training ratings; then the model is fitted again on all training ratings.
 
-    The run records all that it was made from: `train --repeat RUN -o NEW` makes it again, to the same bytes.
+    The run records everything it was made from: `train --repeat RUN -o NEW` makes it again, byte for byte.
     """
     from recsys_mf import memory, store
     from recsys_mf.arrays.mapped import limited
@@ -110,7 +148,9 @@ def train(
         if context.get_parameter_source("device") is not click.core.ParameterSource.COMMANDLINE:
             device = record["device"]
     elif ratings is None:
-        raise ConfigError("no table to train on", where="RATINGS", fix="name it, or give a run to --repeat")
+        raise ConfigError(
+            "no table to train on", where="RATINGS", fix="give the path of a table, or a run directory to --repeat"
+        )
     else:
         begin = None if start is None else store.load(start)
         if begin is not None:
@@ -139,8 +179,8 @@ def train(
             expected={},
         )
     if trace is not None and not plan.solver.samples_posterior:
-        fix = "leave it out, or use a solver that samples: gibbs"
-        raise ConfigError(f"solver '{plan.solver.name}' has no traces", where="--trace", fix=fix)
+        fix = "leave --trace out, or use --solver gibbs, which samples"
+        raise ConfigError(f"solver '{plan.solver.name}' has no traces to draw", where="--trace", fix=fix)
     if predictions is not None:
         held_out = "test" in plan.files or plan.folds is not None or plan.hold_out > 0
         check_predictions(predictions, force=force, held_out=held_out)
@@ -161,7 +201,7 @@ def train(
 def _trained(
     plan: Plan, start: Run | None, *, device: str, threads: int | None, quiet: bool, with_predictions: bool
 ) -> tuple[Run, Any, PredictedRows | None]:
-    """The run of a plan, the report on it, and the test rows with their predictions where these are wanted."""
+    """The run of a plan, its report, and the test rows with their predictions if these are wanted."""
     from recsys_mf import provenance, splits, training
     from recsys_mf.cli.progress import Bars
     from recsys_mf.evaluation import evaluate, summarise_folds, validation_report
@@ -174,7 +214,12 @@ def _trained(
         table = _with_features(table, plan, quiet=quiet)
     elif plan.feature_columns is not None:
         fix = "give --user-features or --item-features"
-        raise ConfigError("no table has these columns", where="--feature-columns", seen=plan.feature_columns, fix=fix)
+        raise ConfigError(
+            "there is no table to take these columns from",
+            where="--feature-columns",
+            seen=plan.feature_columns,
+            fix=fix,
+        )
 
     with Bars(quiet=quiet) as bars:
 
@@ -221,7 +266,7 @@ def _read(plan: Plan, role: str, like: Ratings | None = None) -> Ratings:
 
 
 def _with_features(table: Ratings, plan: Plan, *, quiet: bool) -> Ratings:
-    """The table with the side information of these files; what was left out of them is said on stderr."""
+    """The table with the side information of these files; prints on stderr what was left out of them."""
     from recsys_mf import loaders, provenance
 
     columns = plan.feature_columns
@@ -242,7 +287,7 @@ def _with_features(table: Ratings, plan: Plan, *, quiet: bool) -> Ratings:
 
 
 def _split(table: Ratings, plan: Plan, start: Run | None) -> Split:
-    """The split of a plan; of a run that is continued, ratings that it has not seen are held out."""
+    """The split of a plan; if a run is continued, only ratings that it has not seen are held out."""
     from recsys_mf import splits
     from recsys_mf.continuing import seen_by
 
@@ -253,16 +298,16 @@ def _split(table: Ratings, plan: Plan, start: Run | None) -> Split:
 
 
 def _refuse_with_start(context: click.Context) -> None:
-    """Raise ConfigError when an option is given that a run that is continued has decided."""
+    """Raise ConfigError if an option is given that --from takes from the run."""
     for name in DECIDED_BY_START:
         if options.is_given(name):
             option = next(p.opts[0] for p in context.command.params if p.name == name)
             fix = "leave it out, or train without --from"
-            raise ConfigError(f"{option} does not go with --from, which takes it from the run", fix=fix)
+            raise ConfigError(f"{option} cannot be given with --from, which takes this option from the run", fix=fix)
 
 
 def _solver(name: str | None, texts: dict[str, str], start: Run | None) -> Solver:
-    """The solver that the options name with the given settings, or that of the run to continue from."""
+    """The solver that the options name, with the given settings, or the solver of the run to continue from."""
     from recsys_mf.solvers import SOLVERS
     from recsys_mf.training import solver_of
 
@@ -272,23 +317,25 @@ def _solver(name: str | None, texts: dict[str, str], start: Run | None) -> Solve
 
 
 def _typed(settings: tuple[str, ...], shorthands: dict[str, str | None]) -> dict[str, str]:
-    """Settings by name, as they were typed. Raises ConfigError for one that is given twice."""
+    """Settings by name, as they were typed. Raises ConfigError if one is given twice with different values."""
     texts: dict[str, str] = {}
     for key, value in [*map(_named, settings), *shorthands.items()]:
         if value is not None and texts.setdefault(key, value) != value:
-            raise ConfigError("given twice", where=f"setting {key}", seen=f"{texts[key]} and {value}", fix="give one")
+            raise ConfigError(
+                "given twice", where=f"setting {key}", seen=f"{texts[key]} and {value}", fix="give one value"
+            )
     return texts
 
 
 def _named(setting: str) -> tuple[str, str]:
     name, equals, value = setting.partition("=")
     if not equals:
-        raise ConfigError("not a setting", where="-p", seen=repr(setting), fix="write it as name=value")
+        raise ConfigError("not a setting", where="-p", seen=repr(setting), fix="write it as NAME=VALUE")
     return name.strip(), value.strip()
 
 
 def _baselines(ranks: str | None, route: str) -> dict[str, Solver]:
-    """The baselines, with the ranks and the route of the truncated SVD as the options say."""
+    """The baselines, with the ranks and the route of the truncated SVD that the options give."""
     from recsys_mf.solvers import TruncatedSvd
     from recsys_mf.training import baselines
 

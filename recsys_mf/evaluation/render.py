@@ -6,7 +6,7 @@ Text and Markdown show the same tables: one of every model, one of the trained m
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,23 +18,45 @@ from recsys_mf.evaluation.report import HeldOut, Report, Row, Segment
 from recsys_mf.memory import in_words
 from recsys_mf.models.fit import Details
 
+_WIDTH = 100  # characters of a line of text
+_DIFFERENCE, _RUNS = "difference from the baseline", "runs × epochs"
+_SECONDS, _SPEED = "fit seconds", "million ratings per second"
+
+_NAMES = {
+    "svd zero": "SVD, zero fill",
+    "svd mean": "SVD, mean fill",
+    "svd item-mean": "SVD, item-mean fill",
+    "svd bias": "SVD, bias fill",
+}
+"""How a report shows the labels of the usual baselines."""
+
+_SVD = (
+    "SVD: the truncated SVD, at the rank shown, of the dense rating matrix with its missing entries filled with zero, "
+    "the mean rating, the mean rating of the item, or the prediction of the bias model (which is subtracted before the "
+    "decomposition and added after it)."
+)
+_ROUTES = {
+    "operator": "by products with the sparse part, without forming the dense matrix",
+    "dense": "from the dense matrix",
+}
+
 
 @dataclass(frozen=True)
 class _Table:
-    """Columns of texts; the first is flush left, the others flush right."""
+    """Columns of text; the first is aligned left, the others right."""
 
     head: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
 
 
 def to_json(report: Report | FoldReport) -> str:
-    """`to_mapping` as JSON; null for a figure that is not finite."""
+    """`to_mapping` as JSON, with null for a figure that is not finite."""
     return strict_json.to_text(report.to_mapping())
 
 
 def to_text(report: Report | FoldReport) -> str:
-    """Tables for the terminal, at most 100 columns wide but for wide rating scales."""
-    return _document(report, _plain, str, lambda text: textwrap.fill(f"WARNING: {text}", 100))
+    """Tables for the terminal, at most 100 characters wide unless the rating scale is wide."""
+    return _document(report, _plain, str, lambda text: textwrap.fill(f"WARNING: {text}", _WIDTH))
 
 
 def to_markdown(report: Report | FoldReport) -> str:
@@ -59,7 +81,7 @@ def _document(
 
 
 def _lines(text: str) -> str:
-    """Lines that stay lines in Markdown, and a mark that makes no list."""
+    """The text with its line breaks kept in Markdown, and with a mark that does not start a list."""
     return text.replace("*", "\\*").replace("\n", "\\\n")
 
 
@@ -69,14 +91,14 @@ def _heading(report: Report) -> str:
     low, high = report.rating_range
     peak = max(row.peak_memory_bytes for row in report.rows)
     if report.held_out is None:
-        what = f"Validation error, nothing was held out ({report.split})"
+        what = f"Validation error (no test ratings: {report.split})"
         pairs = ""
     else:
         what = f"{_of_what(report.held_out)}: {report.split}{seed}"
         pairs = f" · {report.held_out.n_pairs:,} test pairs"
     lines = [
         printable(what if report.data is None else f"{what} · {report.data}"),
-        f"{report.train_ratings:,} training ratings{pairs} · scale {low:g} to {high:g}",
+        f"{report.train_ratings:,} training ratings{pairs} · ratings from {low:g} to {high:g}",
         f"{report.device}, {report.threads} threads, training seed {report.seed} · peak memory {in_words(peak)}",
     ]
     if report.continued is not None:
@@ -92,32 +114,32 @@ def _heading(report: Report) -> str:
     if report.held_out is not None:
         part = report.held_out
         lines.append(
-            f"fallback share {part.fallback_share:.2%}: {part.unknown_user_pairs:,} pairs of unknown users, "
-            f"{part.unknown_item_pairs:,} of unknown items, {part.unknown_both_pairs:,} of both"
+            f"fallback predictions for {part.fallback_share:.2%} of the pairs: user unknown in "
+            f"{part.unknown_user_pairs:,}, item in {part.unknown_item_pairs:,}, both in {part.unknown_both_pairs:,}"
         )
     return "\n".join(lines)
 
 
 def _of_what(part: HeldOut) -> str:
-    """The error that is reported; held-out only where no pair was trained on."""
+    """The kind of error that is reported; held-out only if no pair was trained on."""
     if part.trained_pairs is None:
-        return "Error (the run does not tell whether it was trained on these pairs)"
+        return "Error (the run does not say whether it was trained on these pairs)"
     if not part.trained_pairs:
         return "Held-out error"
     if part.trained_pairs == part.n_pairs:
         return "Error on rows the model was trained on"
-    return f"Error on pairs of which {part.trained_pairs:,} were trained on"
+    return f"Error on pairs, {part.trained_pairs:,} of which the model was trained on"
 
 
 def _held_out_table(report: Report) -> _Table:
-    head = ("model", "rank", "RMSE", f"− {report.baseline}", "MAE", "train", "epochs", "fit s", "M/s")
+    head = ("model", "rank", "RMSE", _DIFFERENCE, "MAE", "train RMSE", _RUNS, _SECONDS, _SPEED)
     return _Table(head, tuple(_held_out_row(row, report) for row in report.rows))
 
 
 def _held_out_row(row: Row, report: Report) -> tuple[str, ...]:
     difference = row.differences.get("rmse")
     return (
-        _label(row.label, Details.of(row.settings).route, report.best),
+        _label(row.label, report.best),
         str(row.rank),
         _with_reach(row.scores["rmse"]),
         "baseline" if difference is None else _with_reach(difference, sign="+"),
@@ -130,7 +152,7 @@ def _held_out_row(row: Row, report: Report) -> tuple[str, ...]:
 
 
 def _continued(facts: Mapping[str, Any]) -> str:
-    """What a run took over from the one that it continues."""
+    """What a run kept from the run that it continues, and what was added and changed."""
     changed = facts["changed"]["ratings"]
     of = (
         f"{facts['kept'][what]:,} {what} kept, {facts['added'][what]:,} added" for what in ("ratings", "users", "items")
@@ -141,40 +163,56 @@ def _continued(facts: Mapping[str, Any]) -> str:
 def _held_out_legend(report: Report) -> str:
     trained = report.rows[-1]
     if trained.valid_rmse is not None:
-        chosen = "Ranks and epochs were chosen on validation rows cut\nfrom train."
+        chosen = "Ranks and epochs were chosen on validation rows cut from the training ratings."
     elif any(row.valid_rmse is not None for row in report.rows):
-        chosen = f"Ranks of the baselines were chosen on validation\nrows cut from train, nothing of {trained.label}."
+        chosen = (
+            "The ranks of the baselines were chosen on validation rows cut from the training ratings; "
+            f"no setting of {trained.label} was."
+        )
     else:
-        chosen = "No validation rows were cut: ranks and epochs\nare those of the settings."
-    return (
-        "* lowest. ±: half the 95 % interval, of differences by paired bootstrap. train: RMSE on train.\n"
-        f"M/s: million ratings visited per second. {chosen} "
-        f"Below: RMSE of {trained.label} by the number of training ratings.{_sampled(trained)}"
+        chosen = "No validation rows were cut: ranks and epochs are those of the settings."
+    return _paragraphs(
+        "* lowest RMSE. ±: half-width of the 95 % confidence interval; for differences from a paired bootstrap. "
+        f"{chosen} Speed counts every visit to a rating.",
+        *_svd_note(report.rows),
+        *_sampled(trained),
+        f"Below: RMSE of {trained.label} and of the baseline by the number of training ratings.",
     )
 
 
-def _sampled(row: Row) -> str:
-    """How well the intervals of a sampled model cover, and what its chains are worth; one line each, or nothing."""
-    lines = []
+def _paragraphs(*texts: str) -> str:
+    """Texts wrapped to the width of a report, each on lines of its own."""
+    return "\n".join(textwrap.fill(text, _WIDTH, break_long_words=False, break_on_hyphens=False) for text in texts)
+
+
+def _svd_note(rows: Iterable[Row | FoldRow]) -> Iterator[str]:
+    """What the rows of the truncated SVD are and how they were computed; nothing if there are none."""
+    routes = {
+        row.route if isinstance(row, FoldRow) else Details.of(row.settings).route for row in rows if row.solver == "svd"
+    }
+    if routes:
+        how = " or ".join(words for route, words in _ROUTES.items() if route in routes)
+        yield f"{_SVD}{f' Computed {how}.' if how else ''}"
+
+
+def _sampled(row: Row) -> Iterator[str]:
+    """How many ratings the intervals of a model contain, and how well the chains of a sampler agree."""
     if row.coverage is not None:
         part = row.coverage
-        exact = "" if part.covered == part.pit else f" (whole levels; cut exactly, {part.pit:.1%})"
-        lines.append(
-            f"{part.probability:.0%} intervals of {row.label} hold {part.covered:.1%} of the test ratings{exact}."
-        )
+        exact = "" if part.covered == part.pit else f" (whole rating levels; cut exactly: {part.pit:.1%})"
+        yield f"{part.probability:.0%} intervals of {row.label} contain {part.covered:.1%} of the test ratings{exact}."
     if row.convergence:
         least = min(row.convergence, key=lambda summary: summary.ess)
         most = max(row.convergence, key=lambda summary: summary.r_hat)
-        lines.append(
-            f"Of {len(row.convergence)} monitored scalars: effective sample size at least {least.ess:,.0f} "
-            f"({least.name}), split R̂ at most {most.r_hat:.3f} ({most.name})."
+        yield (
+            f"Of {len(row.convergence)} monitored scalars, the effective sample size is at least {least.ess:,.0f} "
+            f"({least.name}) and split R̂ is at most {most.r_hat:.3f} ({most.name})."
         )
-    return "".join(f"\n{line}" for line in lines)
 
 
 def _segment_table(report: Report) -> _Table:
     trained = report.rows[-1]
-    head = ("training ratings", "pairs", f"RMSE {trained.label}", f"RMSE {report.baseline}")
+    head = ("training ratings", "pairs", f"RMSE of {trained.label}", "RMSE of the baseline")
     rows = (
         (
             _segment(segment),
@@ -196,23 +234,30 @@ def _segment(segment: Segment) -> str:
 def _validation_legend(report: Report) -> str:
     trained = report.rows[-1]
     if all(row.valid_rmse is None for row in report.rows):
-        return "Nothing was held out and no validation rows were cut: there is no error on new ratings to report."
-    if trained.valid_rmse is None:
-        return (
-            f"The validation rows, cut from train, chose the ranks of the baselines. Nothing of {trained.label} was\n"
-            "chosen on them: it has no validation error to compare. All models were fitted on all rows."
+        return _paragraphs(
+            "No ratings were held out and no validation rows were cut, so there is no error on new ratings to report.",
+            *_svd_note(report.rows),
         )
-    return (
-        "* lowest. The validation rows, cut from train, also chose the ranks and epochs: the error on rows\n"
-        "that nothing was chosen on would be a little higher. The model was then fitted on all rows."
+    if trained.valid_rmse is None:
+        return _paragraphs(
+            "The ranks of the baselines were chosen on the validation rows, which were cut from the training ratings. "
+            f"No setting of {trained.label} was chosen on them, so it has no validation error to compare. "
+            "All models were then fitted on all rows.",
+            *_svd_note(report.rows),
+        )
+    return _paragraphs(
+        "* lowest validation RMSE. The ranks and epochs were chosen on the same validation rows, which were cut from "
+        "the training ratings, so expect a slightly higher error on new ratings. "
+        "All models were then fitted on all rows.",
+        *_svd_note(report.rows),
     )
 
 
 def _validation_table(report: Report) -> _Table:
-    head = ("model", "rank", "validation RMSE", "train RMSE", "epochs", "fit s", "M ratings/s")
+    head = ("model", "rank", "validation RMSE", "train RMSE", _RUNS, _SECONDS, _SPEED)
     rows = (
         (
-            _label(row.label, Details.of(row.settings).route, report.best),
+            _label(row.label, report.best),
             str(row.rank),
             "none" if row.valid_rmse is None else f"{row.valid_rmse:.4f}",
             f"{row.train_rmse:.4f}",
@@ -225,7 +270,7 @@ def _validation_table(report: Report) -> _Table:
     return _Table(head, tuple(rows))
 
 
-_USUAL = (("schedule", "conflict-free"), ("precision", "float32"))  # settings that are said where they are others
+_USUAL = (("schedule", "conflict-free"), ("precision", "float32"))  # the heading names settings that differ from these
 
 
 def _fold_heading(report: FoldReport) -> str:
@@ -235,14 +280,15 @@ def _fold_heading(report: FoldReport) -> str:
     return "\n".join(
         [
             what if report.data is None else f"{what} · {printable(report.data)}",
-            f"{sum(report.n_pairs):,} test pairs in all · scale {low:g} to {high:g}",
-            f"{report.device}, {report.threads} threads, training seed {report.seed} · fallback share by fold {shares}",
+            f"{sum(report.n_pairs):,} test pairs in all folds · ratings from {low:g} to {high:g}",
+            f"{report.device}, {report.threads} threads, training seed {report.seed}",
+            f"fallback predictions per fold: {shares} of the pairs",
         ]
     )
 
 
 def _fold_table(report: FoldReport) -> _Table:
-    head = ("model", "rank", "RMSE", f"− {report.baseline}", "MAE", "fit s")
+    head = ("model", "rank", "RMSE", _DIFFERENCE, "MAE", _SECONDS)
     return _Table(head, tuple(_fold_row(row, report.best) for row in report.rows))
 
 
@@ -250,7 +296,7 @@ def _fold_row(row: FoldRow, best: str) -> tuple[str, ...]:
     ranks = sorted(set(row.ranks))
     difference = row.differences.get("rmse")
     return (
-        _label(row.label, row.route, best),
+        _label(row.label, best),
         str(ranks[0]) if len(ranks) == 1 else f"{ranks[0]}-{ranks[-1]}",
         _spread(row.scores["rmse"]),
         "baseline" if difference is None else _spread(difference, sign="+"),
@@ -260,17 +306,20 @@ def _fold_row(row: FoldRow, best: str) -> tuple[str, ...]:
 
 
 def _fold_legend(report: FoldReport) -> str:
-    return "mean ± standard deviation over folds. * lowest. The saved model is fitted on all rows."
+    return _paragraphs(
+        "Mean ± standard deviation over the folds. * lowest RMSE. The saved model is fitted on all rows.",
+        *_svd_note(report.rows),
+    )
 
 
-def _label(label: str, route: str | None, best: str | None) -> str:
-    """The model, how its decomposition was computed, and a mark for the best."""
-    return " ".join([label, *([route] if route else []), *(["*"] if label == best else [])])
+def _label(label: str, best: str | None) -> str:
+    """The model, and a mark if it is the best."""
+    return f"{_NAMES.get(label, label)} *" if label == best else _NAMES.get(label, label)
 
 
 def _epochs(row: Row) -> str:
-    """Epochs of the fit, for a committee those of every member."""
-    return str(row.epochs) if row.members == 1 else f"{row.members}×{row.epochs}"
+    """The runs that the model is the mean of, and the epochs of each."""
+    return f"{row.members} × {row.epochs}"
 
 
 def _rate(row: Row) -> str:
@@ -286,11 +335,16 @@ def _spread(spread: Spread, sign: str = "") -> str:
 
 
 def _plain(table: _Table) -> str:
-    lines = [table.head, *table.rows]
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    """The table with a head of several lines if its texts are wider than their columns."""
+    columns = zip(table.head, *table.rows, strict=True)
+    widths = [max(map(len, [*head.split(), *texts])) for head, *texts in columns]
+    wrapped = [textwrap.wrap(head, width) for head, width in zip(table.head, widths, strict=True)]
+    depth = max(map(len, wrapped))
+    heads = zip(*([""] * (depth - len(lines)) + lines for lines in wrapped), strict=True)
     rule = "─" * (sum(widths) + 2 * (len(widths) - 1))
-    head, *body = (_aligned(line, widths) for line in lines)
-    return "\n".join([head, rule, *body])
+    return "\n".join(
+        [*(_aligned(line, widths) for line in heads), rule, *(_aligned(row, widths) for row in table.rows)]
+    )
 
 
 def _aligned(line: Sequence[str], widths: Sequence[int]) -> str:

@@ -115,7 +115,7 @@ def test_a_run_is_repeated_from_its_record_to_the_same_bytes(recsys: Cli, kind: 
     assert code == 0, err
     assert list(tensors("new")) == list(tensors("run"))
     assert without_seconds(json.loads(again)) == without_seconds(json.loads(out))
-    assert "the model and its baselines have the bytes of those in run" in err
+    assert "the model and its baselines equal those in run byte for byte" in err
     assert "warning" not in err
     changing = ("command", "threads")
     first, second = ({k: v for k, v in record(name).items() if k not in changing} for name in ("run", "new"))
@@ -153,7 +153,7 @@ def test_a_run_that_comes_out_otherwise_is_said_to_also_in_its_place(
     monkeypatch.setattr("recsys_mf.store.load_provenance", lambda directory: facts)
     code, _, err = recsys("train", "--repeat", "run", "-o", "run", "--force")
     assert code == 0
-    assert "warning: not the bytes of run: the model" in err
+    assert "warning: these models differ from those in run: the model" in err
 
 
 def test_run_json_alone_is_enough(recsys: Cli) -> None:
@@ -162,7 +162,7 @@ def test_run_json_alone_is_enough(recsys: Cli) -> None:
     shutil.copy("run/run.json", "alone")
     code, _, err = recsys("train", "--repeat", "alone", "-o", "new")
     assert code == 0, err
-    assert "warning: not compared with alone" in err
+    assert "warning: the result was not compared with alone" in err
     assert list(tensors("new")) == list(tensors("run"))
 
 
@@ -220,19 +220,22 @@ def test_with_repeat_no_option_changes_the_result(recsys: Cli, option: click.Opt
         "train", "--repeat", "run", "-o", "new", *([option.opts[0]] if option.is_flag else [option.opts[0], value])
     )
     assert code == 2
-    assert f"{option.opts[0]} does not go with --repeat, which takes it from the run" in err
+    assert f"{option.opts[0]} cannot be given with --repeat, which takes this option from the run" in err
     assert not Path("new").exists()
 
 
 def test_a_file_that_the_run_was_made_without_is_refused(recsys: Cli) -> None:
     recsys("train", "table.parquet", "-o", "run", *SINGLE)
     code, _, err = recsys("train", "--repeat", "run", "-o", "new", "--test", "test.parquet")
-    assert (code, "--test with --repeat run: the run was made without it" in err) == (2, True)
+    assert (code, "--test with --repeat run: the run was made without such a file" in err) == (2, True)
 
 
 def test_a_training_without_a_table_or_a_run_says_so(recsys: Cli) -> None:
     code, _, err = recsys("train", "-o", "new")
-    assert (code, "RATINGS: no table to train on; name it, or give a run to --repeat" in err) == (2, True)
+    assert (code, "RATINGS: no table to train on; give the path of a table, or a run directory to --repeat" in err) == (
+        2,
+        True,
+    )
 
 
 def test_a_run_of_the_library_is_repeated_with_the_table_named(recsys: Cli) -> None:
@@ -240,7 +243,7 @@ def test_a_run_of_the_library_is_repeated_with_the_table_named(recsys: Cli) -> N
     table = small_table()
     save(train(hold_out(table, 0.2, 4, by="user"), solver, seed=6), "run")
     code, _, err = recsys("train", "--repeat", "run", "-o", "new")
-    assert (code, "the run does not say where its ratings lie; give RATINGS too" in err) == (2, True)
+    assert (code, "the run does not record the path of its ratings; give RATINGS too" in err) == (2, True)
     code, _, err = recsys("train", "table.parquet", "--repeat", "run", "-o", "new")
     assert code == 0, err
     assert list(tensors("new")) == list(tensors("run"))
@@ -251,10 +254,16 @@ def test_a_run_of_the_library_is_repeated_with_the_table_named(recsys: Cli) -> N
     [
         (lambda facts: facts.pop("split_rule"), "cannot be repeated (saw a record of an earlier version)"),
         (lambda facts: facts.update(split_rule={}), "cannot be repeated (saw a split made by hand)"),
-        (lambda facts: facts.update(validation=None), "cannot be repeated here (saw validation rows cut by hand)"),
-        (lambda facts: facts["split_rule"].update(kind="fold"), "cannot be repeated here (saw random, 10%"),
-        (lambda facts: facts.update(solver="gone"), "not a solver of this version"),
-        (lambda facts: facts["settings"].update(gone=1), "not a solver of this version"),
+        (
+            lambda facts: facts.update(validation=None),
+            "the command line cannot repeat this run (saw validation rows chosen by hand)",
+        ),
+        (
+            lambda facts: facts["split_rule"].update(kind="fold"),
+            "the command line cannot repeat this run (saw random, 10%",
+        ),
+        (lambda facts: facts.update(solver="gone"), "this version does not have the solver or its settings"),
+        (lambda facts: facts["settings"].update(gone=1), "this version does not have the solver or its settings"),
     ],
 )
 def test_a_record_that_is_not_enough_says_why(
@@ -445,7 +454,7 @@ def test_predictions_that_cannot_be_written_are_refused_before_the_fit(
 def test_evaluate_takes_force_for_predictions_alone(recsys: Cli) -> None:
     save(small_run(), "run")
     code, _, err = recsys("evaluate", "run", "--test", "test.parquet", "--force")
-    assert (code, "--force: there is no file to replace" in err) == (2, True)
+    assert (code, "--force: there is no output file to replace" in err) == (2, True)
 
 
 # Rows the run was trained on.

@@ -149,7 +149,7 @@ def test_a_validation_report_says_that_nothing_was_held_out() -> None:
     report = validation_report(run)
     assert report.kind == "validation"
     for text in (to_text(report), to_markdown(report)):
-        assert "Validation error, nothing was held out" in text
+        assert "Validation error (no test ratings" in text
         assert f"{run.fit.valid_rmse:.4f}" in text
     assert json.loads(to_json(report))["held_out"] is None
 
@@ -199,7 +199,7 @@ def test_of_a_mixed_table_the_error_of_the_unseen_pairs_is_reported_apart() -> N
     alone = evaluate(small_run(), as_read())
     assert alone.kind == "held-out"
     assert parts["0"].rmse == pytest.approx(alone.rows[-1].scores["rmse"].value, rel=1e-12)
-    assert f"pairs of which {n_train} were trained on" in to_text(report)
+    assert f"pairs, {n_train} of which the model was trained on" in to_text(report)
     assert "pairs not trained on" in to_text(report)
     assert Report.from_mapping(json.loads(to_json(report))) == report
     assert max(map(len, to_text(report).splitlines())) <= 100
@@ -224,7 +224,7 @@ def test_a_run_without_its_pairs_does_not_claim_that_other_pairs_are_held_out() 
     report = evaluate(without_pairs(small_run()), as_read().select(np.arange(20)))
     assert report.kind == "unknown"
     assert "held-out" not in to_text(report).lower()
-    assert "does not tell whether" in to_text(report)
+    assert "does not say whether" in to_text(report)
     assert evaluate(without_pairs(small_run()), small_split().test or as_read()).kind == "held-out"
 
 
@@ -247,13 +247,14 @@ def test_a_continued_run_is_not_said_to_be_chosen_on_validation() -> None:
     run = train(hold_out(small_table(), 0.0), SOLVERS["sgd"].from_texts({"epochs": "3"}))
     report = validation_report(replace(run, fit=replace(run.fit, valid_rmse=None, history=())))
     assert report.best is None
-    text = to_text(report)
+    text = " ".join(to_text(report).split())
     assert " *" not in text
-    assert "also chose the ranks and epochs" not in text
-    assert "Nothing of sgd was\nchosen on them" in text
+    assert "ranks and epochs were chosen" not in text
+    assert "No setting of sgd was chosen on them" in text
     tested = train(small_split(), SOLVERS["sgd"].from_texts({"epochs": "3"}))
     held = evaluate(replace(tested, fit=replace(tested.fit, valid_rmse=None)), as_read())
-    assert "Ranks of the baselines were chosen on validation\nrows cut from train, nothing of sgd." in to_text(held)
+    text = " ".join(to_text(held).split())
+    assert "baselines were chosen on validation rows cut from the training ratings; no setting of sgd was." in text
 
 
 def test_folds_are_summed_up_as_mean_and_spread(folds: FoldReport) -> None:
@@ -282,12 +283,31 @@ def test_the_text_shows_every_row_and_figure_within_100_columns(report: Report) 
     assert max(map(len, text.splitlines())) <= 100
     for row in report.rows:
         assert f"{row.scores['rmse'].value:.4f}" in text
-        assert row.label in text
-    assert "svd bias operator" in text  # which route
-    assert f"fallback share {report.held_out.fallback_share:.2%}" in text  # type: ignore[union-attr]
+        assert row.label.replace("svd ", "SVD, ") in text
+    assert f"fallback predictions for {report.held_out.fallback_share:.2%} of the pairs" in text  # type: ignore[union-attr]
     assert "baseline" in text
     best = min(report.rows, key=lambda row: row.scores["rmse"].value)
-    assert f"{best.label} *" in text or f"{best.label} operator *" in text
+    assert f"{best.label} *" in text or f"{best.label.replace('svd ', 'SVD, ')} fill *" in text
+
+
+def test_a_report_says_what_its_truncated_svds_are_and_how_they_were_computed(
+    report: Report, folds: FoldReport
+) -> None:
+    validation = validation_report(small_run())
+    for shown in (report, folds, validation):
+        text = " ".join(to_text(shown).split())
+        assert (
+            "the truncated SVD, at the rank shown, of the dense rating matrix with its missing entries filled" in text
+        )
+        assert "Computed by products with the sparse part" in text
+    bare = replace(validation, rows=(replace(validation.rows[-2], settings={"route": "dense"}), validation.rows[-1]))
+    assert "Computed from the dense matrix." in " ".join(to_text(bare).split())
+
+
+def test_the_columns_of_a_report_are_spelt_out(report: Report) -> None:
+    head = next(line for line in to_markdown(report).splitlines() if line.startswith("|"))
+    for words in ("difference from the baseline", "runs × epochs", "million ratings per second", "train RMSE"):
+        assert f"| {words} |" in head
 
 
 @pytest.mark.parametrize("rendered", RENDERED)
