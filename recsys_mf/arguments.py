@@ -30,7 +30,7 @@ def whole(value: Any, name: str, low: int = 0, high: int = MOST) -> int:
 def fraction(value: Any, name: str) -> float:
     """The value as float. Raises ConfigError for what is no number from 0 to below 1."""
     if not (is_number(value) and 0 <= value < 1):
-        fix = "give a number from 0 to below 1"
+        fix = "give a number of at least 0 and below 1"
         raise ConfigError(f"{name} is out of range", seen=format_argument(value), fix=fix)
     return float(value)
 

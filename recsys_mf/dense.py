@@ -137,5 +137,5 @@ def _descend(
 def _matrix(A: Tensor) -> Tensor:
     if not isinstance(A, Tensor) or A.ndim != 2 or not A.is_floating_point():
         kind = f"{A.dtype} {tuple(A.shape)}" if isinstance(A, Tensor) else type(A).__name__
-        raise DataError("not a matrix", where="A", seen=kind, fix="give a floating-point tensor [m, n]")
+        raise DataError("not a floating-point matrix", where="A", seen=kind, fix="give a floating-point tensor [m, n]")
     return A

@@ -39,7 +39,9 @@ class Features:
         _check_starts(self.starts, len(self.vocabulary), len(self.columns))
         if len(self.values) != len(self.columns):
             seen = f"{len(self.columns)} and {len(self.values)}"
-            raise DataError("columns and values differ in length", where="features", seen=seen, fix="give as many")
+            raise DataError(
+                "columns and values differ in length", where="features", seen=seen, fix="give arrays of equal length"
+            )
         if len(self.columns) and not (self.columns.min() >= 0 and self.columns.max() < len(self.names)):
             raise DataError(
                 "index out of range",
@@ -83,7 +85,7 @@ def _read_only(array: Any, dtype: type[np.generic], *, where: str) -> NDArray[An
 def _check_starts(starts: NDArray[np.int64], n_rows: int, n_entries: int) -> None:
     if len(starts) != n_rows + 1:
         raise DataError(
-            "not a start for every id and one end", where="starts", seen=len(starts), fix=f"give {n_rows + 1}"
+            "there must be one start per id and one end", where="starts", seen=len(starts), fix=f"give {n_rows + 1}"
         )
     if starts[0] != 0 or starts[-1] != n_entries or (np.diff(starts) < 0).any():
         raise DataError(

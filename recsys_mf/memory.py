@@ -92,7 +92,7 @@ def guarded(what: str, *, fix: str) -> Iterator[None]:
         if not (isinstance(error, MemoryError) or is_allocation(error)):
             raise
         left = in_words(available())
-        raise ResourceError(f"{what} is out of memory: {left} are free", seen=str(error) or None, fix=fix) from error
+        raise ResourceError(f"{what} ran out of memory: {left} are free", seen=str(error) or None, fix=fix) from error
 
 
 def is_allocation(error: BaseException) -> bool:
@@ -104,14 +104,14 @@ def require(needed: int, what: str, *, there: int | None = None, fix: str) -> No
     """Raise ResourceError when `needed` bytes are more than there are (by default `available()`)."""
     there = available() if there is None else there
     if needed > there:
-        raise ResourceError(f"{what} needs {in_words(needed)} and {in_words(there)} are free", fix=fix)
+        raise ResourceError(f"{what} needs {in_words(needed)}, but only {in_words(there)} are free", fix=fix)
 
 
 def parsed(text: str) -> int:
     """Bytes of a size as people write it: 2GiB, 500 MB, 1.5G. Raises ConfigError for what is no size."""
     found = re.fullmatch(r"\s*(\d+(?:\.\d*)?)\s*([kmgt]?)(i?)b?\s*", text, re.IGNORECASE)
     if found is None or not float(found[1]) or len(text) > 30:
-        raise ConfigError("not a size of memory", seen=repr(text), fix="write it as 2GiB or 500MB")
+        raise ConfigError("not a memory size", seen=repr(text), fix="write it as 2GiB or 500MB")
     power = " kmgt".index(found[2].lower() or " ")
     return int(float(found[1]) * (1024 if found[3] else 1000) ** power)
 

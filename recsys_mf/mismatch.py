@@ -87,7 +87,7 @@ class UnknownIds:
         here = next((sample[0] for sample in side.samples if len(sample)), None)
         if here is not None:
             examples = f"{table} has {side.role} id {format_value(here)}, {examples}"
-        return facts + f"{examples}: check that both spell ids alike"
+        return facts + f"{examples}: check that both write ids in the same way"
 
 
 def _difference(side: _Side) -> str | None:
@@ -104,7 +104,7 @@ def _difference(side: _Side) -> str | None:
         matched = found.is_valid().to_numpy(zero_copy_only=False)
         if matched.mean() > _EXPLAINED:
             row = int(matched.argmax())
-            return f"{name} ({format_value(sample[row])} here, {format_value(known[found[row].as_py()])} there)"
+            return f"{name} ({format_value(sample[row])} here, {format_value(known[found[row].as_py()])} in training)"
     return None
 
 
@@ -116,12 +116,12 @@ def _ways() -> dict[str, Callable[[Any], Any]]:
         return lambda texts: pc.replace_substring_regex(texts, pattern, by)
 
     ways: dict[str, Callable[[Any], Any]] = {
-        "blanks around them": pc.utf8_trim_whitespace,
+        "spaces around them": pc.utf8_trim_whitespace,
         "quotes around them": lambda texts: pc.utf8_trim(texts, characters="\"'`“”‘’"),
         "upper and lower case": pc.utf8_lower,
         "hyphens and braces": replacing("[-{}]", ""),
-        "zeros before them": replacing("^0+(.)", r"\1"),
-        "a fraction of zeros": replacing(r"^(-?[0-9]+)\.0*$", r"\1"),
+        "leading zeros": replacing("^0+(.)", r"\1"),
+        "a decimal part of zeros": replacing(r"^(-?[0-9]+)\.0*$", r"\1"),
     }
     steps = tuple(ways.values())
 
@@ -130,4 +130,4 @@ def _ways() -> dict[str, Callable[[Any], Any]]:
             texts = step(texts)
         return texts
 
-    return ways | {"blanks, quotes, case, zeros or hyphens": all_of_them}
+    return ways | {"spaces, quotes, case, zeros or hyphens": all_of_them}

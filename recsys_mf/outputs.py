@@ -19,14 +19,14 @@ def check_output(output: Path, kind: str, suffixes: tuple[str, ...], *, force: b
     """
     if output.suffix not in suffixes:
         names = " or ".join([", ".join(suffixes[:-1]), suffixes[-1]] if len(suffixes) > 1 else suffixes)
-        raise ConfigError(f"unknown kind of {kind}", where=str(output), fix=f"name it {names}")
+        raise ConfigError(f"unknown file type for the {kind}", where=str(output), fix=f"end the name in {names}")
     with _system_errors(output):
         if output.is_dir():
-            raise ConfigError("a folder", where=str(output), fix="give the name of a file")
+            raise ConfigError("this is a folder", where=str(output), fix="give the name of a file")
         if output.exists() and not force:
-            raise ConfigError("there already", where=str(output), fix="give another name, or --force")
+            raise ConfigError("the file exists", where=str(output), fix="give another name, or --force")
         if not output.absolute().parent.is_dir():
-            raise ConfigError("no such folder", where=str(output.absolute().parent), fix="make it first")
+            raise ConfigError("no such folder", where=str(output.absolute().parent), fix="create it first")
         atomic.prove_writable(output)
 
 
@@ -41,5 +41,5 @@ def written_output(output: Path, *, force: bool) -> Iterator[Path]:
 
 
 def _system_errors(output: Path) -> contextlib.AbstractContextManager[None]:
-    fix = "give another place, or make room there"
+    fix = "give another place, or free some space there"
     return system_errors(ResourceError, "cannot be written", where=output, fix=fix)

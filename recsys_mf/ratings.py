@@ -166,7 +166,9 @@ class Ratings:
                 row = int((indices < 0).argmax())
                 seen = f"{int((indices < 0).sum())} unknown {role}s, the first in row {row}"
                 fix = "give the table as it was read, or select the rows where users and items are both >= 0"
-                raise DataError("rows of a test part whose ids training has not seen", where=where, seen=seen, fix=fix)
+                raise DataError(
+                    "the table has rows whose ids are not in the training part", where=where, seen=seen, fix=fix
+                )
 
     def by_user(self) -> Csr:
         """The ratings as a matrix of users by items, in row order per user. Raises DataError for an unknown id."""
@@ -302,7 +304,9 @@ def _column(column: Any, dtype: type[np.generic], *, where: str) -> NDArray[Any]
         with np.errstate(over="ignore"):  # a float64 beyond float32 becomes infinite, and is refused as such
             array = np.ascontiguousarray(column, dtype=dtype).view()
     except (TypeError, ValueError) as error:
-        raise DataError("column is not numbers", where=where, seen=error, fix="give finite numbers") from None
+        raise DataError(
+            "the column does not hold numbers", where=where, seen=error, fix="give finite numbers"
+        ) from None
     array.flags.writeable = False
     return array
 

@@ -61,7 +61,9 @@ class Run:
             users = self.user_vocabulary.indices(user_ids, where="pairs, user ids")
             return predict(self.model, users, self.item_vocabulary.indices(item_ids, where="pairs, item ids")).values
         if item_ids is None:
-            fix = "write run.predict(user_ids, item_ids), of a table run.predict(table['user_id'], table['item_id'])"
+            fix = (
+                "write run.predict(user_ids, item_ids), or for a table run.predict(table['user_id'], table['item_id'])"
+            )
             raise ConfigError("a prediction needs users and items", seen=f"one {type(user_ids).__name__}", fix=fix)
         given = (user_ids, item_ids)
         single = [_is_single(ids) for ids in given]

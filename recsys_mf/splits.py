@@ -83,7 +83,7 @@ def hold_out(
     if among is None:
         is_test = _MASKS[by](ratings, fraction, seed)
     else:
-        rule, facts = f"{rule}, of {int(among.sum()):,} that may be", facts | {"among": int(among.sum())}
+        rule, facts = f"{rule}, chosen among {int(among.sum()):,}", facts | {"among": int(among.sum())}
         is_test = np.zeros(len(ratings), np.bool_)
         is_test[among] = _MASKS[by](ratings.select(among), fraction, seed)
     return _parted(ratings, is_test, Split(ratings, None, None, rule, used, by, facts))
@@ -183,7 +183,7 @@ def _parted(ratings: Ratings, is_test: NDArray[np.bool_], split: Split) -> Split
         raise DataError(
             "the split leaves one part empty",
             seen=f"{int(is_test.sum())} of {len(ratings)} ratings in the test part",
-            fix="hold out another fraction or give more ratings",
+            fix="change --hold-out or --validation, or give more ratings",
         )
     train, test = ratings.select(~is_test).restricted(), ratings.select(is_test)
     known = test.reindexed(train.user_vocabulary, train.item_vocabulary)
@@ -211,7 +211,7 @@ def _time_mask(ratings: Ratings, fraction: float, seed: int) -> NDArray[np.bool_
     if ratings.times is None:
         raise DataError(
             "a split by time needs timestamps",
-            seen="a table without a time column",
+            seen="a table without times",
             fix="name the column with --time-column, or split by 'random' or 'user'",
         )
     newest_last = np.argsort(ratings.times, kind="stable")

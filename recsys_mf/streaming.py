@@ -77,7 +77,10 @@ def predict_file(
     if interval is not None:
         check_probability(interval)
     if time_column not in (None, NO_COLUMN) and not takes_times(run.model):
-        what, fix = "the model was trained without times", "leave it out, or train with --solver gibbs on timestamps"
+        what, fix = (
+            "the model was trained without times",
+            "leave the option out, or train with --solver gibbs and times",
+        )
         raise ConfigError(what, where="--time-column", seen=time_column, fix=fix)
     output = Path(output)
     check_output(output, "output", TABLES, force=force)
@@ -86,14 +89,14 @@ def predict_file(
     added = _added(run, interval, distribution=distribution)
     for name in added:
         if name in source.names:
-            raise DataError(f"there is a column '{name}' already", where=source.where, fix="rename it")
+            raise DataError(f"the table already has a column '{name}'", where=source.where, fix="rename it")
     backend = predictor(device, threads)
     reader = PairReader(source, columns, ids, run, timed=takes_times(run.model))
     unknown = UnknownIds(run.user_vocabulary, run.item_vocabulary)
     as_read = output.suffix == ".parquet" and not source.typed
     batches = _Batches(run, reader, unknown, added, as_read, interval, distribution, backend)
     counts = np.zeros(len(KNOWN), np.int64)
-    what, fix = "predicting", "free some, or compress the model (--compress in train)"
+    what, fix = "predicting", "free some memory, or compress the model (--compress in train)"
     guard = memory.guarded(what, fix=fix)
     with guard, written_output(output, force=force) as path, contextlib.ExitStack() as stack:
         write: Callable[[pa.RecordBatch], Future[None]] | None = None
@@ -162,7 +165,7 @@ def _added(run: Run, interval: float | None, *, distribution: bool) -> tuple[str
     names = ["prediction"]
     if interval is not None:
         if not has_intervals(run.model):
-            fix = "train a committee with validation rows, or with a solver that samples: gibbs"
+            fix = "train with --solver gibbs, or several runs (members) and validation rows"
             raise ConfigError("the model has no intervals", where="--interval", seen=run.fit.solver, fix=fix)
         names += ["lower", "upper"]
     if distribution:

@@ -85,7 +85,7 @@ class Vocabulary:
         if len(column) and len(self) and _is_integer(column) != self.is_integer:
             kinds = ("string", "integer")
             raise DataError(
-                f"{kinds[_is_integer(column)]} ids where the model was trained on {kinds[self.is_integer]} ids",
+                f"the ids are {kinds[_is_integer(column)]}s, but the model was trained on {kinds[self.is_integer]} ids",
                 where=where,
                 seen=format_value(column[0]),
                 fix=f"store or read the ids as {kinds[self.is_integer]}s (--ids {kinds[self.is_integer]})",

@@ -108,7 +108,7 @@ def test_sizes_are_read_as_people_write_them(text: str, size: int) -> None:
 
 @pytest.mark.parametrize("text", ["", "much", "-1GB", "0", "2 GiB of it"])
 def test_what_is_no_size_is_refused(text: str) -> None:
-    with pytest.raises(ConfigError, match=r"^not a size of memory \(saw .*\); write it as 2GiB or 500MB$"):
+    with pytest.raises(ConfigError, match=r"^not a memory size \(saw .*\); write it as 2GiB or 500MB$"):
         parsed(text)
 
 

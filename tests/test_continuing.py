@@ -219,7 +219,7 @@ def test_another_solver_than_that_of_the_run_is_refused() -> None:
 
 def test_ids_of_another_kind_are_refused() -> None:
     start = fitted(planted(60, 40)[0], "bias")
-    with pytest.raises(DataError, match="string ids where the model was trained on integer ids"):
+    with pytest.raises(DataError, match="the ids are strings, but the model was trained on integer ids"):
         fitted(Ratings.from_ids(["a", "b"], ["x", "y"], [1, 2]), "bias", start=start)
 
 

@@ -150,11 +150,11 @@ BAD: list[tuple[Callable[[], Any], type[Exception], str]] = [
     (
         lambda: sgd_factorise(A[0], 2),
         DataError,
-        r"^A: not a matrix \(saw torch.float32 \(3,\)\); give a floating-point",
+        r"^A: not a floating-point matrix \(saw torch.float32 \(3,\)\); give a floating-point",
     ),
-    (lambda: sgd_factorise(A.int(), 2), DataError, r"^A: not a matrix \(saw torch.int32 \(3, 3\)\)"),
-    (lambda: truncated_svd(A.tolist(), 2), DataError, r"^A: not a matrix \(saw list\)"),  # type: ignore[arg-type]
-    (lambda: complete(A.int()), DataError, r"^A: not a matrix"),
+    (lambda: sgd_factorise(A.int(), 2), DataError, r"^A: not a floating-point matrix \(saw torch.int32 \(3, 3\)\)"),
+    (lambda: truncated_svd(A.tolist(), 2), DataError, r"^A: not a floating-point matrix \(saw list\)"),  # type: ignore[arg-type]
+    (lambda: complete(A.int()), DataError, r"^A: not a floating-point matrix"),
     (
         lambda: sgd_factorise_masked(A, M[:2], 2),
         DataError,

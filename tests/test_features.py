@@ -70,12 +70,12 @@ def test_a_random_table_is_aligned_like_its_dense_rows() -> None:
 
 def test_integers_never_match_strings_silently() -> None:
     message = (
-        r"^ids of the features: string ids where the model was trained on integer ids \(saw 'a'\); "
+        r"^ids of the features: the ids are strings, but the model was trained on integer ids \(saw 'a'\); "
         r".*as integers \(--ids integer\)$"
     )
     with pytest.raises(DataError, match=message):
         features(TEXTS).aligned(Vocabulary.encode(INTEGERS)[0])
-    with pytest.raises(DataError, match=r"integer ids where the model was trained on string ids \(saw 10\)"):
+    with pytest.raises(DataError, match=r"the ids are integers, but the model was trained on string ids \(saw 10\)"):
         features(INTEGERS).aligned(Vocabulary.encode(TEXTS)[0])
 
 
@@ -103,13 +103,16 @@ def test_the_arrays_are_read_only_and_those_of_the_caller_stay_writable() -> Non
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"starts": [0, 1, 3, 4]}, r"^starts: not a start for every id and one end \(saw 4\); give 5$"),
+        ({"starts": [0, 1, 3, 4]}, r"^starts: there must be one start per id and one end \(saw 4\); give 5$"),
         ({"starts": [0, 3, 1, 3, 4]}, r"^starts: starts do not ascend from 0 to the number of entries \(saw 0 to 4\)"),
         ({"starts": [1, 1, 1, 3, 4]}, r"\(saw 1 to 4\); let them ascend from 0 to 4$"),
         ({"starts": [0, 1, 1, 3, 5]}, r"\(saw 0 to 5\)"),
         ({"columns": [0, 1, 2, 3]}, r"^columns: index out of range \(saw 0 to 3\); stay within 0 to 2$"),
         ({"columns": [-1, 1, 2, 2]}, r"\(saw -1 to 2\)"),
-        ({"values": [1, 2, 3]}, r"^features: columns and values differ in length \(saw 4 and 3\); give as many$"),
+        (
+            {"values": [1, 2, 3]},
+            r"^features: columns and values differ in length \(saw 4 and 3\); give arrays of equal length$",
+        ),
         ({"values": [1, np.nan, 3, 4]}, r"^values\[1\]: feature is not finite \(saw nan\); give a finite number$"),
         (
             {"values": [[1, 2, 3, 4]]},

@@ -31,10 +31,10 @@ def test_sizes_are_said_in_the_largest_unit_that_fits(size: int, words: str) -> 
 
 
 def test_work_that_would_not_fit_is_refused_with_both_sizes() -> None:
-    message = r"^the table needs 2.0 KiB and 1.0 KiB are free; use less$"
+    message = r"^the table needs 2.0 KiB, but only 1.0 KiB are free; use less$"
     with pytest.raises(ResourceError, match=message):
         memory.require(2048, "the table", there=1024, fix="use less")
-    with pytest.raises(ResourceError, match=r"needs 1048576.0 TiB and .*B are free"):
+    with pytest.raises(ResourceError, match=r"needs 1048576.0 TiB, but only .*B are free"):
         memory.require(1 << 60, "the table", fix="use less")
 
 
@@ -88,7 +88,7 @@ def test_a_system_without_the_module_resource_can_import_and_ask() -> None:
     [MemoryError(), MemoryError("Unable to allocate 9 GiB"), RuntimeError("[enforce fail] can't allocate memory")],
 )
 def test_an_allocation_that_fails_is_an_error_of_the_tree(error: Exception) -> None:
-    line = r"^fitting is out of memory: .* are free.*; use less$"
+    line = r"^fitting ran out of memory: .* are free.*; use less$"
     with pytest.raises(ResourceError, match=line), memory.guarded("fitting", fix="use less"):
         raise error
     with pytest.raises(RuntimeError, match="another"), memory.guarded("fitting", fix="use less"):
@@ -138,7 +138,7 @@ def test_the_peak_is_within_a_quarter_of_the_estimate(solver: tuple[str, ...]) -
 def test_a_fit_that_would_not_fit_is_refused_with_both_sizes(solver: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(memory, "available", lambda: 1000)
     with pytest.raises(
-        ResourceError, match=rf"^training '{solver}' on 40 users and 30 items needs .*B and 1000 B are fr"
+        ResourceError, match=rf"^training '{solver}' on 40 users and 30 items needs .*B, but only 1000 B are free"
     ):
         train(small_split(), solver, device="cpu")
 

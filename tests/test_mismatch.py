@@ -31,17 +31,17 @@ def trained(ids: list[str]) -> Run:
 
 UUIDS = [f"{n:08x}-0000-4000-8000-abcdefabcdef" for n in range(N)]
 SPELT: dict[str, tuple[list[str], list[str], str]] = {
-    "blanks": ([f"u{n}" for n in range(N)], [f" u{n} " for n in range(N)], r"blanks around them \(' u\d+ ' here"),
+    "blanks": ([f"u{n}" for n in range(N)], [f" u{n} " for n in range(N)], r"spaces around them \(' u\d+ ' here"),
     "quotes": ([f"u{n}" for n in range(N)], [f'"u{n}"' for n in range(N)], "quotes around them"),
     "case": (UUIDS, [u.upper() for u in UUIDS], "upper and lower case"),
-    "zeros": ([f"{n + 1:05}" for n in range(N)], [f"{n + 1}" for n in range(N)], "zeros before them"),
-    "fraction": ([f"{n + 1}" for n in range(N)], [f"{n + 1}.0" for n in range(N)], "a fraction of zeros"),
+    "zeros": ([f"{n + 1:05}" for n in range(N)], [f"{n + 1}" for n in range(N)], "leading zeros"),
+    "fraction": ([f"{n + 1}" for n in range(N)], [f"{n + 1}.0" for n in range(N)], "a decimal part of zeros"),
     "hyphens": (UUIDS, [u.replace("-", "") for u in UUIDS], "hyphens and braces"),
-    "several": (UUIDS, [f" {{{u.upper()}}}" for u in UUIDS], "blanks, quotes, case, zeros or hyphens"),
+    "several": (UUIDS, [f" {{{u.upper()}}}" for u in UUIDS], "spaces, quotes, case, zeros or hyphens"),
     "nothing alike": (
         UUIDS,
         [f"x{n}" for n in range(N)],
-        "this table has user id 'x0'.*check that both spell ids alike",
+        "this table has user id 'x0'.*check that both write ids in the same way",
     ),
 }
 

@@ -96,7 +96,7 @@ def test_the_arrays_given_stay_writable() -> None:
         (([], [], []), "^ratings: no ratings in the table; give at least one row$"),
         (
             ([1, None], [1, 2], [1, 2]),
-            r"^ratings, user ids, row 1: null id \(saw null, 1 in the column\); drop the row or give it an id$",
+            r"^ratings, user ids, row 1: null id \(saw null, one of 1 in the column\); drop the row or give it an id$",
         ),
         (([1, 2], pa.array(["a", None]), [1, 2]), r"^ratings, item ids, row 1: null id"),
         (
@@ -114,7 +114,7 @@ def test_the_arrays_given_stay_writable() -> None:
             r"^ratings, values, row 0: rating is text, not a number \(saw 'good'\); give numbers$",
         ),
         (([1, 2], [1, 2], [[1], [2, 3]]), r"^ratings, values: ratings are not numbers"),
-        (([1, 2], [1, 2], [1, 2], ["now", "then"]), r"^ratings, times, row 0: text is no time \(saw 'now'\)"),
+        (([1, 2], [1, 2], [1, 2], ["now", "then"]), r"^ratings, times, row 0: text is not a time \(saw 'now'\)"),
         (([1, 2], [1, 2], [1, 1e300]), r"^ratings, values, row 1: rating is not finite \(saw 1e\+300\)"),
     ],
 )
@@ -264,7 +264,7 @@ def test_reindexed_rows_with_ids_the_vocabulary_lacks_become_unknown(table: Rati
 
 
 def test_reindexed_to_ids_of_the_other_kind_is_refused(table: Ratings) -> None:
-    with pytest.raises(DataError, match="user ids: string ids where the model was trained on integer ids"):
+    with pytest.raises(DataError, match="user ids: the ids are strings, but the model was trained on integer ids"):
         table.reindexed(Vocabulary.encode([1])[0], table.item_vocabulary)
 
 

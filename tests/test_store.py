@@ -137,7 +137,9 @@ def test_an_evaluation_of_the_loaded_run_is_the_one_of_the_run(saved: Path) -> N
 
 
 def test_nothing_is_overwritten_unless_forced(saved: Path, tmp_path: Path) -> None:
-    with pytest.raises(ArtifactError, match="run: there is a run already; give another directory, or --force"):
+    with pytest.raises(
+        ArtifactError, match="run: the directory holds a run already; give another directory, or --force"
+    ):
         save(small_run(), saved)
     save(small_run(), saved, force=True)
     assert not (saved / "report.json").exists()
@@ -145,9 +147,9 @@ def test_nothing_is_overwritten_unless_forced(saved: Path, tmp_path: Path) -> No
     folder.mkdir()
     check_free(folder)
     (folder / "thesis.tex").write_text("years of work")
-    with pytest.raises(ArtifactError, match="mine: there already, and no run; give another directory"):
+    with pytest.raises(ArtifactError, match="mine: the directory exists and is not a run; give another directory"):
         save(small_run(), folder, force=True)
-    with pytest.raises(ArtifactError, match="missing: no such folder; make it first"):
+    with pytest.raises(ArtifactError, match="missing: no such folder; create it first"):
         check_free(tmp_path / "missing" / "run")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["mine", "run"]
 
@@ -157,7 +159,7 @@ def test_force_replaces_no_folder_with_other_files(saved: Path, others: list[str
     for name in others:
         (saved / name).write_text("mine")
     with pytest.raises(
-        ArtifactError, match=rf"run: files that are not of the run lie in it \(saw {others[0]}.*move"
+        ArtifactError, match=rf"run: the directory holds files that do not belong to the run \(saw {others[0]}.*move"
     ) as e:
         save(small_run(), saved, force=True)
     assert ("and 2 more" in str(e.value)) == (len(others) > 3)
@@ -169,7 +171,7 @@ def test_force_replaces_no_folder_with_another_run_json(tmp_path: Path) -> None:
         folder = tmp_path / str(number)
         folder.mkdir()
         (folder / "run.json").write_text(text)
-        with pytest.raises(ArtifactError, match="there already, and no run"):
+        with pytest.raises(ArtifactError, match="the directory exists and is not a run"):
             save(small_run(), folder, force=True)
         assert (folder / "run.json").read_text() == text
 
@@ -178,7 +180,7 @@ def test_force_replaces_no_folder_that_is_named_like_a_part(saved: Path) -> None
     (saved / "report.json").unlink()
     (saved / "report.json").mkdir()
     (saved / "report.json" / "thesis.tex").touch()
-    with pytest.raises(ArtifactError, match=r"lie in it \(saw report.json\)"):
+    with pytest.raises(ArtifactError, match=r"do not belong to the run \(saw report.json\)"):
         save(small_run(), saved, force=True)
 
 
@@ -186,7 +188,9 @@ def test_an_input_is_not_replaced(saved: Path, tmp_path: Path, monkeypatch: pyte
     (tmp_path / "link").symlink_to("run")
     monkeypatch.chdir(tmp_path)
     for name in (saved, saved / "users.parquet", "run/users.parquet", "link/items.parquet", "run/*.parquet", "./run/x"):
-        with pytest.raises(ArtifactError, match=r"run: an input lies in it \(saw .*\); give another directory"):
+        with pytest.raises(
+            ArtifactError, match=r"run: an input file lies in this directory \(saw .*\); give another directory"
+        ):
             check_free("run", force=True, inputs=["elsewhere.csv", name])
     check_free("run", force=True, inputs=["elsewhere.csv", "running/users.parquet", tmp_path])
 
@@ -195,9 +199,9 @@ def test_what_cannot_be_written_is_known_before(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     (tmp_path / "circle").symlink_to("circle")
     for name, message in (
-        ("x" * 241, "name too long (saw 241 bytes); give one of at most 240 bytes"),
+        ("x" * 241, "the name is too long (saw 241 bytes); give a name of at most 240 bytes"),
         ("file/run", "no such folder"),
-        ("file", "there already, and no run"),
+        ("file", "the directory exists and is not a run"),
         ("circle", "cannot be written (saw Too many levels of symbolic links)"),
         ("null\0", "cannot be written"),
     ):
@@ -241,7 +245,7 @@ def test_what_came_meanwhile_is_not_replaced(tmp_path: Path, monkeypatch: pytest
         return sealed(facts)
 
     monkeypatch.setattr(saving, "sealed", late)
-    with pytest.raises(ArtifactError, match="there is a run already"):
+    with pytest.raises(ArtifactError, match="the directory holds a run already"):
         save(small_run(), tmp_path / "run")
     assert load(tmp_path / "run").fit.solver == "gibbs"
     assert [path.name for path in tmp_path.iterdir()] == ["run"]

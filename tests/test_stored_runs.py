@@ -102,7 +102,7 @@ def test_a_part_that_is_cut_longer_or_gone_is_refused(copied: Callable[..., Path
     refused(run, part)
     (run / part).rmdir()
     os.mkfifo(run / part)
-    assert "not a plain file" in refused(run, part)
+    assert "not a regular file" in refused(run, part)
 
 
 @pytest.mark.parametrize("part", [part for part in PARTS if part != "report.json"])
@@ -308,13 +308,13 @@ def test_an_optional_part_of_a_later_release_is_ignored_and_a_required_one_refus
     run = copied()
     reseal(run, lambda facts: facts["parts"].update({"shards": part | {"required": True}}))
     text = refused(run, "run.json")
-    assert "a part that this release does not know (saw shards); it was written by release " in text
+    assert "the run has a part that this release does not know (saw shards); read it with release " in text
 
 
 def test_a_run_of_a_later_version_is_refused(copied: Callable[..., Path]) -> None:
     run = copied()
     reseal(run, lambda facts: facts.update(version=5))
-    assert "a run of another version (saw 5); this release reads versions 3 and 4" in refused(run, "field version")
+    assert "the run has another version (saw 5); this release reads versions 3 and 4" in refused(run, "field version")
 
 
 def test_what_is_no_run_is_named(tmp_path: Path) -> None:

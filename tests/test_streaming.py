@@ -87,7 +87,7 @@ def test_string_ids_in_text_need_no_hint(tmp_path: Path) -> None:
 def test_nothing_is_overwritten_unless_forced_and_nothing_half_written(tmp_path: Path) -> None:
     pairs, output = pairs_file(tmp_path / "pairs.csv"), tmp_path / "out.csv"
     output.write_text("precious")
-    with pytest.raises(ConfigError, match=r"out.csv: there already; give another name, or --force"):
+    with pytest.raises(ConfigError, match=r"out.csv: the file exists; give another name, or --force"):
         predict_file(small_run(), pairs, output)
     bad = tmp_path / "bad.csv"
     bad.write_text("user,item\n5,100\n,100\n")
@@ -106,11 +106,13 @@ def test_faults_of_a_file_of_pairs(tmp_path: Path) -> None:
         (tmp_path / "bad.csv").write_text(text)
         return predict_file(small_run(), tmp_path / "bad.csv", tmp_path / "out.csv", **keywords)
 
-    with pytest.raises(ConfigError, match=r"out.xlsx: unknown kind of output; name it .parquet, .csv or .tsv"):
+    with pytest.raises(
+        ConfigError, match=r"out.xlsx: unknown file type for the output; end the name in .parquet, .csv or .tsv"
+    ):
         predict_file(small_run(), pairs, tmp_path / "out.xlsx")
-    with pytest.raises(ConfigError, match=r"missing: no such folder; make it first"):
+    with pytest.raises(ConfigError, match=r"missing: no such folder; create it first"):
         predict_file(small_run(), pairs, tmp_path / "missing" / "out.csv")
-    with pytest.raises(DataError, match=r"bad.csv: there is a column 'known' already; rename it"):
+    with pytest.raises(DataError, match=r"bad.csv: the table already has a column 'known'; rename it"):
         failing("user,item,known\n1,2,3\n")
     with pytest.raises(DataError, match=r"bad.csv: no pairs in the table"):
         failing("user,item\n")
@@ -119,7 +121,9 @@ def test_faults_of_a_file_of_pairs(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"column user, row 1 \(line 3\): id is not an integer \(saw 'x'\)"):
         failing("user,item\n1,2\nx,2\n")
     pq.write_table(pa.table({"user": ["5"], "item": [100]}), tmp_path / "bad.parquet")
-    with pytest.raises(DataError, match=r"user ids: string ids where the model was trained on integer ids \(saw '5'\)"):
+    with pytest.raises(
+        DataError, match=r"user ids: the ids are strings, but the model was trained on integer ids \(saw '5'\)"
+    ):
         predict_file(small_run(), tmp_path / "bad.parquet", tmp_path / "out.csv")
 
 
@@ -148,7 +152,7 @@ def test_a_time_column_can_be_left_out(tmp_path: Path) -> None:
 def test_a_time_that_is_no_number_is_named(tmp_path: Path) -> None:
     pairs = timed_pairs(tmp_path / "pairs.csv", ["10", "20", "soon"])
     with pytest.raises(
-        DataError, match=r"pairs.csv, column timestamp, row 2.*: text is no time \(saw 'soon'\); give seconds since"
+        DataError, match=r"pairs.csv, column timestamp, row 2.*: text is not a time \(saw 'soon'\); give seconds since"
     ):
         predict_file(posterior_run(), pairs, tmp_path / "out.parquet")
 
@@ -168,7 +172,7 @@ def test_interval_adds_bounds_about_the_prediction(tmp_path: Path) -> None:
 
 def test_interval_of_a_model_without_one_is_refused(tmp_path: Path) -> None:
     pairs = timed_pairs(tmp_path / "pairs.parquet", [10, 20, 30])
-    message = r"^--interval: the model has no intervals \(saw sgd\); train a committee with validation rows, or"
+    message = r"^--interval: the model has no intervals \(saw sgd\); train with --solver gibbs, or several runs"
     with pytest.raises(ConfigError, match=message):
         predict_file(small_run(), pairs, tmp_path / "out.parquet", interval=0.9)
     assert not (tmp_path / "out.parquet").exists()
@@ -177,7 +181,7 @@ def test_interval_of_a_model_without_one_is_refused(tmp_path: Path) -> None:
 def test_a_column_named_as_an_added_one_is_refused(tmp_path: Path) -> None:
     pq.write_table(pa.table({"user_id": [5], "item_id": [100], "lower": [1.0]}), tmp_path / "pairs.parquet")
     predict_file(posterior_run(), tmp_path / "pairs.parquet", tmp_path / "out.parquet")
-    with pytest.raises(DataError, match=r"there is a column 'lower' already"):
+    with pytest.raises(DataError, match=r"the table already has a column 'lower'"):
         predict_file(posterior_run(), tmp_path / "pairs.parquet", tmp_path / "other.parquet", interval=0.5)
 
 

@@ -393,5 +393,7 @@ def test_run_predicts_by_id_and_says_what_it_knew(split: Split) -> None:
     assert predictions[3] == pytest.approx(run.model.mean)
     with pytest.raises(DataError, match=r"^users and items differ in length"):
         run.predict([1, 2], [1])
-    with pytest.raises(DataError, match=r"^pairs, item ids: string ids where the model was trained on integer ids"):
+    with pytest.raises(
+        DataError, match=r"^pairs, item ids: the ids are strings, but the model was trained on integer ids"
+    ):
         run.predict([1], ["1"])

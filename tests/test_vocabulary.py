@@ -117,20 +117,20 @@ def test_fingerprint_tells_kinds_and_boundaries_apart() -> None:
     [
         (
             pa.array([1, None, None]),
-            r"^users, row 1: null id \(saw null, 2 in the column\); drop the row or give it an id$",
+            r"^users, row 1: null id \(saw null, one of 2 in the column\); drop the row or give it an id$",
         ),
-        (["a", None], r"row 1: null id \(saw null, 1 in the column\)"),
+        (["a", None], r"row 1: null id \(saw null, one of 1 in the column\)"),
         (pd.Series(["a", None]), "row 1: null id"),
         (pd.Series(["a", None], dtype="category"), "row 1: null id"),
         (pa.array(["a", None]).dictionary_encode(), "row 1: null id"),
         (pa.DictionaryArray.from_arrays(pa.array([1, 0]), pa.array(["a", None])), "row 0: null id"),
         ([1.0, float("nan")], r"row 1: null id \(saw nan\)"),
         ([1.5, 2.0], r"^users, row 0: id is not a whole number \(saw 1.5\); .* --ids string"),
-        ([1.0, 2.0**60], r"^users, row 1: id of a float beyond 2\^53.*--ids string"),
+        ([1.0, 2.0**60], r"^users, row 1: a float id beyond 2\^53.*--ids string"),
         ([1, "a"], r"^users: not a column of values of one type \(saw .*'a'.*; use one type"),
         (np.array([1, "a"], dtype=object), "not a column of values of one type"),
         (np.array([1j]), "not a column of values of one type"),
-        ([[1], [2]], r"^users: ids of this type \(saw type list<item: int64>\)"),
+        ([[1], [2]], r"^users: ids must be integers or text \(saw type list<item: int64>\)"),
         ("abc", "not a column of values of one type"),
     ],
 )
@@ -145,14 +145,14 @@ def test_ids_that_cannot_be_ids_are_refused(ids: Any, message: str) -> None:
         (
             [1, 2],
             ["1", "2"],
-            r"^users: string ids where the model was trained on integer ids \(saw '1'\); .*--ids integer\)$",
+            r"^users: the ids are strings, but the model was trained on integer ids \(saw '1'\); .*--ids integer\)$",
         ),
         (
             ["1", "2"],
             [1, 2],
-            r"^users: integer ids where the model was trained on string ids \(saw 1\); .*--ids string\)$",
+            r"^users: the ids are integers, but the model was trained on string ids \(saw 1\); .*--ids string\)$",
         ),
-        (["1"], pa.array([1], pa.int32()), r"integer ids where the model was trained on string ids"),
+        (["1"], pa.array([1], pa.int32()), r"the ids are integers, but the model was trained on string ids"),
     ],
 )
 def test_integers_never_match_strings_silently(known: Any, asked: Any, message: str) -> None:

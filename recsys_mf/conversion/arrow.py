@@ -164,7 +164,7 @@ def refuse_nulls(column: pa.ChunkedArray, origin: Origin, what: str, fix: str) -
     """Raise DataError where a decoded column has nulls, with the first and how many there are."""
     if column.null_count:
         row = first(column.is_null())
-        raise origin.fault(what, fix, row=row, seen=f"null, {column.null_count} in the column")
+        raise origin.fault(what, fix, row=row, seen=f"null, one of {column.null_count} in the column")
 
 
 def first(flags: Any) -> int:

@@ -51,10 +51,12 @@ def id_column(values: Any, origin: Origin, ids: Ids = "auto") -> pa.ChunkedArray
         return _of_decimals(column, origin, ids)
     if _is_written(kind):
         if ids == "integer":
-            raise origin.fault("ids of this type are no integers", "leave out --ids integer", seen=f"type {kind}")
+            raise origin.fault(
+                "ids of this type cannot be read as integers", "leave out --ids integer", seen=f"type {kind}"
+            )
         return _written(column)
-    fix = "store them as integers or text: no choice of --ids reads this type"
-    raise origin.fault("ids of this type", fix, seen=f"type {kind}")
+    fix = "store them as integers or text; --ids cannot convert this type"
+    raise origin.fault("ids must be integers or text", fix, seen=f"type {kind}")
 
 
 def _parsed(texts: pa.ChunkedArray, origin: Origin) -> pa.ChunkedArray:
@@ -116,7 +118,7 @@ def _of_floats(column: pa.ChunkedArray, origin: Origin, ids: Ids) -> pa.ChunkedA
     if fraction.any():
         raise origin.fault_in(column, int(fraction.argmax()), "id is not a whole number", _AS_STRINGS)
     if lossy.any():
-        what = "id of a float beyond 2^53, which has lost its last digits"
+        what = "a float id beyond 2^53 has lost its last digits"
         raise origin.fault_in(column, int(lossy.argmax()), what, _AS_STRINGS)
     _note_whole(column, origin)
     return numbers.cast(pa.int64())

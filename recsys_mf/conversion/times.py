@@ -69,7 +69,7 @@ def _numbers(raw: pa.ChunkedArray, column: pa.ChunkedArray, origin: Origin) -> N
     if pa.types.is_integer(kind):
         return filled(column, np.uint64 if pa.types.is_uint64(kind) else np.int64)
     if not (pa.types.is_floating(kind) or pa.types.is_decimal(kind)):
-        raise origin.fault("times of this type", _FIX, seen=f"type {kind}")
+        raise origin.fault("times must be numbers, dates or text", _FIX, seen=f"type {kind}")
     numbers = filled(column.cast(pa.float64()), np.float64)
     if not np.isfinite(numbers).all():
         raise origin.fault_in(raw, int((~np.isfinite(numbers)).argmax()), "time is not finite", _FIX)
@@ -90,9 +90,9 @@ def _recognised(numbers: NDArray[Any], origin: Origin) -> str:
     smaller = UNITS[unit] // 1000  # what an ordinary time of the next larger unit looks like: the years 1985 to 2096
     mixed = (sizes > 5e8 * smaller) & (sizes < 4e9 * smaller)
     if mixed.mean() > _MIXED:
-        seen = f"{numbers[mixed.argmax()]} where most are {unit}"
-        raise origin.fault("times of mixed units", _FIX, row=int(mixed.argmax()), seen=seen)
-    origin.note(f"times are {unit}, by their size; they are read as such")
+        seen = f"{numbers[mixed.argmax()]}, but most are {unit}"
+        raise origin.fault("times have different units", _FIX, row=int(mixed.argmax()), seen=seen)
+    origin.note(f"times are read as {unit}, because of their size")
     return unit
 
 
@@ -101,7 +101,7 @@ def _checked(raw: pa.ChunkedArray, numbers: NDArray[Any], ticks: int, origin: Or
     limit = min(_LATEST * ticks, _LARGEST)
     if _largest(numbers) > limit:
         beyond = (numbers > limit) | (numbers < -limit)
-        raise origin.fault_in(raw, int(beyond.argmax()), "time beyond the year 9999 or 64 bits", _FIX)
+        raise origin.fault_in(raw, int(beyond.argmax()), "time is beyond the year 9999 or 64 bits", _FIX)
     return _floored(numbers, ticks)
 
 
@@ -139,7 +139,7 @@ def _parsed(texts: pa.ChunkedArray, origin: Origin) -> pa.ChunkedArray:
             seconds[rows] = part.cast(kind).cast(pa.int64()).to_numpy()
         except pa.ArrowInvalid:
             row = int(np.flatnonzero(rows)[first_refused(part, lambda some, kind=kind: some.cast(kind))])  # type: ignore[misc]
-            raise origin.fault_in(texts, row, "text is no time", _FIX) from None
+            raise origin.fault_in(texts, row, "text is not a time", _FIX) from None
     if number.any():
-        raise origin.fault_in(texts, int(number.argmax()), "times that are numbers among others that are text", _FIX)
+        raise origin.fault_in(texts, int(number.argmax()), "this time is a number, but others are text", _FIX)
     return pa.chunked_array([pa.array(seconds, pa.timestamp("s"))])

@@ -101,8 +101,8 @@ def autocovariances(sequences: F64) -> F64:
 def _halves(draws: F64, where: str | None = None) -> F64:
     """[chains, n] -> [2 · chains, n // 2]."""
     if draws.ndim != 2 or not len(draws):
-        fix = "give one row a chain: [chains, draws]"
-        raise ConfigError("draws of another shape", where=where, seen=list(draws.shape), fix=fix)
+        fix = "give one row per chain: [chains, draws]"
+        raise ConfigError("the draws have the wrong shape", where=where, seen=list(draws.shape), fix=fix)
     half = draws.shape[1] // 2
     if 2 * half < FEWEST_DRAWS:
         fix = f"sample {FEWEST_DRAWS} or more after burn-in"
@@ -110,7 +110,7 @@ def _halves(draws: F64, where: str | None = None) -> F64:
     if not np.isfinite(draws).all():
         place = tuple(np.argwhere(~np.isfinite(draws))[0].tolist())
         seen = f"{draws[place]} as draw {place[1]} of chain {place[0]}"
-        raise ConfigError("draw that is not finite", where=where, seen=seen, fix="leave the scalar out")
+        raise ConfigError("a draw is not finite", where=where, seen=seen, fix="leave the scalar out")
     return np.concatenate([draws[:, :half], draws[:, -half:]]).astype(np.float64)
 
 

@@ -64,8 +64,8 @@ def to_svg(traces: Mapping[str, F64], *, burn_in: int, heading: str, summaries: 
         raise ConfigError("no trace to draw", fix="give one or more")
     for name, lines in traces.items():
         if lines.ndim != 2 or not lines.size:
-            fix = "give one row a chain: [chains, sweeps]"
-            raise ConfigError("trace of another shape", where=name, seen=list(lines.shape), fix=fix)
+            fix = "give one row per chain: [chains, sweeps]"
+            raise ConfigError("the trace has the wrong shape", where=name, seen=list(lines.shape), fix=fix)
     known = {summary.name: summary for summary in summaries}
     columns = 1 if len(traces) <= 3 else 2
     width = (_WIDTH - 2 * _EDGE - (columns - 1) * _COLUMN_GAP) / columns

@@ -113,11 +113,11 @@ def fetch(
     if name not in datasets:
         raise ConfigError(f"no data set '{name}'", fix=nearest(name, datasets))
     if not os.path.isdir(directory):
-        raise ConfigError("no such folder", where=str(directory), fix="make it first")
+        raise ConfigError("no such folder", where=str(directory), fix="create it first")
     target = directory / f"{name}.parquet"
     if target.exists():
         return target
-    fix = "make room there, or give another folder"
+    fix = "free some space there, or give another folder"
     with system_errors(ResourceError, "cannot be written to", where=directory, fix=fix):
         _provide(datasets[name], target, watch)
     return target
@@ -185,11 +185,16 @@ def _download(address: str, part: _Part, most: int, watch: Watcher) -> None:
                 if max(file.tell(), total or 0) > most:
                     part.remove()
                     seen = f"more than {most:,} bytes"
-                    raise DataError("larger than the data set", where=address, seen=seen, fix="see what is there")
+                    raise DataError(
+                        "the file is larger than the data set",
+                        where=address,
+                        seen=seen,
+                        fix="check what the address serves",
+                    )
             received = file.tell()
     if total is not None and received != total:
         seen = f"{received:,} of {total:,} bytes"
-        raise DataError("the connection ended early", where=address, seen=seen, fix="run it again")
+        raise DataError("the connection ended early", where=address, seen=seen, fix="run the command again to resume")
 
 
 class _Redirections(urllib.request.HTTPRedirectHandler):
@@ -210,7 +215,7 @@ class _Redirections(urllib.request.HTTPRedirectHandler):
 
 def _opened(address: str, headers: Mapping[str, str]) -> Any:
     """The response to a request; to one for all of the file where the server has nothing beyond the part."""
-    fix = "check the network and run it again"
+    fix = "check the network and run the command again"
     try:
         request = urllib.request.Request(address, headers=dict(headers))
         return urllib.request.build_opener(_Redirections).open(request, timeout=_TIMEOUT)
@@ -219,7 +224,7 @@ def _opened(address: str, headers: Mapping[str, str]) -> Any:
         if error.code == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE and headers:
             return _opened(address, {})
         seen = f"{error.code} {' '.join(str(error.reason).split())}"
-        raise DataError("the server does not give the file", where=address, seen=seen, fix="try again later") from None
+        raise DataError("the server does not serve the file", where=address, seen=seen, fix="try again later") from None
     except urllib.error.URLError as error:
         raise DataError("cannot be reached", where=address, seen=error.reason, fix=fix) from None
     except (OSError, HTTPException) as error:
@@ -229,7 +234,7 @@ def _opened(address: str, headers: Mapping[str, str]) -> Any:
 
 
 def _unusable(address: str, error: ValueError) -> DataError:
-    return DataError("the server's answer makes no sense", where=address, seen=error, fix="try again later")
+    return DataError("the server's answer is not valid", where=address, seen=error, fix="try again later")
 
 
 def _start(response: Any, asked: Mapping[str, str]) -> int:
@@ -264,7 +269,9 @@ def _chunks(response: Any, address: str) -> Iterator[bytes]:
         while chunk := response.read(_CHUNK):
             yield chunk
     except (OSError, HTTPException, ValueError) as error:
-        raise DataError("the connection broke", where=address, seen=repr(error), fix="run it again") from None
+        raise DataError(
+            "the connection broke", where=address, seen=repr(error), fix="run the command again to resume"
+        ) from None
 
 
 def _convert(zipped: Path, archive: Archive, dataset: Dataset, table: Path) -> None:
@@ -281,7 +288,7 @@ def _check_sum(zipped: Path, archive: Archive) -> None:
     with zipped.open("rb") as file:
         found = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
     if found != archive.md5:
-        fix = f"the published one is {archive.md5} ({archive.md5_source}): run it again"
+        fix = f"the published one is {archive.md5} ({archive.md5_source}): run the command again"
         raise DataError("not the published archive", where=archive.address, seen=f"MD5 {found}", fix=fix)
 
 
@@ -293,18 +300,23 @@ def _extracted(zipped: Path, archive: Archive, folder: Path, most: int) -> str:
             size = members.getinfo(archive.member).file_size
             if size > most:
                 seen = f"{size:,} bytes"
-                raise DataError("a table larger than the data set", where=where, seen=seen, fix="see what is there")
+                raise DataError(
+                    "the table in the archive is larger than the data set",
+                    where=where,
+                    seen=seen,
+                    fix="check the archive",
+                )
             shutil.copyfileobj(packed, file)
     except KeyError:
-        raise DataError(f"no {archive.member} in the archive", where=where, fix="see what it holds") from None
+        raise DataError(f"no {archive.member} in the archive", where=where, fix="list what it contains") from None
     except (RuntimeError, NotImplementedError) as error:  # a password, a method
-        raise DataError(
-            "an archive that cannot be unpacked", where=where, seen=error, fix="see what is there"
-        ) from None
+        raise DataError("the archive cannot be unpacked", where=where, seen=error, fix="check the archive") from None
     except (OSError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, ValueError, struct.error) as error:
         if isinstance(error, OSError) and error.errno is not None:  # the system's; bzip2's has none
             raise
-        raise DataError("not a whole zip archive", where=where, seen=error, fix="run it again") from None
+        raise DataError(
+            "the zip archive is incomplete or damaged", where=where, seen=error, fix="run the command again"
+        ) from None
     return str(table)
 
 
@@ -313,7 +325,7 @@ def _check_counts(ratings: Ratings, dataset: Dataset, where: str) -> None:
     for name, value in found.items():
         published = getattr(dataset, name)
         if value != published:
-            raise DataError(f"not the published {name}", where=where, seen=value, fix=f"it is {published}")
+            raise DataError(f"not the published {name}", where=where, seen=value, fix=f"it should be {published}")
 
 
 def _write(ratings: Ratings, path: Path, where: str) -> None:
@@ -321,7 +333,7 @@ def _write(ratings: Ratings, path: Path, where: str) -> None:
     import pyarrow.parquet as pq
 
     if ratings.times is None:
-        raise DataError("no timestamps in the table", where=where, fix="see what is there")
+        raise DataError("the table has no timestamps", where=where, fix="check the archive")
 
     columns = {
         "user_id": ratings.user_vocabulary.ids(ratings.users),

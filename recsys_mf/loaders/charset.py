@@ -26,7 +26,7 @@ def checked_encoding(name: str | None) -> str | None:
     """The canonical name of an encoding; None stays None. Raises ConfigError for a name that Python does not know."""
     if name is None:
         return None
-    fix = "give one that Python knows, e.g. utf-8, utf-16, cp1252, latin-1, shift_jis, gb18030"
+    fix = "give an encoding that Python knows, e.g. utf-8, utf-16, cp1252, latin-1, shift_jis, gb18030"
     try:
         found = codecs.lookup(name)
         "".encode(name)  # rot13 and the like are no encodings of text

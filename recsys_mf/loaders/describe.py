@@ -101,7 +101,9 @@ def described(source: Source, given: Mapping[str, str | None], *, ids: Ids) -> D
     rows = np.flatnonzero(finite & ~missing["user"] & ~missing["item"])
     if not len(rows):
         seen = f"{len(values)} rows"
-        raise DataError("no usable ratings in the table", where=source.where, seen=seen, fix="give one")
+        raise DataError(
+            "no usable ratings in the table", where=source.where, seen=seen, fix="give a row with both ids and a rating"
+        )
     user_vocabulary, user_indices = _encoded(source, named.user, users, rows, kinds[0])
     item_vocabulary, item_indices = _encoded(source, named.item, items, rows, kinds[1])
     shape = len(user_vocabulary), len(item_vocabulary)

@@ -87,7 +87,7 @@ def dialect_of(text: str, where: str, *, whole: bool) -> Dialect:
             "no delimiter in the first line",
             where=where,
             seen=repr(clipped(lines[0].strip(), 40)),
-            fix="separate the fields by a comma, a tab or '::'",
+            fix="separate the fields with a comma, a tab or '::'",
         )
     first, body = cut.rows[0], cut.rows[1:]
     header = _is_header(first, body)
@@ -326,7 +326,7 @@ _FOREIGN = (
     ),
     (r"\{'|\[\{'", "lines of Python literals, not JSON", "write each as JSON: json.dumps(ast.literal_eval(line))"),
     (r"(insert into|create table|-- )", "an SQL dump", "export the table as CSV"),
-    (r"[-+.\d]+( \d+:[-+.\d]+)+\s*$", "a LIBSVM file", "write a line of user, item, rating for every entry"),
+    (r"[-+.\d]+( \d+:[-+.\d]+)+\s*$", "a LIBSVM file", "write one line of user, item, rating per entry"),
 )
 
 

@@ -117,7 +117,9 @@ def _standardised(source: Source, name: str, column: pa.ChunkedArray, numbers: N
     rows = np.flatnonzero(column.is_valid().to_numpy()).astype(np.int32)
     if not np.isfinite(numbers).all():
         row = int(rows[np.flatnonzero(~np.isfinite(numbers))[0]])
-        raise origin(source, name).fault_in(column, row, "feature is not finite", "give a finite number, or none")
+        raise origin(source, name).fault_in(
+            column, row, "feature is not finite", "give a finite number, or leave it empty"
+        )
     shifted = numbers / 2 - numbers[0] / 2  # halves, so that the difference of huge numbers is finite
     largest = np.abs(shifted).max()
     if largest == 0:

@@ -58,10 +58,10 @@ def read_features(
     source = open_source(path, encoding)
     if isinstance(source, TextSource) and not source.header:
         raise DataError(
-            "no line of column names",
+            "the first line does not hold column names",
             where=source.where,
             seen=f"values in the first line, {len(source.names)} columns",
-            fix=f"start it with the names, e.g. {role}_id and what the others hold",
+            fix=f"put a line of names above it, e.g. {role}_id and a name per other column",
         )
     return _assembled(source, role, id_column, columns, ids)
 
@@ -94,7 +94,7 @@ def _assembled(source: Source, role: Role, id_name: str | None, columns: Sequenc
         *(block.left_out for block in blocks if block.left_out),
     )
     if not any(block.names for block in blocks):
-        raise DataError("no feature is left", where=source.where, seen="; ".join(left_out), fix="give others")
+        raise DataError("no feature is left", where=source.where, seen="; ".join(left_out), fix="give other columns")
     return _joined(vocabulary, places, blocks, left_out)
 
 
@@ -106,17 +106,17 @@ def _picked(source: Source, id_column: str, columns: Sequence[str] | None) -> li
     others = [name for name in source.names if name != id_column]
     if not others or (columns is not None and not columns):
         seen = f"columns {', '.join(source.names)}" if columns is None or columns else "no columns chosen"
-        raise DataError("no column of features", where=source.where, seen=seen, fix="give one beside the ids")
+        raise DataError("no feature column", where=source.where, seen=seen, fix="give at least one besides the ids")
     for name in columns or ():
         if name not in others:
-            raise DataError(f"no column of features '{name}'", where=source.where, fix=nearest(name, others))
+            raise DataError(f"no feature column '{name}'", where=source.where, fix=nearest(name, others))
     return list(dict.fromkeys(columns)) if columns else [name for name in others if not _ROW_LABELS.fullmatch(name)]
 
 
 def _encoded(source: Source, name: str, column: Any, ids: Ids) -> tuple[Vocabulary, NDArray[np.int32]]:
     """The vocabulary, and which of it every row is. Raises DataError where two rows are the same."""
     if not len(column):
-        raise DataError("no rows in the table", where=source.where, fix="give at least one")
+        raise DataError("no rows in the table", where=source.where, fix="give at least one row")
     where = f"{source.where}, column {name}"
     vocabulary, places = Vocabulary.encode(id_column(column, origin(source, name), ids), where=where)
     if len(vocabulary) < len(places):
@@ -126,7 +126,7 @@ def _encoded(source: Source, name: str, column: Any, ids: Ids) -> tuple[Vocabula
         seen = (
             f"{vocabulary.entries[int(places[later])].as_py()!r} in {source.place(earlier)} and {source.place(later)}"
         )
-        raise DataError("id occurs twice", where=where, seen=seen, fix="give a row for every id")
+        raise DataError("id occurs twice", where=where, seen=seen, fix="give one row per id")
     return vocabulary, places
 
 

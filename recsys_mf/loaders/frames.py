@@ -93,11 +93,11 @@ def _is_pandas(frame: Any) -> bool:
 def _no_table(frame: Any, seen: str) -> DataError:
     fix = "give a pandas, Polars or Arrow table, or columns by name"
     if isinstance(frame, str) or hasattr(frame, "__fspath__"):
-        fix = "read_ratings reads files"
+        fix = "use read_ratings for files"
     elif isinstance(frame, Ratings):
-        fix = "it is a table of ratings already: use it as it is"
+        fix = "it is a Ratings table already: use it directly"
     elif hasattr(frame, "iloc"):
         fix = "give a frame: series.reset_index()"
     elif hasattr(frame, "tocoo") or len(getattr(frame, "shape", ())) == 2:
-        fix = "from_matrix reads matrices"
+        fix = "use from_matrix for matrices"
     return DataError("not a table", where="frame", seen=seen, fix=fix)

@@ -51,8 +51,10 @@ class JsonSource:
             (name for name in names if any(isinstance(row.get(name), dict | list) for row in self._sample)), None
         )
         if nested is not None:
-            fix = "write its parts as keys of their own"
-            raise DataError("a column of objects or arrays", where=f"{self.where}, column {clipped(nested)}", fix=fix)
+            fix = "write each of its values under a key of its own"
+            raise DataError(
+                "the column holds objects or arrays", where=f"{self.where}, column {clipped(nested)}", fix=fix
+            )
         columns: dict[str, list[pa.Array]] = {name: [] for name in names}
         for part in self._parts:
             table = self._fast(part, names) or self._slow(part, names)
@@ -143,7 +145,12 @@ class JsonSource:
             )
             if value is not None and not alike:
                 where, seen = f"{part.where}, column {clipped(name)}, line {line}", clipped(repr(value))
-                raise DataError(f"not a {type(first).__name__} as before", where=where, seen=seen, fix="use one type")
+                raise DataError(
+                    f"not of type {type(first).__name__} like the values before",
+                    where=where,
+                    seen=seen,
+                    fix="use one type",
+                )
         try:
             return pa.array(values, pa.float64() if any(isinstance(value, float) for value in values) else None)
         except (OverflowError, pa.ArrowInvalid):
@@ -161,7 +168,7 @@ class JsonSource:
         if kind is None and kinds:
             seen = ", ".join(sorted(map(str, kinds)))
             where = f"{self.where}, column {clipped(name)}"
-            raise DataError("parts with values of other types", where=where, seen=seen, fix="use one type")
+            raise DataError("the parts hold values of different types", where=where, seen=seen, fix="use one type")
         return pa.chunked_array([chunk.cast(kind or pa.null()) for chunk in chunks], kind or pa.null())
 
     def _batch(self, rows: list[dict[str, Any]], schema: pa.Schema) -> pa.RecordBatch:
@@ -172,7 +179,7 @@ class JsonSource:
         except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError) as error:
             seen = clipped(str(error))
             raise DataError(
-                "a value of another type than before", where=self.where, seen=seen, fix="use one type"
+                "a value has another type than those before", where=self.where, seen=seen, fix="use one type"
             ) from None
 
     def _first(self, part: Part) -> list[dict[str, Any]]:
@@ -201,12 +208,14 @@ class JsonSource:
                 line_number = error.lineno if self._is_array(part) else number
                 raise DataError(
                     "not JSON", where=f"{part.where}, line {line_number}", seen=f"{error.msg}: {clipped(error.doc)!r}",
-                    fix="write one object a line",
+                    fix="write one object per line",
                 ) from None  # fmt: skip
             except RecursionError:
-                raise DataError("JSON too deep", where=part.where, fix="write one flat object a line") from None
+                raise DataError(
+                    "the JSON is nested too deeply", where=part.where, fix="write one flat object per line"
+                ) from None
             except UnicodeDecodeError as error:
-                seen, fix = f"byte {error.object[error.start]:#04x}", "name the encoding it has"
+                seen, fix = f"byte {error.object[error.start]:#04x}", "give the right encoding (--encoding)"
                 raise DataError(f"not {error.encoding}", where=part.where, seen=seen, fix=fix) from None
 
     def _elements(self, part: Part, text: str) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -222,7 +231,7 @@ class JsonSource:
         if not isinstance(row, dict):
             where, seen = f"{part.where}, line {number}", clipped(repr(row))
             raise DataError(
-                "not a JSON object", where=where, seen=seen, fix='write {"user_id": …, "item_id": …} a line'
+                "not a JSON object", where=where, seen=seen, fix='write one per line: {"user_id": …, "item_id": …}'
             )
         return row
 

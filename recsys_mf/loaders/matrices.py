@@ -47,14 +47,14 @@ def from_matrix(A: Any, mask: Any = None, *, duplicates: Duplicates = "error") -
         entries = _observed(A, mask)
     elif mask is not None:
         fix = "leave it out: the stored entries are the ratings"
-        raise DataError("a mask of a sparse matrix", where="mask", seen=type(A).__name__, fix=fix)
+        raise DataError("a sparse matrix takes no mask", where="mask", seen=type(A).__name__, fix=fix)
     rows, columns, values = entries
     with np.errstate(over="ignore"):
         ratings = values.astype(np.float32)
     if not np.isfinite(ratings).all():
         at = int((~np.isfinite(ratings)).argmax())
         where = f"A[{rows[at]}, {columns[at]}]"
-        fix = "give finite numbers up to 3.4e38, or leave it out with the mask"
+        fix = "give finite numbers up to 3.4e38, or mask it out"
         raise DataError("rating is not finite", where=where, seen=values[at], fix=fix)
     labels = (A.index, A.columns) if _is_pandas(A) else (None, None)
     user_ids, item_ids = (_ids(*side) for side in zip(labels, (rows, columns), ("user", "item"), strict=True))
@@ -88,7 +88,7 @@ def _stored(A: Any) -> _Entries | None:
     """The stored entries of a sparse matrix; None for a dense one."""
     if hasattr(A, "tocoo"):
         if A.format in ("bsr", "dia") or len(A.shape) != 2:
-            fix = "zeros that fill it cannot be told from ratings: give CSR or COO, with the ratings alone"
+            fix = "its filling zeros look like ratings: give CSR or COO that stores only the ratings"
             raise _no_matrix(f"{A.format} {A.shape}", fix)
         coo = A.tocoo(copy=False)
         return _numbers(_Entries(coo.row, coo.col, coo.data))
@@ -126,7 +126,9 @@ def _observed(A: Any, mask: Any) -> _Entries:
     if mask is None:
         observed = ~np.isnan(values) if missing is None else ~(np.isnan(values) | missing)
     elif missing is not None:
-        raise DataError("a mask of a masked array", where="mask", fix="leave it out, or give A.data as the matrix")
+        raise DataError(
+            "a masked array takes no other mask", where="mask", fix="leave it out, or give A.data as the matrix"
+        )
     else:
         observed = _mask(A, mask, values.shape)
     rows, columns = np.nonzero(observed)
@@ -135,20 +137,20 @@ def _observed(A: Any, mask: Any) -> _Entries:
 
 def _mask(A: Any, mask: Any, shape: tuple[int, ...]) -> NDArray[np.bool_]:
     if _is_pandas(A) and _is_pandas(mask) and not (A.index.equals(mask.index) and A.columns.equals(mask.columns)):
-        fix = "give it in the order of the matrix: mask.reindex_like(A)"
-        raise DataError("the mask has another index or other columns than the matrix", where="mask", fix=fix)
+        fix = "give it with the labels of the matrix: mask.reindex_like(A)"
+        raise DataError("the mask and the matrix have different row or column labels", where="mask", fix=fix)
     dense = mask.toarray() if hasattr(mask, "toarray") else mask.to_dense() if hasattr(mask, "to_dense") else mask
     array: NDArray[np.bool_] = numpy_of(dense) if hasattr(dense, "detach") else np.asarray(dense)
     if isinstance(mask, np.ma.MaskedArray) or array.shape != shape or array.dtype != np.bool_:
         seen = f"{array.dtype} {array.shape}"
-        raise DataError("not a mask of the matrix", where="mask", seen=seen, fix=f"give bool {shape}")
+        raise DataError("the mask does not fit the matrix", where="mask", seen=seen, fix=f"give bool {shape}")
     return array
 
 
 def _dense(A: Any) -> NDArray[Any]:
     """A dense matrix of numbers as NumPy, with NaN where it says that there is none."""
     if isinstance(A, str | bytes | Ratings) or hasattr(A, "__fspath__"):
-        raise _no_matrix(type(A).__name__, "read_ratings reads files, from_frame tables with a row per rating")
+        raise _no_matrix(type(A).__name__, "use read_ratings for files, from_frame for tables with a row per rating")
     try:
         values = numpy_of(A) if hasattr(A, "detach") else A.to_numpy() if _is_pandas(A) else np.asarray(A)
     except (TypeError, ValueError, RuntimeError, NotImplementedError, OverflowError) as error:

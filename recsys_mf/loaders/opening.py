@@ -74,24 +74,28 @@ def open_source(path: str | Path, encoding: str | None = None) -> FileSource:
 def _is_folder(where: str) -> bool:
     """Whether a path is a folder. Raises DataError where nothing stands there."""
     if not where:
-        raise DataError("no file named", where="path", seen="''", fix="give a file, a folder of part files or a glob")
+        raise DataError(
+            "the path is empty", where="path", seen="''", fix="give a file, a folder of part files or a glob"
+        )
     if _is_glob(where):
         return False
     try:
         return stat.S_ISDIR(os.stat(where).st_mode)
     except FileNotFoundError:
         if os.path.islink(where):
-            fix = "mend the link"
+            fix = "repair the link"
             raise DataError(
-                "a link to a file that is not there", where=where, seen=os.readlink(where), fix=fix
+                "the link points to a file that does not exist", where=where, seen=os.readlink(where), fix=fix
             ) from None
         if re.match(r"[a-z][a-z0-9+]+://", where):
-            raise DataError("an address, not a file", where=where, fix="download it and give the file") from None
+            raise DataError(
+                "this is an address, not a file", where=where, fix="download it and give the file"
+            ) from None
         raise DataError("no such file", where=where, fix="give a file, a folder of part files or a glob") from None
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise DataError(
-            "cannot be opened", where=clipped(where, 100), seen=reason, fix="give a file that can"
+            "cannot be opened", where=clipped(where, 100), seen=reason, fix="give a file that can be opened"
         ) from None
 
 
@@ -141,8 +145,8 @@ def _of_parts(where: str, files: Sequence[str], encoding: str | None) -> FileSou
     if other is not None:
         names = (clipped(Path(files[place]).name) for place in (0, other))
         seen = ", ".join(f"{name}: {_WORDS[kinds[place]]}" for name, place in zip(names, (0, other), strict=True))
-        fix = f"give those of one format, e.g. '{Path(where) / ('*' + Path(files[0]).suffix)}'"
-        raise DataError("files of several formats", where=where, seen=seen, fix=fix)
+        fix = f"give files of one format, e.g. '{Path(where) / ('*' + Path(files[0]).suffix)}'"
+        raise DataError("the files have different formats", where=where, seen=seen, fix=fix)
     return _parquet(where, where, encoding) if kinds[0] == "parquet" else _made(kinds[0], where, parts, encoding)
 
 
@@ -152,7 +156,7 @@ def _made(kind: str, where: str, parts: list[Part], encoding: str | None) -> Fil
 
 def _parquet(path: str, where: str, encoding: str | None) -> FileSource:
     if encoding is not None:
-        raise ConfigError("Parquet has no other encoding", where="encoding", seen=encoding, fix="leave it out")
+        raise ConfigError("a Parquet file takes no encoding", where="encoding", seen=encoding, fix="leave it out")
     source = ParquetSource(path)
     if path != where:  # a copy of what came through a pipe
         _ = source.names
@@ -165,10 +169,10 @@ def _kind(part: Part) -> str:
     head = part.head()
     if head.startswith(_PARQUET):
         if part.packing is not None:
-            raise DataError(f"Parquet packed by {part.packing}", where=part.where, fix="unpack it")
+            raise DataError(f"a Parquet file packed with {part.packing}", where=part.where, fix="unpack it first")
         return "parquet"
     if Path(part.where).suffix in (".parquet", ".pq") and part.packing is None:
-        seen, fix = f"first bytes {head[:4]!r}", f"they should be {_PARQUET!r}"
+        seen, fix = f"first bytes {head[:4]!r}", f"a Parquet file starts with {_PARQUET!r}"
         raise DataError("not a Parquet file", where=part.where, seen=seen, fix=fix)
     for magic, what, fix in _FOREIGN:
         if head.startswith(magic):
@@ -179,6 +183,6 @@ def _kind(part: Part) -> str:
     if head[257:262] == b"ustar":
         raise DataError("a tar archive", where=part.where, fix="unpack it and give the table in it")
     if part.packing is not None and _PACKED_AGAIN.match(head):
-        raise DataError("packed twice", where=part.where, fix="unpack it and give the table in it")
+        raise DataError("the file is packed twice", where=part.where, fix="unpack it and give the table in it")
     start = head.lstrip(b"\xef\xbb\xbf \t\r\n")
     return "json" if re.match(rb'\{\s*["}]|\[\s*[\[{]', start) else "text"

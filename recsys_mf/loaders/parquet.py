@@ -133,7 +133,7 @@ class ParquetSource:
     def _column(self, name: str, *, as_text: bool) -> pa.ChunkedArray:
         for part in self._parts:
             if not part.has(name):
-                fix = "write it there too, leave the file out, or name another column"
+                fix = "add it there, leave the file out, or give another column"
                 raise DataError(f"no column '{name}' in this part", where=part.path, fix=fix)
         kind = self._type(name, as_text=as_text)
         if all(name in part.schema.names and part.type_of(name) == kind for part in self._parts):
@@ -171,7 +171,9 @@ class ParquetSource:
         parts = []
         paths = _paths(self.where)
         if not paths:
-            raise DataError("no Parquet files in the folder", where=self.where, fix="give the folder of the part files")
+            raise DataError(
+                "no Parquet files in the folder", where=self.where, fix="give the folder that holds the part files"
+            )
         keys = _typed_keys([_keys(path, self.where) for path in paths])
         for path, own in zip(paths, keys, strict=True):
             with _errors_of(path), pq.ParquetFile(path) as file:

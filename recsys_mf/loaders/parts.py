@@ -98,12 +98,12 @@ class reading:  # noqa: N801 (reads as a statement)
             what = "cannot be read"
             seen = getattr(error, "strerror", None) or clipped(str(error))
             if isinstance(error, PermissionError):
-                raise DataError(what, where=self._where, seen=seen, fix="ask for the right to read it") from None
+                raise DataError(what, where=self._where, seen=seen, fix="ask for permission to read it") from None
             fix = "it is truncated or damaged: write or download it again"
             raise DataError(what, where=self._where, seen=seen, fix=fix) from None
         if isinstance(error, RuntimeError | NotImplementedError) and "zip" in str(error).lower() + self._where.lower():
             raise DataError(
-                "cannot be unpacked", where=self._where, seen=clipped(str(error)), fix="unpack it"
+                "cannot be unpacked", where=self._where, seen=clipped(str(error)), fix="unpack it yourself first"
             ) from None
 
 
@@ -165,10 +165,10 @@ def _only_table(path: str, where: str) -> str:
     if len(tables) == 1:
         return tables[0]
     if not tables:
-        raise DataError("a zip archive without a table", where=where, seen=listed(names), fix="give the table itself")
+        raise DataError("the zip archive holds no table", where=where, seen=listed(names), fix="give the table itself")
     first = next((name for name in tables if "rating" in name.lower()), tables[0])
     raise DataError(
-        f"a zip archive of {len(tables)} files",
+        f"the zip archive holds {len(tables)} files",
         where=where,
         seen=listed(tables),
         fix=f"unpack the table you want, e.g. unzip {Path(where).name} {first}, and give that file",

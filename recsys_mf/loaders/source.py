@@ -97,7 +97,7 @@ def recognise(source: Source, given: Mapping[str, str | None], *, rated: bool = 
                 what,
                 where=source.where,
                 seen=f"columns {listed(source.names)}",
-                fix=f"name it with --{role}-column ({role}_column in Python)",
+                fix=f"give its name with --{role}-column ({role}_column in Python)",
             )
     return Columns(found["user"] or "", found["item"] or "", found["rating"], found["time"])
 
@@ -112,7 +112,7 @@ def recognise_ids(source: Source, role: Role, given: str | None) -> str:
             f"no column is recognised as the {role} ids",
             where=source.where,
             seen=f"columns {listed(source.names)}",
-            fix=f"call it {role}_id, or name it (id_column)",
+            fix=f"call it {role}_id, or give its name as id_column",
         )
     return found
 
@@ -129,7 +129,7 @@ def _found(source: Source, role: str, given: str | None) -> str | None:
         return None
     if given is not None:
         if given not in source.names:
-            fix = nearest(given, source.names) if len(source.names) <= 8 else f"there are {listed(source.names)}"
+            fix = nearest(given, source.names) if len(source.names) <= 8 else f"choose one of: {listed(source.names)}"
             raise DataError(f"no column '{clipped(given)}'", where=source.where, fix=fix)
         return _single(source, given)
     plain = {_plain(name): name for name in reversed(source.names)}

@@ -55,11 +55,15 @@ class TextSource:
         for file in self._files:
             dialect = file.dialect
             if dialect.header and sorted(dialect.names) != sorted(named.dialect.names):
-                seen = f"{listed(dialect.names, 60)} where {named.part.where} has {listed(named.dialect.names, 60)}"
-                raise DataError("parts with other columns", where=file.part.where, seen=seen, fix="read them apart")
+                seen = f"{listed(dialect.names, 60)}, but {named.part.where} has {listed(named.dialect.names, 60)}"
+                raise DataError(
+                    "the parts have different columns", where=file.part.where, seen=seen, fix="read them separately"
+                )
             if not dialect.header and len(dialect.names) != len(named.dialect.names):
-                seen = f"{len(dialect.names)} where {named.part.where} has {len(named.dialect.names)}"
-                raise DataError("parts with other columns", where=file.part.where, seen=seen, fix="read them apart")
+                seen = f"{len(dialect.names)}, but {named.part.where} has {len(named.dialect.names)}"
+                raise DataError(
+                    "the parts have different columns", where=file.part.where, seen=seen, fix="read them separately"
+                )
             if dialect.is_matrix and not dialect.header:
                 raise self._matrix(file)
         return named.dialect.names
@@ -84,7 +88,7 @@ class TextSource:
                 where=self.where,
                 seen=f"columns {listed(self.names, 60)}",
                 fix=f"if the first line is data, put a line of column names above it: {example}; "
-                "if it holds the names, say which: --user-column, --item-column, …",
+                "if it holds the names, say which column is which: --user-column, --item-column, …",
             )
         return None
 
@@ -175,7 +179,10 @@ class TextSource:
         if pc.all(pc.match_substring_regex(column, _INTEGER)).as_py():
             if pc.any(padded).as_py():
                 self._say_text(
-                    name, column, padded, "ids with leading zeros or a sign are text; --ids integer reads numbers"
+                    name,
+                    column,
+                    padded,
+                    "ids with leading zeros or a sign are read as text; --ids integer reads integers",
                 )
                 return column
             try:
@@ -208,7 +215,7 @@ class TextSource:
             f"a matrix of {rows} rows × {columns} columns of numbers, not a table of ratings",
             where=file.part.where,
             fix="read it with numpy or pandas and give it to recsys_mf.from_matrix; if it is a table of ratings, "
-            "name the columns in a first line",
+            "put a line of column names above it",
         )
 
 
@@ -257,13 +264,13 @@ class _File:
         """What an owner may not know of the bytes."""
         if self.lenient:
             yield (
-                "not all of it is UTF-8; other bytes are read as Windows-1252 "
-                "(if that is wrong, name the encoding: --encoding, encoding= in Python)"
+                "some bytes are not UTF-8 and are read as Windows-1252 "
+                "(if that is wrong, give the encoding: --encoding, encoding= in Python)"
             )
         elif self._encoding != "utf-8" and not self._given:
             yield f"read as {self._encoding.upper()}"
         if self.part.packing == "xz":
-            yield "xz is slow to unpack; gzip and zstd are read faster"
+            yield "xz files are slow to read; gzip and zstd are faster"
 
     def table(self, names: Sequence[str], wanted: Sequence[str], types: dict[str, Any]) -> pa.Table:
         """The wanted columns of those with these names. Raises _OtherTypeError where a value has not the type given."""
@@ -284,7 +291,7 @@ class _File:
                 return pa.table({name: pa.array([], types.get(name, pa.null())) for name in wanted})
             except _OtherTypeError as other:
                 raise _OtherTypeError(wanted[picked.index(int(other.column))]) from None
-        raise DataError("a line of more than a gigabyte", where=self.part.where, fix="mend its quotes")
+        raise DataError("a line of more than a gigabyte", where=self.part.where, fix="repair its quotes")
 
     def places(self, names: Sequence[str]) -> list[int]:
         """Where the columns with these names stand in this part."""
@@ -338,7 +345,7 @@ class _File:
                 yield
         except UnicodeDecodeError as error:
             seen = f"byte {error.object[error.start]:#04x}"
-            fix = "name the encoding it has, or leave that out to have it found"
+            fix = "give the right encoding, or leave it out to have it detected"
             raise DataError(f"not {error.encoding}", where=self.part.where, seen=seen, fix=fix) from None
         except pa.ArrowInvalid as error:
             raise self._told(str(error), types) from None
@@ -355,15 +362,15 @@ class _File:
             return _LongRowError()
         uneven = self._uneven()
         if uneven is None:
-            fix = "mend it or write it again"
+            fix = "repair it or write it again"
             return DataError("cannot be read as a text table", where=self.part.where, seen=clipped(reason), fix=fix)
         (line, fields), width = uneven, len(self.dialect.names)
         text = self.dialect.separator.join(fields)
         return DataError(
-            f"cannot be read as a text table: a line of {len(fields)} fields where the table has {width}",
+            f"cannot be read as a text table: a line has {len(fields)} fields, but the table has {width}",
             where=f"{self.part.where}, line {line}",
             seen=repr(clipped(text)),
-            fix="mend the line; text that holds the delimiter belongs in quotes",
+            fix="repair the line; text that contains the delimiter must be in quotes",
         )
 
     def count_rows(self) -> int:

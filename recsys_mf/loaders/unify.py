@@ -41,9 +41,9 @@ def unified_type(
         if wider is None:
             other = next(where for narrow, where in seen if _wider(narrow, kind) is None)
             narrow = next(narrow for narrow, _ in seen if _wider(narrow, kind) is None)
-            fix = "write one type; ids can be read with --ids string"
+            fix = "write one type, or read ids with --ids string"
             at = ["/".join(Path(part).parts[-2:]) for part in (other, path)]
-            raise origin.fault("parts of different types", fix, seen=f"{narrow} in {at[0]}, {kind} in {at[1]}")
+            raise origin.fault("the parts have different types", fix, seen=f"{narrow} in {at[0]}, {kind} in {at[1]}")
         found = wider
     return reduce(lambda a, b: _wider(a, b) or a, [kind for kind, _ in seen])
 
@@ -109,7 +109,7 @@ def unified(
             parts.append(_cast(column, kind, origin))
         except pa.ArrowInvalid as error:
             fix = "write the parts with one type"
-            raise origin.fault(f"a value of {path} is lost as {kind}", fix, seen=str(error)[:80]) from None
+            raise origin.fault(f"a value of {path} cannot be read as {kind}", fix, seen=str(error)[:80]) from None
     return pa.chunked_array([chunk for part in parts for chunk in part.chunks], kind)
 
 

@@ -54,7 +54,7 @@ class TextWriter:
             kind = field.type.value_type if pa.types.is_dictionary(field.type) else field.type
             if pa.types.is_nested(kind) or pa.types.is_null(kind) or _is_binary(kind):
                 where, fix = f"column {clipped(field.name)}", "write Parquet, or leave the column out"
-                raise DataError("text cannot hold values of this type", where=where, seen=kind, fix=fix)
+                raise DataError("a text file cannot hold values of this type", where=where, seen=kind, fix=fix)
         self._delimiter = delimiter
         self._pattern = f"{delimiter}|{_NEEDS_QUOTES}"
         self._file = path.open("wb")

@@ -115,14 +115,16 @@ def check(facts: Mapping[str, Any]) -> None:
     for name, part in facts["parts"].items():
         _check(part, _PART, f"parts, {name[:40]}, ")
         if "bytes" in part and not _is_count(part["bytes"]):
-            raise DataError("not a size", where=f"field parts, {name[:40]}, bytes", seen=repr(part["bytes"])[:40])
+            raise DataError(
+                "must be a size in bytes", where=f"field parts, {name[:40]}, bytes", seen=repr(part["bytes"])[:40]
+            )
     for label, fit in [("", facts["fit"]), *facts["baselines"].items()]:
         where = f"baselines, {label[:40]}, " if label else "fit, "
         _check(fit, _FIT, where)
         if fit["traces"] and not _is_count(fit["settings"].get("burn_in")):
-            raise DataError("not a number of sweeps", where=f"field {where}settings, burn_in")
+            raise DataError("must be a number of sweeps", where=f"field {where}settings, burn_in")
     if facts["baseline"] not in facts["baselines"]:
-        raise DataError("not among the baselines", where="field baseline", seen=repr(facts["baseline"])[:40])
+        raise DataError("must be the label of a baseline", where="field baseline", seen=repr(facts["baseline"])[:40])
     _check(facts["provenance"], _PROVENANCE, "provenance, ")
     if "continued" in facts["provenance"]:
         _check(facts["provenance"]["continued"], _CONTINUED, "provenance, continued, ")
@@ -146,9 +148,9 @@ def _nan_if_null(value: Any) -> Any:
 
 def _check(facts: Any, wanted: Mapping[str, Check], where: str) -> None:
     if not isinstance(facts, dict):
-        raise DataError("not a mapping", where=f"field {where.rstrip(', ')}", seen=repr(facts)[:40])
+        raise DataError("must be a JSON object", where=f"field {where.rstrip(', ')}", seen=repr(facts)[:40])
     for name, holds in wanted.items():
         if name not in facts:
-            raise DataError("not there", where=f"field {where}{name}")
+            raise DataError("missing", where=f"field {where}{name}")
         if not holds(facts[name]):
-            raise DataError("not what it must be", where=f"field {where}{name}", seen=repr(facts[name])[:40])
+            raise DataError("has a value that is not valid", where=f"field {where}{name}", seen=repr(facts[name])[:40])

@@ -59,8 +59,8 @@ def load(directory: str | Path) -> Run:
             if not replaced and not (before is None and attempt < _MISSING_ATTEMPTS):
                 raise
         time.sleep(_PAUSE)
-    fix = "load it when no program writes to it"
-    raise ArtifactError("replaced again and again while it was read", where=str(directory), fix=fix)
+    fix = "load it while no program writes to it"
+    raise ArtifactError("the run was replaced repeatedly while it was read", where=str(directory), fix=fix)
 
 
 def load_provenance(directory: str | Path) -> Mapping[str, Any]:
@@ -117,12 +117,14 @@ def _facts(directory: Path) -> dict[str, Any]:
         found = facts.get("format") if isinstance(facts, dict) else type(facts).__name__
         if found != FORMAT:
             where = f"{path}, field format"
-            raise ArtifactError("not a run of recsys_mf", where=where, seen=_short(found), fix=f"it is {FORMAT!r}")
+            raise ArtifactError(
+                "not a run of recsys_mf", where=where, seen=_short(found), fix=f"it should be {FORMAT!r}"
+            )
         version = facts.get("version")
         if version not in (3, VERSION) or isinstance(version, bool):
             fix = f"this release reads versions 3 and {VERSION}: {_AGAIN}"
             where = f"{path}, field version"
-            raise ArtifactError("a run of another version", where=where, seen=_short(version), fix=fix)
+            raise ArtifactError("the run has another version", where=where, seen=_short(version), fix=fix)
         if version == VERSION and not is_sealed(text):
             raise ArtifactError("changed since the run was written", where=str(path), fix=f"restore it or {_AGAIN}")
         facts = _of_version_3(facts) if version == 3 else facts
@@ -141,13 +143,15 @@ def _of_version_3(facts: dict[str, Any]) -> dict[str, Any]:
 def _check_parts(facts: Mapping[str, Any], path: Path) -> None:
     for name in REQUIRED:
         if name not in facts["parts"]:
-            raise DataError("not there", where=f"field parts, {name}")
+            raise DataError("missing", where=f"field parts, {name}")
     for name, part in facts["parts"].items():
         if part["required"] and name not in (*REQUIRED, *OPTIONAL):
             libraries = facts["provenance"].get("libraries")
             writer = libraries.get("recsys_mf") if isinstance(libraries, dict) else None
-            fix = f"it was written by release {_short(writer)}: read it with that, this is {__version__}"
-            raise ArtifactError("a part that this release does not know", where=str(path), seen=_short(name), fix=fix)
+            fix = f"read it with release {_short(writer)}, which wrote it; this is {__version__}"
+            raise ArtifactError(
+                "the run has a part that this release does not know", where=str(path), seen=_short(name), fix=fix
+            )
 
 
 class _Files:
@@ -184,7 +188,7 @@ def _bytes(path: Path, *, size: int | None = None, most: int | None = None) -> b
     found = os.fstat(handle)
     if not stat.S_ISREG(found.st_mode):
         os.close(handle)
-        raise ArtifactError("not a plain file", where=str(path), fix=f"restore it or {_AGAIN}")
+        raise ArtifactError("not a regular file", where=str(path), fix=f"restore it or {_AGAIN}")
     with open(handle, "rb") as file:
         if (size is not None and found.st_size != size) or (most is not None and found.st_size > most):
             seen = f"{found.st_size:,} bytes"
@@ -201,10 +205,10 @@ def _reading(path: Path) -> Iterator[None]:
     except (ArtifactError, ResourceError):
         raise
     except MemoryError:
-        raise ResourceError("a run that does not fit in memory", where=str(path), fix="free some memory") from None
+        raise ResourceError("the run does not fit in memory", where=str(path), fix="free some memory") from None
     except OSError as error:
         seen = error.strerror or _short(error, 80)
-        raise ArtifactError("cannot be read", where=str(path), seen=seen, fix="restore it") from error
+        raise ArtifactError("cannot be read", where=str(path), seen=seen, fix=f"restore it or {_AGAIN}") from error
     except RecsysError as error:
         where = f"{path}, {error.where}" if error.where else str(path)
         raise ArtifactError(error.what, where=where, seen=error.seen, fix=_AGAIN) from error
@@ -223,7 +227,9 @@ def _fit(entry: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> Fit:
     described = entry["model"]
     kind = described.get("kind")
     if not isinstance(kind, str) or kind not in MODELS:
-        raise ArtifactError("unknown kind of model", seen=_short(kind), fix=f"this release reads: {', '.join(MODELS)}")
+        raise ArtifactError(
+            "this release does not know this kind of model", seen=_short(kind), fix=f"it reads: {', '.join(MODELS)}"
+        )
     entry = as_of_today(entry)
     rest = {
         field.name: checks.restored(field.name, entry[field.name])
@@ -244,13 +250,13 @@ def _baselines(
     for path, array in tensors.items():
         label, _, name = path.rpartition("/")
         if label not in arrays:
-            raise DataError("an array of no baseline", where=_short(path))
+            raise DataError("an array does not belong to a baseline", where=_short(path))
         arrays[label][name] = array
     fits = {label: _fit(entry, arrays[label]) for label, entry in entries.items()}
     for label, fit in fits.items():
         found = fit.model.n_users, fit.model.n_items
         if found != shape:
-            raise DataError("shape does not match", where=_short(label), seen=f"{found}, and {shape} of the model")
+            raise DataError("shape does not match", where=_short(label), seen=f"{found}, but {shape} for the model")
     return fits
 
 
@@ -262,12 +268,11 @@ def _vocabulary(data: _Files, name: str, rows: int, fingerprint: str) -> tuple[V
         table = _table(data.read(name), types, rows=rows, values=rows)
         counts = table["ratings"].to_numpy()
         if table["ratings"].null_count or (counts < 0).any():
-            raise DataError("a count that is not 0 or more", where="ratings")
+            raise DataError("a count is null or negative", where="ratings")
         vocabulary = Vocabulary(_expanded(table["id"]))
         if vocabulary.fingerprint != fingerprint:
-            fix = f"the ids are not those of the run: {_AGAIN}"
             where, seen = str(data.directory / name), f"{vocabulary.fingerprint[:12]}…"
-            raise ArtifactError("another vocabulary", where=where, seen=seen, fix=fix)
+            raise ArtifactError("the ids are not those of the run", where=where, seen=seen, fix=_AGAIN)
         return vocabulary, counts
 
 
@@ -282,14 +287,14 @@ def _rated(data: _Files, shape: tuple[int, int]) -> RatedPairs:
         starts, steps = _lists(table, "steps")
         rating_starts, values = _lists(table, "ratings")
         if not np.array_equal(starts, rating_starts):
-            raise DataError("not as many as items", where="ratings")
+            raise DataError("there are not as many ratings as items", where="ratings")
         if (steps < 1).any():
-            raise DataError("items that are not ascending", where="steps")
+            raise DataError("the items are not in ascending order", where="steps")
         total = np.cumsum(steps, dtype=np.int64)
         base = np.append(0, total)[starts[:-1]]  # of every user
         items = total - np.repeat(base, np.diff(starts)) - 1
         if len(items) and items.max() >= n_items:
-            raise DataError("item out of range", where="steps", seen=int(items.max()))
+            raise DataError("an item index is out of range", where="steps", seen=int(items.max()))
         return RatedPairs(starts, items.astype(np.int32), values)
 
 
@@ -323,7 +328,7 @@ def _table(data: bytes, types: Mapping[str, tuple[Any, ...]], *, rows: int, valu
     for name, allowed in types.items():
         found = schema.field(name).type if name in schema.names else "none"
         if found not in allowed:
-            raise DataError("a column of another type", where=name, seen=_short(str(found)))
+            raise DataError("the column has an unexpected type", where=name, seen=_short(str(found)))
     # What pyarrow says of single columns is not looked at: of a damaged footer it ends the process.
     groups = [file.metadata.row_group(group) for group in range(file.metadata.num_row_groups)]
     if not file.metadata.num_rows == rows == sum(group.num_rows for group in groups):
@@ -332,7 +337,7 @@ def _table(data: bytes, types: Mapping[str, tuple[Any, ...]], *, rows: int, valu
     most = _RATIO * len(data) if has_text else 16 * values * len(types)  # an integer takes 8, and 8 in a dictionary
     needed = sum(group.total_byte_size for group in groups)
     if not 0 <= needed <= max(_ROOM, most):
-        raise DataError("more bytes than there can be", seen=f"{needed:,} from {len(data):,}")
+        raise DataError("the column claims too many bytes", seen=f"{needed:,} bytes from {len(data):,}")
     memory.require(2 * needed, f"{', '.join(types)} of the run", fix="free some memory")
     return file.read(columns=list(types))
 
@@ -345,7 +350,7 @@ def _expanded(ids: Any) -> Any:
     for chunk in ids.chunks:
         if pa.types.is_dictionary(ids.type):
             if chunk.null_count or len(np.unique(chunk.indices.to_numpy())) < len(chunk):
-                raise DataError("an id that is null or occurs twice", where="id")
+                raise DataError("an id is null or occurs twice", where="id")
             chunks.append(chunk.dictionary.cast(pa.large_string()).take(chunk.indices))
         else:
             chunks.append(chunk)

@@ -54,16 +54,18 @@ def check_free(directory: str | Path, *, force: bool = False, inputs: Iterable[s
     with _named(directory):
         target = atomic.resolved(directory)
         if not target.parent.is_dir():
-            raise ArtifactError("no such folder", where=str(target.parent), fix="make it first")
+            raise ArtifactError("no such folder", where=str(target.parent), fix="create it first")
         size = len(os.fsencode(target.name))
         if size > _LONGEST_NAME:
-            fix = f"give one of at most {_LONGEST_NAME} bytes"
-            raise ArtifactError("name too long", where=f"{target.name[:20]}…", seen=f"{size} bytes", fix=fix)
+            fix = f"give a name of at most {_LONGEST_NAME} bytes"
+            raise ArtifactError("the name is too long", where=f"{target.name[:20]}…", seen=f"{size} bytes", fix=fix)
         _check_occupant(target, directory, force=force)
         for name in inputs:
             for path in (atomic.resolved(Path(found)) for found in (glob.glob(str(name)) or [str(name)])):
                 if path == target or target in path.parents:
-                    raise ArtifactError("an input lies in it", where=str(directory), seen=name, fix=_ELSEWHERE)
+                    raise ArtifactError(
+                        "an input file lies in this directory", where=str(directory), seen=name, fix=_ELSEWHERE
+                    )
         atomic.prove_writable(target)
 
 
@@ -97,14 +99,16 @@ def _check_occupant(path: Path, directory: Path, *, force: bool) -> None:
     if atomic.is_free(path):
         return
     if not _is_run(path):
-        raise ArtifactError("there already, and no run", where=str(directory), fix=_ELSEWHERE)
+        raise ArtifactError("the directory exists and is not a run", where=str(directory), fix=_ELSEWHERE)
     if not force:
-        raise ArtifactError("there is a run already", where=str(directory), fix=f"{_ELSEWHERE}, or --force")
+        raise ArtifactError("the directory holds a run already", where=str(directory), fix=f"{_ELSEWHERE}, or --force")
     others = sorted(entry.name for entry in path.iterdir() if entry.name not in WRITTEN or not entry.is_file())
     if others:
         seen = ", ".join(others[:_NAMED]) + (f" and {len(others) - _NAMED} more" if others[_NAMED:] else "")
         fix = f"move them away, or {_ELSEWHERE}"
-        raise ArtifactError("files that are not of the run lie in it", where=str(directory), seen=seen, fix=fix)
+        raise ArtifactError(
+            "the directory holds files that do not belong to the run", where=str(directory), seen=seen, fix=fix
+        )
 
 
 def _is_run(path: Path) -> bool:

@@ -231,8 +231,12 @@ MISTAKES = {
         2,
         "has no effect together with",
     ),
-    "fraction": (["train", "table.parquet", "-o", "run", "--hold-out", "1.5"], 2, "give a number from 0 to below 1"),
-    "validation": (["train", "table.parquet", "-o", "run", "--validation", "1.5"], 2, "0 to below 1"),
+    "fraction": (
+        ["train", "table.parquet", "-o", "run", "--hold-out", "1.5"],
+        2,
+        "give a number of at least 0 and below 1",
+    ),
+    "validation": (["train", "table.parquet", "-o", "run", "--validation", "1.5"], 2, "at least 0 and below 1"),
     "rule": (["train", "table.parquet", "-o", "run", "--by", "tiem"], 2, "did you mean 'time'"),
     "threads": (["train", "table.parquet", "-o", "run", "--threads", "999"], 2, "number of threads out of range"),
     "device": (["train", "table.parquet", "-o", "run", "--device", "gpu"], 2, "valid: auto, cpu, cuda"),
@@ -243,7 +247,7 @@ MISTAKES = {
         4,
         "lower learning_rate",
     ),
-    "not free": (["train", "table.parquet", "-o", "."], 5, "there already, and no run"),
+    "not free": (["train", "table.parquet", "-o", "."], 5, "the directory exists and is not a run"),
     "no run": (["evaluate", "none", "--test", "table.parquet"], 5, "none: no such directory"),
     "no start": (["train", "table.parquet", "-o", "run", "--from", "none"], 5, "none: no such directory"),
     "no features": (
@@ -258,7 +262,7 @@ MISTAKES = {
     ),
     "columns alone": (["train", "table.parquet", "-o", "run", "--feature-columns", "a"], 2, "give --user-features"),
     "trace of none": (["train", "table.parquet", "-o", "run", "--trace", "t.svg"], 2, "solver 'sgd' has no traces"),
-    "kind of trace": (["train", "table.parquet", "-o", "run", *SAMPLED, "--trace", "t.png"], 2, "name it .svg"),
+    "kind of trace": (["train", "table.parquet", "-o", "run", *SAMPLED, "--trace", "t.png"], 2, "end the name in .svg"),
     "likelihood": (
         ["train", "table.parquet", "-o", "run", *SAMPLED, "--likelihood", "ordnal"],
         2,

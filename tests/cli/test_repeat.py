@@ -430,7 +430,7 @@ def test_evaluate_writes_the_same_predictions(recsys: Cli) -> None:
     pd.testing.assert_frame_equal(first, second[first.columns.tolist()])
     assert 777_777 in second["user_id"].tolist()
     code, _, err = recsys("evaluate", "run", "--test", "test.parquet", "--predictions", "b.parquet")
-    assert (code, "b.parquet: there already" in err) == (2, True)
+    assert (code, "b.parquet: the file exists" in err) == (2, True)
     assert recsys("evaluate", "run", "--test", "test.parquet", "--predictions", "b.parquet", "--force")[0] == 0
 
 
@@ -438,8 +438,8 @@ def test_evaluate_writes_the_same_predictions(recsys: Cli) -> None:
     ("arguments", "message"),
     [
         (["--hold-out", "0", "--predictions", "p.csv"], "there are no test rows to predict"),
-        (["--predictions", "p.xlsx"], "name it .parquet, .csv or .tsv"),
-        (["--predictions", "table.parquet"], "there already"),
+        (["--predictions", "p.xlsx"], "end the name in .parquet, .csv or .tsv"),
+        (["--predictions", "table.parquet"], "the file exists"),
         (["--predictions", "none/p.csv"], "no such folder"),
     ],
 )

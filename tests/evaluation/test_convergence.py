@@ -176,8 +176,8 @@ def test_a_summary_holds_the_figures_of_each_trace_in_their_order() -> None:
     ("draws", "message"),
     [
         (np.zeros((2, 7)), r"^too few draws to judge convergence \(saw 7\); sample 8 or more after burn-in$"),
-        (np.zeros(50), r"^draws of another shape \(saw \[50\]\); give one row a chain: \[chains, draws\]$"),
-        (np.array([[1.0] * 9 + [np.nan]]), r"^draw that is not finite \(saw nan as draw 9 of chain 0\); leave the"),
+        (np.zeros(50), r"^the draws have the wrong shape \(saw \[50\]\); give one row per chain: \[chains, draws\]$"),
+        (np.array([[1.0] * 9 + [np.nan]]), r"^a draw is not finite \(saw nan as draw 9 of chain 0\); leave the"),
     ],
 )
 def test_draws_that_say_nothing_are_refused(draws: Any, message: str) -> None:

@@ -138,7 +138,7 @@ def test_ids_that_do_not_match_are_a_loud_warning_on_the_way_and_in_the_report()
 
 
 def test_ids_of_another_kind_are_an_error() -> None:
-    with pytest.raises(DataError, match="string ids where the model was trained on integer ids"):
+    with pytest.raises(DataError, match="the ids are strings, but the model was trained on integer ids"):
         evaluate(small_run(), small_table(strings=True))
     with pytest.raises(DataError, match=r"test: too few test pairs \(saw 1\)"):
         evaluate(small_run(), Ratings.from_ids([5], [100], [3]))

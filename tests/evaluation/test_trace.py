@@ -255,5 +255,7 @@ def test_what_cannot_be_drawn_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"^no trace to draw; give one or more$"):
         to_svg({}, burn_in=0, heading="h")
     for values in (np.zeros(5), np.zeros((2, 0)), np.zeros((0, 5))):
-        with pytest.raises(ConfigError, match=r"^noise: trace of another shape \(saw \[.*\]\); give one row a chain"):
+        with pytest.raises(
+            ConfigError, match=r"^noise: the trace has the wrong shape \(saw \[.*\]\); give one row per chain"
+        ):
             to_svg({"noise": values}, burn_in=0, heading="h")

@@ -134,7 +134,7 @@ def test_a_table_that_is_there_is_not_fetched_again(server: Server, tmp_path: Pa
 @pytest.mark.parametrize("ranges", [True, False])
 def test_a_download_that_broke_off_is_gone_on_with(server: Server, tmp_path: Path, ranges: bool) -> None:
     server.breaks_after, server.ranges = 500, ranges
-    with pytest.raises(DataError, match=r"tiny.zip: .*(ended early|broke).* run it again"):
+    with pytest.raises(DataError, match=r"tiny.zip: .*(ended early|broke).* run the command again"):
         fetch("tiny", tmp_path, datasets=tiny(server))
     assert (tmp_path / "tiny.zip.part").stat().st_size == 500
     server.breaks_after = None
@@ -147,7 +147,7 @@ def test_a_download_that_broke_off_is_gone_on_with(server: Server, tmp_path: Pat
 
 def test_a_part_of_an_older_file_is_not_gone_on_with(server: Server, tmp_path: Path) -> None:
     server.content, server.breaks_after, server.etag = b"x" * 1000, 400, '"old"'
-    with pytest.raises(DataError, match="run it again"):
+    with pytest.raises(DataError, match="run the command again"):
         fetch("tiny", tmp_path, datasets=tiny(server))
     server.content, server.breaks_after, server.etag = archive(), None, '"new"'
     fetch("tiny", tmp_path, datasets=tiny(server))
@@ -158,11 +158,11 @@ def test_what_is_not_the_published_data_is_refused_and_removed(server: Server, t
     whole, other = archive(), archive("1::1::5::1000\n")
     for content, changes, message in (
         (other, {}, r"not the published archive \(saw MD5 [0-9a-f]{32}\); the published one is"),
-        (other, {"md5": None}, r"not the published ratings \(saw 1\); it is 1200"),
-        (whole, {"users": 41}, r"not the published users \(saw 40\); it is 41"),
+        (other, {"md5": None}, r"not the published ratings \(saw 1\); it should be 1200"),
+        (whole, {"users": 41}, r"not the published users \(saw 40\); it should be 41"),
         (whole, {"scale": (0.5, 5.0)}, r"not the published scale \(saw \(1.0, 5.0\)\)"),
         (whole, {"member": "tiny/u.data"}, "no tiny/u.data in the archive"),
-        (whole[:-30], {"md5": None}, "not a whole zip archive"),
+        (whole[:-30], {"md5": None}, "the zip archive is incomplete or damaged"),
     ):
         server.content = content
         with pytest.raises(DataError, match=message):
@@ -174,14 +174,14 @@ ODD: dict[str, tuple[int, dict[str, str | None], str]] = {
     "length in words": (200, {"Content-Length": "many"}, "Content-Length 'many'"),
     "length below zero": (200, {"Content-Length": "-5"}, "Content-Length '-5'"),
     "length without end": (200, {"Content-Length": "9" * 30}, "Content-Length '999"),
-    "length of a disk": (200, {"Content-Length": "1000000000000"}, "larger than the data set"),
+    "length of a disk": (200, {"Content-Length": "1000000000000"}, "the file is larger than the data set"),
     "range unasked": (206, {"Content-Range": "bytes 1000000000000-"}, "Content-Range 'bytes 1000000000000-'"),
     "range from elsewhere": (206, {"Content-Range": "bytes 7-9/10"}, "Content-Range 'bytes 7-9/10'"),
     "range missing": (206, {}, "Content-Range ''"),
     "redirected to a file": (302, {"Location": "file:///etc/passwd"}, "file:///etc/passwd"),
     "redirected to data": (302, {"Location": "data:text/plain,x"}, "data:text/plain,x"),
     "redirected to ftp": (302, {"Location": "ftp://127.0.0.1/x"}, "redirected to ftp://127.0.0.1/x"),
-    "redirected to nowhere": (302, {"Location": "http://["}, "the server's answer makes no sense"),
+    "redirected to nowhere": (302, {"Location": "http://["}, "the server's answer is not valid"),
     "redirected in a circle": (302, {"Location": "/tiny.zip"}, "302"),
 }
 
@@ -256,10 +256,10 @@ def compressed(method: int) -> bytes:
         (changed(6, b"\x01"), "cannot be unpacked"),  # encrypted
         (changed(8, b"\x5d"), "cannot be unpacked"),  # method 93
         (changed(8, b"\x63"), "cannot be unpacked"),  # method 99
-        (compressed(zipfile.ZIP_BZIP2), "not a whole zip archive"),
-        (compressed(zipfile.ZIP_LZMA), "not a whole zip archive"),
-        (compressed(zipfile.ZIP_DEFLATED), "not a whole zip archive"),
-        (archive("x" * 3_000_000), "a table larger than the data set|larger than the data set"),
+        (compressed(zipfile.ZIP_BZIP2), "the zip archive is incomplete or damaged"),
+        (compressed(zipfile.ZIP_LZMA), "the zip archive is incomplete or damaged"),
+        (compressed(zipfile.ZIP_DEFLATED), "the zip archive is incomplete or damaged"),
+        (archive("x" * 3_000_000), "the table in the archive is larger than the data set|larger than the data set"),
         (archive("".join("::".join(line.split("::")[:3]) + "\n" for line in LINES.splitlines())), "."),
         (archive(""), "."),
         (archive("\x00\x1b[31m" * 100), "."),
@@ -284,7 +284,7 @@ def test_the_reason_of_a_server_is_escaped(server: Server, tmp_path: Path) -> No
 
 def test_a_server_that_does_not_give_the_file_is_named(server: Server, tmp_path: Path) -> None:
     server.status = 404
-    with pytest.raises(DataError, match=r"tiny.zip: the server does not give the file \(saw 404 Not Found\)"):
+    with pytest.raises(DataError, match=r"tiny.zip: the server does not serve the file \(saw 404 Not Found\)"):
         fetch("tiny", tmp_path, datasets=tiny(server))
     with pytest.raises(DataError, match=r"http://127.0.0.1:1/tiny.zip: cannot be reached"):
         fetch("tiny", tmp_path, datasets=tiny(server, address="http://127.0.0.1:1/tiny.zip"))
@@ -301,14 +301,14 @@ def test_a_part_that_has_all_of_the_file_is_fetched_again(server: Server, tmp_pa
 
 def test_a_folder_that_cannot_be_written_to_is_named(server: Server, tmp_path: Path) -> None:
     (tmp_path / "tiny.zip.part").mkdir()
-    with pytest.raises(ResourceError, match=f"{tmp_path}: cannot be written to .*; make room there"):
+    with pytest.raises(ResourceError, match=f"{tmp_path}: cannot be written to .*; free some space there"):
         fetch("tiny", tmp_path, datasets=tiny(server))
 
 
 def test_unknown_names_and_folders(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no data set 'ml-1n'; did you mean 'ml-1m'"):
         fetch("ml-1n", tmp_path)
-    with pytest.raises(ConfigError, match=r"none: no such folder; make it first"):
+    with pytest.raises(ConfigError, match=r"none: no such folder; create it first"):
         fetch("ml-1m", tmp_path / "none")
 
 

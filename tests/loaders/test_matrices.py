@@ -69,7 +69,7 @@ def test_every_matrix_gives_the_ratings_it_holds(name: str) -> None:
 def test_a_mask_may_be_sparse_and_must_be_in_the_order_of_the_matrix() -> None:
     mask = sp.csr_matrix(~np.isnan(DENSE))
     assert len(from_matrix(DENSE, mask)) == 4
-    with pytest.raises(DataError, match=r"mask: the mask has another index .*reindex_like"):
+    with pytest.raises(DataError, match=r"mask: the mask and the matrix have different .*reindex_like"):
         from_matrix(FRAME, FRAME.notna().iloc[::-1])
 
 
@@ -89,13 +89,13 @@ REFUSED: dict[str, tuple[Any, Any, str]] = {
     "sparse vector": (sp.coo_array([1.0, 2.0]), None, "not a matrix of numbers"),
     "hybrid": (torch.sparse_coo_tensor([[0]], [[1.0]], (1, 1)), None, "give a sparse COO or CSR tensor"),
     "sparse NaN": (sp.csr_matrix([[np.nan, 1.0]]), None, r"A\[0, 0\]: rating is not finite \(saw nan\)"),
-    "sparse with mask": (COO, ~np.isnan(DENSE), "mask: a mask of a sparse matrix"),
-    "masked with mask": (np.ma.masked_invalid(DENSE), ~np.isnan(DENSE), "mask: a mask of a masked array"),
+    "sparse with mask": (COO, ~np.isnan(DENSE), "mask: a sparse matrix takes no mask"),
+    "masked with mask": (np.ma.masked_invalid(DENSE), ~np.isnan(DENSE), "mask: a masked array takes no other mask"),
     "complex": (DENSE + 1j, None, "not a matrix of numbers"),
     "text": ([["a", "b"]], None, "not a matrix of numbers"),
     "text among objects": (np.array([[1.0, "5"]], object), None, r"A\[0, 1\]: not a number \(saw '5'\)"),
     "ragged": ([[1.0], [1.0, 2.0]], None, "not a matrix of numbers"),
-    "path": ("a.csv", None, "read_ratings reads files"),
+    "path": ("a.csv", None, "use read_ratings for files"),
     "None": (None, None, "not a matrix of numbers"),
     "huge": ([[1e39]], None, r"A\[0, 0\]: rating is not finite \(saw 1e\+39\)"),
     "dates": (np.array([["2020-01-01"]], "datetime64[s]"), None, "not a matrix of numbers"),

@@ -188,7 +188,7 @@ def test_the_index_and_columns_of_a_frame_are_ids() -> None:
     [
         (MATRIX[0], None, r"A: not a matrix of numbers \(saw float64 \(3,\)\)"),
         (np.array([["a"]]), None, "A: not a matrix of numbers"),
-        (MATRIX, MATRIX, r"mask: not a mask of the matrix \(saw float64 \(3, 3\)\); give bool \(3, 3\)"),
+        (MATRIX, MATRIX, r"mask: the mask does not fit the matrix \(saw float64 \(3, 3\)\); give bool \(3, 3\)"),
         (MATRIX, np.ones((3, 3), bool), r"A\[0, 1\]: rating is not finite \(saw nan\)"),
         (MATRIX[1:2], None, "A: no ratings in the table"),
     ],
@@ -200,17 +200,17 @@ def test_faults_of_a_matrix(matrix: Any, mask: Any, message: str) -> None:
 
 HEAD = "user,item,rating"
 TEXT_FAULTS = {
-    "null rating": ([HEAD, "1,2,3", "1,3,"], r"column rating, row 1 \(line 3\): null rating \(saw null, 1 in"),
+    "null rating": ([HEAD, "1,2,3", "1,3,"], r"column rating, row 1 \(line 3\): null rating \(saw null, one of 1"),
     "null id": ([HEAD, ",2,3"], r"column user, row 0 \(line 2\): null id"),
     "null time": ([HEAD + ",time", "1,2,3,4", "1,3,3,"], r"column time, row 1 \(line 3\): null time"),
     "NaN": ([HEAD, "1,2,nan"], r"column rating, row 0 \(line 2\): rating is not finite \(saw nan\)"),
     "text": ([HEAD, "1,2,3", "1,3,good"], r"column rating, row 1 \(line 3\): rating is text.*saw 'good'"),
-    "text time": ([HEAD + ",time", "1,2,3,noon"], r"column time, row 0 \(line 2\): text is no time \(saw 'noon'\)"),
+    "text time": ([HEAD + ",time", "1,2,3,noon"], r"column time, row 0 \(line 2\): text is not a time \(saw 'noon'\)"),
     "empty": ([HEAD], "no ratings in the table"),
     "no lines": ([], "no ratings in the table"),
     "short row": (
         [HEAD, "1,2,3", "1,2"],
-        r"line 3: cannot be read as a text table: a line of 2 fields where the table has 3",
+        r"line 3: cannot be read as a text table: a line has 2 fields, but the table has 3",
     ),
     "no delimiter": (["hello"], r"no delimiter in the first line \(saw 'hello'\)"),
     "unknown names": (["a,b,c", "1,2,3"], r"no column is recognised as the user ids \(saw columns a, b, c\)"),
@@ -239,7 +239,7 @@ PARQUET_FAULTS: dict[str, tuple[dict[str, Any], str]] = {
     "text": ({"item_id": ITEMS, "rating": ["1", "2", "3", "x"]}, "row 3: rating is text.*saw 'x'"),
     "lists": ({"item_id": ITEMS, "rating": [[1]] * 4}, r"column rating: ratings are not numbers \(saw type list"),
     "null id": ({"item_id": [1, 2, None, 3]}, "column item_id, row 2: null id"),
-    "list of ids": ({"item_id": [[1]] * 4}, r"column item_id: ids of this type \(saw type list<.*--ids"),
+    "list of ids": ({"item_id": [[1]] * 4}, r"column item_id: ids must be integers or text \(saw type list<.*--ids"),
     "infinite time": ({"item_id": ITEMS, "time": [1.0, np.nan, 1.0, 1.0]}, "column time, row 1: time is not finite"),
 }  # fmt: skip
 

@@ -297,12 +297,12 @@ def test_ids_can_be_read_as_strings(tmp_path: Path) -> None:
 
 
 TEXT_FAULTS: dict[str, tuple[list[str], str]] = {
-    "no names": (["1::Toy Story::Comedy", "2::Heat::Crime"], r"no line of column names \(saw values in the first"),
+    "no names": (["1::Toy Story::Comedy", "2::Heat::Crime"], r"does not hold column names \(saw values in the"),
     "twice": (["id,x", "4,1", "3,2", "4,3"], r"column id: id occurs twice \(saw 4 in row 0 \(line 2\) and row 2"),
-    "null id": (["id,x", "4,1", ",2"], r"column id, row 1 \(line 3\): null id \(saw null, 1 in the column\)"),
+    "null id": (["id,x", "4,1", ",2"], r"column id, row 1 \(line 3\): null id \(saw null, one of 1 in the column\)"),
     "NaN": (["id,x", "4,1", "3,", "2,nan"], r"column x, row 2 \(line 4\): feature is not finite \(saw nan\)"),
     "infinite": (["id,x", "4,1.5", "3,inf"], r"column x, row 1 \(line 3\): feature is not finite \(saw inf\)"),
-    "empty": (["id,x"], "no rows in the table; give at least one"),
+    "empty": (["id,x"], "no rows in the table; give at least one row"),
     "no ids": (["a,b", "c,d"], r"no column is recognised as the user ids \(saw columns a, b\); call it user_id,"),
     "two of a name": (["id,x,x", "1,2,3"], r"two columns of the same name \(saw 'x'\); rename one"),
     "float ids": (["id,x", "1.5,1"], r"column id, row 0 \(line 2\): id is not a whole number \(saw 1.5\)"),
@@ -324,8 +324,8 @@ FRAME_FAULTS: dict[str, tuple[dict[str, Any], str]] = {
     "null id": ({"ids": [1, 2, None, 4]}, "column item_id, row 2: null id"),
     "NaN": ({"x": [1, None, np.nan, 4]}, r"column x, row 2: feature is not finite \(saw nan\)"),
     "infinite": ({"x": [1, None, 2, -np.inf]}, r"column x, row 3: feature is not finite \(saw -inf\)"),
-    "empty": ({"ids": [], "x": []}, "no rows in the table; give at least one"),
-    "ids alone": ({}, r"no column of features \(saw columns item_id\); give one beside the ids"),
+    "empty": ({"ids": [], "x": []}, "no rows in the table; give at least one row"),
+    "ids alone": ({}, r"no feature column \(saw columns item_id\); give at least one besides the ids"),
     "labels alone": ({"__index_level_0__": IDS}, r"no feature is left \(saw __index_level_0__: row labels of a"),
 }  # fmt: skip
 
@@ -341,9 +341,9 @@ def test_faults_of_frames_name_column_row_and_value(name: str) -> None:
 @pytest.mark.parametrize(
     ("given", "error", "message"),
     [
-        ({"columns": ["yeer"]}, DataError, r"frame: no column of features 'yeer'; did you mean 'year'"),
-        ({"columns": ["item_id"]}, DataError, r"frame: no column of features 'item_id'; .*year, x"),
-        ({"columns": []}, DataError, r"frame: no column of features \(saw no columns chosen\)"),
+        ({"columns": ["yeer"]}, DataError, r"frame: no feature column 'yeer'; did you mean 'year'"),
+        ({"columns": ["item_id"]}, DataError, r"frame: no feature column 'item_id'; .*year, x"),
+        ({"columns": []}, DataError, r"frame: no feature column \(saw no columns chosen\)"),
         ({"id_column": "item_di"}, DataError, r"frame: no column 'item_di'; did you mean 'item_id'"),
         ({"role": "items"}, ConfigError, r"role: unknown role \(saw items\); did you mean 'item'"),
         ({"ids": "integr"}, ConfigError, r"ids: unknown kind of ids \(saw integr\); did you mean 'integer'"),

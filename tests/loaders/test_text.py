@@ -155,7 +155,9 @@ def test_a_zip_with_one_table_is_read_and_one_with_several_names_them(tmp_path: 
     assert rows(read_ratings(path)) == PLAIN
     with zipfile.ZipFile(path, "a") as archive:
         archive.writestr("ml/tags.csv", "user_id,tag\n1,x\n")
-    with pytest.raises(DataError, match=r"a zip archive of 2 files \(saw ml/ratings.csv, ml/tags.csv\); unpack.*unzip"):
+    with pytest.raises(
+        DataError, match=r"the zip archive holds 2 files \(saw ml/ratings.csv, ml/tags.csv\); unpack.*unzip"
+    ):
         read_ratings(path)
 
 
@@ -223,7 +225,7 @@ def test_an_encoding_that_is_given_is_kept_to(tmp_path: Path) -> None:
     path = made(tmp_path / "t.csv", "user,item,rating\nЖук,1,3\n".encode("cp866"))
     assert rows(read_ratings(path, encoding="cp866"))[0][0] == "Жук"
     assert describe(path, encoding="cp866").users == 1
-    with pytest.raises(DataError, match=r"t.csv: not utf-8 \(saw byte 0x86\); name the encoding it has"):
+    with pytest.raises(DataError, match=r"t.csv: not utf-8 \(saw byte 0x86\); give the right encoding"):
         read_ratings(path, encoding="UTF8")
     with pytest.raises(ConfigError, match=r"encoding: unknown encoding \(saw 'klingon'\)"):
         read_ratings(path, encoding="klingon")
@@ -267,10 +269,14 @@ def test_a_folder_and_a_glob_of_parts(tmp_path: Path, suffix: str) -> None:
     assert rows(read_ratings(folder / "part-*")) == PLAIN
     assert describe(folder).rows == 60
     made(folder / "part-9.csv", "user_id,item_id,stars\n1,2,3\n")
-    with pytest.raises(DataError, match=r"part-9.csv: parts with other columns \(saw user_id, item_id, stars where"):
+    with pytest.raises(
+        DataError, match=r"part-9.csv: the parts have different columns \(saw user_id, item_id, stars, but"
+    ):
         read_ratings(folder)
     made(folder / "part-9.csv", json.dumps({"user_id": 1}))
-    with pytest.raises(DataError, match=r"out.csv: files of several formats \(saw .*part-0.*: text, .*: JSON\)"):
+    with pytest.raises(
+        DataError, match=r"out.csv: the files have different formats \(saw .*part-0.*: text, .*: JSON\)"
+    ):
         read_ratings(folder)
 
 
@@ -312,7 +318,7 @@ def test_json_lines_and_arrays_of_objects(tmp_path: Path, names: tuple[str, ...]
         path = made(tmp_path / "t.json", PACKINGS[packing](text.encode()))
         assert rows(read_ratings(path)) == TEXTS
         assert describe(path).rows == 60
-    with pytest.raises(DataError, match="column helpful: a column of objects or arrays"):
+    with pytest.raises(DataError, match="column helpful: the column holds objects or arrays"):
         read_ratings(path, user_column="helpful")
 
 
@@ -398,9 +404,9 @@ FOREIGN: dict[str, tuple[bytes, str]] = {
     "broken JSON": (b'{"user": 1, "item": 2, "rating": 3}\n{"user": 1,\n', "line 2: not JSON"),
     "noise": (bytes(range(256)) * 8, "not a text table|no delimiter"),
     "cut gzip": (gzip.compress(written(PLAIN).encode())[:-9], "truncated or damaged"),
-    "gzip in gzip": (gzip.compress(gzip.compress(b"user,item,rating\n1,2,3\n")), "packed twice"),
+    "gzip in gzip": (gzip.compress(gzip.compress(b"user,item,rating\n1,2,3\n")), "the file is packed twice"),
     "bad zip": (b"PK\x03\x04" + b"\0" * 40, "cannot be read"),
-    "escapes": (b"user_id,item_id,rating\n1,2,3\n1,\x1b[31m2,3,4,5\n", "line 3.*5 fields where the table has 3"),
+    "escapes": (b"user_id,item_id,rating\n1,2,3\n1,\x1b[31m2,3,4,5\n", "line 3.*5 fields, but the table has 3"),
     "long": (b"user_id,item_id,rating\n1,2,3\n" + b"9," * 5000 + b"\n", "line 3.*5001 fields"),
     "wide names": (",".join(f"column{n}" for n in range(500)).encode() + b"\nx" + b",x" * 499 + b"\n", "and 4.. more"),
 }
@@ -422,12 +428,16 @@ def test_paths_that_lead_nowhere(tmp_path: Path) -> None:
     (tmp_path / "stale").symlink_to(tmp_path / "gone")
     (tmp_path / "empty").mkdir()
     for path, message in (
-        ("loop", "loop: cannot be opened"), ("stale", "stale: a link to a file that is not there"),
+        ("loop", "loop: cannot be opened"), ("stale", "stale: the link points to a file that does not exist"),
         ("empty", "empty: no table in the folder"), ("nothing.csv", "nothing.csv: no such file"),
         ("*.none", "no such file"), ("x" * 300, "cannot be opened"),
     ):  # fmt: skip
         with pytest.raises(DataError, match=message):
             read_ratings(tmp_path / path)
-    for bare, message in (("", "no file named"), ("s3://bucket/x.csv", "an address"), ("/dev/null", "file is empty")):
+    for bare, message in (
+        ("", "the path is empty"),
+        ("s3://bucket/x.csv", "this is an address"),
+        ("/dev/null", "file is empty"),
+    ):
         with pytest.raises(DataError, match=message):
             read_ratings(bare)

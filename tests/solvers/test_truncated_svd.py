@@ -222,7 +222,9 @@ def test_unknown_ids_get_the_fill(split: Split) -> None:
 
 def test_dense_matrix_that_would_not_fit_is_refused_before_it_is_made() -> None:
     train = Ratings.from_ids(np.arange(1_000_000), np.arange(1_000_000), np.arange(1_000_000) % 5)
-    message = r"^the dense SVD of 1,000,000 x 1,000,000 needs \d+\.\d TiB and .*iB are free; use the route 'operator'$"
+    message = (
+        r"^the dense SVD of 1,000,000 x 1,000,000 needs \d+\.\d TiB, but only .*iB are free; use the route 'operator'$"
+    )
     with pytest.raises(ResourceError, match=message):
         models(train, route="dense", filling="zero")
 
@@ -233,7 +235,9 @@ def test_dense_matrix_is_held_against_the_free_memory_of_the_card(
     backend = on_cpu(1)
     backend.device.name = "cuda"
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (1 << 20, 1 << 40))
-    with pytest.raises(ResourceError, match=r"^the dense SVD of 300 x 200 needs \d\.\d MiB and 1\.0 MiB are free; use"):
+    with pytest.raises(
+        ResourceError, match=r"^the dense SVD of 300 x 200 needs \d\.\d MiB, but only 1\.0 MiB are free; use"
+    ):
         models(split.train, backend, route="dense", filling="zero")
 
 
