@@ -17,7 +17,7 @@ _T = TypeVar("_T")
 
 
 def whole(value: Any, name: str, low: int = 0, high: int = MOST) -> int:
-    """The value as int. Raises ConfigError for what is no whole number (True is none), or outside low to high."""
+    """The value as int. Raises ConfigError for what is not a whole number (True is none), or outside low to high."""
     if not is_number(value, whole=True):
         raise ConfigError(
             "not a whole number", where=name, seen=format_argument(value), fix=f"give {_bounds(low, high)}"
@@ -28,7 +28,7 @@ def whole(value: Any, name: str, low: int = 0, high: int = MOST) -> int:
 
 
 def fraction(value: Any, name: str) -> float:
-    """The value as float. Raises ConfigError for what is no number from 0 to below 1."""
+    """The value as float. Raises ConfigError for what is not a number from 0 to below 1."""
     if not (is_number(value) and 0 <= value < 1):
         fix = "give a number of at least 0 and below 1"
         raise ConfigError(f"{name} is out of range", seen=format_argument(value), fix=fix)

@@ -115,7 +115,7 @@ def _install(path: Path, target: Path, may_replace: Callable[[Path], None]) -> N
 
 
 def _exchanged(path: Path, other: Path) -> bool:
-    """Exchange two names in one step; False where the system cannot."""
+    """Exchange two names in one step; False if the system cannot."""
     import ctypes
 
     try:
@@ -132,7 +132,7 @@ def _exchanged(path: Path, other: Path) -> bool:
 
 
 def _move_to_free_name(path: Path, target: Path) -> None:
-    """Rename a file; raises FileExistsError where the name is taken."""
+    """Rename a file; raises FileExistsError if the name is taken."""
     try:
         os.link(path, target)
     except FileExistsError:
@@ -160,7 +160,7 @@ def _aside(target: Path) -> Iterator[Path]:
 
 
 def _locked_folder(parent: Path) -> tuple[Path, int | None]:
-    """A new folder and its lock, None where the system has no locks."""
+    """A new folder and its lock, None if the system has no locks."""
     for _ in range(_ATTEMPTS):
         folder = parent / f"{_PREFIX}{secrets.token_hex(4)}"
         try:
@@ -178,9 +178,9 @@ def _locked_folder(parent: Path) -> tuple[Path, int | None]:
 
 
 def _lock(folder: Path) -> int | None:
-    """The open lock of a folder, None where the system has no locks; released when closed or the process dies.
+    """The open lock of a folder, None if the system has no locks; released when closed or the process dies.
 
-    Raises BlockingIOError where another holds it, FileNotFoundError where the folder has gone.
+    Raises BlockingIOError if another holds it, FileNotFoundError if the folder has gone.
     """
     path = folder / "lock"
     handle = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o666)

@@ -51,7 +51,7 @@ def sgd_factorise_masked(
         e = A_rc - U_r · V_c,    U_r += η e V_c,    V_c += η e U_r
 
     No mean, no biases, no regularisation. Raises DataError for shapes that differ, nothing observed and observed
-    entries that are not finite, ConfigError for settings out of range, SolveError where it diverges.
+    entries that are not finite, ConfigError for settings out of range, SolveError if it diverges.
     """
     A = _matrix(A)
     if M.shape != A.shape:
@@ -98,7 +98,7 @@ def complete(A: Tensor, rank: int = 8, *, seed: int = 0) -> Tensor:
 
     The model is ALS on the observed entries (μ + b_u + b_i + p_u · q_i, standardised, regularised), with the
     default settings but the rank. A row or column without any observed entry gets the other bias, then the mean.
-    Raises DataError where nothing is observed.
+    Raises DataError if nothing is observed.
     """
     from recsys_mf.kernels import select
     from recsys_mf.loaders import from_matrix

@@ -108,7 +108,7 @@ def require(needed: int, what: str, *, there: int | None = None, fix: str) -> No
 
 
 def parsed(text: str) -> int:
-    """Bytes of a size as people write it: 2GiB, 500 MB, 1.5G. Raises ConfigError for what is no size."""
+    """Bytes of a size as people write it: 2GiB, 500 MB, 1.5G. Raises ConfigError for what is not a size."""
     found = re.fullmatch(r"\s*(\d+(?:\.\d*)?)\s*([kmgt]?)(i?)b?\s*", text, re.IGNORECASE)
     if found is None or not float(found[1]) or len(text) > 30:
         raise ConfigError("not a memory size", seen=repr(text), fix="write it as 2GiB or 500MB")

@@ -59,7 +59,7 @@ class UnknownIds:
         """Count pairs.
 
         users, items : int32[n] dense indices of the model, -1 for unknown
-        user_ids_at, item_ids_at : the ids of the pairs in some rows, null where they are not known any more
+        user_ids_at, item_ids_at : the ids of the pairs in some rows, null if they are not known any more
         """
         self._pairs += len(users)
         self._unknown += int(((users < 0) | (items < 0)).sum())
@@ -67,7 +67,7 @@ class UnknownIds:
             side.add(indices, ids_at)
 
     def message(self, table: str, pairs: str = "pairs") -> str | None:
-        """The warning that over 90 % of the pairs are unknown, with what differs; None where that is not so.
+        """The warning that over 90 % of the pairs are unknown, with what differs; None if that is not so.
 
         table, pairs : what they are called: "the test table", "test pairs"
         """

@@ -15,7 +15,7 @@ def check_output(output: Path, kind: str, suffixes: tuple[str, ...], *, force: b
 
     kind : what the file is, for messages
     force : a file that is there may be replaced
-    Raises ResourceError where the system refuses to write there.
+    Raises ResourceError if the system refuses to write there.
     """
     if output.suffix not in suffixes:
         names = " or ".join([", ".join(suffixes[:-1]), suffixes[-1]] if len(suffixes) > 1 else suffixes)

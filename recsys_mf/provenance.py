@@ -2,13 +2,13 @@
 
 It stands in run.json under "provenance". All values are plain. Written by `training.train`:
 
-    split               how the rows were parted, in words; split_seed: the seed of that, null where none was used
+    split               how the rows were parted, in words; split_seed: the seed of that, null if none was used
     split_rule          the same as values; empty for a split made by hand
         kind            "hold-out" (with by, fraction, seed), "fold" (folds, fold, seed) or "given"
         ratings, fingerprint             of the table that was parted (of a given split: the training table)
         test_ratings, test_fingerprint   of the test table of a given split
         validation      fraction and seed of validation rows that were cut by hand
-    validation          fraction of the training rows that epochs and ranks were chosen on; null where rows were given
+    validation          fraction of the training rows that epochs and ranks were chosen on; null if rows were given
     seed                of training
     solver, settings    as they were asked for; fit.settings has what they became
     baselines           label -> solver and settings, as they were asked for
@@ -17,7 +17,7 @@ It stands in run.json under "provenance". All values are plain. Written by `trai
     continued           only where there is a start: ratings, users and items that were kept, added and changed; how:
                         "updated" or "fitted again"; since_full_fit: ratings taken up since the last full fit
     train_ratings, train_fingerprint     of the training rows
-    test_fingerprint    of the test rows, as the model sees them; null where there are none, or made by hand
+    test_fingerprint    of the test rows, as the model sees them; null if there are none, or made by hand
     rating_range        least and greatest training rating
     side_information    user and item -> names of the features
     features            user and item -> fingerprint of the features
@@ -154,7 +154,7 @@ def digest(model: Model) -> bytes:
 def differences(record: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
     """Of what the last bits of a model depend on, what two records have differently, in words.
 
-    Empty where the same rows, settings and seed give the same bytes.
+    Empty if the same rows, settings and seed give the same bytes.
     """
     facts = ("device", "card", "backend", "processor", "python")
     pairs = {name: (record.get(name), other.get(name)) for name in facts}

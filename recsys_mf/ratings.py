@@ -157,7 +157,7 @@ class Ratings:
         return digest.hexdigest()
 
     def check_known(self, *, where: str = "ratings") -> None:
-        """Raise DataError where a row has an unknown user or item (index -1): only a model can be asked for such rows.
+        """Raise DataError if a row has an unknown user or item (index -1): only a model can be asked for such rows.
 
         where : name of the table, for messages
         """
@@ -225,7 +225,7 @@ class Ratings:
             time of that row. "error" raises DataError with the count, an example and what the other rules would keep
         where : name of the table, for messages
 
-        Raises DataError where an id is unknown.
+        Raises DataError if an id is unknown.
         """
         if rule not in DUPLICATES:
             raise ConfigError("unknown rule for duplicates", seen=rule, fix=nearest(rule, DUPLICATES))

@@ -27,7 +27,7 @@ class Run:
     user_vocabulary, item_vocabulary : ids of the training rows
     user_counts, item_counts : training ratings of every user and item, int64[m], int64[n]
     provenance : all that the run can be repeated from, as plain values: `recsys_mf.provenance` has the keys
-    rated : the training pairs, or None where they were not kept
+    rated : the training pairs, or None if they were not kept
     """
 
     fit: Fit

@@ -28,14 +28,14 @@ class Split:
     """Ratings parted into training, test and, where one was cut, validation rows.
 
     train : vocabularies of its own rows alone
-    test, valid : under the vocabularies of train, -1 for ids train does not have; None where there is none
+    test, valid : under the vocabularies of train, -1 for ids train does not have; None if there is none
     rule : the rule in words, as reports print it
-    seed : the seed of the rule, None where none was used
+    seed : the seed of the rule, None if none was used
     by : the rule that parts validation rows from train
     record : the rule as plain values from which it can be repeated, with the fingerprint of the table it was applied
         to (`recsys_mf.provenance` has the keys); empty for a split made by hand
     test_as_read : the test rows under the vocabularies of their own table, so with the ids that train does not have;
-        None where there is no test part, and for a split made by hand
+        None if there is no test part, and for a split made by hand
     """
 
     train: Ratings

@@ -64,14 +64,14 @@ def predict_file(
     distribution : adds a column for every rating of the scale, `p_1` and so on, with its probability, where the model
         is ordinal
     force : replace an output that is there
-    device : "cpu", "cuda" or "auto": CUDA where it is there
-    threads : threads of the CPU to predict on, all that are granted where None
+    device : "cpu", "cuda" or "auto": CUDA if it is there
+    threads : threads of the CPU to predict on, all that are granted if None
     watch : told the number of rows of every batch
     Returns how many pairs had "both" ids, the "user", the "item" or "neither" known. An unknown id gets the model's
     fallback; where over 90 % of the pairs have one, an IdMismatchWarning says how their ids differ. Raises DataError
     for a null id, for strings where the model has integers, and for a table that has a column of these names;
     ConfigError for another suffix, an output that is there, and an interval or a distribution of a model that has none;
-    DeviceError for CUDA where there is none.
+    DeviceError for CUDA if there is none.
     """
     instance(run, "run", Run, "give what train returned, or load(directory)")
     if interval is not None:

@@ -1,6 +1,6 @@
-"""Conversion: a column as people have it becomes ids, ratings or times, or an error names the row and what to type.
+"""Conversion: a column from any source becomes ids, ratings or times, or an error names the row and what to type.
 
-Every way into the package goes through the same three functions: files, frames, matrices, arrays; in training,
+All data enter the package through the same three functions: from files, frames, matrices and arrays; in training,
 inspection, evaluation and prediction.
 """
 

@@ -1,4 +1,4 @@
-"""Columns as Arrow: from whatever holds them in memory, and decoded to plain types."""
+"""Columns as Arrow: from any container in memory, and decoded to plain types."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def arrow_column(values: Any, origin: Origin) -> pa.ChunkedArray:
-    """A column of any container as Arrow, undecoded; NaN of pandas and what a masked array masks are nulls.
+    """A column of any container as Arrow, undecoded; NaN of pandas and masked entries are nulls.
 
     values : Arrow, NumPy (masked too), pandas (nullable, Sparse, categorical too), torch, Polars, or a sequence; [n]
     Raises DataError for values of mixed types, of types that Arrow does not have, and of more than one dimension.
@@ -52,7 +52,7 @@ def _plain(values: Any) -> Any:
 
 
 def numpy_of(tensor: Any) -> NDArray[Any]:
-    """A dense torch tensor as NumPy, from wherever it lies; bfloat16 as float32."""
+    """A dense torch tensor of any device as NumPy; bfloat16 as float32."""
     tensor = tensor.detach().cpu().resolve_conj().resolve_neg()
     array: NDArray[Any] = (tensor.float() if str(tensor.dtype) == "torch.bfloat16" else tensor).numpy()
     return array
@@ -72,7 +72,7 @@ def _chunked(values: Any) -> pa.ChunkedArray:
 
 
 def _huge_integers(values: Any, origin: Origin) -> pa.ChunkedArray:
-    """Python integers of which some are beyond 64 bits, as decimals."""
+    """Python integers, some of them beyond 64 bits, as decimals."""
     import pyarrow as pa
 
     fix = "store them as strings"
@@ -83,7 +83,7 @@ def _huge_integers(values: Any, origin: Origin) -> pa.ChunkedArray:
 
 
 def decoded(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """The column without what is only a way to store it: dictionaries, run ends, views, UUIDs and JSON as types."""
+    """The column in a plain type, without storage formats such as dictionaries, run ends, views, UUID and JSON."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
@@ -161,21 +161,21 @@ def as_text(column: pa.ChunkedArray, origin: Origin) -> pa.ChunkedArray:
 
 
 def refuse_nulls(column: pa.ChunkedArray, origin: Origin, what: str, fix: str) -> None:
-    """Raise DataError where a decoded column has nulls, with the first and how many there are."""
+    """Raise DataError if a decoded column has nulls, with the first of them and their number."""
     if column.null_count:
         row = first(column.is_null())
         raise origin.fault(what, fix, row=row, seen=f"null, one of {column.null_count} in the column")
 
 
 def first(flags: Any) -> int:
-    """Place of the first True in an Arrow array or chunked array, -1 where there is none."""
+    """Position of the first True in an Arrow array or chunked array, -1 where there is none."""
     import pyarrow.compute as pc
 
     return int(pc.index(flags, True).as_py())
 
 
 def first_refused(column: pa.ChunkedArray, convert: Callable[[Any], Any]) -> int:
-    """The first row that a conversion refuses, by bisection; it refuses some row."""
+    """The first row that a conversion refuses, by bisection; it must refuse at least one."""
     import pyarrow as pa
 
     low, high = 0, len(column) - 1
@@ -199,5 +199,5 @@ def filled(column: pa.ChunkedArray, dtype: Any) -> NDArray[Any]:
 
 
 def _fill(chunk: Any, part: NDArray[Any]) -> None:
-    with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite
+    with np.errstate(over="ignore"):  # a value beyond float32 becomes infinite
         part[:] = chunk.to_numpy(zero_copy_only=False)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 Ids = Literal["auto", "integer", "string"]
 IDS: tuple[Ids, ...] = ("auto", "integer", "string")
 
-_EXACT = 2**53  # beyond it a float64 skips integers
+_EXACT = 2**53  # beyond it float64 cannot hold every integer
 _AS_STRINGS = "store them as integers or text, or read them with --ids string (ids='string')"
 
 
@@ -23,22 +23,22 @@ def id_column(values: Any, origin: Origin, ids: Ids = "auto") -> pa.ChunkedArray
     """A column of ids as Arrow int64 (int32 stays as it is) or large_string, without nulls.
 
     values : as in `arrow_column`
-    ids : "integer" or "string" to read them so; "auto" takes what the type says:
+    ids : "integer" or "string" to read them as such; "auto" decides by the type:
 
-    - integers of any width, and floats and decimals that are whole numbers (a notice says so), are integers; where
+    - integers of any width, and floats and decimals that are whole numbers (a notice says so), are integers; if
       one is beyond 64-bit integers, all are text
-    - text and bytes in UTF-8 are text, as they stand; an empty text is an id like any other
+    - text and bytes in UTF-8 are text, unchanged; an empty text is a valid id
     - truth values, dates, datetimes, times of day and UUIDs are text: true, 2020-01-31, 2020-01-31 23:59:59
 
     Raises DataError with the row and the value for a null, a fraction, a float beyond 2⁵³ (its last digits are lost)
-    and bytes that are no text; by name for a column of another type.
+    and bytes that are not text; with the name of the column if it has another type.
     """
     import pyarrow as pa
 
     column = decoded(arrow_column(values, origin))
     refuse_nulls(column, origin, "null id", "drop the row or give it an id")
     kind = column.type
-    if pa.types.is_null(kind):  # and so without rows
+    if pa.types.is_null(kind):  # so it has no rows
         return column.cast(pa.large_string() if ids == "string" else pa.int64())
     if is_text(kind):
         texts = as_text(column, origin)
@@ -60,7 +60,7 @@ def id_column(values: Any, origin: Origin, ids: Ids = "auto") -> pa.ChunkedArray
 
 
 def _parsed(texts: pa.ChunkedArray, origin: Origin) -> pa.ChunkedArray:
-    """Text as int64: digits, with a minus before them or not."""
+    """Text as int64: digits, with or without a minus sign."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
@@ -91,7 +91,7 @@ def _of_integers(column: pa.ChunkedArray, origin: Origin, ids: Ids) -> pa.Chunke
 
 
 def _beyond(column: pa.ChunkedArray, texts: pa.ChunkedArray, origin: Origin, ids: Ids) -> pa.ChunkedArray:
-    """The texts of whole numbers of which some are beyond 64-bit integers."""
+    """The texts of whole numbers, some of which are beyond 64-bit integers."""
     import pyarrow as pa
 
     if ids == "integer":

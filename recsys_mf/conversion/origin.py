@@ -1,4 +1,4 @@
-"""Origin: where a column comes from, so that a fault in it is named by table, column, row and value."""
+"""Origin: where a column comes from, so that an error names table, column, row and value."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ class Origin:
     """Where a column comes from, for messages.
 
     where : its table and its name, "ratings.csv, column user_id"
-    place : how a row is called, given its number
+    place : the name of a row, given its number
     typed : whether the column has a type of its own; in a text table 17 may be an integer or a string
-    said : notices that were given already, so that each is given once for a column that is read in batches
+    said : notices given already, so that each is given only once for a column that is read in batches
     """
 
     where: str
@@ -36,7 +36,7 @@ class Origin:
         return replace(self, place=lambda row: self.place(int(rows[row])))
 
     def fault(self, what: str, fix: str, *, row: int | None = None, seen: Any = None) -> DataError:
-        """An error that names the column and, where there is one, the row."""
+        """An error that names the column and, if given, the row."""
         where = self.where if row is None else f"{self.where}, {self.place(row)}"
         return DataError(what, where=where, seen=seen, fix=fix)
 
@@ -45,7 +45,7 @@ class Origin:
         return self.fault(what, fix, row=row, seen=format_value(column[row]))
 
     def note(self, text: str) -> None:
-        """Say in what special way the column is read, once."""
+        """Warn, once, that the column is read in a special way."""
         if text not in self.said:
             self.said.add(text)
             warnings.warn(f"{self.where}: {text}", ReadingNotice, stacklevel=2)

@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 def rating_values(values: Any, origin: Origin) -> NDArray[np.float32]:
     """A column of ratings as float32[n].
 
-    values : as in `arrow_column`. Numbers of every type; truth values, which are 1 and 0, and numbers as text, of
-        both of which a notice says so
-    Raises DataError with the row and the value for a null, text that is no number, NaN, infinity and a number beyond
-    float32 (3.4e38); by name for a column of another type.
+    values : as in `arrow_column`. Numbers of every type; truth values, read as 1 and 0, and numbers stored as text;
+        for both there is a notice
+    Raises DataError with the row and the value for a null, text that is not a number, NaN, infinity and a number beyond
+    float32 (3.4e38); with the name of the column if it has another type.
     """
     column = decoded(arrow_column(values, origin))
     refuse_nulls(column, origin, "null rating", "give a finite number")
@@ -69,7 +69,7 @@ def _parsed(texts: pa.ChunkedArray, origin: Origin) -> pa.ChunkedArray:
 
 
 def all_finite(values: NDArray[np.float32]) -> bool:
-    """Whether no value is NaN or infinite: one pass and no temporary array where the sum of squares is finite."""
+    """Whether no value is NaN or infinite: one pass without a temporary array if the sum of squares is finite."""
     with np.errstate(over="ignore", invalid="ignore"):
         squares = np.dot(values, values)
     return bool(np.isfinite(squares) or np.isfinite(values).all())

@@ -14,9 +14,9 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 UNITS = {"seconds": 1, "milliseconds": 1000, "microseconds": 10**6, "nanoseconds": 10**9}
-"""Units of times that are numbers, and how many make a second."""
+"""Units of numeric times, and how many make a second."""
 
-_TICKS = {"s": 1, "ms": 1000, "us": 10**6, "ns": 10**9}  # a second, of Arrow's units
+_TICKS = {"s": 1, "ms": 1000, "us": 10**6, "ns": 10**9}  # per second, for Arrow's units
 _ORDINARY = 10**11  # seconds: the year 5138
 _LATEST = 253_402_300_799  # seconds: the end of the year 9999
 _LARGEST = 2**63 - 1  # nanoseconds: the year 2262
@@ -28,14 +28,14 @@ def time_seconds(values: Any, origin: Origin, unit: str | None = None) -> tuple[
     """A column of times as int64[n] whole seconds since 1970-01-01 UTC, and the unit of numbers in it.
 
     values : as in `arrow_column`. Dates and datetimes of every unit; numbers; text: ISO dates and datetimes with or
-        without a zone, or numbers. What has no zone is UTC
-    unit : a key of UNITS: that of the numbers; None to recognise it from all of them
+        without a zone, or numbers. Times without a zone are UTC
+    unit : a key of UNITS: the unit of the numbers; None to find it from all of them
 
-    Numbers are seconds where none is above 1e11 (the year 5138). Else the median of those that are not 0 decides: up
-    to 1e11 seconds, 1e14 milliseconds (in seconds none but times before March 1973 is as small), 1e17 microseconds,
-    beyond it nanoseconds; a notice says so where they are not seconds. Fractions are rounded down, before 1970 too.
-    Raises DataError with the row and the value for a null, text that is no time, NaN and infinity, a time beyond the
-    year 9999 or 64 bits, and seconds among times of a smaller unit; by name for a column of another type.
+    Numbers are seconds if none is above 1e11 (the year 5138). Else the median of the non-zero numbers decides: up
+    to 1e11 seconds, 1e14 milliseconds (1e11 milliseconds are March 1973), 1e17 microseconds,
+    beyond it nanoseconds; a notice says if they are not seconds. Fractions are rounded down, also before 1970.
+    Raises DataError with the row and the value for a null, text that is not a time, NaN and infinity, a time beyond
+    the year 9999 or 64 bits, and seconds among times of a smaller unit; with the name of a column of another type.
     """
     import pyarrow as pa
 
@@ -64,7 +64,7 @@ def _numbers(raw: pa.ChunkedArray, column: pa.ChunkedArray, origin: Origin) -> N
     import pyarrow as pa
 
     kind = column.type
-    if pa.types.is_null(kind):  # and so without rows
+    if pa.types.is_null(kind):  # so it has no rows
         return np.empty(0, np.int64)
     if pa.types.is_integer(kind):
         return filled(column, np.uint64 if pa.types.is_uint64(kind) else np.int64)
@@ -81,7 +81,7 @@ def _largest(numbers: NDArray[Any]) -> float:
 
 
 def _recognised(numbers: NDArray[Any], origin: Origin) -> str:
-    """The unit of times that are numbers, of which some are too large for ordinary seconds."""
+    """The unit of numeric times, some of which are too large for ordinary seconds."""
     sizes = np.abs(numbers.astype(np.float64))
     middle = float(np.median(sizes[sizes > 0]))
     unit = next((name for name, ticks in UNITS.items() if middle <= _ORDINARY * ticks), "nanoseconds")
@@ -97,7 +97,7 @@ def _recognised(numbers: NDArray[Any], origin: Origin) -> str:
 
 
 def _checked(raw: pa.ChunkedArray, numbers: NDArray[Any], ticks: int, origin: Origin) -> NDArray[np.int64]:
-    """Numbers as whole seconds, of each of which they have so many ticks."""
+    """Numbers as whole seconds, with this many ticks per second."""
     limit = min(_LATEST * ticks, _LARGEST)
     if _largest(numbers) > limit:
         beyond = (numbers > limit) | (numbers < -limit)
@@ -106,7 +106,7 @@ def _checked(raw: pa.ChunkedArray, numbers: NDArray[Any], ticks: int, origin: Or
 
 
 def _floored(numbers: NDArray[Any], ticks: int) -> NDArray[np.int64]:
-    """Whole seconds of numbers that have so many ticks in each."""
+    """Numbers with this many ticks per second as whole seconds, rounded down."""
     if numbers.dtype.kind == "f":
         return np.floor(numbers / ticks).astype(np.int64)
     return numbers.astype(np.int64, copy=False) if ticks == 1 else (numbers // ticks).astype(np.int64, copy=False)
@@ -116,7 +116,7 @@ _NUMBER = r"^[+-]?[0-9]{1,19}(\.[0-9]*)?$"
 
 
 def _parsed(texts: pa.ChunkedArray, origin: Origin) -> pa.ChunkedArray:
-    """Text as numbers where all are, else as timestamps."""
+    """Text as numbers if all are numbers, else as timestamps."""
     import pyarrow as pa
     import pyarrow.compute as pc
 

@@ -1,4 +1,4 @@
-"""Evaluation: held-out errors with their intervals, beside the truncated SVD, as tables people and machines read."""
+"""Evaluation: held-out errors with intervals, next to the truncated SVD, as tables for people and machines."""
 
 from recsys_mf.evaluation.folds import FoldReport, summarise_folds
 from recsys_mf.evaluation.metrics import METRICS

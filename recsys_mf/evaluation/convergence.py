@@ -1,12 +1,12 @@
 """Convergence of Markov chains: split-R̂ and the effective sample size of scalars that a sampler recorded.
 
-Both cut every chain in halves, so that a chain which drifts disagrees with itself: M = 2 · chains sequences of
-h draws, h = ⌊n / 2⌋; of an odd number the draw in the middle is left out. With W the mean of the variances
+Both split every chain into halves, so that a drifting chain disagrees with itself: M = 2 · chains sequences of
+h draws, h = ⌊n / 2⌋; if n is odd, the middle draw is left out. With W the mean of the variances
 within the sequences and B / h the variance of their means,
 
     var⁺ = (h - 1) / h · W + B / h        R̂ = √(var⁺ / W)
 
-Burn-in is left out by whoever calls. They are for scalars that every draw determines: a single factor, free to
+The caller leaves out the burn-in. They are for scalars that every draw determines: a single factor, which can
 rotate with the others, has no value to converge to.
 
 Gelman et al.: Bayesian Data Analysis, 3rd edition, 2013, 11.4 and 11.5; Vehtari, Gelman, Simpson, Carpenter,
@@ -27,7 +27,7 @@ from recsys_mf.errors import ConfigError
 F64 = NDArray[np.float64]
 
 FEWEST_DRAWS = 8
-"""Of a chain after burn-in, below which nothing can be said."""
+"""The smallest number of draws per chain, after burn-in, for which convergence can be judged."""
 
 
 @dataclass(frozen=True)
@@ -35,8 +35,8 @@ class Summary:
     """One scalar over the draws of all chains.
 
     mean, standard_deviation : in the units of the scalar (n - 1 in the denominator)
-    ess : the number of independent draws that would tell its mean as well
-    r_hat : near 1 where the halves of all chains agree; above 1.01 (1.1 in older texts) they do not
+    ess : the number of independent draws that would give its mean with the same accuracy
+    r_hat : near 1 if the halves of all chains agree; above 1.01 (1.1 in older texts) they do not
     """
 
     name: str
@@ -63,8 +63,8 @@ def _summary(name: str, draws: F64) -> Summary:
 def split_r_hat(draws: F64) -> float:
     """R̂ = √(var⁺ / W) of draws [chains, n]; one chain is compared half with half.
 
-    1 where all draws are equal, infinite where every half is constant and they differ.
-    Raises ConfigError for fewer than 4 draws a half, draws that are not finite, and another shape.
+    1 if all draws are equal, infinite if every half is constant and they differ.
+    Raises ConfigError for fewer than 4 draws per half, draws that are not finite, and another shape.
     """
     return _r_hat(_halves(draws))
 
@@ -75,9 +75,9 @@ def effective_sample_size(draws: F64) -> float:
         τ = 1 + 2 Σ_{t ≥ 1} ρ_t,   ρ_t = 1 - (W - c_t) / var⁺   (ρ_0 = 1),   c_t: mean autocovariance at lag t
 
     ρ_{2k} + ρ_{2k+1} is positive and falls with k for a reversible chain; the sum ends before the first pair whose
-    estimate is not, and every pair counts at most as much as the one before it. Of the pair left out its even lag,
-    where positive, counts once: without it a chain of alternating signs would get too small a τ. τ is at least
-    1 / log₁₀ N, as in Stan. N where all draws are equal: their mean has no error.
+    estimate is not, and every pair counts at most as much as the one before it. If the even lag of the
+    first excluded pair is positive, it is added once; otherwise τ would be too small for a chain whose sign alternates.
+    τ is at least 1 / log₁₀ N, as in Stan. The result is N if all draws are equal: their mean has no error.
 
     Geyer: Practical Markov chain Monte Carlo, Statistical Science 7, 1992; Stan Reference Manual, "Effective sample
     size". Raises ConfigError as `split_r_hat` does.
@@ -88,7 +88,7 @@ def effective_sample_size(draws: F64) -> float:
 def autocovariances(sequences: F64) -> F64:
     """c_t = Σ_{s < n - t} (x_s - x̄)(x_{s+t} - x̄) / n of every row of [m, n], for t from 0 to n - 1; by FFT.
 
-    n in the denominator, not n - t: the far lags, which few products tell, then have little noise. The rows are
+    n in the denominator, not n - t: far lags, which have few products, then have little noise. The rows are
     padded with n zeros, so that the end of a row does not meet its beginning.
     """
     n = sequences.shape[1]
@@ -115,7 +115,7 @@ def _halves(draws: F64, where: str | None = None) -> F64:
 
 
 def _variances(halves: F64) -> tuple[float, float]:
-    """W and B / h; exactly zero where they are, since every sequence is taken relative to its first draw."""
+    """W and B / h, computed relative to the first draw of every sequence, so that a zero is exactly zero."""
     first = halves[:, :1]
     shifted = halves - first
     means = shifted.mean(axis=1) + first[:, 0]

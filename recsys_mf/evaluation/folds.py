@@ -31,7 +31,7 @@ class FoldRow:
     ranks : rank of every fold's model
     route : how a truncated SVD was computed, None for other solvers
     scores : metric -> spread of the held-out error
-    differences : metric -> spread of the error less that of the baseline row in the same fold; empty in the
+    differences : metric -> spread of the error minus that of the baseline row in the same fold; empty in the
         baseline row
     """
 
@@ -74,8 +74,8 @@ class FoldReport:
 def summarise_folds(reports: Sequence[Report]) -> FoldReport:
     """Means and standard deviations over the held-out reports of the folds of one table.
 
-    The spread of a difference is that of the per-fold differences, so what folds have in common cancels.
-    Raises ConfigError for fewer than two reports, and for reports of other rows, data scale or training.
+    The spread of a difference is that of the differences per fold, so effects that the folds share cancel.
+    Raises ConfigError for fewer than two reports, and for reports with different rows, data or training.
     """
     if len(reports) < 2:
         raise ConfigError("a spread needs at least two folds", seen=len(reports), fix="give 2 or more reports")

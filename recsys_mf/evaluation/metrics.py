@@ -8,8 +8,8 @@ Every metric is a function g of a mean of losses over the test pairs. With e = r
 The mean M of n losses of standard deviation s has the standard error s / √n, so by the delta method g(M) has
 the standard error |g'(M)| s / √n, and its interval is g(M) ± 1.96 of that.
 
-Two models scored on the same pairs err together, so the interval of their difference is far narrower than
-their two intervals suggest. It comes from resampling pairs and scoring both models on every resample
+The errors of two models on the same pairs are correlated, so the interval of their difference is much narrower than
+their two intervals suggest. It is computed by resampling pairs and scoring both models on every resample
 (Efron, Tibshirani: An Introduction to the Bootstrap, 1993, chapter 13); see `PairedBootstrap`.
 """
 
@@ -55,7 +55,7 @@ class Metric:
     slope: Callable[[float], float]
 
     def estimate(self, errors: Vector) -> Estimate:
-        """The metric of errors float64[n] with its delta-method interval, cut off at zero.
+        """The metric of errors float64[n] with its delta-method interval, truncated at zero.
 
         Raises DataError for fewer than two errors: one says nothing about its own spread.
         """
@@ -79,7 +79,7 @@ METRICS: dict[str, Metric] = {
 class PairedBootstrap:
     """Resamples of n test pairs, the same for every model that is compared.
 
-    The pairs are parted at random into G = min(n, 1000) groups whose sizes differ by at most one, and groups
+    The pairs are divided at random into G = min(n, 1000) groups whose sizes differ by at most one, and groups
     are resampled with multinomial weights: O(n) for the group sums of a model, then G x 1000 products instead
     of n x 1000. For n <= 1000 every group is a single pair and this is the ordinary bootstrap.
 
@@ -87,7 +87,7 @@ class PairedBootstrap:
     the variance of the losses. The mean of n / G losses taken at random has variance s² G / n, so the mean of G
     resampled group means has the variance (s² G / n) / G = s² / n on average over the partition: the same. Both
     means are normal in the limit and g is smooth, so differences of g have the same limiting distribution too.
-    What grouping adds is the noise of a variance estimated from G groups: about 1 / √(2 G) = 2 % of the width.
+    Grouping adds only the noise of a variance estimated from G groups: about 1 / √(2 G) = 2 % of the width.
     """
 
     def __init__(self, n: int, rng: np.random.Generator) -> None:
@@ -108,7 +108,7 @@ class PairedBootstrap:
 class Scored:
     """A metric of one model on the test pairs, and on the 1000 resamples that all models share.
 
-    resampled : float64[1000], one value a resample
+    resampled : float64[1000], one value per resample
     """
 
     estimate: Estimate

@@ -1,10 +1,10 @@
-"""Test rows with their predictions, as a table that others can score: what `--predictions FILE` writes.
+"""Test rows with their predictions, as a table that other programs can score; `--predictions FILE` writes it.
 
-    user_id, item_id, rating, timestamp   as they were read, unknown ids among them; timestamp where there are times
-    prediction     float32, the very numbers of which the report has the error
-    lower, upper   the 90 % interval, of a model that has intervals
-    known          which ids the model knew: both, user, item or neither
-    fold           of cross-validation, the fold whose model predicted the row, from 1
+    user_id, item_id, rating, timestamp   as they were read, including unknown ids; timestamp if there are times
+    prediction     float32, the same numbers that the report scores
+    lower, upper   the 90 % interval, if the model has intervals
+    known          which ids the model knows: both, user, item or neither
+    fold           in cross-validation, the fold whose model predicted the row, from 1
 
 The rows are in the order of their source.
 """
@@ -62,9 +62,9 @@ def predict_rows(run: Run, rows: Ratings, *, device: str = "auto", threads: int 
 
 
 def join_folds(rows: Ratings, folds: NDArray[np.int64], parts: Sequence[PredictedRows]) -> PredictedRows:
-    """The rows of a table, each with what was predicted in the fold that tested it; bounds where every fold has them.
+    """The rows of a table, each with what was predicted in the fold that tested it; bounds if every fold has them.
 
-    folds : `splits.fold_numbers` of the rows; parts : of every fold, its test rows in source order
+    folds : `splits.fold_numbers` of the rows; parts : per fold, its test rows in source order
     """
     places = np.argsort(np.argsort(folds, kind="stable"), kind="stable")  # of every row in the parts, end to end
     bounds = [part.bounds for part in parts if part.bounds is not None]
@@ -78,7 +78,7 @@ def join_folds(rows: Ratings, folds: NDArray[np.int64], parts: Sequence[Predicte
 
 
 def check_predictions(path: Path, *, force: bool, held_out: bool) -> None:
-    """Raise ConfigError when predictions cannot be written there, or there will be none: nothing is held out."""
+    """Raise ConfigError if predictions cannot be written there, or if nothing is held out to predict."""
     if not held_out:
         fix = "hold ratings out, or give --test or --folds"
         raise ConfigError("there are no test rows to predict", where="--predictions", seen="--hold-out 0", fix=fix)
@@ -86,7 +86,7 @@ def check_predictions(path: Path, *, force: bool, held_out: bool) -> None:
 
 
 def write_predictions(predicted: PredictedRows, path: Path, *, force: bool) -> None:
-    """Write .parquet, .csv or .tsv, aside first, so that it is whole or not there."""
+    """Write .parquet, .csv or .tsv; the file is complete or absent."""
     with written_output(path, force=force) as aside, contextlib.ExitStack() as stack:
         write = None
         for batch in _batches(predicted):

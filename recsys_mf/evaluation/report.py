@@ -1,6 +1,6 @@
-"""Report: what every model of a run reached on the same held-out pairs, beside the truncated SVD.
+"""Report: the errors of every model of a run on the same held-out pairs, next to the truncated SVD.
 
-Plain values in frozen dataclasses: `scoring` builds them, `render` prints them, `from_mapping` reads them back.
+Plain values in frozen dataclasses: `scoring` builds them, `render` prints them, `from_mapping` reads them again.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ class Segment:
     """Error on the test pairs whose user (or item) has this many training ratings.
 
     side : "user" or "item"; training_ratings : one of SEGMENTS
-    side "pair", training_ratings "1" or "0" : the pairs that the model was trained on, and those that it was not, where
-        there are both
+    side "pair", training_ratings "1" or "0" : the pairs that the model was trained on, and the others, if there are
+        both
     """
 
     side: str
@@ -37,12 +37,12 @@ class Segment:
 
 @dataclass(frozen=True)
 class Coverage:
-    """Share of the held-out ratings that lie in the intervals of a sampled model.
+    """Share of the held-out ratings that are inside the intervals of a model.
 
-    probability : that the intervals were to hold them with
-    covered : share of ratings between the ends of `predict_interval`, both included
-    pit : the same of intervals that cut the predictive distribution exactly, by its probability integral transform
-        (randomised within a level for an ordinal model, whose intervals of whole levels hold more than was asked)
+    probability : nominal probability of the intervals
+    covered : share of ratings between the bounds of `predict_interval`, both included
+    pit : the same share for intervals that cut the predictive distribution exactly, by its probability integral
+        transform (randomised within a level for an ordinal model, whose intervals of whole levels contain too many)
     """
 
     probability: float
@@ -55,11 +55,11 @@ class Row:
     """One model of a report.
 
     scores : metric -> estimate on the held-out pairs; empty in a validation report
-    differences : metric -> estimate less that of the baseline row, with the paired interval; empty in the
+    differences : metric -> estimate minus that of the baseline row, with the paired interval; empty in the
         baseline row and in a validation report
     segments : those that have test pairs, users then items
-    coverage : of the intervals of a model that has them; None for others, and in a validation report
-    convergence : of a sampler's monitored scalars after burn-in, what its chains are worth
+    coverage : of the intervals, if the model has them; else None, also in a validation report
+    convergence : of a sampler's monitored scalars after burn-in
     members : runs that the model is the mean of; epochs are those of each
     The other fields are those of `Fit`; errors are in rating units.
     """
@@ -89,8 +89,8 @@ class HeldOut:
     unknown_user_pairs, unknown_item_pairs, unknown_both_pairs : pairs whose user, item, or both are unknown
     fallback_share : share of pairs whose user or item is unknown
     bootstrap_seed : seed of the paired intervals
-    trained_pairs : pairs that the model was trained on, so that their errors say nothing of new ratings; None where the
-        run did not keep its training pairs, so that this is not known
+    trained_pairs : pairs that the model was trained on, whose errors say nothing about new ratings; None if this is not
+        known because the run did not keep its training pairs
     """
 
     n_pairs: int
@@ -109,12 +109,11 @@ class Report:
     rows : the baselines, then the trained model
     baseline : label of the row that differences are taken from, a truncated SVD
     held_out : None in a validation report
-    warnings : what a reader must know before the figures
-    data : name of the rating table, None where it has none
-    split, split_seed : the rule that chose the test pairs, and its seed where it has one
+    warnings : what a reader must know before reading the figures
+    data : name of the rating table, None if it has none
+    split, split_seed : the rule that chose the test pairs, and its seed if it has one
     seed, device, threads, rating_range, train_ratings, train_fingerprint : of the training
-    continued : what was kept of the run that was continued from, added and changed (`recsys_mf.provenance`); None where
-        there was none
+    continued : if a run was continued, what was kept, added and changed (`recsys_mf.provenance`); else None
 
     Raises ConfigError when the baseline row is missing or is not a truncated SVD.
     """
@@ -139,8 +138,8 @@ class Report:
 
     @property
     def kind(self) -> str:
-        """The pairs that the errors are of: "held-out", "validation", "trained" or "partly trained" for pairs that the
-        model was trained on, "unknown" where the run does not tell."""
+        """The pairs that the errors are of: "held-out", "validation", "trained" or "partly trained" if all or some
+        are training pairs, "unknown" if the run does not say."""
         if self.held_out is None:
             return "validation"
         trained, n_pairs = self.held_out.trained_pairs, self.held_out.n_pairs
@@ -150,7 +149,7 @@ class Report:
 
     @property
     def best(self) -> str | None:
-        """Label of the row of lowest RMSE (validation RMSE in a validation report); None where a row has none."""
+        """Label of the row of lowest RMSE (validation RMSE in a validation report); None if a row has none."""
         errors = {row.label: row.scores["rmse"].value if self.held_out else row.valid_rmse for row in self.rows}
         known = {label: error for label, error in errors.items() if error is not None}
         return min(known, key=known.__getitem__) if len(known) == len(errors) else None
@@ -161,7 +160,7 @@ class Report:
 
     @classmethod
     def from_mapping(cls, mapping: Mapping[str, Any]) -> Self:
-        """The report that `to_mapping` wrote, also after a way through JSON.
+        """The report that `to_mapping` wrote, also after conversion to JSON and back.
 
         Raises ArtifactError for a mapping that lacks a field or has others.
         """

@@ -1,8 +1,8 @@
 """Scoring: from a run and a table of ratings to a Report.
 
 Every pair is scored. A pair with an id that the training rows lack gets the model's fallback and counts in the
-fallback share; a model cannot win by answering only the easy pairs. Where nothing was held out the report has
-the validation error alone, and says so.
+fallback share, so a model cannot win by answering only the easy pairs. If nothing was held out, the report has
+only the validation error, and says so.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from recsys_mf.ratings import Ratings
 from recsys_mf.run import Run
 
 PROBABILITY = 0.9
-"""With which a rating lies in the intervals that are scored."""
+"""Nominal probability of the intervals that are scored."""
 
 _SEGMENT_STARTS = (1, 5, 20, 100, 500)  # least training ratings of SEGMENTS[1:]
 
@@ -47,15 +47,15 @@ def evaluate(
 ) -> Report:
     """Score every model of a run on all pairs of a table.
 
-    test : any table of at least two ratings, under any vocabularies. Give the table as it was read where there is
-        one, as `Split.test_as_read`: a `Split.test` has forgotten its unknown ids.
+    test : any table of at least two ratings, under any vocabularies. Give the table as it was read if there is
+        one, e.g. `Split.test_as_read`: a `Split.test` no longer has its unknown ids.
     seed : of the paired bootstrap
-    held_out : how the pairs were chosen, in words, where that was not by the run's own split
-    device : where models predict: "cpu", "cuda" or "auto", CUDA where it is there
-    threads : threads of the CPU to predict on, all that are granted where None
+    held_out : how the pairs were chosen, in words, if not by the run's own split
+    device : where models predict: "cpu", "cuda" or "auto", which is CUDA if available
+    threads : number of CPU threads to predict on; None for all available
     Pairs that the run was trained on are counted: the report does not call their error held-out.
     Raises DataError when ids are integers on one side and strings on the other, ConfigError when the run has no
-    truncated-SVD baseline, DeviceError for CUDA where there is none. Warns with IdMismatchWarning when over 90 % of
+    truncated-SVD baseline, DeviceError if CUDA is not available. Warns with IdMismatchWarning when over 90 % of
     pairs have an unknown id, with LeakWarning when the run was trained on some of the pairs.
     """
     instance(run, "run", Run, "give what train returned, or load(directory)")
@@ -105,7 +105,7 @@ class _ScoredFit:
 class Trained:
     """Which of some pairs a run was trained on.
 
-    count : how many, None where it is not known; which : bool[n], None where they are not known one by one
+    count : how many, None if not known; which : bool[n], None if it is not known for each pair
     """
 
     count: int | None
@@ -113,16 +113,16 @@ class Trained:
 
 
 def trained_on(run: Run, test: Ratings, pairs: Ratings) -> Trained:
-    """Which pairs of a table the run was trained on, by the pairs that it keeps, else by the fingerprints it recorded.
+    """Which pairs of a table the run was trained on, by the pairs that it keeps, else by its recorded fingerprints.
 
-    pairs : those of test, under the vocabularies of the run
+    pairs : the pairs of test, under the vocabularies of the run
     """
-    if test.fingerprint == run.provenance.get("test_fingerprint"):  # its own test part: parted from train by rule
+    if test.fingerprint == run.provenance.get("test_fingerprint"):  # its own test part: separated from train by rule
         return Trained(0, None)
     if run.rated is not None:
         which = run.rated.contains(pairs.users, pairs.items)
         return Trained(int(which.sum()), which)
-    timeless = replace(test, times=None)  # as a solver that takes no times has read it
+    timeless = replace(test, times=None)  # as it is read for a solver that takes no times
     fingerprints = {splits.fingerprint_as_read(table) for table in (test, timeless)}
     if run.provenance["train_fingerprint"] in fingerprints:
         return Trained(len(test), None)
@@ -170,9 +170,9 @@ class _Scorer:
 
 
 def predict_ratings(model: Model, pairs: Ratings, backend: PredictionKernels = CPU) -> Predictions:
-    """All that a model says of the pairs of a table, its intervals with PROBABILITY.
+    """All predictions of a model for the pairs of a table, with intervals of PROBABILITY.
 
-    backend : new for every model, so that the model's tables leave the device with it
+    backend : new for every model, so that the model's tables are freed on the device with it
     """
     probability = PROBABILITY if has_intervals(model) else None
     ordinal = isinstance(model, Posterior) and model.is_ordinal
@@ -181,7 +181,7 @@ def predict_ratings(model: Model, pairs: Ratings, backend: PredictionKernels = C
 
 
 def coverage(model: Model, predicted: Predictions, values: NDArray[np.float32]) -> Coverage | None:
-    """How many of the ratings lie in the intervals predicted with PROBABILITY; None where there are none."""
+    """Share of the ratings inside the intervals predicted with PROBABILITY; None if the model has no intervals."""
     if predicted.lower is None or predicted.upper is None:
         return None
     covered = float(((predicted.lower <= values) & (values <= predicted.upper)).mean())
@@ -192,7 +192,8 @@ def coverage(model: Model, predicted: Predictions, values: NDArray[np.float32]) 
     at = np.clip(levels, 0, below.shape[1] - 1)
     rows = np.arange(len(values))
     high, low = below[rows, at], np.where(at > 0, below[rows, at - 1], 0.0)
-    # The share of (low, high), where the transform is uniform, that lies in the interval's own; nothing is drawn.
+    # Within a level the randomised transform is uniform on (low, high). Instead of drawing from it, take the share of
+    # (low, high) that is inside the central interval.
     edge = (1 - PROBABILITY) / 2
     inside = np.clip(np.minimum(high, 1 - edge) - np.maximum(low, edge), 0, None)
     return Coverage(PROBABILITY, covered, float((inside / np.maximum(high - low, _TINY)).mean()))
@@ -239,7 +240,7 @@ def _row(label: str, fit: Fit, scored: _ScoredFit | None, baseline: _ScoredFit |
 
 
 def convergence(fit: Fit) -> tuple[Summary, ...]:
-    """What the chains of a sampler are worth, where there are enough sweeps to tell."""
+    """Convergence of the chains of a sampler; empty if there are too few sweeps to judge it."""
     burn_in = fit.details.burn_in
     kept = {name: np.array(chains)[:, burn_in:] for name, chains in fit.traces.items()}
     enough = {name: draws for name, draws in kept.items() if draws.shape[1] >= FEWEST_DRAWS}
@@ -247,7 +248,7 @@ def convergence(fit: Fit) -> tuple[Summary, ...]:
 
 
 def _rank(fit: Fit) -> int:
-    """As the settings have it: the model of a filled SVD has a column more, for the fill."""
+    """The rank from the settings: the model of a filled SVD has one more column, for the fill."""
     rank = fit.details.rank
     return fit.model.rank if rank is None else rank
 
@@ -259,17 +260,17 @@ def _labelled(run: Run) -> dict[str, Fit]:
 
 
 def _leak(trained: Trained, n_pairs: int) -> str | None:
-    """The warning that pairs were trained on; None where that is not so, or not known."""
+    """The warning that the model was trained on some pairs; None if it was not, or this is not known."""
     if not trained.count:
         return None
     rest = (
         ""
         if trained.which is None or trained.count == n_pairs
-        else "; only the error of the others, below, is held out"
+        else "; only the error of the other pairs, shown below, is held out"
     )
     return (
         f"the model was trained on {trained.count:,} of these {n_pairs:,} pairs ({trained.count / n_pairs:.1%}): "
-        f"their error says nothing of new ratings{rest}"
+        f"their error says nothing about new ratings{rest}"
     )
 
 
@@ -291,7 +292,7 @@ def _held_out(run: Run, pairs: Ratings, trained: Trained, seed: int) -> HeldOut:
 
 
 def _shared(run: Run) -> dict[str, Any]:
-    """The fields of a report that its run decides."""
+    """The fields of a report that come from its run."""
     low, high = run.provenance["rating_range"]
     taken = ("split", "split_seed", "seed", "threads", "train_ratings", "train_fingerprint")
     facts = [run.provenance[name] for name in ("card", "kernels") if name in run.provenance]
@@ -307,7 +308,7 @@ def _shared(run: Run) -> dict[str, Any]:
 
 
 def _id_mismatch(run: Run, test: Ratings, pairs: Ratings) -> str | None:
-    """The warning that nearly all pairs are unknown, with an example; None where that is not so."""
+    """The warning that nearly all pairs are unknown, with an example; else None."""
     unknown = UnknownIds(run.user_vocabulary, run.item_vocabulary)
     unknown.add(
         pairs.users,

@@ -1,7 +1,7 @@
-"""Trace plots: every scalar of a sampler over its sweeps, a line a chain, as one SVG that needs nothing else.
+"""Trace plots: every scalar of a sampler over its sweeps, a line per chain, as one self-contained SVG.
 
-The picture carries its own light background and attributes alone, no style sheet and no id, so that it reads the same
-in a dark viewer and can stand inside a page. A curve that is not sampled, such as a validation error, is one line.
+The picture has its own light background and uses only attributes, no style sheet and no ids, so that it looks the same
+in a dark viewer and can be embedded in a page. A curve that is not sampled, such as a validation error, is one line.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ _FONT = "system-ui, -apple-system, 'Segoe UI', 'DejaVu Sans', Arial, sans-serif"
 _WIDTH, _EDGE, _HEAD = 960, 24, 76  # px: the picture, its margins, the heading and legend
 _LEFT, _TOP, _BOTTOM = 72, 26, 24  # px round a plot area: for tick labels, the title, the sweeps
 _PLOT_HEIGHT, _COLUMN_GAP, _ROW_GAP = 112, 36, 18
-_LETTER = 0.6  # width of a letter, in its size: bold, of a wide font
-_POINTS = 1000  # most of a line, more than there are pixels
-_FLAT = 1e-6  # spread, relative to the values, below which float32 tells noise: drawn as a constant
+_LETTER = 0.6  # width of a letter relative to the font size, for bold text in a wide font
+_POINTS = 1000  # per line at most; more than there are pixels
+_FLAT = 1e-6  # spread, relative to the values, below which a float32 trace shows only noise: drawn as a constant
 
 
 @dataclass(frozen=True)
@@ -52,13 +52,13 @@ class _Plot:
 
 
 def to_svg(traces: Mapping[str, F64], *, burn_in: int, heading: str, summaries: Iterable[Summary] = ()) -> str:
-    """An SVG document with a panel for every trace [chains, sweeps], two columns of them where there are more than 3.
+    """An SVG document with a panel for every trace [chains, sweeps], in two columns if there are more than 3.
 
     traces : by name, with the unit in the name; entries that are not finite are gaps
-    burn_in : sweeps at the start that are shaded; an axis spans the values after them, and half as far again where
-        burn-in went there: the first sweeps, often far away, are cut off at the edge of the panel
-    summaries : by their names, whose effective sample size and R̂ stand in the panels; a trace may have none
-    Raises ConfigError where there is nothing to draw, or a trace is not [chains, sweeps].
+    burn_in : sweeps at the start that are shaded; an axis spans the values after them, and up to half as far again if
+        burn-in values are there: the first sweeps, often far away, are cut off at the edge of the panel
+    summaries : matched by name; their effective sample size and R̂ are shown in the panels; a trace may have none
+    Raises ConfigError if there is nothing to draw, or if a trace is not [chains, sweeps].
     """
     if not traces:
         raise ConfigError("no trace to draw", fix="give one or more")
@@ -88,9 +88,9 @@ def to_svg(traces: Mapping[str, F64], *, burn_in: int, heading: str, summaries: 
 
 
 def decimated(line: F64, most: int = _POINTS) -> NDArray[np.intp]:
-    """Indices, in order, of at most `most` finite entries of line [n] that show what all of them would.
+    """Indices, in order, of at most `most` finite entries of line [n] that look like all of them when drawn.
 
-    All finite entries where n <= most; else the least and the greatest of each of most / 2 buckets of equal width.
+    All finite entries if n <= most; else the smallest and the largest of each of most / 2 buckets of equal width.
     """
     n, finite = len(line), np.isfinite(line)
     if n <= most:
@@ -110,8 +110,8 @@ def decimated(line: F64, most: int = _POINTS) -> NDArray[np.intp]:
 def nice_ticks(low: float, high: float, fewest: int = 3) -> F64:
     """The multiples in [low, high] of a step of 1, 2, 2.5 or 5 times a power of ten, the widest that has so many.
 
-    There are at most 2 · fewest - 1: each step is at least half of the one before it, so between and beside the
-    fewest - 1 multiples that the one before had there are at most `fewest` more. fewest is 3 or more.
+    Returns at most 2 · fewest - 1 ticks: the next wider step gave too few, and consecutive candidate steps differ by
+    a factor of at most 2. fewest is 3 or more.
     """
     largest = math.floor(math.log10(high - low))
     for step in (part * 10.0**power for power in itertools.count(largest, -1) for part in (5, 2.5, 2, 1)):
@@ -122,7 +122,7 @@ def nice_ticks(low: float, high: float, fewest: int = 3) -> F64:
 
 
 def tick_labels(ticks: F64) -> list[str]:
-    """The shortest texts, all of as many places, that give every tick to a hundredth of the step between them."""
+    """The shortest texts, all with equally many decimals, that give every tick to a hundredth of the step."""
     largest, step = float(np.abs(ticks).max()), float(ticks[1] - ticks[0])
     kind = ("," if largest >= 1e4 else "", "f") if 1e-3 <= largest < 1e6 else ("", "e")
     for places in range(17):
@@ -166,7 +166,7 @@ def _head(heading: str, burn_in: int, n_chains: int) -> Iterator[str]:
 
 
 def _panel(name: str, lines: F64, burn_in: int, width: float, summary: Summary | None) -> str:
-    """Title, figures, plot area and axes; the inner svg element cuts off what leaves the plot area."""
+    """Title, figures, plot area and axes; the inner svg element clips lines at the plot area."""
     plot = _Plot(width - _LEFT, lines.shape[1], *_span(lines, burn_in))
     figures = "" if summary is None else f"ESS {summary.ess:,.0f} · R̂ {summary.r_hat:.3f}"
     room = width - _LETTER * 12 * len(figures) - 12
@@ -242,11 +242,11 @@ def _text(
 
 
 def _shortened(words: str, room: float, size: int) -> str:
-    """The words that fit into so many px, at that size of the letters."""
+    """The words, shortened to fit into this many px at this font size."""
     most = int(room / (_LETTER * size))
     return words if len(words) <= most else f"{words[: most - 1].rstrip()}…"
 
 
 def _written(words: str) -> str:
-    """As XML text, in which control characters and lone surrogates, as of an odd file name, may not stand."""
+    """As XML text; control characters and lone surrogates, e.g. from a file name, are not allowed there."""
     return escape(re.sub(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]", "\ufffd", words))

@@ -1,4 +1,4 @@
-"""Data sets by name: public ones are downloaded, checked and converted to Parquet, the sample is copied."""
+"""Data sets by name: public ones are downloaded, checked and converted to Parquet; the sample is copied."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from recsys_mf.ratings import Ratings
 
 Watcher = Callable[[int, int | None], None]
-"""Told of a download after every chunk: bytes that are there, and bytes in all where the server says."""
+"""Called after every chunk of a download: bytes received, and bytes in total if the server says."""
 
 _CHUNK = 1 << 18  # bytes
 _TIMEOUT = 60  # seconds without an answer
@@ -43,7 +43,7 @@ class Archive:
     """A zip archive on the network.
 
     address : of the archive; member : path of the rating table in it, in a format that `read_ratings` recognises
-    md5 : of the archive, and md5_source : where that is published; None where it is not known
+    md5 : of the archive; md5_source : where it is published; both None if it is not known
     """
 
     address: str
@@ -54,12 +54,12 @@ class Archive:
 
 @dataclass(frozen=True)
 class Dataset:
-    """A rating table that can be had by name.
+    """A rating table that can be fetched by name.
 
     ratings, users, items : how many there are; users and items are those with a rating
     scale : lowest and highest rating
-    licence : in one line; licence_address : where its terms are
-    archive : where it is; None for the sample, which is shipped with the package
+    licence : in one line; licence_address : of its terms
+    archive : the archive that holds it; None for the sample, which is shipped with the package
     """
 
     title: str
@@ -98,13 +98,13 @@ def fetch(
     datasets: Mapping[str, Dataset] | None = None,
     watch: Watcher = lambda received, total: None,
 ) -> Path:
-    """Download a data set, check it and write it as NAME.parquet; the path of that file. The sample is copied.
+    """Download a data set, check it, write it as NAME.parquet and return the path. The sample is copied.
 
-    directory : an existing folder; a table that is there already is returned at once
-    datasets : where the name is looked up, `catalog()` where None
+    directory : an existing folder; if the table exists already, its path is returned at once
+    datasets : the data sets to choose from; None for `catalog()`
 
     The table has columns user_id, item_id, rating, timestamp and the rows of the source in their order. An
-    interrupted download leaves NAME.zip.part, and the next call goes on from there where the server can.
+    interrupted download leaves NAME.zip.part, and the next call continues it if the server supports that.
     Raises ConfigError for an unknown name or folder; DataError when the address does not answer, or the archive or
     its table is not the published one; ResourceError when the folder cannot be written to.
     """
@@ -133,17 +133,17 @@ def _provide(dataset: Dataset, target: Path, watch: Watcher) -> None:
             try:
                 _convert(part.path, dataset.archive, dataset, aside)
             finally:
-                part.remove()  # converted, or not what was published: not to be used again
+                part.remove()  # it is converted, or not the published archive: not usable again
 
 
 def _most_bytes(dataset: Dataset) -> int:
-    """More than an archive, or a table in it, of so many ratings has."""
+    """More bytes than an archive with this many ratings, or the table in it, can have."""
     return _BYTES_OF_A_RATING * dataset.ratings + (1 << 20)
 
 
 @dataclass(frozen=True)
 class _Part:
-    """What was received of a file, and beside it what If-Range compares: which file it is of."""
+    """The part of a file that was received, and next to it the version of the file, for If-Range."""
 
     path: Path
 
@@ -153,7 +153,7 @@ class _Part:
         return self.path.with_name(f"{self.path.name}.version")
 
     def continuation(self) -> dict[str, str]:
-        """Headers that ask for the rest of the part, or for all of the file if it is another by now."""
+        """Headers that ask for the rest of the file, or for the whole file if it has changed."""
         size = self.path.stat().st_size if self.path.exists() else 0
         known = self.version.read_text(errors="replace") if self.version.exists() else ""
         asks = size and known and known.isascii() and known.isprintable()
@@ -166,7 +166,7 @@ class _Part:
 
 
 def _download(address: str, part: _Part, most: int, watch: Watcher) -> None:
-    """Fetch the address into the part; what is received before the connection fails stays there."""
+    """Fetch the address into the part; if the connection fails, the bytes received so far are kept."""
     asked = part.continuation()
     with contextlib.closing(_opened(address, asked)) as response:
         try:
@@ -198,7 +198,7 @@ def _download(address: str, part: _Part, most: int, watch: Watcher) -> None:
 
 
 class _Redirections(urllib.request.HTTPRedirectHandler):
-    """Follows a redirection to http and https alone."""
+    """Follows redirections only to http and https."""
 
     def http_error_302(self, req: Any, fp: Any, code: int, msg: str, headers: Any) -> Any:
         try:
@@ -214,7 +214,7 @@ class _Redirections(urllib.request.HTTPRedirectHandler):
 
 
 def _opened(address: str, headers: Mapping[str, str]) -> Any:
-    """The response to a request; to one for all of the file where the server has nothing beyond the part."""
+    """The response to a request; if the server has nothing beyond the part, to a request for the whole file."""
     fix = "check the network and run the command again"
     try:
         request = urllib.request.Request(address, headers=dict(headers))
@@ -229,7 +229,7 @@ def _opened(address: str, headers: Mapping[str, str]) -> Any:
         raise DataError("cannot be reached", where=address, seen=error.reason, fix=fix) from None
     except (OSError, HTTPException) as error:
         raise DataError("cannot be reached", where=address, seen=repr(error), fix=fix) from None
-    except ValueError as error:  # of an address that is none
+    except ValueError as error:  # the address is not valid
         raise _unusable(address, error) from None
 
 
@@ -238,7 +238,7 @@ def _unusable(address: str, error: ValueError) -> DataError:
 
 
 def _start(response: Any, asked: Mapping[str, str]) -> int:
-    """Byte of the file at which a response starts. Raises ValueError where that is not what was asked for."""
+    """Byte of the file at which a response starts. Raises ValueError if it is not the byte asked for."""
     if response.status != HTTPStatus.PARTIAL_CONTENT:
         return 0
     header = response.headers.get("Content-Range", "")
@@ -249,7 +249,7 @@ def _start(response: Any, asked: Mapping[str, str]) -> int:
 
 
 def _length(response: Any) -> int | None:
-    """Bytes that the response says follow. Raises ValueError for what is no number of bytes."""
+    """Number of bytes that the response announces. Raises ValueError if that is not a number."""
     header = response.headers.get("Content-Length")
     if header is None:
         return None
@@ -259,7 +259,7 @@ def _length(response: Any) -> int | None:
 
 
 def _version(response: Any) -> str:
-    """Strong ETag or else the date of a file; empty where there is neither, so that a download starts over."""
+    """Strong ETag of a file, else its date; empty if there is neither, so that a download starts again."""
     etag = response.headers.get("ETag", "")
     return str(etag if etag.startswith('"') else response.headers.get("Last-Modified", ""))
 

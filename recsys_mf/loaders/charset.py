@@ -1,7 +1,7 @@
-"""The encoding of a text table: found by a small rule, or given; whatever it is, readers see UTF-8.
+"""The encoding of a text table, given or detected by a small rule; readers always see UTF-8.
 
-The rule: a byte order mark, or the zero bytes that ASCII has in UTF-16, tell UTF-16 and UTF-32. All else is UTF-8, and
-bytes that are not valid in it are characters of Windows-1252 (of Latin-1 where Windows-1252 has none).
+The rule: a byte order mark, or the zero bytes of ASCII text in UTF-16, mark UTF-16 and UTF-32. All else is UTF-8, and
+bytes that are not valid UTF-8 are read as Windows-1252 (of Latin-1 if Windows-1252 has none).
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ def checked_encoding(name: str | None) -> str | None:
     fix = "give an encoding that Python knows, e.g. utf-8, utf-16, cp1252, latin-1, shift_jis, gb18030"
     try:
         found = codecs.lookup(name)
-        "".encode(name)  # rot13 and the like are no encodings of text
+        "".encode(name)  # rot13 etc. are not encodings of text
     except (LookupError, ValueError):
         raise ConfigError("unknown encoding", where="encoding", seen=repr(name)[:60], fix=fix) from None
     return found.name
 
 
 def found_encoding(head: bytes) -> str:
-    """The encoding of a text that starts so: utf-8, utf-16, utf-16-le, utf-16-be or utf-32."""
+    """The encoding of a text that starts with these bytes: utf-8, utf-16, utf-16-le, utf-16-be or utf-32."""
     marked = next((name for mark, name in _MARKS.items() if head.startswith(mark)), None)
     if marked is not None:
         return marked
@@ -51,7 +51,7 @@ def found_encoding(head: bytes) -> str:
 class Utf8(Transformed):
     """A binary file in some encoding, read as UTF-8 without a byte order mark.
 
-    lenient : bytes that the encoding does not have are those of Windows-1252; else they raise UnicodeDecodeError
+    lenient : bytes that are not valid in the encoding are read as Windows-1252; else they raise UnicodeDecodeError
     """
 
     def __init__(self, file: Any, encoding: str, *, lenient: bool) -> None:

@@ -1,4 +1,4 @@
-"""What a person wants to know of a rating table before training on it, faults included."""
+"""Facts about a rating table that help before training on it, including its faults."""
 
 from __future__ import annotations
 
@@ -29,16 +29,16 @@ PERCENTILES = (0, 5, 25, 50, 75, 95, 100)
 class Description:
     """Facts of a table.
 
-    columns : which column was taken for user, item, rating, time (None: there is none)
-    rows : all of them; the facts below are of the rows with both ids and a finite rating, `usable_rows`
-    nulls : null users, items and ratings, and times where there is a column of them
+    columns : the column used for user, item, rating and time (None: there is none)
+    rows : all of them; the facts below are about the rows with both ids and a finite rating, `usable_rows`
+    nulls : null users, items and ratings, and null times if there is a time column
     not_finite : ratings that are NaN, infinite or beyond float32
-    duplicates : rows whose (user, item) pair stands in an earlier row
+    duplicates : rows whose (user, item) pair occurs in an earlier row
     user_ids, item_ids : "integer" or "string"
     density : distinct pairs / (users · items)
     scale : smallest, largest, mean and standard deviation of the ratings; levels : how many distinct ratings
-    time_range : first and last time, ISO 8601 in UTC, None without times that can be read
-    user_degrees, item_degrees : ratings a user (an item) at the PERCENTILES
+    time_range : first and last time, ISO 8601 in UTC; None if there are no readable times
+    user_degrees, item_degrees : ratings per user (per item) at the PERCENTILES
     """
 
     source: str
@@ -74,7 +74,7 @@ def describe(
 
     path, …_column, ids, encoding : as in `read_ratings`
     Rows without an id or a finite rating are counted and left out; the others are read as `read_ratings` reads them.
-    Raises DataError for a file that cannot be read, a missing column, ratings that are no numbers, ids that cannot be
+    Raises DataError for a file that cannot be read, a missing column, ratings that are not numbers, ids that cannot be
     read, and a table without a usable row. Times that cannot be read give a ReadingNotice.
     """
     given = {"user": user_column, "item": item_column, "rating": rating_column, "time": time_column}
@@ -136,7 +136,7 @@ def described(source: Source, given: Mapping[str, str | None], *, ids: Ids) -> D
 
 
 def _missing(column: pa.ChunkedArray) -> NDArray[np.bool_]:
-    """Where a decoded column has nothing: null, or NaN."""
+    """Which values of a decoded column are missing: null or NaN."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
@@ -167,7 +167,7 @@ def _time_range(
     rows: NDArray[np.int64],
     missing: NDArray[np.bool_] | None,
 ) -> tuple[str, str] | None:
-    """First and last time of the rows that have one. Times that cannot be read are warned of: a solver may not ask."""
+    """First and last time of the rows that have one. Warns of times that cannot be read: a solver may not need them."""
     import pyarrow as pa
 
     if name is None or times is None or missing is None:

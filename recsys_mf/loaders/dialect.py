@@ -1,13 +1,13 @@
-"""How a text table is written: its delimiter, quotes, decimal sign and line of names, told from its first lines.
+"""How a text table is written: its delimiter, quotes, decimal sign and line of names, found from its first lines.
 
-The delimiter is the one that cuts the lines into equally many fields; where several do, the one whose first line holds
-more names that are recognised, then as many as there are fields, then the one whose fields look most like values.
+The delimiter is the one that splits the lines into equally many fields. If several do, it is the one whose first line
+holds more recognised names, then as many names as there are fields, then the one whose fields look most like values.
 Blanks come last.
 
 The first line holds the names if one of them is recognised, or if it holds no value (a number, a date, a text that
-occurs below it or is built like all of those below it: `u1` above `u2`).
+occurs below it or has the same pattern as all texts below it: `u1` above `u2`).
 
-A table without names is a matrix, not ratings, if it has five columns or more that are all numbers (but for a first
+A table without names is a matrix, not ratings, if it has five columns or more that are all numbers (except for a first
 column of row labels), unless the fourth holds seconds since 1970; if its first two columns hold fractions; or, with
 four columns, if the fourth holds only numbers that the first three hold too, as times never would. Three columns of
 whole numbers are users, items and ratings.
@@ -31,7 +31,7 @@ from recsys_mf.loaders.words import clipped
 
 _DELIMITERS = ("::", "\t", ",", ";", "|", BLANKS)  # the first of equals is taken
 _HEADERLESS = ("user_id", "item_id", "rating", "timestamp")
-_MATRIX = 5  # columns of numbers without names that are no table of ratings
+_MATRIX = 5  # so many columns of numbers without names are not a table of ratings
 _SECONDS = 1e8  # a fourth column of larger numbers holds times
 _COMMENTS = ("#", "%")
 _MISSING = {"", "na", "n/a", "nan", "null", "none", "-", "?"}
@@ -46,11 +46,11 @@ class Dialect:
 
     delimiter : between fields: one character, `::`, or BLANKS for runs of them
     quotes : how fields are quoted
-    names : of the columns; user_id, item_id, rating, timestamp, column_4, … where the file has none
+    names : of the columns; user_id, item_id, rating, timestamp, column_4, … if the file has none
     header : whether a line holds the names
     skipped : lines before the first row: empty ones, comments, the names
     decimal : the sign before the fraction of a number
-    is_matrix : whether it is a matrix of numbers, a row in a line, and no table of ratings
+    is_matrix : whether it is a matrix of numbers, a row in a line, not a table of ratings
     """
 
     delimiter: str
@@ -70,8 +70,8 @@ class Dialect:
 def dialect_of(text: str, where: str, *, whole: bool) -> Dialect:
     """The dialect of a table that starts with this text.
 
-    whole : False where the text may end within a line
-    Raises DataError for a text without lines, without a delimiter, and for formats that are no table.
+    whole : False if the text may end within a line
+    Raises DataError for a text without lines, without a delimiter, and for formats that are not a table.
     """
     lines = list(io.StringIO(text, newline=""))
     if not whole and len(lines) > 1:
@@ -125,7 +125,7 @@ class _Cut:
 
 
 def _head(lines: Sequence[str]) -> int:
-    """How many lines stand before the table: empty ones, and comments unless ids start with that sign too."""
+    """How many lines come before the table: empty ones, and comments unless ids start with that sign too."""
     starts = Counter(line[0] for line in lines if line.strip())
     skipped = 0
     for line in lines:
@@ -152,7 +152,7 @@ def _best(lines: Sequence[str], *, whole: bool) -> _Cut | None:
 
 
 def _cut(lines: Sequence[str], delimiter: str, *, whole: bool) -> _Cut | None:
-    """The lines cut at a delimiter; None where that makes one field of most."""
+    """The lines split at a delimiter; None if most lines then have one field."""
     prepared, char = lines, delimiter
     if delimiter == "::":
         prepared, char = [line.replace("::", SEPARATOR) for line in lines], SEPARATOR
@@ -207,7 +207,7 @@ def _recognised(fields: Sequence[str]) -> int:
 
 
 def _blemishes(cut: _Cut, others: Sequence[_Cut]) -> float:
-    """Share of the fields that another delimiter would cut and that are no value as they stand."""
+    """Share of the fields that another delimiter would split and that are not a value as they are."""
     delimiters = [other.delimiter for other in others if other.delimiter != cut.delimiter]
 
     def is_blemished(field: str) -> bool:
@@ -273,14 +273,14 @@ def _named(first: Sequence[str], body: Sequence[Sequence[str]], width: int) -> t
 
 
 def _decimal(rows: Sequence[Sequence[str]], delimiter: str) -> str:
-    """A comma where numbers have one and none has a point; between commas, only numbers in quotes can."""
+    """A comma if numbers have one and none has a point; between commas, only numbers in quotes can."""
     fields = [field for row in rows for field in row]
     commas = any(map(_COMMA.fullmatch, fields))
     return "," if commas and not any(map(_POINT.fullmatch, fields)) else "."
 
 
 def _numbers(rows: Sequence[Sequence[str]], place: int) -> list[float] | None:
-    """The numbers of a column, without those that are missing; None where it holds anything else."""
+    """The numbers of a column, without those that are missing; None if it holds anything else."""
     fields = [row[place] for row in rows if place < len(row) and row[place].lower() not in _MISSING]
     if not all(map(_is_number, fields)):
         return None

@@ -21,7 +21,7 @@ SEPARATOR = "|"
 
 
 class Block(NamedTuple):
-    """The features that one column of a table gives: entries in the order of rows, then columns."""
+    """The features from one column of a table: entries in the order of rows, then columns."""
 
     names: tuple[str, ...]
     rows: NDArray[np.int32]  # [z] rows of the table
@@ -39,11 +39,11 @@ class Members(NamedTuple):
 
 
 def feature_block(source: Source, name: str, column: pa.ChunkedArray) -> Block:
-    """The features of a column, by its type; nulls are no entries.
+    """The features of a column, by its type; nulls give no entries.
 
     Numbers, truth values, dates and times: one feature of mean 0 and deviation 1 over the rows that have it.
     Text, dictionaries, lists of texts or integers: a feature for every value that two rows or more hold, 1/√count
-    in a row that holds count of them. Raises DataError for a number that is not finite.
+    in a row that holds `count` of them. Raises DataError for a number that is not finite.
     """
     import pyarrow as pa
 
@@ -92,7 +92,7 @@ def _numbers(source: Source, column: pa.ChunkedArray) -> NDArray[np.float64] | N
         column = column.cast(pa.int32() if kind.bit_width == 32 else pa.int64())
     elif pa.types.is_decimal(kind):
         column = column.cast(pa.float64())
-    elif _is_text(kind) and not source.typed:  # a text file read as it stands
+    elif _is_text(kind) and not source.typed:  # a text file, read unchanged
         try:
             column = column.cast(pa.float64())
         except pa.ArrowInvalid:
@@ -103,7 +103,7 @@ def _numbers(source: Source, column: pa.ChunkedArray) -> NDArray[np.float64] | N
 
 
 def _decoded(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """A column of categories as integers or text; as it is where Arrow cannot write them as text."""
+    """A column of categories as integers or text; unchanged if Arrow cannot write them as text."""
     import pyarrow as pa
 
     kind = column.type.value_type
@@ -155,7 +155,7 @@ def _members(column: pa.ChunkedArray) -> Members | None:
 
 
 def _indicators(name: str, members: Members, n_rows: int) -> Block:
-    """A feature for every value that two rows or more hold: 1/√count where a row holds count of them."""
+    """A feature for every value that two rows or more hold: 1/√count in a row that holds `count` of them."""
     import pyarrow as pa
 
     known, codes, occurrences = _coded(members.values)
@@ -184,7 +184,7 @@ def _indicators(name: str, members: Members, n_rows: int) -> Block:
 def _coded(values: pa.Array) -> tuple[pa.Array, NDArray[np.int32], NDArray[np.int64]]:
     """The distinct values, which of them each value is, and how often each occurs.
 
-    Blanks around a text do not count, and a text of nothing else is no value: it occurs 0 times.
+    Blanks around a text do not count, and a text of blanks alone is not a value: it occurs 0 times.
     """
     import pyarrow.compute as pc
 
@@ -212,7 +212,7 @@ def _pairs(rows: NDArray[np.int32], columns: NDArray[np.int32]) -> tuple[NDArray
 
 
 def _occur_once(count: int, of: int, nouns: str) -> str | None:
-    """Which values were left out because a single row holds them: they tell nothing of another row."""
+    """Which values were left out because a single row holds them: they say nothing about other rows."""
     if count == of:
         return f"all {of:,} {nouns} occur once" if of > 1 else "its only value occurs once"
     return f"{count:,} of {of:,} {nouns} {'occurs' if count == 1 else 'occur'} once" if count else None

@@ -22,7 +22,7 @@ from recsys_mf.loaders.source import ROLES, Role, Source, recognise_ids
 from recsys_mf.loaders.text import TextSource
 from recsys_mf.vocabulary import Vocabulary
 
-_ROW_LABELS = re.compile(r"__index_level_\d+__")  # what pandas adds to a file where its index has no name
+_ROW_LABELS = re.compile(r"__index_level_\d+__")  # what pandas adds to a file if its index has no name
 
 
 def read_features(
@@ -45,15 +45,15 @@ def read_features(
     What a column becomes depends on its type:
 
     - numbers, truth values, dates and times: one feature, shifted and scaled to mean 0 and deviation 1 over the ids
-      that have it; a null is the mean. Numbers that stand for categories are better stored as text.
-    - text and dictionaries (categories): a feature for every category, 1 where an id is in it
-    - lists of texts or integers, and text of which some value holds "|" (Action|Comedy): a feature for every value,
-      1/√count for an id that has count of them; a value again in the same row does not count
+      that have it; a null is the mean. Store numbers that mean categories as text.
+    - text and dictionaries (categories): a feature for every category, 1 if an id is in it
+    - lists of texts or integers, and text with "|" in some value (Action|Comedy): a feature for every value,
+      1/√count for an id that has `count` of them; a value repeated in the same row does not count
 
-    What tells nothing is left out, and `Features.left_out` says so: constant columns, categories and values of a
+    Uninformative parts are left out, and `Features.left_out` names them: constant columns, categories and values of a
     single id, columns of other types. Raises DataError naming the file, column, row (counted from 0) and value for:
-    a missing column, a null id, an id that occurs twice, a number that is NaN or infinite (but a null may be: an empty
-    field, NaN in a pandas frame), an empty table, a table of which no feature is left, and a file that cannot be read.
+    a missing column, a null id, an id that occurs twice, a number that is NaN or infinite (nulls are allowed: an
+    empty field, NaN in a pandas frame), an empty table, a table with no feature left, and a file that cannot be read.
     """
     source = open_source(path, encoding)
     if isinstance(source, TextSource) and not source.header:
@@ -74,7 +74,7 @@ def features_from_frame(
     columns: Sequence[str] | None = None,
     ids: Ids = "auto",
 ) -> Features:
-    """Features from a pandas or Arrow table with a row for every user or item; all else is that of `read_features`."""
+    """Features from a pandas or Arrow table with a row for every user or item; all else as in `read_features`."""
     return _assembled(FrameSource(frame), role, id_column, columns, ids)
 
 
@@ -114,7 +114,7 @@ def _picked(source: Source, id_column: str, columns: Sequence[str] | None) -> li
 
 
 def _encoded(source: Source, name: str, column: Any, ids: Ids) -> tuple[Vocabulary, NDArray[np.int32]]:
-    """The vocabulary, and which of it every row is. Raises DataError where two rows are the same."""
+    """The vocabulary, and the index of every row in it. Raises DataError if two rows have the same id."""
     if not len(column):
         raise DataError("no rows in the table", where=source.where, fix="give at least one row")
     where = f"{source.where}, column {name}"

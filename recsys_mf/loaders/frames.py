@@ -48,18 +48,18 @@ def from_frame(
     duplicates: Duplicates = "error",
     like: Vocabularies | None = None,
 ) -> Ratings:
-    """Ratings from a table in memory with a row per rating; the other arguments and the errors are `read_ratings`'s.
+    """Ratings from a table in memory with a row per rating; other arguments and errors are as in `read_ratings`.
 
     frame : a pandas frame, whose named index levels are columns too; an Arrow table; anything that gives an Arrow
-        stream (Polars, DuckDB, Ibis); a mapping of names to columns; a list of mappings, one a row; a NumPy array with
-        named fields
+        stream (Polars, DuckDB, Ibis); a mapping of names to columns; a list of mappings, one per row; a NumPy array
+        with named fields
     """
     given = {"user": user_column, "item": item_column, "rating": rating_column, "time": time_column}
     return assembled(FrameSource(frame), given, ids=ids, duplicates=duplicates, like=like)
 
 
 def _named_columns(frame: Any) -> list[tuple[Any, Any]]:
-    """Names and columns of a table. Raises DataError for what is none."""
+    """Names and columns of a table. Raises DataError if it is not a table."""
     import pyarrow as pa
 
     if _is_pandas(frame):

@@ -1,4 +1,4 @@
-"""JSON: an object a line (Amazon, Yelp, Goodreads), or one array of objects; plain or packed, in one file or parts."""
+"""JSON: an object per line (Amazon, Yelp, Goodreads), or one array of objects; plain or packed, in a file or parts."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class JsonSource:
     def read(
         self, names: Sequence[str], texts: Sequence[str] = (), ids: Sequence[str] = ()
     ) -> Iterator[pa.ChunkedArray]:
-        """The columns; JSON knows the types, so `texts` and `ids` say nothing here. Other keys are not looked at.
+        """The columns; JSON values have types, so `texts` and `ids` have no effect. Other keys are not read.
 
         Raises DataError for a column of objects or arrays.
         """
@@ -79,7 +79,7 @@ class JsonSource:
                 yield self._batch(rows, schema)
 
     def place(self, row: int) -> str:
-        """The row and the line of the file it stands in."""
+        """The row and its line in the file."""
         before = 0
         for part in self._parts:
             for number, (line, _) in enumerate(self._objects(part)):
@@ -93,7 +93,7 @@ class JsonSource:
         return [row for part in self._parts for row in self._first(part)]
 
     def _fast(self, part: Part, names: Sequence[str]) -> pa.Table | None:
-        """The columns by Arrow's reader; None where it cannot tell their types or read them."""
+        """The columns by Arrow's reader; None if it cannot tell their types or read them."""
         import pyarrow as pa
         import pyarrow.json as arrow
 
@@ -111,7 +111,7 @@ class JsonSource:
         return table if set(names) <= set(table.column_names) else None
 
     def _type(self, name: str) -> Any:
-        """The type of a column by its first values; None where they have several."""
+        """The type of a column by its first values; None if they have several."""
         import pyarrow as pa
 
         kinds = {type(row[name]) for row in self._sample if row.get(name) is not None}
@@ -183,7 +183,7 @@ class JsonSource:
             ) from None
 
     def _first(self, part: Part) -> list[dict[str, Any]]:
-        """The first objects, as many as the first bytes hold, and one at least."""
+        """The first objects: as many as the first bytes hold, but at least one."""
         rows: list[dict[str, Any]] = []
         size = 0
         for _, row in self._objects(part):

@@ -31,14 +31,15 @@ def from_matrix(A: Any, mask: Any = None, *, duplicates: Duplicates = "error") -
 
     A : one of
         a dense matrix (NumPy, torch, lists of lists): every entry that is neither NaN nor None is a rating
-        a NumPy masked array: what it masks is missing, and so is NaN
-        a pandas frame, whose index and columns are the ids; NaN and NA are missing, of a Sparse one what is not stored
+        a NumPy masked array: masked entries and NaN are missing
+        a pandas frame, whose index and columns are the ids; NaN and NA are missing; in a Sparse frame
+            also entries that are not stored
         a SciPy or torch sparse matrix (COO, CSR, CSC, LIL, DOK): stored entries are ratings, stored zeros too
-    mask : bool[m, n], True where a dense A holds a rating; without it every entry that is not missing is one
-    duplicates : for COO matrices that store an entry again, as in `Ratings.without_duplicates`
+    mask : bool[m, n], True where a dense A holds a rating; without it every entry that is not missing is a rating
+    duplicates : for COO matrices that store an entry more than once, as in `Ratings.without_duplicates`
 
-    A zero is a rating. A row without any is no user of the result. Raises DataError for another shape or type, a mask
-    of another shape, a rating that is not finite, and no rating at all.
+    A zero is a rating. A row without ratings is not a user of the result. Raises DataError for another shape or type,
+    a mask of another shape, a rating that is not finite, and a matrix without ratings.
     """
     if _is_pandas(A):
         _refuse_rows_of_ratings(A)
@@ -66,7 +67,7 @@ def _is_pandas(A: Any) -> bool:
 
 
 def _ids(labels: Any, indices: NDArray[Any], role: str) -> Any:
-    """The labels at these indices, or the indices where there are none."""
+    """The labels at these indices, or the indices if there are no labels."""
     import pyarrow as pa
 
     if labels is None:
@@ -75,7 +76,7 @@ def _ids(labels: Any, indices: NDArray[Any], role: str) -> Any:
 
 
 def _refuse_rows_of_ratings(A: Any) -> None:
-    """Raise DataError for a pandas frame with columns of users, items and ratings: its rows are no users."""
+    """Raise DataError for a pandas frame with columns of users, items and ratings: its rows are not users."""
     try:
         recognise(FrameSource(A), {})
     except DataError:
@@ -120,7 +121,7 @@ def _numbers(entries: _Entries) -> _Entries:
 
 
 def _observed(A: Any, mask: Any) -> _Entries:
-    """The entries of a dense matrix that the mask has, or that are not missing."""
+    """The entries of a dense matrix that the mask selects, or that are not missing."""
     missing = np.ma.getmaskarray(A) if isinstance(A, np.ma.MaskedArray) else None
     values = _dense(A)
     if mask is None:
@@ -148,7 +149,7 @@ def _mask(A: Any, mask: Any, shape: tuple[int, ...]) -> NDArray[np.bool_]:
 
 
 def _dense(A: Any) -> NDArray[Any]:
-    """A dense matrix of numbers as NumPy, with NaN where it says that there is none."""
+    """A dense matrix of numbers as NumPy, with NaN for its missing entries."""
     if isinstance(A, str | bytes | Ratings) or hasattr(A, "__fspath__"):
         raise _no_matrix(type(A).__name__, "use read_ratings for files, from_frame for tables with a row per rating")
     try:
@@ -163,7 +164,7 @@ def _dense(A: Any) -> NDArray[Any]:
 
 
 def _of_objects(values: NDArray[Any]) -> NDArray[np.float64]:
-    """A matrix of Python numbers, of which those that are None, NA or NaT are missing."""
+    """A matrix of Python numbers; None, NA and NaT are missing."""
     from decimal import Decimal
     from numbers import Real
 

@@ -1,4 +1,4 @@
-"""From a path to a source: what stands there, and which format reads it, told by its first bytes."""
+"""From a path to a source: what the path holds, and which format reads it, decided by its first bytes."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def open_source(path: str | Path, encoding: str | None = None) -> FileSource:
         files or a glob, all of one format, in which hidden files and those that start with `_` are left out; a pipe;
         or "-" for standard input
     encoding : of text and JSON, as Python calls it; by default found (see `charset`)
-    Raises DataError where there is no table, with what to do about it; ConfigError for an encoding that is not known,
+    Raises DataError if there is no table, with advice; ConfigError for an encoding that is not known,
     or one of Parquet.
     """
     where = os.fspath(path)
@@ -72,7 +72,7 @@ def open_source(path: str | Path, encoding: str | None = None) -> FileSource:
 
 
 def _is_folder(where: str) -> bool:
-    """Whether a path is a folder. Raises DataError where nothing stands there."""
+    """Whether a path is a folder. Raises DataError if nothing exists there."""
     if not where:
         raise DataError(
             "the path is empty", where="path", seen="''", fix="give a file, a folder of part files or a glob"
@@ -100,7 +100,7 @@ def _is_folder(where: str) -> bool:
 
 
 def _is_glob(where: str) -> bool:
-    """Whether a path that is no file is a pattern that files match."""
+    """Whether a path is not a file but a pattern that matches files."""
     return glob.has_magic(where) and not os.path.lexists(where) and bool(glob.glob(where))
 
 
@@ -165,7 +165,7 @@ def _parquet(path: str, where: str, encoding: str | None) -> FileSource:
 
 
 def _kind(part: Part) -> str:
-    """The format of a part: parquet, json or text. Raises DataError for one that is none of them."""
+    """The format of a part: parquet, json or text. Raises DataError for another format."""
     head = part.head()
     if head.startswith(_PARQUET):
         if part.packing is not None:

@@ -1,4 +1,4 @@
-"""Pairs: ids and times of a table to be predicted, batch by batch, read as the model's training table was."""
+"""Pairs: ids and times of a table to be predicted, batch by batch, read like the model's training table."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 
 
 class PairReader:
-    """Reads the columns of batches of one table. What was found in the first, as the unit of times, holds for all.
+    """Reads the columns of batches of one table. Decisions from the first batch (unit of times) hold for all.
 
-    ids, like : as in `read_ratings`; like is the run that is asked
-    timed : whether the times are read, where there are any
+    ids, like : as in `read_ratings`; like is the run that predicts
+    timed : whether times are read, if there are any
     """
 
     def __init__(self, source: Source, columns: Columns, ids: Ids, like: Vocabularies, *, timed: bool) -> None:
@@ -45,7 +45,7 @@ class PairReader:
         return batch
 
     def times(self, batch: pa.RecordBatch, start: int) -> NDArray[np.int64] | None:
-        """Its times in seconds, where they are read."""
+        """Its times in seconds, or None if they are not read."""
         if self._time is None:
             return None
         place = self._origins[self._time].from_row(start)

@@ -57,8 +57,8 @@ class _Part:
 class ParquetSource:
     """A Parquet table on disk; parts are read in the order of their paths, hidden and `_` files are left out.
 
-    Parts may differ in the types of a column, where one type holds the values of all (`unify`). A hive key (year=2020
-    in a path) is a column: of integers or numbers where all its values are, else of text.
+    The types of a column may differ between parts if one type can hold all values (`unify`). A hive key (year=2020
+    in a path) is a column: of integers or numbers if all its values are, else of text.
     """
 
     typed = True
@@ -70,7 +70,7 @@ class ParquetSource:
     def names(self) -> tuple[str, ...]:
         """Columns of any part, those of hive keys last."""
         parts = self._parts
-        first = list(parts[0].schema.names)  # a name may stand there twice
+        first = list(parts[0].schema.names)  # a name may occur twice
         later = dict.fromkeys(name for part in parts for name in (*part.schema.names, *part.keys))
         return (*first, *(name for name in later if name not in first))
 
@@ -79,7 +79,7 @@ class ParquetSource:
     ) -> Iterator[pa.ChunkedArray]:
         """One column at a time.
 
-        texts : those whose parts may be integers in one and text in another: they are read as text
+        texts : columns that may hold integers in one part and text in another: they are read as text
         """
         for name in names:
             yield self._column(name, as_text=name in texts)  # held by no name here, so that the caller can free it
@@ -100,7 +100,7 @@ class ParquetSource:
                     yield pa.RecordBatch.from_arrays(columns, names=list(self.names))
 
     def place(self, row: int) -> str:
-        """The part file and the row in it, or the row where there is one file."""
+        """The part file and the row in it, or the row if there is only one file."""
         before = 0
         for part in self._parts:
             if len(self._parts) > 1 and row < before + part.n_rows:
@@ -109,9 +109,9 @@ class ParquetSource:
         return f"row {row}"
 
     def _array(self, part: _Part, batch: pa.RecordBatch, name: str, kind: pa.DataType, earlier: int) -> pa.Array:
-        """A column of a batch, in the type of all parts; nulls where the part does not have it.
+        """A column of a batch, in the type of all parts; nulls if the part does not have it.
 
-        earlier : how many columns of its name stand before it
+        earlier : how many columns with the same name come before it
         """
         import pyarrow as pa
 
@@ -234,7 +234,7 @@ def _typed_keys(texts: list[dict[str, str]]) -> list[dict[str, Any]]:
 
 
 def _kind(texts: list[str]) -> type[int] | type[float] | type[str]:
-    """The narrowest type of texts that are written as its values are: 05 is no integer."""
+    """The narrowest type whose values are written like all these texts: 05 is not an integer."""
     numbers = [_NUMBER.fullmatch(text) for text in texts if text != _NULL_KEY]
     if not all(numbers):
         return str
@@ -244,7 +244,7 @@ def _kind(texts: list[str]) -> type[int] | type[float] | type[str]:
 
 
 class _errors_of:  # noqa: N801 (reads as a statement)
-    """Turns what Arrow says of a damaged file into a DataError."""
+    """Turns Arrow's errors about a damaged file into a DataError."""
 
     def __init__(self, where: str) -> None:
         self._where = where

@@ -17,7 +17,7 @@ from recsys_mf.errors import DataError, ResourceError
 from recsys_mf.loaders.words import clipped, listed
 
 HEAD = 1 << 18
-"""Bytes from the start of a part that tell its format and dialect."""
+"""Bytes from the start of a part that are read to find its format and dialect."""
 
 STDIN = "-"
 """The path that means standard input."""
@@ -28,7 +28,7 @@ _PACKED = {
     b"\x28\xb5\x2f\xfd": "zstd",
     b"\xfd7zXZ\x00": "xz",
     b"\x04\x22\x4d\x18": "lz4",
-}  # by their first bytes
+}  # by first bytes
 _ZIP = b"PK\x03\x04"
 _COMPANIONS = ("readme", "licen", "copying", "changelog", "__macosx", ".", "_")  # beside a table in an archive
 _COPY = 1 << 22  # bytes copied at a time
@@ -38,9 +38,9 @@ _COPY = 1 << 22  # bytes copied at a time
 class Part:
     """A file, or the one table in a zip archive.
 
-    path : where its bytes lie
+    path : of its bytes
     where : its name, for messages
-    packing : how they are packed: gzip, bz2, zstd, xz, lz4, zip; None where they are not
+    packing : how they are packed: gzip, bz2, zstd, xz, lz4, zip; None if they are not
     member : of a zip archive
     """
 
@@ -50,7 +50,7 @@ class Part:
     member: str | None = None
 
     def open(self) -> Any:
-        """A binary file of the unpacked bytes. Raises OSError and the like where they are damaged."""
+        """A binary file of the unpacked bytes. Raises OSError or the like if they are damaged."""
         import pyarrow as pa
 
         if self.packing is None:
@@ -64,7 +64,7 @@ class Part:
         return pa.CompressedInputStream(pa.OSFile(self.path), self.packing)
 
     def head(self) -> bytes:
-        """The first bytes of what is unpacked, at most HEAD. Raises DataError where it cannot be read."""
+        """The first unpacked bytes, at most HEAD. Raises DataError if it cannot be read."""
         with reading(self.where), self.open() as file:
             pieces: list[bytes] = []
             while (size := sum(map(len, pieces))) < HEAD and (piece := file.read(HEAD - size)):
@@ -82,7 +82,7 @@ def part_at(path: str, where: str) -> Part:
 
 
 class reading:  # noqa: N801 (reads as a statement)
-    """Turns what the system and the unpackers say of a file that cannot be read into a DataError."""
+    """Turns errors of the system and of unpackers about a file that cannot be read into a DataError."""
 
     def __init__(self, where: str) -> None:
         self._where = where
@@ -108,9 +108,9 @@ class reading:  # noqa: N801 (reads as a statement)
 
 
 def spooled(where: str) -> tuple[str, Callable[[object], None]]:
-    """A regular file with all that a pipe, a device or standard input has to say, read in bounded memory.
+    """A regular file with all bytes of a pipe, a device or standard input, read in bounded memory.
 
-    Returns its path and a function that ties the life of the file to an object. Raises ResourceError where the
+    Returns its path and a function that ties the life of the file to an object. Raises ResourceError if the
     temporary folder has no room.
     """
     copy = tempfile.NamedTemporaryFile(prefix="recsys_mf-", delete=False)  # noqa: SIM115 (removed with its reader)
@@ -151,7 +151,7 @@ def _standard_input(where: str) -> IO[bytes]:
 
 
 def is_pipe(where: str) -> bool:
-    """Whether a path is standard input, a pipe or a device: something that can be read once."""
+    """Whether a path is standard input, a pipe or a device: something that can be read only once."""
     return where == STDIN or not (stat.S_ISREG(mode := os.stat(where).st_mode) or stat.S_ISDIR(mode))
 
 
@@ -189,7 +189,7 @@ _INSIDE = {
 
 
 def _refuse_foreign(names: list[str], where: str) -> None:
-    """Formats that are zip archives inside."""
+    """Refuse formats that are zip archives inside."""
     for name in names:
         found = next((what for start, what in _INSIDE.items() if name.startswith(start) or name.endswith(start)), None)
         if found is not None:

@@ -1,4 +1,4 @@
-"""Whether the quotes of a text are those of fields: a pass over its bytes that a stray quote cannot mislead."""
+"""Whether the quotes of a text enclose fields: a pass over its bytes that a stray quote cannot mislead."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ _QUOTE, _BACKSLASH = ord('"'), ord("\\")
 
 @dataclass
 class QuoteScan:
-    """Fed the blocks of a text, tells how its fields are quoted.
+    """Reads the blocks of a text and finds how its fields are quoted.
 
-    Every quote opens and closes by turns. One that opens stands after a delimiter, a line end or a blank; one that
-    closes stands before one of them; two beside each other are a quote inside a field. Where any quote breaks this,
-    and none does once those after a backslash are left out, a backslash escapes; else quotes are plain characters.
+    Quotes open and close in turn. An opening quote comes after a delimiter, a line end or a blank; a closing quote
+    comes before one of them; two adjacent quotes are a quote inside a field. If some quote breaks this rule, but none
+    does when quotes after a backslash are ignored, a backslash escapes; otherwise quotes are plain characters.
 
     delimiter : one byte
     """
@@ -42,7 +42,7 @@ class QuoteScan:
     def finish(self, *, whole: bool = True) -> Quotes:
         """How the fields are quoted.
 
-        whole : False where the text may end inside a quoted field
+        whole : False if the text may end inside a quoted field
         """
         self.feed(b"\n")
         if not self.any_quote:

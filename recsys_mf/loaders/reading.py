@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class Vocabularies(Protocol):
-    """What ids can be read like: a run, or ratings."""
+    """A run or ratings, whose kinds of ids another table is read with."""
 
     @property
     def user_vocabulary(self) -> Vocabulary: ...
@@ -51,14 +51,14 @@ def read_ratings(
         item; rating, score, value; timestamp, time, date; those of Amazon, Yelp, Goodreads and Book-Crossing). The
         time column is optional, and "none" leaves it out
     ids : "integer" or "string" to read them so; "auto" takes the type the table has, as in `conversion.id_column`,
-        and in text tables integers where every id is written as one is: 0042 and +12 are text
-    duplicates : where a (user, item) pair occurs again: "error"; "last", which keeps the newest row by time, or the
-        last row where there are no times; or "mean", which averages
-    like : the run or the training table that these ratings go with: "auto" then reads the ids as they are there
-    encoding : of text and JSON, as Python calls it; by default found: UTF-8, UTF-16, else Windows-1252
+        and in text tables integers if every id is written like one: 0042 and +12 are text
+    duplicates : if a (user, item) pair occurs more than once: "error"; "last", which keeps the newest row by time, or
+        the last row if there are no times; or "mean", which averages
+    like : the run or the training table that these ratings go with: "auto" then reads ids of the same kind
+    encoding : of text and JSON, under its Python name; by default detected: UTF-8, UTF-16, else Windows-1252
 
-    What times and ratings may be: `conversion.time_seconds`, `conversion.rating_values`. A ReadingNotice says what is
-    read in a special way. Raises DataError naming the file, column, row (counted from 0) and value for: a missing
+    Valid times and ratings: `conversion.time_seconds`, `conversion.rating_values`. A ReadingNotice says if something
+    is read in a special way. Raises DataError naming the file, column, row (counted from 0) and value for: a missing
     column, a null id, a null, infinite, NaN or non-numeric rating, an empty table, duplicate pairs, and a file that
     cannot be read.
     """
@@ -74,7 +74,7 @@ def assembled(
     duplicates: Duplicates,
     like: Vocabularies | None = None,
 ) -> Ratings:
-    """Ratings from a source. The columns are taken one at a time, so that one lies raw in memory at once.
+    """Ratings from a source. The columns are read one at a time, so that only one is raw in memory.
 
     given : as in `recognise`; ids, duplicates, like : as in `read_ratings`
     """
@@ -92,9 +92,9 @@ def assembled(
 
 
 def kinds_of_ids(source: Source, ids: Ids, like: Vocabularies | None = None) -> tuple[Ids, Ids]:
-    """How the user and the item ids of a source are read: as asked, else as those they go with.
+    """How the user and the item ids of a source are read: as asked, else as in `like`.
 
-    Strings of a source with types are never taken for integers unasked. Raises ConfigError for an unknown kind.
+    Strings of a source with types are not read as integers unless asked. Raises ConfigError for an unknown kind.
     """
     if ids not in IDS:
         raise ConfigError("unknown kind of ids", where="ids", seen=ids, fix=nearest(str(ids), IDS))
@@ -125,7 +125,7 @@ def _encoded(source: Source, name: str, column: pa.ChunkedArray, ids: Ids) -> tu
 
 
 def _release_unused() -> None:
-    """Hand what Arrow keeps of freed columns back to the system."""
+    """Return the memory that Arrow keeps of freed columns to the system."""
     import pyarrow as pa
 
     pa.default_memory_pool().release_unused()

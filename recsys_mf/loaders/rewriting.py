@@ -23,7 +23,7 @@ Rewrite = Callable[[bytes], bytes]
 
 
 class Rewritten(Transformed):
-    """A binary file of text, rewritten by whole lines. A line end inside quotes ends no line.
+    """A binary file of text, rewritten by whole lines. A line end inside quotes does not end a line.
 
     rewrite : called with the lines in order
     """
@@ -39,7 +39,7 @@ class Rewritten(Transformed):
         return self._rewrite(text[:end]) if end else b""
 
     def _end_of_lines(self, text: bytes) -> int:
-        """Where the last line that is whole ends; 0 where none is."""
+        """End of the last complete line; 0 if there is none."""
         end = len(text)
         is_open = self._quotes != "none" and _count(text, self._quotes) % 2 == 1
         while end:

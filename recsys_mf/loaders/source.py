@@ -1,4 +1,4 @@
-"""Source: a table somewhere, of which columns or batches of rows can be read; and how its columns are recognised."""
+"""Source: a table whose columns or batches of rows can be read; and how its columns are recognised."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Role = Literal["user", "item"]
 ROLES: tuple[Role, ...] = ("user", "item")
 
 NO_COLUMN = "none"
-"""Given as the time column of a table whose times are not wanted."""
+"""Value of the time column that means: read no times."""
 
 _RECOGNISED = {
     "user": ("userid", "user", "reviewerid", "customerid", "memberid", "visitorid", "uid"),
@@ -53,13 +53,13 @@ class Source(Protocol):
     ) -> Iterator[pa.ChunkedArray]:
         """The columns one after another; a format that can holds one in memory at a time.
 
-        texts : those of names to be read as text where the source is not typed
-        ids : those of names that hold ids: where the source is not typed, 0042 is text, and no time is recognised
+        texts : columns to be read as text if the source is not typed
+        ids : columns that hold ids: if the source is not typed, 0042 is text, and times are not recognised
         """
         ...
 
     def place(self, row: int) -> str:
-        """Where a row stands, in words."""
+        """The position of a row, in words."""
         ...
 
 
@@ -67,13 +67,13 @@ class FileSource(Source, Protocol):
     """A table on disk."""
 
     def batches(self) -> Iterator[pa.RecordBatch]:
-        """All columns, a batch of rows at a time; as text where the source is not typed."""
+        """All columns, a batch of rows at a time; as text if the source is not typed."""
         ...
 
 
 @dataclass(frozen=True)
 class Columns:
-    """Names of the columns of a table; rating and time are None where they are not there or not wanted."""
+    """Names of the columns of a table; rating and time are None if they do not exist or are not wanted."""
 
     user: str
     item: str
@@ -84,10 +84,10 @@ class Columns:
 def recognise(source: Source, given: Mapping[str, str | None], *, rated: bool = True) -> Columns:
     """Which columns of a source hold users, items, ratings and times: as given, else by their names.
 
-    given : names by what they hold (user, item, rating, time); None, or no entry, to recognise the name, in which
+    given : column names by role (user, item, rating, time); None, or no entry, to recognise the name. Upper and lower
         case, underscores, hyphens and blanks do not matter: userId and User-ID are user_id
-    rated : False where there need be no ratings
-    Raises DataError for a column that is not there, with the columns found.
+    rated : False if ratings are not needed
+    Raises DataError for a missing column, with the columns found.
     """
     found = {role: _found(source, role, given.get(role)) for role in _RECOGNISED}
     for role in ("user", "item", "rating") if rated else ("user", "item"):
@@ -104,7 +104,7 @@ def recognise(source: Source, given: Mapping[str, str | None], *, rated: bool = 
 
 def recognise_ids(source: Source, role: Role, given: str | None) -> str:
     """Which column of a table with a row for every user (or item) holds the ids: as given, else by its name, as in
-    `recognise`, else the one called id. Raises DataError where there is none, with the columns found.
+    `recognise`, else the one called id. Raises DataError if there is none, with the columns found.
     """
     found = _found(source, role, given) or next((name for name in source.names if _plain(name) == "id"), None)
     if found is None:
@@ -118,7 +118,7 @@ def recognise_ids(source: Source, role: Role, given: str | None) -> str:
 
 
 def _doubt(source: Source, what: str) -> DataError | None:
-    """What a source without the columns of ratings says that it may be instead."""
+    """The error of a source without rating columns that says what it may be instead."""
     doubt = getattr(source, "doubt", None)
     error: DataError | None = None if doubt is None else doubt(what)
     return error
@@ -137,7 +137,7 @@ def _found(source: Source, role: str, given: str | None) -> str | None:
 
 
 def _single(source: Source, name: str) -> str:
-    """The name. Raises DataError where two columns have it."""
+    """The name. Raises DataError if two columns have it."""
     if source.names.count(name) > 1:
         raise DataError("two columns of the same name", where=source.where, seen=repr(name), fix="rename one")
     return name

@@ -1,4 +1,4 @@
-"""A pass over all bytes of a text table, before it is parsed: what a look at its first lines would miss."""
+"""A pass over all bytes of a text table before it is parsed; finds what the first lines do not show."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ _BLOCK = 1 << 18  # bytes: with the flags of each it stays in a core's cache
 
 @dataclass(frozen=True)
 class Survey:
-    """What the bytes of a text table tell.
+    """Facts from the bytes of a text table.
 
     quotes : how fields are quoted
     is_utf8 : whether all bytes are
-    has_blanks : whether blanks may stand around fields or lines
+    has_blanks : whether there may be blanks around fields or lines
     has_padding : whether a number may start with a zero: 0042
     """
 

@@ -24,7 +24,7 @@ from recsys_mf.loaders.words import clipped, listed
 if TYPE_CHECKING:
     import pyarrow as pa
 
-_BLOCKS = (1 << 22, 1 << 26, 1 << 30)  # bytes parsed at a time; the next where a row is longer
+_BLOCKS = (1 << 22, 1 << 26, 1 << 30)  # bytes parsed at a time; the next size if a row is longer
 _NETFLIX = re.compile(r"\s*\d+:[ \t]*\r?\n\s*\d+(,[^\r\n]*)?\r?(\n|\Z)")
 _INTEGER, _PADDED = r"^[+-]?\d+$", r"^(\+|-?0\d)"
 _NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"
@@ -32,7 +32,7 @@ _COMMA = r"^[+-]?\d*,?\d+$"
 
 
 class TextSource:
-    """A text table on disk; its dialect is told by its lines (see `dialect`). Empty fields are nulls.
+    """A text table on disk; its dialect is found from its lines (see `dialect`). Empty fields are nulls.
 
     where : its name, for messages
     parts : the files that make it up, one after another
@@ -49,7 +49,7 @@ class TextSource:
     def names(self) -> tuple[str, ...]:
         """Columns: those of the header, or user_id, item_id, rating, timestamp, column_4, …
 
-        Raises DataError where a part is no table of text, where it is a matrix, and where parts disagree.
+        Raises DataError if a part is not a text table, if it is a matrix, and if parts disagree.
         """
         named = next((file for file in self._files if file.dialect.header), self._files[0])
         for file in self._files:
@@ -74,7 +74,7 @@ class TextSource:
         return any(file.dialect.header for file in self._files)
 
     def doubt(self, what: str) -> DataError | None:
-        """What the table may be, where it has not the columns of ratings; None where nothing is to be said of it.
+        """An error that says what the table may be if it lacks rating columns; None if there is nothing to say.
 
         what : the fault that was found
         """
@@ -140,7 +140,7 @@ class TextSource:
                 continue
 
     def place(self, row: int) -> str:
-        """The row and the line of the file it stands in."""
+        """The row and its line in the file."""
         place = row
         for file in self._files:
             line = file.line(place)
@@ -169,7 +169,7 @@ class TextSource:
             types[mixed] = pa.large_string()
 
     def _as_ids(self, name: str, column: pa.ChunkedArray) -> pa.ChunkedArray:
-        """Integers where all are, in the one way in which they are written; whole numbers as numbers; else text."""
+        """Integers if all are written in the standard way; other numbers as numbers; else text."""
         import pyarrow as pa
         import pyarrow.compute as pc
 
@@ -205,7 +205,7 @@ class TextSource:
         )
 
     def _say_encoding(self) -> None:
-        """What an owner may not know of the bytes, once for all parts."""
+        """Warn of what the owner may not know about the bytes, once for all parts."""
         for remark in dict.fromkeys(remark for file in self._files for remark in file.remarks()):
             warnings.warn(f"{self.where}: {remark}", ReadingNotice, stacklevel=4)
 
@@ -261,7 +261,7 @@ class _File:
         return self._given is None and not self.survey.is_utf8
 
     def remarks(self) -> Iterator[str]:
-        """What an owner may not know of the bytes."""
+        """What the owner may not know about the bytes."""
         if self.lenient:
             yield (
                 "some bytes are not UTF-8 and are read as Windows-1252 "
@@ -273,7 +273,7 @@ class _File:
             yield "xz files are slow to read; gzip and zstd are faster"
 
     def table(self, names: Sequence[str], wanted: Sequence[str], types: dict[str, Any]) -> pa.Table:
-        """The wanted columns of those with these names. Raises _OtherTypeError where a value has not the type given."""
+        """The wanted ones of the columns with these names. Raises _OtherTypeError if a value does not have its type."""
         import pyarrow as pa
         import pyarrow.csv as arrow
 
@@ -294,7 +294,7 @@ class _File:
         raise DataError("a line of more than a gigabyte", where=self.part.where, fix="repair its quotes")
 
     def places(self, names: Sequence[str]) -> list[int]:
-        """Where the columns with these names stand in this part."""
+        """The positions of the columns with these names in this part."""
         own = self.dialect.names
         return [own.index(name) for name in names] if self.dialect.header and own != names else list(range(len(names)))
 
@@ -334,7 +334,7 @@ class _File:
 
     @contextmanager
     def faults(self, types: dict[str, Any]) -> Iterator[None]:
-        """Turns what Arrow and the unpackers say of this part into errors.
+        """Turns errors of Arrow and of unpackers about this part into errors of this package.
 
         types : given to columns, by their places
         """
@@ -390,7 +390,7 @@ class _File:
                 line = dialect.skipped + reader.line_num + 1
 
     def line(self, row: int) -> int:
-        """The line in which a row starts, counted from 1; minus the number of rows where there is none such."""
+        """The line in which a row starts, counted from 1; minus the number of rows if there is no such row."""
         lines = self._lines_of_netflix() if self.dialect.delimiter == BY_MOVIE else (line for line, _ in self.rows())
         number = 0
         for number, line in enumerate(lines, 1):
@@ -414,7 +414,7 @@ class _File:
         return len(head) if lines is None else lines.end()
 
     def _rewrite(self) -> Rewrite | None:
-        """What must be done to the lines before Arrow can read them."""
+        """The change to the lines that Arrow needs before it can read them."""
         dialect = self.dialect
         if dialect.delimiter == BY_MOVIE:
             return rewrite_netflix()

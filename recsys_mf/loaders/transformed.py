@@ -9,7 +9,7 @@ _BLOCK = 1 << 20
 
 
 class Transformed(io.RawIOBase):
-    """What `_transformed` makes of the blocks of a file, as a file."""
+    """The blocks of a file, changed by `_transformed`, as a file."""
 
     def __init__(self, file: Any) -> None:
         self._file = file
@@ -34,6 +34,6 @@ class Transformed(io.RawIOBase):
         return count
 
     def close(self) -> None:
-        """Close the file that lies under it too."""
+        """Close this file and the one it reads."""
         self._file.close()
         super().close()

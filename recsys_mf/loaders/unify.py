@@ -21,11 +21,11 @@ _DECIMAL_DIGITS = 76  # the most that Arrow's decimals have
 def unified_type(
     kinds: Sequence[pa.DataType], paths: Sequence[str], origin: Origin, *, as_text: bool = False
 ) -> pa.DataType:
-    """The type that holds the values of all parts: theirs where it is one, else the narrowest without loss.
+    """The type that holds the values of all parts: their type if they share one, else the narrowest without loss.
 
     kinds, paths : of the parts
     as_text : text holds numbers too
-    Raises DataError with two part files where no type holds the values of both.
+    Raises DataError with two part files if no type holds the values of both.
     """
     import pyarrow as pa
 
@@ -49,7 +49,7 @@ def unified_type(
 
 
 def _wider(a: pa.DataType, b: pa.DataType) -> pa.DataType | None:
-    """The type that holds the values of both, None where there is none."""
+    """The type that holds the values of both, None if there is none."""
     import pyarrow as pa
 
     types = pa.types

@@ -1,4 +1,4 @@
-"""What a file says, cut and escaped for a message of one line."""
+"""Text from a file, shortened and escaped for a message of one line."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def clipped(text: str, length: int = 60) -> str:
 
 
 def listed(names: Sequence[str], length: int = 100) -> str:
-    """Names for a message, as many as a line holds, and how many more there are."""
+    """Names for a message: as many as fit on a line, and how many more there are."""
     shown: list[str] = []
     for name in names:
         if shown and sum(map(len, shown)) + 2 * len(shown) + len(name) > length:

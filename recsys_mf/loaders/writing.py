@@ -1,4 +1,4 @@
-"""Tables written batch by batch, text in the dialect in which it is read: quotes where a field needs them, doubled."""
+"""Tables written batch by batch, text in the dialect in which it is read: quoted if necessary, quotes doubled."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _NEEDS_QUOTES = r'["\r\n]|^[ \t]|[ \t]$'  # the delimiter too
 
 
 class TableWriter(Protocol):
-    """What takes the batches of a table."""
+    """Writes the batches of a table."""
 
     def write_batch(self, batch: pa.RecordBatch) -> None:
         """The rows, in order."""
@@ -28,12 +28,12 @@ class TableWriter(Protocol):
 
 
 def open_table(path: Path, suffix: str, schema: pa.Schema) -> TableWriter:
-    """A writer of the kind of table that a suffix, one of TABLES, names."""
+    """A writer for the file type of a suffix, one of TABLES."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     if suffix == ".parquet":
-        # Predictions hardly repeat: to look for a dictionary of them takes longer than all the rest.
+        # Predictions hardly repeat: looking for a dictionary of them takes longer than everything else.
         repeating = [field.name for field in schema if not pa.types.is_floating(field.type)]
         writer: TableWriter = pq.ParquetWriter(path, schema, compression="zstd", use_dictionary=repeating)
         return writer

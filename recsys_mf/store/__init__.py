@@ -8,8 +8,8 @@
     rated.parquet           optional: the training ratings, a row per user
     report.json             optional: the report that was printed
 
-docs/run-directory.md is the format. The directory is written aside and renamed, so it is whole or not there, and a
-reader sees the run that was there or the one that took its place. A loaded run predicts the same bits.
+docs/run-directory.md describes the format. The directory is written elsewhere and renamed, so it is complete or absent,
+and a reader sees either the old run or the new one. A loaded run predicts the same bits.
 """
 
 from recsys_mf.store.layout import FORMAT, VERSION

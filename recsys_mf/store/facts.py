@@ -1,4 +1,4 @@
-"""Facts: what run.json must hold, field by field, before anything is made of it."""
+"""Facts: what run.json must hold, field by field; checked before anything else uses it."""
 
 from __future__ import annotations
 
@@ -131,7 +131,7 @@ def check(facts: Mapping[str, Any]) -> None:
 
 
 def restored(name: str, value: Any) -> Any:
-    """A field of a fit as it was: what is null for a number that was not finite is NaN again."""
+    """A field of a fit as it was before it was stored: null, for a number that was not finite, becomes NaN."""
     if name in ("seconds", "ratings_per_second", "train_rmse"):
         return _nan_if_null(value)
     if name == "history":

@@ -26,7 +26,7 @@ MODELS: dict[str, type[Model]] = {kind.kind: kind for kind in (Factorization, Po
 
 
 def sealed(facts: Mapping[str, Any]) -> bytes:
-    """The text of run.json: the facts, and the SHA-256 of all that stands before it as the last field."""
+    """The text of run.json: the facts, and as the last field the SHA-256 of all text before it."""
     head = strict_json.to_text(dict(facts)).removesuffix("\n}").encode()
     return head + _seal(head)
 

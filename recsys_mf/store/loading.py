@@ -38,7 +38,7 @@ from recsys_mf.store.layout import (
 from recsys_mf.vocabulary import Vocabulary
 
 _AGAIN = "train the run again"
-_ATTEMPTS, _MISSING_ATTEMPTS, _PAUSE = 50, 3, 0.005  # while a writer replaces the run; the pause in seconds
+_ATTEMPTS, _MISSING_ATTEMPTS, _PAUSE = 50, 3, 0.005  # retries while a writer replaces the run; the pause in seconds
 _LARGEST_FACTS = 1 << 28  # bytes of run.json
 
 
@@ -70,7 +70,7 @@ def load_provenance(directory: str | Path) -> Mapping[str, Any]:
 
 
 def _identity(directory: Path) -> tuple[int, ...] | None:
-    """What tells one run.json of a name from the next; None where there is none."""
+    """The identity of a run.json file, to notice if it is replaced; None if there is none."""
     try:
         found = os.stat(directory / FACTS)
     except (OSError, ValueError):
@@ -106,7 +106,7 @@ def _loaded(directory: Path) -> Run:
 
 
 def _facts(directory: Path) -> dict[str, Any]:
-    """What run.json says, checked; that of version 3 in the words of this version."""
+    """The contents of run.json, checked; version 3 is converted to this version."""
     path = directory / FACTS
     if not os.path.isfile(path):
         what = "not a run directory" if os.path.exists(directory) else "no such directory"
@@ -134,7 +134,7 @@ def _facts(directory: Path) -> dict[str, Any]:
 
 
 def _of_version_3(facts: dict[str, Any]) -> dict[str, Any]:
-    """It had the digests of the files alone, all required."""
+    """Convert version 3, which had only the digests of the files, all of them required."""
     files = facts.get("files")
     listed = files if isinstance(files, dict) else {}
     return facts | {"parts": {name: {"sha256": digest, "required": True} for name, digest in listed.items()}}
@@ -155,7 +155,7 @@ def _check_parts(facts: Mapping[str, Any], path: Path) -> None:
 
 
 class _Files:
-    """The files of a run directory, each read once and compared with what run.json says of it."""
+    """The files of a run directory, each read once and compared with its entry in run.json."""
 
     def __init__(self, directory: Path, parts: Mapping[str, Mapping[str, Any]]) -> None:
         self.directory, self._parts = directory, parts
@@ -173,14 +173,14 @@ class _Files:
         return data
 
     def tensors(self, name: str) -> dict[str, NDArray[Any]]:
-        """The arrays of a safetensors part; their sizes are checked against that of the file."""
+        """The arrays of a safetensors part; their sizes are checked against the size of the file."""
         from safetensors.numpy import load as parsed
 
         return dict(parsed(self.read(name)))
 
 
 def _bytes(path: Path, *, size: int | None = None, most: int | None = None) -> bytes:
-    """All of a plain file, of this size where it is known."""
+    """The bytes of a regular file. Raises ArtifactError if its size is not the known one, or is above `most`."""
     try:
         handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
     except FileNotFoundError:
@@ -199,7 +199,7 @@ def _bytes(path: Path, *, size: int | None = None, most: int | None = None) -> b
 
 @contextlib.contextmanager
 def _reading(path: Path) -> Iterator[None]:
-    """Whatever goes wrong with a file of a run, as an ArtifactError that names it."""
+    """Turns any error with a file of a run into an ArtifactError that names the file."""
     try:
         yield
     except (ArtifactError, ResourceError):
@@ -212,13 +212,13 @@ def _reading(path: Path) -> Iterator[None]:
     except RecsysError as error:
         where = f"{path}, {error.where}" if error.where else str(path)
         raise ArtifactError(error.what, where=where, seen=error.seen, fix=_AGAIN) from error
-    except Exception as error:  # a stranger's file can make a library raise anything
+    except Exception as error:  # an untrusted file can make a library raise anything
         seen = _short(f"{type(error).__name__}: {error}", 80)
         raise ArtifactError("damaged", where=str(path), seen=seen, fix=_AGAIN) from error
 
 
 def _short(value: object, most: int = 40) -> str:
-    """What was seen, in few printable characters."""
+    """A value for a message, in a few printable characters."""
     text = value if isinstance(value, str) else repr(value)
     return "".join(char if char.isprintable() else "?" for char in text[:most])
 
@@ -277,7 +277,7 @@ def _vocabulary(data: _Files, name: str, rows: int, fingerprint: str) -> tuple[V
 
 
 def _rated(data: _Files, shape: tuple[int, int]) -> RatedPairs:
-    """The training ratings; in the file every item stands as its step from the one before it of the same user."""
+    """The training ratings; the file stores every item as its step from the item before it of the same user."""
     import pyarrow as pa
 
     with _reading(data.directory / RATED):
@@ -310,14 +310,17 @@ def _lists(table: Any, name: str) -> tuple[NDArray[np.int64], NDArray[Any]]:
     return (starts - starts[0]).astype(np.int64), values.to_numpy()
 
 
-_ROOM, _RATIO = 1 << 26, 1000  # bytes that a part may take in any case, and how far ids may be compressed beyond
+_ROOM, _RATIO = (
+    1 << 26,
+    1000,
+)  # bytes that a part may always take, and the largest ratio of compression for ids beyond that
 
 
 def _table(data: bytes, types: Mapping[str, tuple[Any, ...]], *, rows: int, values: int) -> Any:
-    """The columns of a Parquet part, after its footer was found to say no more than there can be.
+    """The columns of a Parquet part, read only if its footer does not claim more than is possible.
 
-    Texts come as indices into a dictionary, so that one long text cannot be asked for again and again.
-    rows : of the table; values : most there can be in a column
+    Texts are read as indices into a dictionary, so that one long text cannot be repeated many times in memory.
+    rows : of the table; values : the largest possible number of values in a column
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -329,7 +332,7 @@ def _table(data: bytes, types: Mapping[str, tuple[Any, ...]], *, rows: int, valu
         found = schema.field(name).type if name in schema.names else "none"
         if found not in allowed:
             raise DataError("the column has an unexpected type", where=name, seen=_short(str(found)))
-    # What pyarrow says of single columns is not looked at: of a damaged footer it ends the process.
+    # The metadata of single columns are not read: with a damaged footer, pyarrow would end the process.
     groups = [file.metadata.row_group(group) for group in range(file.metadata.num_row_groups)]
     if not file.metadata.num_rows == rows == sum(group.num_rows for group in groups):
         raise DataError("shape does not match", seen=f"{file.metadata.num_rows:,} rows", fix=f"the model has {rows:,}")

@@ -1,4 +1,4 @@
-"""Saving: a run is written aside and takes its name when it is whole; nothing but an older run ever gives way."""
+"""Saving: a run is written in a temporary folder and renamed when it is complete; it replaces only an older run."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ from recsys_mf.store.layout import (
 from recsys_mf.vocabulary import Vocabulary
 
 _ELSEWHERE = "give another directory"
-_LONGEST_NAME = 240  # bytes: systems take 255, and archives and backups add to a name
-_NAMED = 3  # files, of those that stand in the way
+_LONGEST_NAME = 240  # bytes: systems allow 255, and archives and backups lengthen names
+_NAMED = 3  # files in the way that a message names
 
 
 class _Report(Protocol):
@@ -45,10 +45,10 @@ class _Report(Protocol):
 
 
 def check_free(directory: str | Path, *, force: bool = False, inputs: Iterable[str | Path] = ()) -> None:
-    """Raise ArtifactError when a run cannot be written there; leaves no trace.
+    """Raise ArtifactError if a run cannot be written there; leaves no files behind.
 
-    force : a run that stands there may be replaced, if it holds no other files; anything else may not
-    inputs : files, folders or globs that are read; the run may not take their place
+    force : an existing run may be replaced if its directory holds no other files; nothing else may be replaced
+    inputs : files, folders or globs that are read; the run must not replace them
     """
     directory = Path(directory)
     with _named(directory):
@@ -79,10 +79,10 @@ def save(
 ) -> None:
     """Write a run, and the report on it, as a directory.
 
-    force : replace a run that stands there
+    force : replace an existing run
     keep_rated : store the ratings that the run was trained on: `training.continued` and `evaluate` use them
-    Raises ArtifactError as `check_free` does, also for what has come there since, and when the disk is full. What
-    stood there stays until the new run is whole; a link is followed.
+    Raises ArtifactError as `check_free` does, also for files that have appeared since, and if the disk is full. An
+    existing run stays until the new one is complete; a link is followed.
     """
     directory = Path(directory)
     check_free(directory, force=force)
@@ -95,7 +95,7 @@ def save(
 
 
 def _check_occupant(path: Path, directory: Path, *, force: bool) -> None:
-    """Raise ArtifactError, naming the directory, unless what stands at the path may give way to a run."""
+    """Raise ArtifactError, naming the directory, unless a run may replace what is at the path."""
     if atomic.is_free(path):
         return
     if not _is_run(path):
@@ -112,7 +112,7 @@ def _check_occupant(path: Path, directory: Path, *, force: bool) -> None:
 
 
 def _is_run(path: Path) -> bool:
-    """Whether a run.json lies there that says what it is; not whether the run is sound."""
+    """Whether there is a run.json of this format; does not check whether the run is intact."""
     if not (path / FACTS).is_file():
         return False
     try:
@@ -124,7 +124,7 @@ def _is_run(path: Path) -> bool:
 
 @contextlib.contextmanager
 def _named(directory: Path) -> Iterator[None]:
-    """What the operating system refuses, as an ArtifactError."""
+    """Turns errors of the operating system into an ArtifactError."""
     from safetensors import SafetensorError
 
     try:
@@ -165,13 +165,13 @@ def _write(run: Run, directory: Path, report: _Report | None, *, keep_rated: boo
 
 
 def _described(fit: Fit) -> dict[str, Any]:
-    """A fit as plain values, with what its model has besides arrays."""
+    """A fit as plain values, with the facts of its model that are not arrays."""
     plain = {field.name: getattr(fit, field.name) for field in fields(fit) if field.name != "model"}
     return plain | {"model": {"kind": fit.model.kind} | fit.model.facts()}
 
 
 def _identity(facts: dict[str, Any], *arrays: dict[str, NDArray[Any]]) -> str:
-    """What all files of a run carry: of the models and the vocabularies, so that a seed gives the same bytes."""
+    """The name of a run, stored in all its files; made from models and vocabularies, so a seed gives the same bytes."""
     models = [facts["fit"]["model"], {label: fit["model"] for label, fit in facts["baselines"].items()}]
     ids = facts["users_fingerprint"], facts["items_fingerprint"]
     digest = hashlib.sha256(strict_json.to_text([models, ids]).encode())
@@ -208,7 +208,7 @@ def _write_rated(rated: RatedPairs, path: Path, run_id: str) -> None:
 
 
 def _part(path: Path) -> dict[str, Any]:
-    """What run.json says of a file. A reader that does not know a part refuses the run if the part is required."""
+    """The entry of a file in run.json. A reader that does not know a part refuses the run if the part is required."""
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     return {"sha256": digest, "bytes": path.stat().st_size, "required": path.name in REQUIRED}

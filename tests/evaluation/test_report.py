@@ -191,7 +191,9 @@ def test_the_training_rows_are_not_called_held_out(change: Callable[[Ratings], R
 
 def test_of_a_mixed_table_the_error_of_the_unseen_pairs_is_reported_apart() -> None:
     n_train, n_test = len(small_split().train), len(as_read())
-    with pytest.warns(LeakWarning, match=f"was trained on {n_train} of these 601 pairs .*only the error of the others"):
+    with pytest.warns(
+        LeakWarning, match=f"was trained on {n_train} of these 601 pairs .*only the error of the other pairs"
+    ):
         report = evaluate(small_run(), mixed())
     assert report.kind == "partly trained"
     parts = {s.training_ratings: s for s in report.rows[-1].segments if s.side == "pair"}
