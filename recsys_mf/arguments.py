@@ -1,5 +1,5 @@
-"""Arguments of the public functions: each is of the type and in the range that its documentation says, or an error that
-names it."""
+"""Arguments of the public functions: checks that each has the documented type and range, or raises an error that names
+it."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from typing import Any, TypeVar
 from recsys_mf.errors import ConfigError, nearest
 
 MOST = 2**63 - 1
-"""The largest whole number that an argument takes unless it says otherwise."""
+"""The largest whole number that an argument accepts by default."""
 
 _T = TypeVar("_T")
 
 
 def whole(value: Any, name: str, low: int = 0, high: int = MOST) -> int:
-    """The value as int. Raises ConfigError for what is not a whole number (True is none), or outside low to high."""
+    """The value as int. Raises ConfigError unless it is a whole number (True is not) from low to high."""
     if not is_number(value, whole=True):
         raise ConfigError(
             "not a whole number", where=name, seen=format_argument(value), fix=f"give {_bounds(low, high)}"
@@ -28,7 +28,7 @@ def whole(value: Any, name: str, low: int = 0, high: int = MOST) -> int:
 
 
 def fraction(value: Any, name: str) -> float:
-    """The value as float. Raises ConfigError for what is not a number from 0 to below 1."""
+    """The value as float. Raises ConfigError unless it is a number of at least 0 and below 1."""
     if not (is_number(value) and 0 <= value < 1):
         fix = "give a number of at least 0 and below 1"
         raise ConfigError(f"{name} is out of range", seen=format_argument(value), fix=fix)
@@ -36,7 +36,7 @@ def fraction(value: Any, name: str) -> float:
 
 
 def choice(value: Any, name: str, choices: Iterable[str], what: str = "unknown value") -> str:
-    """The value. Raises ConfigError for what is none of the choices, naming the nearest."""
+    """The value. Raises ConfigError unless it is one of the choices, naming the nearest."""
     choices = list(choices)
     if not (isinstance(value, str) and value in choices):
         raise ConfigError(what, where=name, seen=format_argument(value), fix=nearest(value, choices))
@@ -44,7 +44,7 @@ def choice(value: Any, name: str, choices: Iterable[str], what: str = "unknown v
 
 
 def instance(value: Any, name: str, kind: type[_T], fix: str) -> _T:
-    """The value. Raises ConfigError for what is not of the kind; fix : how to come by one."""
+    """The value. Raises ConfigError unless it is of this class; fix : how to get such an object."""
     if not isinstance(value, kind):
         article = "an" if kind.__name__[0] in "AEIOU" else "a"
         raise ConfigError(f"not {article} {kind.__name__}", where=name, seen=type(value).__name__, fix=fix)
@@ -52,7 +52,7 @@ def instance(value: Any, name: str, kind: type[_T], fix: str) -> _T:
 
 
 def format_argument(value: Any) -> str:
-    """A value of another type as a message shows it: as it is written if it is plain, else its type."""
+    """A value for a message: as it is written if it is plain, else its type."""
     try:
         return repr(value) if isinstance(value, str | int | float | tuple | list | None) else type(value).__name__
     except ValueError:  # of an integer of 5,000 digits
@@ -66,7 +66,7 @@ def _bounds(low: int, high: int) -> str:
 
 
 def is_number(value: Any, *, whole: bool = False) -> bool:
-    """Whether the value is a real (or whole) number; True and False are none."""
+    """Whether the value is a real (or whole) number; True and False are not."""
     return isinstance(value, numbers.Integral if whole else numbers.Real) and not isinstance(value, bool)
 
 

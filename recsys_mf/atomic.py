@@ -1,14 +1,14 @@
-"""Atomic: files and folders are written aside and take their name when they are whole.
+"""Atomic: files and folders are written in a temporary folder and get their name when they are complete.
 
-    .recsys_mf-xxxxxxxx/    made beside the target
+    .recsys_mf-xxxxxxxx/    created next to the target
         lock                locked by the writer as long as it lives
-        new/NAME            what is being written
-        old/NAME            what stood at the target, where the system cannot exchange two names at once
+        new/NAME            the file or folder being written
+        old/NAME            the previous target, if the system cannot exchange two names in one step
 
-A writer that fails or is interrupted removes its folder; what stood at the target is there as before, or what was
-written is there whole. The folder of a writer that was killed is found by the next one to write beside it: it can
-take the lock, puts back what `old` holds if the name is free, and removes the rest. The folder of a writer that
-lives is never touched. Links are followed. Modes are those of the umask.
+A writer that fails or is interrupted removes its folder; the target is then either unchanged or completely written. If
+a writer was killed, the next writer in the same place finds its folder: it can take the lock, moves `old` back if the
+name is free, and removes the rest. The folder of a living writer is never touched. Links are followed. The umask
+decides the file modes.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ _OCCUPIED = (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR, errno.EISDIR)
 
 @contextlib.contextmanager
 def written_file(target: Path, *, replace: bool) -> Iterator[Path]:
-    """A path to write a file to, which takes the name of the target at the end, if nothing was raised.
+    """A path to write a file to, which is renamed to the target at the end if nothing was raised.
 
-    replace : a file that stands there gives way, else FileExistsError. Raises OSError also as the system does.
+    replace : an existing file is replaced, else FileExistsError. Also raises OSError as the system does.
     """
     target = resolved(target)
     if target.is_dir():
@@ -49,11 +49,11 @@ def written_file(target: Path, *, replace: bool) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def written_folder(target: Path, *, may_replace: Callable[[Path], None]) -> Iterator[Path]:
-    """A new folder to write to, which takes the name of the target at the end, if nothing was raised.
+    """A new folder to write to, which is renamed to the target at the end if nothing was raised.
 
-    may_replace : given the path of a folder that is not empty, or of a file, raises unless that may be removed; asked
-        before, and again about what was moved out of the way: if it raises then, that is moved back
-    Raises OSError also as the system does.
+    may_replace : called with the path of a file or of a folder that is not empty, raises unless it may be removed;
+        called before, and again for what was moved out of the way: if it raises then, that is moved back
+    Also raises OSError as the system does.
     """
     target = resolved(target)
     with _aside(target) as path:
@@ -66,12 +66,12 @@ def written_folder(target: Path, *, may_replace: Callable[[Path], None]) -> Iter
             except OSError as error:
                 if error.errno not in (*_OCCUPIED, errno.ENOENT) or not path.is_dir():
                     raise
-                # something came to the target, or left it, since it was looked at
+                # the target was created or removed since it was checked
         raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(target))
 
 
 def prove_writable(target: Path) -> None:
-    """Raise OSError unless something of this name can be written there; leaves no trace."""
+    """Raise OSError unless a file of this name can be written there; leaves no files behind."""
     target = resolved(target)
     with _aside(target) as path:
         path.touch()
@@ -88,12 +88,12 @@ def resolved(target: Path) -> Path:
 
 
 def is_free(target: Path) -> bool:
-    """Whether nothing stands there but perhaps an empty folder."""
+    """Whether nothing exists there, except perhaps an empty folder."""
     return not os.path.lexists(target) or (target.is_dir() and not any(target.iterdir()))
 
 
 def _install(path: Path, target: Path, may_replace: Callable[[Path], None]) -> None:
-    """Move the folder to the target, exchanging it for what stands there where that may go."""
+    """Move the folder to the target, in exchange for what exists there if that may be replaced."""
     if is_free(target):
         if os.name == "nt" and target.exists():
             target.rmdir()
@@ -132,7 +132,7 @@ def _exchanged(path: Path, other: Path) -> bool:
 
 
 def _move_to_free_name(path: Path, target: Path) -> None:
-    """Rename a file; raises FileExistsError if the name is taken."""
+    """Rename a file; raises FileExistsError if the name exists."""
     try:
         os.link(path, target)
     except FileExistsError:
@@ -145,7 +145,7 @@ def _move_to_free_name(path: Path, target: Path) -> None:
 
 @contextlib.contextmanager
 def _aside(target: Path) -> Iterator[Path]:
-    """A path of the target's name in a locked folder beside it; the folder is removed at the end."""
+    """A path with the target's name in a locked folder next to it; the folder is removed at the end."""
     _clean(target.parent)
     folder, lock = _locked_folder(target.parent)
     try:
@@ -168,7 +168,7 @@ def _locked_folder(parent: Path) -> tuple[Path, int | None]:
             try:
                 return folder, _lock(folder)
             except (BlockingIOError, FileNotFoundError):
-                continue  # a cleaner took it for the folder of a dead writer, and removes it
+                continue  # a cleaner thinks that the writer of this folder is dead, and removes it
         except FileExistsError:
             continue
         except BaseException:
@@ -200,7 +200,7 @@ def _lock(folder: Path) -> int | None:
 
 
 def _clean(parent: Path) -> None:
-    """Remove what killed writers have left in a folder, and put back what they had moved out of the way."""
+    """Remove what killed writers left in a folder, and move back what they had moved out of the way."""
     with contextlib.suppress(OSError):
         for folder in parent.glob(f"{_PREFIX}*"):
             with contextlib.suppress(OSError):
@@ -213,7 +213,7 @@ def _clean(parent: Path) -> None:
 
 
 def _remove(folder: Path) -> None:
-    """Remove a folder aside, putting back first what it holds of the target; an interruption waits for that."""
+    """Remove a temporary folder after moving back the old target in it; an interruption waits for that."""
     try:
         _put_back(folder)
         shutil.rmtree(folder, ignore_errors=True)
@@ -224,7 +224,7 @@ def _remove(folder: Path) -> None:
 
 
 def _put_back(folder: Path) -> None:
-    """Give what was moved out of the way its name again, where that is free. Raises OSError if it cannot."""
+    """Move the old target back to its name if that is free. Raises OSError if this fails."""
     for old in (folder / "old").glob("*"):
         target = folder.parent / old.name
         if not os.path.lexists(target):
@@ -232,7 +232,7 @@ def _put_back(folder: Path) -> None:
 
 
 def _settle(path: Path) -> None:
-    """Bring files to the disk, with the mode that the umask gives a new file: some libraries give another."""
+    """Flush files to the disk and set the mode that the umask gives a new file: some libraries set another."""
     mode = (path.parent.parent / "lock").stat().st_mode & 0o777
     for file in path.rglob("*") if path.is_dir() else (path,):
         if file.is_file():

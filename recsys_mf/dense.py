@@ -1,17 +1,17 @@
-"""The same solvers for a small dense matrix: factorise it by gradient descent, compare with the truncated SVD, then
-do it with a mask of missing entries, and fill them in.
+"""The same solvers for a small dense matrix: factorise it by gradient descent, compare with the truncated SVD,
+factorise it with a mask of missing entries, and fill these in.
 
-The mask alone says what is observed: an observed zero is fitted, a masked entry is never read.
+Only the mask decides what is observed: an observed zero is fitted, a masked entry is never read.
 
     >>> A = torch.tensor([[0.3374, 0.6005, 0.1735], [3.3359, 0.0492, 1.8374], [2.9407, 0.5301, 2.2620]])
     >>> U, s, V = truncated_svd(A, rank=2)
-    >>> reconstruction_loss(U * s, V, A)  # the least that any rank-2 product can leave
+    >>> reconstruction_loss(U * s, V, A)  # the lowest loss of any rank-2 product
     0.1219...
     >>> reconstruction_loss(*sgd_factorise(A, rank=2, num_epochs=20000), A)
     0.12...
 
-At the 1,000 epochs of the default, the loss on this matrix depends on the seed: over seeds 0 to 9 it lies between
-0.122 and 0.291, with the median at 0.123; at 20,000 epochs all ten are within 0.0002 of the SVD's.
+With the default of 1,000 epochs, the loss on this matrix depends on the seed: over seeds 0 to 9 it is between
+0.122 and 0.291, with median 0.123; with 20,000 epochs all ten are within 0.0002 of the SVD's.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def sgd_factorise(
 def sgd_factorise_masked(
     A: Tensor, M: Tensor, rank: int, num_epochs: int = 1000, lr: float = 0.01, *, seed: int = 0
 ) -> tuple[Tensor, Tensor]:
-    """U [m, k], V [n, k] with A ≈ U Vᵀ where M is not zero, by SGD over those entries alone.
+    """U [m, k], V [n, k] with A ≈ U Vᵀ where M is not zero, by SGD over only those entries.
 
     A : float [m, n]; entries where M is 0 are never read and may be NaN
     M : [m, n], non-zero where A is observed
@@ -97,7 +97,7 @@ def complete(A: Tensor, rank: int = 8, *, seed: int = 0) -> Tensor:
     """A [m, n] with every NaN replaced by a prediction; observed entries stay as they are.
 
     The model is ALS on the observed entries (μ + b_u + b_i + p_u · q_i, standardised, regularised), with the
-    default settings but the rank. A row or column without any observed entry gets the other bias, then the mean.
+    default settings except the rank. A row or column without observed entries gets the other bias, else the mean.
     Raises DataError if nothing is observed.
     """
     from recsys_mf.kernels import select

@@ -1,16 +1,16 @@
-"""The tree of errors a user can meet, each class with the exit code of the command line.
+"""The classes of errors that a user can get, each with its exit code on the command line.
 
 RecsysError             1
 ├── ConfigError         2   an option, a setting or their combination
 ├── DataError           3   a table: its file, column, row
 ├── SolveError          4   a fit that diverged or a system that is not positive definite
-├── ArtifactError       5   a run directory: damaged, foreign, already there
-├── DeviceError         6   a device that was asked for and is not there
-└── ResourceError       7   no room: in memory, or where a file is to be written
+├── ArtifactError       5   a run directory: damaged, foreign, or in the way
+├── DeviceError         6   a device that was asked for and is not available
+└── ResourceError       7   no room: in memory, or on the disk
 
 Warnings, each a RecsysWarning: IdMismatchWarning (nearly every pair of a table is unknown to the model),
-LeakWarning (a model may have trained on what it is asked),
-ReadingNotice (a table was read in a way that its owner should know of),
+LeakWarning (a model may have been trained on its test ratings),
+ReadingNotice (a table was read in a way that its owner should know about),
 CacheWarning (compiled kernels cannot be kept on disk).
 """
 
@@ -21,25 +21,30 @@ import difflib
 from collections.abc import Iterable, Iterator, Mapping
 
 LONGEST = 300
-"""Characters of a message on the terminal, with the word (error, warning, note) that it begins with."""
+"""Characters of a message on the terminal, including the word (error, warning, note) that it begins with."""
 
 _ROOM = LONGEST - len("warning: ")
 _MOST_SEEN = 120
-_LEAST = {"seen": 40, "fix": 90, "what": 70, "where": 70}  # characters that a part keeps; cut in this order
+_LEAST = {
+    "seen": 40,
+    "fix": 90,
+    "what": 70,
+    "where": 70,
+}  # characters that each part keeps; parts are shortened in this order
 
 
 def printable(text: object, most: int | None = None) -> str:
-    """The text as one line that a terminal shows as it is: what does not print is escaped, so that a name from a file
-    can neither move the cursor nor begin a line.
+    """The text as one line that is safe on a terminal: unprintable characters are escaped, so that a name from a file
+    can neither move the cursor nor start a line.
 
-    most : characters; of a longer text the middle is left out
+    most : number of characters; the middle of a longer text is left out
     """
     try:
         text = str(text)
     except Exception:  # as of an integer of 5,000 digits
         text = f"a value of type {type(text).__name__}"
     if most is not None and len(text) > 2 * most:
-        text = text[:most] + text[-most:]  # more than is left: escapes are longer than what they stand for
+        text = text[:most] + text[-most:]  # enough text: escapes only make it longer
     text = escaped(text)
     if most is None or len(text) <= most:
         return text
@@ -48,21 +53,21 @@ def printable(text: object, most: int | None = None) -> str:
 
 
 def escaped(text: str) -> str:
-    """The text with what does not print as escapes."""
+    """The text with unprintable characters escaped."""
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 class RecsysError(Exception):
-    """An error said in one line: where, what, the value seen, what would be right.
+    """An error as one line: where, what, the value seen, what would be right.
 
     what : the fault in a few words ("null rating")
-    where : file, column, row, option or field in which it lies
+    where : the file, column, row, option or field with the fault
     seen : the value found there
     fix : what would be right, as an instruction ("give a finite number")
 
-    The line prints as it is (`printable`) and has at most `LONGEST` characters: the longest of these is cut.
+    The line is printable (`printable`) and has at most `LONGEST` characters: longer parts are shortened.
     """
 
     exit_code = 1
@@ -76,7 +81,7 @@ class RecsysError(Exception):
 
 
 def _line(parts: dict[str, str]) -> str:
-    """The parts as one line, cut to the room there is."""
+    """The parts as one line, shortened to the length allowed."""
     for name, least in _LEAST.items():
         over = len(_joined(parts)) - _ROOM
         if over > 0 and name in parts and len(parts[name]) > least:
@@ -91,7 +96,7 @@ def _joined(parts: Mapping[str, str]) -> str:
 
 
 class ConfigError(RecsysError):
-    """An option or setting that does not exist, is out of range, or does not go with another."""
+    """An option or setting that does not exist, is out of range, or cannot be combined with another."""
 
     exit_code = 2
 
@@ -127,14 +132,14 @@ class ResourceError(RecsysError):
 
 
 class RecsysWarning(UserWarning):
-    """What a user should know of a result, in one line that prints as it is."""
+    """What a user should know about a result, as one printable line."""
 
     def __init__(self, text: str) -> None:
         super().__init__(printable(text, _ROOM))
 
 
 class IdMismatchWarning(RecsysWarning):
-    """Nearly every pair of a table is unknown to the model: its ids are probably spelt differently."""
+    """Nearly every pair of a table is unknown to the model: its ids are probably written differently."""
 
 
 class LeakWarning(RecsysWarning):
@@ -142,18 +147,18 @@ class LeakWarning(RecsysWarning):
 
 
 class ReadingNotice(RecsysWarning):
-    """A table was read in a way that its owner should know of: whole floats as integer ids, times in milliseconds."""
+    """A table was read in a way that its owner should know about, e.g. whole floats as integer ids."""
 
 
 class CacheWarning(RecsysWarning):
-    """Compiled kernels cannot be kept on disk: every process spends seconds to compile them again."""
+    """Compiled kernels cannot be kept on disk: every process spends some seconds compiling them again."""
 
 
 @contextlib.contextmanager
 def system_errors(kind: type[RecsysError], what: str, *, where: object, fix: str) -> Iterator[None]:
-    """What the operating system refuses inside (OSError) as an error of the tree, with the system's own words.
+    """Turn an OSError inside the block into an error of this module, with the words of the operating system.
 
-    A broken pipe stays what it is: no fault.
+    A broken pipe is passed on unchanged, because it is not a fault.
     """
     try:
         yield
@@ -166,7 +171,7 @@ def system_errors(kind: type[RecsysError], what: str, *, where: object, fix: str
 def nearest(name: object, choices: Iterable[str], synonyms: Mapping[str, Iterable[str]] | None = None) -> str:
     """Instruction naming the valid choices, the nearest first: "did you mean 'rank'? (valid: …)".
 
-    synonyms : choices that mean what a name from elsewhere does, by that name in lower case
+    synonyms : name from other software, in lower case -> choices with the same meaning
     """
     choices, name = list(choices), str(name)[:100]
     meant = [choice for choice in (synonyms or {}).get(name.lower(), ()) if choice in choices]

@@ -1,4 +1,4 @@
-"""Features: what is known of users or items beside their ratings, as sparse rows of numbers."""
+"""Features: side information about users or items, as sparse rows of numbers."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from recsys_mf.vocabulary import Vocabulary
 
 @dataclass(frozen=True, eq=False)
 class Features:
-    """Side information: a sparse row of numbers for every id. What is not in a row is 0.
+    """Side information: a sparse row of numbers for every id. Entries that are not stored are 0.
 
     vocabulary : the ids of the rows
     names : of the columns: "year" for a column of numbers, "genres=Action" for one of its categories or values
     starts : int64[rows + 1], ascending from 0 to z; the entries of row g are [starts[g]:starts[g + 1]] of
     columns, values : int32[z] in [0, len(names)), float32[z] finite
-    left_out : a phrase for every column of the table that was left out, or of which some values were, and why
+    left_out : a phrase for every column of the table that was left out fully or partly, with the reason
 
     The arrays are read-only. Raises DataError when lengths, ranges or values are wrong.
     """
@@ -74,7 +74,7 @@ class Features:
 
 
 def _read_only(array: Any, dtype: type[np.generic], *, where: str) -> NDArray[Any]:
-    """The array as the arithmetic takes it, read-only here, while the caller's own stays writable."""
+    """The array in the type that the arithmetic needs, read-only here; the caller's own stays writable."""
     column: NDArray[Any] = np.ascontiguousarray(array, dtype=dtype).view()
     if column.ndim != 1:
         raise DataError("not an array of one dimension", where=where, seen=column.shape, fix="give a row of numbers")

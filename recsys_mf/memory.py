@@ -1,4 +1,4 @@
-"""Memory of this process and of the machine: what is there, what was used, whether a thing would fit."""
+"""Memory of this process and of the machine: how much there is, how much was used, whether something fits."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ resource: Any = import_module("resource") if find_spec("resource") else None  # 
 
 
 def peak() -> int:
-    """High-water mark of this process's resident memory, bytes; 0 where the system does not tell."""
+    """High-water mark of this process's resident memory, bytes; 0 if the system does not say."""
     status = Path("/proc/self/status")
-    if status.exists():  # what `getrusage` tells may be that of the process which started this one
+    if status.exists():  # `getrusage` may give the value of the process that started this one
         fields = dict(line.split(":", 1) for line in status.read_text().splitlines())
         if "VmHWM" in fields:
             return int(fields["VmHWM"].split()[0]) * 1024
@@ -31,7 +31,7 @@ def peak() -> int:
 
 
 def available() -> int:
-    """Memory that can still be taken, bytes: the machine's, the control group's or the process's, which is least."""
+    """Memory that can still be allocated, bytes: the smallest limit of machine, control group and process."""
     limits = [*_of_machine(), *_of_process(), *_of_groups(Path("/proc/self/cgroup"), Path("/sys/fs/cgroup"))]
     return max(0, min(limits, default=sys.maxsize))
 
@@ -46,7 +46,7 @@ def _of_machine() -> Iterator[int]:
 
 
 def _of_process() -> Iterator[int]:
-    """What `ulimit -v` leaves, where the address space is limited and the system says what is taken of it."""
+    """What `ulimit -v` leaves, if the address space is limited and the system says how much is used."""
     statm = Path("/proc/self/statm")
     if resource is not None and statm.exists():
         most = resource.getrlimit(resource.RLIMIT_AS)[0]
@@ -55,11 +55,11 @@ def _of_process() -> Iterator[int]:
 
 
 _FILES = (("memory.max", "memory.current"), ("memory.limit_in_bytes", "memory.usage_in_bytes"))  # of versions 2 and 1
-_CACHES = ("inactive_file", "total_inactive_file")  # of memory.stat: given back when it is needed
+_CACHES = ("inactive_file", "total_inactive_file")  # of memory.stat: freed on demand
 
 
 def _of_groups(membership: Path, root: Path) -> Iterator[int]:
-    """What the control groups of this process leave, of both versions, from its own to the root."""
+    """What the control groups of this process (versions 1 and 2) leave, from its own group to the root."""
     lines = membership.read_text().splitlines() if membership.exists() else []
     for _, controllers, path in (line.split(":", 2) for line in lines if line.count(":") > 1):
         if controllers not in ("", "memory"):
@@ -68,7 +68,7 @@ def _of_groups(membership: Path, root: Path) -> Iterator[int]:
         group = top / path.lstrip("/")
         while True:
             for most, taken in _FILES:
-                with contextlib.suppress(OSError, ValueError):  # no limit ("max"), or a file that is not there
+                with contextlib.suppress(OSError, ValueError):  # no limit ("max"), or no such file
                     yield int((group / most).read_text()) - int((group / taken).read_text()) + _cached(group)
             if group == top or top not in group.parents:
                 break
@@ -76,7 +76,7 @@ def _of_groups(membership: Path, root: Path) -> Iterator[int]:
 
 
 def _cached(group: Path) -> int:
-    """Bytes that a control group holds of files, and would give back."""
+    """Bytes of file cache that a control group would free on demand."""
     with contextlib.suppress(OSError, ValueError):
         fields = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
         return max(int(fields.get(name, 0)) for name in _CACHES)
@@ -85,7 +85,7 @@ def _cached(group: Path) -> int:
 
 @contextlib.contextmanager
 def guarded(what: str, *, fix: str) -> Iterator[None]:
-    """An allocation that fails inside, in whatever words the library has for it, as a ResourceError."""
+    """Turn a failed allocation inside the block, whatever the library calls it, into a ResourceError."""
     try:
         yield
     except (MemoryError, RuntimeError) as error:
@@ -96,19 +96,19 @@ def guarded(what: str, *, fix: str) -> Iterator[None]:
 
 
 def is_allocation(error: BaseException) -> bool:
-    """Whether an error of another class says that memory could not be had."""
+    """Whether an error of another class means a failed allocation."""
     return any(words in str(error).lower() for words in ("allocate memory", "unable to allocate", "not enough memory"))
 
 
 def require(needed: int, what: str, *, there: int | None = None, fix: str) -> None:
-    """Raise ResourceError when `needed` bytes are more than there are (by default `available()`)."""
+    """Raise ResourceError if `needed` bytes are more than `there` (by default `available()`)."""
     there = available() if there is None else there
     if needed > there:
         raise ResourceError(f"{what} needs {in_words(needed)}, but only {in_words(there)} are free", fix=fix)
 
 
 def parsed(text: str) -> int:
-    """Bytes of a size as people write it: 2GiB, 500 MB, 1.5G. Raises ConfigError for what is not a size."""
+    """Bytes of a size in usual notation: 2GiB, 500 MB, 1.5G. Raises ConfigError for anything else."""
     found = re.fullmatch(r"\s*(\d+(?:\.\d*)?)\s*([kmgt]?)(i?)b?\s*", text, re.IGNORECASE)
     if found is None or not float(found[1]) or len(text) > 30:
         raise ConfigError("not a memory size", seen=repr(text), fix="write it as 2GiB or 500MB")
@@ -117,7 +117,7 @@ def parsed(text: str) -> int:
 
 
 def in_words(size: int) -> str:
-    """A number of bytes as people say it: 1.4 GiB."""
+    """A number of bytes in usual notation: 1.4 GiB."""
     amount = float(size)
     for unit in ("B", "KiB", "MiB", "GiB"):
         if amount < 1024:

@@ -1,4 +1,4 @@
-"""Mismatch: pairs nearly all of which are unknown to a model, and how their ids differ from those that it knows."""
+"""Mismatch: a table whose pairs are nearly all unknown to a model, and how its ids differ from the known ones."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from recsys_mf.vocabulary import Vocabulary
 if TYPE_CHECKING:
     import pyarrow as pa
 
-_SHARE = 0.9  # of pairs with an unknown id, above which the ids are probably spelt differently
-_SAMPLE = 1000  # unknown ids that are looked at
-_EXPLAINED = 0.5  # share of them that a way of spelling must turn into known ids
+_SHARE = 0.9  # of pairs with an unknown id, above which the ids are probably written differently
+_SAMPLE = 1000  # unknown ids that are examined
+_EXPLAINED = 0.5  # share of them that a change of spelling must turn into known ids
 
 
 @dataclass
@@ -35,7 +35,7 @@ class _Side:
             self.samples.append(ids_at(rows[:wanted]).drop_null())
 
     def sample(self) -> pa.Array:
-        """Distinct unknown ids as text; none where they are integers, which are spelt in one way."""
+        """Distinct unknown ids as text; None if they are integers, which have only one spelling."""
         import pyarrow as pa
 
         texts = [sample for sample in self.samples if not pa.types.is_integer(sample.type)]
@@ -59,7 +59,7 @@ class UnknownIds:
         """Count pairs.
 
         users, items : int32[n] dense indices of the model, -1 for unknown
-        user_ids_at, item_ids_at : the ids of the pairs in some rows, null if they are not known any more
+        user_ids_at, item_ids_at : the ids of the pairs in some rows, null if they are no longer known
         """
         self._pairs += len(users)
         self._unknown += int(((users < 0) | (items < 0)).sum())
@@ -67,9 +67,9 @@ class UnknownIds:
             side.add(indices, ids_at)
 
     def message(self, table: str, pairs: str = "pairs") -> str | None:
-        """The warning that over 90 % of the pairs are unknown, with what differs; None if that is not so.
+        """The warning that over 90 % of the pairs are unknown, with the difference; else None.
 
-        table, pairs : what they are called: "the test table", "test pairs"
+        table, pairs : their names in the message: "the test table", "test pairs"
         """
         if self._unknown <= _SHARE * self._pairs:
             return None
@@ -91,7 +91,7 @@ class UnknownIds:
 
 
 def _difference(side: _Side) -> str | None:
-    """In which way most of the unknown ids differ from known ones, with an example of each."""
+    """How most of the unknown ids differ from known ones, with an example of each; None if no way is found."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
@@ -109,7 +109,7 @@ def _difference(side: _Side) -> str | None:
 
 
 def _ways() -> dict[str, Callable[[Any], Any]]:
-    """Ways to write one id in two spellings, each as the function after which the two are the same."""
+    """Ways to spell one id differently, each with the function that makes both spellings equal."""
     import pyarrow.compute as pc
 
     def replacing(pattern: str, by: str) -> Callable[[Any], Any]:

@@ -1,4 +1,4 @@
-"""Files that commands and functions write: checked before the work, written aside, renamed when they are whole."""
+"""Files that commands and functions write: checked before the work, and renamed to their name when complete."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from recsys_mf.errors import ConfigError, ResourceError, system_errors
 
 
 def check_output(output: Path, kind: str, suffixes: tuple[str, ...], *, force: bool) -> None:
-    """Raise ConfigError when the file has another suffix, is there already or has no folder to lie in.
+    """Raise ConfigError if the file has another suffix or exists already, or if its folder does not exist.
 
     kind : what the file is, for messages
-    force : a file that is there may be replaced
+    force : an existing file may be replaced
     Raises ResourceError if the system refuses to write there.
     """
     if output.suffix not in suffixes:
@@ -32,9 +32,9 @@ def check_output(output: Path, kind: str, suffixes: tuple[str, ...], *, force: b
 
 @contextlib.contextmanager
 def written_output(output: Path, *, force: bool) -> Iterator[Path]:
-    """A path to write to, which takes the name of the output when all went well.
+    """A path to write to, which is renamed to the output at the end if there was no error.
 
-    Raises ResourceError when it cannot be written.
+    Raises ResourceError if it cannot be written.
     """
     with _system_errors(output), atomic.written_file(output, replace=force) as aside:
         yield aside

@@ -1,27 +1,27 @@
 """Provenance: the record of a run, from which it can be repeated (`recsys-mf train --repeat RUN`).
 
-It stands in run.json under "provenance". All values are plain. Written by `training.train`:
+It is stored in run.json under "provenance". All values are plain. Written by `training.train`:
 
-    split               how the rows were parted, in words; split_seed: the seed of that, null if none was used
+    split               how the rows were split, in words; split_seed: its seed, null if none was used
     split_rule          the same as values; empty for a split made by hand
         kind            "hold-out" (with by, fraction, seed), "fold" (folds, fold, seed) or "given"
-        ratings, fingerprint             of the table that was parted (of a given split: the training table)
+        ratings, fingerprint             of the table that was split (for a given split: the training table)
         test_ratings, test_fingerprint   of the test table of a given split
         validation      fraction and seed of validation rows that were cut by hand
-    validation          fraction of the training rows that epochs and ranks were chosen on; null if rows were given
+    validation          fraction of the training rows on which epochs and ranks were chosen; null if rows were given
     seed                of training
-    solver, settings    as they were asked for; fit.settings has what they became
+    solver, settings    as they were asked for; fit.settings has the values that were used
     baselines           label -> solver and settings, as they were asked for
-    compress            rank that a posterior was cut to, or null
+    compress            rank to which a posterior was reduced, or null
     start               fingerprint of the run that was continued from, or null
-    continued           only where there is a start: ratings, users and items that were kept, added and changed; how:
-                        "updated" or "fitted again"; since_full_fit: ratings taken up since the last full fit
+    continued           only if there is a start: ratings, users and items that were kept, added and changed; how:
+                        "updated" or "fitted again"; since_full_fit: ratings added since the last full fit
     train_ratings, train_fingerprint     of the training rows
     test_fingerprint    of the test rows, as the model sees them; null if there are none, or made by hand
     rating_range        least and greatest training rating
     side_information    user and item -> names of the features
     features            user and item -> fingerprint of the features
-    device, threads     where it ran; on a card also card, driver and backend
+    device, threads     where it ran; on a GPU also card, driver and kernels
     processor, python, platform, libraries   what it ran with
 
 and by `recsys-mf train`:
@@ -63,9 +63,9 @@ _LIBRARIES = ("numpy", "numba", "llvmlite", "scipy", "torch")
 
 
 def of_rows(split: Split, validation: float) -> dict[str, Any]:
-    """What the rows were and how they were parted.
+    """The rows and how they were split.
 
-    validation : fraction of the training rows to validate on, where the split has no validation rows
+    validation : fraction of the training rows to validate on, if the split has no validation rows
     """
     sides = {"user": split.train.user_features, "item": split.train.item_features}
     known = {side: features for side, features in sides.items() if features is not None}
@@ -100,7 +100,7 @@ def of_fit(
 
 
 def of_machine(backend: Backend) -> dict[str, Any]:
-    """What it ran on and with."""
+    """The machine and the software."""
     return {
         **backend.device.describe(),
         "threads": backend.device.threads,
@@ -112,7 +112,7 @@ def of_machine(backend: Backend) -> dict[str, Any]:
 
 
 def fingerprints(record: Mapping[str, Any]) -> dict[str, str]:
-    """Role -> fingerprint of what a run was made from; the roles are those of `files`."""
+    """Role -> fingerprint of the inputs of a run; the roles are those of `files`."""
     rule, features = record["split_rule"], record["features"]
     found = {
         "ratings": rule.get("fingerprint"),
@@ -152,7 +152,7 @@ def digest(model: Model) -> bytes:
 
 
 def differences(record: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
-    """Of what the last bits of a model depend on, what two records have differently, in words.
+    """How two records differ in facts on which the last bits of a model depend, in words.
 
     Empty if the same rows, settings and seed give the same bytes.
     """

@@ -36,7 +36,7 @@ class Ratings:
         only in tables made for evaluation by `reindexed`
     values : float32[n], finite, in the units of the source
     times : int64[n] seconds since 1970-01-01 UTC, or None
-    user_vocabulary, item_vocabulary : what the indices stand for
+    user_vocabulary, item_vocabulary : the ids of the indices
     user_features, item_features : side information, or None
 
     The arrays are read-only and no (user, item) pair occurs twice (`from_ids` sees to it). Raises
@@ -96,7 +96,7 @@ class Ratings:
         duplicates: Duplicates = "error",
         where: str = "ratings",
     ) -> Ratings:
-        """Ratings from columns of ids as a file has them; the vocabularies are built from these rows.
+        """Ratings from columns of ids as in a file; the vocabularies are built from these rows.
 
         user_ids, item_ids : integers or strings, Arrow, NumPy, pandas or sequences, [n]; as in `conversion.id_column`
         values : numbers, [n], as in `conversion.rating_values`
@@ -104,7 +104,7 @@ class Ratings:
         duplicates : as in `without_duplicates`
         where : name of the table, for messages
 
-        Raises DataError for an empty table, columns of different lengths and what cannot be an id, a rating or a time.
+        Raises DataError for an empty table, columns of different lengths, and invalid ids, ratings or times.
         """
         user_vocabulary, users = Vocabulary.encode(user_ids, where=f"{where}, user ids")
         item_vocabulary, items = Vocabulary.encode(item_ids, where=f"{where}, item ids")
@@ -157,7 +157,7 @@ class Ratings:
         return digest.hexdigest()
 
     def check_known(self, *, where: str = "ratings") -> None:
-        """Raise DataError if a row has an unknown user or item (index -1): only a model can be asked for such rows.
+        """Raise DataError if a row has an unknown user or item (index -1): only a model can predict such rows.
 
         where : name of the table, for messages
         """
@@ -191,7 +191,7 @@ class Ratings:
         )  # fmt: skip
 
     def restricted(self) -> Ratings:
-        """The same rows under vocabularies that hold only the ids that occur in them, or have side information."""
+        """The same rows under vocabularies with only the ids that occur in them or have side information."""
         return self.reindexed(
             _restricted(self.user_counts, self.user_vocabulary, self.user_features),
             _restricted(self.item_counts, self.item_vocabulary, self.item_features),
@@ -209,7 +209,7 @@ class Ratings:
         )
 
     def reindexed(self, user_vocabulary: Vocabulary, item_vocabulary: Vocabulary) -> Ratings:
-        """The same rows under other vocabularies; ids those do not hold become -1.
+        """The same rows under other vocabularies; ids that these do not hold become -1.
 
         Raises DataError when the ids are integers on one side and strings on the other.
         """
@@ -220,9 +220,9 @@ class Ratings:
     def without_duplicates(self, rule: Duplicates, *, where: str = "ratings") -> Ratings:
         """The table with every (user, item) pair once.
 
-        rule : where a pair occurs again, "last" keeps its newest row: by time where the table has times (of equal
-            times the later row), else the last row. "mean" keeps the average of its values, and the place and the
-            time of that row. "error" raises DataError with the count, an example and what the other rules would keep
+        rule : if a pair occurs more than once, "last" keeps its newest row: by time if the table has times (of equal
+            times the later row), else the last row. "mean" keeps the average of its values, and the position and time
+            of that row. "error" raises DataError with the count, an example and what the other rules would keep
         where : name of the table, for messages
 
         Raises DataError if an id is unknown.
@@ -250,7 +250,7 @@ class Ratings:
     def _twice(
         self, count: int, rows: tuple[int, int], values: NDArray[np.float32], group: NDArray[np.int64], where: str
     ) -> DataError:
-        """The error that pairs occur again; values are sorted by pair, group is which pair each is of."""
+        """The error that pairs occur again; values are sorted by pair; group is the number of the pair."""
         starts = np.flatnonzero(np.diff(group, prepend=-1))
         differ = np.maximum.reduceat(values, starts) > np.minimum.reduceat(values, starts)
         contradicted, repeated = int(differ.sum()), int((np.diff(starts, append=len(group)) > 1).sum())
@@ -285,7 +285,7 @@ class Ratings:
         return torch.sparse_coo_tensor(indices, values, shape, check_invariants=False).coalesce()
 
     def to_frame(self) -> pd.DataFrame:
-        """The rows as a pandas frame: user_id, item_id, rating and, where known, timestamp (seconds)."""
+        """The rows as a pandas frame: user_id, item_id, rating and, if known, timestamp (seconds)."""
         import pandas as pd
 
         frame: dict[str, Any] = {
@@ -299,7 +299,7 @@ class Ratings:
 
 
 def _column(column: Any, dtype: type[np.generic], *, where: str) -> NDArray[Any]:
-    """The column as a contiguous array that is read-only here, while the caller's own array stays writable."""
+    """The column as a contiguous array that is read-only here; the caller's own array stays writable."""
     try:
         with np.errstate(over="ignore"):  # a float64 beyond float32 becomes infinite, and is refused as such
             array = np.ascontiguousarray(column, dtype=dtype).view()

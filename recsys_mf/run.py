@@ -1,4 +1,4 @@
-"""Run: a trained model with the baselines fitted beside it, its vocabularies and how it came about."""
+"""Run: a trained model with its baselines, its vocabularies and the record of how it was made."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ class Run:
     """What `training.train` returns and `store.save` writes.
 
     fit : the solver's model
-    baselines : fits to compare with, by the label their report row carries, e.g. "svd bias"; every one is
-        under the same vocabularies
+    baselines : fits to compare with, by the label of their row in the report, e.g. "svd bias"; all under the same
+        vocabularies
     baseline : label of the baseline that differences are taken from
     user_vocabulary, item_vocabulary : ids of the training rows
     user_counts, item_counts : training ratings of every user and item, int64[m], int64[n]
-    provenance : all that the run can be repeated from, as plain values: `recsys_mf.provenance` has the keys
+    provenance : everything needed to repeat the run, as plain values: `recsys_mf.provenance` has the keys
     rated : the training pairs, or None if they were not kept
     """
 
@@ -49,15 +49,17 @@ class Run:
         """Predicted ratings float32[b] of pairs of ids; unknown ids get the fallback of the model.
 
         user_ids, item_ids : columns of b ids, integers or strings as in the training table; or a single id, which is
-            paired with every id of the other column. Of two single ids the result is a float
-        times : seconds, int64[b] or one for all pairs, for a model that was trained with them; without, it takes an
-            average time
-        Raises DataError when the ids are of the other kind (integers against strings), and for columns of different
+            paired with every id of the other column. For two single ids the result is a float
+        times : seconds, int64[b] or one for all pairs, for a model that was trained with them; without times it uses
+            an average time
+        Raises DataError if the ids are of the other kind (integers or strings), and for columns of different
         lengths; ConfigError for a single argument.
         """
         from recsys_mf.prediction import predict
 
-        if times is None and _is_column(user_ids) and _is_column(item_ids):  # at once, for a server's few pairs
+        if (
+            times is None and _is_column(user_ids) and _is_column(item_ids)
+        ):  # the short way, for the few pairs of a server
             users = self.user_vocabulary.indices(user_ids, where="pairs, user ids")
             return predict(self.model, users, self.item_vocabulary.indices(item_ids, where="pairs, item ids")).values
         if item_ids is None:
@@ -80,7 +82,7 @@ class Run:
     def indices(
         self, user_ids: Any, item_ids: Any, *, where: str = "pairs"
     ) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int8]]:
-        """Dense indices of pairs of ids, -1 for unknown, and which the model knew: int8[b], an index into KNOWN.
+        """Dense indices of pairs of ids, -1 for unknown, and which ids the model knows: int8[b], an index into KNOWN.
 
         where : name of the table of pairs, for messages
         """
@@ -91,17 +93,17 @@ class Run:
 
 
 def _is_column(ids: Any) -> bool:
-    """Whether what was given is plainly a column of ids."""
+    """Whether the argument is certainly a column of ids."""
     return type(ids) is list or (type(ids) is np.ndarray and ids.ndim == 1)
 
 
 def _is_single(ids: Any) -> bool:
-    """Whether what was given is one id and no column of them."""
+    """Whether the argument is a single id, not a column of ids."""
     return isinstance(ids, str | bytes) or not hasattr(ids, "__len__") or getattr(ids, "ndim", 1) == 0
 
 
 def _seconds(times: Any, length: int) -> NDArray[np.int64]:
-    """The times of that many pairs; one stands for all."""
+    """The times of this many pairs; a single time is used for all."""
     column = np.asarray(times)
     if (column.size and column.dtype.kind not in "iu") or column.ndim > 1:
         seen = f"{column.dtype} {list(column.shape)}"

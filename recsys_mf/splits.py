@@ -1,7 +1,7 @@
-"""Splits: which ratings are hidden from training, by a rule that others can repeat.
+"""Splits: which ratings are held out from training, by a rule that others can repeat.
 
-Every rule decides from the source order of the rows, the seed and, for `by="time"`, the timestamps; nothing
-else. A split's vocabularies are those of its training rows: an id seen only in the test part is unknown (-1).
+Every rule depends only on the source order of the rows, the seed and, for `by="time"`, the timestamps. A
+split's vocabularies are those of its training rows: an id seen only in the test part is unknown (-1).
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ RULES: tuple[By, ...] = ("random", "user", "time")
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """Ratings parted into training, test and, where one was cut, validation rows.
+    """Ratings divided into training rows, test rows and possibly validation rows.
 
-    train : vocabularies of its own rows alone
-    test, valid : under the vocabularies of train, -1 for ids train does not have; None if there is none
+    train : under the vocabularies of its own rows
+    test, valid : under the vocabularies of train, -1 for ids that train does not have; None if there are no such rows
     rule : the rule in words, as reports print it
     seed : the seed of the rule, None if none was used
-    by : the rule that parts validation rows from train
+    by : the rule that separates validation rows from train
     record : the rule as plain values from which it can be repeated, with the fingerprint of the table it was applied
         to (`recsys_mf.provenance` has the keys); empty for a split made by hand
-    test_as_read : the test rows under the vocabularies of their own table, so with the ids that train does not have;
+    test_as_read : the test rows under the vocabularies of their own table, including ids that train does not have;
         None if there is no test part, and for a split made by hand
     """
 
@@ -51,17 +51,17 @@ class Split:
 def hold_out(
     ratings: Ratings, fraction: float = 0.1, seed: int = 0, *, by: By = "random", among: NDArray[np.bool_] | None = None
 ) -> Split:
-    """Hide a fraction of the ratings as the test part.
+    """Hold out a fraction of the ratings as the test part.
 
     by="random" : row j (source order) is test if and only if
         numpy.random.default_rng(seed).random(n)[j] < fraction
     by="user" : with the same draws x, each user's floor(fraction * count) rows of smallest x are test, so every
         user keeps at least one rating in train
-    by="time" : the floor(fraction * n) newest rows are test; rows of equal time go by source order, later
-        rows are newer; the seed is not used
+    by="time" : the floor(fraction * n) newest rows are test; of rows with equal times, the later one in
+        source order is newer; the seed is not used
 
     fraction : in [0, 1); 0 gives a split without a test part
-    among : bool[n], the rows to hide a fraction of, by these rules as if they were the table; all others are train
+    among : bool[n], the rows of which a fraction is held out, as if they were the whole table; all others are train
     Raises ConfigError for a fraction or rule that does not exist, DataError for by="time" without
     timestamps, for a split that leaves nothing to train or test on, and for rows with unknown ids (a test part).
     """
@@ -120,9 +120,9 @@ def fold_numbers(n: int, k: int, seed: int) -> NDArray[np.int64]:
 
 
 def given(train: Ratings, test: Ratings, *, rule: str = "given files") -> Split:
-    """The split of two tables that were parted elsewhere.
+    """The split of two tables that were made elsewhere.
 
-    Raises DataError when a (user, item) pair is in both: the model would have seen what it is asked.
+    Raises DataError if a (user, item) pair is in both: the model would have seen a test rating.
     """
     for name, table in (("train", train), ("test", test)):
         instance(table, name, Ratings, "give read_ratings(path) or from_frame(table)")
@@ -159,7 +159,7 @@ def with_validation(split: Split, fraction: float, seed: int) -> Split:
 
 
 def fingerprint_as_read(ratings: Ratings) -> str:
-    """The fingerprint of the rows alone: the same whether or not the table has side information of further ids."""
+    """The fingerprint of the rows only: the same with or without side information about more ids."""
     rows = ratings
     if ratings.user_features is not None or ratings.item_features is not None:
         rows = replace(ratings, user_features=None, item_features=None)
@@ -192,7 +192,7 @@ def _parted(ratings: Ratings, is_test: NDArray[np.bool_], split: Split) -> Split
 
 def _random_mask(ratings: Ratings, fraction: float, seed: int) -> NDArray[np.bool_]:
     rng, mask = np.random.default_rng(seed), np.empty(len(ratings), np.bool_)
-    for part in mapped.parts(len(mask)):  # in parts the stream of draws is the same
+    for part in mapped.parts(len(mask)):  # drawing in parts gives the same numbers
         mask[part] = rng.random(len(mask[part])) < fraction
     return mask
 

@@ -55,23 +55,23 @@ def predict_file(
     pairs : a table with a row per (user, item) pair, and any other columns; as in `loaders.read_ratings`
     output : .parquet, .csv or .tsv, written aside and renamed when it is whole
     time_column : times as in `loaders.read_ratings`, for a model that was trained with them; recognised by its name.
-        The unit of numbers is that of the first batch of rows. Where there is none, such a model predicts for an
+        The unit of numbers is that of the first batch of rows. Without times, such a model predicts for an
         average time
     encoding : as in `loaders.read_ratings`; text is written in UTF-8
-    ids : "integer" or "string" to read them so; "auto" reads them as the model has them
-    interval : probability; adds columns `lower` and `upper` that hold a new rating with it, where the model has
-        intervals
-    distribution : adds a column for every rating of the scale, `p_1` and so on, with its probability, where the model
+    ids : "integer" or "string" to read them so; "auto" reads them as in the model
+    interval : probability; adds columns `lower` and `upper`, which contain a new rating with this probability, if the
+        model has intervals
+    distribution : adds a column for every rating of the scale, `p_1` and so on, with its probability, if the model
         is ordinal
-    force : replace an output that is there
-    device : "cpu", "cuda" or "auto": CUDA if it is there
-    threads : threads of the CPU to predict on, all that are granted if None
-    watch : told the number of rows of every batch
+    force : replace an existing output
+    device : "cpu", "cuda" or "auto", which is CUDA if available
+    threads : number of CPU threads to predict on; None for all available
+    watch : called with the number of rows of every batch
     Returns how many pairs had "both" ids, the "user", the "item" or "neither" known. An unknown id gets the model's
-    fallback; where over 90 % of the pairs have one, an IdMismatchWarning says how their ids differ. Raises DataError
-    for a null id, for strings where the model has integers, and for a table that has a column of these names;
+    fallback; if over 90 % of the pairs have one, an IdMismatchWarning says how their ids differ. Raises DataError
+    for a null id, for strings if the model has integers, and for a table that already has a column of these names;
     ConfigError for another suffix, an output that is there, and an interval or a distribution of a model that has none;
-    DeviceError for CUDA if there is none.
+    DeviceError if CUDA is not available.
     """
     instance(run, "run", Run, "give what train returned, or load(directory)")
     if interval is not None:
@@ -179,6 +179,6 @@ def _added(run: Run, interval: float | None, *, distribution: bool) -> tuple[str
 
 @contextlib.contextmanager
 def _writing(path: Path, suffix: str, schema: pa.Schema) -> Iterator[Callable[[pa.RecordBatch], Future[None]]]:
-    """Writes a batch in a thread of its own, while the next is predicted."""
+    """Writes a batch in another thread while the next batch is predicted."""
     with contextlib.closing(open_table(path, suffix, schema)) as writer, ThreadPoolExecutor(1) as pool:
         yield lambda batch: pool.submit(writer.write_batch, batch)

@@ -1,4 +1,4 @@
-"""Strict JSON: every number is finite when written, and again when read."""
+"""Strict JSON: every number is finite, both when written and when read."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def to_text(value: Any) -> str:
 def from_text(text: bytes) -> Any:
     """Plain values of UTF-8 text.
 
-    Raises ValueError for what is not JSON, nested too deeply, or holds a number that is not finite.
+    Raises ValueError for text that is not JSON, is nested too deeply or holds a number that is not finite.
     """
     try:
         return json.loads(text.decode(), parse_constant=_number, parse_float=_number)

@@ -19,8 +19,8 @@ from recsys_mf.errors import DataError
 if TYPE_CHECKING:
     import pyarrow as pa
 
-_SEARCHES = 64  # an id is searched for where there are more known ids than this for each
-_TABLE_SLOTS_PER_ID = 16  # a direct table is used while it wastes less than this many slots an id
+_SEARCHES = 64  # ids are searched for one by one if there are more known ids than this per id
+_TABLE_SLOTS_PER_ID = 16  # a direct table is used if it needs fewer slots per id than this
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,7 +79,7 @@ class Vocabulary:
         such a column would match nothing.
         """
         plain = _plain_integers(ids) if self._holds_integers else None
-        if plain is not None:  # without the detour by Arrow: most requests to a server are a few ids
+        if plain is not None:  # without the detour through Arrow: most requests to a server have only a few ids
             return self._integer_indices(plain)
         column = id_column(ids, Origin(where))
         if len(column) and len(self) and _is_integer(column) != self.is_integer:
@@ -92,7 +92,7 @@ class Vocabulary:
             )
         if self.is_integer:
             return self._integer_indices(_numpy(column))
-        if len(column) * _SEARCHES < len(self):  # to hash all that is known would take longer than to search in it
+        if len(column) * _SEARCHES < len(self):  # hashing all known ids would take longer than searching among them
             return np.array([self._place(text) for text in column.to_pylist()], np.int32)
         import pyarrow.compute as pc
 
@@ -107,13 +107,13 @@ class Vocabulary:
         return self.entries.take(pa.array(indices, mask=indices < 0))
 
     def restricted(self, keep: NDArray[np.bool_]) -> Vocabulary:
-        """The vocabulary of the ids where keep (bool[len]) is True."""
+        """The vocabulary of the ids for which keep (bool[len]) is True."""
         import pyarrow as pa
 
         return Vocabulary(self.entries.filter(pa.array(keep)))
 
     def union(self, other: Vocabulary, *, where: str = "ids") -> Vocabulary:
-        """The vocabulary of the ids of both. Raises DataError when one has integers and the other strings."""
+        """The vocabulary of the ids of both. Raises DataError if one has integers and the other strings."""
         import pyarrow as pa
 
         new = other.entries.filter(pa.array(self.indices(other.entries, where=where) < 0))
@@ -140,18 +140,18 @@ class Vocabulary:
 
     @cached_property
     def _span(self) -> int:
-        """Integers from the first id to the last."""
+        """How many integers there are from the first id to the last."""
         return int(self._integers[-1]) - int(self._integers[0]) + 1
 
     @cached_property
     def _places(self) -> NDArray[np.int32]:
-        """Index of every integer from the first id to the last, -1 where it is none; int32[_span]."""
+        """Index of every integer from the first id to the last, -1 if it is not an id; int32[_span]."""
         places = np.full(self._span, -1, np.int32)
         places[self._integers - self._integers[0]] = np.arange(len(self), dtype=np.int32)
         return places
 
     def _place(self, text: str) -> int:
-        """Index of a string, -1 where it is none of the ids, by bisection: their order is that of their code points."""
+        """Index of a string, -1 if it is not an id, by bisection: ids are in the order of their code points."""
         place = bisect_left(range(len(self)), text, key=lambda n: self.entries[n].as_py())
         return place if place < len(self) and self.entries[place].as_py() == text else -1
 
@@ -167,7 +167,7 @@ class Vocabulary:
 
 
 def _plain_integers(ids: Any) -> NDArray[np.int64] | None:
-    """Ids that are int64[n] as they are: an array of integers that fit, or a list of Python's."""
+    """Ids as int64[n] if no conversion is needed: an array of integers that fit, or a list of Python integers."""
     if isinstance(ids, np.ndarray):
         fits = ids.ndim == 1 and not isinstance(ids, np.ma.MaskedArray) and np.can_cast(ids.dtype, np.int64)
         return ids.astype(np.int64, copy=False) if fits and ids.dtype.kind in "iu" else None
@@ -191,7 +191,7 @@ def _numpy(column: Any) -> NDArray[Any]:
 
 
 def _encode_integers(cls: type[Vocabulary], column: pa.ChunkedArray) -> tuple[Vocabulary, NDArray[np.int32]]:
-    """By a table with a slot for every integer of the range where that is not too wide, else by hashing."""
+    """Encode by a table with a slot per integer of the range if that is not too wide, else by hashing."""
     import pyarrow as pa
 
     arrays = [chunk.to_numpy() for chunk in column.chunks]
