@@ -168,7 +168,7 @@ def refuse_nulls(column: pa.ChunkedArray, origin: Origin, what: str, fix: str) -
 
 
 def first(flags: Any) -> int:
-    """Position of the first True in an Arrow array or chunked array, -1 where there is none."""
+    """Position of the first True in an Arrow array or chunked array, -1 if there is none."""
     import pyarrow.compute as pc
 
     return int(pc.index(flags, True).as_py())

@@ -38,7 +38,7 @@ class PairReader:
         ]
 
     def with_ids(self, batch: pa.RecordBatch, ids: list[pa.ChunkedArray]) -> pa.RecordBatch:
-        """The batch with its ids as they were read: text has no types, where a file has, those of the model."""
+        """The batch with its ids as they were read; ids from a text file get the types of the model."""
         for name, column in zip(self._ids, ids, strict=True):
             place = batch.schema.get_field_index(name)
             batch = batch.set_column(place, name, column.combine_chunks())
