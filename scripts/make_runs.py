@@ -50,6 +50,8 @@ def main(folder: Path) -> None:
         if has_intervals(run.model):
             users, items, _ = run.indices(*PAIRS)
             interval = predict(run.model, users, items, DAYS, probability=0.8)
+            assert interval.lower is not None
+            assert interval.upper is not None
             predictions[name] |= {"lower": interval.lower.tolist(), "upper": interval.upper.tolist()}
     (folder / "predictions.json").write_text(json.dumps(predictions, indent=1) + "\n")
 

@@ -173,7 +173,7 @@ def compare(table: str, name: str, seeds: int = SEEDS, ranks: tuple[int, ...] = 
     """The errors of a solver by its name on a table of the battery, split seed and training seed being the same."""
     kind = SOLVERS[name]
     default = _mean_error(table, kind(), seeds)
-    single = _mean_error(table, kind(members=1), seeds) if issubclass(kind, Committee) else default  # type: ignore[call-arg]
+    single = _mean_error(table, kind(members=1), seeds) if issubclass(kind, Committee) else default
     best = min(_mean_error(table, solver, seeds) for solver in _grid(kind, ranks))
     return Compared(default, single, _mean_error(table, Biases(), seeds), best)
 
@@ -193,6 +193,6 @@ def _grid(kind: type[Solver], ranks: tuple[int, ...]) -> Iterator[Solver]:
     for rank in ranks:
         if issubclass(kind, Committee):
             λ = kind.usual["regularisation"]
-            yield from (kind(rank=rank, regularisation=λ * factor) for factor in FACTORS)  # type: ignore[call-arg]
+            yield from (kind(rank=rank, regularisation=λ * factor) for factor in FACTORS)
         else:
-            yield kind(rank=rank)  # type: ignore[call-arg]
+            yield kind(rank=rank)

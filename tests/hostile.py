@@ -24,7 +24,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -311,13 +311,17 @@ def _cells(rows: list[tuple[Any, Any, float, int | None]]) -> list[list[Any]]:
 
 # Forms.
 
+PACKED: dict[str | None, Callable[[bytes], bytes]] = {
+    None: bytes, "gz": gzip.compress, "bz2": bz2.compress, "xz": lzma.compress,
+}  # fmt: skip
+
 
 def _text(
     r: random.Random, folder: Path, rows: list[Any], kinds: tuple[str, ...], fault: str | None
 ) -> Case:  # fmt: skip
     delimiter = r.choice((",", "\t", ";", "|"))
     end = r.choice(("\n", "\r\n"))
-    style = r.choice((csv.QUOTE_MINIMAL, csv.QUOTE_ALL, csv.QUOTE_NONNUMERIC))
+    style: Literal[0, 1, 2] = r.choice((csv.QUOTE_MINIMAL, csv.QUOTE_ALL, csv.QUOTE_NONNUMERIC))
     names = [*r.choice(NAMES)[: len(_cells(rows)[0])]]
     iso = r.random() < 0.3
     cells = _spoil(r, _cells(rows), fault)
@@ -339,7 +343,7 @@ def _text(
     encoding = r.choice(("utf-8", "utf-8", "utf-8-sig", "utf-16"))
     packing = r.choice((None, None, "gz", "bz2", "xz"))
     data = text.encode(encoding)
-    pack = {None: bytes, "gz": gzip.compress, "bz2": bz2.compress, "xz": lzma.compress}[packing]
+    pack = PACKED[packing]
     path = folder / f"t{r.choice(('.csv', '.tsv', '.txt', ''))}{'.' + packing if packing else ''}"
     path.write_bytes(pack(data))
     label = f"text {delimiter!r} {end!r} quoting {style} {encoding} {packing} {kinds} iso={iso}"

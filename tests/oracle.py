@@ -103,8 +103,8 @@ class Visits(NamedTuple):
 def make_visits(rng: np.random.Generator, shape: Shape = SHAPE, grid: Grid = Grid(4, 3, 2)) -> Visits:  # noqa: B008
     """A table in a grid of 4 by 4 conflict-free blocks, some of them empty, and of 3 by 2 parts each."""
     triples = make_table(rng, shape)
-    counts = [np.bincount(keys, minlength=size) for keys, size in zip(triples[:2], shape, strict=True)]
-    places = Places.draw(*counts, grid, rng)
+    users, items = (np.bincount(keys, minlength=size) for keys, size in zip(triples[:2], shape, strict=True))
+    places = Places.draw(users, items, grid, rng)
     arranged = host.arrange(triples, places, grid, Standardisation(0.0, 1.0), int(rng.integers(2**63)), threads=2)
     return Visits(Triples(*arranged[:3]), arranged.bounds(grid), places)
 

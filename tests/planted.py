@@ -24,7 +24,8 @@ class Truth:
     def expected(self, users: NDArray[np.integer], items: NDArray[np.integer]) -> NDArray[np.float64]:
         """The noiseless rating of every pair, [n]."""
         biases = self.mean + self.user_bias[users] + self.item_bias[items]
-        return biases + np.einsum("nk,nk->n", self.P[users], self.Q[items])
+        expected: NDArray[np.float64] = biases + np.einsum("nk,nk->n", self.P[users], self.Q[items])
+        return expected
 
 
 def planted(

@@ -81,7 +81,7 @@ def test_a_setting_as_others_call_it_leads_to_ours(name: str) -> None:
     hints = []
     for solver in SOLVERS.values():
         try:
-            solver(**{name: 1})  # type: ignore[arg-type]
+            solver(**{name: 1})
             hints.append(True)  # it is ours as well
         except ConfigError as error:
             hints.append(any(f"did you mean '{ours}'" in str(error) for ours in SYNONYMS[name]))

@@ -12,6 +12,7 @@ import pytest
 from recsys_mf import training
 from recsys_mf.continuing import join
 from recsys_mf.errors import ConfigError, DataError, LeakWarning
+from recsys_mf.kernels import select
 from recsys_mf.models import Factorization, RatedPairs
 from recsys_mf.prediction import has_intervals, predict, rmse
 from recsys_mf.ratings import Ratings
@@ -143,6 +144,8 @@ def test_intervals_stay(name: str) -> None:
             continue
         pairs = test.reindexed(run.user_vocabulary, run.item_vocabulary)
         _, lower, upper, _ = predict(run.model, pairs.users, pairs.items, probability=0.9)
+        assert lower is not None
+        assert upper is not None
         assert (lower <= upper).all()
 
 
@@ -186,13 +189,19 @@ def test_no_rating_that_the_run_has_seen_is_validated_on(monkeypatch: pytest.Mon
     from recsys_mf import continuing
 
     old, new, _ = parts(0.8, 0.006)
-    start, scored = fitted(old, "sgd"), []
+    start = fitted(old, "sgd")
+    scored: list[Ratings] = []
+
+    def score(model: Factorization, valid: Ratings) -> float:
+        scored.append(valid)
+        return 1.0
+
     monkeypatch.setattr(continuing, "MIN_VALID_ROWS", 5)
-    monkeypatch.setattr(continuing, "rmse", lambda model, valid: scored.append(valid) or 1.0)
+    monkeypatch.setattr(continuing, "rmse", score)
     joined = join(start, together(old, new))
     assert isinstance(start.model, Factorization)
     model = continuing.align(start.model, start, joined.ratings.user_vocabulary, joined.ratings.item_vocabulary)
-    backend = training.select("cpu")
+    backend = select("cpu")
     continuing.choose_update(model, joined, 0.3, np.random.default_rng(0), backend)
     assert scored
     assert all(not continuing.seen_by(start, valid).any() for valid in scored)

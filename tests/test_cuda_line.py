@@ -26,7 +26,7 @@ from recsys_mf.kernels.torch import memory
 from recsys_mf.kernels.torch.device import TorchDevice
 from recsys_mf.prediction import predict
 from recsys_mf.ratings import Ratings
-from recsys_mf.solvers import SOLVERS
+from recsys_mf.solvers import SOLVERS, Solver
 from recsys_mf.splits import hold_out
 from tests.backends import BACKENDS, interpreted
 from tests.planted import planted
@@ -133,7 +133,7 @@ class Counting(TorchDevice):
         return found
 
 
-SOLVE: dict[str, Callable[[int], object]] = {
+SOLVE: dict[str, Callable[[int], Solver]] = {
     "sgd": lambda epochs: SOLVERS["sgd"](rank=4, members=1, epochs=epochs),
     "als": lambda epochs: SOLVERS["als"](rank=4, members=1, epochs=epochs),
     "gibbs": lambda epochs: SOLVERS["gibbs"](rank=4, sweeps=100, burn_in=90, likelihood="gaussian"),
@@ -148,8 +148,9 @@ def test_epochs_fetch_no_tables_from_the_device(solver: str) -> None:
         device = Counting("cpu", 1, "torch")
         backend = replace(BACKENDS["torch"](), device=device)
         users, items = (device.put(a) for a in (ratings.users, ratings.items))
-        run = SOLVE[solver](epochs).run(ratings, rng=np.random.default_rng(0), backend=backend)  # type: ignore[attr-defined]
+        run = SOLVE[solver](epochs).run(ratings, rng=np.random.default_rng(0), backend=backend)
         for epoch in islice(run, epochs):
+            assert epoch.predict is not None
             epoch.predict(users, items, None)
         fetched.append(device.fetched)
     # What a sweep fetches is square in the rank alone: the scatter of rows and coefficients of either table.
@@ -159,7 +160,8 @@ def test_epochs_fetch_no_tables_from_the_device(solver: str) -> None:
 def test_the_cpu_backend_predicts_an_epoch_as_its_model_does() -> None:
     ratings = planted()[0]
     for solver in ("sgd", "als"):
-        (*_, last) = SOLVE[solver](3).run(ratings, rng=np.random.default_rng(0), backend=make_backend(1))  # type: ignore[attr-defined]
+        (*_, last) = SOLVE[solver](3).run(ratings, rng=np.random.default_rng(0), backend=make_backend(1))
+        assert last.predict is not None
         np.testing.assert_allclose(
             last.predict(ratings.users, ratings.items, None),
             predict(last.model(), ratings.users, ratings.items).values,

@@ -11,6 +11,7 @@ import pytest
 
 from recsys_mf import SOLVERS, memory, train
 from recsys_mf.errors import ResourceError
+from recsys_mf.models import Posterior
 from recsys_mf.solvers.compression import compress
 from tests.trained import posterior_run, small_split
 
@@ -145,7 +146,8 @@ def test_a_fit_that_would_not_fit_is_refused_with_both_sizes(solver: str, monkey
 
 def test_a_rank_to_compress_to_is_at_most_that_of_the_matrix() -> None:
     run, table = posterior_run("ordinal"), small_split().train
-    wide, most = (compress(run.model, rank, table) for rank in (10**9, min(table.n_users, table.n_items)))  # type: ignore[union-attr]
+    assert isinstance(run.model, Posterior)
+    wide, most = (compress(run.model, rank, table) for rank in (10**9, min(table.n_users, table.n_items)))
     assert {name: array.tobytes() for name, array in wide.arrays().items()} == {
         name: array.tobytes() for name, array in most.arrays().items()
     }

@@ -287,5 +287,5 @@ def test_test_rows_as_read_keep_the_ids_that_train_does_not_have(make: Any) -> N
 
 def test_side_information_does_not_change_the_fingerprint_of_the_rows() -> None:
     ids = Vocabulary.encode([5, 100, 7_000])[0]
-    more = Features(ids, ("x",), np.arange(4), np.zeros(3), np.ones(3))
+    more = Features(ids, ("x",), np.arange(4), np.zeros(3, np.int32), np.ones(3, np.float32))
     assert fingerprint_as_read(table().with_features(users=more)) == fingerprint_as_read(table()) == table().fingerprint

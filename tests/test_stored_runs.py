@@ -41,6 +41,8 @@ def test_a_stored_run_predicts_what_it_did_when_it_was_made(version: str, solver
     if has_intervals(run.model):
         users, items, _ = run.indices(*PAIRS)
         found = predict(run.model, users, items, DAYS, probability=0.8)
+        assert found.lower is not None
+        assert found.upper is not None
         np.testing.assert_allclose(found.lower, expected["lower"], rtol=1e-5)
         np.testing.assert_allclose(found.upper, expected["upper"], rtol=1e-5)
     assert (run.rated is None) == (version == "format-3")
@@ -215,6 +217,7 @@ def test_any_field_of_any_type_loads_or_is_refused_by_name(copied: Callable[...,
     facts = json.loads(whole)
     loaded = 0
     for path in every_field(facts)[1:]:
+        value: Any
         for value in (None, "text", True, -1, 2**70, 1e308, [], {}, [[1]], {"a": {}}, "gone"):
             changed = json.loads(whole)
             changed.pop("digest", None)

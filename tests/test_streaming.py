@@ -13,6 +13,7 @@ import pytest
 
 from recsys_mf.errors import ConfigError, DataError
 from recsys_mf.loaders import parquet
+from recsys_mf.models import Factorization
 from recsys_mf.streaming import predict_file
 from tests.trained import posterior_run, small_run
 
@@ -30,13 +31,14 @@ def write(path: Path, table: dict[str, list[Any]]) -> Path:
 
 
 def pairs_file(path: Path) -> Path:
-    table = {"note": ["plain", "a, b", 'say "x"', "", "ü"], "user_id": USERS, "item_id": ITEMS}
+    table: dict[str, list[Any]] = {"note": ["plain", "a, b", 'say "x"', "", "ü"], "user_id": USERS, "item_id": ITEMS}
     return write(path, table)
 
 
 def read(path: Path) -> dict[str, list[Any]]:
     if path.suffix == ".parquet":
-        return pq.read_table(path).to_pydict()
+        table: dict[str, list[Any]] = pq.read_table(path).to_pydict()
+        return table
     with path.open(newline="") as file:
         names, *rows = csv.reader(file, delimiter="\t" if path.suffix == ".tsv" else ",")
     return {name: [row[place] for row in rows] for place, name in enumerate(names)}
@@ -59,6 +61,7 @@ def test_rows_come_out_in_order_with_prediction_and_known(tmp_path: Path, source
 def test_unknown_ids_get_the_fallback() -> None:
     model = small_run().model
     users, items = small_run().user_vocabulary.indices([5]), small_run().item_vocabulary.indices([100])
+    assert isinstance(model, Factorization)
     expected = [model.mean + model.user_bias[users[0]], model.mean + model.item_bias[items[0]], model.mean]
     low, high = model.rating_range
     found = small_run().predict([5, 777, 777], [999, 100, 999])

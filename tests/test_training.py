@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from recsys_mf.arrays.cores import available_threads
 from recsys_mf.errors import ConfigError, DataError, SolveError
-from recsys_mf.kernels import available_threads
 from recsys_mf.models import Factorization, Model
 from recsys_mf.prediction import predict
 from recsys_mf.ratings import Ratings
@@ -147,7 +147,8 @@ def columns_of(ratings: Ratings) -> Columns:
 def predicted(solver: Solver, columns: Columns, user_ids: Any, item_ids: Any) -> np.ndarray[Any, Any]:
     """Predictions for pairs of ids, all known, by all epochs of a solver trained on columns."""
     table = Split(Ratings.from_ids(*columns), None, None, "given", None)
-    return fitted(table, solver, validation=0).predict(user_ids, item_ids)
+    found: np.ndarray[Any, Any] = fitted(table, solver, validation=0).predict(user_ids, item_ids)
+    return found
 
 
 class Asked:
@@ -390,6 +391,7 @@ def test_run_predicts_by_id_and_says_what_it_knew(split: Split) -> None:
     predictions = run.predict(*ids)
     assert known.tolist() == [3, 2, 1, 0]
     assert predictions[0] == predict(run.model, np.array([0]), np.array([0])).values[0]
+    assert isinstance(run.model, Factorization)
     assert predictions[3] == pytest.approx(run.model.mean)
     with pytest.raises(DataError, match=r"^users and items differ in length"):
         run.predict([1, 2], [1])

@@ -44,6 +44,7 @@ def small_run(*, strings: bool = False) -> Run:
 def posterior_run(likelihood: str = "gaussian") -> Run:
     """Gibbs sampling of rank 2 on `small_split`, whose times lie on two days, with ratings from 0 to 5."""
     split = small_split()
+    assert split.train.times is not None
     days = replace(split, train=replace(split.train, times=split.train.times * 200))
     settings = {"rank": "2", "sweeps": "14", "burn_in": "4", "likelihood": likelihood}
     return train(days, SOLVERS["gibbs"].from_texts(settings))

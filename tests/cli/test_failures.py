@@ -18,6 +18,7 @@ from safetensors import SafetensorError
 
 from recsys_mf import cli
 from recsys_mf.cli import failures
+from recsys_mf.cli.solvers import solvers
 from recsys_mf.errors import LONGEST, DataError
 from recsys_mf.store import save
 from tests.trained import small_run, small_table
@@ -46,7 +47,7 @@ def failing(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
     def fail(**arguments: Any) -> None:
         raise error
 
-    monkeypatch.setattr(cli.solvers, "callback", fail)
+    monkeypatch.setattr(solvers, "callback", fail)
 
 
 FAILURES: list[tuple[BaseException, int, str]] = [
@@ -113,7 +114,7 @@ def test_signals_end_in_one_word_also_where_a_library_makes_an_error_of_them(
                 raise
         raise RuntimeError("no compiled object yet for <Library>")
 
-    monkeypatch.setattr(cli.solvers, "callback", fail)
+    monkeypatch.setattr(solvers, "callback", fail)
     # A test run in the background has the signal ignored, and what is ignored at the start stays so.
     as_found = signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
     before = signal.getsignal(number)
@@ -127,7 +128,7 @@ def test_signals_end_in_one_word_also_where_a_library_makes_an_error_of_them(
 def test_warnings_of_libraries_are_not_shown(recsys: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     import numpy as np
 
-    monkeypatch.setattr(cli.solvers, "callback", lambda **arguments: np.exp(np.float32(1e9)))
+    monkeypatch.setattr(solvers, "callback", lambda **arguments: np.exp(np.float32(1e9)))
     assert recsys("solvers") == (0, "", "")
 
 

@@ -19,6 +19,7 @@ from safetensors.numpy import load_file
 
 from recsys_mf import cli, hold_out, load, save, splits, train
 from recsys_mf.cli.plan import FILES, HARMLESS
+from recsys_mf.cli.train import train as train_command
 from recsys_mf.errors import LeakWarning
 from recsys_mf.evaluation import evaluate
 from recsys_mf.prediction import has_intervals
@@ -207,7 +208,7 @@ def test_features_that_have_changed_are_named(recsys: Cli, option: str, file: st
 def changing_options() -> list[click.Option]:
     return [
         parameter
-        for parameter in cli.train.params
+        for parameter in train_command.params
         if isinstance(parameter, click.Option) and parameter.name not in HARMLESS | FILES.keys()
     ]
 

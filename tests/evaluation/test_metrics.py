@@ -64,6 +64,6 @@ def test_errors_in_common_cancel_in_a_difference() -> None:
     scores = [bootstrap.score(METRICS["rmse"], shared + 0.1 * rng.standard_normal(5000)) for _ in range(2)]
     difference = scores[0].minus(scores[1])
     alone = [score.estimate for score in scores]
-    independent = np.hypot(*(estimate.high - estimate.low for estimate in alone))
+    independent = np.linalg.norm([estimate.high - estimate.low for estimate in alone])
     assert difference.high - difference.low < 0.3 * independent
     assert scores[0].minus(scores[0]).low == scores[0].minus(scores[0]).high == 0

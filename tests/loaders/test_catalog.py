@@ -104,7 +104,7 @@ def tiny(server: Server, **changes: Any) -> dict[str, Dataset]:
     """A catalogue of what the server has; changes are to its archive, or to what it is said to hold."""
     digest = hashlib.md5(archive(), usedforsecurity=False).hexdigest()
     where = {"address": server.address, "member": "tiny/ratings.dat", "md5": digest, "md5_source": "this test"}
-    holds = {"ratings": 1200, "users": 40, "items": 30, "scale": (1.0, 5.0)}
+    holds: dict[str, Any] = {"ratings": 1200, "users": 40, "items": 30, "scale": (1.0, 5.0)}
     where |= {name: value for name, value in changes.items() if name in where}
     holds |= {name: value for name, value in changes.items() if name in holds}
     return {"tiny": Dataset("Tiny", **holds, licence="none", licence_address="nowhere", archive=Archive(**where))}

@@ -22,9 +22,10 @@ DENSE[ROWS, COLUMNS] = VALUES
 COO = sp.coo_matrix((VALUES, (ROWS, COLUMNS)), shape=(3, 3))
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # that sparse tensors are in beta
-    TORCH = torch.sparse_coo_tensor([ROWS, COLUMNS], VALUES, (3, 3)).coalesce()
+    TORCH = torch.sparse_coo_tensor(torch.tensor([ROWS, COLUMNS]), VALUES, (3, 3)).coalesce()
     CSR, CSC = TORCH.to_sparse_csr(), TORCH.to_sparse_csc()
-OBJECTS = np.where(np.isnan(DENSE), None, DENSE.astype(object))
+OBJECTS = DENSE.astype(object)
+OBJECTS[np.isnan(DENSE)] = None
 FRAME = pd.DataFrame(DENSE)
 
 
@@ -78,7 +79,7 @@ def test_an_entry_stored_twice_follows_the_rule_for_duplicates() -> None:
     with pytest.raises(DataError, match=r"A: 1 duplicate \(user, item\) pairs"):
         from_matrix(twice)
     assert from_matrix(twice, duplicates="mean").values.tolist() == [2.0]
-    tensor = torch.sparse_coo_tensor([[0, 0], [0, 0]], [1.0, 3.0], (1, 1))
+    tensor = torch.sparse_coo_tensor(torch.tensor([[0, 0], [0, 0]]), [1.0, 3.0], (1, 1))
     assert from_matrix(tensor, duplicates="last").values.tolist() == [3.0]
 
 
@@ -87,7 +88,7 @@ REFUSED: dict[str, tuple[Any, Any, str]] = {
     "dia": (COO.todia(), None, "give CSR or COO"),
     "sparse complex": (COO.astype(complex), None, "complex128 entries"),
     "sparse vector": (sp.coo_array([1.0, 2.0]), None, "not a matrix of numbers"),
-    "hybrid": (torch.sparse_coo_tensor([[0]], [[1.0]], (1, 1)), None, "give a sparse COO or CSR tensor"),
+    "hybrid": (torch.sparse_coo_tensor(torch.tensor([[0]]), [[1.0]], (1, 1)), None, "give a sparse COO or CSR tensor"),
     "sparse NaN": (sp.csr_matrix([[np.nan, 1.0]]), None, r"A\[0, 0\]: rating is not finite \(saw nan\)"),
     "sparse with mask": (COO, ~np.isnan(DENSE), "mask: a sparse matrix takes no mask"),
     "masked with mask": (np.ma.masked_invalid(DENSE), ~np.isnan(DENSE), "mask: a masked array takes no other mask"),

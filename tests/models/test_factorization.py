@@ -91,12 +91,16 @@ def test_interval_is_the_prediction_and_a_normal_quantile_on_either_side() -> No
     found = predict(committee(), users, items, probability=0.5)
     half = 0.67449 * np.sqrt(0.5 + 2 * np.array([0.1, 0.3]) * 0.2 / 0.2)
     np.testing.assert_allclose(found.values, predict(model(), users, items).values)
+    assert found.lower is not None
+    assert found.upper is not None
     np.testing.assert_allclose(found.upper - found.values, half, rtol=1e-4)
     np.testing.assert_allclose(found.values - found.lower, half, rtol=1e-4)
 
 
 def test_interval_of_an_unknown_id_is_wider() -> None:
     found = predict(committee(), np.array([1, -1, 1, -1]), np.array([1, 1, -1, -1]), probability=0.9)
+    assert found.lower is not None
+    assert found.upper is not None
     one, user, item, neither = found.upper - found.lower
     assert one < min(user, item) < max(user, item) < neither
 
@@ -110,7 +114,8 @@ def test_probability_out_of_range_is_refused(probability: float) -> None:
 def test_calibration_finds_the_line_through_squared_errors() -> None:
     rng = np.random.default_rng(0)
     spread = MemberSpread(rng.gamma(2, 0.1, 300).astype(np.float32), rng.gamma(2, 0.1, 200).astype(np.float32))
-    users, items = rng.integers(300, size=100_000), rng.integers(200, size=100_000)
+    users = rng.integers(300, size=100_000, dtype=np.int32)
+    items = rng.integers(200, size=100_000, dtype=np.int32)
     errors = rng.standard_normal(100_000) * np.sqrt(0.5 + 2 * spread.products(users, items))
     noise, weight = spread.calibrated(errors**2, users, items)
     assert noise == pytest.approx(0.5, abs=0.05)
