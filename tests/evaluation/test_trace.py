@@ -175,6 +175,7 @@ def test_a_trace_without_any_number_is_an_empty_panel() -> None:
 @pytest.mark.parametrize("sweeps", [1, 2, 30])
 def test_a_constant_is_a_level_line_in_the_middle(value: float, sweeps: int) -> None:
     panel = panels(drawn({"constant": np.full((2, sweeps), value)}, burn_in=1))[0]
+    assert len(polylines(panel)) > 0
     assert all((line[:, 1] == 56).all() for line in polylines(panel))
     assert len(value_axis(panel)[1]) >= 3
 

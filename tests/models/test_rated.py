@@ -23,27 +23,27 @@ def test_the_pairs_of_a_table_are_those_it_has() -> None:
 
 
 @pytest.mark.parametrize(
-    ("starts", "items"),
+    ("starts", "items", "message"),
     [
-        ([0, 2], [1, 1]),
-        ([0, 2], [2, 1]),
-        ([0, 2], [-1, 1]),
-        ([0, 1], [1, 2]),
-        ([1, 2], [1, 2]),
-        ([0, 3], [1, 2]),
-        ([0, 2, 1, 2], [1, 2]),
-        ([], []),
-        ([[0, 2]], [1, 2]),
-        (np.array([0, 2], np.int32), [1, 2]),
-        ([0, 2], np.array([1, 2], np.int64)),
+        ([0, 2], [1, 1], "rated: items that are not ascending"),
+        ([0, 2], [2, 1], "rated: items that are not ascending"),
+        ([0, 2], [-1, 1], "rated: items that are not ascending"),
+        ([0, 1], [1, 2], "rated: starts that are not those of the items"),
+        ([1, 2], [1, 2], "rated: starts that are not those of the items"),
+        ([0, 3], [1, 2], "rated: starts that are not those of the items"),
+        ([0, 2, 1, 2], [1, 2], "starts: values that are not ascending"),
+        ([], [], "rated: starts that are not those of the items"),
+        ([[0, 2]], [1, 2], r"starts: shape does not match \(saw \(1, 2\)\)"),
+        (np.array([0, 2], np.int32), [1, 2], r"starts: .* type \(saw int32\); it is int64"),
+        ([0, 2], np.array([1, 2], np.int64), r"items: .* type \(saw int64\); it is int32"),
     ],
 )
-def test_what_cannot_be_pairs_is_refused(starts: Any, items: Any) -> None:
+def test_what_cannot_be_pairs_is_refused(starts: Any, items: Any, message: str) -> None:
     starts, items = (
         given if isinstance(given, np.ndarray) else np.array(given, dtype)
         for given, dtype in ((starts, np.int64), (items, np.int32))
     )
-    with pytest.raises(DataError):
+    with pytest.raises(DataError, match=message):
         RatedPairs(starts, items, np.ones(len(items), np.float32))
 
 
@@ -52,7 +52,10 @@ def test_users_without_pairs_are_allowed() -> None:
     assert rated.contains(np.array([1, 3, 0, 3]), np.array([2, 0, 0, 1])).tolist() == [True, True, False, False]
 
 
-@pytest.mark.parametrize("values", [[1.0], [1.0, np.nan]])
-def test_every_pair_has_a_finite_rating(values: list[float]) -> None:
-    with pytest.raises((DataError, SolveError)):
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [([1.0], r"^values: shape does not match \(saw \(1,\)\)"), ([1.0, np.nan], "^values: .* that are not finite")],
+)
+def test_every_pair_has_a_finite_rating(values: list[float], message: str) -> None:
+    with pytest.raises((DataError, SolveError), match=message):
         RatedPairs(np.array([0, 2]), np.array([0, 1], np.int32), np.array(values, np.float32))
