@@ -19,6 +19,7 @@ from recsys_mf.kernels.backend import Backend
 from recsys_mf.kernels.operands import (
     GaussianPrior,
     Pairs,
+    RatingScale,
     Regressors,
     RowPrior,
     SgdState,
@@ -28,7 +29,7 @@ from recsys_mf.kernels.operands import (
     Triples,
 )
 from recsys_mf.kernels.schedule import host
-from recsys_mf.kernels.schedule.grid import Grid, Places, Standardisation
+from recsys_mf.kernels.schedule.grid import Grid, Places
 from recsys_mf.kernels.schedule.passes import HostTriples
 from recsys_mf.kernels.schedule.plan import SgdPlan
 
@@ -104,8 +105,8 @@ def make_visits(rng: np.random.Generator, shape: Shape = SHAPE, grid: Grid = Gri
     """A table in a grid of 4 by 4 conflict-free blocks, some of them empty, and of 3 by 2 parts each."""
     triples = make_table(rng, shape)
     users, items = (np.bincount(keys, minlength=size) for keys, size in zip(triples[:2], shape, strict=True))
-    places = Places.draw(users, items, grid, rng)
-    arranged = host.arrange(triples, places, grid, Standardisation(0.0, 1.0), int(rng.integers(2**63)), threads=2)
+    places, scale = Places.draw(users, items, grid, rng), RatingScale(0.0, 1.0, (1.0, 5.0))
+    arranged = host.arrange(triples, places, grid, scale, int(rng.integers(2**63)), threads=2)
     return Visits(Triples(*arranged[:3]), arranged.bounds(grid), places)
 
 

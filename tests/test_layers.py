@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from collections import Counter
@@ -98,6 +99,29 @@ def test_a_library_of_arithmetic_is_imported_where_its_arrays_are_worked_on(libr
         named |= {str(node.module) for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
         if any(module.split(".")[0] == library for module in named):
             assert part(name) in COMPILED[library], f"{name} imports {library}"
+
+
+KERNELS = ({"operands", "probit"}, {"schedule"}, {"backend"}, {"reference", "cpu", "torch"}, {"triton"})
+
+
+def test_kernels_have_an_inner_order_and_devices_do_not_know_each_other() -> None:
+    level = {inner: number for number, inners in enumerate(KERNELS) for inner in inners}
+    for name in CHECKED:
+        if part(name) != "kernels" or name == "recsys_mf.kernels":
+            continue
+        mine = name.split(".")[2]
+        for other in imports(name):
+            if part(other) == "kernels" and other != "recsys_mf.kernels":
+                theirs = other.split(".")[2]
+                assert level[theirs] < level[mine] or theirs == mine, f"{name} imports {other}"
+
+
+def test_every_module_has_a_line_in_the_architecture() -> None:
+    tree = (TESTS.parent / "docs" / "architecture.md").read_text().split("## The tree")[1]
+    listed = set(re.findall(r"[a-z_]+\.py", tree)) - {"__init__.py"}
+    there = {path.name for path in ROOT.rglob("*.py")} - {"__init__.py"}
+    assert there - listed == set()
+    assert listed - there == {"planted.py", "oracle.py", "battery.py"}  # of the tests
 
 
 def test_pickle_is_imported_nowhere() -> None:

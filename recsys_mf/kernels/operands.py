@@ -90,7 +90,7 @@ class SampleTables(NamedTuple):
 
 
 class RatingScale(NamedTuple):
-    """How a value m becomes a rating: μ + σ m, clipped to a range."""
+    """How a value m becomes a rating: μ + σ m, clipped to a range; and a rating a value: (r - μ) / σ."""
 
     mean: float
     deviation: float

@@ -109,11 +109,12 @@ def solve(
 
         v_j = b_g + b + w + p_g · q + p_g · a + q · a + noise of precision α
 
-    so that x_g has the regressor y_j = (q + a, 1) and the target t_j = v_j - b - w - q · a. With the prior's Λ, m, w, d
-    (zero where None), α noise_precision and Z standard normals [rows, k + 1], or None for the mode:
+    so that x_g has the regressor y_j = (q + a, 1) and the target t_j = v_j - b - w - q · a. With the precision Λ_g of
+    the prior, Λ or w_g diag(d), and its mean m_g, zero for a shrinkage, α noise_precision, and Z standard normals
+    [rows, k + 1], or None for the mode:
 
-        A_g = Λ + w_g diag(d) + α Σ_j y_j y_jᵀ = L Lᵀ
-        x_g = A_g⁻¹ (Λ m_g + α Σ_j t_j y_j) + L⁻ᵀ z_g        squared error of g: Σ_j (t_j - x_g · y_j)²
+        A_g = Λ_g + α Σ_j y_j y_jᵀ = L Lᵀ
+        x_g = A_g⁻¹ (Λ_g m_g + α Σ_j t_j y_j) + L⁻ᵀ z_g        squared error of g: Σ_j (t_j - x_g · y_j)²
 
     A row whose system is not positive definite in float32 comes back as NaN.
     """

@@ -11,11 +11,12 @@ import numpy as np
 from recsys_mf.arrays.csr import Csr
 from recsys_mf.errors import SolveError
 from recsys_mf.kernels.backend import Backend
-from recsys_mf.kernels.operands import Regressors, Shrinkage
+from recsys_mf.kernels.operands import Pairs, Regressors, Shrinkage, Tables
 from recsys_mf.models import Factorization
 from recsys_mf.ratings import Ratings
 from recsys_mf.solvers.committee import Committee
-from recsys_mf.solvers.solver import AUTO, Auto, Epoch, figure, predicted, restored, setting, standardised
+from recsys_mf.solvers.solver import AUTO, Auto, Epoch, figure, setting
+from recsys_mf.solvers.standardisation import find_scale, predict_pairs, restore, standardise
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,8 @@ class Als(Committee):
 
     def member_epochs(self, train: Ratings, rng: np.random.Generator, backend: Backend) -> Iterator[Epoch]:
         """One run, from random item factors."""
-        values, mean, deviation = standardised(train)
+        scale = find_scale(train)
+        values = standardise(train.values, scale)
         scaled = Ratings(train.users, train.items, values, None, train.user_vocabulary, train.item_vocabulary)
         user_rows, item_rows = _Side(backend, scaled.by_user(), self), _Side(backend, scaled.by_item(), self)
         rank = figure(self.rank)
@@ -90,12 +92,12 @@ class Als(Committee):
 
             def model(users: Any = users, items: Any = items) -> Factorization:
                 X, Y = backend.device.get(users), backend.device.get(items)
-                return restored(mean, deviation, train.rating_range, X[:, -1], Y[:, -1], X[:, :-1], Y[:, :-1])
+                return restore(scale, X[:, -1], Y[:, -1], X[:, :-1], Y[:, :-1])
 
             def predict(u: Any, i: Any, times: Any, X: Any = users, Y: Any = items) -> Any:
-                return predicted(backend, u, i, X, Y, mean, deviation, train.rating_range)
+                return predict_pairs(backend, Pairs(u, i), Tables(X, Y), scale)
 
-            rmse = deviation * np.sqrt(squared_error / len(train))
+            rmse = scale.deviation * np.sqrt(squared_error / len(train))
             yield Epoch(epoch, 2 * len(train), float(rmse), model, predict)
 
 

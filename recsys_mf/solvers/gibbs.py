@@ -15,7 +15,8 @@ from recsys_mf.models import Posterior
 from recsys_mf.models.posterior import Bins, Rounded, Scale
 from recsys_mf.ratings import Ratings
 from recsys_mf.solvers.chain import Chain, Observed
-from recsys_mf.solvers.solver import AUTO, Auto, Epoch, Footprint, Solver, figure, setting, standardised
+from recsys_mf.solvers.solver import AUTO, Auto, Epoch, Footprint, Solver, figure, setting
+from recsys_mf.solvers.standardisation import find_scale, standardise
 
 _FLAT = 2e-4  # running validation RMSE that a quarter more sweeps must gain, relative
 _WORSE = 2e-3  # rise of it that is no chance, relative
@@ -43,13 +44,8 @@ class Gibbs(Solver):
     of `links`: F_u says which items the user rated in train, F_i who rated the item, and both what side information
     there is. A sweep draws, for users, time and items in turn, Λ, (μ, β), λ and all rows
     (`kernels.reference.solve`), each from its conditional distribution; then the likelihood's parameters.
-    Sampling starts from small random factors, and the first `burn_in` sweeps are left out. A start from a short SGD
-    run was tried: its first hundred sweeps are worse (ML-1M after 50: 0.849 against 0.837). More burn-in can be worse
-    too: early draws are of fewer dimensions and make the mean better (ML-1M after 400 sweeps, without links: 0.8303
-    leaving out 3 % of them, 0.8316 leaving out 33 %). Where there is little noise it is better, so validation chooses.
-    The likelihoods, on validation rows cut from train (gaussian, ordinal): ML-1M 0.8332, 0.8322 after 150 sweeps
-    without links; its timed half 0.8256, 0.8245; latest-small 0.8094, 0.8097; 100K (u1) 0.8805, 0.8822. Scalars of the
-    links still drift when the validation error has long been flat: `chains` tells.
+    Sampling starts from small random factors, and the first `burn_in` sweeps are left out. More burn-in is not always
+    better, so validation chooses it (docs/decisions.md).
     Predictions are averaged, never factors: the posterior is the same under any rotation of them. Unknown ids and
     times have their prior mean; a user or item with side information alone is drawn like the others.
 
@@ -108,10 +104,7 @@ class Gibbs(Solver):
         return replace(self, sweeps=epoch, burn_in=burn_in)
 
     def resolved(self, train: Ratings, backend: Backend) -> Self:
-        """With the rank and the likelihood that "auto" stands for.
-
-        Validation rows chose rank 16 among 16, 32 and 48 for 80,000 ratings, and 48 among 20, 32 and 48 for 900,000.
-        """
+        """With the rank and the likelihood that "auto" stands for."""
         eights = round(np.sqrt(len(train)) / 20 / 8)
         rank = int(np.clip(8 * eights, 8, 48)) if self.rank == AUTO else self.rank
         likelihood = self.likelihood
@@ -214,8 +207,9 @@ class Gibbs(Solver):
         """The scale of the model, and the ratings as the chains take them."""
         bins = Bins.of(train.times, self.bin_days) if self.time == "auto" and train.times is not None else Bins.none()
         if self.likelihood == "gaussian":
-            values, mean, deviation = standardised(train)
-            scale = Scale(mean, deviation, bins, train.rating_range)
+            found = find_scale(train)
+            values = standardise(train.values, found)
+            scale = Scale(found.mean, found.deviation, bins, found.rating_range)
         else:
             levels = _levels(train)
             if not 3 <= len(levels) <= 256:

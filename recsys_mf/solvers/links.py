@@ -11,9 +11,7 @@ that is 1 everywhere. Given the rows X,
 has a solution that is an exact draw of β; it is found by conjugate gradients for all columns at once, with the
 diagonal as preconditioner and the last draw as start. FᵀF is never formed.
 
-This is the centred form. Drawing β with the rows integrated out, and the rows after it, was tried on MovieLens 1M: it
-reached in 50 sweeps what this form reaches in 140, each of them took twice the seconds, and it keeps a k by k matrix
-for every row; the gain in seconds, a third, was not worth the memory.
+This is the centred form; the other one was tried (docs/decisions.md).
 
 Simm et al.: Macau, scalable Bayesian factorization with high-dimensional side information using MCMC, 2017; Koren:
 Factorization meets the neighborhood (SVD++), KDD 2008.

@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 
 from recsys_mf.errors import ConfigError, SolveError
 from recsys_mf.kernels.backend import Backend
-from recsys_mf.kernels.operands import SgdState, SgdStep
-from recsys_mf.kernels.schedule.grid import Standardisation
+from recsys_mf.kernels.operands import Pairs, SgdState, SgdStep, Tables
 from recsys_mf.kernels.schedule.plan import PlanSettings
 from recsys_mf.models import Factorization
 from recsys_mf.ratings import Ratings
 from recsys_mf.solvers.committee import Committee
-from recsys_mf.solvers.solver import AUTO, Auto, Epoch, figure, moments, predicted, restored, setting, with_biases
+from recsys_mf.solvers.solver import AUTO, Auto, Epoch, figure, setting
+from recsys_mf.solvers.standardisation import find_scale, join_biases, predict_pairs, restore
 
 _DIVERGED = 1e3  # RMSE, in standard deviations of the ratings
 _GROWN = 0.35  # steps added up, by which factors have left their small start: 20 epochs of the default schedule
@@ -37,10 +37,6 @@ class Sgd(Committee):
     `kernels.reference.epoch`. The step of epoch t is η γ^(t-1). An unknown user or item has bias and factor
     zero. Factors start as N(0, s²/k): small, so that early epochs fit what many ratings agree on. The model is the
     mean of S such runs, cut back to rank k (`committee`); with S = 1 it is a single run, for which λ = 0.045 is best.
-
-    Steps that adapt to every row, η / √(1 + Σ |gradient|² / k) as LIBMF has them, were tried and left: on validation
-    rows of MovieLens 1M they reach 0.845 in 11 epochs instead of 22, but an epoch takes 1.6 times as long, and their
-    best is 0.8441 where this schedule ends at 0.8427.
 
     Koren, Bell, Volinsky: Matrix factorization techniques for recommender systems, Computer 42(8), 2009.
     """
@@ -93,11 +89,11 @@ class Sgd(Committee):
 
     def member_epochs(self, train: Ratings, rng: np.random.Generator, backend: Backend) -> Iterator[Epoch]:
         """One run, from random factors."""
-        mean, deviation = moments(train)
+        scale = find_scale(train)
         rank, ridge = figure(self.rank), figure(self.regularisation)
         device, sgd = backend.device, backend.sgd
         rate = max(self.learning_rate, self.bias_learning_rate)
-        settings = PlanSettings(rank, Standardisation(mean, deviation), self.schedule, rate)
+        settings = PlanSettings(rank, scale, self.schedule, rate)
         plan = sgd.plan(train, settings, rng)
         user_places, item_places = plan.user_places, plan.item_places
         initial = self._initial(train, rng, plan.width)
@@ -112,14 +108,16 @@ class Sgd(Committee):
         def model() -> Factorization:
             p, q = device.get(state.P)[user_places, :rank], device.get(state.Q)[item_places, :rank]
             b_u, b_i = device.get(state.user_bias)[user_places], device.get(state.item_bias)[item_places]
-            return restored(mean, deviation, train.rating_range, b_u, b_i, p, q)
+            return restore(scale, b_u, b_i, p, q)
 
         at_users, at_items = device.put(user_places), device.put(item_places)
 
         def predict(users: Any, items: Any, times: Any) -> Any:
-            X, Y = with_biases(backend, state.P, state.user_bias), with_biases(backend, state.Q, state.item_bias)
+            tables = Tables(
+                join_biases(backend, state.P, state.user_bias), join_biases(backend, state.Q, state.item_bias)
+            )
             u, i = (device.xp.where(rows < 0, rows, at[rows]) for rows, at in ((users, at_users), (items, at_items)))
-            return predicted(backend, u, i, X, Y, mean, deviation, train.rating_range)
+            return predict_pairs(backend, Pairs(u, i), tables, scale)
 
         for epoch in range(1, self.epochs + 1):
             decay = self.decay ** (epoch - 1)
@@ -132,10 +130,10 @@ class Sgd(Committee):
             if not rmse < _DIVERGED:
                 raise SolveError(
                     f"SGD diverged in epoch {epoch}",
-                    seen=f"training RMSE {rmse * deviation:g}",
+                    seen=f"training RMSE {rmse * scale.deviation:g}",
                     fix=f"lower learning_rate (now {self.learning_rate:g}) or raise regularisation (now {ridge:g})",
                 )
-            yield Epoch(epoch, len(train), float(rmse * deviation), model, predict=predict)
+            yield Epoch(epoch, len(train), float(rmse * scale.deviation), model, predict=predict)
 
     def _initial(
         self, train: Ratings, rng: np.random.Generator, width: int

@@ -12,14 +12,11 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, NamedTuple, Self, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from recsys_mf import arguments
-from recsys_mf.arrays import mapped
 from recsys_mf.errors import ConfigError, nearest
 from recsys_mf.kernels.backend import Backend
-from recsys_mf.kernels.operands import Pairs, Tables
-from recsys_mf.models import Factorization, Model
+from recsys_mf.models import Model
 from recsys_mf.ratings import Ratings
 
 Auto = Literal["auto"]
@@ -249,48 +246,6 @@ def figure(value: N | Auto) -> N:
     """The number of a setting that may be "auto", once it is resolved."""
     assert not isinstance(value, str), "an open setting of a solver that runs"
     return value
-
-
-def standardised(train: Ratings) -> tuple[NDArray[np.float32], float, float]:
-    """Values with mean 0 and standard deviation 1, float32[n], and that mean and deviation (`moments`).
-
-    Every solver works on these, so that the same settings serve any rating scale.
-    """
-    mean, deviation = moments(train)
-    return ((train.values - np.float32(mean)) / np.float32(deviation)).astype(np.float32), mean, deviation
-
-
-def moments(train: Ratings) -> tuple[float, float]:
-    """Mean and standard deviation of the values; where all are equal the deviation is taken as 1."""
-    mean = float(train.values.mean(dtype=np.float64))
-    if train.rating_range[0] == train.rating_range[1]:
-        return mean, 1.0
-    offsets = (train.values[part].astype(np.float64) - mean for part in mapped.parts(len(train)))
-    return mean, float(np.sqrt(sum(float(part @ part) for part in offsets) / len(train)))
-
-
-def with_biases(backend: Backend, factors: Any, biases: Any) -> Any:
-    """A table of rows (factors, bias) float32[rows, k + 1] on the backend."""
-    xp = backend.device.xp
-    return backend.device.put(xp.hstack([xp.asarray(factors, dtype=xp.float32), biases[:, None]]))
-
-
-def predicted(
-    backend: Backend, users: Any, items: Any, X: Any, Y: Any,
-    mean: float, deviation: float, rating_range: tuple[float, float],
-) -> Any:  # fmt: skip
-    """clip(mean + deviation · (b_u + b_i + p_u · q_i)) of pairs, all on the backend; X, Y : rows (factors, bias)."""
-    values = backend.rows.pair_values(Pairs(users, items), Tables(X, Y))
-    return backend.device.xp.clip(mean + deviation * values, *rating_range)
-
-
-def restored(
-    mean: float, deviation: float, rating_range: tuple[float, float],
-    user_bias: NDArray[Any], item_bias: NDArray[Any], P: NDArray[Any], Q: NDArray[Any],
-) -> Factorization:  # fmt: skip
-    """The model in rating units of one fitted to `standardised` values: r̂ = mean + deviation · r̂'."""
-    scale, root = np.float32(deviation), np.float32(np.sqrt(deviation))
-    return Factorization(mean, user_bias * scale, item_bias * scale, P * root, Q * root, rating_range)
 
 
 _EXPECTED = {int: "a whole number", float: "a number", tuple: "whole numbers with commas between"}

@@ -29,7 +29,8 @@ from recsys_mf.kernels.backend import Backend
 from recsys_mf.kernels.operands import Pairs, Shrinkage, Tables
 from recsys_mf.models import Factorization
 from recsys_mf.ratings import Ratings
-from recsys_mf.solvers.solver import Epoch, moments
+from recsys_mf.solvers.solver import Epoch
+from recsys_mf.solvers.standardisation import find_scale
 
 F32 = NDArray[np.float32]
 
@@ -46,7 +47,7 @@ def update(
     ratings : the pairs of Ω₀ and the ratings of Ω₁; is_new bool[n] : which are of Ω₁
     regularisation : λ, on ratings of deviation 1 and factors of equal size on both sides
     """
-    _, deviation = moments(ratings)
+    deviation = find_scale(ratings).deviation
     units = _Units.of(model, deviation)
     X, Y = units.rows(model)
     values = (ratings.values - np.float32(model.mean)) / np.float32(deviation)

@@ -19,7 +19,7 @@ from recsys_mf.arrays import sorting
 from recsys_mf.arrays.csr import Csr
 from recsys_mf.kernels.cpu.backend import make_backend as make_cpu_backend
 from recsys_mf.kernels.operands import GaussianPrior, Regressors, SgdState, SgdStep, Shrinkage, Triples
-from recsys_mf.kernels.schedule.grid import Arranged, Grid, Places, Standardisation
+from recsys_mf.kernels.schedule.grid import Arranged, Grid, Places
 from recsys_mf.kernels.schedule.plan import SgdPlan, find_bounds
 from recsys_mf.kernels.triton import pairs as pair_kernels
 from recsys_mf.kernels.triton import rows as row_kernels
@@ -27,7 +27,7 @@ from recsys_mf.kernels.triton import sgd as sgd_kernels
 from recsys_mf.kernels.triton.backend import make_backend
 from recsys_mf.ratings import Ratings
 from recsys_mf.solvers import Sgd
-from recsys_mf.solvers.solver import moments, standardised
+from recsys_mf.solvers.standardisation import find_scale, standardise
 
 BYTES = {"float32": 4, "half": 2, "bfloat16": 2}
 EPOCHS, BANDS, TORCH, COMPILED = "epochs", "bands", "torch's kernels beside them", "compiled kernels"
@@ -45,9 +45,7 @@ def arrange(train: Ratings, grid: Grid, backend: Any) -> tuple[Places, Arranged]
     rng = np.random.default_rng(0)
     places = Places.draw(train.user_counts, train.item_counts, grid, rng)
     triples = Triples(train.users, train.items, train.values)
-    return places, backend.sgd.arrange(
-        triples, places, grid, Standardisation(*moments(train)), int(rng.integers(2**63))
-    )
+    return places, backend.sgd.arrange(triples, places, grid, find_scale(train), int(rng.integers(2**63)))
 
 
 class Epochs:
@@ -237,7 +235,7 @@ def rows(session: Session) -> None:
     low, high = session.plan.ranks
     for name, ranks in (("25 M", (low, high)), ("10 M", (high,))):
         train = planted(session.plan.tables[name], session.device).train
-        values = standardised(train)[0]
+        values = standardise(train.values, find_scale(train))
         sides = {
             "users": Csr(*sorting.grouped(train.users, train.n_users, train.items, values), train.n_items),
             "items": Csr(*sorting.grouped(train.items, train.n_items, train.users, values), train.n_users),

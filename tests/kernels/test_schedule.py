@@ -10,7 +10,8 @@ import pytest
 from numpy.typing import NDArray
 
 from recsys_mf.kernels.cpu.sgd import CpuSgd
-from recsys_mf.kernels.schedule.grid import Grid, Standardisation
+from recsys_mf.kernels.operands import RatingScale
+from recsys_mf.kernels.schedule.grid import Grid
 from recsys_mf.kernels.schedule.plan import PlanSettings
 from recsys_mf.ratings import Ratings
 
@@ -83,7 +84,7 @@ def scheduled(ratings: Ratings, grid: Grid, seed: int = 0, threads: int = 2) -> 
         def grid(self, *_: int) -> Grid:
             return grid
 
-    settings = PlanSettings(3, Standardisation(2.0, 4.0), "conflict-free", 0.1)
+    settings = PlanSettings(3, RatingScale(2.0, 4.0, (1.0, 5.0)), "conflict-free", 0.1)
     plan = Cut(threads).plan(ratings, settings, np.random.default_rng(seed))
     (part,) = plan.triples.passes()
     return Order(*part, plan.user_places, plan.item_places)

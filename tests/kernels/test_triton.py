@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 
 from recsys_mf.arrays.csr import Csr
 from recsys_mf.kernels import reference
-from recsys_mf.kernels.operands import GaussianPrior, Regressors, SgdState, Triples
+from recsys_mf.kernels.operands import GaussianPrior, RatingScale, Regressors, SgdState, Triples
 from recsys_mf.kernels.schedule import host
-from recsys_mf.kernels.schedule.grid import Grid, Places, Standardisation
+from recsys_mf.kernels.schedule.grid import Grid, Places
 from recsys_mf.kernels.triton import rows as triton_rows
 from recsys_mf.kernels.triton.occupancy import fitting
 from tests import oracle
@@ -157,9 +157,8 @@ def test_the_schedule_made_on_the_device_is_that_of_the_host(grid: Grid) -> None
     users, items = (rng.integers(0, size, n).astype(np.int32) for size in (n_users, n_items))
     values = rng.standard_normal(n).astype(np.float32)
     counts = [np.bincount(keys, minlength=size) for keys, size in ((users, n_users), (items, n_items))]
-    arguments = (
-        Triples(users, items, values), Places.draw(*counts, grid, rng), grid, Standardisation(0.3, 1.7), 2**62 + 12345
-    )  # fmt: skip
+    places, scale = Places.draw(*counts, grid, rng), RatingScale(0.3, 1.7, (1.0, 5.0))
+    arguments = Triples(users, items, values), places, grid, scale, 2**62 + 12345
     backend = TRITON()
     here, there = host.arrange(*arguments, threads=2), backend.sgd.arrange(*arguments)  # type: ignore[attr-defined]
     assert isinstance(there.users, torch.Tensor)
@@ -172,7 +171,7 @@ def test_a_schedule_beyond_the_room_is_made_on_the_host() -> None:
     order = oracle.make_visits(np.random.default_rng(0))
     zeros = [np.zeros(size, np.int32) for size in (M, N)]
     sgd: Any = on_triton("cpu", room=64 * len(order.triples.users) - 1).sgd
-    arranged = sgd.arrange(order.triples, Places(*zeros, *zeros), Grid(1), Standardisation(0.0, 1.0), 0)
+    arranged = sgd.arrange(order.triples, Places(*zeros, *zeros), Grid(1), RatingScale(0.0, 1.0, (1.0, 5.0)), 0)
     assert isinstance(arranged.users, np.ndarray)
 
 

@@ -13,7 +13,7 @@ from recsys_mf.ratings import Ratings
 from recsys_mf.run import Run
 from recsys_mf.solvers import SOLVERS, Biases, Gibbs, Sgd, Solver, TruncatedSvd
 from recsys_mf.solvers.search import searched
-from recsys_mf.solvers.solver import moments
+from recsys_mf.solvers.standardisation import find_scale
 from recsys_mf.splits import Split, hold_out
 from recsys_mf.training import BASELINE, rmse
 from recsys_mf.training import train as train_run
@@ -59,7 +59,7 @@ def test_the_unit_of_ratings_changes_no_quality(solver: Solver, factor: float, o
 @pytest.mark.parametrize("offset", [0.0, 1e4])
 def test_moments_are_relative_to_the_values(factor: float, offset: float) -> None:
     values = (np.array([1, 2, 3, 4, 5]) + offset) * factor
-    mean, deviation = moments(Ratings.from_ids(range(5), range(5), values))
+    mean, deviation, _ = find_scale(Ratings.from_ids(range(5), range(5), values))
     assert mean == pytest.approx((3 + offset) * factor, rel=1e-6)
     assert deviation == pytest.approx(np.sqrt(2) * factor, rel=1e-3)
 

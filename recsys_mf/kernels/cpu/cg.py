@@ -3,8 +3,7 @@
     A_g x = Σ_j y_j (y_j · x) + w_g d ∘ x
 
 so a step reads the other table's rows of a row's ratings once, where they stay in registers between the product and
-the sum. Three steps over the users and items of MovieLens 1M take 0.45, 0.25 and 0.13 of the time of forming and
-factorising A at ranks 32, 64 and 128.
+the sum.
 """
 
 from __future__ import annotations

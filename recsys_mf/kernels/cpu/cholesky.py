@@ -5,15 +5,8 @@ the sums of the regressors and of the targets: all of Σ z zᵀ for z = (y, 1, t
 vector registers (`tiles`). Systems of up to `WIDEST` unknowns are solved in the lanes of vectors, sixteen rows at
 a time (`lanes`). Wider ones, which no cache would hold side by side, are solved row by row by a blocked Cholesky
 factorisation that updates its panels with the same tiles and carries the right-hand side along as a column, which is
-its forward substitution; at 193 unknowns that is 1.1 times as fast, at 129 the lanes are 1.6 times.
-
-The Gram part reaches 26 %, 45 % and 68 % of what numpy's sgemm does on one core at ranks 32, 64 and 128, counting the
-useful triangle. Tiles of three vectors and first tiles that need no zeros to add to brought that from 57 % at rank 128;
-longer runs of ratings brought nothing.
-
-Against every row by itself, with 1 and t as columns of the tiles, which stood here before, for the users of MovieLens
-1M on one core: 1.9 times as fast at ranks 16 and 32, 2.2 at 64, 2.0 at 128. Sums run over a row's ratings in their
-order, whatever the number of threads.
+its forward substitution. Sums run over a row's ratings in their order, whatever the number of threads. Why the limit is
+there, and speeds beside other ways: docs/decisions.md.
 """
 
 from __future__ import annotations

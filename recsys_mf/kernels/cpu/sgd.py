@@ -16,9 +16,9 @@ from recsys_mf.arrays.aligned import ensure_aligned
 from recsys_mf.arrays.threads import side_by_side
 from recsys_mf.kernels.cpu import scheduler, visits
 from recsys_mf.kernels.cpu.simd import LANES
-from recsys_mf.kernels.operands import Part, SgdState, SgdStep, Triples
+from recsys_mf.kernels.operands import Part, RatingScale, SgdState, SgdStep, Triples
 from recsys_mf.kernels.schedule import host
-from recsys_mf.kernels.schedule.grid import Arranged, Grid, Places, Standardisation
+from recsys_mf.kernels.schedule.grid import Arranged, Grid, Places
 from recsys_mf.kernels.schedule.passes import HostTriples
 from recsys_mf.kernels.schedule.plan import Planner
 
@@ -59,9 +59,9 @@ class CpuSgd(Planner):
         """One rating at a time."""
         return 1
 
-    def arrange(self, triples: Triples, places: Places, grid: Grid, standard: Standardisation, seed: int) -> Arranged:
+    def arrange(self, triples: Triples, places: Places, grid: Grid, scale: RatingScale, seed: int) -> Arranged:
         """`host.arrange` on these threads."""
-        return host.arrange(triples, places, grid, standard, seed, threads=self._threads)
+        return host.arrange(triples, places, grid, scale, seed, threads=self._threads)
 
     def stream(self, triples: Triples, bounds: NDArray[np.int64]) -> HostTriples:
         """Where they are."""

@@ -1,8 +1,7 @@
 """Products of a sparse matrix with a block of columns on CPU cores: rows of X gathered and summed in registers.
 
 A row of the product is Σ_j s_j X[others[j]]. Its columns are taken in tiles of one to four vectors whose sums stay in
-registers over all j (`_tile`); X lies aligned, in rows of full cache lines. Against a plain loop over columns, which
-goes through memory for every sum: 3.0 times as fast for 49 columns and a million entries on one core.
+registers over all j (`_tile`); X lies aligned, in rows of full cache lines.
 """
 
 from __future__ import annotations

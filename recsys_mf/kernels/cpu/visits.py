@@ -2,22 +2,8 @@
 
 Rows are padded to full vectors and lie on cache lines. A visit reads each row once, keeps both in registers between
 the product and the update, and writes each once: 4 k numbers for 6 k operations, so that an epoch runs at the speed of
-the caches. The rows of the triple some way ahead are called for before they are needed.
-
-What that buys, in million updates a second on one core at rank 64, on MovieLens 1M and on a table of 25 million
-ratings in the shape of MovieLens 25M:
-
-    loops over the columns of NumPy rows        53   20
-    rows on cache lines                         65   21
-    vector code, rows kept in registers         87   27
-    rows called for ahead                       96   59
-    blocks visited part by part (`grid`)       96   80
-
-Two cores reach twice that. Tried and left, with the factor on the speed: triples of half the width, 16-bit
-places in their bands and codes for values (1.00 and 0.97: triples are read in order and are a twentieth of what
-moves); rows in float16 (0.67 at rank 64 on the small table, 0.83 at rank 128 on the large one; the same error); parts
-of a few user rows for the first-level cache (1.0 on the small table); blocks that change threads (0.8: their rows move
-from cache to cache).
+the caches. The rows of the triple some way ahead are prefetched. What each of these brought, and what was tried beside
+them, is in docs/decisions.md.
 """
 
 from __future__ import annotations

@@ -33,13 +33,6 @@ class Grid(NamedTuple):
         return self.bands**2 * self.user_parts * self.item_parts
 
 
-class Standardisation(NamedTuple):
-    """A value is (r - mean) / deviation."""
-
-    mean: float
-    deviation: float
-
-
 class Places(NamedTuple):
     """Where rows stand in the permuted tables, and in which part of the grid.
 

@@ -13,15 +13,13 @@ import numpy as np
 from recsys_mf.arrays import mapped
 from recsys_mf.arrays.jit import jit
 from recsys_mf.arrays.threads import ranges, side_by_side
-from recsys_mf.kernels.operands import Triples
-from recsys_mf.kernels.schedule.grid import Arranged, Grid, Places, Standardisation
+from recsys_mf.kernels.operands import RatingScale, Triples
+from recsys_mf.kernels.schedule.grid import Arranged, Grid, Places
 
 _CHUNKS = 16  # ranges of rows that are counted and placed side by side; a constant, so that no result depends on it
 
 
-def arrange(
-    triples: Triples, places: Places, grid: Grid, standard: Standardisation, seed: int, *, threads: int
-) -> Arranged:
+def arrange(triples: Triples, places: Places, grid: Grid, scale: RatingScale, seed: int, *, threads: int) -> Arranged:
     """The triples (user place, item place, (r - mean) / deviation), grouped by block and by part within it.
 
     seed : below 2⁶³; decides the order within a part, a permutation by Fisher and Yates from a hash of seed and place
@@ -42,7 +40,7 @@ def arrange(
     first = np.cumsum(found, axis=0) - found + out.starts[:-1]
     side_by_side(
         _place, tasks, threads, chunks, *triples, places.users, places.items, *parts,
-        *grid, np.float32(standard.mean), np.float32(standard.deviation), first, *out[:3],
+        *grid, np.float32(scale.mean), np.float32(scale.deviation), first, *out[:3],
     )  # fmt: skip
     side_by_side(_shuffle, ranges(keys, -(-keys // _CHUNKS)), threads, out.starts, np.uint64(seed), *out[:3])
     return out

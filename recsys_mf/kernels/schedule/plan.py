@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsys_mf.arrays import mapped
-from recsys_mf.kernels.operands import Part, RatingTable, SgdState, SgdStep, Triples
-from recsys_mf.kernels.schedule.grid import Arranged, Grid, Places, Standardisation
+from recsys_mf.kernels.operands import Part, RatingScale, RatingTable, SgdState, SgdStep, Triples
+from recsys_mf.kernels.schedule.grid import Arranged, Grid, Places
 from recsys_mf.kernels.schedule.passes import HostTriples, Passes
 
 _RUN = 256  # ratings that hogwild takes in a row
@@ -23,12 +23,12 @@ _RUN = 256  # ratings that hogwild takes in a row
 class PlanSettings(NamedTuple):
     """What a plan depends on beside the table.
 
-    rank k; standard : the mean and deviation that values are standardised with
+    rank k; scale : the mean and deviation that values are standardised with
     schedule : "conflict-free" or "hogwild"; rate : the larger of the first steps of factors and biases
     """
 
     rank: int
-    standard: Standardisation
+    scale: RatingScale
     schedule: str
     rate: float
 
@@ -72,7 +72,7 @@ class Planner(ABC):
         """Ratings taken at a time, if the most rated row has this share of all ratings."""
 
     @abstractmethod
-    def arrange(self, triples: Triples, places: Places, grid: Grid, standard: Standardisation, seed: int) -> Arranged:
+    def arrange(self, triples: Triples, places: Places, grid: Grid, scale: RatingScale, seed: int) -> Arranged:
         """As `host.arrange`; the columns may be on the device."""
 
     @abstractmethod
@@ -91,7 +91,7 @@ class Planner(ABC):
         places = Places.draw(ratings.user_counts, ratings.item_counts, grid, rng)
         seed = int(rng.integers(2**63))
         triples = Triples(ratings.users, ratings.items, ratings.values)
-        arranged = self.arrange(triples, places, grid, settings.standard, seed)
+        arranged = self.arrange(triples, places, grid, settings.scale, seed)
         mapped.rest()
         share = max(ratings.user_counts.max(), ratings.item_counts.max()) / n
         return SgdPlan(

@@ -20,11 +20,7 @@ def find_triplets(
 
     form : makes the matrix float64[m, n] on the device; n_entries : of its sparse part, which is held meanwhile
     Raises ResourceError before the matrix and its decomposition would not fit in memory.
-
-    `torch.svd_lowrank` is no cheaper way to a few of them: it makes a fixed number of iterations, whatever they reach,
-    and their error falls as a power of σ_q / σ_k, which is the table's. With the usual 2, singular values of MovieLens
-    1M are off by up to a tenth for q = k + 10 and a fiftieth for q = 3 k + 10 (k = 64). With 16 they agree to 1e-7,
-    for seven times as many products with vectors as the operator route makes to agree to 1e-10, and unchecked.
+    `torch.svd_lowrank` is not used: its error is not bounded (docs/decisions.md).
     """
     import torch
 

@@ -9,9 +9,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from recsys_mf.kernels.operands import Part, SgdState, SgdStep, Triples
+from recsys_mf.kernels.operands import Part, RatingScale, SgdState, SgdStep, Triples
 from recsys_mf.kernels.schedule import host
-from recsys_mf.kernels.schedule.grid import Arranged, Grid, Places, Standardisation
+from recsys_mf.kernels.schedule.grid import Arranged, Grid, Places
 from recsys_mf.kernels.schedule.plan import Planner
 from recsys_mf.kernels.torch.device import TorchDevice
 from recsys_mf.kernels.torch.streaming import ResidentTriples, StreamedTriples, place
@@ -45,9 +45,9 @@ class TorchSgd(Planner):
         """As many ratings as keep the summed step of the most rated row well below a full correction."""
         return int(np.clip(_SHARE_OF_STEP / (share * rate), 1, _MAX_BATCH))
 
-    def arrange(self, triples: Triples, places: Places, grid: Grid, standard: Standardisation, seed: int) -> Arranged:
+    def arrange(self, triples: Triples, places: Places, grid: Grid, scale: RatingScale, seed: int) -> Arranged:
         """`host.arrange` on threads of the host."""
-        return host.arrange(triples, places, grid, standard, seed, threads=self._device.threads)
+        return host.arrange(triples, places, grid, scale, seed, threads=self._device.threads)
 
     def stream(self, triples: Triples, bounds: NDArray[np.int64]) -> ResidentTriples | StreamedTriples:
         """On the device to stay if it has room, else part by part on their way there."""

@@ -16,6 +16,7 @@ from recsys_mf.kernels.backend import Backend
 from recsys_mf.kernels.operands import (
     Pairs,
     Part,
+    RatingScale,
     Regressors,
     RowPrior,
     SgdState,
@@ -24,7 +25,7 @@ from recsys_mf.kernels.operands import (
     Tables,
     Triples,
 )
-from recsys_mf.kernels.schedule.grid import Arranged, Grid, Places, Standardisation
+from recsys_mf.kernels.schedule.grid import Arranged, Grid, Places
 from recsys_mf.kernels.torch.device import TorchDevice
 from recsys_mf.kernels.torch.prediction import TorchPrediction
 from recsys_mf.kernels.torch.probit import TorchProbit
@@ -132,14 +133,14 @@ class TritonSgd(TorchSgd):
         """As they are stored."""
         return super().put_factors(factors, precision).to(_STORAGE[precision])
 
-    def arrange(self, triples: Triples, places: Places, grid: Grid, standard: Standardisation, seed: int) -> Arranged:
+    def arrange(self, triples: Triples, places: Places, grid: Grid, scale: RatingScale, seed: int) -> Arranged:
         """`host.arrange` on the device if it has the room, else on threads of the host: the same bytes."""
         device = torch.device(self._device.name)
         fits = schedule.BYTES * len(triples.users) <= room_for_triples(device, self._room)
         if mapped.is_mapped(triples.users) or not fits:
-            return super().arrange(triples, places, grid, standard, seed)
+            return super().arrange(triples, places, grid, scale, seed)
         with self._device.guard():
-            return schedule.arrange(triples, places, grid, standard, seed, device=device)
+            return schedule.arrange(triples, places, grid, scale, seed, device=device)
 
     def visit(self, part: Part, batch: int, state: SgdState, step: SgdStep) -> float:
         """As `reference.epoch`, in one launch."""

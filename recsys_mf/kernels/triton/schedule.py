@@ -13,15 +13,15 @@ import triton.language as tl
 from numpy.typing import NDArray
 from torch import Tensor
 
-from recsys_mf.kernels.operands import Triples
-from recsys_mf.kernels.schedule.grid import Arranged, Grid, Places, Standardisation
+from recsys_mf.kernels.operands import RatingScale, Triples
+from recsys_mf.kernels.schedule.grid import Arranged, Grid, Places
 
 BYTES = 64  # of the device for a triple, while they are sorted
 _PARTS = 32  # that a program shuffles: as many as a warp has lanes
 
 
 def arrange(
-    triples: Triples, places: Places, grid: Grid, standard: Standardisation, seed: int, *, device: torch.device
+    triples: Triples, places: Places, grid: Grid, scale: RatingScale, seed: int, *, device: torch.device
 ) -> Arranged:
     """As `host.arrange`, its columns on the device."""
 
@@ -37,8 +37,8 @@ def arrange(
     at_users, at_items = put(places.users)[u[order]], put(places.items)[i[order]]
     del u, i
     # By an array, since by a number a card multiplies with its reciprocal, which rounds otherwise.
-    center, scale = (put(np.array([number], np.float32)) for number in standard)
-    targets = (put(triples.values)[order] - center) / scale
+    mean, deviation = (put(np.array([number], np.float32)) for number in scale[:2])
+    targets = (put(triples.values)[order] - mean) / deviation
     del order
     programs = triton.cdiv(n_parts, _PARTS)
     _shuffle[(programs,)](starts, at_users, at_items, targets, seed, n_parts, PARTS=_PARTS, num_warps=1, num_stages=1)

@@ -1,0 +1,56 @@
+"""Standardisation: solvers work on ratings with mean 0 and deviation 1, so that the same settings serve any scale.
+
+    r = μ + σ r'
+
+The model of r' becomes one of r by the same line; a prediction is also clipped to the range of the training ratings.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recsys_mf.arrays import mapped
+from recsys_mf.kernels.backend import Backend
+from recsys_mf.kernels.operands import Pairs, RatingScale, Tables
+from recsys_mf.models import Factorization
+from recsys_mf.ratings import Ratings
+
+F32 = NDArray[np.float32]
+
+
+def find_scale(train: Ratings) -> RatingScale:
+    """Mean, standard deviation and range of the values; if all are equal the deviation is taken as 1."""
+    mean = float(train.values.mean(dtype=np.float64))
+    if train.rating_range[0] == train.rating_range[1]:
+        return RatingScale(mean, 1.0, train.rating_range)
+    offsets = (train.values[part].astype(np.float64) - mean for part in mapped.parts(len(train)))
+    deviation = float(np.sqrt(sum(float(part @ part) for part in offsets) / len(train)))
+    return RatingScale(mean, deviation, train.rating_range)
+
+
+def standardise(values: F32, scale: RatingScale) -> F32:
+    """(r - μ) / σ of every value, float32[n]."""
+    return ((values - np.float32(scale.mean)) / np.float32(scale.deviation)).astype(np.float32)
+
+
+def predict_pairs(backend: Backend, pairs: Pairs, tables: Tables, scale: RatingScale) -> Any:
+    """clip(μ + σ (b_u + b_i + p_u · q_i)) of pairs, all on the backend."""
+    values = backend.rows.pair_values(pairs, tables)
+    return backend.device.xp.clip(scale.mean + scale.deviation * values, *scale.rating_range)
+
+
+def join_biases(backend: Backend, factors: Any, biases: Any) -> Any:
+    """A table of rows (factors, bias) float32[rows, k + 1] on the backend."""
+    xp = backend.device.xp
+    return backend.device.put(xp.hstack([xp.asarray(factors, dtype=xp.float32), biases[:, None]]))
+
+
+def restore(scale: RatingScale, user_bias: F32, item_bias: F32, P: F32, Q: F32) -> Factorization:
+    """The model in rating units of one fitted to standardised values."""
+    deviation, root = np.float32(scale.deviation), np.float32(np.sqrt(scale.deviation))
+    return Factorization(
+        scale.mean, user_bias * deviation, item_bias * deviation, P * root, Q * root, scale.rating_range
+    )
