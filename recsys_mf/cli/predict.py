@@ -84,5 +84,5 @@ def predict(
         )
     total = sum(counts.values())
     known = {"both": "both", "item": "only the item", "user": "only the user", "neither": "neither"}
-    shares = ", ".join(f"{said} in {counts[word]:,}" for word, said in known.items())
+    shares = ", ".join(f"{counts[word]:,} {said}" for word, said in known.items())
     options.say(f"{printable(output)}: {total:,} predictions; ids known: {shares}")

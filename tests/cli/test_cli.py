@@ -67,7 +67,7 @@ def test_from_a_table_to_a_report_and_predictions(recsys: Cli) -> None:
     code, out, _ = recsys("predict", "run", "pairs.csv", "-o", "out.csv")
     assert (code, out) == (
         0,
-        "out.csv: 2 predictions; ids known: both in 1, only the item in 0, only the user in 0, neither in 1\n",
+        "out.csv: 2 predictions; ids known: 1 both, 0 only the item, 0 only the user, 1 neither\n",
     )
     assert [line.split(",")[-1] for line in Path("out.csv").read_text().splitlines()] == ["known", "both", "neither"]
 
