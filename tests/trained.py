@@ -1,4 +1,4 @@
-"""A small trained run, made once for the tests that need one."""
+"""A small trained run, made once for the tests that need one, and what others take from a fit."""
 
 from __future__ import annotations
 
@@ -7,10 +7,13 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from recsys_mf.models import Factorization, Model
+from recsys_mf.prediction import predict
 from recsys_mf.ratings import Ratings
 from recsys_mf.run import Run
-from recsys_mf.solvers import SOLVERS
+from recsys_mf.solvers import SOLVERS, Epoch
 from recsys_mf.splits import Split, hold_out
 from recsys_mf.training import train
 
@@ -48,3 +51,18 @@ def posterior_run(likelihood: str = "gaussian") -> Run:
     days = replace(split, train=replace(split.train, times=split.train.times * 200))
     settings = {"rank": "2", "sweeps": "14", "burn_in": "4", "likelihood": likelihood}
     return train(days, SOLVERS["gibbs"].from_texts(settings))
+
+
+def factorization(epoch: Epoch) -> Factorization:
+    """The model of an epoch of a solver that factorises."""
+    model = epoch.model()
+    assert isinstance(model, Factorization)
+    return model
+
+
+def intervals(model: Model, users: NDArray[Any], items: NDArray[Any]) -> tuple[NDArray[np.float32], ...]:
+    """Predictions of pairs and the ends of their intervals of 90 %."""
+    values, lower, upper, _ = predict(model, users, items, probability=0.9)
+    assert lower is not None
+    assert upper is not None
+    return values, lower, upper

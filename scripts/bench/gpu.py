@@ -27,7 +27,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import click
 import document
@@ -172,8 +172,8 @@ def _run(processes: Sequence[Sequence[Task]], run: Run) -> None:
         theirs.close()
         running[ours] = (process, tasks)
     while running and time.time() < ends:
-        for ours in wait(list(running), timeout=max(0.0, ends - time.time())):
-            _take(ours, running, run)  # type: ignore[arg-type]
+        for ready in wait(list(running), timeout=max(0.0, ends - time.time())):
+            _take(cast(Connection, ready), running, run)
     for process, tasks in running.values():
         process.kill()
         process.join()

@@ -49,8 +49,8 @@ def planted(shape: Shape, device: str, held_out: int = 0, seed: int = 0) -> Plan
     chunks = [_chunk(truth, first, min(first + _CHUNK, total), generator) for first in range(0, total, _CHUNK)]
     users, items, values = (np.concatenate(column) for column in zip(*chunks, strict=True))
     n = shape.n_ratings
-    vocabularies = (Vocabulary.encode(np.arange(size))[0] for size in (shape.n_users, shape.n_items))
-    train = Ratings(users[:n], items[:n], values[:n], None, *vocabularies)
+    user_ids, item_ids = (Vocabulary.encode(np.arange(size))[0] for size in (shape.n_users, shape.n_items))
+    train = Ratings(users[:n], items[:n], values[:n], None, user_ids, item_ids)
     return Planted(train, users[n:], items[n:], values[n:])
 
 

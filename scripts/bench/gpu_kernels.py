@@ -113,7 +113,7 @@ def sgd(session: Session) -> None:
             for precision in ("half", "float32"):
                 for schedule in session.backend.sgd.schedules:
                     _epoch_row(session, epochs, name, rank, precision, schedule)
-        session.row(SCHEDULES, name, lambda train=train, grid=epochs.grid: _schedules(session, train, grid))
+        session.row(SCHEDULES, name, partial(_schedules, session, train, epochs.grid))
         if name == "100 M":
             _epoch_row(session, epochs, name, high, "bfloat16", "conflict-free")
             session.row(COMPILED, "sgd", lambda: compiled(session, sgd_kernels))

@@ -135,7 +135,7 @@ class Session:
     @cached_property
     def backend(self) -> Any:
         """Triton's, on the device."""
-        from recsys_mf.kernels import available_threads
+        from recsys_mf.arrays.cores import available_threads
         from recsys_mf.kernels.triton.backend import make_backend
 
         return make_backend(self.device, available_threads())
@@ -150,7 +150,7 @@ class Session:
     @cached_property
     def cpu_backend(self) -> Any:
         """Those of the CPU on two threads."""
-        from recsys_mf.kernels import available_threads
+        from recsys_mf.arrays.cores import available_threads
         from recsys_mf.kernels.cpu.backend import make_backend
 
         return make_backend(min(2, available_threads()))
@@ -215,18 +215,21 @@ class Spans:
         """Seconds of all so far, which are forgotten; waits for the device."""
         spans, self._spans = self._spans, []
         if self._device != "cuda":
-            return sum(end - began for began, end in spans)
+            seconds: float = sum(end - began for began, end in spans)
+            return seconds
         import torch
 
         torch.cuda.synchronize()
-        return sum(began.elapsed_time(end) for began, end in spans) / 1e3
+        milliseconds: float = sum(began.elapsed_time(end) for began, end in spans)
+        return milliseconds / 1e3
 
     def _mark(self) -> Any:
         if self._device != "cuda":
             return time.perf_counter()
         import torch
 
-        event = torch.cuda.Event(enable_timing=True)
+        kind: Any = torch.cuda.Event  # whose constructor has no types
+        event = kind(enable_timing=True)
         event.record()
         return event
 

@@ -43,7 +43,7 @@ class Fit(NamedTuple):
 
 def fits(plan: Plan, rank: int) -> Iterator[tuple[str, Solver]]:
     """The solvers by label, with as many epochs as the plan has."""
-    gibbs = {"rank": rank, "likelihood": "gaussian", "time": "none"}
+    gibbs: dict[str, Any] = {"rank": rank, "likelihood": "gaussian", "time": "none"}
     yield "als", Als(rank=rank, epochs=plan.epochs["als"], members=1, regularisation=1.1)
     yield "gibbs, links none", Gibbs(**gibbs, links="none", sweeps=plan.epochs["gibbs"])
     yield "sgd", Sgd(rank=rank, epochs=plan.epochs["sgd"], members=1, regularisation=0.045)
@@ -63,7 +63,8 @@ def long_name(plan: Plan) -> str:
 def sweeps(session: Session) -> None:
     """Fits of 25 million ratings on the card, a long chain on 10 million, then the same fits on the CPU."""
     plan = session.plan
-    low, found = plan.ranks[0], {}
+    low = plan.ranks[0]
+    found: dict[str, Fit] = {}
     table = planted(plan.tables["25 M"], session.device, plan.held_out)
     for label, solver in fits(plan, low):
         measure = partial(_on_card, session, solver, table, found, label)
@@ -184,7 +185,7 @@ class _Contest(NamedTuple):
 
 def _fixed_fits(plan: Plan) -> Sequence[_Contest]:
     low, n = plan.ranks[0], plan.samples
-    gibbs = {"rank": low // 2, "time": "none", "sweeps": n, "burn_in": max(1, n // 8)}
+    gibbs: dict[str, Any] = {"rank": low // 2, "time": "none", "sweeps": n, "burn_in": max(1, n // 8)}
     sgd = Sgd(rank=low, epochs=min(25, n), members=1, regularisation=0.045)
     variants: Sequence[dict[str, str]] = (
         {}, {"precision": "half"}, {"precision": "bfloat16"}, {"schedule": "hogwild"},

@@ -17,7 +17,6 @@ import trial
 
 from recsys_mf import SOLVERS, train
 from recsys_mf.models import Fit
-from recsys_mf.prediction import predict
 from recsys_mf.ratings import Ratings
 from recsys_mf.solvers import TruncatedSvd
 from recsys_mf.splits import Split
@@ -44,7 +43,7 @@ def run(
         compared_with={BASELINE: TruncatedSvd(filling="bias", ranks=(1,), route="operator")},
         compress=None if rehearse else compress,
     )
-    predictions, _, seconds = trial.timed(lambda: lambda: predict(fitted, pairs.users, pairs.items, pairs.times).values)
+    predictions, _, seconds = trial.timed(lambda: lambda: fitted.predict(pairs.users, pairs.items, pairs.times))
     return trial.scored(
         predictions, rows, pairs, ratings,
         fit_seconds=fitted.fit.seconds, predict_seconds=seconds, settings=_chosen(fitted.fit),

@@ -23,7 +23,8 @@ def surprise_svd(train: Train, pairs: Pairs, threads: int, *, plus: bool = False
     """scikit-surprise SVD, or SVD++ where `plus`: SGD in the order of the users, one thread."""
     from surprise import SVD, SVDpp, Trainset
 
-    by_user, by_item = ({} for _ in range(2))
+    by_user: dict[int, list[tuple[int, float]]] = {}
+    by_item: dict[int, list[tuple[int, float]]] = {}
     for user, item, value in zip(train.users.tolist(), train.items.tolist(), train.values.tolist(), strict=True):
         by_user.setdefault(user, []).append((item, value))
         by_item.setdefault(item, []).append((user, value))
@@ -256,6 +257,7 @@ def _days(train: Train, *tables: Pairs) -> list[Any]:
     known = np.unique(train.times // 86_400)
     hots = []
     for rows in tables:
+        assert rows.times is not None
         day = rows.times // 86_400
         column = np.minimum(np.searchsorted(known, day), len(known) - 1)
         there = known[column] == day
@@ -270,7 +272,8 @@ def _in_order(predictions: list[Any], pairs: Pairs, n_items: int) -> np.ndarray:
     means = np.array([p.pred_avg for p in predictions])
     order = np.argsort(keys)
     wanted = pairs.users.astype(np.int64) * n_items + pairs.items
-    return means[order[np.searchsorted(keys[order], wanted)]]
+    found: np.ndarray = means[order[np.searchsorted(keys[order], wanted)]]
+    return found
 
 
 def _rows_of_users(pairs: Pairs) -> list[tuple[int, np.ndarray]]:

@@ -59,9 +59,11 @@ def pairs(rng: np.random.Generator, *, contexts: bool = False) -> Pairs:
 
 def posterior(rng: np.random.Generator, rank: int) -> SampleTables:
     """Tables whose entries lie in [-1, 1], their units and offsets."""
-    tables = [rng.integers(-32767, 32768, (n, SAMPLES, rank + 1)).astype(np.int16) for n in (M, N, CONTEXTS)]
+    users, items, contexts = (
+        rng.integers(-32767, 32768, (n, SAMPLES, rank + 1)).astype(np.int16) for n in (M, N, CONTEXTS)
+    )
     scales = (rng.random((3, SAMPLES)) / 32767).astype(np.float32)
-    return SampleTables(*tables, scales, rng.standard_normal(SAMPLES).astype(np.float32))
+    return SampleTables(users, items, contexts, scales, rng.standard_normal(SAMPLES).astype(np.float32))
 
 
 @pytest.mark.parametrize("rank", RANKS)
@@ -83,7 +85,8 @@ def test_predict_samples_agrees_with_the_reference(engine: PredictionKernels, ra
     mean, deviation = 3.5, 1.25
     scale = RatingScale(mean, deviation, (2.5, 4.5))
     arguments = posterior(rng, rank), pairs(rng, contexts=with_contexts), scale
-    ours, exact = engine.predict_samples(*arguments), reference.predict_samples(*arguments)
+    ours: tuple[NDArray[Any], ...] = engine.predict_samples(*arguments)
+    exact = reference.predict_samples(*arguments)
     # A sample carries the rounding of 3 k + 5 terms of at most one, and of the mean; a change δ in every sample moves
     # the mean by at most δ and the variance by 2 δ standard deviations; the variance is rounded itself.
     change = deviation * (3 * rank + 5) * 8 * EPSILON + mean * EPSILON
@@ -114,7 +117,7 @@ def test_no_pairs_have_no_predictions(engine: PredictionKernels) -> None:
     assert [len(part) for part in found] == [0, 0, 0]
 
 
-class Largest(TorchDispatchMode):
+class Largest(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Watches the largest tensor that any operation gives."""
 
     bytes = 0
@@ -131,16 +134,19 @@ class Largest(TorchDispatchMode):
 def test_no_temporary_exceeds_the_room(room: int) -> None:
     rng = np.random.default_rng(0)
     m, n, rank, samples, z = 9, 7, 20, 8, 4000
-    tables = [frozen(rng.integers(-9, 9, (rows, samples, rank + 1)).astype(np.int16)) for rows in (m, n, 2)]
+    users, items, contexts = (
+        frozen(rng.integers(-9, 9, (rows, samples, rank + 1)).astype(np.int16)) for rows in (m, n, 2)
+    )
     scales, offsets = np.ones((3, samples), np.float32), np.zeros(samples, np.float32)
     thresholds = np.zeros((samples, 3), np.float32)
     u, i, c = (rng.integers(-1, rows, z).astype(np.int32) for rows in (m, n, 2))
     P, Q = (frozen(rng.standard_normal((rows, rank)).astype(np.float32)) for rows in (m, n))
+    tables = SampleTables(users, items, contexts, scales, offsets)
     engine = TorchPrediction("cpu", room=room)
-    with Largest() as largest:
+    with Largest() as largest:  # type: ignore[no-untyped-call]
         engine.predict(FactorModel(0.0, P[:, 0], Q[:, 0], P, Q, (0, 1)), Pairs(u, i))
-        engine.predict_samples(SampleTables(*tables, scales, offsets), Pairs(u, i, c), RatingScale(0.0, 1.0, (0, 1)))
-        engine.predict_levels(SampleTables(*tables, scales, offsets), Pairs(u, i, c), thresholds, offsets + 1)
+        engine.predict_samples(tables, Pairs(u, i, c), RatingScale(0.0, 1.0, (0, 1)))
+        engine.predict_levels(tables, Pairs(u, i, c), thresholds, offsets + 1)
     assert room / 30 < largest.bytes < room
 
 
@@ -174,9 +180,14 @@ def test_a_model_predicts_the_same_elsewhere(engine: PredictionKernels, name: st
     np.testing.assert_allclose(moved.values, here.values, atol=tolerance)
     assert rmse(model, test, engine) == pytest.approx(rmse(model, test), abs=tolerance)
     if ordinal:
+        assert moved.distribution is not None
+        assert here.distribution is not None
         np.testing.assert_allclose(moved.distribution, here.distribution, atol=tolerance)
     elif isinstance(model, Posterior):
-        np.testing.assert_allclose(moved[1:3], here[1:3], atol=4 * tolerance)
+        for got, want in zip(moved[1:3], here[1:3], strict=True):
+            assert got is not None
+            assert want is not None
+            np.testing.assert_allclose(got, want, atol=4 * tolerance)
 
 
 @pytest.mark.parametrize("name", RUNS)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from numba.core.caching import FunctionCache
 
 from recsys_mf.arrays import jit
 from tests.kernels.test_processes import PACKAGE, done, script
@@ -78,7 +79,7 @@ def test_an_interrupt_that_was_lost_in_a_compilation_is_raised(monkeypatch: pyte
     def lost(*given: Any) -> None:
         raise RuntimeError("no compiled object yet for <Library 'f' at 0x7f>")
 
-    monkeypatch.setattr(jit.FunctionCache, "save_overload", lost)
+    monkeypatch.setattr(FunctionCache, "save_overload", lost)
 
     @jit.jit()
     def double(x: Any) -> Any:

@@ -163,7 +163,8 @@ def test_any_number_of_threads_however_few_run_at_a_time_ends_an_epoch_with_the_
     results = []
     for running, given in ((1, 1), (1, threads), (2, threads)):  # two can run at a time, `given` take blocks
         P, Q, b_u, b_i = (a.copy() for a in (*start, np.zeros(M, np.float32), np.zeros(N, np.float32)))
-        board, squares = scheduler.make_board(*order.bounds.shape - np.array([0, 1]), given), np.zeros((4, 4))
+        strata, edges = order.bounds.shape
+        board, squares = scheduler.make_board(strata, edges - 1, given), np.zeros((4, 4))
         tasks, kernel = [(thread,) for thread in range(given)], visits.visit_kernel(16)
         part = *order.triples, order.bounds
         side_by_side(kernel, tasks, running, given, board, *part, P, Q, b_u, b_i, *numbers, squares)

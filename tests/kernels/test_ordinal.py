@@ -39,8 +39,10 @@ def observed(rng: np.random.Generator, cuts: NDArray[Any] = CUTS) -> tuple[NDArr
 @pytest.mark.parametrize("cuts", [CUTS, CUTS[:2], np.linspace(-2, 2, 9)], ids=len)
 def test_terms_agree_with_the_reference(backend: Backend, cuts: NDArray[Any]) -> None:
     means, levels = observed(np.random.default_rng(0), cuts)
-    exact = reference.ordinal_terms(means.astype(np.float64), levels, cuts, SLOPE)
-    ours = backend.probit.ordinal_terms(backend.device.put(means), backend.device.put(levels), cuts, SLOPE)
+    exact: tuple[Any, ...] = reference.ordinal_terms(means.astype(np.float64), levels, cuts, SLOPE)
+    ours: tuple[Any, ...] = backend.probit.ordinal_terms(
+        backend.device.put(means), backend.device.put(levels), cuts, SLOPE
+    )
     for got, want in zip(ours, exact, strict=True):
         # A tail of Φ is good to 1e-12; twenty deviations out, second derivatives are differences of its squares.
         np.testing.assert_allclose(got, want, rtol=1e-7, atol=1e-7 * np.abs(want).max())
@@ -68,8 +70,8 @@ def test_latents_agree_with_the_reference_and_keep_to_their_level(backend: Backe
     uniforms = rng.random(Z, np.float32)
     uniforms[4:8] = 0, 1 - 2**-24, 0.5, 0
     exact = reference.draw_latents(means.astype(np.float64), levels, CUTS, SLOPE, uniforms)
-    there = [backend.device.put(array) for array in (means, levels, uniforms)]
-    ours = backend.device.get(backend.probit.draw_latents(*there[:2], CUTS, SLOPE, there[2]))
+    m, seen, u = (backend.device.put(array) for array in (means, levels, uniforms))
+    ours = backend.device.get(backend.probit.draw_latents(m, seen, CUTS, SLOPE, u))
     np.testing.assert_allclose(ours, exact, atol=16 * EPSILON * np.abs(exact).max())
     edges = np.concatenate([[-np.inf], CUTS, [np.inf]]) / SLOPE
     slack = 16 * EPSILON * np.abs(exact).max()
@@ -99,13 +101,13 @@ def test_quantile_inverts_the_normal_distribution() -> None:
 def test_level_probabilities_agree_with_the_reference_and_sum_to_one(with_contexts: bool) -> None:
     rng = np.random.default_rng(4)
     samples, rank = 7, 5
-    tables = [rng.integers(-32767, 32768, (n, samples, rank + 1)).astype(np.int16) for n in (M, N, 4)]
+    users, items, contexts = (rng.integers(-32767, 32768, (n, samples, rank + 1)).astype(np.int16) for n in (M, N, 4))
     scales = (rng.random((3, samples)) / 32767).astype(np.float32)
     offsets, noises = rng.standard_normal(samples).astype(np.float32), (0.5 + rng.random(samples)).astype(np.float32)
     thresholds = np.sort(rng.standard_normal((samples, 4)), axis=1).astype(np.float32)
     u, i = (rng.integers(-1, n, 200).astype(np.int32) for n in (M, N))
     c = rng.integers(-1, 4, 200).astype(np.int32) if with_contexts else None
-    arguments = SampleTables(*tables, scales, offsets), Pairs(u, i, c), thresholds, noises
+    arguments = SampleTables(users, items, contexts, scales, offsets), Pairs(u, i, c), thresholds, noises
     ours = CpuPrediction().predict_levels(*arguments)
     # Φ has slope below one half, and its argument carries the rounding of 3 k + 5 terms over a noise of at least 0.5.
     np.testing.assert_allclose(ours, reference.predict_levels(*arguments), atol=(3 * rank + 5) * 8 * EPSILON)

@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 import torch
 
+from recsys_mf.arrays.cores import available_threads, processors
 from recsys_mf.errors import ConfigError, DeviceError
-from recsys_mf.kernels import available_threads, processors, select
+from recsys_mf.kernels import select
 from recsys_mf.kernels.cpu.rows import CpuRows
 
 

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 
 from recsys_mf.errors import ResourceError
+from recsys_mf.kernels.backend import Backend
+from recsys_mf.kernels.torch.backend import make_backend as on_torch
 from recsys_mf.kernels.torch.device import TorchDevice
 from recsys_mf.kernels.torch.sgd import TorchSgd
 from recsys_mf.kernels.torch.streaming import ResidentTriples, StreamedTriples
 from tests import oracle
-from tests.backends import interpreted, on_torch, on_triton
+from tests.backends import interpreted, on_triton
 
 BYTES = 12  # of a triple
+MAKERS: dict[str, Callable[..., Backend]] = {"torch": on_torch, "triton": on_triton}
 
 
 def sgd(room: int | None) -> TorchSgd:
@@ -62,7 +67,7 @@ def test_an_epoch_of_parts_is_the_epoch_of_the_whole(name: str, precision: str) 
     order = oracle.make_visits(np.random.default_rng(0))
     results = []
     for room in (None, BYTES * len(order.triples.users) - 1):
-        backend = {"torch": on_torch, "triton": on_triton}[name]("cpu", room=room)
+        backend = MAKERS[name]("cpu", room=room)
         state = oracle.put_state(backend, oracle.make_state(np.random.default_rng(1), 3), precision)
         backend.sgd.epoch(order.plan(backend, 7, state.P.shape[1]), state, oracle.STEP)
         results.append([backend.device.get(a).tobytes() for a in state])

@@ -156,8 +156,8 @@ def test_the_schedule_made_on_the_device_is_that_of_the_host(grid: Grid) -> None
     n, n_users, n_items = 700, 50, 31
     users, items = (rng.integers(0, size, n).astype(np.int32) for size in (n_users, n_items))
     values = rng.standard_normal(n).astype(np.float32)
-    counts = [np.bincount(keys, minlength=size) for keys, size in ((users, n_users), (items, n_items))]
-    places, scale = Places.draw(*counts, grid, rng), RatingScale(0.3, 1.7, (1.0, 5.0))
+    of_users, of_items = np.bincount(users, minlength=n_users), np.bincount(items, minlength=n_items)
+    places, scale = Places.draw(of_users, of_items, grid, rng), RatingScale(0.3, 1.7, (1.0, 5.0))
     arguments = Triples(users, items, values), places, grid, scale, 2**62 + 12345
     backend = TRITON()
     here, there = host.arrange(*arguments, threads=2), backend.sgd.arrange(*arguments)  # type: ignore[attr-defined]

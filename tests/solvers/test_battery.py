@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,19 +14,21 @@ from recsys_mf.ratings import Ratings
 from recsys_mf.run import Run
 from recsys_mf.solvers import SOLVERS, Biases, Gibbs, Sgd, Solver, TruncatedSvd
 from recsys_mf.solvers.search import searched
+from recsys_mf.solvers.solver import figure
 from recsys_mf.solvers.standardisation import find_scale
 from recsys_mf.splits import Split, hold_out
 from recsys_mf.training import BASELINE, rmse
 from recsys_mf.training import train as train_run
 from tests.battery import RANKS, STARS, TABLES, compare, rescaled
+from tests.trained import intervals
 
 NOISE = {"60 ratings": 0.03}  # of a ratio of errors on 250 test pairs; the other tables have 750 or more
 SMALL = replace(STARS, n_users=120, n_items=80, n_train=3000, n_test=2000)
 
 
-def fitted(split: Split, solver: Solver, seed: int = 0, **options: float) -> Run:
+def fitted(split: Split, solver: Solver, seed: int = 0, **options: Any) -> Run:
     compared_with = {BASELINE: TruncatedSvd(ranks=(1,))}
-    return train_run(split, solver, seed=seed, device="cpu", compared_with=compared_with, **options)  # type: ignore[arg-type]
+    return train_run(split, solver, seed=seed, device="cpu", compared_with=compared_with, **options)
 
 
 def error(split: Split, solver: Solver, seed: int = 0) -> float:
@@ -46,7 +49,7 @@ def test_a_default_is_as_good_as_a_single_run_as_biases_and_as_the_best_of_a_gri
 
 @pytest.mark.parametrize(
     "solver", [Sgd(rank=8), SOLVERS["als"](rank=8), Gibbs(rank=4, sweeps=30)], ids=lambda s: s.name
-)  # type: ignore[call-arg]
+)
 @pytest.mark.parametrize(("factor", "offset"), [(1e-12, 0.0), (1e12, 0.0), (1e-3, 10.0)])
 def test_the_unit_of_ratings_changes_no_quality(solver: Solver, factor: float, offset: float) -> None:
     split = SMALL.split(0)
@@ -68,19 +71,18 @@ def test_moments_are_relative_to_the_values(factor: float, offset: float) -> Non
 @pytest.mark.parametrize("factor", [1e-20, 1e25])
 def test_intervals_are_finite_at_any_scale(name: str, factor: float) -> None:
     split = rescaled(SMALL.split(0), factor)
-    model = fitted(split, SOLVERS[name](rank=4, members=3, epochs=6)).model  # type: ignore[call-arg]
+    model = fitted(split, SOLVERS[name](rank=4, members=3, epochs=6)).model
     if not has_intervals(model):
         pytest.skip("validation chose a single run")
-    interval = predict(model, np.arange(20), np.arange(20), probability=0.9)
-    assert all(np.isfinite(bound).all() for bound in interval[:3])
-    assert (interval.lower < interval.upper).all()
+    values, lower, upper = intervals(model, np.arange(20), np.arange(20))
+    assert all(np.isfinite(bound).all() for bound in (values, lower, upper))
+    assert (lower < upper).all()
 
 
 def test_intervals_of_samples_are_finite_where_squares_are_no_float32() -> None:
     split = rescaled(SMALL.split(0), 1e25)
     model = fitted(split, Gibbs(rank=2, sweeps=12, likelihood="gaussian")).model
-    interval = predict(model, np.arange(20), np.arange(20), probability=0.9)
-    assert all(np.isfinite(bound).all() for bound in interval[:3])
+    assert all(np.isfinite(bound).all() for bound in intervals(model, np.arange(20), np.arange(20)))
 
 
 @pytest.mark.parametrize(("sweeps", "burn_in"), [(12, 12), (12, 50), ("auto", 400), (1, 1)])
@@ -119,14 +121,15 @@ def test_more_sweeps_are_kept_unless_they_are_clearly_worse() -> None:
 
 
 def test_what_is_given_is_not_searched() -> None:
-    run = fitted(SMALL.split(0), SOLVERS["als"](rank=3, regularisation=2.5))  # type: ignore[call-arg]
+    run = fitted(SMALL.split(0), SOLVERS["als"](rank=3, regularisation=2.5))
     assert (run.fit.settings["rank"], run.fit.settings["regularisation"]) == (3, 2.5)
     assert Sgd(rank=3).axes().keys() == {"regularisation"}
 
 
 def test_the_search_finds_the_lowest_along_its_axes_and_stays_where_nothing_is_clearly_better() -> None:
     def error_of(solver: Sgd) -> float:
-        return 1 + (np.log2(solver.rank) - 3) ** 2 / 10 + np.log2(solver.regularisation / 0.3) ** 2 / 10
+        rank, ridge = figure(solver.rank), figure(solver.regularisation)
+        return float(1 + (np.log2(rank) - 3) ** 2 / 10 + np.log2(ridge / 0.3) ** 2 / 10)
 
     start = Sgd(rank=64, regularisation=0.0375)
     axes = {"rank": (2, 4, 8, 16, 32, 64), "regularisation": tuple(0.0375 * 2.0**j for j in range(-8, 9))}
@@ -143,7 +146,7 @@ def test_epochs_zero_are_the_damped_biases() -> None:
 def test_a_setting_without_solution_is_a_solve_error() -> None:
     from recsys_mf.errors import SolveError
 
-    run = SOLVERS["als"](bias_regularisation=1e300, cg_steps=0, members=1)  # type: ignore[call-arg]
+    run = SOLVERS["als"](bias_regularisation=1e300, cg_steps=0, members=1)
     try:
         model = fitted(SMALL.split(0), run).model
     except SolveError:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import replace
+from functools import partial
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,23 +25,26 @@ from recsys_mf.splits import Split, hold_out
 from recsys_mf.training import BASELINE, rmse
 from recsys_mf.training import train as train_run
 from tests.planted import planted
+from tests.trained import factorization
 
 SOLVER = Sgd(rank=6, epochs=30, regularisation=0.01, members=4)
 
 
-def fitted(split: Split, solver: Sgd, **options: float) -> Run:
-    return train_run(split, solver, device="cpu", compared_with={BASELINE: TruncatedSvd(ranks=(2,))}, **options)  # type: ignore[arg-type]
+def fitted(split: Split, solver: Sgd, **options: Any) -> Run:
+    return train_run(split, solver, device="cpu", compared_with={BASELINE: TruncatedSvd(ranks=(2,))}, **options)
 
 
 def models(solver: Sgd, train: Ratings) -> list[Factorization]:
     epochs = solver.run(train, rng=np.random.default_rng(0), backend=select("cpu"))
-    return [epoch.model() for epoch in epochs]
+    return [factorization(epoch) for epoch in epochs]
 
 
 def members(train: Ratings, n: int) -> list[Factorization]:
     streams = np.random.default_rng(0).spawn(n)
-    runs = (SOLVER.alone().member_epochs(train, stream, select("cpu")) for stream in streams)  # type: ignore[union-attr]
-    return [deque(run, maxlen=1).pop().model() for run in runs]
+    alone = SOLVER.alone()
+    assert alone is not None
+    runs = (alone.member_epochs(train, stream, select("cpu")) for stream in streams)
+    return [factorization(deque(run, maxlen=1).pop()) for run in runs]
 
 
 def product(model: Factorization) -> np.ndarray:
@@ -85,8 +90,8 @@ def test_a_committee_is_its_members_merged_and_the_first_is_a_single_run() -> No
     train = planted()[0]
     found, parts = models(SOLVER, train), members(train, 4)
     assert product(found[0]).tobytes() == product(parts[0]).tobytes()
-    epochs = [Epoch(30, len(train), None, lambda part=part: part) for part in parts]  # type: ignore[misc]
-    expected = [epoch.model() for epoch in averaged(epochs, train)]
+    epochs = [Epoch(30, len(train), None, partial(lambda part: part, part)) for part in parts]
+    expected = [factorization(epoch) for epoch in averaged(epochs, train)]
     assert [product(model).tobytes() for model in found] == [product(model).tobytes() for model in expected]
     # Cut to the rank of the members, the running mean stays near the mean of all of them.
     mean = np.mean([product(part) for part in parts], axis=0)

@@ -128,11 +128,11 @@ def test_a_setting_that_is_not_a_number_is_refused(name: str, key: str, text: st
 
 
 def test_settings_become_plain_numbers_whatever_kind_they_are_given_as() -> None:
-    als = SOLVERS["als"](rank=np.int64(8), regularisation=1)  # type: ignore[call-arg]
-    svd = SOLVERS["svd"](ranks=[1, np.int32(2)])  # type: ignore[call-arg]
+    als = SOLVERS["als"](rank=np.int64(8), regularisation=1)
+    svd = SOLVERS["svd"](ranks=[1, np.int32(2)])
     assert json.loads(json.dumps([als.settings(), svd.settings()])) == [als.settings(), svd.settings()]
     assert type(als.settings()["regularisation"]) is float
-    assert hash(svd) == hash(SOLVERS["svd"](ranks=(1, 2)))  # type: ignore[call-arg]
+    assert hash(svd) == hash(SOLVERS["svd"](ranks=(1, 2)))
 
 
 @pytest.mark.parametrize(
@@ -184,7 +184,8 @@ def test_every_setting_takes_effect(name: str, key: str, table: Ratings) -> None
     solver = SOLVERS[name](**SMALL.get(name, {}))
     backend: Backend = make_backend(1)
     if (name, key) in ON_CUDA:
-        solver, backend = replace(solver, members=1, epochs=1), _on_cuda()
+        short: dict[str, Any] = {"members": 1, "epochs": 1}
+        solver, backend = replace(solver, **short), _on_cuda()
     before = fitted(solver, table, backend=backend)
     for value in alternatives(solver, key, table):
         after = fitted(replace(solver, **{key: value}), table, backend=backend)

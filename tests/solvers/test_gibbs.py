@@ -31,6 +31,7 @@ from recsys_mf.solvers.links import Links, side_information, who_rated_what
 from recsys_mf.solvers.rows import Rated, Table, drawn_precision
 from recsys_mf.splits import hold_out
 from tests.planted import planted
+from tests.trained import intervals
 
 DRAWS = 20000  # of a joint distribution
 
@@ -184,7 +185,8 @@ def test_geweke_joint_distribution(blocks: int, monkeypatch: pytest.MonkeyPatch)
 
     def observed_from(X: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
         mean = X[users, -1] + Y[items, -1] + X[users, 0] * Y[items, 0]
-        return (mean + rng.standard_normal(len(users)) / np.sqrt(noise_precision)).astype(np.float32)
+        values: np.ndarray[Any, Any] = mean + rng.standard_normal(len(users)) / np.sqrt(noise_precision)
+        return values.astype(np.float32)
 
     def statistics(table: Table) -> list[float]:
         size = np.log(np.square(table.X).mean())
@@ -226,7 +228,8 @@ def test_geweke_ordered_probit() -> None:
     tables = [Table(backend, rated, np.zeros(30, np.float32), Links(backend, rows, ()), 1) for rows in (6, 5)]
     for table in tables:
         table.X = rng.normal(0, 0.7, table.X.shape).astype(np.float32)
-    means = tables[0].X[users, -1] + tables[1].X[items, -1] + tables[0].X[users, 0] * tables[1].X[items, 0]
+    X, Y = (table.X for table in tables)
+    means: np.ndarray[Any, Any] = X[users, -1] + Y[items, -1] + X[users, 0] * Y[items, 0]
     places = np.arange(30), None
 
     def from_the_prior() -> tuple[float, np.ndarray[Any, Any]]:
@@ -254,7 +257,7 @@ def test_geweke_ordered_probit() -> None:
     for _ in range(DRAWS):
         levels = levels_from(probit.precision**0.5, probit.precision**0.5 * probit.thresholds)
         probit.observe(levels)
-        probit.draw(*tables, None, 0.0, rng)
+        probit.draw(tables[0], tables[1], None, 0.0, rng)
         slope = probit.precision**0.5
         chain.append(statistics(slope, slope * probit.thresholds, levels))
     assert_alike(direct, chain)
@@ -273,7 +276,7 @@ def test_planted_noise_is_found_and_intervals_cover() -> None:
     assert isinstance(model, Posterior)
     assert test is not None
     assert model.noise_variance == pytest.approx(truth.noise**2, rel=0.1)
-    _, lower, upper, _ = predict(model, test.users, test.items, probability=0.9)
+    _, lower, upper = intervals(model, test.users, test.items)
     inside = ((lower <= test.values) & (test.values <= upper)).mean()
     assert abs(inside - 0.9) < 4 * np.sqrt(0.9 * 0.1 / len(test))
     error = predict(model, test.users, test.items).values - truth.expected(test.users, test.items)
@@ -327,10 +330,10 @@ def test_ids_with_side_information_alone_are_predicted_from_it() -> None:
     model = last.model()
     assert isinstance(model, Posterior)
     users, items = np.mgrid[:500, :20].reshape(2, -1)
-    new, lower, upper, _ = predict(model, users, items, probability=0.9)
+    new, lower, upper = intervals(model, users, items)
     difference = new[items % 2 == 1].mean() - new[items % 2 == 0].mean()
     assert difference == pytest.approx(-0.8, abs=0.3)  # ten drawn biases a side, of deviation 0.5, averaged over draws
-    _, known_lower, known_upper, _ = predict(model, users, items + 20, probability=0.9)
+    _, known_lower, known_upper = intervals(model, users, items + 20)
     assert (upper - lower).mean() > 1.5 * (known_upper - known_lower).mean()
 
 

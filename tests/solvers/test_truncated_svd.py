@@ -27,6 +27,7 @@ from recsys_mf.solvers.truncated_svd import FILLINGS
 from recsys_mf.splits import Split, hold_out
 from recsys_mf.training import rmse
 from tests.planted import planted
+from tests.trained import factorization
 
 CPU = on_cpu(1)
 BACKENDS = {"cpu": lambda: CPU, "torch-cpu": lambda: on_torch("cpu"), "cuda": lambda: on_torch("cuda")}
@@ -65,7 +66,7 @@ def backend(request: pytest.FixtureRequest) -> Backend:
 
 def models(train: Ratings, backend: Backend = CPU, **settings: Any) -> list[Factorization]:
     solver = TruncatedSvd(**({"ranks": RANKS} | settings))
-    return [e.model() for e in solver.run(train, rng=np.random.default_rng(0), backend=backend)]
+    return [factorization(e) for e in solver.run(train, rng=np.random.default_rng(0), backend=backend)]
 
 
 def singular_values(model: Factorization, rank: int) -> Matrix:
