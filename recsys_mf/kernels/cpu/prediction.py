@@ -51,7 +51,8 @@ class CpuPrediction:
 
     def predict_levels(self, samples: SampleTables, pairs: Pairs, thresholds: F32, noises: F32) -> F32:
         """As `reference.predict_levels`."""
-        tables, indices = _operands(samples, pairs)[:5], _operands(samples, pairs)[5:]
+        operands = _operands(samples, pairs)
+        tables, indices = operands[:5], operands[5:]
         out = np.empty((len(pairs.users), thresholds.shape[1] + 1), np.float32)
         work = _cost(samples, pairs) + normal.WORK * thresholds.size
         self._run(_predict_levels, len(out), work, *tables, thresholds, 1 / noises, *indices, out)
