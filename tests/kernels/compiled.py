@@ -24,9 +24,9 @@ from recsys_mf.kernels.triton import pairs, rows, schedule, sgd
 
 TOOLS = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
 NAMES = {torch.float32: "fp32", torch.float16: "fp16", torch.bfloat16: "bf16"}
-INTEGERS = ("users", "items", "others", "contexts", "progress")  # pointers to int32
+INTEGERS = ("users", "items", "others", "contexts", "progress", "stalled")  # pointers to int32
 LONG = ("bounds", "lows", "highs", "starts", "order", "first_pieces", "pieces")  # to int64
-WHOLE = ("seed", "batch", "strata", "bands", "first_row", "first_piece", "k", "steps", "n", "n_parts", "n_columns")
+WHOLE = ("seed", "batch", "polls", "first", "last", "bands", "first_row", "first_piece", "k", "steps", "n", "n_parts", "n_columns")
 REAL = ("rate", "bias_rate", "ridge_rate", "noise_precision")
 
 

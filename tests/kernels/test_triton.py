@@ -15,11 +15,13 @@ import torch
 from numpy.typing import NDArray
 
 from recsys_mf.arrays.csr import Csr
+from recsys_mf.errors import DeviceError
 from recsys_mf.kernels import reference
 from recsys_mf.kernels.operands import GaussianPrior, RatingScale, Regressors, SgdState, Triples
 from recsys_mf.kernels.schedule import host
 from recsys_mf.kernels.schedule.grid import Grid, Places
 from recsys_mf.kernels.triton import rows as triton_rows
+from recsys_mf.kernels.triton import sgd
 from recsys_mf.kernels.triton.occupancy import fitting
 from tests import oracle
 from tests.backends import BACKENDS, on_triton
@@ -81,6 +83,55 @@ def test_the_same_seed_rounds_alike_and_another_differently() -> None:
     one, same, other = (epoch(3, "bfloat16", seed)[0] for seed in (1, 1, 2))
     assert [a.tobytes() for a in one] == [a.tobytes() for a in same]
     assert one.P.tobytes() != other.P.tobytes()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="the interpreter runs a program to its end before the next")
+def test_a_wait_for_a_program_that_does_not_run_ends_in_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sgd, "programs", lambda *_: 2)
+    monkeypatch.setattr(sgd, "MAX_POLLS", 20)
+    with pytest.raises(DeviceError, match="stood still") as error:
+        epoch(3, "float32")
+    assert "--schedule hogwild" in str(error.value)
+
+
+@pytest.mark.parametrize("refusal", ["too many blocks in cooperative launch", "operation not supported"])
+def test_a_launch_per_stratum_gives_the_same_where_a_cooperative_one_is_refused(
+    monkeypatch: pytest.MonkeyPatch, refusal: str
+) -> None:
+    whole, error = epoch(3, "float32")
+    kernel, launches = sgd._epoch, []
+
+    class Refusing:
+        def __getitem__(self, grid: Any) -> Any:
+            def launch(*arguments: Any, **options: Any) -> None:
+                launches.append(options["launch_cooperative_grid"])
+                if launches[-1]:
+                    raise RuntimeError(f"Triton Error [CUDA]: {refusal}")
+                kernel[grid](*arguments, **options)
+
+            return launch
+
+    programs = sgd.programs(8, torch.float32, torch.device(TRITON().device.name))
+    monkeypatch.setattr(sgd, "_epoch", Refusing())
+    monkeypatch.setattr(sgd, "programs", lambda *_: programs)
+    parts, other = epoch(3, "float32")
+    assert launches[0] and len(launches) > 2 and not any(launches[1:])
+    assert [a.tobytes() for a in parts] == [a.tobytes() for a in whole]
+    assert other == error
+
+
+def test_another_failure_of_a_launch_is_not_taken_for_a_refusal(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Failing:
+        def __getitem__(self, grid: Any) -> Any:
+            def launch(*arguments: Any, **options: Any) -> None:
+                raise RuntimeError("Triton Error [CUDA]: an illegal memory access was encountered")
+
+            return launch
+
+    monkeypatch.setattr(sgd, "_epoch", Failing())
+    monkeypatch.setattr(sgd, "programs", lambda *_: 1)
+    with pytest.raises(RuntimeError, match="illegal memory access"):
+        epoch(3, "float32")
 
 
 def test_hogwild_visits_every_rating_once() -> None:

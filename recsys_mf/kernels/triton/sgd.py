@@ -3,7 +3,9 @@
 The blocks of the schedule are those of the CPU, fewer and larger where the table is small. A program takes the
 blocks of the user bands w, w + W, … of W programs, stratum after stratum; before a block it waits until the program
 that had its item band has done with it, so that no barrier stops the card. All programs are there at once (a
-cooperative launch) and take blocks in the order of the strata, so that none waits in vain.
+cooperative launch) and take blocks in the order of the strata, so that none waits in vain; a wait that ends after
+`MAX_POLLS` looks all the same is an error of the epoch. Where a cooperative launch is refused, every stratum is a
+launch of its own, with the same result.
 
 Within a block a program takes `batch` triples at a time: a tile of rows of P and one of Q are gathered, the errors
 computed, and the rows written back. For triples of the tile that share a row, the first writes the sum of their
@@ -36,24 +38,47 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from recsys_mf.errors import DeviceError
 from recsys_mf.kernels.operands import Part, SgdState, SgdStep
+from recsys_mf.kernels.torch import memory
 from recsys_mf.kernels.triton.occupancy import resident_programs
 
 MAX_RANK = 256
+MAX_POLLS = 1 << 24  # looks at a neighbour's counter, each of about a microsecond: far more than a whole epoch takes
 TILE = 16  # triples that a program takes at a time, at most: the smallest number of rows that a matrix unit takes
 
 
 def visit(part: Part, batch: int, state: SgdState, step: SgdStep) -> Tensor:
-    """The blocks of a part as in `reference.epoch`; returns the squared error met in every user band, float64."""
+    """The blocks of a part as in `reference.epoch`; returns the squared error met in every user band, float64.
+
+    Raises DeviceError if a program waited for another for too long.
+    """
     P, bounds = state.P, part.bounds
     strata, bands = bounds.shape[0], bounds.shape[1] - 1
     squares = torch.zeros(bands, dtype=torch.float64, device=P.device)
     progress = torch.zeros(bands, dtype=torch.int32, device=P.device)
+    stalled = torch.zeros(1, dtype=torch.int32, device=P.device)
     arguments = (
-        *part, progress, *state, squares,
-        step.rate, step.bias_rate, step.ridge, step.bias_ridge, step.seed % 2**31, batch, strata, bands,
+        *part, progress, stalled, *state, squares,
+        step.rate, step.bias_rate, step.ridge, step.bias_ridge, step.seed % 2**31, batch, MAX_POLLS,
     )  # fmt: skip
-    _epoch[(min(programs(P.shape[1], P.dtype, P.device), bands),)](*arguments, **shape(P.shape[1], P.dtype))
+    columns, storage = P.shape[1], P.dtype
+    grid, options = (min(programs(columns, storage, P.device), bands),), shape(columns, storage)
+    try:
+        _epoch[grid](*arguments, 0, strata, bands, **options)
+    except RuntimeError as error:
+        if not any(sign in str(error).lower() for sign in ("cooperative", "not supported")):
+            raise
+        for stratum in range(strata):
+            _epoch[(bands,)](
+                *arguments, stratum, stratum + 1, bands, **options | {"launch_cooperative_grid": False}
+            )  # fmt: skip
+    if stalled.item():
+        raise DeviceError(
+            "an epoch of SGD stood still on the card: a part of the kernel waited for another without end",
+            where=memory.card()["card"] if P.is_cuda else None,
+            fix="end other programs on the card, or use --schedule hogwild or --device cpu",
+        )
     return squares
 
 
@@ -61,7 +86,9 @@ def visit(part: Part, batch: int, state: SgdState, step: SgdStep) -> Tensor:
 def programs(columns: int, storage: torch.dtype, device: torch.device) -> int:
     """How many programs of an epoch the device holds at once."""
     whole, long, real = torch.int32, torch.int64, torch.float32
-    arguments = (whole, whole, real, long, whole, storage, storage, real, real, torch.float64, *[0.5] * 4, *[2] * 4)
+    arguments = (
+        whole, whole, real, long, whole, whole, storage, storage, real, real, torch.float64, *[0.5] * 4, *[2] * 6,
+    )  # fmt: skip
     return resident_programs(_epoch, arguments, shape(columns, storage), device)
 
 
@@ -108,22 +135,28 @@ def _stored(x, noise, storage: tl.constexpr):
     return x.to(storage)
 
 
-@triton.jit(do_not_specialize=["seed", "batch", "strata", "bands"])
+@triton.jit(do_not_specialize=["seed", "batch", "polls", "first", "last", "bands"])
 def _epoch(
-    users, items, values, bounds, progress, P, Q, user_bias, item_bias, squares,
-    rate, bias_rate, ridge, bias_ridge, seed, batch, strata, bands,
+    users, items, values, bounds, progress, stalled, P, Q, user_bias, item_bias, squares,
+    rate, bias_rate, ridge, bias_ridge, seed, batch, polls, first, last, bands,
     COLUMNS: tl.constexpr, SPAN: tl.constexpr, TILE: tl.constexpr,
 ):  # fmt: skip
     storage: tl.constexpr = P.dtype.element_ty
     lane, column = tl.arange(0, TILE), tl.arange(0, SPAN)
     before = lane[None, :] < lane[:, None]
-    for stratum in range(strata):
+    left = polls + 0
+    for stratum in range(first, last):
         for band in range(tl.program_id(0), bands, tl.num_programs(0)):
-            if stratum > 0:  # the item band was last with the user band after this one
-                while tl.atomic_add(progress + (band + 1) % bands, 0, sem="acquire") < stratum:
-                    pass
+            if stratum > first:  # the item band was last with the user band after this one
+                while (tl.atomic_add(progress + (band + 1) % bands, 0, sem="acquire") < stratum) & (left > 0):
+                    left -= 1
             place = bounds + stratum * (bands + 1) + band
             low, high = tl.load(place), tl.load(place + 1)
+            if left > 0:
+                left = polls + 0
+            else:  # the epoch has failed: come to its end
+                high = low
+                tl.store(stalled, 1)
             total = tl.zeros([], tl.float64)
             # Of the first pair of the block, which is where it is wherever its triples lie.
             first_user, first_item = tl.load(users + low, low < high, 0), tl.load(items + low, low < high, 0)
