@@ -16,6 +16,7 @@ import numpy as np
 from gpu_data import planted
 from gpu_kernels import arrange
 from gpu_session import Figures, Session
+from threadpoolctl import threadpool_limits
 
 from recsys_mf.kernels.operands import Triples
 from recsys_mf.kernels.schedule.grid import Grid
@@ -30,7 +31,12 @@ TABLE, RUNS = "kernels beside the reference", "runs beside each other"
 
 
 def checks(session: Session, rank: int) -> None:
-    """All of them at a rank."""
+    """All of them at a rank, the reference on one thread, since other ranks are checked beside it."""
+    with threadpool_limits(1, user_api="blas"):
+        _checks(session, rank)
+
+
+def _checks(session: Session, rank: int) -> None:
     backend, shape = session.backend, session.plan.check_table
 
     def row(operation: str, detail: str, check: Callable[[], Agreement]) -> None:

@@ -8,8 +8,13 @@ factorises. Of the system over (p, b),
     A = [ A₁₁  s ]      A₁₁ = L₁₁ L₁₁ᵀ,   l = L₁₁⁻¹ s,   λ = √(c - l · l),
         [ sᵀ   c ]
 
-L₁₁ is found column by column in registers, where each column found is at once used on the two right-hand sides, s and
-that of the factors; the bias comes last. Then backwards with the normals added.
+A₁₁ is taken in four by four blocks. Of a block on the diagonal the inverse factor W is found column by column in
+registers; all else is products of blocks on the matrix units,
+
+    L_ij = (A_ij - Σ_{m<j} L_im L_jmᵀ) W_jᵀ,
+
+for the right-hand sides too, which are one more row of blocks. The bias comes last. Then backwards with the normals
+added.
 """
 
 from __future__ import annotations
@@ -76,7 +81,7 @@ def solve(
     span = gram["SPAN"]
     X = torch.empty((n_rows, k + 1), device=device)
     squared_errors = torch.empty(n_rows, device=device)
-    padded = torch.eye(span, device=device)  # of the columns that only fill the span
+    padded = torch.eye(4 * factored["SIDE"], device=device)  # of the columns that only fill the blocks
     padded[:k, :k] = precision[:-1, :-1]
     pieces, prior_bias = piece_counts(starts), precision[-1].contiguous()
     noise = X[:0] if normals is None else normals
@@ -117,9 +122,12 @@ def piece_bounds(starts: Tensor, pieces: Tensor) -> tuple[Tensor, Tensor]:
 def shapes(k: int, columns: int, *, with_contexts: bool, with_normals: bool) -> tuple[dict[str, Any], dict[str, Any]]:
     """How the two kernels are compiled for a rank and factors in rows of so many columns."""
     span = triton.next_power_of_2(max(16, k))
-    both: dict[str, Any] = {"SPAN": span, "num_warps": 4 if span <= 64 else 8}
-    gram = {"COLUMNS": columns, "TILE": TILE, "WITH_CONTEXTS": with_contexts}
-    return both | gram, both | {"WITH_NORMALS": with_normals}
+    side = max(16, span // 4)
+    gram = {
+        "SPAN": span, "COLUMNS": columns, "TILE": TILE, "WITH_CONTEXTS": with_contexts,
+        "num_warps": 4 if span <= 64 else 8,
+    }  # fmt: skip
+    return gram, {"SPAN": span, "SIDE": side, "WITH_NORMALS": with_normals, "num_warps": 1 if side == 16 else 4}
 
 
 def _chunks(last_pieces: Tensor, most: int) -> list[slice]:
@@ -183,72 +191,150 @@ def _gram(
     tl.store(numbers + piece * 2 + 1, sum_tt)
 
 
+@triton.jit
+def _inverse_factor(D, columns, SIDE: tl.constexpr):
+    """L⁻¹ of D = L Lᵀ, whose columns from this one on are those of the identity; NaN unless D is positive definite."""
+    at = tl.arange(0, SIDE)
+    W = tl.where(at[:, None] == at[None, :], 1.0, 0.0)
+    for j in range(columns):
+        of_column = tl.sum(tl.where(at[None, :] == j, D, 0.0), 1)
+        of_row = tl.sum(tl.where(at[:, None] == j, D, 0.0), 0)
+        w = tl.sum(tl.where(at[:, None] == j, W, 0.0), 0)
+        scale = 1 / _root(tl.sum(tl.where(at == j, of_row, 0.0)))
+        below = tl.where(at > j, of_column * scale, 0.0)
+        D -= below[:, None] * (of_row * scale)[None, :]
+        W = tl.where(at[:, None] == j, (w * scale)[None, :], W - below[:, None] * (w * scale)[None, :])
+    return W
+
+
+@triton.jit
+def _product(A, B):
+    """A B."""
+    return tl.dot(A, B, input_precision="tf32x3")
+
+
+@triton.jit
+def _outer(A, B):
+    """A Bᵀ."""
+    return tl.dot(A, tl.trans(B), input_precision="tf32x3")
+
+
+@triton.jit
+def _block(squares, low, high, prior, weight, ridge, noise_precision, k, i: tl.constexpr, j: tl.constexpr,
+           SIDE: tl.constexpr, SPAN: tl.constexpr):  # fmt: skip
+    """A_ij [SIDE, SIDE]."""
+    at = tl.arange(0, SIDE)
+    row, column = i * SIDE + at[:, None], j * SIDE + at[None, :]
+    G = tl.zeros([SIDE, SIDE], tl.float32)
+    for piece in range(low, high):
+        G += tl.load(squares + (piece * SPAN + row) * SPAN + column, (row < SPAN) & (column < SPAN), 0.0)
+    A = noise_precision * G + tl.load(prior + row * (4 * SIDE) + column)
+    if i == j:
+        A += tl.where(row == column, weight * tl.load(ridge + column, column < k, 0.0), 0.0)
+    return A
+
+
+@triton.jit
+def _right_sides(vectors, low, high, prior_bias, right, noise_precision, k, j: tl.constexpr,
+                 SIDE: tl.constexpr, SPAN: tl.constexpr):  # fmt: skip
+    """s and b of a column of blocks as the first rows of [16, SIDE]."""
+    at, number = j * SIDE + tl.arange(0, SIDE), tl.arange(0, 16)[:, None]
+    sum_q, sum_tq = tl.zeros([SIDE], tl.float32), tl.zeros([SIDE], tl.float32)
+    for piece in range(low, high):
+        sum_q += tl.load(vectors + piece * 2 * SPAN + at, at < SPAN, 0.0)
+        sum_tq += tl.load(vectors + (piece * 2 + 1) * SPAN + at, at < SPAN, 0.0)
+    s = noise_precision * sum_q + tl.load(prior_bias + at, at < k, 0.0)
+    b = noise_precision * sum_tq + tl.load(right + at, at < k, 0.0)
+    return tl.where(number == 0, s[None, :], tl.where(number == 1, b[None, :], 0.0))
+
+
+@triton.jit
+def _inner(Y, one: tl.constexpr, other: tl.constexpr):
+    """The product of two rows of [16, SIDE]."""
+    return tl.sum(_taken(Y, one) * _taken(Y, other))
+
+
+@triton.jit
+def _left(Y, x_last, normals, k, j: tl.constexpr, SIDE: tl.constexpr, WITH_NORMALS: tl.constexpr):
+    """What is left for the factors once the bias is known, L₁₁⁻¹ b - l x_last with normals: first row of [16, SIDE]."""
+    y = _taken(Y, 1) - x_last * _taken(Y, 0)
+    if WITH_NORMALS:
+        at = j * SIDE + tl.arange(0, SIDE)
+        y += tl.load(normals + at, at < k, 0.0)
+    return tl.where(tl.arange(0, 16)[:, None] == 0, y[None, :], 0.0)
+
+
+@triton.jit
+def _taken(rows, number: tl.constexpr):
+    """A row of [16, SIDE]."""
+    return tl.sum(tl.where(tl.arange(0, 16)[:, None] == number, rows, 0.0), 0)
+
+
 @triton.jit(do_not_specialize=["first_row", "first_piece"])
 def _solve(
     starts, first_pieces, pieces, squares, vectors, numbers, prior, prior_bias, right, weights, ridge,
     noise_precision, normals, X, squared_errors, first_row, first_piece, k,
-    SPAN: tl.constexpr, WITH_NORMALS: tl.constexpr,
+    SPAN: tl.constexpr, SIDE: tl.constexpr, WITH_NORMALS: tl.constexpr,
 ):  # fmt: skip
     row = (first_row + tl.program_id(0)).to(tl.int64)
     low = tl.load(first_pieces + row) - first_piece
     high = low + tl.load(pieces + row)
-    column = tl.arange(0, SPAN)
-    real = column < k
-    cells = column[:, None] * SPAN + column[None, :]
-    G = tl.zeros([SPAN, SPAN], tl.float32)
-    sum_q, sum_tq = tl.zeros([SPAN], tl.float32), tl.zeros([SPAN], tl.float32)
+    weight, of_x = tl.load(weights + row), X + row * (k + 1)
+    right += row * (k + 1)
+
+    A = squares, low, high, prior, weight, ridge, noise_precision, k
+    R = vectors, low, high, prior_bias, right, noise_precision, k
+    W0 = _inverse_factor(_block(*A, 0, 0, SIDE, SPAN), min(k, SIDE), SIDE)
+    L10 = _outer(_block(*A, 1, 0, SIDE, SPAN), W0)
+    L20 = _outer(_block(*A, 2, 0, SIDE, SPAN), W0)
+    L30 = _outer(_block(*A, 3, 0, SIDE, SPAN), W0)
+    Y0 = _outer(_right_sides(*R, 0, SIDE, SPAN), W0)
+    W1 = _inverse_factor(_block(*A, 1, 1, SIDE, SPAN) - _outer(L10, L10), min(k - SIDE, SIDE), SIDE)
+    L21 = _outer(_block(*A, 2, 1, SIDE, SPAN) - _outer(L20, L10), W1)
+    L31 = _outer(_block(*A, 3, 1, SIDE, SPAN) - _outer(L30, L10), W1)
+    Y1 = _outer(_right_sides(*R, 1, SIDE, SPAN) - _outer(Y0, L10), W1)
+    D = _block(*A, 2, 2, SIDE, SPAN) - _outer(L20, L20) - _outer(L21, L21)
+    W2 = _inverse_factor(D, min(k - 2 * SIDE, SIDE), SIDE)
+    L32 = _outer(_block(*A, 3, 2, SIDE, SPAN) - _outer(L30, L20) - _outer(L31, L21), W2)
+    Y2 = _outer(_right_sides(*R, 2, SIDE, SPAN) - _outer(Y0, L20) - _outer(Y1, L21), W2)
+    D = _block(*A, 3, 3, SIDE, SPAN) - _outer(L30, L30) - _outer(L31, L31) - _outer(L32, L32)
+    W3 = _inverse_factor(D, min(k - 3 * SIDE, SIDE), SIDE)
+    Y3 = _outer(_right_sides(*R, 3, SIDE, SPAN) - _outer(Y0, L30) - _outer(Y1, L31) - _outer(Y2, L32), W3)
+
+    count = (tl.load(starts + row + 1) - tl.load(starts + row)).to(tl.float32)
     sum_t, sum_tt = tl.zeros([], tl.float32), tl.zeros([], tl.float32)
     for piece in range(low, high):
-        G += tl.load(squares + piece * SPAN * SPAN + cells)
-        sum_q += tl.load(vectors + piece * 2 * SPAN + column)
-        sum_tq += tl.load(vectors + (piece * 2 + 1) * SPAN + column)
         sum_t += tl.load(numbers + piece * 2)
         sum_tt += tl.load(numbers + piece * 2 + 1)
-    count = (tl.load(starts + row + 1) - tl.load(starts + row)).to(tl.float32)
-
-    weight, cross = tl.load(weights + row), tl.load(prior_bias + column, real, 0.0)
-    extra = weight * tl.load(ridge + column, real, 0.0)
-    A = noise_precision * G + tl.load(prior + cells) + tl.where(column[:, None] == column[None, :], extra[None, :], 0.0)
-    s = noise_precision * sum_q + cross
     c = noise_precision * count + tl.load(prior_bias + k) + weight * tl.load(ridge + k)
-    b = noise_precision * sum_tq + tl.load(right + row * (k + 1) + column, real, 0.0)
-    b_last = noise_precision * sum_t + tl.load(right + row * (k + 1) + k)
-
-    for j in range(k):  # A becomes L₁₁, s becomes l, b becomes L₁₁⁻¹ b
-        of_column = tl.sum(tl.where(column[None, :] == j, A, 0.0), 1)
-        of_row = tl.sum(tl.where(column[:, None] == j, A, 0.0), 0)
-        scale = 1 / _root(tl.sum(tl.where(column == j, of_row, 0.0)))
-        l_column, l_row = of_column * scale, of_row * scale
-        A = tl.where(
-            column[None, :] == j,
-            tl.where(column[:, None] >= j, l_column[:, None], 0.0),
-            tl.where(column[None, :] > j, A - l_column[:, None] * l_row[None, :], A),
-        )
-        s_j = tl.sum(tl.where(column == j, s, 0.0)) * scale
-        b_j = tl.sum(tl.where(column == j, b, 0.0)) * scale
-        s = tl.where(column == j, s_j, tl.where(column > j, s - s_j * l_row, s))
-        b = tl.where(column == j, b_j, tl.where(column > j, b - b_j * l_row, b))
-
-    s, b = tl.where(real, s, 0.0), tl.where(real, b, 0.0)
-    root = _root(c - tl.sum(s * s))
-    x_last = (b_last - tl.sum(s * b)) / root
+    root = _root(c - _inner(Y0, 0, 0) - _inner(Y1, 0, 0) - _inner(Y2, 0, 0) - _inner(Y3, 0, 0))
+    x_last = noise_precision * sum_t + tl.load(right + k)
+    x_last = (x_last - _inner(Y0, 0, 1) - _inner(Y1, 0, 1) - _inner(Y2, 0, 1) - _inner(Y3, 0, 1)) / root
     if WITH_NORMALS:
-        b += tl.load(normals + row * (k + 1) + column, real, 0.0)
         x_last += tl.load(normals + row * (k + 1) + k)
     x_last /= root
-    x = b - s * x_last
-    diagonal = tl.sum(tl.where(column[:, None] == column[None, :], A, 0.0), 0)
-    for step in range(k):
-        j = k - 1 - step
-        x_j = tl.sum(tl.where(column == j, x / diagonal, 0.0))
-        of_row = tl.sum(tl.where(column[:, None] == j, A, 0.0), 0)
-        x = tl.where(column == j, x_j, tl.where(column < j, x - of_row * x_j, x))
-    tl.store(X + row * (k + 1) + column, x, real)
-    tl.store(X + row * (k + 1) + k, x_last)
+    normals += row * (k + 1)
+    X3 = _product(_left(Y3, x_last, normals, k, 3, SIDE, WITH_NORMALS), W3)
+    X2 = _product(_left(Y2, x_last, normals, k, 2, SIDE, WITH_NORMALS) - _product(X3, L32), W2)
+    X1 = _left(Y1, x_last, normals, k, 1, SIDE, WITH_NORMALS) - _product(X3, L31) - _product(X2, L21)
+    X1 = _product(X1, W1)
+    X0 = _left(Y0, x_last, normals, k, 0, SIDE, WITH_NORMALS) - _product(X3, L30) - _product(X2, L20)
+    X0 = _product(X0 - _product(X1, L10), W0)
+    at = tl.arange(0, SIDE)
+    tl.store(of_x + at, _taken(X0, 0), at < k)
+    tl.store(of_x + SIDE + at, _taken(X1, 0), SIDE + at < k)
+    tl.store(of_x + 2 * SIDE + at, _taken(X2, 0), 2 * SIDE + at < k)
+    tl.store(of_x + 3 * SIDE + at, _taken(X3, 0), 3 * SIDE + at < k)
+    tl.store(of_x + k, x_last)
+    tl.debug_barrier()  # x is read again, in another order
 
-    quadratic = count * x_last * x_last
-    linear, cross_term = x_last * sum_t + tl.sum(x * sum_tq), 2 * x_last * tl.sum(x * sum_q)
+    column = tl.arange(0, SPAN)
+    x = tl.load(of_x + column, column < k, 0.0)
+    cells = column[:, None] * SPAN + column[None, :]
+    squared = sum_tt - 2 * x_last * sum_t + count * x_last * x_last
     for piece in range(low, high):
         G = tl.load(squares + piece * SPAN * SPAN + cells)
-        quadratic += tl.sum(x * tl.sum(tl.where(real[:, None], G, 0.0) * x[None, :], 1))
-    tl.store(squared_errors + row, sum_tt - 2 * linear + quadratic + cross_term)
+        sum_q = tl.load(vectors + piece * 2 * SPAN + column)
+        sum_tq = tl.load(vectors + (piece * 2 + 1) * SPAN + column)
+        squared += tl.sum(x * tl.sum(G * x[None, :], 1)) + tl.sum(x * (2 * x_last * sum_q - 2 * sum_tq))
+    tl.store(squared_errors + row, squared)
