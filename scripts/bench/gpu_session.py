@@ -67,7 +67,7 @@ FULL = Plan(
     matrix=8192,
     held_out=250_000,
     epochs={"sgd": 6, "als": 4, "gibbs": 3, "gibbs both": 3},
-    samples=150,
+    samples=100,
     svd_rank=16,
 )
 

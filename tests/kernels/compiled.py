@@ -26,7 +26,21 @@ TOOLS = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
 NAMES = {torch.float32: "fp32", torch.float16: "fp16", torch.bfloat16: "bf16"}
 INTEGERS = ("users", "items", "others", "contexts", "progress", "stalled")  # pointers to int32
 LONG = ("bounds", "lows", "highs", "starts", "order", "first_pieces", "pieces")  # to int64
-WHOLE = ("seed", "batch", "polls", "first", "last", "bands", "first_row", "first_piece", "k", "steps", "n", "n_parts", "n_columns")
+WHOLE = (
+    "seed",
+    "batch",
+    "polls",
+    "first",
+    "last",
+    "bands",
+    "first_row",
+    "first_piece",
+    "k",
+    "steps",
+    "n",
+    "n_parts",
+    "n_columns",
+)
 REAL = ("rate", "bias_rate", "ridge_rate", "noise_precision")
 
 
@@ -78,7 +92,9 @@ def lines(capability: int) -> list[str]:
         for columns, storage in ((8, f32), (64, f32), (128, f32), (128, torch.float16), (256, torch.bfloat16))
     ]
     for columns in (16, 48, 64, 128):
-        gram, solve = rows.shapes(columns, columns, with_contexts=columns == 48, with_normals=columns != 64)
+        gram, solve = rows.shapes(
+            columns, columns, with_contexts=columns == 48, with_normals=columns != 64, capability=capability
+        )
         found.append(compiled(rows._gram, f32, capability, gram))
         found.append(compiled(rows._solve, f32, capability, solve))
         shape = pairs.shape(columns, columns)

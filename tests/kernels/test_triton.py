@@ -115,7 +115,9 @@ def test_a_launch_per_stratum_gives_the_same_where_a_cooperative_one_is_refused(
     monkeypatch.setattr(sgd, "_epoch", Refusing())
     monkeypatch.setattr(sgd, "programs", lambda *_: programs)
     parts, other = epoch(3, "float32")
-    assert launches[0] and len(launches) > 2 and not any(launches[1:])
+    assert launches[0]
+    assert len(launches) > 2
+    assert not any(launches[1:])
     assert [a.tobytes() for a in parts] == [a.tobytes() for a in whole]
     assert other == error
 
@@ -195,7 +197,9 @@ def test_kernels_compile_for_cards_that_are_not_here(capability: int) -> None:
     for line in result.stdout.splitlines():
         registers, spilt, shared, ahead = line.split()[-4:]
         assert int(registers) <= 255, line
-        assert int(spilt) <= 128, line  # bytes of a thread that do not fit its registers
+        # Bytes of a thread that do not fit its registers: on an H100 some spilt are faster than more warps.
+        most = {"_solve": 2048, "_gram": 512}.get(line.split()[0], 128)
+        assert int(spilt) <= most, line
         assert int(shared) <= 160 * 1024, line  # what every card of that capability has
         if line.startswith("_epoch"):
             assert ahead == "False", line  # a row must not be read before the one before it is written

@@ -45,6 +45,7 @@ from recsys_mf.kernels.triton.occupancy import resident_programs
 
 MAX_RANK = 256
 MAX_POLLS = 1 << 24  # looks at a neighbour's counter, each of about a microsecond: far more than a whole epoch takes
+_ROWS_PER_PROGRAM = 128  # of the smaller side, at least, for each program of a hogwild epoch
 TILE = 16  # triples that a program takes at a time, at most: the smallest number of rows that a matrix unit takes
 
 
@@ -63,7 +64,10 @@ def visit(part: Part, batch: int, state: SgdState, step: SgdStep) -> Tensor:
         step.rate, step.bias_rate, step.ridge, step.bias_ridge, step.seed % 2**31, batch, MAX_POLLS,
     )  # fmt: skip
     columns, storage = P.shape[1], P.dtype
-    grid, options = (min(programs(columns, storage, P.device), bands),), shape(columns, storage)
+    most = programs(columns, storage, P.device)
+    if strata == 1:  # nothing keeps blocks apart
+        most = max(1, min(most, min(len(P), len(state.Q)) // _ROWS_PER_PROGRAM))
+    grid, options = (min(most, bands),), shape(columns, storage)
     try:
         _epoch[grid](*arguments, 0, strata, bands, **options)
     except RuntimeError as error:
@@ -102,6 +106,8 @@ def shape(columns: int, storage: torch.dtype) -> dict[str, Any]:
         "LINES": max(1, span * storage.itemsize // 128),
         "PREFETCH": isinstance(_epoch, triton.runtime.JITFunction),  # the interpreter has no such instruction
         "num_warps": max(span // 32, min(4, span // 16)),
+        # On an H100 three programs of a multiprocessor are faster than the four that 128 registers, and spills, allow.
+        "maxnreg": 168 if span == 128 and storage.itemsize == 2 else None,
         "num_stages": 1,  # the rows of one tile must be written before those of the next are read
         "launch_cooperative_grid": True,
     }
@@ -113,20 +119,6 @@ def _prefetch(places):
     tl.inline_asm_elementwise(
         "prefetch.global.L2 [$1]; mov.u32 $0, 0;", "=r,l", [places], dtype=tl.int32, is_pure=False, pack=1
     )
-
-
-@triton.jit
-def _prefetch_tile(
-    users, items, P, Q, start, high, batch,
-    COLUMNS: tl.constexpr, SPAN: tl.constexpr, TILE: tl.constexpr, LINES: tl.constexpr,
-):  # fmt: skip
-    """Bring the rows of a tile of triples into the second-level cache."""
-    lane, line = tl.arange(0, TILE), tl.arange(0, LINES) * (SPAN // LINES)
-    inside = (lane < batch) & (start + lane < high)
-    u = tl.load(users + start + lane, inside, 0, eviction_policy="evict_first")
-    i = tl.load(items + start + lane, inside, 0, eviction_policy="evict_first")
-    _prefetch(P + u.to(tl.int64)[:, None] * COLUMNS + line[None, :])
-    _prefetch(Q + i.to(tl.int64)[:, None] * COLUMNS + line[None, :])
 
 
 @triton.jit
@@ -165,15 +157,18 @@ def _epoch(
 ):  # fmt: skip
     storage: tl.constexpr = P.dtype.element_ty
     lane, column = tl.arange(0, TILE), tl.arange(0, SPAN)
+    line = tl.arange(0, LINES) * (SPAN // LINES)
     left = polls + 0
     for stratum in range(first, last):
         for band in range(tl.program_id(0), bands, tl.num_programs(0)):
             place = bounds + stratum * (bands + 1) + band
             low, high = tl.load(place), tl.load(place + 1)
             total = tl.load(squares + band)
-            if PREFETCH:  # triples and where rows lie do not change: they come while the program waits
-                _prefetch_tile(users, items, P, Q, low, high, batch, COLUMNS, SPAN, TILE, LINES)
-                _prefetch(values + tl.maximum(tl.minimum(low + lane, high - 1), 0))
+            if PREFETCH:  # triples do not change: the first come while the program waits
+                at = tl.maximum(tl.minimum(low + lane, high - 1), 0)
+                _prefetch(users + at)
+                _prefetch(items + at)
+                _prefetch(values + at)
             if storage == tl.bfloat16:  # of the first pair of the block, which is there wherever its triples lie
                 first_user, first_item = tl.load(users + low, low < high, 0), tl.load(items + low, low < high, 0)
                 noise = _hashed(_hashed(first_user.to(tl.uint32) + seed.to(tl.uint32)) + first_item.to(tl.uint32))
@@ -201,11 +196,16 @@ def _epoch(
                 b_u = tl.load(user_bias + u, inside, 0.0, cache_modifier=".cg")  # [TILE]
                 b_i = tl.load(item_bias + i, inside, 0.0, cache_modifier=".cg")
                 if PREFETCH:
-                    _prefetch_tile(users, items, P, Q, start + batch, high, batch, COLUMNS, SPAN, TILE, LINES)
-                    later = tl.minimum(j + 2 * batch, high - 1)
+                    ahead = j + batch
+                    coming = (lane < batch) & (ahead < high)
+                    next_u = tl.load(users + ahead, coming, 0, eviction_policy="evict_first")
+                    next_i = tl.load(items + ahead, coming, 0, eviction_policy="evict_first")
+                    later = tl.minimum(ahead + batch, high - 1)
+                    _prefetch(values + later)
+                    _prefetch(P + next_u.to(tl.int64)[:, None] * COLUMNS + line[None, :])
+                    _prefetch(Q + next_i.to(tl.int64)[:, None] * COLUMNS + line[None, :])
                     _prefetch(users + later)
                     _prefetch(items + later)
-                    _prefetch(values + later)
 
                 e = tl.where(inside, r - b_u - b_i - tl.sum(p * q, 1), 0.0)
                 total += tl.sum(e * e).to(tl.float64)
