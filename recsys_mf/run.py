@@ -26,7 +26,7 @@ class Run:
     baseline : label of the baseline that differences are taken from
     user_vocabulary, item_vocabulary : ids of the training rows
     user_counts, item_counts : training ratings of every user and item, int64[m], int64[n]
-    provenance : everything needed to repeat the run, as plain values: `recsys_mf.provenance` has the keys
+    provenance : everything needed to repeat the run, as plain values: `recsys_mf.training.provenance` has the keys
     rated : the training pairs, or None if they were not kept
     """
 

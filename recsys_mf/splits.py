@@ -33,7 +33,7 @@ class Split:
     seed : the seed of the rule, None if none was used
     by : the rule that separates validation rows from train
     record : the rule as plain values from which it can be repeated, with the fingerprint of the table it was applied
-        to (`recsys_mf.provenance` has the keys); empty for a split made by hand
+        to (`recsys_mf.training.provenance` has the keys); empty for a split made by hand
     test_as_read : the test rows under the vocabularies of their own table, including ids that train does not have;
         None if there is no test part, and for a split made by hand
     """

@@ -10,7 +10,6 @@ import pyarrow as pa
 import pytest
 
 from recsys_mf import training
-from recsys_mf.continuing import join
 from recsys_mf.errors import ConfigError, DataError, LeakWarning
 from recsys_mf.kernels import select
 from recsys_mf.models import Factorization, RatedPairs
@@ -20,6 +19,7 @@ from recsys_mf.run import Run
 from recsys_mf.solvers import SOLVERS
 from recsys_mf.splits import Split, hold_out
 from recsys_mf.training import train
+from recsys_mf.training.joining import join
 from tests.planted import planted
 
 SETTINGS: dict[str, dict[str, Any]] = {
@@ -186,7 +186,7 @@ def test_updates_add_up_until_everything_is_fitted_again(monkeypatch: pytest.Mon
 
 
 def test_no_rating_that_the_run_has_seen_is_validated_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    from recsys_mf import continuing
+    from recsys_mf.training import joining
 
     old, new, _ = parts(0.8, 0.006)
     start = fitted(old, "sgd")
@@ -196,15 +196,15 @@ def test_no_rating_that_the_run_has_seen_is_validated_on(monkeypatch: pytest.Mon
         scored.append(valid)
         return 1.0
 
-    monkeypatch.setattr(continuing, "MIN_VALID_ROWS", 5)
-    monkeypatch.setattr(continuing, "rmse", score)
+    monkeypatch.setattr(joining, "MIN_VALID_ROWS", 5)
+    monkeypatch.setattr(joining, "rmse", score)
     joined = join(start, together(old, new))
     assert isinstance(start.model, Factorization)
-    model = continuing.align(start.model, start, joined.ratings.user_vocabulary, joined.ratings.item_vocabulary)
+    model = joining.align(start.model, start, joined.ratings.user_vocabulary, joined.ratings.item_vocabulary)
     backend = select("cpu")
-    continuing.choose_update(model, joined, 0.3, np.random.default_rng(0), backend)
+    joining.choose_update(model, joined, 0.3, np.random.default_rng(0), backend)
     assert scored
-    assert all(not continuing.seen_by(start, valid).any() for valid in scored)
+    assert all(not joining.seen_by(start, valid).any() for valid in scored)
 
 
 @pytest.mark.parametrize(

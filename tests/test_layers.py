@@ -25,7 +25,7 @@ LAYERS = (
     {"ratings", "features", "vocabulary", "mismatch", "models"},
     {"loaders", "splits", "prediction"},
     {"run", "solvers"},
-    {"store", "streaming", "training", "continuing", "evaluation", "dense", "provenance"},
+    {"store", "streaming", "training", "evaluation", "dense"},
     {"cli"},
 )
 LAYER = {part: number for number, parts in enumerate(LAYERS) for part in parts}

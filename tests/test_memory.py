@@ -109,7 +109,7 @@ others[:30_000] = np.arange(30_000)
 split = hold_out(Ratings.from_ids(rows, others, rows % 5 + 1), 0)
 baselines = {"svd bias": TruncatedSvd(ranks=(1,))}
 for each in (*baselines.values(), solver):
-    training._compile(each, select("cpu"))
+    training.epochs.compile_kernels(each, select("cpu"))
 estimates, require, before = [], memory.require, memory.peak()
 memory.require = lambda needed, what, **rest: (estimates.append(needed), require(needed, what, **rest))
 train(split, solver, validation=0, compared_with=baselines, device="cpu")

@@ -73,7 +73,7 @@ class Plan:
 
     def recorded(self, record: Mapping[str, Any]) -> dict[str, Any]:
         """The record of a run, extended by what the command line knows."""
-        from recsys_mf import provenance
+        from recsys_mf.training import provenance
 
         fingerprints = provenance.fingerprints(record)
         return {
@@ -108,7 +108,7 @@ def plan_of_record(record: Mapping[str, Any], where: Path, given_files: Mapping[
     Raises ArtifactError if the record is incomplete, and ConfigError for a file that the run was not made from or does
     not name.
     """
-    from recsys_mf import provenance
+    from recsys_mf.training import provenance
 
     rule = _rule(record, where)
     expected = provenance.fingerprints(record)
@@ -181,7 +181,8 @@ def _located(path: str, folder: str) -> str:
 
 def say_whether_repeated(where: Path, record: Mapping[str, Any], run: Run, *, quiet: bool) -> None:
     """Print on stderr whether a run equals the stored one in every bit, and how the two environments differ."""
-    from recsys_mf import provenance, store
+    from recsys_mf import store
+    from recsys_mf.training import provenance
 
     others = provenance.differences(record, run.provenance)
     if others:

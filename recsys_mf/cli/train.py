@@ -202,10 +202,11 @@ def _trained(
     plan: Plan, start: Run | None, *, device: str, threads: int | None, quiet: bool, with_predictions: bool
 ) -> tuple[Run, Any, PredictedRows | None]:
     """The run of a plan, its report, and the test rows with their predictions if these are wanted."""
-    from recsys_mf import provenance, splits, training
+    from recsys_mf import splits, training
     from recsys_mf.cli.progress import Bars
     from recsys_mf.evaluation import evaluate, summarise_folds, validation_report
     from recsys_mf.evaluation.predictions import join_folds, predict_rows
+    from recsys_mf.training import provenance
 
     if start is not None:
         plan.check("start", provenance.fingerprint_of_run(start))
@@ -267,7 +268,8 @@ def _read(plan: Plan, role: str, like: Ratings | None = None) -> Ratings:
 
 def _with_features(table: Ratings, plan: Plan, *, quiet: bool) -> Ratings:
     """The table with the side information of these files; prints on stderr what was left out of them."""
-    from recsys_mf import loaders, provenance
+    from recsys_mf import loaders
+    from recsys_mf.training import provenance
 
     columns = plan.feature_columns
     names = None if columns is None else [name.strip() for name in columns.split(",")]
@@ -289,7 +291,7 @@ def _with_features(table: Ratings, plan: Plan, *, quiet: bool) -> Ratings:
 def _split(table: Ratings, plan: Plan, start: Run | None) -> Split:
     """The split of a plan; if a run is continued, only ratings that it has not seen are held out."""
     from recsys_mf import splits
-    from recsys_mf.continuing import seen_by
+    from recsys_mf.training.joining import seen_by
 
     if "test" not in plan.files:
         among = None if start is None or not plan.hold_out else ~seen_by(start, table)

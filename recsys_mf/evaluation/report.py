@@ -113,7 +113,7 @@ class Report:
     data : name of the rating table, None if it has none
     split, split_seed : the rule that chose the test pairs, and its seed if it has one
     seed, device, threads, rating_range, train_ratings, train_fingerprint : of the training
-    continued : if a run was continued, what was kept, added and changed (`recsys_mf.provenance`); else None
+    continued : if a run was continued, what was kept, added and changed (`recsys_mf.training.provenance`); else None
 
     Raises ConfigError when the baseline row is missing or is not a truncated SVD.
     """

@@ -64,7 +64,7 @@ def load(directory: str | Path) -> Run:
 
 
 def load_provenance(directory: str | Path) -> Mapping[str, Any]:
-    """The record of a run (`recsys_mf.provenance`), from run.json alone. Raises ArtifactError as `load` does."""
+    """The record of a run (`training.provenance`), from run.json alone. Raises ArtifactError as `load` does."""
     provenance: Mapping[str, Any] = _facts(Path(directory))["provenance"]
     return provenance
 

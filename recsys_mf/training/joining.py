@@ -1,4 +1,4 @@
-"""Continuing: a run and a table of ratings become one table, and what of it is new."""
+"""Joining: a run and a table of ratings become one table, and what of it is new."""
 
 from __future__ import annotations
 

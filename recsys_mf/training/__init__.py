@@ -1,0 +1,14 @@
+"""Training: a solver and the baselines, with settings chosen on validation rows, become a Run.
+
+`trainer.train` is the whole; `fitting.Fitting` fits one model, `validation` cuts the rows that settings are chosen on,
+`selection` chooses, `continuing` takes up new ratings, `provenance` records what a run was made from.
+"""
+
+from recsys_mf.prediction import rmse
+from recsys_mf.training.continuing import MAX_UPDATED_SHARE, continued, solver_of
+from recsys_mf.training.epochs import Progress, Watcher
+from recsys_mf.training.trainer import BASELINE, baselines, train
+
+__all__ = [
+    "BASELINE", "MAX_UPDATED_SHARE", "Progress", "Watcher", "baselines", "continued", "rmse", "solver_of", "train",
+]  # fmt: skip

@@ -1,0 +1,70 @@
+"""Epochs: what is told of each, how long it took, and what is compiled before the first."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+from threadpoolctl import ThreadpoolController
+
+from recsys_mf.arrays import mapped
+from recsys_mf.kernels.backend import Backend
+from recsys_mf.ratings import Ratings
+from recsys_mf.solvers import Epoch, Solver
+
+
+@dataclass(frozen=True)
+class Progress:
+    """One epoch, as told to whoever watches.
+
+    label : the model being fitted, as its report row names it
+    stage : "search" while settings are chosen, "member" while the epochs of a committee's members are, "validate"
+        while the epochs (for a committee, the members) are, "fit" in the fit on all of train
+    epoch, n_epochs : this epoch and the most there can be
+    train_rmse, valid_rmse : in rating units, None where not known
+    ratings_per_second : ratings visited over the seconds of the epoch
+    noise, ess : of a sampler, the standard deviation of a rating about its prediction, and the least effective sample
+        size of its monitored scalars; None for others, and before it can be told
+    """
+
+    label: str
+    stage: str
+    epoch: int
+    n_epochs: int
+    train_rmse: float | None
+    valid_rmse: float | None
+    ratings_per_second: float
+    noise: float | None = None
+    ess: float | None = None
+
+
+Watcher = Callable[[Progress], None]
+
+
+def time_epochs(epochs: Iterator[Epoch], backend: Backend) -> Iterator[tuple[Epoch, float]]:
+    """Epochs with the seconds that each took; what the caller does between them is not counted."""
+    while True:
+        began = time.perf_counter()
+        # A BLAS thread that has done its part waits busily for more, on a core that the kernels then lack.
+        with _libraries().limit(limits=1, user_api="blas"), backend.device.guard():
+            epoch = next(epochs, None)
+        mapped.rest()
+        if epoch is None:
+            return
+        yield epoch, time.perf_counter() - began
+
+
+@cache
+def _libraries() -> ThreadpoolController:
+    """The libraries with threads of their own; to look for them takes milliseconds."""
+    return ThreadpoolController()
+
+
+def compile_kernels(solver: Solver, backend: Backend) -> None:
+    """One epoch on a tiny table, so that the compilation of the kernels is in no measured second."""
+    ids = np.arange(4)
+    tiny = Ratings.from_ids(np.repeat(ids, 4), np.tile(ids, 4), np.arange(16) % 5)
+    next(solver.rehearsal().run(tiny, rng=np.random.default_rng(0), backend=backend)).model()

@@ -1,0 +1,176 @@
+"""Fitting: one model, chosen on validation rows, then fitted on all of train."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from recsys_mf import memory
+from recsys_mf.errors import SolveError
+from recsys_mf.kernels.backend import Backend
+from recsys_mf.models import Factorization, Fit, Posterior
+from recsys_mf.prediction import rmse
+from recsys_mf.ratings import Ratings
+from recsys_mf.solvers import Epoch, Solver
+from recsys_mf.solvers.compression import compress
+from recsys_mf.solvers.search import is_better, searched
+from recsys_mf.solvers.spread import calibrated
+from recsys_mf.splits import Split
+from recsys_mf.training.epochs import Progress, Watcher, compile_kernels, time_epochs
+from recsys_mf.training.selection import EpochSelection, History, Validated, choose_best
+from recsys_mf.training.traces import Traces
+from recsys_mf.training.validation import FEWEST_VALIDATED, FIT, RunningError, pool_errors, take_fewer_users
+
+
+@dataclass(frozen=True)
+class Fitting:
+    """One model to fit: what validation chooses on the parts of train, then that on all of train.
+
+    parts : splits of train into rows to train and to validate on; several of a small table, whose errors are pooled
+    """
+
+    label: str
+    solver: Solver
+    train: Ratings
+    parts: tuple[Split, ...]
+    seed: int
+    backend: Backend
+    watch: Watcher
+
+    def fit(self) -> Fit:
+        """Choose on validation where there is a validation part, then fit."""
+        compile_kernels(self.solver, self.backend)
+        solver = self.solver.resolved(self.train, self.backend)
+        if not self.parts:
+            return self._final(solver.chosen(None), (), None)
+        found = self._selected(solver)
+        fit = self._final(found.solver, found.history, found.error)
+        valid = self.parts[0].valid
+        if isinstance(fit.model, Factorization) and isinstance(found.model, Factorization) and valid is not None:
+            fit = replace(fit, model=calibrated(fit.model, found.model, valid))
+        return fit
+
+    def _selected(self, solver: Solver) -> Validated:
+        """The best on validation of a committee, one of its members alone, and the plainest model of the solver."""
+        solver, alone = self._searched(solver)
+        member = solver.alone()
+        if member is None:
+            found = [alone or self._validated(solver, "validate")]
+        else:
+            alone = alone or self._validated(member, "member")
+            found = [alone]
+            for committee in solver.with_member(alone.solver):
+                found.append(self._validated(committee, "validate"))
+                if found[-1].error <= alone.error:
+                    break
+            found.reverse()  # of equals a committee, since it has intervals
+        plainest = solver.plainest()
+        if plainest is not None:
+            found.append(self._validated(plainest, "member"))
+        return choose_best(found, alone)
+
+    def _searched(self, solver: Solver) -> tuple[Solver, Validated | None]:
+        """The solver with what validation finds best for its open settings; and a single run of it, where one was made.
+
+        Of a large table the search sees some users only; what it finds must prove itself on all of them.
+        """
+        axes = self.solver.axes()
+        if not axes:
+            return solver, None
+        few = tuple(take_fewer_users(part, self.seed) for part in self.parts)
+        found: dict[Solver, Validated] = {}
+
+        def error_of(candidate: Solver, parts: tuple[Split, ...] = few) -> float:
+            try:
+                validated = self._validated(candidate.alone() or candidate, "search", parts)
+            except SolveError:
+                return math.inf
+            if parts is self.parts:
+                found[candidate] = validated
+            return validated.error
+
+        if all(part is whole for part, whole in zip(few, self.parts, strict=True)):
+            few = self.parts
+            validated = sum(len(part.valid) for part in few if part.valid is not None)
+            cautious = validated < FEWEST_VALIDATED
+            best = searched(solver, axes, lambda candidate: error_of(candidate, self.parts), cautious=cautious)
+        else:
+            best = searched(solver, axes, error_of)
+            if best != solver and not is_better(error_of(best, self.parts), error_of(solver, self.parts)):
+                best = solver
+        return best, found.get(best)
+
+    def _validated(self, solver: Solver, stage: str, parts: tuple[Split, ...] | None = None) -> Validated:
+        """Run the solver on all parts side by side, epoch after epoch, until validation has seen enough."""
+        parts = parts or self.parts
+        tables = [part.valid for part in parts if part.valid is not None]
+        solvers = [solver.for_part(part.train) for part in parts]
+        errors_of = [RunningError(table, solver.burn_ins(), self.backend) for table in tables]
+        selection, traces = EpochSelection(solver), Traces(solver)
+        runs = (self._timed(one, part.train) for one, part in zip(solvers, parts, strict=True))
+        for steps in zip(*runs, strict=False):  # the ranks of a truncated SVD end with the smallest part
+            (epoch, _), seconds = steps[0], sum(taken for _, taken in steps)
+            errors = pool_errors([of(step) for of, (step, _) in zip(errors_of, steps, strict=True)], tables)
+            error = selection.add(epoch, seconds, errors)
+            traces.add(epoch)
+            self._tell(stage, solver, epoch, seconds, error, traces)
+            if selection.is_finished:
+                break
+        return selection.choose()
+
+    def _final(
+        self,
+        solver: Solver,
+        history: History,
+        valid_rmse: float | None,
+    ) -> Fit:
+        total, visits, traces = 0.0, 0, Traces(solver)
+        for epoch, seconds in self._timed(solver, self.train):
+            total, visits = total + seconds, visits + epoch.visits
+            traces.add(epoch)
+            self._tell("fit", solver, epoch, seconds, None, traces)
+        model, epochs = epoch.model(), epoch.number
+        del epoch  # and with it what it keeps on the device
+        settings = solver.resolved(self.train, self.backend).settings()
+        members = settings.get("members", 1)
+        return Fit(
+            model=model,
+            solver=solver.name,
+            settings=settings,
+            history=history,
+            epochs=epochs if members == 1 else settings["epochs"],
+            members=members,
+            seconds=total,
+            ratings_per_second=visits / max(total, 1e-9),
+            train_rmse=rmse(model, self.train, self.backend.make_prediction()),
+            valid_rmse=valid_rmse,
+            peak_memory=memory.peak(),
+            traces=traces.plain(),
+        )
+
+    def _timed(self, solver: Solver, train: Ratings) -> Iterator[tuple[Epoch, float]]:
+        rng = np.random.default_rng([self.seed, FIT])
+        return time_epochs(solver.run(train, rng=rng, backend=self.backend), self.backend)
+
+    def _tell(
+        self, stage: str, solver: Solver, epoch: Epoch, seconds: float, valid_rmse: float | None, traces: Traces
+    ) -> None:
+        rate = epoch.visits / max(seconds, 1e-9)
+        self.watch(
+            Progress(
+                self.label, stage, epoch.number, solver.n_epochs, epoch.train_rmse, valid_rmse, rate,
+                traces.noise(), traces.ess,
+            )
+        )  # fmt: skip
+
+
+def compress_fit(fit: Fit, rank: int, train: Ratings, backend: Backend) -> Fit:
+    """The fit with its posterior as a plain factorisation."""
+    assert isinstance(fit.model, Posterior)
+    model = compress(fit.model, rank, train)
+    error = rmse(model, train, backend.make_prediction())
+    kept = min(rank, model.n_users, model.n_items)
+    return replace(fit, model=model, settings={**fit.settings, "compressed": kept}, train_rmse=error)

@@ -1,0 +1,83 @@
+"""Selection: errors on validation rows in, the solver to fit out."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import Any
+
+from recsys_mf.errors import SolveError
+from recsys_mf.models import Factorization, Posterior
+from recsys_mf.solvers import Epoch, Solver
+
+History = tuple[dict[str, Any], ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Validated:
+    """A solver stopped where validation has it, and what it reached there.
+
+    model : the model of the first part at that epoch, of a committee; None for others
+    """
+
+    solver: Solver
+    history: History
+    error: float
+    model: Factorization | Posterior | None
+
+    def staged(self, stage: str) -> History:
+        """The validated epochs as a run keeps them (`Fit.history`); of a committee each is a member more."""
+        if stage != "committee":
+            return tuple({"stage": stage, **row} for row in self.history)
+        return tuple(
+            {"stage": stage, "members": row["epoch"]} | {key: value for key, value in row.items() if key != "epoch"}
+            for row in self.history
+        )
+
+
+class EpochSelection:
+    """The choice of the epoch (of a committee, the member; of a sampler, its burn-in too) by validation errors."""
+
+    def __init__(self, solver: Solver) -> None:
+        self._solver, self._history = solver, list[dict[str, Any]]()
+        self._errors: list[float] = []
+        self._best: Factorization | Posterior | None = None
+
+    def add(self, epoch: Epoch, seconds: float, errors: dict[int | None, float]) -> float:
+        """Take in the errors of an epoch by burn-in (`RunningError`) and return the least.
+
+        Raises SolveError if it is no number.
+        """
+        burn_in = min(errors, key=errors.__getitem__)
+        error = errors[burn_in]
+        if math.isnan(error):
+            raise SolveError(
+                f"{self._solver.name} predicts what is no number in epoch {epoch.number}", fix="use milder settings"
+            )
+        row = {"epoch": epoch.number, "train_rmse": epoch.train_rmse, "valid_rmse": error, "seconds": seconds}
+        self._history.append(row | ({} if burn_in is None else {"burn_in": burn_in}))
+        self._errors.append(error)
+        if self._solver.alone() is not None and error == min(self._errors):
+            self._best = epoch.model()
+        return error
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether more epochs cannot be expected to be better."""
+        return self._solver.finished(self._errors)
+
+    def choose(self) -> Validated:
+        """The solver stopped at the best epoch."""
+        chosen = self._history[self._solver.best(self._errors) - 1]
+        return Validated(self._solver.chosen(chosen), tuple(self._history), chosen["valid_rmse"], self._best)
+
+
+def choose_best(found: list[Validated], alone: Validated | None) -> Validated:
+    """Of equals the first; its history is that of the single run, and of the members that followed.
+
+    alone : the single run where there are committees too
+    """
+    best = min(found, key=lambda validated: validated.error)
+    if alone is None or best.solver.alone() is None:
+        return replace(best, history=best.staged("single"))
+    return replace(best, history=alone.staged("member") + best.staged("committee"))

@@ -1,0 +1,39 @@
+"""Traces: the monitored scalars of a sampler."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from recsys_mf.evaluation.convergence import FEWEST_DRAWS, effective_sample_size
+from recsys_mf.solvers import Epoch, Solver
+
+_SWEEPS_BETWEEN = 10  # computations of the effective sample size
+
+
+class Traces:
+    """The monitored scalars of a sampler, sweep after sweep."""
+
+    def __init__(self, solver: Solver) -> None:
+        self._burn_in = next(iter(solver.burn_ins()), 0)
+        self._sweeps: list[Mapping[str, tuple[float, ...]]] = []
+        self.ess: float | None = None
+
+    def add(self, epoch: Epoch) -> None:
+        """Take up the scalars of a sweep; now and then compute how many draws they are worth."""
+        if not epoch.monitored:
+            return
+        self._sweeps.append(epoch.monitored)
+        if epoch.number % _SWEEPS_BETWEEN == 0 and epoch.number - self._burn_in >= FEWEST_DRAWS:
+            kept = (np.array(chains)[:, self._burn_in :] for chains in self.plain().values())
+            self.ess = min(effective_sample_size(draws) for draws in kept)
+
+    def noise(self) -> float | None:
+        """The mean over chains of the scalar "noise" in the last sweep."""
+        return float(np.mean(self._sweeps[-1]["noise"])) if self._sweeps else None
+
+    def plain(self) -> dict[str, list[list[float]]]:
+        """Name -> chain -> sweep."""
+        names = self._sweeps[0] if self._sweeps else ()
+        return {name: np.array([sweep[name] for sweep in self._sweeps]).T.tolist() for name in names}

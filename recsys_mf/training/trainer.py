@@ -1,0 +1,182 @@
+"""The trainer: a solver and the baselines beside it, fitted on the training part of a split."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from recsys_mf import memory, splits
+from recsys_mf.arguments import fraction, instance, whole
+from recsys_mf.arrays import mapped
+from recsys_mf.errors import ConfigError, DataError
+from recsys_mf.kernels import select
+from recsys_mf.kernels.backend import Backend
+from recsys_mf.loaders import from_frame, read_ratings
+from recsys_mf.models import Fit, RatedPairs
+from recsys_mf.ratings import Ratings
+from recsys_mf.run import Run
+from recsys_mf.solvers import SOLVERS, Biases, Mean, Solver, TruncatedSvd
+from recsys_mf.solvers.truncated_svd import FILLINGS
+from recsys_mf.splits import Split
+from recsys_mf.training import provenance
+from recsys_mf.training.continuing import continued
+from recsys_mf.training.epochs import Watcher
+from recsys_mf.training.fitting import Fitting, compress_fit
+from recsys_mf.training.validation import cut_parts
+
+BASELINE = "svd bias"
+"""Label of the baseline that reports take differences from."""
+
+
+def baselines(ranks: tuple[int, ...] | None = None, route: str = "auto") -> dict[str, Solver]:
+    """The solvers every report shows beside the model: the mean, damped biases, the truncated SVD by filling.
+
+    ranks : ranks that the truncated SVD tries (its default where None); route : how it is computed
+    """
+    settings: dict[str, Any] = {"route": route} | ({} if ranks is None else {"ranks": ranks})
+    svds = {f"svd {filling}": TruncatedSvd(filling=filling, **settings) for filling in FILLINGS}
+    return {"mean": Mean(), "bias": Biases(), **svds}
+
+
+def train(
+    data: Split | Any,
+    solver: Solver | type[Solver] | str = "sgd",
+    *,
+    seed: int = 0,
+    device: str = "auto",
+    threads: int | None = None,
+    validation: float = 0.1,
+    compared_with: Mapping[str, Solver] | None = None,
+    start: Run | None = None,
+    compress: int | None = None,
+    watch: Watcher = lambda progress: None,
+) -> Run:
+    """Fit the solver and the baselines on split.train and return them as a Run; split.test is not looked at.
+
+    data : a Split, of which this fits on the train part; or Ratings, a pandas or Arrow table or the path of a file, of
+        which all rows are trained on, as of `hold_out(ratings, 0)`
+    solver : a Solver with its settings, or with their defaults its class or its name
+    seed : of every random draw, a whole number from 0
+    validation : fraction of split.train cut off (by the split's rule) to choose the number of epochs or the
+        rank; every model is then fitted again on all of split.train. 0 runs every epoch of the settings.
+        Not used where split.valid is given: that part is validated on, and never trained on.
+    compared_with : baselines by label, `baselines()` by default; must hold the truncated SVD `BASELINE`
+    start : run to continue from, with the ratings of split.train that it has not seen (`continued`). The solver must be
+        that of the run, whose settings stay; compared_with and compress must be left out
+    compress : rank of the plain factorisation that takes the place of a posterior (`Posterior.compress`)
+    watch : called after every epoch
+    Raises SolveError when the fit diverges, ConfigError for an argument of another type or out of range, for a start
+    that cannot be continued and for side information that the solver cannot take, ResourceError before what would not
+    fit in memory. Warns with LeakWarning when the start was trained on pairs of split.test.
+    """
+    split, solver = _as_split(data), _as_solver(solver)
+    split.train.check_known(where="split.train")
+    seed, validation = whole(seed, "seed"), fraction(validation, "validation")
+    compress = None if compress is None else whole(compress, "compress", 1)
+    threads = None if threads is None else whole(threads, "threads", 1)
+    if start is not None:
+        _check_continued(start, solver, compared_with, compress)
+        return continued(
+            start, split, seed=seed, device=device, threads=threads, validation=validation, watch=watch
+        )  # fmt: skip
+    backend = select(device, threads)
+    parts = cut_parts(split, validation, seed)
+    known = split.train.user_vocabulary, split.train.item_vocabulary
+    others = baselines() if compared_with is None else _as_baselines(compared_with)
+    if BASELINE not in others:
+        raise ConfigError(f"the baselines lack '{BASELINE}'", seen=", ".join(others), fix="add it")
+
+    def fitted(label: str, method: Solver) -> Fit:
+        return Fitting(label, method, split.train, parts, seed, backend, watch).fit()
+
+    if not solver.takes_features and (split.train.user_features or split.train.item_features):
+        fix = "leave it out, or use a solver that takes it: gibbs"
+        raise ConfigError(f"solver '{solver.name}' makes no use of side information", fix=fix)
+    for method in (*others.values(), solver):
+        method.resolved(split.train, backend)  # raises for what the table or the device does not bear
+    if compress is not None and not solver.samples_posterior:
+        fix = "leave it out, or use a solver that samples: gibbs"
+        raise ConfigError(f"solver '{solver.name}' gives no posterior to compress", where="--compress", fix=fix)
+    what = f"training '{solver.name}' on {split.train.n_users:,} users and {split.train.n_items:,} items"
+    fix = "lower the rank, give --memory (columns in files) or train on another machine"
+    if backend.device.name == "cpu":
+        methods = (*others.values(), solver)
+        memory.require(_needed(methods, split.train, parts, backend, compress), what, fix=fix)
+    with memory.guarded(what, fix=fix):
+        fits = {label: fitted(label, method) for label, method in others.items()}
+        fit = fitted(solver.name, solver)
+        if compress is not None:
+            fit = compress_fit(fit, compress, split.train, backend)
+    return Run(
+        fit=fit,
+        baselines=fits,
+        baseline=BASELINE,
+        user_vocabulary=known[0],
+        item_vocabulary=known[1],
+        user_counts=split.train.user_counts,
+        item_counts=split.train.item_counts,
+        provenance=provenance.of_rows(split, validation)
+        | provenance.of_fit(solver, others, seed=seed, start=None, compress=compress)
+        | provenance.of_machine(backend),
+        rated=RatedPairs.of(split.train),
+    )
+
+
+def _needed(
+    methods: Iterable[Solver], train: Ratings, parts: tuple[Split, ...], backend: Backend, compress: int | None
+) -> int:
+    """Bytes that fitting these one after another takes at most, where every model is kept."""
+    in_files = mapped.is_mapped(train.users)
+    kept = 0 if in_files else 16 * len(train) * len(parts)  # the validated parts of train
+    most = kept
+    for method in methods:
+        found = method.resolved(train, backend).footprint(train)
+        validated = 0 if not parts or method.samples_posterior else found.model
+        most, kept = max(most, kept + validated + found.working), kept + found.model
+    if compress is not None:
+        rows = train.n_users + train.n_items
+        rank = min(compress, train.n_users, train.n_items)
+        wide = rank + method.resolved(train, backend).settings()["rank"]
+        most = max(most, kept + 8 * rows * (wide + 3 * rank) + 48 * wide * wide)
+    return most
+
+
+def _as_split(data: Any) -> Split:
+    """The data as a split; a table without one has all of its rows in train."""
+    if isinstance(data, Split):
+        for part in (data.valid, data.test):
+            if part is not None and not len(part):
+                raise DataError("a part of the split is empty", where="split", fix="leave it out (None), or give rows")
+        return data
+    if isinstance(data, str | os.PathLike):
+        data = read_ratings(os.fspath(data))
+    elif hasattr(data, "columns") or hasattr(data, "column_names"):
+        data = from_frame(data)
+    fix = "give a Split, Ratings, a table or a path; of a matrix, from_matrix(A)"
+    return splits.hold_out(instance(data, "data", Ratings, fix), 0)
+
+
+def _as_solver(solver: Any) -> Solver:
+    if isinstance(solver, str):
+        solver = SOLVERS[solver]
+    if isinstance(solver, type) and issubclass(solver, Solver):
+        solver = solver()
+    return instance(solver, "solver", Solver, f"give one of {', '.join(SOLVERS)}, or SOLVERS[name](...)")
+
+
+def _as_baselines(given: Any) -> dict[str, Solver]:
+    fix = "give a dict of label: solver, as baselines() does"
+    items = instance(given, "compared_with", dict, fix).items()
+    return {str(label): _as_solver(solver) for label, solver in items}
+
+
+def _check_continued(start: Run, solver: Solver, compared_with: object, compress: object) -> None:
+    """Raise ConfigError for arguments of `train` that say nothing when a run is continued."""
+    instance(start, "start", Run, "give what train returned, or load(directory)")
+    if solver.name != start.fit.solver:
+        fix = f"continue it with '{start.fit.solver}', or train without it"
+        raise ConfigError("the run to continue from is of another solver", seen=solver.name, fix=fix)
+    for name, value in (("compared_with", compared_with), ("compress", compress)):
+        if value is not None:
+            raise ConfigError("a run is continued as it is", where=name, seen=value, fix="leave it out")

@@ -1,0 +1,116 @@
+"""Validation: rows cut from train, and the error of epoch after epoch on them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from recsys_mf import splits
+from recsys_mf.arrays import mapped
+from recsys_mf.errors import DataError
+from recsys_mf.kernels.backend import Backend
+from recsys_mf.prediction import rmse
+from recsys_mf.ratings import Ratings
+from recsys_mf.solvers import Epoch
+from recsys_mf.splits import Split
+
+VALIDATION, FIT, SEARCH = 1, 2, 3  # what a stream of random numbers derived from the seed is for
+FEWEST_VALIDATED = 1000  # rows in all cuts of a small table together
+_MOST_CUTS, _TRIES = 5, 50
+_SEARCHED = 20_000  # rows, about, that the search for settings trains on
+
+
+def cut_parts(split: Split, validation: float, seed: int) -> tuple[Split, ...]:
+    """Parts of train to choose on: the validation rows given, or cut by the rule of the split, or none.
+
+    Few rows say little: of a small table cuts are made until their validation rows are FEWEST_VALIDATED together.
+    """
+    if split.valid is not None:
+        return (split,)
+    if validation == 0:
+        return ()
+    parts: list[Split] = []
+    for cut in range(1 if split.by == "time" else _TRIES):
+        derived = int(np.random.SeedSequence([seed, VALIDATION, *([cut] if cut else [])]).generate_state(1)[0])
+        try:
+            parts.append(splits.with_validation(split, validation, derived))
+        except DataError:
+            continue
+        validated = sum(len(part.valid) for part in parts if part.valid is not None)
+        if validated >= FEWEST_VALIDATED or len(parts) == _MOST_CUTS:
+            break
+    if not parts:
+        raise DataError(
+            f"{len(split.train):,} ratings are too few to cut {validation:.3g} of them off for validation",
+            where="validation", fix="give --validation 0 (validation=0 in Python), or more ratings",
+        )  # fmt: skip
+    return tuple(parts)
+
+
+def take_fewer_users(part: Split, seed: int) -> Split:
+    """The part with the rows of some users, about _SEARCHED of them to train on; itself where it has not many more."""
+    share = _SEARCHED / len(part.train)
+    if share > 0.5 or part.valid is None:
+        return part
+    kept = np.random.default_rng([seed, SEARCH]).random(part.train.n_users) < share
+    train = part.train.select(kept[part.train.users])
+    valid = part.valid.select((part.valid.users >= 0) & kept[part.valid.users])
+    if not (len(train) and len(valid)):
+        return part
+    train = train.restricted()
+    valid = valid.reindexed(train.user_vocabulary, train.item_vocabulary)
+    return replace(part, train=train, test=None, valid=valid)
+
+
+class RunningError:
+    """RMSE of epoch after epoch on the same table, on the device; of draws of a posterior that of their running mean.
+
+    burn_ins : the mean is taken from each of these on, and the one of lowest error counts
+    """
+
+    def __init__(self, ratings: Ratings, burn_ins: tuple[int, ...], backend: Backend) -> None:
+        self._ratings, self._backend = ratings, backend
+        pairs = ratings.users, ratings.items, ratings.times, ratings.values
+        self._parts = [
+            tuple(None if column is None else backend.device.put(column[part]) for column in pairs)
+            for part in mapped.parts(len(ratings))
+        ]
+        self._totals: dict[int, list[Any]] = {burn_in: [] for burn_in in burn_ins}
+
+    def __call__(self, epoch: Epoch) -> dict[int | None, float]:
+        """The error by the burn-in that gives it, None where the epoch's model is no mean over draws."""
+        if epoch.predict is None:
+            return {None: rmse(epoch.model(), self._ratings, self._backend.make_prediction())}
+        predictions = [epoch.predict(users, items, times) for users, items, times, _ in self._parts]
+        if not epoch.is_draw:
+            return {None: self._rmse(predictions)}
+        errors: dict[int | None, float] = {min(self._totals): self._rmse(predictions)}  # of the draw alone
+        for burn_in, totals in self._totals.items():
+            if epoch.number > burn_in:
+                xp = self._backend.device.xp
+                wide = [xp.asarray(predicted, dtype=xp.float64) for predicted in predictions]
+                totals[:] = [total + more for total, more in zip(totals, wide, strict=True)] if totals else wide
+                errors[burn_in] = self._rmse([total / (epoch.number - burn_in) for total in totals])
+        return errors
+
+    def _rmse(self, predictions: list[Any]) -> float:
+        xp, total = self._backend.device.xp, 0.0
+        for predicted, (*_, values) in zip(predictions, self._parts, strict=True):
+            total += float(xp.sum(xp.square(xp.asarray(predicted, dtype=xp.float64) - values)))
+        mapped.rest()
+        return math.sqrt(total / len(self._ratings))
+
+
+def pool_errors(errors: Sequence[dict[int | None, float]], tables: Sequence[Ratings]) -> dict[int | None, float]:
+    """Root mean squared error over the rows of all tables, from those of each, by burn-in."""
+    rows = sum(len(table) for table in tables)
+    return {
+        burn_in: math.sqrt(sum(len(table) * of[burn_in] ** 2 for of, table in zip(errors, tables, strict=True)) / rows)
+        if len(errors) > 1
+        else errors[0][burn_in]
+        for burn_in in errors[0]
+    }
