@@ -7,6 +7,9 @@ model, and a report scores it beside the truncated SVD.
     report = evaluate(run, split.test)
     save(run, "run", report=report)
 
+The same in one line is `Experiment(ratings="ratings.parquet").run()`; `train("ratings.parquet", "sgd", rank=64)` holds
+nothing out.
+
 Names are imported when they are first used, so that importing the package costs nothing.
 """
 
@@ -19,6 +22,7 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from recsys_mf.evaluation import evaluate as evaluate
+    from recsys_mf.experiment import Experiment as Experiment
     from recsys_mf.features import Features as Features
     from recsys_mf.loaders import from_frame as from_frame
     from recsys_mf.loaders import from_matrix as from_matrix
@@ -36,6 +40,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "evaluate": "evaluation",
+    "Experiment": "experiment",
     "Features": "features",
     "from_frame": "loaders",
     "from_matrix": "loaders",

@@ -28,6 +28,8 @@ class Run:
     user_counts, item_counts : training ratings of every user and item, int64[m], int64[n]
     provenance : everything needed to repeat the run, as plain values: `recsys_mf.training.provenance` has the keys
     rated : the training pairs, or None if they were not kept
+    report : an evaluation.Report: after `train` of the validation errors, after `Experiment.run` of the held-out ones;
+        None for a run that was loaded
     """
 
     fit: Fit
@@ -39,6 +41,7 @@ class Run:
     item_counts: NDArray[np.int64]
     provenance: Mapping[str, Any]
     rated: RatedPairs | None = None
+    report: Any = None
 
     @property
     def model(self) -> Model:

@@ -26,6 +26,7 @@ LAYERS = (
     {"loaders", "splits", "prediction"},
     {"run", "solvers"},
     {"store", "streaming", "training", "evaluation", "dense"},
+    {"experiment"},
     {"cli"},
 )
 LAYER = {part: number for number, parts in enumerate(LAYERS) for part in parts}

@@ -16,6 +16,7 @@ import click
 from recsys_mf.errors import ArtifactError, ConfigError, DataError, RecsysWarning
 
 if TYPE_CHECKING:
+    from recsys_mf.experiment import Experiment
     from recsys_mf.run import Run
     from recsys_mf.solvers import Solver
 
@@ -40,26 +41,12 @@ class Plan:
     """What is trained, and on which data.
 
     files : role -> path, for the roles in FILES that are used
-    reading : keywords of `loaders.read_ratings`
-    feature_columns : names of the side-information columns, separated by commas; None for all
-    hold_out, by, split_seed : arguments of `splits.hold_out`, used if there is no test table
-    folds : number of cross-validation folds before the fit on all rows, or None
     given : settings of the solver as they were typed
     expected : role -> fingerprint that the file must have; empty if the files are read for the first time
     """
 
+    experiment: Experiment
     files: Mapping[str, str]
-    reading: Mapping[str, Any]
-    feature_columns: str | None
-    hold_out: float
-    by: str
-    folds: int | None
-    split_seed: int
-    validation: float
-    seed: int
-    solver: Solver
-    baselines: Mapping[str, Solver]
-    compress: int | None
     given: Mapping[str, str]
     expected: Mapping[str, str]
 
@@ -75,7 +62,7 @@ class Plan:
         """The record of a run, extended by what the command line knows."""
         from recsys_mf.training import provenance
 
-        fingerprints = provenance.fingerprints(record)
+        fingerprints, columns = provenance.fingerprints(record), self.experiment.feature_columns
         return {
             **record,
             "data": self.files["ratings"],
@@ -83,9 +70,9 @@ class Plan:
             "folder": os.getcwd(),
             "given": dict(self.given),
             "files": {role: {"path": path, "fingerprint": fingerprints.get(role)} for role, path in self.files.items()},
-            "reading": dict(self.reading),
-            "feature_columns": self.feature_columns,
-            "folds": self.folds,
+            "reading": dict(self.experiment.reading),
+            "feature_columns": None if columns is None else ",".join(columns),
+            "folds": self.experiment.folds,
         }
 
 
@@ -108,6 +95,8 @@ def plan_of_record(record: Mapping[str, Any], where: Path, given_files: Mapping[
     Raises ArtifactError if the record is incomplete, and ConfigError for a file that the run was not made from or does
     not name.
     """
+    from recsys_mf import store
+    from recsys_mf.experiment import Experiment
     from recsys_mf.training import provenance
 
     rule = _rule(record, where)
@@ -126,22 +115,31 @@ def plan_of_record(record: Mapping[str, Any], where: Path, given_files: Mapping[
                 f"the run does not record the path of its {role.replace('_', ' ')}", where=str(where), fix=fix
             )
     folder = record.get("folder", "")
-    return Plan(
-        files={role: given_files.get(role) or _located(named[role], folder) for role in FILES if role in expected},
-        reading=record.get("reading", {}),
-        feature_columns=record.get("feature_columns"),
+    files = {role: given_files.get(role) or _located(named[role], folder) for role in FILES if role in expected}
+    columns = record.get("feature_columns")
+    start = None if "start" not in files else store.load(files["start"])
+    experiment = Experiment(
+        ratings=files["ratings"],
+        solver=_solver(record, where),
+        test=files.get("test"),
         hold_out=rule.get("fraction", 0.0),
         by=rule.get("by", "random"),
-        folds=record.get("folds"),
         split_seed=rule.get("seed", 0),
+        folds=record.get("folds"),
         validation=record["validation"],
         seed=record["seed"],
-        solver=_solver(record, where),
-        baselines={label: _solver(facts, where) for label, facts in record["baselines"].items()},
-        compress=record["compress"],
-        given=record.get("given", {}),
-        expected=expected,
+        baselines=None if start else {label: _solver(facts, where) for label, facts in record["baselines"].items()},
+        compress=None if start else record["compress"],
+        start=start,
+        user_features=files.get("user_features"),
+        item_features=files.get("item_features"),
+        feature_columns=None if columns is None else columns.split(","),
+        reading=record.get("reading", {}),
     )
+    plan = Plan(experiment, files, record.get("given", {}), expected)
+    if start is not None:
+        plan.check("start", provenance.fingerprint_of_run(start))
+    return plan
 
 
 def _rule(record: Mapping[str, Any], where: Path) -> Mapping[str, Any]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import click
 
@@ -13,17 +15,78 @@ from recsys_mf.cli.plan import FILES, Plan, plan_of_record, refuse_with_repeat, 
 from recsys_mf.errors import ConfigError, printable
 
 if TYPE_CHECKING:
-    from recsys_mf.evaluation import Report
-    from recsys_mf.evaluation.predictions import PredictedRows
+    from recsys_mf.features import Features
     from recsys_mf.ratings import Ratings
     from recsys_mf.run import Run
     from recsys_mf.solvers import Solver
-    from recsys_mf.splits import Split
 
 DECIDED_BY_START = (
     "settings", "folds", "compress", "likelihood", "sweeps", "chains", "schedule", "precision", "svd_ranks",
     "svd_route", "user_features", "item_features", "trace",
 )  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """The options of the command by their names."""
+
+    ratings: str | None
+    output: Path
+    force: bool
+    solver: str | None
+    settings: tuple[str, ...]
+    test: str | None
+    hold_out: float | None
+    by: str
+    folds: int | None
+    validation: float
+    seed: int
+    device: str
+    threads: int | None
+    size: str | None
+    start: Path | None
+    repeat: Path | None
+    compress: int | None
+    user_features: str | None
+    item_features: str | None
+    feature_columns: str | None
+    likelihood: str | None
+    sweeps: str | None
+    chains: str | None
+    schedule: str | None
+    precision: str | None
+    predictions: Path | None
+    trace: Path | None
+    keep_rated: bool
+    svd_ranks: str | None
+    svd_route: str
+    duplicates: str
+    user_column: str | None
+    item_column: str | None
+    rating_column: str | None
+    time_column: str | None
+    ids: str
+    encoding: str | None
+    as_json: bool
+    markdown: bool
+    quiet: bool
+
+    @property
+    def files(self) -> dict[str, str]:
+        """The files that are read, by their role (FILES)."""
+        return {role: str(getattr(self, role)) for role in FILES if getattr(self, role) is not None}
+
+    @property
+    def reading(self) -> dict[str, Any]:
+        """Keywords of `read_ratings`."""
+        names = ("duplicates", "user_column", "item_column", "rating_column", "time_column", "ids", "encoding")
+        return {name: getattr(self, name) for name in names}
+
+    @property
+    def shorthands(self) -> dict[str, str | None]:
+        """Settings of the solver that have an option of their own."""
+        names = ("likelihood", "sweeps", "chains", "schedule", "precision")
+        return {name: getattr(self, name) for name in names}
 
 
 @click.command()
@@ -107,15 +170,7 @@ DECIDED_BY_START = (
 @options.exclusive(
     ("--test", "--hold-out"), ("--test", "--folds"), ("--hold-out", "--folds"), ("--by", "--test"), ("--by", "--folds")
 )
-def train(
-    ratings: str | None, output: Path, force: bool, solver: str | None, settings: tuple[str, ...], test: str | None,
-    hold_out: float | None, by: str, folds: int | None, validation: float, seed: int, device: str,
-    threads: int | None, size: str | None, start: Path | None, repeat: Path | None, compress: int | None,
-    user_features: str | None, item_features: str | None, feature_columns: str | None, likelihood: str | None,
-    sweeps: str | None, chains: str | None, schedule: str | None, precision: str | None,
-    predictions: Path | None, trace: Path | None, keep_rated: bool, svd_ranks: str | None, svd_route: str,
-    as_json: bool, markdown: bool, quiet: bool, duplicates: Any, **columns: Any,
-) -> None:  # fmt: skip
+def train(**given: Any) -> None:
     """Train a model on RATINGS, write it as a run directory, and print a report of its error on held-out ratings.
 
     RATINGS is a table in Parquet, text (CSV, TSV, MovieLens, …) or JSON lines: a file, compressed or not, a folder or
@@ -127,176 +182,108 @@ def train(
     """
     from recsys_mf import memory, store
     from recsys_mf.arrays.mapped import limited
-    from recsys_mf.cli.progress import announce_compilation
+    from recsys_mf.cli.progress import Bars, announce_compilation
     from recsys_mf.cli.trace import check_trace, write_trace
     from recsys_mf.evaluation.predictions import check_predictions, write_predictions
 
-    inputs = [name for name in (ratings, test, user_features, item_features) if name is not None]
-    store.check_free(output, force=force, inputs=inputs)
-    if trace is not None:
-        check_trace(trace, force=force)
-    if size is not None:
-        click.get_current_context().with_resource(limited(memory.parsed(size)))
-    announce_compilation(quiet=quiet)
-    context = click.get_current_context()
-    files = {role: str(context.params[role]) for role in FILES if context.params[role] is not None}
-    if repeat is not None:
-        refuse_with_repeat(context)
-        record = store.load_provenance(repeat)
-        plan = plan_of_record(record, repeat, files)
-        begin = None if "start" not in plan.files else store.load(plan.files["start"])
-        if context.get_parameter_source("device") is not click.core.ParameterSource.COMMANDLINE:
-            device = record["device"]
-    elif ratings is None:
+    chosen, context = Options(**given), click.get_current_context()
+    inputs = [file for file in (chosen.ratings, chosen.test, chosen.user_features, chosen.item_features) if file]
+    store.check_free(chosen.output, force=chosen.force, inputs=inputs)
+    if chosen.trace is not None:
+        check_trace(chosen.trace, force=chosen.force)
+    if chosen.size is not None:
+        context.with_resource(limited(memory.parsed(chosen.size)))
+    announce_compilation(quiet=chosen.quiet)
+    record = None if chosen.repeat is None else store.load_provenance(chosen.repeat)
+    plan = _plan(chosen, context) if record is None else _repeated(chosen, context, record)
+    experiment, device = plan.experiment, chosen.device
+    if record is not None and not options.is_given("device"):
+        device = record["device"]
+    solver = cast("Solver", experiment.solver)
+    if chosen.trace is not None and not solver.samples_posterior:
+        fix = "leave --trace out, or use --solver gibbs, which samples"
+        raise ConfigError(f"solver '{solver.name}' has no traces to draw", where="--trace", fix=fix)
+    if chosen.predictions is not None:
+        held_out = experiment.test is not None or experiment.folds is not None or experiment.hold_out > 0
+        check_predictions(chosen.predictions, force=chosen.force, held_out=held_out)
+
+    with Bars(quiet=chosen.quiet) as bars:
+        run, report, predicted = experiment.run(
+            device=device, threads=chosen.threads, watch=bars, keep_predictions=chosen.predictions is not None,
+            on_read=partial(_check_read, plan, quiet=chosen.quiet), record=plan.recorded,
+        )  # fmt: skip
+    if chosen.repeat is not None and record is not None:
+        say_whether_repeated(chosen.repeat, record, run, quiet=chosen.quiet)  # before the new run may replace it
+    store.save(run, chosen.output, force=chosen.force, report=report, keep_rated=chosen.keep_rated)
+    if chosen.predictions is not None and predicted is not None:
+        write_predictions(predicted, chosen.predictions, force=chosen.force)
+    if chosen.trace is not None:
+        write_trace(run, chosen.trace, report.data, force=chosen.force)
+    options.print_report(report, as_json=chosen.as_json, markdown=chosen.markdown)
+
+
+def _repeated(chosen: Options, context: click.Context, record: Mapping[str, Any]) -> Plan:
+    """The plan by which the run of --repeat was made."""
+    assert chosen.repeat is not None
+    refuse_with_repeat(context)
+    return plan_of_record(record, chosen.repeat, chosen.files)
+
+
+def _plan(chosen: Options, context: click.Context) -> Plan:
+    """What the options ask for."""
+    from recsys_mf import store
+    from recsys_mf.experiment import Experiment
+
+    if chosen.ratings is None:
         raise ConfigError(
             "no table to train on", where="RATINGS", fix="give the path of a table, or a run directory to --repeat"
         )
-    else:
-        begin = None if start is None else store.load(start)
-        if begin is not None:
-            _refuse_with_start(context)
-        shorthands = {"likelihood": likelihood, "sweeps": sweeps, "chains": chains}
-        shorthands |= {"schedule": schedule, "precision": precision}
-        typed = _typed(settings, shorthands)
-        method = _solver(solver, typed, begin)
-        if columns["time_column"] is None and not method.takes_times and by != "time":
-            columns["time_column"] = "none"  # not needed
-        whole = test is not None or folds is not None
-        plan = Plan(
-            files=files,
-            reading={"duplicates": duplicates, **columns},
-            feature_columns=feature_columns,
-            hold_out=(0.0 if whole else 0.1) if hold_out is None else hold_out,
-            by=by,
-            folds=folds,
-            split_seed=seed,
-            validation=validation,
-            seed=seed,
-            solver=method,
-            baselines=_baselines(svd_ranks, svd_route),
-            compress=compress,
-            given=typed,
-            expected={},
-        )
-    if trace is not None and not plan.solver.samples_posterior:
-        fix = "leave --trace out, or use --solver gibbs, which samples"
-        raise ConfigError(f"solver '{plan.solver.name}' has no traces to draw", where="--trace", fix=fix)
-    if predictions is not None:
-        held_out = "test" in plan.files or plan.folds is not None or plan.hold_out > 0
-        check_predictions(predictions, force=force, held_out=held_out)
-
-    run, report, predicted = _trained(
-        plan, begin, device=device, threads=threads, quiet=quiet, with_predictions=predictions is not None
-    )
-    if repeat is not None:
-        say_whether_repeated(repeat, record, run, quiet=quiet)  # before the new run may replace it
-    store.save(run, output, force=force, report=report, keep_rated=keep_rated)
-    if predictions is not None and predicted is not None:
-        write_predictions(predicted, predictions, force=force)
-    if trace is not None:
-        write_trace(run, trace, report.data, force=force)
-    options.print_report(report, as_json=as_json, markdown=markdown)
-
-
-def _trained(
-    plan: Plan, start: Run | None, *, device: str, threads: int | None, quiet: bool, with_predictions: bool
-) -> tuple[Run, Any, PredictedRows | None]:
-    """The run of a plan, its report, and the test rows with their predictions if these are wanted."""
-    from recsys_mf import splits, training
-    from recsys_mf.cli.progress import Bars
-    from recsys_mf.evaluation import evaluate, summarise_folds, validation_report
-    from recsys_mf.evaluation.predictions import join_folds, predict_rows
-    from recsys_mf.training import provenance
-
+    start = None if chosen.start is None else store.load(chosen.start)
     if start is not None:
-        plan.check("start", provenance.fingerprint_of_run(start))
-    table = _read(plan, "ratings")
-    if "user_features" in plan.files or "item_features" in plan.files:
-        table = _with_features(table, plan, quiet=quiet)
-    elif plan.feature_columns is not None:
-        fix = "give --user-features or --item-features"
-        raise ConfigError(
-            "there is no table to take these columns from",
-            where="--feature-columns",
-            seen=plan.feature_columns,
-            fix=fix,
-        )
-
-    with Bars(quiet=quiet) as bars:
-
-        def trained(split: Split) -> Run:
-            run = training.train(
-                split, plan.solver, seed=plan.seed, device=device, threads=threads, validation=plan.validation,
-                compared_with=plan.baselines if start is None else None, start=start,
-                compress=plan.compress if start is None else None, watch=bars,
-            )  # fmt: skip
-            return replace(run, provenance=plan.recorded(run.provenance))
-
-        reports: list[Report] = []
-        predicted: list[PredictedRows] = []
-
-        def tested(run: Run, split: Split) -> None:
-            assert split.test is not None
-            assert split.test_as_read is not None
-            reports.append(evaluate(run, split.test_as_read, device=device, threads=threads))
-            if with_predictions:
-                predicted.append(predict_rows(run, split.test_as_read, device=device, threads=threads))
-
-        if plan.folds is not None:
-            for split in splits.k_folds(table, plan.folds, plan.split_seed):
-                tested(trained(split), split)
-            run = trained(splits.hold_out(table, 0, plan.split_seed))
-            folds = splits.fold_numbers(len(table), plan.folds, plan.split_seed)
-            return run, summarise_folds(reports), join_folds(table, folds, predicted) if predicted else None
-        split = _split(table, plan, start)
-        del table  # its rows are in the split
-        run = trained(split)
-        if split.test is None:
-            return run, validation_report(run), None
-        tested(run, split)
-        return run, reports[0], predicted[0] if predicted else None
+        _refuse_with_start(context)
+    typed = _typed(chosen.settings, chosen.shorthands)
+    solver, reading = _solver(chosen.solver, typed, start), chosen.reading
+    if reading["time_column"] is None and not solver.takes_times and chosen.by != "time":
+        reading["time_column"] = "none"  # not needed
+    whole = chosen.test is not None or chosen.folds is not None
+    baselines = _baselines(chosen.svd_ranks, chosen.svd_route)
+    columns = chosen.feature_columns
+    experiment = Experiment(
+        ratings=chosen.ratings,
+        solver=solver,
+        test=chosen.test,
+        hold_out=(0.0 if whole else 0.1) if chosen.hold_out is None else chosen.hold_out,
+        by=chosen.by,  # type: ignore[arg-type]
+        folds=chosen.folds,
+        validation=chosen.validation,
+        seed=chosen.seed,
+        baselines=None if start is not None else baselines,
+        compress=chosen.compress,
+        start=start,
+        user_features=chosen.user_features,
+        item_features=chosen.item_features,
+        feature_columns=None if columns is None else [name.strip() for name in columns.split(",")],
+        reading=reading,
+    )
+    return Plan(experiment, files=chosen.files, given=typed, expected={})
 
 
-def _read(plan: Plan, role: str, like: Ratings | None = None) -> Ratings:
-    from recsys_mf import loaders, splits
-
-    table = loaders.read_ratings(plan.files[role], like=like, **plan.reading)
-    if role in plan.expected:
-        plan.check(role, splits.fingerprint_as_read(table))
-    return table
-
-
-def _with_features(table: Ratings, plan: Plan, *, quiet: bool) -> Ratings:
-    """The table with the side information of these files; prints on stderr what was left out of them."""
-    from recsys_mf import loaders
+def _check_read(plan: Plan, role: str, found: Ratings | Features, *, quiet: bool) -> None:
+    """Raise DataError if what was read is not what the plan is for; say on stderr what was left out of features."""
+    from recsys_mf import splits
+    from recsys_mf.features import Features
     from recsys_mf.training import provenance
 
-    columns = plan.feature_columns
-    names = None if columns is None else [name.strip() for name in columns.split(",")]
-    reading = {key: plan.reading[key] for key in ("ids", "encoding") if key in plan.reading}
-    features: dict[str, Any] = {}
-    for role in ("user", "item"):
-        file = plan.files.get(f"{role}_features")
-        if file is None:
-            continue
-        features[f"{role}s"] = found = loaders.read_features(file, role=role, columns=names, **reading)
-        plan.check(f"{role}_features", provenance.fingerprint_of_features(found))
-        if not quiet:
-            left_out = f"; left out: {'; '.join(found.left_out)}" if found.left_out else ""
-            line = f"{file}: {len(found.names):,} features of {len(found):,} {role}s{left_out}"
-            click.echo(printable(line), err=True)
-    return table.with_features(**features)
-
-
-def _split(table: Ratings, plan: Plan, start: Run | None) -> Split:
-    """The split of a plan; if a run is continued, only ratings that it has not seen are held out."""
-    from recsys_mf import splits
-    from recsys_mf.training.joining import seen_by
-
-    if "test" not in plan.files:
-        among = None if start is None or not plan.hold_out else ~seen_by(start, table)
-        return splits.hold_out(table, plan.hold_out, plan.split_seed, by=plan.by, among=among)  # type: ignore[arg-type]
-    return splits.given(table, _read(plan, "test", like=table), rule=f"the pairs of {plan.files['test']}")
+    if not isinstance(found, Features):
+        if role in plan.expected:
+            plan.check(role, splits.fingerprint_as_read(found))
+        return
+    plan.check(role, provenance.fingerprint_of_features(found))
+    if not quiet:
+        left_out = f"; left out: {'; '.join(found.left_out)}" if found.left_out else ""
+        side = role.removesuffix("_features")
+        line = f"{plan.files[role]}: {len(found.names):,} features of {len(found):,} {side}s{left_out}"
+        click.echo(printable(line), err=True)
 
 
 def _refuse_with_start(context: click.Context) -> None:

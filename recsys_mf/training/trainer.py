@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
+from dataclasses import fields, replace
 from typing import Any
 
 from recsys_mf import memory, splits
 from recsys_mf.arguments import fraction, instance, whole
 from recsys_mf.arrays import mapped
-from recsys_mf.errors import ConfigError, DataError
+from recsys_mf.errors import ConfigError, DataError, nearest
+from recsys_mf.evaluation import validation_report
 from recsys_mf.kernels import select
 from recsys_mf.kernels.backend import Backend
 from recsys_mf.loaders import from_frame, read_ratings
@@ -51,12 +53,14 @@ def train(
     start: Run | None = None,
     compress: int | None = None,
     watch: Watcher = lambda progress: None,
+    **settings: Any,
 ) -> Run:
     """Fit the solver and the baselines on split.train and return them as a Run; split.test is not looked at.
 
     data : a Split, of which this fits on the train part; or Ratings, a pandas or Arrow table or the path of a file, of
         which all rows are trained on, as of `hold_out(ratings, 0)`
-    solver : a Solver with its settings, or with their defaults its class or its name
+    solver : its name or its class, with settings by keyword (`train("ratings.parquet", "gibbs", rank=32)`); or a
+        Solver, which has its settings
     seed : of every random draw, a whole number from 0
     validation : fraction of split.train cut off (by the split's rule) to choose the number of epochs or the
         rank; every model is then fitted again on all of split.train. 0 runs every epoch of the settings.
@@ -70,16 +74,16 @@ def train(
     that cannot be continued and for side information that the solver cannot take, ResourceError before what would not
     fit in memory. Warns with LeakWarning when the start was trained on pairs of split.test.
     """
-    split, solver = _as_split(data), _as_solver(solver)
+    split, solver = _as_split(data), _as_solver(solver, settings)
     split.train.check_known(where="split.train")
     seed, validation = whole(seed, "seed"), fraction(validation, "validation")
     compress = None if compress is None else whole(compress, "compress", 1)
     threads = None if threads is None else whole(threads, "threads", 1)
     if start is not None:
         _check_continued(start, solver, compared_with, compress)
-        return continued(
-            start, split, seed=seed, device=device, threads=threads, validation=validation, watch=watch
-        )  # fmt: skip
+        return _reported(
+            continued(start, split, seed=seed, device=device, threads=threads, validation=validation, watch=watch)
+        )
     backend = select(device, threads)
     parts = cut_parts(split, validation, seed)
     known = split.train.user_vocabulary, split.train.item_vocabulary
@@ -108,7 +112,7 @@ def train(
         fit = fitted(solver.name, solver)
         if compress is not None:
             fit = compress_fit(fit, compress, split.train, backend)
-    return Run(
+    run = Run(
         fit=fit,
         baselines=fits,
         baseline=BASELINE,
@@ -121,6 +125,12 @@ def train(
         | provenance.of_machine(backend),
         rated=RatedPairs.of(split.train),
     )
+    return _reported(run)
+
+
+def _reported(run: Run) -> Run:
+    """The run with the report of its validation errors."""
+    return replace(run, report=validation_report(run))
 
 
 def _needed(
@@ -149,19 +159,35 @@ def _as_split(data: Any) -> Split:
             if part is not None and not len(part):
                 raise DataError("a part of the split is empty", where="split", fix="leave it out (None), or give rows")
         return data
+    return splits.hold_out(as_ratings(data), 0)
+
+
+def as_ratings(data: Any, **reading: Any) -> Ratings:
+    """Ratings as they are; a path read as by `read_ratings`, a table in memory as by `from_frame`.
+
+    reading : keywords of these two
+    """
     if isinstance(data, str | os.PathLike):
-        data = read_ratings(os.fspath(data))
-    elif hasattr(data, "columns") or hasattr(data, "column_names"):
-        data = from_frame(data)
+        return read_ratings(os.fspath(data), **reading)
+    if not isinstance(data, Ratings) and (hasattr(data, "columns") or hasattr(data, "column_names")):
+        return from_frame(data, **reading)
     fix = "give a Split, Ratings, a table or a path; of a matrix, from_matrix(A)"
-    return splits.hold_out(instance(data, "data", Ratings, fix), 0)
+    return instance(data, "data", Ratings, fix)
 
 
-def _as_solver(solver: Any) -> Solver:
+def _as_solver(solver: Any, settings: Mapping[str, Any] | None = None) -> Solver:
+    settings = settings or {}
     if isinstance(solver, str):
         solver = SOLVERS[solver]
     if isinstance(solver, type) and issubclass(solver, Solver):
-        solver = solver()
+        unknown = [name for name in settings if name not in {known.name for known in fields(solver)}]
+        if unknown:
+            choices = [known.name for known in fields(solver)]
+            raise ConfigError(f"'{solver.name}' has no setting '{unknown[0]}'", fix=nearest(unknown[0], choices))
+        solver = solver(**settings)
+    elif settings:
+        fix = "give them to the solver: SOLVERS[name](…)"
+        raise ConfigError("a solver that is made has its settings", where="train", seen=", ".join(settings), fix=fix)
     return instance(solver, "solver", Solver, f"give one of {', '.join(SOLVERS)}, or SOLVERS[name](...)")
 
 

@@ -1,0 +1,171 @@
+"""Experiment: data, what of it is held out, a solver and its baselines, from files or tables to a report."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, NamedTuple
+
+from recsys_mf import splits
+from recsys_mf.errors import ConfigError
+from recsys_mf.evaluation import FoldReport, Report, evaluate, summarise_folds
+from recsys_mf.evaluation.predictions import PredictedRows, join_folds, predict_rows
+from recsys_mf.features import Features
+from recsys_mf.loaders import read_features
+from recsys_mf.ratings import Ratings
+from recsys_mf.run import Run
+from recsys_mf.solvers import Solver
+from recsys_mf.splits import Split
+from recsys_mf.training import Watcher, as_ratings, train
+from recsys_mf.training.joining import seen_by
+
+Record = Mapping[str, Any]
+
+
+class Outcome(NamedTuple):
+    """What an experiment gives.
+
+    run : the model with its baselines; after cross-validation that of all ratings
+    report : errors on the held-out ratings, of folds their means; of validation if nothing was held out
+    predictions : the held-out rows with their predictions, if they were asked for
+    """
+
+    run: Run
+    report: Report | FoldReport
+    predictions: PredictedRows | None
+
+
+def _read_nothing(role: str, found: Ratings | Features) -> None:
+    """The default of `on_read`."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Experiment:
+    """What is trained on what, and what is held out to report an error on.
+
+    ratings : the path of a table, a table in memory or Ratings
+    solver : a Solver with its settings, or with their defaults its class or its name
+    test : a table of test ratings; None to hold out a part of the ratings
+    hold_out, by, split_seed : how that part is chosen (`splits.hold_out`); a fraction of 0 holds out none.
+        split_seed is the seed if it is None
+    folds : number of folds to cross-validate on, before the fit on all ratings
+    validation, seed, baselines, compress, start : as in `train`, where baselines are `compared_with`
+    user_features, item_features : the path of a table of side information, or Features; feature_columns : its columns
+        to use, None for all
+    reading : keywords of `read_ratings` for the tables that are paths
+    """
+
+    ratings: Any
+    solver: Solver | type[Solver] | str = "sgd"
+    test: Any = None
+    hold_out: float = 0.1
+    by: Literal["random", "user", "time"] = "random"
+    split_seed: int | None = None
+    folds: int | None = None
+    validation: float = 0.1
+    seed: int = 0
+    baselines: Mapping[str, Solver] | None = None
+    compress: int | None = None
+    start: Run | None = None
+    user_features: Any = None
+    item_features: Any = None
+    feature_columns: Sequence[str] | None = None
+    reading: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.test is not None and self.folds is not None:
+            raise ConfigError("folds and a test table exclude each other", where="folds", fix="leave one of them out")
+        if self.feature_columns is not None and self.user_features is None and self.item_features is None:
+            raise ConfigError(
+                "there is no table to take these columns from", where="--feature-columns",
+                seen=",".join(self.feature_columns), fix="give --user-features or --item-features",
+            )  # fmt: skip
+
+    def run(
+        self,
+        *,
+        device: str = "auto",
+        threads: int | None = None,
+        watch: Watcher = lambda progress: None,
+        keep_predictions: bool = False,
+        on_read: Callable[[str, Any], None] = _read_nothing,
+        record: Callable[[Record], Record] = dict,
+    ) -> Outcome:
+        """Read, split, train and evaluate.
+
+        device, threads, watch : as in `train`
+        keep_predictions : return the held-out rows with their predictions
+        on_read : called with the role (ratings, test, user_features, item_features) of what was read and with it
+        record : what becomes the provenance of a run
+        Raises what `read_ratings`, `train` and `evaluate` raise.
+        """
+        table = self._read(on_read)
+        reports: list[Report] = []
+        predicted: list[PredictedRows] = []
+
+        def trained(split: Split) -> Run:
+            run = train(
+                split, self.solver, seed=self.seed, device=device, threads=threads, validation=self.validation,
+                compared_with=self.baselines, start=self.start, compress=self.compress, watch=watch,
+            )  # fmt: skip
+            return replace(run, provenance=record(run.provenance))
+
+        def tested(run: Run, split: Split) -> None:
+            assert split.test_as_read is not None
+            reports.append(evaluate(run, split.test_as_read, device=device, threads=threads))
+            if keep_predictions:
+                predicted.append(predict_rows(run, split.test_as_read, device=device, threads=threads))
+
+        if self.folds is not None:
+            for split in splits.k_folds(table, self.folds, self._split_seed):
+                tested(trained(split), split)
+            run = trained(splits.hold_out(table, 0, self._split_seed))
+            numbers = splits.fold_numbers(len(table), self.folds, self._split_seed)
+            rows = join_folds(table, numbers, predicted) if predicted else None
+            return _outcome(run, summarise_folds(reports), rows)
+        split = self._split(table, on_read)
+        del table  # its rows are in the split
+        run = trained(split)
+        if split.test is None:
+            return _outcome(run, run.report, None)
+        tested(run, split)
+        return _outcome(run, reports[0], predicted[0] if predicted else None)
+
+    @property
+    def _split_seed(self) -> int:
+        return self.seed if self.split_seed is None else self.split_seed
+
+    def _read(self, on_read: Callable[[str, Any], None]) -> Ratings:
+        """The ratings with their side information."""
+        table = as_ratings(self.ratings, **(self.reading if _is_path(self.ratings) else {}))
+        on_read("ratings", table)
+        found: dict[str, Features] = {}
+        reading = {key: self.reading[key] for key in ("ids", "encoding") if key in self.reading}
+        for side, given in (("user", self.user_features), ("item", self.item_features)):
+            if given is not None:
+                columns = None if self.feature_columns is None else list(self.feature_columns)
+                features = given
+                if _is_path(given):
+                    features = read_features(given, role=side, columns=columns, **reading)  # type: ignore[arg-type]
+                on_read(f"{side}_features", features)
+                found[f"{side}s"] = features
+        return table.with_features(**found) if found else table
+
+    def _split(self, table: Ratings, on_read: Callable[[str, Any], None]) -> Split:
+        """The split; if a run is continued, only ratings that it has not seen are held out."""
+        if self.test is None:
+            among = None if self.start is None or not self.hold_out else ~seen_by(self.start, table)
+            return splits.hold_out(table, self.hold_out, self._split_seed, by=self.by, among=among)
+        named = _is_path(self.test)
+        test = as_ratings(self.test, **({"like": table, **self.reading} if named else {}))
+        on_read("test", test)
+        return splits.given(table, test, rule=f"the pairs of {self.test if named else 'a table in memory'}")
+
+
+def _outcome(run: Run, report: Any, predictions: PredictedRows | None) -> Outcome:
+    return Outcome(replace(run, report=report), report, predictions)
+
+
+def _is_path(given: Any) -> bool:
+    return isinstance(given, str | os.PathLike)
