@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypedDict, Unpack, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +21,7 @@ from recsys_mf.kernels import predictor
 from recsys_mf.kernels.backend import PredictionKernels
 from recsys_mf.loaders.opening import open_source
 from recsys_mf.loaders.pairs import PairReader
-from recsys_mf.loaders.source import NO_COLUMN, recognise
+from recsys_mf.loaders.source import NO_COLUMN, name_columns, recognise
 from recsys_mf.loaders.writing import TABLES, open_table
 from recsys_mf.mismatch import UnknownIds
 from recsys_mf.models import Posterior
@@ -33,40 +33,55 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 
+class PairReading(TypedDict, total=False):
+    """Keywords that say how a table of pairs is read."""
+
+    user_column: str | None
+    item_column: str | None
+    time_column: str | None
+    encoding: str | None
+    ids: Ids
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wanted:
+    """What is predicted for every pair, and where.
+
+    interval : probability; adds columns `lower` and `upper`, which contain a new rating with this probability, if the
+        model has intervals
+    distribution : adds a column for every rating of the scale, `p_1` and so on, with its probability, if the model
+        is ordinal
+    device : "cpu", "cuda" or "auto", which is CUDA if available
+    threads : number of CPU threads to predict on; None for all available
+    """
+
+    interval: float | None = None
+    distribution: bool = False
+    device: str = "auto"
+    threads: int | None = None
+
+
 def predict_file(
     run: Run,
     pairs: str | Path,
     output: str | Path,
+    wanted: Wanted = Wanted(),
     *,
-    user_column: str | None = None,
-    item_column: str | None = None,
-    time_column: str | None = None,
-    encoding: str | None = None,
-    ids: Ids = "auto",
-    interval: float | None = None,
-    distribution: bool = False,
     force: bool = False,
-    device: str = "auto",
-    threads: int | None = None,
     watch: Callable[[int], None] = lambda rows: None,
+    **reading: Unpack[PairReading],
 ) -> dict[str, int]:
     """Write the rows of a table with the columns `prediction` and `known` added, in order, in constant memory.
 
     pairs : a table with a row per (user, item) pair, and any other columns; as in `loaders.read_ratings`
     output : .parquet, .csv or .tsv, written aside and renamed when it is whole
-    time_column : times as in `loaders.read_ratings`, for a model that was trained with them; recognised by its name.
-        The unit of numbers is that of the first batch of rows. Without times, such a model predicts for an
-        average time
-    encoding : as in `loaders.read_ratings`; text is written in UTF-8
-    ids : "integer" or "string" to read them so; "auto" reads them as in the model
-    interval : probability; adds columns `lower` and `upper`, which contain a new rating with this probability, if the
-        model has intervals
-    distribution : adds a column for every rating of the scale, `p_1` and so on, with its probability, if the model
-        is ordinal
+    wanted : intervals and probabilities beside the predictions; the device
     force : replace an existing output
-    device : "cpu", "cuda" or "auto", which is CUDA if available
-    threads : number of CPU threads to predict on; None for all available
     watch : called with the number of rows of every batch
+    reading : user_column, item_column and time_column, the names of the columns, by default recognised; encoding, as
+        in `loaders.read_ratings` (text is written in UTF-8); ids, "integer" or "string" to read them so ("auto" reads
+        them as in the model). A time column is for a model that was trained with times; the unit of numbers is that
+        of the first batch of rows. Without times, such a model predicts for an average time
     Returns how many pairs had "both" ids, the "user", the "item" or "neither" known. An unknown id gets the model's
     fallback; if over 90 % of the pairs have one, an IdMismatchWarning says how their ids differ. Raises DataError
     for a null id, for strings if the model has integers, and for a table that already has a column of these names;
@@ -74,8 +89,13 @@ def predict_file(
     DeviceError if CUDA is not available.
     """
     instance(run, "run", Run, "give what train returned, or load(directory)")
+    interval, distribution = wanted.interval, wanted.distribution
     if interval is not None:
         check_probability(interval)
+    rest = dict(reading)
+    encoding, ids = cast(str | None, rest.pop("encoding", None)), cast(Ids, rest.pop("ids", "auto"))
+    given = name_columns(cast(dict[str, str | None], rest), ("user", "item", "time"))
+    time_column = given["time"]
     if time_column not in (None, NO_COLUMN) and not takes_times(run.model):
         what, fix = (
             "the model was trained without times",
@@ -85,12 +105,12 @@ def predict_file(
     output = Path(output)
     check_output(output, "output", TABLES, force=force)
     source = open_source(pairs, encoding)
-    columns = recognise(source, {"user": user_column, "item": item_column, "time": time_column}, rated=False)
+    columns = recognise(source, given, rated=False)
     added = _added(run, interval, distribution=distribution)
     for name in added:
         if name in source.names:
             raise DataError(f"the table already has a column '{name}'", where=source.where, fix="rename it")
-    backend = predictor(device, threads)
+    backend = predictor(wanted.device, wanted.threads)
     reader = PairReader(source, columns, ids, run, timed=takes_times(run.model))
     unknown = UnknownIds(run.user_vocabulary, run.item_vocabulary)
     as_read = output.suffix == ".parquet" and not source.typed

@@ -18,7 +18,7 @@ from recsys_mf.ratings import Ratings
 from recsys_mf.run import Run
 from recsys_mf.solvers import Mean
 from recsys_mf.splits import Split, given
-from recsys_mf.streaming import predict_file
+from recsys_mf.streaming import Wanted, predict_file
 from recsys_mf.vocabulary import Vocabulary
 
 N = 40
@@ -53,7 +53,7 @@ def test_how_unknown_ids_differ_is_said_by_prediction_and_evaluation(tmp_path: P
     columns: dict[str, Any] = {"user": asked, "item": [f"i{n}" for n in range(N)], "rating": [1.0] * N}
     pq.write_table(pa.table(columns), tmp_path / "pairs.parquet")
     with pytest.warns(IdMismatchWarning, match=message) as said:
-        predict_file(run, tmp_path / "pairs.parquet", tmp_path / "out.parquet", device="cpu")
+        predict_file(run, tmp_path / "pairs.parquet", tmp_path / "out.parquet", wanted=Wanted(device="cpu"))
     assert len(str(said[0].message)) <= 400
     test = read_ratings(tmp_path / "pairs.parquet", like=run)
     with pytest.warns(IdMismatchWarning, match=message.replace("this table", "the test table")):

@@ -14,7 +14,7 @@ import pytest
 from recsys_mf.errors import ConfigError, DataError
 from recsys_mf.loaders import parquet
 from recsys_mf.models import Factorization
-from recsys_mf.streaming import predict_file
+from recsys_mf.streaming import Wanted, predict_file
 from tests.trained import posterior_run, small_run
 
 USERS, ITEMS = [5, 8, 5, 777, 777], [100, 102, 999, 100, 999]  # 777 and 999 are unknown
@@ -47,7 +47,7 @@ def read(path: Path) -> dict[str, list[Any]]:
 @pytest.mark.parametrize("source", ["pairs.parquet", "pairs.csv"])
 @pytest.mark.parametrize("output", ["out.parquet", "out.csv", "out.tsv"])
 def test_rows_come_out_in_order_with_prediction_and_known(tmp_path: Path, source: str, output: str) -> None:
-    counts = predict_file(small_run(), pairs_file(tmp_path / source), tmp_path / output, device="cpu")
+    counts = predict_file(small_run(), pairs_file(tmp_path / source), tmp_path / output, wanted=Wanted(device="cpu"))
     table = read(tmp_path / output)
     assert list(table) == ["note", "user_id", "item_id", "prediction", "known"]
     assert [note or "" for note in table["note"]] == ["plain", "a, b", 'say "x"', "", "ü"]
@@ -74,7 +74,13 @@ def test_batches_make_no_difference(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     pq.write_table(table, tmp_path / "pairs.parquet", row_group_size=999)
     seen: list[int] = []
     monkeypatch.setattr(parquet, "_BATCH", 512)
-    predict_file(small_run(), tmp_path / "pairs.parquet", tmp_path / "out.parquet", device="cpu", watch=seen.append)
+    predict_file(
+        small_run(),
+        tmp_path / "pairs.parquet",
+        tmp_path / "out.parquet",
+        watch=seen.append,
+        wanted=Wanted(device="cpu"),
+    )
     assert len(seen) > 5
     assert sum(seen) == 5000
     expected = small_run().predict(table["user"], table["item"])
@@ -138,7 +144,9 @@ def timed_pairs(path: Path, times: list[Any]) -> Path:
 @pytest.mark.parametrize("source", ["pairs.parquet", "pairs.csv"])
 def test_a_model_with_time_takes_the_time_column(tmp_path: Path, source: str) -> None:
     times = [10, 90_000, 10]
-    predict_file(posterior_run(), timed_pairs(tmp_path / source, times), tmp_path / "out.parquet", device="cpu")
+    predict_file(
+        posterior_run(), timed_pairs(tmp_path / source, times), tmp_path / "out.parquet", wanted=Wanted(device="cpu")
+    )
     expected = posterior_run().predict([5, 8, 5], [100, 102, 999], times)
     without = posterior_run().predict([5, 8, 5], [100, 102, 999])
     assert np.array(read(tmp_path / "out.parquet")["prediction"], np.float32).tobytes() == expected.tobytes()
@@ -147,7 +155,7 @@ def test_a_model_with_time_takes_the_time_column(tmp_path: Path, source: str) ->
 
 def test_a_time_column_can_be_left_out(tmp_path: Path) -> None:
     pairs = timed_pairs(tmp_path / "pairs.parquet", [10, 90_000, 10])
-    predict_file(posterior_run(), pairs, tmp_path / "out.parquet", time_column="none", device="cpu")
+    predict_file(posterior_run(), pairs, tmp_path / "out.parquet", time_column="none", wanted=Wanted(device="cpu"))
     without = posterior_run().predict([5, 8, 5], [100, 102, 999])
     assert np.array(read(tmp_path / "out.parquet")["prediction"], np.float32).tobytes() == without.tobytes()
 
@@ -163,8 +171,8 @@ def test_a_time_that_is_no_number_is_named(tmp_path: Path) -> None:
 def test_interval_adds_bounds_about_the_prediction(tmp_path: Path) -> None:
     pairs = timed_pairs(tmp_path / "pairs.csv", [10, 90_000, 10])
     wide, narrow = tmp_path / "wide.parquet", tmp_path / "narrow.parquet"
-    predict_file(posterior_run(), pairs, wide, interval=0.9)
-    predict_file(posterior_run(), pairs, narrow, interval=0.3)
+    predict_file(posterior_run(), pairs, wide, wanted=Wanted(interval=0.9))
+    predict_file(posterior_run(), pairs, narrow, wanted=Wanted(interval=0.3))
     outer, inner = read(wide), read(narrow)
     assert list(outer) == ["user_id", "item_id", "timestamp", "prediction", "lower", "upper", "known"]
     assert outer["prediction"] == inner["prediction"]
@@ -177,7 +185,7 @@ def test_interval_of_a_model_without_one_is_refused(tmp_path: Path) -> None:
     pairs = timed_pairs(tmp_path / "pairs.parquet", [10, 20, 30])
     message = r"^--interval: the model has no intervals \(saw sgd\); train with --solver gibbs, or several runs"
     with pytest.raises(ConfigError, match=message):
-        predict_file(small_run(), pairs, tmp_path / "out.parquet", interval=0.9)
+        predict_file(small_run(), pairs, tmp_path / "out.parquet", wanted=Wanted(interval=0.9))
     assert not (tmp_path / "out.parquet").exists()
 
 
@@ -185,12 +193,14 @@ def test_a_column_named_as_an_added_one_is_refused(tmp_path: Path) -> None:
     pq.write_table(pa.table({"user_id": [5], "item_id": [100], "lower": [1.0]}), tmp_path / "pairs.parquet")
     predict_file(posterior_run(), tmp_path / "pairs.parquet", tmp_path / "out.parquet")
     with pytest.raises(DataError, match=r"the table already has a column 'lower'"):
-        predict_file(posterior_run(), tmp_path / "pairs.parquet", tmp_path / "other.parquet", interval=0.5)
+        predict_file(
+            posterior_run(), tmp_path / "pairs.parquet", tmp_path / "other.parquet", wanted=Wanted(interval=0.5)
+        )
 
 
 def test_distribution_adds_the_probability_of_every_rating(tmp_path: Path) -> None:
     pairs, out = timed_pairs(tmp_path / "pairs.csv", [10, 90_000, 10]), tmp_path / "out.parquet"
-    predict_file(posterior_run("ordinal"), pairs, out, interval=0.8, distribution=True)
+    predict_file(posterior_run("ordinal"), pairs, out, wanted=Wanted(interval=0.8, distribution=True))
     columns = read(out)
     names = [f"p_{level}" for level in range(6)]
     assert list(columns) == ["user_id", "item_id", "timestamp", "prediction", "lower", "upper", *names, "known"]
@@ -208,5 +218,5 @@ def test_distribution_of_a_model_without_one_is_refused(tmp_path: Path) -> None:
         r"^--distribution: the model has no probabilities of ratings \(saw gibbs, likelihood gaussian\); train with"
     )
     with pytest.raises(ConfigError, match=message):
-        predict_file(posterior_run(), pairs, tmp_path / "out.parquet", distribution=True)
+        predict_file(posterior_run(), pairs, tmp_path / "out.parquet", wanted=Wanted(distribution=True))
     assert not (tmp_path / "out.parquet").exists()

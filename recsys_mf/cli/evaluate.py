@@ -22,10 +22,7 @@ from recsys_mf.errors import ConfigError
 @options.duplicates_option
 @options.column_options
 @options.report_options
-def evaluate(
-    run: Path, test: str, predictions: Path | None, force: bool, device: str, threads: int | None,
-    duplicates: Any, as_json: bool, markdown: bool, **columns: Any,
-) -> None:  # fmt: skip
+def evaluate(run: Path, test: str, predictions: Path | None, force: bool, **given: Any) -> None:
     """Report the error of the model in the directory RUN, and of its baselines, on a table of ratings.
 
     Every row is scored. If the model was not trained on the user or the item of a row, the row gets a fallback
@@ -40,9 +37,11 @@ def evaluate(
     elif force:
         fix = "leave --force out, or give --predictions"
         raise ConfigError("there is no output file to replace", where="--force", fix=fix)
+    printing = {name: given.pop(name) for name in ("as_json", "markdown")}
+    place = {name: given.pop(name) for name in ("device", "threads")}
     loaded = store.load(run)
-    table = loaders.read_ratings(test, duplicates=duplicates, like=loaded, **columns)
-    report = evaluation.evaluate(loaded, table, held_out=f"the pairs of {test}", device=device, threads=threads)
+    table = loaders.read_ratings(test, like=loaded, **given)
+    report = evaluation.evaluate(loaded, table, held_out=f"the pairs of {test}", **place)
     if predictions is not None:
-        write_predictions(predict_rows(loaded, table, device=device, threads=threads), predictions, force=force)
-    options.print_report(report, as_json=as_json, markdown=markdown)
+        write_predictions(predict_rows(loaded, table, **place), predictions, force=force)
+    options.print_report(report, **printing)

@@ -35,22 +35,7 @@ from recsys_mf.errors import printable
 @options.device_option
 @options.threads_option
 @options.quiet_option
-def predict(
-    run: Path,
-    pairs: str,
-    output: Path,
-    force: bool,
-    user_column: str | None,
-    item_column: str | None,
-    time_column: str | None,
-    encoding: str | None,
-    ids: Any,
-    interval: float | None,
-    distribution: bool,
-    device: str,
-    threads: int | None,
-    quiet: bool,
-) -> None:
+def predict(run: Path, pairs: str, output: Path, force: bool, quiet: bool, **given: Any) -> None:
     """Predict the rating of every (user, item) row of PAIRS with the model in the directory RUN.
 
     PAIRS is a table of any format that `train` reads. Its rows are written in the same order, with a column
@@ -66,22 +51,10 @@ def predict(
     announce_compilation(quiet=quiet)
     loaded = store.load(run)
     with tqdm(desc="predicting", unit=" pairs", unit_scale=True, disable=is_silent(quiet=quiet), leave=False) as bar:
-        counts = streaming.predict_file(
-            loaded,
-            pairs,
-            output,
-            user_column=user_column,
-            item_column=item_column,
-            time_column=time_column,
-            encoding=encoding,
-            ids=ids,
-            interval=interval,
-            distribution=distribution,
-            force=force,
-            device=device,
-            threads=threads,
-            watch=bar.update,
+        wanted = streaming.Wanted(
+            **{name: given.pop(name) for name in ("interval", "distribution", "device", "threads")}
         )
+        counts = streaming.predict_file(loaded, pairs, output, wanted, force=force, watch=bar.update, **given)
     total = sum(counts.values())
     known = {"both": "both", "item": "only the item", "user": "only the user", "neither": "neither"}
     shares = ", ".join(f"{counts[word]:,} {said}" for word, said in known.items())

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack, cast
 
 from recsys_mf.conversion import Ids, Origin, arrow_column
 from recsys_mf.errors import DataError
 from recsys_mf.loaders.reading import Vocabularies, assembled
+from recsys_mf.loaders.source import ColumnNames, name_columns
 from recsys_mf.ratings import Duplicates, Ratings
 
 if TYPE_CHECKING:
@@ -40,13 +41,10 @@ class FrameSource:
 def from_frame(
     frame: Any,
     *,
-    user_column: str | None = None,
-    item_column: str | None = None,
-    rating_column: str | None = None,
-    time_column: str | None = None,
     ids: Ids = "auto",
     duplicates: Duplicates = "error",
     like: Vocabularies | None = None,
+    **columns: Unpack[ColumnNames],
 ) -> Ratings:
     """Ratings from a table in memory with a row per rating; other arguments and errors are as in `read_ratings`.
 
@@ -54,7 +52,7 @@ def from_frame(
         stream (Polars, DuckDB, Ibis); a mapping of names to columns; a list of mappings, one per row; a NumPy array
         with named fields
     """
-    given = {"user": user_column, "item": item_column, "rating": rating_column, "time": time_column}
+    given = name_columns(cast(dict[str, str | None], columns))
     return assembled(FrameSource(frame), given, ids=ids, duplicates=duplicates, like=like)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, Unpack, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +13,7 @@ from recsys_mf.arrays.mapped import rest
 from recsys_mf.conversion import IDS, Ids, Origin, id_column, rating_values, time_seconds
 from recsys_mf.errors import ConfigError, DataError, nearest
 from recsys_mf.loaders.opening import open_source
-from recsys_mf.loaders.source import Columns, Source, recognise
+from recsys_mf.loaders.source import ColumnNames, Columns, Source, name_columns, recognise
 from recsys_mf.ratings import Duplicates, Ratings
 from recsys_mf.vocabulary import Vocabulary
 
@@ -34,22 +34,19 @@ class Vocabularies(Protocol):
 def read_ratings(
     path: str | Path,
     *,
-    user_column: str | None = None,
-    item_column: str | None = None,
-    rating_column: str | None = None,
-    time_column: str | None = None,
     ids: Ids = "auto",
     duplicates: Duplicates = "error",
     like: Vocabularies | None = None,
     encoding: str | None = None,
+    **columns: Unpack[ColumnNames],
 ) -> Ratings:
     """Ratings from a table on disk.
 
     path : Parquet, text (CSV and its kin, MovieLens, LIBMF, the Netflix Prize) or JSON lines: a file, plain or packed,
         a folder of part files, a hive-partitioned tree of Parquet, a glob, a pipe, "-" for standard input
-    user_column, … : names of the columns; by default recognised (user_id, userId, user; item_id, movieId, movie_id,
-        item; rating, score, value; timestamp, time, date; those of Amazon, Yelp, Goodreads and Book-Crossing). The
-        time column is optional, and "none" leaves it out
+    columns : user_column, item_column, rating_column and time_column, names of the columns; by default recognised
+        (user_id, userId, user; item_id, movieId, movie_id, item; rating, score, value; timestamp, time, date; those
+        of Amazon, Yelp, Goodreads and Book-Crossing). The time column is optional, and "none" leaves it out
     ids : "integer" or "string" to read them so; "auto" takes the type the table has, as in `conversion.id_column`,
         and in text tables integers if every id is written like one: 0042 and +12 are text
     duplicates : if a (user, item) pair occurs more than once: "error"; "last", which keeps the newest row by time, or
@@ -62,7 +59,7 @@ def read_ratings(
     column, a null id, a null, infinite, NaN or non-numeric rating, an empty table, duplicate pairs, and a file that
     cannot be read.
     """
-    given = {"user": user_column, "item": item_column, "rating": rating_column, "time": time_column}
+    given = name_columns(cast(dict[str, str | None], columns))
     return assembled(open_source(path, encoding), given, ids=ids, duplicates=duplicates, like=like)
 
 

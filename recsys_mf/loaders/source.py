@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol, TypedDict
 
-from recsys_mf.errors import DataError, nearest
+from recsys_mf.errors import ConfigError, DataError, nearest
 from recsys_mf.loaders.words import clipped, listed
 
 if TYPE_CHECKING:
@@ -18,6 +18,27 @@ ROLES: tuple[Role, ...] = ("user", "item")
 
 NO_COLUMN = "none"
 """Value of the time column that means: read no times."""
+
+
+class ColumnNames(TypedDict, total=False):
+    """Keywords that name the columns of a table; None, or left out, for one that is recognised by its name."""
+
+    user_column: str | None
+    item_column: str | None
+    rating_column: str | None
+    time_column: str | None
+
+
+def name_columns(
+    given: Mapping[str, str | None], roles: Sequence[str] = ("user", "item", "rating", "time")
+) -> dict[str, str | None]:
+    """The names by role, of keywords such as `user_column`. Raises ConfigError for a keyword of another name."""
+    keywords = {f"{role}_column": role for role in roles}
+    for keyword in given:
+        if keyword not in keywords:
+            raise ConfigError(f"no argument '{keyword}'", fix=nearest(keyword, keywords))
+    return {role: given.get(keyword) for keyword, role in keywords.items()}
+
 
 _RECOGNISED = {
     "user": ("userid", "user", "reviewerid", "customerid", "memberid", "visitorid", "uid"),

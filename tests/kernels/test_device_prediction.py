@@ -205,7 +205,7 @@ def test_tables_are_put_once_for_many_batches(tmp_path: Path, monkeypatch: pytes
         tables.append([id(tensor) for _, tensor in engine._kept.values()])
 
     out = tmp_path / "out.parquet"
-    streaming.predict_file(run, tmp_path / "pairs.parquet", out, device="cuda", watch=watch)
+    streaming.predict_file(run, tmp_path / "pairs.parquet", out, watch=watch, wanted=streaming.Wanted(device="cuda"))
     assert len(tables) > 5
     assert len(tables[0]) == (4 if isinstance(run.model, Factorization) else 3)
     assert all(later == tables[0] for later in tables)

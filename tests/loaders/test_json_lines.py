@@ -13,7 +13,7 @@ import pytest
 
 from recsys_mf.errors import DataError
 from recsys_mf.loaders import json_lines, read_ratings
-from recsys_mf.streaming import predict_file
+from recsys_mf.streaming import Wanted, predict_file
 from tests.trained import small_run
 
 GOOD = {"user_id": 1, "item_id": 2, "rating": 3}
@@ -32,7 +32,7 @@ def test_pairs_in_json_are_predicted_in_batches(
     monkeypatch.setattr(json_lines, "_ROWS", 3)
     pairs = [{"user_id": user, "item_id": item} for user, item in zip(USERS, ITEMS, strict=True)]
     path = written(tmp_path / "pairs.json", [pairs] if as_array else pairs)
-    counts = predict_file(small_run(), path, tmp_path / "out.parquet", device="cpu")
+    counts = predict_file(small_run(), path, tmp_path / "out.parquet", wanted=Wanted(device="cpu"))
     assert counts == {"neither": 0, "user": 0, "item": 1, "both": 3}
     found = pq.read_table(tmp_path / "out.parquet")
     assert found["user_id"].to_pylist() == USERS
@@ -44,7 +44,7 @@ def test_a_pair_of_another_type_than_before_is_refused(tmp_path: Path) -> None:
     with pytest.raises(
         DataError, match=r"pairs.jsonl: a value has another type than those before \(saw .*use one type"
     ):
-        predict_file(small_run(), path, tmp_path / "out.csv", device="cpu")
+        predict_file(small_run(), path, tmp_path / "out.csv", wanted=Wanted(device="cpu"))
     assert not (tmp_path / "out.csv").exists()
 
 

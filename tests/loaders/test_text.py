@@ -26,7 +26,7 @@ from hypothesis import strategies as st
 from recsys_mf.errors import ConfigError, DataError, IdMismatchWarning, ReadingNotice
 from recsys_mf.loaders import describe, read_features, read_ratings
 from recsys_mf.ratings import Ratings
-from recsys_mf.streaming import predict_file
+from recsys_mf.streaming import Wanted, predict_file
 from tests.trained import small_run
 
 NAMES = ("user_id", "item_id", "rating", "timestamp")
@@ -185,9 +185,11 @@ def test_what_predict_writes_is_read_back(tmp_path: Path, suffix: str) -> None:
     pairs = tmp_path / "pairs.parquet"
     table = {"note": [row[0] for row in NASTY], "user_id": [5] * len(NASTY), "item_id": [100] * len(NASTY)}
     pq.write_table(pa.table(table), pairs)
-    predict_file(small_run(), pairs, tmp_path / f"once{suffix}", device="cpu")
+    predict_file(small_run(), pairs, tmp_path / f"once{suffix}", wanted=Wanted(device="cpu"))
     again = (tmp_path / f"once{suffix}").read_bytes().replace(b"prediction", b"old", 1).replace(b"known", b"was", 1)
-    counts = predict_file(small_run(), made(tmp_path / f"in{suffix}", again), tmp_path / f"twice{suffix}", device="cpu")
+    counts = predict_file(
+        small_run(), made(tmp_path / f"in{suffix}", again), tmp_path / f"twice{suffix}", wanted=Wanted(device="cpu")
+    )
     assert counts["both"] == len(NASTY)
     for name in ("once", "twice"):
         found = read_ratings(tmp_path / f"{name}{suffix}", user_column="note", rating_column="prediction", ids="string", duplicates="mean")  # fmt: skip
