@@ -13,7 +13,7 @@ import pytest
 from recsys_mf import SOLVERS, evaluate, given, hold_out, k_folds, train
 from recsys_mf.errors import LONGEST, ConfigError, RecsysError
 from recsys_mf.prediction import check_probability
-from recsys_mf.solvers.solver import SYNONYMS
+from recsys_mf.solvers.settings import SYNONYMS
 from recsys_mf.splits import Split
 from recsys_mf.training import baselines
 from tests.trained import small_run, small_split, small_table

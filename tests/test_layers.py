@@ -6,6 +6,7 @@ import ast
 import re
 import subprocess
 import sys
+import tomllib
 from collections import Counter
 from functools import cache
 from pathlib import Path
@@ -123,6 +124,12 @@ def test_every_module_has_a_line_in_the_architecture() -> None:
     there = {path.name for path in ROOT.rglob("*.py")} - {"__init__.py"}
     assert there - listed == set()
     assert listed - there == {"planted.py", "oracle.py", "battery.py"}  # of the tests
+
+
+def test_every_package_is_in_the_wheel() -> None:
+    listed = tomllib.loads((TESTS.parent / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
+    there = {".".join(path.parent.relative_to(ROOT.parent).parts) for path in ROOT.rglob("__init__.py")}
+    assert set(listed) == there | {"recsys_mf.datasets"}
 
 
 def test_pickle_is_imported_nowhere() -> None:

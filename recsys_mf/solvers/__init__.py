@@ -4,8 +4,8 @@ from recsys_mf.errors import ConfigError, nearest
 from recsys_mf.solvers.als import Als
 from recsys_mf.solvers.biases import Biases, Mean
 from recsys_mf.solvers.gibbs import Gibbs
+from recsys_mf.solvers.protocol import Epoch, Solver
 from recsys_mf.solvers.sgd import Sgd
-from recsys_mf.solvers.solver import Epoch, Solver
 from recsys_mf.solvers.truncated_svd import TruncatedSvd
 
 _SYNONYMS: dict[str, tuple[str, ...]] = {

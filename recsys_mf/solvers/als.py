@@ -15,7 +15,8 @@ from recsys_mf.kernels.operands import Pairs, Regressors, Shrinkage, Tables
 from recsys_mf.models import Factorization
 from recsys_mf.ratings import Ratings
 from recsys_mf.solvers.committee import Committee
-from recsys_mf.solvers.solver import AUTO, Auto, Epoch, figure, setting
+from recsys_mf.solvers.protocol import Epoch
+from recsys_mf.solvers.settings import AUTO, Auto, figure, setting
 from recsys_mf.solvers.standardisation import find_scale, predict_pairs, restore, standardise
 
 

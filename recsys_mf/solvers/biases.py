@@ -16,7 +16,8 @@ from recsys_mf.errors import SolveError
 from recsys_mf.kernels.backend import Backend
 from recsys_mf.models import Factorization
 from recsys_mf.ratings import Ratings
-from recsys_mf.solvers.solver import Epoch, Solver, setting
+from recsys_mf.solvers.protocol import Epoch, Solver
+from recsys_mf.solvers.settings import setting
 
 Vector = NDArray[np.float64]
 

@@ -31,7 +31,8 @@ from recsys_mf.prediction import predict
 from recsys_mf.ratings import Ratings
 from recsys_mf.solvers.averaging import merged
 from recsys_mf.solvers.biases import Biases
-from recsys_mf.solvers.solver import AUTO, Auto, Epoch, Footprint, Solver, figure
+from recsys_mf.solvers.protocol import Epoch, Footprint, Solver
+from recsys_mf.solvers.settings import AUTO, Auto, figure
 from recsys_mf.solvers.spread import Disagreement
 
 _RANKS = (2, 4, 8, 16, 32, 64)

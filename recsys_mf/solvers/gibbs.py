@@ -14,8 +14,9 @@ from recsys_mf.kernels.backend import Backend
 from recsys_mf.models import Posterior
 from recsys_mf.models.posterior import Bins, Rounded, Scale
 from recsys_mf.ratings import Ratings
-from recsys_mf.solvers.chain import Chain, Observed
-from recsys_mf.solvers.solver import AUTO, Auto, Epoch, Footprint, Solver, figure, setting
+from recsys_mf.solvers.protocol import Epoch, Footprint, Solver
+from recsys_mf.solvers.sampler.chain import Chain, Observed
+from recsys_mf.solvers.settings import AUTO, Auto, figure, setting
 from recsys_mf.solvers.standardisation import find_scale, standardise
 
 _FLAT = 2e-4  # running validation RMSE that a quarter more sweeps must gain, relative

@@ -15,7 +15,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from recsys_mf.solvers.solver import Solver
+from recsys_mf.solvers.protocol import Solver
 
 S = TypeVar("S", bound=Solver)
 

@@ -16,7 +16,8 @@ from recsys_mf.kernels.schedule.plan import PlanSettings
 from recsys_mf.models import Factorization
 from recsys_mf.ratings import Ratings
 from recsys_mf.solvers.committee import Committee
-from recsys_mf.solvers.solver import AUTO, Auto, Epoch, figure, setting
+from recsys_mf.solvers.protocol import Epoch
+from recsys_mf.solvers.settings import AUTO, Auto, figure, setting
 from recsys_mf.solvers.standardisation import find_scale, join_biases, predict_pairs, restore
 
 _DIVERGED = 1e3  # RMSE, in standard deviations of the ratings

@@ -16,7 +16,8 @@ from recsys_mf.models import Factorization
 from recsys_mf.ratings import Ratings
 from recsys_mf.solvers.biases import Biases
 from recsys_mf.solvers.filled import FilledMatrix, Matrix, basis_size, leading_triplets
-from recsys_mf.solvers.solver import Epoch, Footprint, Solver, setting
+from recsys_mf.solvers.protocol import Epoch, Footprint, Solver
+from recsys_mf.solvers.settings import setting
 
 FILLINGS = ("zero", "mean", "item-mean", "bias")
 ROUTES = ("auto", "dense", "operator")

@@ -29,7 +29,7 @@ from recsys_mf.kernels.backend import Backend
 from recsys_mf.kernels.operands import Pairs, Shrinkage, Tables
 from recsys_mf.models import Factorization
 from recsys_mf.ratings import Ratings
-from recsys_mf.solvers.solver import Epoch
+from recsys_mf.solvers.protocol import Epoch
 from recsys_mf.solvers.standardisation import find_scale
 
 F32 = NDArray[np.float32]

@@ -14,7 +14,7 @@ from recsys_mf.ratings import Ratings
 from recsys_mf.run import Run
 from recsys_mf.solvers import SOLVERS, Biases, Gibbs, Sgd, Solver, TruncatedSvd
 from recsys_mf.solvers.search import searched
-from recsys_mf.solvers.solver import figure
+from recsys_mf.solvers.settings import figure
 from recsys_mf.solvers.standardisation import find_scale
 from recsys_mf.splits import Split, hold_out
 from recsys_mf.training import BASELINE, rmse

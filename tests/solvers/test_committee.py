@@ -20,7 +20,7 @@ from recsys_mf.run import Run
 from recsys_mf.solvers import Sgd, TruncatedSvd
 from recsys_mf.solvers.averaging import cut, merged
 from recsys_mf.solvers.committee import averaged
-from recsys_mf.solvers.solver import Epoch
+from recsys_mf.solvers.protocol import Epoch
 from recsys_mf.splits import Split, hold_out
 from recsys_mf.training import BASELINE, rmse
 from recsys_mf.training import train as train_run

@@ -25,10 +25,10 @@ from recsys_mf.models import Posterior
 from recsys_mf.prediction import predict
 from recsys_mf.ratings import Ratings
 from recsys_mf.solvers import Gibbs
-from recsys_mf.solvers.chain import Chain
-from recsys_mf.solvers.likelihood import OrderedProbit
-from recsys_mf.solvers.links import Links, side_information, who_rated_what
-from recsys_mf.solvers.rows import Rated, Table, drawn_precision
+from recsys_mf.solvers.sampler.chain import Chain
+from recsys_mf.solvers.sampler.likelihood import OrderedProbit
+from recsys_mf.solvers.sampler.links import Links, side_information, who_rated_what
+from recsys_mf.solvers.sampler.tables import Rated, Table, drawn_precision
 from recsys_mf.splits import hold_out
 from tests.planted import planted
 from tests.trained import intervals
@@ -110,7 +110,7 @@ def test_links_are_the_dense_matrix_of_who_rated_what_and_side_information() -> 
 
 
 def test_coefficients_solve_their_system(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("recsys_mf.solvers.links._TOLERANCE", 1e-3)
+    monkeypatch.setattr("recsys_mf.solvers.sampler.links._TOLERANCE", 1e-3)
     train, _ = planted(n_users=30, n_items=20)
     links, F = linked(train, make_backend(1))
     rng = np.random.default_rng(1)
@@ -171,7 +171,7 @@ def test_geweke_joint_distribution(blocks: int, monkeypatch: pytest.MonkeyPatch)
     Where one conditional were wrong the second chain would drift. Compared by the mean of statistics of one table,
     of its precision and of its links: none, who rated what, and side information beside it (Geweke 2004).
     """
-    monkeypatch.setattr("recsys_mf.solvers.links._TOLERANCE", 1e-5)
+    monkeypatch.setattr("recsys_mf.solvers.sampler.links._TOLERANCE", 1e-5)
     rng = np.random.default_rng(3)
     n_rows, n_others, rank = 6, 4, 1
     users, items = (a.ravel().astype(np.int32) for a in np.mgrid[:n_rows, :n_others])

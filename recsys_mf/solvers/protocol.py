@@ -1,29 +1,23 @@
-"""Solver: what every method of finding a model has in common.
+"""Protocol: what every method of finding a model has in common.
 
-A solver is a frozen dataclass of its hyper-parameters. A field made with `setting` carries its default, its help
-and its valid range; that one place feeds the checks, the command line, `recsys-mf solvers` and the stored run.
+A solver is a frozen dataclass of its hyper-parameters. A field made with `settings.setting` carries its default, its
+help and its valid range; that one place feeds the checks, the command line, `recsys-mf solvers` and the stored run.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, NamedTuple, Self, TypeVar
+from typing import Any, ClassVar, NamedTuple, Self
 
 import numpy as np
 
-from recsys_mf import arguments
-from recsys_mf.errors import ConfigError, nearest
+from recsys_mf.errors import ConfigError
 from recsys_mf.kernels.backend import Backend
 from recsys_mf.models import Model
 from recsys_mf.ratings import Ratings
-
-Auto = Literal["auto"]
-"""A number that is not given but chosen: on validation rows, or by the size of the table."""
-
-AUTO: Auto = "auto"
-N = TypeVar("N", int, float)
+from recsys_mf.solvers.settings import check_setting, parse_setting, require_settings
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,12 +79,12 @@ class Solver:
         if len(values) > len(names):
             what, fix = f"solver '{cls.name}' has {len(names)} settings", "give them by name"
             raise ConfigError(what, seen=f"{len(values)} values", fix=fix)
-        _require_settings(cls, settings)
+        require_settings(cls, settings)
         return super().__new__(cls)
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
-            object.__setattr__(self, field.name, _checked(field, getattr(self, field.name)))
+            object.__setattr__(self, field.name, check_setting(field, getattr(self, field.name)))
 
     def run(
         self,
@@ -183,108 +177,6 @@ class Solver:
 
         Raises ConfigError for a name it does not have (naming the nearest) and a value of another type.
         """
-        _require_settings(cls, texts)
+        require_settings(cls, texts)
         fields = {field.name: field for field in dataclasses.fields(cls)}
-        return cls(**{key: _parsed(fields[key], text) for key, text in texts.items()})
-
-
-SYNONYMS: dict[str, tuple[str, ...]] = {
-    **dict.fromkeys(
-        ("k", "f", "d", "dim", "factors", "n_factors", "num_factors", "nfactors", "n_components", "latent_dim",
-         "embedding_dim", "no_components", "num_latent", "embedding_size", "latent_factors"),
-        ("rank", "ranks"),
-    ),
-    **dict.fromkeys(("lr", "eta", "gamma", "step", "learn_rate", "lr_all", "step_size"), ("learning_rate",)),
-    **dict.fromkeys(
-        ("lambda", "lambda_", "lam", "reg", "reg_all", "regularization", "reg_param", "regparam", "l2", "l2_reg",
-         "weight_decay", "alpha", "damping", "shrinkage", "reg_u", "reg_i"),
-        ("regularisation", "user_damping"),
-    ),
-    **dict.fromkeys(("bias_regularization", "reg_bu", "reg_bi", "bias_reg"), ("bias_regularisation",)),
-    **dict.fromkeys(("lr_bu", "lr_bi", "bias_lr"), ("bias_learning_rate",)),
-    **dict.fromkeys(
-        ("n_epochs", "num_epochs", "epoch", "epochs", "iterations", "n_iter", "n_iters", "niter", "niters", "num_iters",
-         "max_iter", "maxiter", "num_iterations", "iters", "steps", "passes", "sweeps", "nsims", "n_sweeps", "draws"),
-        ("epochs", "sweeps"),
-    ),
-    **dict.fromkeys(("burnin", "warmup", "tune", "n_burnin"), ("burn_in",)),
-    **dict.fromkeys(("n_samples", "nsamples", "num_samples"), ("samples",)),
-    **dict.fromkeys(("n_chains", "num_chains"), ("chains",)),
-    **dict.fromkeys(("init_std", "init_std_dev", "init_scale", "stdev"), ("initial_scale",)),
-    **dict.fromkeys(("lr_decay", "decay_rate"), ("decay",)),
-    **dict.fromkeys(("ensemble", "n_models", "n_members", "bagging"), ("members",)),
-}  # fmt: skip
-"""What other packages call a setting, in lower case, and which of ours it is: the first that the solver has."""
-
-
-def _require_settings(solver: type[Solver], names: Iterable[str]) -> None:
-    """Raise ConfigError for a name that is no setting of the solver, with the nearest."""
-    own = [field.name for field in dataclasses.fields(solver)]
-    for name in names:
-        if name not in own:
-            fix = nearest(name, own, SYNONYMS) if own else "it has none"
-            raise ConfigError(f"solver '{solver.name}' has no setting '{name}'", fix=fix)
-
-
-def setting(
-    default: Any, text: str, *, low: float = 0, high: float | None = None, choices: tuple[str, ...] = (),
-    kind: type | None = None,
-) -> Any:  # fmt: skip
-    """A field of a solver: its default, its help text, and its valid range or choices.
-
-    high : by default the most there is: any finite number, or of whole numbers `arguments.MOST`
-    kind : of a number whose default is "auto", its type; "auto" is then a value of the setting beside the numbers
-    """
-    kind = kind or type(default)
-    if high is None:
-        high = float("inf") if kind is float else arguments.MOST
-    metadata = {"help": text, "low": low, "high": high, "choices": choices, "kind": kind}
-    return dataclasses.field(default=default, metadata=metadata)
-
-
-def figure(value: N | Auto) -> N:
-    """The number of a setting that may be "auto", once it is resolved."""
-    assert not isinstance(value, str), "an open setting of a solver that runs"
-    return value
-
-
-_EXPECTED = {int: "a whole number", float: "a number", tuple: "whole numbers with commas between"}
-
-
-def _checked(field: dataclasses.Field[Any], value: Any) -> Any:
-    """The value as the type of the default: int, float, str or a tuple of int."""
-    low, high, choices = (field.metadata[key] for key in ("low", "high", "choices"))
-    if choices:
-        return arguments.choice(value, field.name, choices)
-    kind: Any = field.metadata["kind"]
-    if _is_auto(field, value):
-        return value
-    values = tuple(value) if kind is tuple and isinstance(value, tuple | list) else (value,)
-    if not all(arguments.is_number(v, whole=kind is not float) for v in values):
-        raise _of_another_type(field, value)
-    if not values or not all(low <= v <= high and arguments.is_finite(v) for v in values):
-        bounds = f"{low:g} or more" if high in (float("inf"), arguments.MOST) else f"{low:g} to {high:g}"
-        raise ConfigError("setting out of range", where=field.name, seen=value, fix=f"give {bounds}")
-    return tuple(int(v) for v in values) if kind is tuple else kind(value)
-
-
-def _parsed(field: dataclasses.Field[Any], text: str) -> Any:
-    kind: Any = field.metadata["kind"]
-    if _is_auto(field, text):
-        return text
-    try:
-        if kind is tuple:
-            return tuple(int(part) for part in text.split(","))
-        return kind(text)
-    except ValueError:
-        raise _of_another_type(field, text) from None
-
-
-def _is_auto(field: dataclasses.Field[Any], value: Any) -> bool:
-    """Whether the setting is left open by this value."""
-    return isinstance(value, str) and value == AUTO == field.default
-
-
-def _of_another_type(field: dataclasses.Field[Any], value: Any) -> ConfigError:
-    fix = f"give {_EXPECTED[field.metadata['kind']]}" + (f" or {AUTO}" if field.default == AUTO else "")
-    return ConfigError("setting of another type", where=field.name, seen=arguments.format_argument(value), fix=fix)
+        return cls(**{key: parse_setting(fields[key], text) for key, text in texts.items()})

@@ -14,9 +14,9 @@ from recsys_mf.kernels.backend import Backend
 from recsys_mf.kernels.operands import Pairs, Tables
 from recsys_mf.models.posterior import Bins, Sample, Scale
 from recsys_mf.ratings import Ratings
-from recsys_mf.solvers.likelihood import Gaussian, Likelihood, OrderedProbit
-from recsys_mf.solvers.links import Links, side_information, who_rated_what
-from recsys_mf.solvers.rows import Rated, Table
+from recsys_mf.solvers.sampler.likelihood import Gaussian, Likelihood, OrderedProbit
+from recsys_mf.solvers.sampler.links import Links, side_information, who_rated_what
+from recsys_mf.solvers.sampler.tables import Rated, Table
 
 I32 = NDArray[np.int32]
 _START = 0.1  # standard deviation of the factors that sampling starts from

@@ -1,4 +1,4 @@
-"""Rows: a table of the sampler (users, items or time bins), its prior, and the draw of both.
+"""Tables: one of the sampler (users, items or time bins), its prior, and the draw of both.
 
     x_g = (factors, bias) ~ N(μ_g, Λ⁻¹),   μ_g = μ + F_g β,   Λ ~ Wishart(k + 1, I),   λ ~ Gamma(½, ½)
 
@@ -17,7 +17,7 @@ from recsys_mf.arrays.csr import Csr
 from recsys_mf.errors import SolveError
 from recsys_mf.kernels.backend import Backend
 from recsys_mf.kernels.operands import GaussianPrior, Regressors
-from recsys_mf.solvers.links import Links
+from recsys_mf.solvers.sampler.links import Links
 
 F32 = NDArray[np.float32]
 

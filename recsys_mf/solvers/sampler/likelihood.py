@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from recsys_mf.kernels.backend import Backend
 from recsys_mf.kernels.operands import Regressors
-from recsys_mf.solvers.rows import Table
+from recsys_mf.solvers.sampler.tables import Table
 
 F64 = NDArray[np.float64]
 
