@@ -10,13 +10,13 @@ from typing import Any, TypeVar
 
 from recsys_mf.errors import ConfigError, nearest
 
-MOST = 2**63 - 1
+MAX_WHOLE = 2**63 - 1
 """The largest whole number that an argument accepts by default."""
 
 _T = TypeVar("_T")
 
 
-def whole(value: Any, name: str, low: int = 0, high: int = MOST) -> int:
+def whole(value: Any, name: str, low: int = 0, high: int = MAX_WHOLE) -> int:
     """The value as int. Raises ConfigError unless it is a whole number (True is not) from low to high."""
     if not is_number(value, whole=True):
         raise ConfigError(
@@ -62,7 +62,7 @@ def format_argument(value: Any) -> str:
 def _bounds(low: int, high: int) -> str:
     if high == low:
         return str(low)
-    return f"a whole number, {low:,} or more" if high == MOST else f"a whole number from {low:,} to {high:,}"
+    return f"a whole number, {low:,} or more" if high == MAX_WHOLE else f"a whole number from {low:,} to {high:,}"
 
 
 def is_number(value: Any, *, whole: bool = False) -> bool:

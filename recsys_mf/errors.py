@@ -24,8 +24,8 @@ LONGEST = 300
 """Characters of a message on the terminal, including the word (error, warning, note) that it begins with."""
 
 _ROOM = LONGEST - len("warning: ")
-_MOST_SEEN = 120
-_LEAST = {
+_MAX_SEEN = 120
+_MIN_LENGTHS = {
     "seen": 40,
     "fix": 90,
     "what": 70,
@@ -75,14 +75,14 @@ class RecsysError(Exception):
     def __init__(self, what: str, *, where: str | None = None, seen: object = None, fix: str | None = None) -> None:
         self.what, self.where, self.seen, self.fix = what, where, seen, fix
         given = {"what": what, "where": where, "seen": seen, "fix": fix}
-        most = {"seen": _MOST_SEEN}
+        most = {"seen": _MAX_SEEN}
         parts = {name: printable(part, most.get(name, LONGEST)) for name, part in given.items() if part is not None}
         super().__init__(_line(parts))
 
 
 def _line(parts: dict[str, str]) -> str:
     """The parts as one line, shortened to the length allowed."""
-    for name, least in _LEAST.items():
+    for name, least in _MIN_LENGTHS.items():
         over = len(_joined(parts)) - _ROOM
         if over > 0 and name in parts and len(parts[name]) > least:
             parts[name] = printable(parts[name], max(least, len(parts[name]) - over))

@@ -19,7 +19,7 @@ UNITS = {"seconds": 1, "milliseconds": 1000, "microseconds": 10**6, "nanoseconds
 _TICKS = {"s": 1, "ms": 1000, "us": 10**6, "ns": 10**9}  # per second, for Arrow's units
 _ORDINARY = 10**11  # seconds: the year 5138
 _LATEST = 253_402_300_799  # seconds: the end of the year 9999
-_LARGEST = 2**63 - 1  # nanoseconds: the year 2262
+_MAX_NANOSECONDS = 2**63 - 1  # nanoseconds: the year 2262
 _MIXED = 0.01  # share of times that would be ordinary in a smaller unit, above which units are mixed
 _FIX = "give seconds since 1970, ISO dates or datetimes, or leave the times out with --time-column none"
 
@@ -98,7 +98,7 @@ def _recognised(numbers: NDArray[Any], origin: Origin) -> str:
 
 def _checked(raw: pa.ChunkedArray, numbers: NDArray[Any], ticks: int, origin: Origin) -> NDArray[np.int64]:
     """Numbers as whole seconds, with this many ticks per second."""
-    limit = min(_LATEST * ticks, _LARGEST)
+    limit = min(_LATEST * ticks, _MAX_NANOSECONDS)
     if _largest(numbers) > limit:
         beyond = (numbers > limit) | (numbers < -limit)
         raise origin.fault_in(raw, int(beyond.argmax()), "time is beyond the year 9999 or 64 bits", _FIX)

@@ -26,7 +26,7 @@ from recsys_mf.errors import ConfigError
 
 F64 = NDArray[np.float64]
 
-FEWEST_DRAWS = 8
+MIN_DRAWS = 8
 """The smallest number of draws per chain, after burn-in, for which convergence can be judged."""
 
 
@@ -49,7 +49,7 @@ class Summary:
 def summarise(traces: Mapping[str, F64]) -> tuple[Summary, ...]:
     """A Summary of every trace [chains, n], burn-in left out, in their order.
 
-    Raises ConfigError, naming the trace, where `split_r_hat` would.
+    Raises ConfigError, naming the trace, if `split_r_hat` would.
     """
     return tuple(_summary(name, draws) for name, draws in traces.items())
 
@@ -104,8 +104,8 @@ def _halves(draws: F64, where: str | None = None) -> F64:
         fix = "give one row per chain: [chains, draws]"
         raise ConfigError("the draws have the wrong shape", where=where, seen=list(draws.shape), fix=fix)
     half = draws.shape[1] // 2
-    if 2 * half < FEWEST_DRAWS:
-        fix = f"sample {FEWEST_DRAWS} or more after burn-in"
+    if 2 * half < MIN_DRAWS:
+        fix = f"sample {MIN_DRAWS} or more after burn-in"
         raise ConfigError("too few draws to judge convergence", where=where, seen=draws.shape[1], fix=fix)
     if not np.isfinite(draws).all():
         place = tuple(np.argwhere(~np.isfinite(draws))[0].tolist())

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from recsys_mf import splits
 from recsys_mf.arguments import instance, whole
 from recsys_mf.errors import DataError, IdMismatchWarning, LeakWarning
-from recsys_mf.evaluation.convergence import FEWEST_DRAWS, Summary, summarise
+from recsys_mf.evaluation.convergence import MIN_DRAWS, Summary, summarise
 from recsys_mf.evaluation.metrics import METRICS, Estimate, PairedBootstrap, Scored
 from recsys_mf.evaluation.report import SEGMENTS, Coverage, HeldOut, Report, Row, Segment, require_svd
 from recsys_mf.kernels import predictor
@@ -243,7 +243,7 @@ def convergence(fit: Fit) -> tuple[Summary, ...]:
     """Convergence of the chains of a sampler; empty if there are too few sweeps to judge it."""
     burn_in = fit.details.burn_in
     kept = {name: np.array(chains)[:, burn_in:] for name, chains in fit.traces.items()}
-    enough = {name: draws for name, draws in kept.items() if draws.shape[1] >= FEWEST_DRAWS}
+    enough = {name: draws for name, draws in kept.items() if draws.shape[1] >= MIN_DRAWS}
     return summarise(enough)
 
 

@@ -34,7 +34,7 @@ _MIN_PROBABILITY = 1e-300
 
 
 def predict(model: FactorModel, pairs: Pairs) -> Array:
-    """r̂_ui = clip(μ + b_u + b_i + p_u · q_i) [z], where an index of -1 contributes b = 0 and a zero factor."""
+    """r̂_ui = clip(μ + b_u + b_i + p_u · q_i) [z], an index of -1 contributes b = 0 and a zero factor."""
     users, items, _ = pairs
     known_user, known_item = users >= 0, items >= 0
     b_u = np.where(known_user, model.user_bias[users], 0.0)
@@ -49,7 +49,7 @@ def predict_samples(samples: SampleTables, pairs: Pairs, scale: RatingScale) -> 
 
         m_s = o_s + b_u + b_i + w_c + p_u · q_i + p_u · a_c + q_i · a_c
 
-    with a row of zeros for an index of -1, and for all contexts where pairs have none.
+    with a row of zeros for an index of -1, and for all contexts if pairs have none.
     """
     values = scale.mean + scale.deviation * _sample_values(samples, pairs)
     return np.clip(values, *scale.rating_range).mean(axis=1), values.mean(axis=1), values.var(axis=1)

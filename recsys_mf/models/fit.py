@@ -17,12 +17,12 @@ Model = Factorization | Posterior
 class Details:
     """What others read of the settings of a solver: the one place that knows their names.
 
-    rank : of the factors, of a truncated SVD the highest, of a compressed posterior that it was cut to; None where the
+    rank : of the factors, of a truncated SVD the highest, of a compressed posterior that it was cut to; None if the
         settings have none
     burn_in : sweeps of a sampler that are not kept, 0 for others
     route : how a truncated SVD was computed; None for others
     likelihood : of a sampler; None for others
-    compressed : rank that a posterior was cut to; None where it was not
+    compressed : rank that a posterior was cut to; None if it was not
     """
 
     rank: int | None
@@ -53,8 +53,8 @@ class Fit:
     model : the fitted model
     solver : name of the solver in the table of solvers
     settings : its hyper-parameters as plain values
-    history : a mapping per validated step, in order, each with its `stage`, train_rmse (None where not known),
-        valid_rmse and seconds; empty where nothing was validated. The steps count, from 1,
+    history : a mapping per validated step, in order, each with its `stage`, train_rmse (None if not known),
+        valid_rmse and seconds; empty if nothing was validated. The steps count, from 1,
         stage "single", `epoch` : the epochs of a single run (of a sampler its sweeps, of a truncated SVD its ranks)
         stage "member", `epoch` : the epochs of one member of a committee, which choose those of all
         stage "committee", `members` : the committee of so many members, whose number they choose
@@ -62,7 +62,7 @@ class Fit:
     epochs : passes of the final fit over the ratings, of a committee those of every member; of a sampler its sweeps
     seconds : duration of the final fit; ratings_per_second : ratings visited over that duration
     train_rmse, valid_rmse : errors of the final fit on its training rows, and of the chosen epoch on the
-        validation rows (None where none were cut)
+        validation rows (None if none were cut)
     peak_memory : high-water mark of the process after the fit, bytes
     traces : of a sampler, its monitored scalars in the final fit, name -> chain -> sweep, burn-in included
     members : runs that the final fit is the mean of; 1 for a single run

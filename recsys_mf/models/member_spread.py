@@ -5,8 +5,8 @@
 v_u and v_i are the variances between members of their predictions, averaged over the training pairs of the user and
 of the item, v̄ the mean of v_u over the users. σ² and c come from validation rows: the least-squares line through the
 squared errors there. The spread shows only the part of the error that members do not share, and a row with few
-ratings, which all members leave near zero, has little of it; c scales it up on the whole. So these intervals are rough
-where those of a sampled posterior are not.
+ratings, which all members leave near zero, has little of it; c scales it up on the whole. So these intervals are rough;
+those of a sampled posterior are not.
 """
 
 from __future__ import annotations

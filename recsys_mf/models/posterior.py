@@ -16,7 +16,7 @@ from recsys_mf.models.schema import Array
 
 F32 = NDArray[np.float32]
 
-_LARGEST = 32767  # of int16
+_MAX_INT16 = 32767  # of int16
 _DAY = 86400
 _SIDES = ("user", "item", "context")  # in the order of the rows of scales
 _ARRAYS = {
@@ -60,7 +60,7 @@ class Bins:
         return len(self.numbers)
 
     def indices(self, times: NDArray[np.int64] | None) -> NDArray[np.int32] | None:
-        """Bin of every time int32[b], -1 where train has none; None if there are no bins or no times."""
+        """Bin of every time int32[b], -1 if train has none; None if there are no bins or no times."""
         if not len(self) or times is None:
             return None
         wanted = times // self.seconds
@@ -74,7 +74,7 @@ class Scale:
 
     mean μ, deviation σ : of the training ratings, in rating units, for a model of standardised ratings; 0 and 1 for an
         ordinal one, whose scale is that of its thresholds
-    bins : time bins of the contexts, none where the model has no time
+    bins : time bins of the contexts, none if the model has no time
     rating_range : smallest and largest training rating
     levels float32[L] : the distinct ratings in ascending order for an ordinal model, else none
     """
@@ -138,7 +138,7 @@ class Rounded:
         """The draw rounded."""
         tables = sample.users, sample.items, sample.contexts
         tiny = np.finfo(np.float32).tiny
-        units = tuple(np.maximum(np.float32(np.abs(rows).max(initial=0) / _LARGEST), tiny) for rows in tables)
+        units = tuple(np.maximum(np.float32(np.abs(rows).max(initial=0) / _MAX_INT16), tiny) for rows in tables)
         rounded = tuple(np.rint(rows / unit).astype(np.int16) for rows, unit in zip(tables, units, strict=True))
         return cls(rounded, units, sample.offset, sample.noise, sample.thresholds)
 
@@ -156,7 +156,7 @@ class Posterior:
         every sample in units of its scale, the samples of a row together
     scales float32[3, S] : of users, items, contexts
     offsets float32[S] : o_s; noises float32[S] : n_s, standard deviation of a rating about m_s, in units of σ
-    thresholds float32[S, L - 1] : τ, [S, 0] where the model is not ordinal
+    thresholds float32[S, L - 1] : τ, [S, 0] if the model is not ordinal
 
     An unknown user, item or time (-1, or no times given) has its prior mean in every sample. Raises SolveError when
     a parameter is not finite, DataError when the arrays do not go together or are out of order.
@@ -239,7 +239,7 @@ class Posterior:
 
     @cached_property
     def noise_variance(self) -> float:
-        """Mean over samples of the variance of a rating about m_s, in squared rating units (latent, where ordinal)."""
+        """Mean over samples of the variance of a rating about m_s, in squared rating units (latent, if ordinal)."""
         return float(np.mean(self.noises.astype(np.float64) ** 2)) * self.scale.deviation**2
 
     def rows(self, side: str, s: int) -> F32:

@@ -63,7 +63,7 @@ class RatedPairs:
         return np.repeat(np.arange(len(self.starts) - 1, dtype=np.int32), np.diff(self.starts))
 
     def find(self, users: NDArray[Any], items: NDArray[Any]) -> NDArray[np.int64]:
-        """Place of each of the pairs of dense indices among these, -1 where it is not there or an index is -1."""
+        """Place of each of the pairs of dense indices among these, -1 if it is not there or an index is -1."""
         return sorting.find_pairs(self.starts, self.items, np.asarray(users), np.asarray(items))
 
     def contains(self, users: NDArray[Any], items: NDArray[Any]) -> NDArray[np.bool_]:

@@ -27,7 +27,7 @@ class Array:
     """One array of a model.
 
     dtype : of its values; floats are finite
-    dimensions : names, or numbers where the size is fixed
+    dimensions : names, or numbers if the size is fixed
     values : what else holds of the values; ascending is along the last dimension
     """
 
@@ -55,7 +55,7 @@ def check_types(arrays: Mapping[str, NDArray[Any]], schema: Schema) -> None:
 def check_arrays(arrays: Mapping[str, NDArray[Any]], schema: Schema) -> dict[str, int]:
     """Size of every named dimension of the arrays.
 
-    Raises DataError where dimensions disagree or values are out of order, SolveError for values that are not finite.
+    Raises DataError if dimensions disagree or values are out of order, SolveError for values that are not finite.
     """
     sizes: dict[str, int] = {}
     for name, array in arrays.items():
@@ -77,14 +77,14 @@ def number(facts: Mapping[str, Any], name: str, *, above: float = -math.inf) -> 
 
 def check_number(value: float, name: str, *, above: float = -math.inf) -> None:
     """Raise SolveError for a number that no rating can have (float32), DataError for one not greater than `above`."""
-    if not abs(value) <= _LARGEST:
+    if not abs(value) <= _MAX_FLOAT32:
         raise SolveError("not a finite number", where=name, seen=repr(value)[:40], fix="the fit has diverged")
     if value <= above:
         raise DataError("out of range", where=name, seen=value, fix=_FIX)
 
 
 def optional_variance(facts: Mapping[str, Any], name: str) -> float | None:
-    """A finite number of 0 or more, or None where it is null; raises DataError otherwise."""
+    """A finite number of 0 or more, or None if it is null; raises DataError otherwise."""
     if name in facts and facts[name] is None:
         return None
     value = _real(facts, name)
@@ -124,7 +124,7 @@ def check_order(pair: tuple[float, float], name: str) -> None:
         raise DataError("a range in reverse", where=name, seen=f"{pair[0]} to {pair[1]}", fix=_FIX)
 
 
-_LARGEST = float(np.finfo(np.float32).max)
+_MAX_FLOAT32 = float(np.finfo(np.float32).max)
 
 
 def _bind(name: str, shape: tuple[int, ...], dimensions: tuple[str | int, ...], sizes: dict[str, int]) -> None:

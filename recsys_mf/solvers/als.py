@@ -66,7 +66,7 @@ class Als(Committee):
     members: int = setting(6, "S: independent runs that are averaged; 1 for a single run", low=1, high=1024)
 
     def has_settled(self, epochs: int) -> bool:
-        """After six: where biases explain nothing, errors may rise for as many before they fall."""
+        """After six: if biases explain nothing, errors may rise for as many before they fall."""
         return epochs >= 6
 
     def member_epochs(self, train: Ratings, rng: np.random.Generator, backend: Backend) -> Iterator[Epoch]:

@@ -101,7 +101,7 @@ class Biases(Solver):
 
 
 def _solved(product: Callable[[Vector], Vector], b: Vector, weights: Vector) -> Vector | None:
-    """x with A x = b by conjugate gradients, preconditioned by diag(weights); None where it does not converge.
+    """x with A x = b by conjugate gradients, preconditioned by diag(weights); None if it does not converge.
 
     product : x -> A x, of a positive definite A
     Golub, Van Loan: Matrix Computations, section 11.5.

@@ -8,7 +8,7 @@ epochs are another multiple (`overtraining`) of those best for one. Biases are a
 keep the right fallback. The mean of the products has rank S k; [·]_k is its truncated SVD, kept up member by member
 (`averaging`), so that memory stays at a few models.
 
-Where there is little noise there is little to average away, and a member stopped early is worse than one run to its
+If there is little noise there is little to average away, and a member stopped early is worse than one run to its
 best epoch: validation compares the committee with that single run, with a committee of members run as far, and with
 damped biases alone (`epochs` = 0). A rank and a λ that are "auto" are chosen first, for a single run (`search`).
 
@@ -80,7 +80,7 @@ class Committee(Solver):
         return self._with(**{name: number for name, number in self.usual.items() if getattr(self, name) == AUTO})
 
     def axes(self) -> dict[str, tuple[float, ...]]:
-        """Ranks and multiples of λ, where they are "auto"; none for biases alone."""
+        """Ranks and multiples of λ, if they are "auto"; none for biases alone."""
         λ = self.usual["regularisation"]
         every = {"regularisation": tuple(λ * 2.0**power for power in _POWERS), "rank": _RANKS}
         return {name: values for name, values in every.items() if getattr(self, name) == AUTO and self.epochs}

@@ -1,4 +1,4 @@
-"""Compression: a posterior cut down to a plain factorisation, or to one sample where it needs more than that."""
+"""Compression: a posterior cut down to a plain factorisation, or to one sample if it needs more than that."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def compress(model: Posterior, rank: int, train: Ratings, backend: PredictionKer
     """The posterior mean as one factorisation of this rank: the mean of p_u · q_i, cut to its truncated SVD sample
     by sample (`averaging`), beside the means of the biases.
 
-    Where there are time terms or thresholds it is a Posterior of one sample, which keeps them: thresholds are
+    If there are time terms or thresholds it is a Posterior of one sample, which keeps them: thresholds are
     averaged, p_u · a_t and q_i · a_t cut like p_u · q_i to a rank of their own, a quarter of this, and its noise
     has the variance between samples of m at the pairs of train added. Otherwise it is a plain Factorization.
     A rank above the lesser number of users and items is that number. Raises ConfigError for a rank below 1.

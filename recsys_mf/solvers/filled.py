@@ -82,7 +82,7 @@ def leading_triplets(F: FilledMatrix, rank: int, rng: np.random.Generator) -> tu
 
     Block Lanczos on FᵀF (or F Fᵀ, on the shorter side) with full reorthogonalisation and thick restarts: a
     basis B grows by blocks Q, the Ritz pairs of B give the triplets, and after a restart B is the leading Ritz
-    vectors. Where the shorter side is small the first basis is the whole space and the answer exact.
+    vectors. If the shorter side is small the first basis is the whole space and the answer exact.
 
     Wu, Simon: Thick-restart Lanczos method for large symmetric eigenvalue problems, SIAM J. Matrix Anal. 22(2),
     2000; Golub, Van Loan: Matrix Computations, section 10.3. Raises SolveError when it does not converge.

@@ -21,10 +21,10 @@ from recsys_mf.solvers.standardisation import find_scale, standardise
 
 _FLAT = 2e-4  # running validation RMSE that a quarter more sweeps must gain, relative
 _WORSE = 2e-3  # rise of it that is no chance, relative
-_FEWEST_SWEEPS, _MOST_SWEEPS = 100, 400  # fewer sweeps are a noisy mean, and good on a few validation rows by chance
+_MIN_SWEEPS, _MAX_SWEEPS = 100, 400  # fewer sweeps are a noisy mean, and good on a few validation rows by chance
 _BURN_INS = (10, 20, 40, 80)
-_MOST_LEVELS = 20  # distinct ratings that are taken for an ordered scale
-_MOST_BYTES = 1 << 29  # of the samples of a model
+_MAX_LEVELS = 20  # distinct ratings that are taken for an ordered scale
+_MAX_BYTES = 1 << 29  # of the samples of a model
 _DAY = 86400
 
 
@@ -69,20 +69,20 @@ class Gibbs(Solver):
         AUTO, "sweeps at the start that are left out; auto: 10, 20, 40 or 80, chosen on validation rows", kind=int
     )
     chains: int = setting(1, "independent chains; 2 or more tell whether they agree (R̂)", low=1, high=64)
-    samples: int = setting(400, "most samples kept; fewer where they would take more than 512 MiB", low=1)
+    samples: int = setting(400, "most samples kept; fewer if they would take more than 512 MiB", low=1)
     likelihood: str = setting(
         "auto",
-        f"of a rating; auto: ordinal for 3 to {_MOST_LEVELS} distinct ratings",
+        f"of a rating; auto: ordinal for 3 to {_MAX_LEVELS} distinct ratings",
         choices=("auto", "gaussian", "ordinal"),
     )
     links: str = setting("both", "who-rated-what priors", choices=("both", "users", "items", "none"))
-    time: str = setting("auto", "a table of time bins, where there are timestamps", choices=("auto", "none"))
+    time: str = setting("auto", "a table of time bins, if there are timestamps", choices=("auto", "none"))
     bin_days: float = setting(1.0, "width of a time bin", low=1e-3, high=1e6)
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.burn_in != AUTO and self.burn_in >= self.n_epochs:
-            sweeps = self.n_epochs if self.sweeps != AUTO else f"at most {_MOST_SWEEPS}"
+            sweeps = self.n_epochs if self.sweeps != AUTO else f"at most {_MAX_SWEEPS}"
             raise ConfigError(
                 "burn_in leaves no sweep to keep", where="burn_in", seen=f"burn_in {self.burn_in}, sweeps {sweeps}",
                 fix="give a burn_in below sweeps",
@@ -97,7 +97,7 @@ class Gibbs(Solver):
     @property
     def n_epochs(self) -> int:
         """The setting `sweeps`, or the most there are."""
-        return _MOST_SWEEPS if self.sweeps == AUTO else self.sweeps
+        return _MAX_SWEEPS if self.sweeps == AUTO else self.sweeps
 
     def stopped_at(self, epoch: int) -> Self:
         """With `sweeps` = epoch, of which the last at least is kept."""
@@ -110,11 +110,11 @@ class Gibbs(Solver):
         rank = int(np.clip(8 * eights, 8, 48)) if self.rank == AUTO else self.rank
         likelihood = self.likelihood
         if likelihood == "auto":
-            likelihood = "ordinal" if 3 <= len(_levels(train)) <= _MOST_LEVELS else "gaussian"
+            likelihood = "ordinal" if 3 <= len(_levels(train)) <= _MAX_LEVELS else "gaussian"
         return replace(self, rank=rank, likelihood=likelihood)
 
     def for_part(self, part: Ratings) -> Self:
-        """See `Solver.for_part`: where too few levels are left for the ordinal likelihood, with the Gaussian."""
+        """See `Solver.for_part`: if too few levels are left for the ordinal likelihood, with the Gaussian."""
         return replace(self, likelihood="gaussian") if self.likelihood == "ordinal" and len(_levels(part)) < 3 else self
 
     def burn_ins(self) -> tuple[int, ...]:
@@ -132,14 +132,14 @@ class Gibbs(Solver):
 
     def finished(self, errors: Sequence[float]) -> bool:
         """Whether the last quarter of the sweeps lowered the running error by less than 0.02 %."""
-        if self.sweeps != AUTO or len(errors) < _FEWEST_SWEEPS:
+        if self.sweeps != AUTO or len(errors) < _MIN_SWEEPS:
             return False
         earlier = len(errors) * 3 // 4
         return min(errors[earlier:]) > (1 - _FLAT) * min(errors[:earlier])
 
     def best(self, errors: Sequence[float]) -> int:
-        """All of them, since more samples are worse by chance alone; where they are worse by more, the best."""
-        first = min(max(self.burn_ins()[0], _FEWEST_SWEEPS - 1), len(errors) - 1)
+        """All of them, since more samples are worse by chance alone; if they are worse by more, the best."""
+        first = min(max(self.burn_ins()[0], _MIN_SWEEPS - 1), len(errors) - 1)
         best = first + int(np.argmin(errors[first:])) + 1
         clear = self.sweeps == AUTO and errors[best - 1] < (1 - _WORSE) * errors[-1]
         return best if clear else len(errors)
@@ -202,7 +202,7 @@ class Gibbs(Solver):
 
     def _most_samples(self, rows: int) -> int:
         """Samples of a chain that are kept at most, of tables of so many rows."""
-        return max(1, min(self.samples, _MOST_BYTES // (2 * (figure(self.rank) + 1) * rows)) // self.chains)
+        return max(1, min(self.samples, _MAX_BYTES // (2 * (figure(self.rank) + 1) * rows)) // self.chains)
 
     def _observed(self, train: Ratings, backend: Backend) -> tuple[Scale, Observed]:
         """The scale of the model, and the ratings as the chains take them."""

@@ -29,9 +29,9 @@ class Epoch:
     train_rmse : RMSE met on the training ratings while the epoch ran, in rating units; None if not known
     model : builds the model as it stands; to be called before the next epoch is asked for
     predict : what the model, or of a sampler the draw of this epoch alone, predicts for pairs (users, items, times),
-        arrays of the backend, times None where there are none; None where the model says as fast
+        arrays of the backend, times None if there are none; None if the model says as fast
     is_draw : whether the model is the mean over the draws of the epochs
-    monitored : of a sampler, scalars by name, one a chain
+    monitored : of a sampler, scalars by name, one per chain
     """
 
     number: int
@@ -59,10 +59,10 @@ class Solver:
     """Hyper-parameters of one method, and the method. Raises ConfigError for a setting out of its range.
 
     name : its key in the table of solvers
-    takes_updates : True where new ratings can move the model (`updating`)
-    samples_posterior : True where the model is a Posterior
-    takes_features : True where `run` makes use of side information in train
-    takes_times : True where `run` makes use of the times of ratings
+    takes_updates : True if new ratings can move the model (`updating`)
+    samples_posterior : True if the model is a Posterior
+    takes_features : True if `run` makes use of side information in train
+    takes_times : True if `run` makes use of the times of ratings
     patience : epochs without a better validation error after which training stops; None to see them all
     """
 
@@ -120,11 +120,11 @@ class Solver:
         return ()
 
     def chosen(self, best: Mapping[str, Any] | None) -> Self:
-        """With what validation chose: `epoch` and, of a sampler, `burn_in`; None where there was no validation."""
+        """With what validation chose: `epoch` and, of a sampler, `burn_in`; None if there was no validation."""
         return self if best is None else self.stopped_at(best["epoch"])
 
     def finished(self, errors: Sequence[float]) -> bool:
-        """Whether no further epoch is worth while after these validation errors, one an epoch.
+        """Whether no further epoch is worth its time after these validation errors, one per epoch.
 
         They have not been lower for `patience` epochs, and are not on their way down.
         """
@@ -146,12 +146,12 @@ class Solver:
         return None
 
     def with_member(self, member: Solver) -> Sequence[Self]:
-        """Committees of members, whose epochs were chosen for one `alone`: one to try, then others should it be worse
+        """Committees of members, whose epochs were chosen for one `alone`: one to try, then others if it is worse
         than that member."""
         raise NotImplementedError
 
     def plainest(self) -> Self | None:
-        """The simplest model that the solver can end in, should validation find none better; None where it has none."""
+        """The simplest model that the solver can end in, if validation finds none better; None if it has none."""
         return None
 
     def resolved(self, train: Ratings, backend: Backend) -> Self:

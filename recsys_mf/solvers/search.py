@@ -2,7 +2,7 @@
 
     x ← x with one setting moved along its axis, as long as that lowers the error by more than _GAIN
 
-first in strides of two places, then, where that led away, of one; with caution, where validation rows are few, in
+first in strides of two places, then, if that led away, of one; with caution, if validation rows are few, in
 single steps first and for a larger gain. A setting stays unless another is clearly better:
 what was found good on many tables is not given up for the chance of a few validation rows.
 """
@@ -34,7 +34,7 @@ def searched(
     """The solver with its settings of the axes where no move along one lowers the error clearly.
 
     axes : values of every setting to search, ascending; the search starts at those of the solver
-    error_of : the validation error of a solver, infinite where it fails; asked once for each
+    error_of : the validation error of a solver, infinite if it fails; asked once for each
     cautious : in strides of one place first, so that a lucky error far away is not found, and for a larger gain
     """
     errors: dict[S, float] = {}

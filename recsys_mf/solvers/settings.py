@@ -60,12 +60,12 @@ def setting(
 ) -> Any:  # fmt: skip
     """A field of a solver: its default, its help text, and its valid range or choices.
 
-    high : by default the most there is: any finite number, or of whole numbers `arguments.MOST`
+    high : by default the most there is: any finite number, or of whole numbers `arguments.MAX_WHOLE`
     kind : of a number whose default is "auto", its type; "auto" is then a value of the setting beside the numbers
     """
     kind = kind or type(default)
     if high is None:
-        high = float("inf") if kind is float else arguments.MOST
+        high = float("inf") if kind is float else arguments.MAX_WHOLE
     metadata = {"help": text, "low": low, "high": high, "choices": choices, "kind": kind}
     return dataclasses.field(default=default, metadata=metadata)
 
@@ -91,7 +91,7 @@ def check_setting(field: dataclasses.Field[Any], value: Any) -> Any:
     if not all(arguments.is_number(v, whole=kind is not float) for v in values):
         raise _of_another_type(field, value)
     if not values or not all(low <= v <= high and arguments.is_finite(v) for v in values):
-        bounds = f"{low:g} or more" if high in (float("inf"), arguments.MOST) else f"{low:g} to {high:g}"
+        bounds = f"{low:g} or more" if high in (float("inf"), arguments.MAX_WHOLE) else f"{low:g} to {high:g}"
         raise ConfigError("setting out of range", where=field.name, seen=value, fix=f"give {bounds}")
     return tuple(int(v) for v in values) if kind is tuple else kind(value)
 

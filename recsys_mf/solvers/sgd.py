@@ -76,7 +76,7 @@ class Sgd(Committee):
         return self.learning_rate * sum(self.decay**epoch for epoch in range(epochs)) >= _GROWN
 
     def resolved(self, train: Ratings, backend: Backend) -> Self:
-        """With the usual numbers for "auto", where the backend takes it."""
+        """With the usual numbers for "auto", if the backend takes it."""
         solver = super().resolved(train, backend)
         for name, offered in (("precision", backend.sgd.precisions), ("schedule", backend.sgd.schedules)):
             if getattr(self, name) not in offered:

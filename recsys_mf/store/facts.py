@@ -20,7 +20,7 @@ def _is_mapping(value: Any) -> bool:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= _LARGEST
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= _MAX_FLOAT64
 
 
 def _is_count(value: Any) -> bool:
@@ -65,7 +65,7 @@ def _or_null(check: Check) -> Check:
     return lambda value: value is None or check(value)
 
 
-_LARGEST = 1.7976931348623157e308
+_MAX_FLOAT64 = 1.7976931348623157e308
 
 _RUN: Mapping[str, Check] = {
     "parts": _is_mapping,

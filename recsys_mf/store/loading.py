@@ -39,7 +39,7 @@ from recsys_mf.vocabulary import Vocabulary
 
 _AGAIN = "train the run again"
 _ATTEMPTS, _MISSING_ATTEMPTS, _PAUSE = 50, 3, 0.005  # retries while a writer replaces the run; the pause in seconds
-_LARGEST_FACTS = 1 << 28  # bytes of run.json
+_MAX_FACTS = 1 << 28  # bytes of run.json
 
 
 def load(directory: str | Path) -> Run:
@@ -112,7 +112,7 @@ def _facts(directory: Path) -> dict[str, Any]:
         what = "not a run directory" if os.path.exists(directory) else "no such directory"
         raise ArtifactError(what, where=str(directory), fix="give a directory that `recsys-mf train` wrote")
     with _reading(path):
-        text = _bytes(path, most=_LARGEST_FACTS)
+        text = _bytes(path, most=_MAX_FACTS)
         facts = strict_json.from_text(text)
         found = facts.get("format") if isinstance(facts, dict) else type(facts).__name__
         if found != FORMAT:

@@ -41,7 +41,7 @@ def continued(
     """The run with the ratings of split.train taken up; split.test is not looked at.
 
     Ratings of pairs that the run was trained on replace the old ones; all its other ratings, users and items stay.
-    Where at most 1 % of all ratings came since the last full fit and the model is that of `sgd` or `als`, it is updated
+    If at most 1 % of all ratings came since the last full fit and the model is that of `sgd` or `als`, it is updated
     (`solvers.updating`): the strength of the update and its passes are chosen on a fraction of the new ratings, and
     baselines stay as they are. Else every model is fitted again, to the ratings of the run and the new ones, with the
     settings that were chosen for the run.
@@ -143,7 +143,7 @@ def _fitted_again(task: Fitting, old: Fit) -> Fit:
 
 
 def _warn_of_leak(start: Run, test: Ratings) -> None:
-    """Warn where the run to continue from was trained on pairs that are tested."""
+    """Warn if the run to continue from was trained on pairs that are tested."""
     seen = int(joining.seen_by(start, test).sum())
     if seen:
         message = (

@@ -24,7 +24,7 @@ class Progress:
     stage : "search" while settings are chosen, "member" while the epochs of a committee's members are, "validate"
         while the epochs (for a committee, the members) are, "fit" in the fit on all of train
     epoch, n_epochs : this epoch and the most there can be
-    train_rmse, valid_rmse : in rating units, None where not known
+    train_rmse, valid_rmse : in rating units, None if not known
     ratings_per_second : ratings visited over the seconds of the epoch
     noise, ess : of a sampler, the standard deviation of a rating about its prediction, and the least effective sample
         size of its monitored scalars; None for others, and before it can be told

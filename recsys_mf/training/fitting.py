@@ -22,7 +22,7 @@ from recsys_mf.splits import Split
 from recsys_mf.training.epochs import Progress, Watcher, compile_kernels, time_epochs
 from recsys_mf.training.selection import EpochSelection, History, Validated, choose_best
 from recsys_mf.training.traces import Traces
-from recsys_mf.training.validation import FEWEST_VALIDATED, FIT, RunningError, pool_errors, take_fewer_users
+from recsys_mf.training.validation import FIT, MIN_VALIDATED, RunningError, pool_errors, take_fewer_users
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Fitting:
     watch: Watcher
 
     def fit(self) -> Fit:
-        """Choose on validation where there is a validation part, then fit."""
+        """Choose on validation if there is a validation part, then fit."""
         compile_kernels(self.solver, self.backend)
         solver = self.solver.resolved(self.train, self.backend)
         if not self.parts:
@@ -73,7 +73,7 @@ class Fitting:
         return choose_best(found, alone)
 
     def _searched(self, solver: Solver) -> tuple[Solver, Validated | None]:
-        """The solver with what validation finds best for its open settings; and a single run of it, where one was made.
+        """The solver with what validation finds best for its open settings; and a single run of it, if one was made.
 
         Of a large table the search sees some users only; what it finds must prove itself on all of them.
         """
@@ -95,7 +95,7 @@ class Fitting:
         if all(part is whole for part, whole in zip(few, self.parts, strict=True)):
             few = self.parts
             validated = sum(len(part.valid) for part in few if part.valid is not None)
-            cautious = validated < FEWEST_VALIDATED
+            cautious = validated < MIN_VALIDATED
             best = searched(solver, axes, lambda candidate: error_of(candidate, self.parts), cautious=cautious)
         else:
             best = searched(solver, axes, error_of)

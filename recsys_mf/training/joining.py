@@ -39,7 +39,7 @@ class Joined:
 
 
 def check_start(run: Run) -> None:
-    """Raise ConfigError where a run keeps too little to be continued."""
+    """Raise ConfigError if a run keeps too little to be continued."""
     where, fix = "the run to continue from", "train again on all ratings"
     if run.rated is None:
         raise ConfigError("its training ratings were not kept", where=where, seen="--no-keep-rated", fix=fix)
@@ -60,7 +60,7 @@ def seen_by(run: Run, ratings: Ratings) -> NDArray[np.bool_]:
 def join(run: Run, ratings: Ratings) -> Joined:
     """The table that a run is continued on.
 
-    Raises ConfigError where the run cannot be continued, and DataError when ids are integers on one side and strings on
+    Raises ConfigError if the run cannot be continued, and DataError when ids are integers on one side and strings on
     the other.
     """
     check_start(run)
@@ -109,7 +109,7 @@ def align(model: Factorization, run: Run, users: Vocabulary, items: Vocabulary) 
 
 
 def _taken(table: NDArray[Any], rows: NDArray[np.int32], otherwise: Any = 0.0) -> NDArray[Any]:
-    """table[rows], another value where the row is -1."""
+    """table[rows], another value if the row is -1."""
     taken = table[rows].copy()
     taken[rows < 0] = otherwise
     return taken
@@ -130,7 +130,7 @@ def choose_update(
     """All updates that were tried, with their errors on a fraction of the new ratings that they did not see.
 
     A line search over the regularisation, from its default in factors of two to where the error rises; for each value,
-    passes until the error rises. Where the fraction has too few rows to tell, the default alone, with no error.
+    passes until the error rises. If the fraction has too few rows to tell, the default alone, with no error.
     """
     is_valid = joined.is_new & (rng.random(len(joined.ratings)) < validation)
     if is_valid.sum() < MIN_VALID_ROWS:

@@ -75,7 +75,7 @@ class EpochSelection:
 def choose_best(found: list[Validated], alone: Validated | None) -> Validated:
     """Of equals the first; its history is that of the single run, and of the members that followed.
 
-    alone : the single run where there are committees too
+    alone : the single run if there are committees too
     """
     best = min(found, key=lambda validated: validated.error)
     if alone is None or best.solver.alone() is None:

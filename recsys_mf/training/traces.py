@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from recsys_mf.evaluation.convergence import FEWEST_DRAWS, effective_sample_size
+from recsys_mf.evaluation.convergence import MIN_DRAWS, effective_sample_size
 from recsys_mf.solvers import Epoch, Solver
 
 _SWEEPS_BETWEEN = 10  # computations of the effective sample size
@@ -25,7 +25,7 @@ class Traces:
         if not epoch.monitored:
             return
         self._sweeps.append(epoch.monitored)
-        if epoch.number % _SWEEPS_BETWEEN == 0 and epoch.number - self._burn_in >= FEWEST_DRAWS:
+        if epoch.number % _SWEEPS_BETWEEN == 0 and epoch.number - self._burn_in >= MIN_DRAWS:
             kept = (np.array(chains)[:, self._burn_in :] for chains in self.plain().values())
             self.ess = min(effective_sample_size(draws) for draws in kept)
 

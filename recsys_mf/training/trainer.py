@@ -34,7 +34,7 @@ BASELINE = "svd bias"
 def baselines(ranks: tuple[int, ...] | None = None, route: str = "auto") -> dict[str, Solver]:
     """The solvers every report shows beside the model: the mean, damped biases, the truncated SVD by filling.
 
-    ranks : ranks that the truncated SVD tries (its default where None); route : how it is computed
+    ranks : ranks that the truncated SVD tries (its default if None); route : how it is computed
     """
     settings: dict[str, Any] = {"route": route} | ({} if ranks is None else {"ranks": ranks})
     svds = {f"svd {filling}": TruncatedSvd(filling=filling, **settings) for filling in FILLINGS}
@@ -64,7 +64,7 @@ def train(
     seed : of every random draw, a whole number from 0
     validation : fraction of split.train cut off (by the split's rule) to choose the number of epochs or the
         rank; every model is then fitted again on all of split.train. 0 runs every epoch of the settings.
-        Not used where split.valid is given: that part is validated on, and never trained on.
+        Not used if split.valid is given: that part is validated on, and never trained on.
     compared_with : baselines by label, `baselines()` by default; must hold the truncated SVD `BASELINE`
     start : run to continue from, with the ratings of split.train that it has not seen (`continued`). The solver must be
         that of the run, whose settings stay; compared_with and compress must be left out
@@ -136,7 +136,7 @@ def _reported(run: Run) -> Run:
 def _needed(
     methods: Iterable[Solver], train: Ratings, parts: tuple[Split, ...], backend: Backend, compress: int | None
 ) -> int:
-    """Bytes that fitting these one after another takes at most, where every model is kept."""
+    """Bytes that fitting these one after another takes at most, if every model is kept."""
     in_files = mapped.is_mapped(train.users)
     kept = 0 if in_files else 16 * len(train) * len(parts)  # the validated parts of train
     most = kept

@@ -19,15 +19,15 @@ from recsys_mf.solvers import Epoch
 from recsys_mf.splits import Split
 
 VALIDATION, FIT, SEARCH = 1, 2, 3  # what a stream of random numbers derived from the seed is for
-FEWEST_VALIDATED = 1000  # rows in all cuts of a small table together
-_MOST_CUTS, _TRIES = 5, 50
+MIN_VALIDATED = 1000  # rows in all cuts of a small table together
+_MAX_CUTS, _TRIES = 5, 50
 _SEARCHED = 20_000  # rows, about, that the search for settings trains on
 
 
 def cut_parts(split: Split, validation: float, seed: int) -> tuple[Split, ...]:
     """Parts of train to choose on: the validation rows given, or cut by the rule of the split, or none.
 
-    Few rows say little: of a small table cuts are made until their validation rows are FEWEST_VALIDATED together.
+    Few rows say little: of a small table cuts are made until their validation rows are MIN_VALIDATED together.
     """
     if split.valid is not None:
         return (split,)
@@ -41,7 +41,7 @@ def cut_parts(split: Split, validation: float, seed: int) -> tuple[Split, ...]:
         except DataError:
             continue
         validated = sum(len(part.valid) for part in parts if part.valid is not None)
-        if validated >= FEWEST_VALIDATED or len(parts) == _MOST_CUTS:
+        if validated >= MIN_VALIDATED or len(parts) == _MAX_CUTS:
             break
     if not parts:
         raise DataError(
@@ -52,7 +52,7 @@ def cut_parts(split: Split, validation: float, seed: int) -> tuple[Split, ...]:
 
 
 def take_fewer_users(part: Split, seed: int) -> Split:
-    """The part with the rows of some users, about _SEARCHED of them to train on; itself where it has not many more."""
+    """The part with the rows of some users, about _SEARCHED of them to train on; itself if it has not many more."""
     share = _SEARCHED / len(part.train)
     if share > 0.5 or part.valid is None:
         return part
@@ -82,7 +82,7 @@ class RunningError:
         self._totals: dict[int, list[Any]] = {burn_in: [] for burn_in in burn_ins}
 
     def __call__(self, epoch: Epoch) -> dict[int | None, float]:
-        """The error by the burn-in that gives it, None where the epoch's model is no mean over draws."""
+        """The error by the burn-in that gives it, None if the epoch's model is no mean over draws."""
         if epoch.predict is None:
             return {None: rmse(epoch.model(), self._ratings, self._backend.make_prediction())}
         predictions = [epoch.predict(users, items, times) for users, items, times, _ in self._parts]

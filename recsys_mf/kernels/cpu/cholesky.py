@@ -171,7 +171,7 @@ def sum_ratings(
 
 @jit()
 def _add_row_of_tiles(A: Any, Z: Any, count: Any, a: Any, first: Any) -> None:
-    """A[a : a + _HEIGHT] += Zᵀ Z from the diagonal on; where first, in place of what was there."""
+    """A[a : a + _HEIGHT] += Zᵀ Z from the diagonal on; if first, in place of what was there."""
     one, end = np.float32(1.0), Z.shape[1]
     b = a // LANES * LANES
     while b < end:
@@ -212,7 +212,7 @@ def _add_prior(A: Any, precision: Any, linear: Any, weight: Any, ridge: Any, noi
 def _factorise(A: Any, width: Any) -> None:
     """U with UᵀU = A over the first columns, in place of the upper triangle; a column h beyond them becomes U⁻ᵀ h.
 
-    NaN where A is not positive definite.
+    NaN if A is not positive definite.
     """
     for first in range(0, width, _HEIGHT):
         for b in range(first // LANES * LANES, A.shape[1], LANES):

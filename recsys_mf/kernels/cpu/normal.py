@@ -16,7 +16,7 @@ import numpy as np
 from recsys_mf.arrays.jit import jit
 
 WORK = 128  # multiplications that would take the time of Φ
-_LEAST = 1e-300  # of a probability
+_MIN_PROBABILITY = 1e-300  # of a probability
 _SMALL = 1e-100  # a product of probabilities whose logarithm is due
 _DENSITY_AT_ZERO = 1 / math.sqrt(2 * math.pi)
 
@@ -132,7 +132,7 @@ def ordinal_sums(
             a, b = edges[level] - slope * m, edges[level + 1] - slope * m
             tail_a, density_a = _tail(a)
             tail_b, density_b = _tail(b)
-            probability = max(_mass(a, b, tail_a, tail_b), _LEAST)
+            probability = max(_mass(a, b, tail_a, tail_b), _MIN_PROBABILITY)
             if probability < _SMALL:
                 logs[chunk] += math.log(probability)
             else:
@@ -169,5 +169,5 @@ def draw_latents(
         if flipped:
             a, b, share = -b, -a, 1.0 - share
         at_low = cdf(a)
-        x = quantile(max(at_low + share * (cdf(b) - at_low), _LEAST))
+        x = quantile(max(at_low + share * (cdf(b) - at_low), _MIN_PROBABILITY))
         latents[j] = m + (-x if flipped else x) / slope

@@ -38,7 +38,7 @@ def find_triplets(
 def bytes_needed(m: int, n: int, n_entries: int) -> int:
     """Most bytes held in float64: by forming the matrix, then by decomposing it.
 
-    That is the matrix, a working copy, a third for the workspace (measured for LAPACK, where it is the most if one
+    That is the matrix, a working copy, a third for the workspace (measured for LAPACK, for which it is the most if one
     side is much the longer), both orthogonal factors and what divide and conquer takes.
     """
     shorter = min(m, n)

@@ -1,4 +1,4 @@
-"""The card: what it is, what of its memory is free, and the error where that does not do."""
+"""The card: what it is, what of its memory is free, and the error if that is too little."""
 
 from __future__ import annotations
 

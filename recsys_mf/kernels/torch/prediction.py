@@ -1,7 +1,7 @@
 """Predictions on a torch device: `predict`, `predict_samples` and `predict_levels` of `cpu`, NumPy in and out.
 
 Tables go to the device once, with a row of zeros appended that the index -1 reads. Pairs go there part by part, and
-where a posterior has many samples these are taken in runs too, so that what a part holds stays within a bound.
+if a posterior has many samples these are taken in runs too, so that what a part holds stays within a bound.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from recsys_mf.kernels.torch import memory
 F32 = NDArray[np.float32]
 I32 = NDArray[np.int32]
 
-_MOST_ROOM = 1 << 30  # bytes; more makes nothing faster
+_MAX_ROOM = 1 << 30  # bytes; more makes nothing faster
 _HOST_ROOM = 1 << 26
 _SLAB = 1 << 26  # bytes of a table that are put at once
-_FEWEST_PAIRS = 4096  # of a part before its samples are taken in runs
+_MIN_PAIRS = 4096  # of a part before its samples are taken in runs
 _PLAIN = 64  # bytes per pair beside the factors: indices, biases, the prediction
 _SAMPLED = 128  # the same per pair and sample, with sums in float64
 
@@ -35,7 +35,7 @@ class TorchPrediction:
 
     A table of a model, which is read-only, is put on the device when it is first used and stays as long as the
     predictor does; another, which could have changed, is put there again. Sums over factors are taken in float32, over
-    samples in float64, as on the CPU. Every method raises ResourceError where the device has no room.
+    samples in float64, as on the CPU. Every method raises ResourceError if the device has no room.
     """
 
     def __init__(self, device: str, room: int | None = None) -> None:
@@ -119,7 +119,7 @@ class TorchPrediction:
         """The pairs in parts; a part and a run of its samples take at most the room, at this cost (bytes) of one of
         each. Contexts are left out if pairs have none."""
         cells = max(1, self._bytes() // cost)
-        run = min(n_samples, max(1, cells // _FEWEST_PAIRS))
+        run = min(n_samples, max(1, cells // _MIN_PAIRS))
         runs = [slice(start, start + run) for start in range(0, n_samples, run)]
         given = [index for index in indices if index is not None]
         for start in range(0, len(given[0]), cells // run):
@@ -130,7 +130,7 @@ class TorchPrediction:
     def _bytes(self) -> int:
         if self._room is not None:
             return self._room
-        return _HOST_ROOM if self._device.type == "cpu" else min(memory.free(self._device) // 4, _MOST_ROOM)
+        return _HOST_ROOM if self._device.type == "cpu" else min(memory.free(self._device) // 4, _MAX_ROOM)
 
 
 class _Part(NamedTuple):

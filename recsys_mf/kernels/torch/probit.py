@@ -85,5 +85,5 @@ class TorchProbit:
 
 
 def _cdf(x: Tensor) -> Tensor:
-    """Φ(x), accurate where it is small."""
+    """Φ(x), accurate even if it is small."""
     return 0.5 * torch.erfc(-x * np.sqrt(0.5))

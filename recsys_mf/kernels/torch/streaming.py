@@ -25,7 +25,7 @@ from recsys_mf.kernels.torch import memory
 from recsys_mf.memory import in_words
 
 _BYTES = 12  # of a triple
-_LONGEST_PART = 1 << 26  # triples, where no stratum is longer: larger ones hide nothing more and pin memory of the host
+_LONGEST_PART = 1 << 26  # triples, if no stratum is longer: larger ones hide nothing more and pin memory of the host
 _SHARE = 0.5  # of what is free: factors, and what is made beside them, want the rest
 _DTYPES = (torch.int32, torch.int32, torch.float32)
 

@@ -11,7 +11,7 @@ _REGISTERS_A_WARP = 256  # that are handed out at a time
 _QUARTERS = 4  # of a multiprocessor, each with registers of its own: a warp must fit into one
 _SHARED_UNIT = 128  # bytes
 _SHARED = 1024  # bytes of shared memory that every program takes besides its own
-_MOST_PROGRAMS = 16  # on a multiprocessor: what the hardware allows on every card that Triton's kernels run on
+_MAX_PROGRAMS = 16  # on a multiprocessor: what the hardware allows on every card that Triton's kernels run on
 
 
 def resident_programs(kernel: Any, arguments: tuple[Any, ...], options: dict[str, Any], device: torch.device) -> int:
@@ -37,4 +37,4 @@ def fitting(card: Any, registers: int, warps: int, shared: int) -> int:
     by_registers = _QUARTERS * (card.regs_per_multiprocessor // _QUARTERS // a_warp) // warps
     by_memory = card.shared_memory_per_multiprocessor // (-(-shared // _SHARED_UNIT) * _SHARED_UNIT + _SHARED)
     by_threads = card.max_threads_per_multi_processor // (32 * warps)
-    return int(card.multi_processor_count * min(by_registers, by_memory, by_threads, _MOST_PROGRAMS))
+    return int(card.multi_processor_count * min(by_registers, by_memory, by_threads, _MAX_PROGRAMS))

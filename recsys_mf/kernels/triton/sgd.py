@@ -1,10 +1,10 @@
 """Masked SGD on a CUDA device, in Triton: an epoch is one launch.
 
-The blocks of the schedule are those of the CPU, fewer and larger where the table is small. A program takes the
+The blocks of the schedule are those of the CPU, fewer and larger if the table is small. A program takes the
 blocks of the user bands w, w + W, … of W programs, stratum after stratum; before a block it waits until the program
 that had its item band has done with it, so that no barrier stops the card. All programs are there at once (a
 cooperative launch) and take blocks in the order of the strata, so that none waits in vain; a wait that ends after
-`MAX_POLLS` looks all the same is an error of the epoch. Where a cooperative launch is refused, every stratum is a
+`MAX_POLLS` looks all the same is an error of the epoch. If a cooperative launch is refused, every stratum is a
 launch of its own, with the same result.
 
 Within a block a program takes `batch` triples at a time: a tile of rows of P and one of Q are gathered, the errors

@@ -147,7 +147,7 @@ class Chain:
         return None if self.contexts is None else self.contexts.X
 
     def _contexts(self, users: Any, times: Any, bins: Bins) -> Any:
-        """The time bin of every pair, one more than the last where train has none."""
+        """The time bin of every pair, one more than the last if train has none."""
         xp, numbers = self._backend.device.xp, self._backend.device.put(bins.numbers)
         if times is None:
             return xp.zeros_like(users) + len(bins)
@@ -156,7 +156,7 @@ class Chain:
         return xp.asarray(xp.where(numbers[places] == wanted, places, len(bins)), dtype=xp.int32)
 
     def monitored(self, deviation: float) -> dict[str, float]:
-        """Scalars that no other choice of the same predictions changes, in rating units (latent, where ordinal).
+        """Scalars that no other choice of the same predictions changes, in rating units (latent, if ordinal).
 
         noise; standard deviations over all pairs of the parts of m that vary with the user, with the item, and with
         both; the links' √(1 / λ). With p̄ and q̄ the means of the factors these parts are b_u + p_u · q̄, b_i + q_i · p̄

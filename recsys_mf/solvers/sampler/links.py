@@ -32,7 +32,7 @@ from recsys_mf.kernels.backend import Backend
 F32 = NDArray[np.float32]
 
 _TOLERANCE = 0.2  # see `Links.drawn`
-_MOST_STEPS = 100
+_MAX_STEPS = 100
 _MEAN_PRECISION = 2.0  # b₀: of the prior on μ, in units of Λ
 
 
@@ -117,7 +117,7 @@ class Links:
         direction = scaled = residual / diagonal
         size = columns_product(residual, scaled)
         enough = float(np.float32(_TOLERANCE**2)) * columns_product(feature_noise, feature_noise)
-        for _ in range(_MOST_STEPS):
+        for _ in range(_MAX_STEPS):
             if (size <= enough).all():
                 break
             bent = self.transposed_product(self.product(direction)) + ridge * direction
