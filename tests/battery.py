@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from recsys_mf.ratings import Ratings
 from recsys_mf.solvers import SOLVERS, Biases, Solver, TruncatedSvd
-from recsys_mf.solvers.committee import Committee
+from recsys_mf.solvers.iterative import IterativeSolver
 from recsys_mf.splits import Split, given
 from recsys_mf.training import BASELINE, rmse, train
 
@@ -173,7 +173,7 @@ def compare(table: str, name: str, seeds: int = SEEDS, ranks: tuple[int, ...] = 
     """The errors of a solver by its name on a table of the battery, split seed and training seed being the same."""
     kind = SOLVERS[name]
     default = _mean_error(table, kind(), seeds)
-    single = _mean_error(table, kind(members=1), seeds) if issubclass(kind, Committee) else default
+    single = _mean_error(table, kind(members=1), seeds) if issubclass(kind, IterativeSolver) else default
     best = min(_mean_error(table, solver, seeds) for solver in _grid(kind, ranks))
     return Compared(default, single, _mean_error(table, Biases(), seeds), best)
 
@@ -191,7 +191,7 @@ def _error(split: Split, solver: Solver, seed: int) -> float:
 
 def _grid(kind: type[Solver], ranks: tuple[int, ...]) -> Iterator[Solver]:
     for rank in ranks:
-        if issubclass(kind, Committee):
+        if issubclass(kind, IterativeSolver):
             λ = kind.usual["regularisation"]
             yield from (kind(rank=rank, regularisation=λ * factor) for factor in FACTORS)
         else:

@@ -14,14 +14,14 @@ from recsys_mf.kernels.backend import Backend
 from recsys_mf.kernels.operands import Pairs, Regressors, Shrinkage, Tables
 from recsys_mf.models import Factorization
 from recsys_mf.ratings import Ratings
-from recsys_mf.solvers.committee import Committee
+from recsys_mf.solvers.iterative import IterativeSolver
 from recsys_mf.solvers.protocol import Epoch
 from recsys_mf.solvers.settings import AUTO, Auto, figure, setting
 from recsys_mf.solvers.standardisation import find_scale, predict_pairs, restore, standardise
 
 
 @dataclass(frozen=True)
-class Als(Committee):
+class Als(IterativeSolver):
     """Biased matrix factorisation by alternating least squares, on standardised ratings.
 
         r̂_ui = μ + b_u + b_i + p_u · q_i
@@ -44,8 +44,6 @@ class Als(Committee):
     """
 
     name: ClassVar[str] = "als"
-    takes_updates: ClassVar[bool] = True
-    patience: ClassVar[int | None] = 3
     overtraining: ClassVar[float] = 0.5
     bytes_per_rating: ClassVar[int] = 24
     usual: ClassVar[dict[str, float]] = {"rank": 32, "regularisation": 1.0}
@@ -69,7 +67,7 @@ class Als(Committee):
         """After six: if biases explain nothing, errors may rise for as many before they fall."""
         return epochs >= 6
 
-    def member_epochs(self, train: Ratings, rng: np.random.Generator, backend: Backend) -> Iterator[Epoch]:
+    def run_once(self, train: Ratings, rng: np.random.Generator, backend: Backend) -> Iterator[Epoch]:
         """One run, from random item factors."""
         scale = find_scale(train)
         values = standardise(train.values, scale)

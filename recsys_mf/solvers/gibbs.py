@@ -16,6 +16,7 @@ from recsys_mf.models.posterior import Bins, Rounded, Scale
 from recsys_mf.ratings import Ratings
 from recsys_mf.solvers.protocol import Epoch, Footprint, Solver
 from recsys_mf.solvers.sampler.chain import Chain, Observed
+from recsys_mf.solvers.selection import Selection
 from recsys_mf.solvers.settings import AUTO, Auto, figure, setting
 from recsys_mf.solvers.standardisation import find_scale, standardise
 
@@ -117,32 +118,9 @@ class Gibbs(Solver):
         """See `Solver.for_part`: if too few levels are left for the ordinal likelihood, with the Gaussian."""
         return replace(self, likelihood="gaussian") if self.likelihood == "ordinal" and len(_levels(part)) < 3 else self
 
-    def burn_ins(self) -> tuple[int, ...]:
-        """The setting `burn_in`, or those to choose among, which leave half of the sweeps or nearly."""
-        if self.burn_in != AUTO:
-            return (self.burn_in,)
-        n = self.n_epochs
-        return tuple(b for b in _BURN_INS if b < n and b <= max(_BURN_INS[0], n // 2)) or (n // 2,)
-
-    def chosen(self, best: Mapping[str, Any] | None) -> Self:
-        """With the sweeps and the burn-in that validation chose, the least burn-in without."""
-        if best is None:
-            return replace(self, burn_in=self.burn_ins()[0])
-        return replace(self, burn_in=best["burn_in"]).stopped_at(best["epoch"])
-
-    def finished(self, errors: Sequence[float]) -> bool:
-        """Whether the last quarter of the sweeps lowered the running error by less than 0.02 %."""
-        if self.sweeps != AUTO or len(errors) < _MIN_SWEEPS:
-            return False
-        earlier = len(errors) * 3 // 4
-        return min(errors[earlier:]) > (1 - _FLAT) * min(errors[:earlier])
-
-    def best(self, errors: Sequence[float]) -> int:
-        """All of them, since more samples are worse by chance alone; if they are worse by more, the best."""
-        first = min(max(self.burn_ins()[0], _MIN_SWEEPS - 1), len(errors) - 1)
-        best = first + int(np.argmin(errors[first:])) + 1
-        clear = self.sweeps == AUTO and errors[best - 1] < (1 - _WORSE) * errors[-1]
-        return best if clear else len(errors)
+    def selection(self) -> RunningMean:
+        """See `Solver.selection`."""
+        return RunningMean(self)
 
     def run(
         self,
@@ -163,7 +141,7 @@ class Gibbs(Solver):
 
         for sweep in range(1, self.n_epochs + 1):
             squared_error = float(np.mean([chain.sweep() for chain in chains]))
-            drawn_since = sweep - self.burn_ins()[0]
+            drawn_since = sweep - self.selection().burn_ins[0]
             every = stride(drawn_since, samples)
             if drawn_since > 0:
                 kept = [(t, s) for t, s in kept if not t % every]
@@ -195,7 +173,7 @@ class Gibbs(Solver):
         linked = self.links != "none"
         chains = self.chains * (12 if linked else 8) * width * rows
         search = 4 * width * (8 * max(users, items) + 4 * min(users, items) if linked else 4 * rows)
-        draws = min(self._most_samples(rows), max(1, self.n_epochs - self.burn_ins()[0])) * self.chains
+        draws = min(self._most_samples(rows), max(1, self.n_epochs - self.selection().burn_ins[0])) * self.chains
         samples = 2 * width * rows * draws
         table = (80 + 40 * self.chains) * len(train)
         return Footprint(chains + max(search + samples, 2 * samples) + table, samples)
@@ -221,6 +199,39 @@ class Gibbs(Solver):
             values = np.searchsorted(levels, train.values).astype(np.uint8)
             scale = Scale(0.0, 1.0, bins, train.rating_range, levels)
         return scale, Observed.of(train, values, bins, self.links, backend, is_ordinal=self.likelihood == "ordinal")
+
+
+class RunningMean(Selection[Gibbs]):
+    """The choice of burn-in and sweeps by the error of the mean over the draws so far."""
+
+    def __init__(self, solver: Gibbs) -> None:
+        """With the setting `burn_in`, or those to choose among, which leave half of the sweeps or nearly."""
+        super().__init__(solver)
+        if solver.burn_in != AUTO:
+            self.burn_ins = (solver.burn_in,)
+        else:
+            n = solver.n_epochs
+            self.burn_ins = tuple(b for b in _BURN_INS if b < n and b <= max(_BURN_INS[0], n // 2)) or (n // 2,)
+
+    def choose(self, best: Mapping[str, Any] | None) -> Gibbs:
+        """With the sweeps and the burn-in that validation chose, the least burn-in without."""
+        if best is None:
+            return replace(self.solver, burn_in=self.burn_ins[0])
+        return replace(self.solver, burn_in=best["burn_in"]).stopped_at(best["epoch"])
+
+    def is_finished(self, errors: Sequence[float]) -> bool:
+        """Whether the last quarter of the sweeps lowered the running error by less than 0.02 %."""
+        if self.solver.sweeps != AUTO or len(errors) < _MIN_SWEEPS:
+            return False
+        earlier = len(errors) * 3 // 4
+        return min(errors[earlier:]) > (1 - _FLAT) * min(errors[:earlier])
+
+    def find_best(self, errors: Sequence[float]) -> int:
+        """All of them, since more samples are worse by chance alone; if they are worse by more, the best."""
+        first = min(max(self.burn_ins[0], _MIN_SWEEPS - 1), len(errors) - 1)
+        best = first + int(np.argmin(errors[first:])) + 1
+        clear = self.solver.sweeps == AUTO and errors[best - 1] < (1 - _WORSE) * errors[-1]
+        return best if clear else len(errors)
 
 
 def _levels(train: Ratings) -> NDArray[np.float32]:

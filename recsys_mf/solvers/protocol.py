@@ -7,7 +7,7 @@ help and its valid range; that one place feeds the checks, the command line, `re
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple, Self
 
@@ -17,6 +17,7 @@ from recsys_mf.errors import ConfigError
 from recsys_mf.kernels.backend import Backend
 from recsys_mf.models import Model
 from recsys_mf.ratings import Ratings
+from recsys_mf.solvers.selection import Selection
 from recsys_mf.solvers.settings import check_setting, parse_setting, require_settings
 
 
@@ -63,7 +64,6 @@ class Solver:
     samples_posterior : True if the model is a Posterior
     takes_features : True if `run` makes use of side information in train
     takes_times : True if `run` makes use of the times of ratings
-    patience : epochs without a better validation error after which training stops; None to see them all
     """
 
     name: ClassVar[str]
@@ -71,7 +71,6 @@ class Solver:
     samples_posterior: ClassVar[bool] = False
     takes_features: ClassVar[bool] = False
     takes_times: ClassVar[bool] = False
-    patience: ClassVar[int | None] = None
 
     def __new__(cls, *values: Any, **settings: Any) -> Self:
         """Raises ConfigError for a setting that the solver does not have, before the settings are set."""
@@ -115,44 +114,9 @@ class Solver:
         """What a fit takes of memory, for a solver as `resolved`. Tests hold it to what is measured."""
         return Footprint(32 * (train.n_users + train.n_items), 8 * (train.n_users + train.n_items))
 
-    def burn_ins(self) -> tuple[int, ...]:
-        """Of a sampler, the lengths of burn-in that validation chooses among, ascending; the first without it."""
-        return ()
-
-    def chosen(self, best: Mapping[str, Any] | None) -> Self:
-        """With what validation chose: `epoch` and, of a sampler, `burn_in`; None if there was no validation."""
-        return self if best is None else self.stopped_at(best["epoch"])
-
-    def finished(self, errors: Sequence[float]) -> bool:
-        """Whether no further epoch is worth its time after these validation errors, one per epoch.
-
-        They have not been lower for `patience` epochs, and are not on their way down.
-        """
-        if self.patience is None or len(errors) <= self.patience:
-            return False
-        since = len(errors) - 1 - int(np.argmin(errors))
-        return since >= self.patience and errors[-1] >= min(errors[-1 - self.patience : -1])
-
-    def best(self, errors: Sequence[float]) -> int:
-        """The epoch to end at, by the validation errors of all: the one of lowest error."""
-        return int(np.argmin(errors)) + 1
-
-    def axes(self) -> dict[str, tuple[float, ...]]:
-        """Of every setting that validation rows choose among values, those values, ascending (`search`)."""
-        return {}
-
-    def alone(self) -> Self | None:
-        """For a committee, one member, whose epochs are to be chosen first; None for other solvers."""
-        return None
-
-    def with_member(self, member: Solver) -> Sequence[Self]:
-        """Committees of members, whose epochs were chosen for one `alone`: one to try, then others if it is worse
-        than that member."""
-        raise NotImplementedError
-
-    def plainest(self) -> Self | None:
-        """The simplest model that the solver can end in, if validation finds none better; None if it has none."""
-        return None
+    def selection(self) -> Selection[Self]:
+        """What validation rows choose about this solver."""
+        return Selection(self)
 
     def resolved(self, train: Ratings, backend: Backend) -> Self:
         """The solver as it runs on this table and backend: with what a setting "auto" stands for."""

@@ -15,7 +15,7 @@ from recsys_mf.kernels.operands import Pairs, SgdState, SgdStep, Tables
 from recsys_mf.kernels.schedule.plan import PlanSettings
 from recsys_mf.models import Factorization
 from recsys_mf.ratings import Ratings
-from recsys_mf.solvers.committee import Committee
+from recsys_mf.solvers.iterative import IterativeSolver
 from recsys_mf.solvers.protocol import Epoch
 from recsys_mf.solvers.settings import AUTO, Auto, figure, setting
 from recsys_mf.solvers.standardisation import find_scale, join_biases, predict_pairs, restore
@@ -25,7 +25,7 @@ _GROWN = 0.35  # steps added up, by which factors have left their small start: 2
 
 
 @dataclass(frozen=True)
-class Sgd(Committee):
+class Sgd(IterativeSolver):
     """Biased matrix factorisation by masked SGD, on ratings standardised to mean 0 and deviation 1.
 
         r̂_ui = μ + b_u + b_i + p_u · q_i
@@ -43,8 +43,6 @@ class Sgd(Committee):
     """
 
     name: ClassVar[str] = "sgd"
-    takes_updates: ClassVar[bool] = True
-    patience: ClassVar[int | None] = 3
     overtraining: ClassVar[float] = 1.25
     bytes_per_rating: ClassVar[int] = 24
     usual: ClassVar[dict[str, float]] = {"rank": 64, "regularisation": 0.0375}
@@ -88,7 +86,7 @@ class Sgd(Committee):
             raise ConfigError("rank out of range of the CUDA kernels", where="rank", seen=self.rank, fix=fix)
         return solver
 
-    def member_epochs(self, train: Ratings, rng: np.random.Generator, backend: Backend) -> Iterator[Epoch]:
+    def run_once(self, train: Ratings, rng: np.random.Generator, backend: Backend) -> Iterator[Epoch]:
         """One run, from random factors."""
         scale = find_scale(train)
         rank, ridge = figure(self.rank), figure(self.regularisation)

@@ -45,7 +45,7 @@ class Fitting:
         compile_kernels(self.solver, self.backend)
         solver = self.solver.resolved(self.train, self.backend)
         if not self.parts:
-            return self._final(solver.chosen(None), (), None)
+            return self._final(solver.selection().choose(None), (), None)
         found = self._selected(solver)
         fit = self._final(found.solver, found.history, found.error)
         valid = self.parts[0].valid
@@ -56,18 +56,19 @@ class Fitting:
     def _selected(self, solver: Solver) -> Validated:
         """The best on validation of a committee, one of its members alone, and the plainest model of the solver."""
         solver, alone = self._searched(solver)
-        member = solver.alone()
+        choices = solver.selection()
+        member = choices.member
         if member is None:
             found = [alone or self._validated(solver, "validate")]
         else:
             alone = alone or self._validated(member, "member")
             found = [alone]
-            for committee in solver.with_member(alone.solver):
+            for committee in choices.committees(alone.solver):
                 found.append(self._validated(committee, "validate"))
                 if found[-1].error <= alone.error:
                     break
             found.reverse()  # of equals a committee, since it has intervals
-        plainest = solver.plainest()
+        plainest = choices.plainest()
         if plainest is not None:
             found.append(self._validated(plainest, "member"))
         return choose_best(found, alone)
@@ -77,7 +78,7 @@ class Fitting:
 
         Of a large table the search sees some users only; what it finds must prove itself on all of them.
         """
-        axes = self.solver.axes()
+        axes = self.solver.selection().axes
         if not axes:
             return solver, None
         few = tuple(take_fewer_users(part, self.seed) for part in self.parts)
@@ -85,7 +86,7 @@ class Fitting:
 
         def error_of(candidate: Solver, parts: tuple[Split, ...] = few) -> float:
             try:
-                validated = self._validated(candidate.alone() or candidate, "search", parts)
+                validated = self._validated(candidate.selection().member or candidate, "search", parts)
             except SolveError:
                 return math.inf
             if parts is self.parts:
@@ -108,7 +109,7 @@ class Fitting:
         parts = parts or self.parts
         tables = [part.valid for part in parts if part.valid is not None]
         solvers = [solver.for_part(part.train) for part in parts]
-        errors_of = [RunningError(table, solver.burn_ins(), self.backend) for table in tables]
+        errors_of = [RunningError(table, solver.selection().burn_ins, self.backend) for table in tables]
         selection, traces = EpochSelection(solver), Traces(solver)
         runs = (self._timed(one, part.train) for one, part in zip(solvers, parts, strict=True))
         for steps in zip(*runs, strict=False):  # the ranks of a truncated SVD end with the smallest part

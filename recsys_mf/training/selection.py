@@ -39,7 +39,8 @@ class EpochSelection:
     """The choice of the epoch (of a committee, the member; of a sampler, its burn-in too) by validation errors."""
 
     def __init__(self, solver: Solver) -> None:
-        self._solver, self._history = solver, list[dict[str, Any]]()
+        self._choices = solver.selection()
+        self._history: list[dict[str, Any]] = []
         self._errors: list[float] = []
         self._best: Factorization | Posterior | None = None
 
@@ -52,24 +53,25 @@ class EpochSelection:
         error = errors[burn_in]
         if math.isnan(error):
             raise SolveError(
-                f"{self._solver.name} predicts what is no number in epoch {epoch.number}", fix="use milder settings"
+                f"{self._choices.solver.name} predicts what is no number in epoch {epoch.number}",
+                fix="use milder settings",
             )
         row = {"epoch": epoch.number, "train_rmse": epoch.train_rmse, "valid_rmse": error, "seconds": seconds}
         self._history.append(row | ({} if burn_in is None else {"burn_in": burn_in}))
         self._errors.append(error)
-        if self._solver.alone() is not None and error == min(self._errors):
+        if self._choices.member is not None and error == min(self._errors):
             self._best = epoch.model()
         return error
 
     @property
     def is_finished(self) -> bool:
         """Whether more epochs cannot be expected to be better."""
-        return self._solver.finished(self._errors)
+        return self._choices.is_finished(self._errors)
 
     def choose(self) -> Validated:
         """The solver stopped at the best epoch."""
-        chosen = self._history[self._solver.best(self._errors) - 1]
-        return Validated(self._solver.chosen(chosen), tuple(self._history), chosen["valid_rmse"], self._best)
+        chosen = self._history[self._choices.find_best(self._errors) - 1]
+        return Validated(self._choices.choose(chosen), tuple(self._history), chosen["valid_rmse"], self._best)
 
 
 def choose_best(found: list[Validated], alone: Validated | None) -> Validated:
@@ -78,6 +80,6 @@ def choose_best(found: list[Validated], alone: Validated | None) -> Validated:
     alone : the single run if there are committees too
     """
     best = min(found, key=lambda validated: validated.error)
-    if alone is None or best.solver.alone() is None:
+    if alone is None or best.solver.selection().member is None:
         return replace(best, history=best.staged("single"))
     return replace(best, history=alone.staged("member") + best.staged("committee"))

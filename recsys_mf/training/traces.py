@@ -16,7 +16,7 @@ class Traces:
     """The monitored scalars of a sampler, sweep after sweep."""
 
     def __init__(self, solver: Solver) -> None:
-        self._burn_in = next(iter(solver.burn_ins()), 0)
+        self._burn_in = next(iter(solver.selection().burn_ins), 0)
         self._sweeps: list[Mapping[str, tuple[float, ...]]] = []
         self.ess: float | None = None
 

@@ -93,7 +93,7 @@ def test_a_burn_in_that_leaves_no_sweep_is_refused(sweeps: int, burn_in: int) ->
 
 @pytest.mark.parametrize("sweeps", [1, 2, 5, 10, 11, 40, 400])
 def test_the_burn_ins_to_choose_among_leave_sweeps_to_keep(sweeps: int) -> None:
-    assert max(Gibbs(sweeps=sweeps).burn_ins()) < sweeps
+    assert max(Gibbs(sweeps=sweeps).selection().burn_ins) < sweeps
 
 
 def test_settings_of_older_runs_are_read() -> None:
@@ -115,15 +115,15 @@ def test_validation_of_too_few_ratings_names_the_option() -> None:
 
 def test_more_sweeps_are_kept_unless_they_are_clearly_worse() -> None:
     errors = [2.0] * 50 + [0.1] + [2.0] * 49 + [1.0, 0.9, 0.9 * 1.001]  # one low by chance among the first hundred
-    assert Gibbs().best(errors) == 103
-    assert Gibbs().best([*errors, 0.95]) == 102
-    assert Gibbs(sweeps=104).best([*errors, 0.95]) == 104
+    assert Gibbs().selection().find_best(errors) == 103
+    assert Gibbs().selection().find_best([*errors, 0.95]) == 102
+    assert Gibbs(sweeps=104).selection().find_best([*errors, 0.95]) == 104
 
 
 def test_what_is_given_is_not_searched() -> None:
     run = fitted(SMALL.split(0), SOLVERS["als"](rank=3, regularisation=2.5))
     assert (run.fit.settings["rank"], run.fit.settings["regularisation"]) == (3, 2.5)
-    assert Sgd(rank=3).axes().keys() == {"regularisation"}
+    assert Sgd(rank=3).selection().axes.keys() == {"regularisation"}
 
 
 def test_the_search_finds_the_lowest_along_its_axes_and_stays_where_nothing_is_clearly_better() -> None:

@@ -41,9 +41,9 @@ def models(solver: Sgd, train: Ratings) -> list[Factorization]:
 
 def members(train: Ratings, n: int) -> list[Factorization]:
     streams = np.random.default_rng(0).spawn(n)
-    alone = SOLVER.alone()
+    alone = SOLVER.selection().member
     assert alone is not None
-    runs = (alone.member_epochs(train, stream, select("cpu")) for stream in streams)
+    runs = (alone.run_once(train, stream, select("cpu")) for stream in streams)
     return [factorization(deque(run, maxlen=1).pop()) for run in runs]
 
 

@@ -1,0 +1,143 @@
+"""Iterative: what sgd and als share: epochs of a run, several runs as a committee, a rank and a λ that may be open."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Any, ClassVar, Self, TypeVar
+
+import numpy as np
+
+from recsys_mf.kernels.backend import Backend
+from recsys_mf.models import Factorization
+from recsys_mf.ratings import Ratings
+from recsys_mf.solvers.biases import Biases
+from recsys_mf.solvers.committee import Committee
+from recsys_mf.solvers.protocol import Epoch, Footprint, Solver
+from recsys_mf.solvers.selection import Selection, has_stalled
+from recsys_mf.solvers.settings import AUTO, Auto, figure
+
+_RANKS = (2, 4, 8, 16, 32, 64)
+_POWERS = range(-8, 9)  # of two
+
+
+class IterativeSolver(Solver):
+    """A solver with the settings `epochs` and `members`; with more members than one it runs a `Committee` of itself.
+
+    overtraining : epochs of a member over those that are best for it alone
+    patience : epochs without a better validation error after which training stops
+    usual : numbers for the settings that are "auto", before validation chooses
+    bytes_per_rating : memory that a run takes for its own copies of the table
+    """
+
+    takes_updates: ClassVar[bool] = True
+    overtraining: ClassVar[float]
+    patience: ClassVar[int] = 3
+    usual: ClassVar[dict[str, float]]
+    bytes_per_rating: ClassVar[int]
+
+    rank: int | Auto
+    epochs: int
+    regularisation: float | Auto
+    members: int
+
+    @property
+    def n_epochs(self) -> int:
+        """The setting `epochs`, or one for every member of a committee."""
+        return max(1, self.epochs) if self.members == 1 else self.members
+
+    def stopped_at(self, epoch: int) -> Self:
+        """With `epochs` = epoch; a committee with that many members; biases alone as they are."""
+        if self.epochs == 0:
+            return self
+        return self.with_settings(epochs=epoch) if self.members == 1 else self.with_settings(members=epoch)
+
+    def with_settings(self, **settings: Any) -> Self:
+        """The solver with other values of these settings."""
+        return replace(self, **settings)
+
+    def has_settled(self, epochs: int) -> bool:
+        """Whether a run has come so far after these epochs that a rising validation error means overfitting."""
+        raise NotImplementedError
+
+    def selection(self) -> CommitteeSelection[Self]:
+        """See `Solver.selection`."""
+        return CommitteeSelection(self)
+
+    def resolved(self, train: Ratings, backend: Backend) -> Self:
+        """With the usual numbers for "auto"."""
+        return self.with_settings(
+            **{name: number for name, number in self.usual.items() if getattr(self, name) == AUTO}
+        )
+
+    def rehearsal(self) -> Self:
+        """A single epoch of a single run."""
+        return self.with_settings(members=1, epochs=1)
+
+    def footprint(self, train: Ratings) -> Footprint:
+        """Of a run: factors, their copy at the start or of the epoch before, and the model made of them. A committee
+        has its most when a member is merged into the mean: that, the new one and both side by side in float64.
+        """
+        rows, width = train.n_users + train.n_items, figure(self.rank) + 1
+        tables = 15 if self.members == 1 else 44  # bytes per entry
+        return Footprint(tables * width * rows + self.bytes_per_rating * len(train), 4 * width * rows)
+
+    def run(self, train: Ratings, *, rng: np.random.Generator, backend: Backend) -> Iterator[Epoch]:
+        """See `Solver.run`."""
+        solver = self.resolved(train, backend)
+        if solver.epochs == 0:
+            yield from _biases_alone(train, rng, backend, figure(solver.rank))
+        elif solver.members == 1:
+            yield from solver.run_once(train, rng.spawn(1)[0], backend)
+        else:
+            yield from Committee(solver, solver.members).run(train, rng=rng, backend=backend)
+
+    def run_once(self, train: Ratings, rng: np.random.Generator, backend: Backend) -> Iterator[Epoch]:
+        """The epochs of one run."""
+        raise NotImplementedError
+
+
+Iterative = TypeVar("Iterative", bound=IterativeSolver)
+
+
+class CommitteeSelection(Selection[Iterative]):
+    """The choice of the epochs of a member, of the committee's size, of rank and λ; or of damped biases alone."""
+
+    def __init__(self, solver: Iterative) -> None:
+        super().__init__(solver)
+        λ = solver.usual["regularisation"]
+        every = {"regularisation": tuple(λ * 2.0**power for power in _POWERS), "rank": _RANKS}
+        self.axes = {name: values for name, values in every.items() if getattr(solver, name) == AUTO and solver.epochs}
+
+    @property
+    def member(self) -> Iterative | None:
+        """One member of a committee."""
+        solver = self.solver
+        return None if solver.members == 1 or not solver.epochs else solver.with_settings(members=1)
+
+    def committees(self, member: Iterative) -> Sequence[Iterative]:
+        """With so many of the member's epochs as a committee bears, then with all of them."""
+        fewer = max(1, round(self.solver.overtraining * member.n_epochs))
+        return [self.solver.with_settings(epochs=epochs) for epochs in dict.fromkeys((fewer, member.n_epochs))]
+
+    def plainest(self) -> Iterative | None:
+        """The damped biases alone."""
+        return self.solver.with_settings(members=1, epochs=0)
+
+    def is_finished(self, errors: Sequence[float]) -> bool:
+        """After `patience` epochs without a better error, but not before a run has settled."""
+        solver = self.solver
+        return has_stalled(errors, solver.patience) and (solver.members > 1 or solver.has_settled(len(errors)))
+
+
+def _biases_alone(train: Ratings, rng: np.random.Generator, backend: Backend, rank: int) -> Iterator[Epoch]:
+    """The damped biases as a factorisation whose factors, of that rank, are zero."""
+    for epoch in Biases().run(train, rng=rng, backend=backend):
+
+        def model(epoch: Epoch = epoch) -> Factorization:
+            biases = epoch.model()
+            assert isinstance(biases, Factorization)
+            P, Q = (np.zeros((rows, rank), np.float32) for rows in (train.n_users, train.n_items))
+            return replace(biases, user_factors=P, item_factors=Q)
+
+        yield replace(epoch, model=model)
