@@ -121,7 +121,9 @@ def test_single_ids_are_paired_with_every_id_of_the_other_side() -> None:
 @pytest.mark.parametrize("solver", SOLVERS)
 def test_a_table_too_small_to_validate_on_names_the_option_in_the_way(solver: str) -> None:
     table = small_table().select(np.arange(1)).restricted()
-    with pytest.raises(RecsysError, match=r"^validation: .* too few to cut 0\.1 of them off .*; give --validation 0 "):
+    with pytest.raises(
+        RecsysError, match=r"^validation: too few ratings to cut 0\.1 of them off .*; give --validation 0 "
+    ):
         train(table, solver)
 
 

@@ -296,7 +296,7 @@ def test_given_validation_rows_choose_the_epochs_and_are_never_trained_on(split:
 def test_validation_that_leaves_nothing_is_refused() -> None:
     one = Split(Ratings.from_ids([1], [1], [3.0]), None, None, "all", None)
     with pytest.raises(
-        DataError, match=r"^validation: 1 ratings are too few to cut 0.1 .*give --validation 0 \(validation=0 in Py"
+        DataError, match=r"^validation: too few ratings to cut 0.1 .*saw 1.; give --validation 0 \(validation=0 in Py"
     ):
         fitted(one, Mean())
     with pytest.raises(ConfigError, match=r"^validation is out of range \(saw 1\)"):

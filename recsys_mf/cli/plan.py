@@ -83,7 +83,7 @@ def refuse_with_repeat(context: click.Context) -> None:
         source = context.get_parameter_source(name)
         if name not in HARMLESS | FILES.keys() and source is click.core.ParameterSource.COMMANDLINE:
             fix = "leave it out, or train without --repeat"
-            what = f"{parameter.opts[0]} cannot be given with --repeat, which takes this option from the run"
+            what = f"{' or '.join(parameter.opts)} cannot be given with --repeat, which takes this option from the run"
             raise ConfigError(what, where=f"--repeat {context.params['repeat']}", fix=fix)
 
 

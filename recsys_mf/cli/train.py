@@ -290,7 +290,7 @@ def _refuse_with_start(context: click.Context) -> None:
     """Raise ConfigError if an option is given that --from takes from the run."""
     for name in DECIDED_BY_START:
         if options.is_given(name):
-            option = next(p.opts[0] for p in context.command.params if p.name == name)
+            option = next(" or ".join(p.opts) for p in context.command.params if p.name == name)
             fix = "leave it out, or train without --from"
             raise ConfigError(f"{option} cannot be given with --from, which takes this option from the run", fix=fix)
 

@@ -45,8 +45,9 @@ def cut_parts(split: Split, validation: float, seed: int) -> tuple[Split, ...]:
             break
     if not parts:
         raise DataError(
-            f"{len(split.train):,} ratings are too few to cut {validation:.3g} of them off for validation",
-            where="validation", fix="give --validation 0 (validation=0 in Python), or more ratings",
+            f"too few ratings to cut {validation:.3g} of them off for validation",
+            where="validation", seen=f"{len(split.train):,}",
+            fix="give --validation 0 (validation=0 in Python), or more ratings",
         )  # fmt: skip
     return tuple(parts)
 
