@@ -60,7 +60,7 @@ def rmse(result: Result, label: str) -> float:
 
 
 def use(backend: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(training, "select", lambda *_: backend)
+    monkeypatch.setattr(training.trainer, "select", lambda *_: backend)
 
 
 @pytest.mark.slow
