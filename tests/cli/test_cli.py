@@ -138,7 +138,7 @@ def test_a_run_can_take_its_own_place(recsys: Cli) -> None:
 @pytest.mark.parametrize(
     ("option", "message"),
     [
-        (("-p", "rank=3"), "error: --set cannot be given with --from"),
+        (("-p", "rank=3"), "error: --set or -p cannot be given with --from"),
         (("--svd-ranks", "1"), "error: --svd-ranks cannot be given with --from"),
         (("--folds", "2"), "error: --folds cannot be given with --from"),
         (("--solver", "als"), "error: the run to continue from is of another solver (saw als); continue it with 'sgd'"),

@@ -221,7 +221,7 @@ def test_with_repeat_no_option_changes_the_result(recsys: Cli, option: click.Opt
         "train", "--repeat", "run", "-o", "new", *([option.opts[0]] if option.is_flag else [option.opts[0], value])
     )
     assert code == 2
-    assert f"{option.opts[0]} cannot be given with --repeat, which takes this option from the run" in err
+    assert f"{' or '.join(option.opts)} cannot be given with --repeat, which takes this option from the run" in err
     assert not Path("new").exists()
 
 
