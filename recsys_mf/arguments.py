@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import math
 import numbers
+import os
 from collections.abc import Iterable
 from typing import Any, TypeVar
 
@@ -63,6 +64,11 @@ def _bounds(low: int, high: int) -> str:
     if high == low:
         return str(low)
     return f"a whole number, {low:,} or more" if high == MAX_WHOLE else f"a whole number from {low:,} to {high:,}"
+
+
+def is_path(value: Any) -> bool:
+    """Whether the value names a file."""
+    return isinstance(value, str | os.PathLike)
 
 
 def is_number(value: Any, *, whole: bool = False) -> bool:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, NamedTuple
 
 from recsys_mf import splits
+from recsys_mf.arguments import is_path
 from recsys_mf.errors import ConfigError
 from recsys_mf.evaluation import FoldReport, Report, evaluate, summarise_folds
 from recsys_mf.evaluation.predictions import PredictedRows, join_folds, predict_rows
@@ -138,7 +138,7 @@ class Experiment:
 
     def _read(self, on_read: Callable[[str, Any], None]) -> Ratings:
         """The ratings with their side information."""
-        table = as_ratings(self.ratings, **(self.reading if _is_path(self.ratings) else {}))
+        table = as_ratings(self.ratings, **(self.reading if is_path(self.ratings) else {}))
         on_read("ratings", table)
         found: dict[str, Features] = {}
         reading = {key: self.reading[key] for key in ("ids", "encoding") if key in self.reading}
@@ -146,7 +146,7 @@ class Experiment:
             if given is not None:
                 columns = None if self.feature_columns is None else list(self.feature_columns)
                 features = given
-                if _is_path(given):
+                if is_path(given):
                     features = read_features(given, role=side, columns=columns, **reading)  # type: ignore[arg-type]
                 on_read(f"{side}_features", features)
                 found[f"{side}s"] = features
@@ -157,7 +157,7 @@ class Experiment:
         if self.test is None:
             among = None if self.start is None or not self.hold_out else ~seen_by(self.start, table)
             return splits.hold_out(table, self.hold_out, self._split_seed, by=self.by, among=among)
-        named = _is_path(self.test)
+        named = is_path(self.test)
         test = as_ratings(self.test, **({"like": table, **self.reading} if named else {}))
         on_read("test", test)
         return splits.given(table, test, rule=f"the pairs of {self.test if named else 'a table in memory'}")
@@ -165,7 +165,3 @@ class Experiment:
 
 def _outcome(run: Run, report: Any, predictions: PredictedRows | None) -> Outcome:
     return Outcome(replace(run, report=report), report, predictions)
-
-
-def _is_path(given: Any) -> bool:
-    return isinstance(given, str | os.PathLike)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -194,11 +193,15 @@ def train(**given: Any) -> None:
     if chosen.size is not None:
         context.with_resource(limited(memory.parsed(chosen.size)))
     announce_compilation(quiet=chosen.quiet)
-    record = None if chosen.repeat is None else store.load_provenance(chosen.repeat)
-    plan = _plan(chosen, context) if record is None else _repeated(chosen, context, record)
-    experiment, device = plan.experiment, chosen.device
-    if record is not None and not options.is_given("device"):
-        device = record["device"]
+    device = chosen.device
+    if chosen.repeat is None:
+        plan = _plan(chosen, context)
+    else:
+        refuse_with_repeat(context)
+        record = store.load_provenance(chosen.repeat)
+        plan = plan_of_record(record, chosen.repeat, chosen.files)
+        device = device if options.is_given("device") else record["device"]
+    experiment = plan.experiment
     solver = cast("Solver", experiment.solver)
     if chosen.trace is not None and not solver.samples_posterior:
         fix = "leave --trace out, or use --solver gibbs, which samples"
@@ -212,7 +215,7 @@ def train(**given: Any) -> None:
             device=device, threads=chosen.threads, watch=bars, keep_predictions=chosen.predictions is not None,
             on_read=partial(_check_read, plan, quiet=chosen.quiet), record=plan.recorded,
         )  # fmt: skip
-    if chosen.repeat is not None and record is not None:
+    if chosen.repeat is not None:
         say_whether_repeated(chosen.repeat, record, run, quiet=chosen.quiet)  # before the new run may replace it
     store.save(run, chosen.output, force=chosen.force, report=report, keep_rated=chosen.keep_rated)
     if chosen.predictions is not None and predicted is not None:
@@ -220,13 +223,6 @@ def train(**given: Any) -> None:
     if chosen.trace is not None:
         write_trace(run, chosen.trace, report.data, force=chosen.force)
     options.print_report(report, as_json=chosen.as_json, markdown=chosen.markdown)
-
-
-def _repeated(chosen: Options, context: click.Context, record: Mapping[str, Any]) -> Plan:
-    """The plan by which the run of --repeat was made."""
-    assert chosen.repeat is not None
-    refuse_with_repeat(context)
-    return plan_of_record(record, chosen.repeat, chosen.files)
 
 
 def _plan(chosen: Options, context: click.Context) -> Plan:

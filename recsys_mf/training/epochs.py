@@ -18,7 +18,7 @@ from recsys_mf.solvers import Epoch, Solver
 
 @dataclass(frozen=True)
 class Progress:
-    """One epoch, as told to whoever watches.
+    """One epoch, as a watcher is told of it.
 
     label : the model being fitted, as its report row names it
     stage : "search" while settings are chosen, "member" while the epochs of a committee's members are, "validate"

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import fields, replace
+from dataclasses import replace
 from typing import Any
 
 from recsys_mf import memory, splits
-from recsys_mf.arguments import fraction, instance, whole
+from recsys_mf.arguments import fraction, instance, is_path, whole
 from recsys_mf.arrays import mapped
-from recsys_mf.errors import ConfigError, DataError, nearest
+from recsys_mf.errors import ConfigError, DataError
 from recsys_mf.evaluation import validation_report
 from recsys_mf.kernels import select
 from recsys_mf.kernels.backend import Backend
@@ -167,7 +167,7 @@ def as_ratings(data: Any, **reading: Any) -> Ratings:
 
     reading : keywords of these two
     """
-    if isinstance(data, str | os.PathLike):
+    if is_path(data):
         return read_ratings(os.fspath(data), **reading)
     if not isinstance(data, Ratings) and (hasattr(data, "columns") or hasattr(data, "column_names")):
         return from_frame(data, **reading)
@@ -180,10 +180,6 @@ def _as_solver(solver: Any, settings: Mapping[str, Any] | None = None) -> Solver
     if isinstance(solver, str):
         solver = SOLVERS[solver]
     if isinstance(solver, type) and issubclass(solver, Solver):
-        unknown = [name for name in settings if name not in {known.name for known in fields(solver)}]
-        if unknown:
-            choices = [known.name for known in fields(solver)]
-            raise ConfigError(f"'{solver.name}' has no setting '{unknown[0]}'", fix=nearest(unknown[0], choices))
         solver = solver(**settings)
     elif settings:
         fix = "give them to the solver: SOLVERS[name](…)"

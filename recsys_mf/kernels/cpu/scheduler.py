@@ -80,7 +80,7 @@ def next_block(board: Any, thread: Any, threads: Any) -> Any:
 
 @jit()
 def finish(board: Any, block: Any) -> None:
-    """Say that a block was visited; what was written in it is seen by whoever finds its bands free."""
+    """Say that a block was visited; what was written in it is seen by the thread that finds its bands free."""
     _, users_done, items_done, _ = board
     blocks = users_done.size
     stratum, band = block // blocks, block % blocks

@@ -74,9 +74,7 @@ def visit(part: Part, batch: int, state: SgdState, step: SgdStep) -> Tensor:
         if not any(sign in str(error).lower() for sign in ("cooperative", "not supported")):
             raise
         for stratum in range(strata):
-            _epoch[(bands,)](
-                *arguments, stratum, stratum + 1, bands, **options | {"launch_cooperative_grid": False}
-            )  # fmt: skip
+            _epoch[grid](*arguments, stratum, stratum + 1, bands, **options | {"launch_cooperative_grid": False})
     if stalled.item():
         raise DeviceError(
             "an epoch of SGD stood still on the card: a part of the kernel waited for another without end",
