@@ -132,6 +132,14 @@ class PredictionKernels(Protocol):
         self, samples: SampleTables, pairs: Pairs, thresholds: NDArray[Any], noises: NDArray[Any]
     ) -> NDArray[np.float32]: ...
 
+    def find_top(
+        self, queries: NDArray[Any], table: NDArray[Any], count: int, excluded: Csr | None
+    ) -> tuple[NDArray[np.int32], NDArray[np.float32]]: ...
+
+    def select_top(
+        self, scores: NDArray[Any], count: int, excluded: Csr | None
+    ) -> tuple[NDArray[np.int32], NDArray[np.float32]]: ...
+
 
 @dataclass(frozen=True)
 class Backend:

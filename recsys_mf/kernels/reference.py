@@ -67,6 +67,26 @@ def predict_levels(samples: SampleTables, pairs: Pairs, thresholds: Array, noise
     return probabilities
 
 
+def find_top(queries: Array, table: Array, count: int, excluded: Csr | None) -> tuple[Array, Array]:
+    """`select_top` of the products of queries X [b, w] and a table Y [n, w]: scores X Yᵀ."""
+    return select_top(queries.astype(np.float64) @ table.astype(np.float64).T, count, excluded)
+
+
+def select_top(scores: Array, count: int, excluded: Csr | None) -> tuple[Array, Array]:
+    """The columns of the highest scores of every row of [b, n], descending, and these scores; [b, count] each.
+
+    Equal scores go by ascending column. Row g leaves out the columns in row g of excluded, which ascend there. A row
+    with fewer than `count` columns left ends in columns -1 with scores -∞, and so does one with scores of -∞.
+    """
+    left = np.array(scores, np.float64)
+    if excluded is not None:
+        left[np.repeat(np.arange(len(left)), np.diff(excluded.starts)), excluded.columns] = -np.inf
+    padded = np.hstack([left, np.full((len(left), count), -np.inf)])
+    columns = np.argsort(-padded, axis=1, kind="stable")[:, :count]
+    best = np.take_along_axis(padded, columns, axis=1)
+    return np.where(best > -np.inf, columns, -1), best
+
+
 def epoch(plan: SgdPlan, state: SgdState, step: SgdStep) -> float:
     """One pass of masked SGD over the observed triples, in place; returns the summed squared error met.
 

@@ -12,9 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsys_mf.arrays.cores import available_threads
+from recsys_mf.arrays.csr import Csr
 from recsys_mf.arrays.jit import jit
 from recsys_mf.arrays.threads import pairs, side_by_side
-from recsys_mf.kernels.cpu import normal
+from recsys_mf.kernels.cpu import normal, top
 from recsys_mf.kernels.cpu.simd import FASTMATH
 from recsys_mf.kernels.operands import FactorModel, Pairs, RatingScale, SampleTables
 
@@ -57,6 +58,14 @@ class CpuPrediction:
         work = _cost(samples, pairs) + normal.WORK * thresholds.size
         self._run(_predict_levels, len(out), work, *tables, thresholds, 1 / noises, *indices, out)
         return out
+
+    def find_top(self, queries: F32, table: F32, count: int, excluded: Csr | None) -> tuple[I32, F32]:
+        """As `reference.find_top`."""
+        return top.find_top(queries, table, count, excluded, self.threads or available_threads())
+
+    def select_top(self, scores: F32, count: int, excluded: Csr | None) -> tuple[I32, F32]:
+        """As `reference.select_top`."""
+        return top.select_top(scores, count, excluded, self.threads or available_threads())
 
     def _run(self, kernel: Any, n: int, work: int, *arguments: Any) -> None:
         tasks = pairs(n, work)

@@ -1,4 +1,4 @@
-"""Predictions on a torch device: `predict`, `predict_samples` and `predict_levels` of `cpu`, NumPy in and out.
+"""Predictions on a torch device: the operations of `cpu.prediction`, NumPy in and out.
 
 Tables go to the device once, with a row of zeros appended that the index -1 reads. Pairs go there part by part, and
 if a posterior has many samples these are taken in runs too, so that what a part holds stays within a bound.
@@ -6,7 +6,7 @@ if a posterior has many samples these are taken in runs too, so that what a part
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Any, NamedTuple
@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from recsys_mf.arrays.csr import Csr
 from recsys_mf.kernels.operands import FactorModel, Pairs, RatingScale, SampleTables
 from recsys_mf.kernels.torch import memory
 
@@ -27,6 +28,7 @@ _HOST_ROOM = 1 << 26
 _SLAB = 1 << 26  # bytes of a table that are put at once
 _MIN_PAIRS = 4096  # of a part before its samples are taken in runs
 _PLAIN = 64  # bytes per pair beside the factors: indices, biases, the prediction
+_SCORED = 40  # per score of a row: itself, its bits, keys, and what selection needs
 _SAMPLED = 128  # the same per pair and sample, with sums in float64
 
 
@@ -96,6 +98,42 @@ class TorchPrediction:
                 out[part.pairs] = below.diff(dim=1).cpu().numpy() / n_samples
         return out
 
+    def find_top(self, queries: F32, table: F32, count: int, excluded: Csr | None) -> tuple[I32, F32]:
+        """As `reference.find_top`."""
+        with memory.guarded():
+            Y = torch.tensor(table, device=self._device).T
+            return self._top(lambda rows: torch.tensor(queries[rows], device=self._device) @ Y,
+                             (len(queries), len(table)), count, excluded)  # fmt: skip
+
+    def select_top(self, scores: F32, count: int, excluded: Csr | None) -> tuple[I32, F32]:
+        """As `reference.select_top`."""
+        with memory.guarded():
+            return self._top(
+                lambda rows: torch.tensor(scores[rows], device=self._device), scores.shape, count, excluded
+            )
+
+    def _top(
+        self, scores_of: Callable[[slice], Tensor], shape: tuple[int, int], count: int, excluded: Csr | None
+    ) -> tuple[I32, F32]:
+        """The lists of `reference.select_top` for scores float32[rows, n] that are made part by part."""
+        (n_rows, n), found = shape, min(count, shape[1])
+        columns, best = np.full((n_rows, count), -1, np.int32), np.full((n_rows, count), -np.inf, np.float32)
+        step = max(1, self._bytes() // (max(n, 1) * _SCORED))
+        for start in range(0, n_rows if found else 0, step):
+            rows = slice(start, min(start + step, n_rows))
+            scores = scores_of(rows)
+            if excluded is not None:
+                starts = excluded.starts[rows.start : rows.stop + 1]
+                of_row = np.repeat(np.arange(rows.stop - rows.start), np.diff(starts))
+                left_out = torch.tensor(excluded.columns[starts[0] : starts[-1]], device=self._device).long()
+                scores[torch.tensor(of_row, device=self._device), left_out] = -torch.inf
+            order = _descending_keys(scores).topk(found, dim=1, sorted=True).values & 0xFFFFFFFF
+            order = n - 1 - order
+            best[rows, :found] = scores.gather(1, order).cpu().numpy()
+            columns[rows, :found] = order.int().cpu().numpy()
+        columns[best == -np.inf] = -1
+        return columns, best
+
     def _samples(self, samples: SampleTables) -> _Samples:
         """The tables of a posterior on the device."""
         users, items, contexts, units, offsets = samples
@@ -131,6 +169,18 @@ class TorchPrediction:
         if self._room is not None:
             return self._room
         return _HOST_ROOM if self._device.type == "cpu" else min(memory.free(self._device) // 4, _MAX_ROOM)
+
+
+def _descending_keys(scores: Tensor) -> Tensor:
+    """Integers int64[b, n] in the order of the scores float32[b, n]; of equal scores the first column is the highest.
+
+    The bits of a float are in the order of its value if those below the sign are flipped for negative ones; the column
+    counts from the end in the lower half.
+    """
+    bits = (scores + 0.0).view(torch.int32)  # -0 is 0
+    ordered = bits ^ ((bits >> 31) & 0x7FFFFFFF)
+    n = scores.shape[1]
+    return (ordered.long() << 32) | torch.arange(n - 1, -1, -1, device=scores.device)
 
 
 class _Part(NamedTuple):

@@ -1,0 +1,125 @@
+"""The best columns of every row of scores on CPU cores, found while a matrix product stands in registers.
+
+Scores of a few rows and a vector of columns are a tile of the product X Yᵀ (`tiles`). It is compared with the worst
+entry of each row's list, which few scores exceed, and is gone before the next: no score is kept. A score is one sum in
+the order of the factors, whatever rows and columns are asked for together and on however many threads.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recsys_mf.arrays.csr import Csr
+from recsys_mf.arrays.jit import jit
+from recsys_mf.arrays.threads import ranges, side_by_side
+from recsys_mf.kernels.cpu.simd import FASTMATH, LANES
+from recsys_mf.kernels.cpu.tiles import tile
+
+F32 = NDArray[np.float32]
+I32 = NDArray[np.int32]
+
+_HEIGHT = 6  # rows of a tile: with two loads and a broadcast it fills sixteen registers of half a vector
+_GROUPS = 32  # of rows that pass over all columns together: their rows and lists stay in the second-level cache
+_ROWS = 64  # of scores that a task searches
+
+_product = tile(_HEIGHT, 1, fresh=True)
+
+
+def find_top(queries: F32, table: F32, count: int, excluded: Csr | None, threads: int) -> tuple[I32, F32]:
+    """As `reference.find_top`."""
+    columns, scores = _empty_lists(len(queries), count)
+    X, Y = _pack(queries, _HEIGHT), _pack(table, LANES)
+    tasks = ranges(len(X), max(1, min(_GROUPS, -(-len(X) // threads))))
+    side_by_side(_find, tasks, threads, X, Y, len(table), *_left_out(excluded, len(queries)), columns, scores)
+    return columns, scores
+
+
+def select_top(scores: F32, count: int, excluded: Csr | None, threads: int) -> tuple[I32, F32]:
+    """As `reference.select_top`."""
+    columns, best = _empty_lists(len(scores), count)
+    tasks = ranges(len(scores), _ROWS)
+    side_by_side(_select, tasks, threads, scores, *_left_out(excluded, len(scores)), columns, best)
+    return columns, best
+
+
+def _empty_lists(rows: int, count: int) -> tuple[I32, F32]:
+    return np.full((rows, count), -1, np.int32), np.full((rows, count), -np.inf, np.float32)
+
+
+def _left_out(excluded: Csr | None, rows: int) -> tuple[Any, Any]:
+    if excluded is None:
+        return np.zeros(rows + 1, np.int64), np.zeros(0, np.int32)
+    return excluded.starts, excluded.columns
+
+
+def _pack(X: F32, height: int) -> F32:
+    """Rows in groups of a height, the numbers of a group by column: [groups, columns, height], padded with zeros."""
+    rows, width = X.shape
+    groups = -(-rows // height)
+    padded = np.zeros((groups * height, width), np.float32)
+    padded[:rows] = X
+    return np.ascontiguousarray(padded.reshape(groups, height, width).transpose(0, 2, 1))
+
+
+@jit(fastmath=FASTMATH)
+def _find(
+    first: Any, last: Any, X: Any, Y: Any, n_columns: Any, starts: Any, excluded: Any, columns: Any, scores: Any
+) -> None:
+    """The lists of the rows in groups first to last; X [groups, width, _HEIGHT], Y [groups, width, LANES]."""
+    count, width = columns.shape[1], X.shape[1]
+    sums = np.zeros((_HEIGHT, LANES), np.float32)
+    limits = np.full((last - first) * _HEIGHT, np.float32(-np.inf))
+    for panel in range(Y.shape[0]):
+        for group in range(first, last):
+            _product(X[group], Y[panel], sums, width, 0, 0, np.float32(1.0))
+            for h in range(min(_HEIGHT, len(columns) - group * _HEIGHT)):
+                row, place = group * _HEIGHT + h, (group - first) * _HEIGHT + h
+                limit, exceeds = limits[place], False
+                for lane in range(LANES):
+                    exceeds |= sums[h, lane] > limit
+                if exceeds:
+                    for lane in range(min(LANES, n_columns - panel * LANES)):
+                        column = panel * LANES + lane
+                        _offer(columns, scores, row, count, column, sums[h, lane], starts, excluded)
+                    limits[place] = scores[row, count - 1]
+
+
+@jit()
+def _select(first: Any, last: Any, matrix: Any, starts: Any, excluded: Any, columns: Any, scores: Any) -> None:
+    count = columns.shape[1]
+    for row in range(first, last):
+        for column in range(matrix.shape[1]):
+            _offer(columns, scores, row, count, column, matrix[row, column], starts, excluded)
+
+
+@jit()
+def _offer(
+    columns: Any, scores: Any, row: Any, count: Any, column: Any, score: Any, starts: Any, excluded: Any
+) -> None:
+    """Put a column into the list of a row if its score is above the list's last and it is not left out.
+
+    Columns come in ascending order: of equal scores the first stays before the others.
+    """
+    if not score > scores[row, count - 1] or _contains(excluded, starts[row], starts[row + 1], column):
+        return
+    place = count - 1
+    while place > 0 and scores[row, place - 1] < score:
+        scores[row, place], columns[row, place] = scores[row, place - 1], columns[row, place - 1]
+        place -= 1
+    scores[row, place], columns[row, place] = score, column
+
+
+@jit()
+def _contains(ascending: Any, low: Any, high: Any, number: Any) -> Any:
+    """Whether a number is among ascending[low:high]."""
+    end = high
+    while low < high:
+        middle = (low + high) >> 1
+        if ascending[middle] < number:
+            low = middle + 1
+        else:
+            high = middle
+    return low < end and ascending[low] == number

@@ -1,0 +1,89 @@
+"""The best columns of rows of scores: every backend gives the lists of the reference, ties and all."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from recsys_mf.arrays.csr import Csr
+from recsys_mf.kernels import reference
+from recsys_mf.kernels.backend import PredictionKernels
+from recsys_mf.kernels.cpu.prediction import CpuPrediction
+from recsys_mf.kernels.torch.prediction import TorchPrediction
+
+PREDICTORS: dict[str, Callable[[], PredictionKernels]] = {
+    "cpu-1": lambda: CpuPrediction(1),
+    "cpu-2": lambda: CpuPrediction(2),
+    "torch": lambda: TorchPrediction("cpu"),
+    "torch in parts": lambda: TorchPrediction("cpu", room=5_000),
+    "torch-cuda": lambda: TorchPrediction("cuda"),
+}
+NAMES = [pytest.param(name, marks=pytest.mark.cuda if "cuda" in name else ()) for name in PREDICTORS]
+SHAPES = ((1, 1), (5, 15), (6, 16), (13, 100), (200, 33))  # within, at and past the bounds of a tile
+
+
+@pytest.fixture(params=NAMES)
+def engine(request: pytest.FixtureRequest) -> PredictionKernels:
+    return PREDICTORS[request.param]()
+
+
+def left_out(rng: np.random.Generator, rows: int, n: int) -> Csr:
+    """Some columns of every row, of the first row all, of the last none."""
+    chosen = rng.random((rows, n)) < 0.3
+    chosen[0], chosen[-1] = True, rows == 1
+    starts = np.concatenate([[0], np.cumsum(chosen.sum(1))])
+    return Csr(starts.astype(np.int64), np.nonzero(chosen)[1].astype(np.int32), None, n)
+
+
+@pytest.mark.parametrize("count", [1, 4, 120])
+@pytest.mark.parametrize(("rows", "n"), SHAPES)
+@pytest.mark.parametrize("width", [0, 1, 10])
+def test_lists_are_those_of_the_reference_where_sums_are_exact(
+    engine: PredictionKernels, rows: int, n: int, width: int, count: int
+) -> None:
+    rng = np.random.default_rng([rows, n, width])
+    queries, table = (rng.integers(-2, 3, (size, width)).astype(np.float32) for size in (rows, n))  # many ties
+    for excluded in (None, left_out(rng, rows, n)):
+        columns, scores = engine.find_top(queries, table, count, excluded)
+        expected = reference.find_top(queries, table, count, excluded)
+        np.testing.assert_array_equal(columns, expected[0])
+        np.testing.assert_array_equal(scores, expected[1])
+        assert (columns.dtype, scores.dtype) == (np.int32, np.float32)
+
+
+@pytest.mark.parametrize("count", [1, 7, 40])
+def test_scores_that_are_given_are_searched_alike(engine: PredictionKernels, count: int) -> None:
+    rng = np.random.default_rng(0)
+    scores = rng.choice(np.array([-1e30, -2.5, -0.0, 0.0, 1.0, 3.25, -np.inf], np.float32), (70, 31))
+    for excluded in (None, left_out(rng, *scores.shape)):
+        found = engine.select_top(scores, count, excluded)
+        for ours, expected in zip(found, reference.select_top(scores, count, excluded), strict=True):
+            np.testing.assert_array_equal(ours, expected)
+
+
+def test_nothing_asked_or_nothing_there_is_an_empty_list(engine: PredictionKernels) -> None:
+    for rows, n in ((0, 5), (3, 0)):
+        columns, scores = engine.find_top(np.ones((rows, 2), np.float32), np.ones((n, 2), np.float32), 2, None)
+        assert columns.tolist() == [[-1, -1]] * rows
+        assert scores.tolist() == [[-np.inf, -np.inf]] * rows
+
+
+def test_a_list_does_not_depend_on_the_others_asked_for_nor_on_threads() -> None:
+    rng = np.random.default_rng(1)
+    queries, table = (rng.standard_normal((size, 33)).astype(np.float32) for size in (500, 300))
+    columns, scores = CpuPrediction(2).find_top(queries, table, 10, None)
+    for row in (0, 7, 499):
+        alone = CpuPrediction(1).find_top(queries[row : row + 1], table, 10, None)
+        np.testing.assert_array_equal(alone[0][0], columns[row])
+        np.testing.assert_array_equal(alone[1][0], scores[row])
+
+
+def test_scores_are_products_within_rounding(engine: PredictionKernels) -> None:
+    rng = np.random.default_rng(2)
+    queries, table = (rng.standard_normal((size, 64)).astype(np.float32) for size in (40, 90))
+    _, scores = engine.find_top(queries, table, 90, None)
+    exact = np.sort(queries.astype(np.float64) @ table.T.astype(np.float64), axis=1)[:, ::-1]
+    bound = 64 * np.finfo(np.float32).eps * np.abs(queries).max() * np.abs(table).max() * 8
+    np.testing.assert_allclose(scores, exact, rtol=0, atol=bound)
