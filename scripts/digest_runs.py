@@ -1,9 +1,9 @@
-"""Digests of what every solver makes of tables: the same before and after a change that must change no number.
+"""Digests of what every solver fits to tables: equal before and after a change that must not change any number.
 
     python scripts/digest_runs.py [--threads 2] [--solver sgd] TABLE ... > before.txt
 
 A line per table and solver: SHA-256 of the arrays of the model and of those of the baselines, and the held-out RMSE.
-Processors of another kind may give other digests.
+Another kind of processor may give other digests.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Writes the small runs that the tests keep of a format: `python -m scripts.make_runs FOLDER`, with that release.
+"""Writes the small runs that the tests keep for a format: `python -m scripts.make_runs FOLDER`, with that release.
 
-Every run is a folder of FOLDER, and predictions.json has what each predicted when it was made.
+Every run is a folder in FOLDER; predictions.json has what each run predicted when it was made.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ DAYS = np.array([0, 3, 1, 2, 0, 9]) * 86400
 
 
 def table() -> mf.Ratings:
-    """Ratings from 1 to 5 of string and integer ids on four days."""
+    """Ratings from 1 to 5 on four days, with strings as user ids and integers as item ids."""
     rng = np.random.default_rng(10)
     users, items = np.divmod(rng.permutation(USERS * ITEMS)[:RATINGS], ITEMS)
-    taste = np.sin(1.7 * users) * np.cos(2.3 * items)  # or validation prefers biases alone, without intervals
+    taste = np.sin(1.7 * users) * np.cos(2.3 * items)  # otherwise validation prefers biases alone, without intervals
     values = np.clip(np.rint(3 + np.sin(users) + np.cos(items) + taste + rng.normal(0, 0.8, RATINGS)), 1, 5)
     days = rng.integers(0, 4, RATINGS) * 86400
     return mf.Ratings.from_ids([f"u{user}" for user in users], items * 2, values, days)

@@ -5,8 +5,9 @@ A rating of user u for item i at time t, a fraction of the span, is the planted 
 
     mu = MEAN + b_u + b_i + d_i (2t - 1) + P_u · Q_i
 
-plus Gaussian noise, rounded to the nearest step of the scale and clipped to it. Users come one after another, a
-user's rows by time. The table is made and written in blocks of users, so memory does not grow with its length.
+plus Gaussian noise, rounded to the nearest step of the scale and clipped to it. The rows are grouped by user and,
+for each user, in order of time. The table is made and written in blocks of users, so memory does not grow with its
+length.
 """
 
 from __future__ import annotations
@@ -30,9 +31,9 @@ SPECTRUM = 0.34 * 0.65 ** np.arange(8)  # standard deviation that each factor gi
 NOISE = 0.93
 START, SPAN = 946_684_800, 8 * 365 * 86_400  # seconds: eight years from 2000-01-01
 
-LEAST_DEGREE = 20  # every user has at least as many ratings
+LEAST_DEGREE = 20  # every user has at least this many ratings
 MOST_OF_ITEMS = 0.45  # and at most this fraction of the items
-BLOCK = 1_000_000  # ratings in a block, about
+BLOCK = 1_000_000  # ratings in a block, approximately
 HELD_OUT, HELD_OUT_SEED = 0.1, 0  # as in recsys_mf.splits.hold_out
 
 SCHEMA = pa.schema(
@@ -42,7 +43,7 @@ SCHEMA = pa.schema(
 
 @dataclass(frozen=True)
 class Shape:
-    """How large a table is, on which scale, and how uneven: spreads are of the logarithm of degree or popularity."""
+    """The size, scale and unevenness of a table; spreads are deviations of the logarithm of degree or popularity."""
 
     n_ratings: int
     n_users: int
@@ -63,10 +64,10 @@ SHAPES = {
 
 @dataclass(frozen=True)
 class Truth:
-    """Everything that is planted, with the ids and the random times that users come at."""
+    """Everything that is planted, with the ids and the random times at which users arrive."""
 
     degrees: NDArray[np.int64]  # [n_users]
-    cumulative: NDArray[np.float64]  # [n_items] popularity summed up, the last is 1
+    cumulative: NDArray[np.float64]  # [n_items] cumulative popularity, the last is 1
     first_items: NDArray[np.int32]  # [n_items] item j is among those of user j % n_users, so that each is rated
     user_ids: NDArray[np.int32]
     item_ids: NDArray[np.int32]
@@ -75,8 +76,8 @@ class Truth:
     item_drift: NDArray[np.float32]
     user_factors: NDArray[np.float32]  # [n_users, rank]
     item_factors: NDArray[np.float32]  # [n_items, rank]
-    arrivals: NDArray[np.float32]  # [n_users] of the span
-    stays: NDArray[np.float32]  # [n_users] of the span that is left
+    arrivals: NDArray[np.float32]  # [n_users] as a fraction of the span
+    stays: NDArray[np.float32]  # [n_users] as a fraction of the rest of the span
 
     def means(self, users: NDArray[np.int32], items: NDArray[np.int32], t: NDArray[np.float64]) -> NDArray[np.float64]:
         """mu of every row, [n]."""
@@ -95,7 +96,7 @@ class Reachable:
     squares: float = 0.0
 
     def add(self, means: NDArray[np.float64], ratings: NDArray[np.float32], scale: tuple[float, float, float]) -> None:
-        """Count the rows of a block that the rule holds out."""
+        """Add the rows of a block that the rule holds out."""
         test = self.rng.random(len(ratings)) < HELD_OUT
         errors = ratings[test] - conditional_mean(means[test], scale)
         self.rows += len(errors)
@@ -126,19 +127,19 @@ def plant(shape: Shape, rng: np.random.Generator) -> Truth:
         user_factors=(np.sqrt(SPECTRUM) * rng.standard_normal((shape.n_users, rank))).astype(np.float32),
         item_factors=(np.sqrt(SPECTRUM) * rng.standard_normal((shape.n_items, rank))).astype(np.float32),
         arrivals=rng.random(shape.n_users, dtype=np.float32),
-        stays=eighth_power(rng.random(shape.n_users, dtype=np.float32)),  # most come for days, some for years
+        stays=eighth_power(rng.random(shape.n_users, dtype=np.float32)),  # most stay for days, some for years
     )
 
 
 def eighth_power(x: NDArray[np.float32]) -> NDArray[np.float32]:
-    """x⁸ by squaring, which every processor rounds alike; its `pow` does not."""
+    """x⁸ by squaring, which every processor rounds in the same way, unlike `pow`."""
     for _ in range(3):
         x = x * x
     return x
 
 
 def draw_degrees(shape: Shape, rng: np.random.Generator) -> NDArray[np.int64]:
-    """Ratings of every user, log-normal above the least, int64[n_users] with sum n_ratings."""
+    """Number of ratings of every user, log-normal above the minimum, int64[n_users] with sum n_ratings."""
     excess = np.exp(shape.degree_spread * rng.standard_normal(shape.n_users))
     most = int(MOST_OF_ITEMS * shape.n_items)
     low, high = 0.0, 10.0 * shape.n_ratings / excess.sum()
@@ -153,7 +154,7 @@ def draw_degrees(shape: Shape, rng: np.random.Generator) -> NDArray[np.int64]:
 
 
 def draw_ids(n: int, rng: np.random.Generator) -> NDArray[np.int32]:
-    """Ascending ids of which about one in twenty is left out, int32[n]."""
+    """Ascending ids with gaps: about one in twenty is left out, int32[n]."""
     return np.sort(rng.choice(n + n // 20, n, replace=False) + 1).astype(np.int32)
 
 
@@ -166,9 +167,9 @@ def draw_items(
     first_items: NDArray[np.int32],
     n_users: int,
 ) -> NDArray[np.int32]:
-    """Distinct items of each user in turn: the user's share of first_items, then by popularity; int32[sum(degrees)].
+    """Distinct items, user by user: the user's share of first_items, then by popularity; int32[sum(degrees)].
 
-    Drawing with replacement and dropping what was drawn before is drawing without replacement.
+    Drawing with replacement and dropping repeats is the same as drawing without replacement.
     """
     items = np.empty(degrees.sum(), np.int32)
     owner = np.full(len(cumulative), -1, np.int32)  # the last user who drew the item
@@ -189,7 +190,7 @@ def draw_items(
 
 
 def blocks(degrees: NDArray[np.int64]) -> Iterator[NDArray[np.int32]]:
-    """Consecutive users, as many at a time as have about BLOCK ratings."""
+    """Blocks of consecutive users with about BLOCK ratings each."""
     number = np.cumsum(degrees) // BLOCK
     yield from np.split(np.arange(len(degrees), dtype=np.int32), np.flatnonzero(np.diff(number)) + 1)
 

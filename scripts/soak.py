@@ -1,8 +1,8 @@
-"""The soak: tables as people have them, damaged runs, killed writers, readers under a writer, folders in the way.
+"""The soak test: all kinds of tables, damaged runs, killed writers, loads during a save, folders with other files.
 
-Counts what happened and exits with 1 where anything was wrong: a traceback, a table read wrongly, a damaged run that
-loads, a mixture of two runs, a lost run or file, or a step that takes longer than its limit. Every case is a function
-of its number, which is printed with what was wrong.
+Counts what happened and exits with 1 if anything was wrong: a traceback, a table read wrongly, a damaged run that
+loads, a mixture of two runs, a lost run or file, or a step that takes longer than its limit. A case depends only on its
+number, which is printed with what was wrong.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ import recsys_mf as mf
 from recsys_mf.errors import ArtifactError, RecsysError
 from tests import hostile
 
-LIMIT = 120  # seconds that a case may take: then it hangs
+LIMIT = 120  # seconds that a case may take; if it takes longer, it hangs
 PAIRS = [7, 14, 21, 28], [101, 102, 103, 104]
 WRITER = """
 import signal, sys, recsys_mf as mf
-signal.signal(signal.SIGINT, signal.default_int_handler)  # what runs in the background may have it ignored
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a process in the background may ignore it
 a, b = mf.load(sys.argv[1]), mf.load(sys.argv[2])
 print("ready", flush=True)
 while True:
@@ -45,13 +45,13 @@ while True:
 
 
 def main() -> None:
-    """Run the parts that are asked for."""
+    """Run every part."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tables", type=int, default=10_000)
-    parser.add_argument("--flips", type=int, default=5_000, help="of each file of a run")
+    parser.add_argument("--flips", type=int, default=5_000, help="in each file of a run")
     parser.add_argument("--kills", type=int, default=100)
-    parser.add_argument("--loads", type=int, default=2_000, help="under a writer")
-    parser.add_argument("--folders", type=int, default=500, help="with other files, that --force must not touch")
+    parser.add_argument("--loads", type=int, default=2_000, help="while a writer replaces the run")
+    parser.add_argument("--folders", type=int, default=500, help="with other files, which --force must not touch")
     parser.add_argument("--first", type=int, default=0, help="number of the first table")
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
@@ -72,7 +72,7 @@ def main() -> None:
 
 
 def _cases(what: str, numbers: range) -> Iterator[int]:
-    """The numbers, with a bar; a case beyond the limit ends the program with the place where it hangs."""
+    """The numbers, with a progress bar; a case that takes too long ends the program and shows where it hangs."""
     for number in tqdm(numbers, desc=what, leave=False, disable=None):
         faulthandler.dump_traceback_later(LIMIT, exit=True)
         yield number
@@ -80,7 +80,7 @@ def _cases(what: str, numbers: range) -> Iterator[int]:
 
 
 def _read_tables(first: int, number: int) -> Counter[str]:
-    """Tables of all kinds are read or refused; a tenth of them goes through training, and a tenth by the commands."""
+    """Tables of all kinds are read or refused; a tenth is also trained on, and a tenth is given to the commands."""
     counts: Counter[str] = Counter()
     for seed in _cases("tables", range(first, first + number)):
         with tempfile.TemporaryDirectory() as name:
@@ -103,7 +103,7 @@ def _read_tables(first: int, number: int) -> Counter[str]:
 
 
 def _small_runs(here: Path) -> dict[str, list[float]]:
-    """Two runs of the same table in other units, and what they predict."""
+    """Two runs of the same table in different units, and what they predict."""
     predictions = {}
     for name, step in (("a", 1.0), ("b", 20.0)):
         rng = np.random.default_rng(0)
@@ -118,7 +118,7 @@ def _small_runs(here: Path) -> dict[str, list[float]]:
 
 
 def _flip_bits(here: Path, number: int) -> Counter[str]:
-    """A bit of a file of a run is flipped: `load` refuses it by name."""
+    """A bit of a file of a run is flipped: `load` refuses the run and names the file."""
     counts: Counter[str] = Counter()
     shutil.copytree(here / "a", here / "flipped")
     for path in sorted((here / "flipped").iterdir()):
@@ -155,7 +155,7 @@ def _writer(here: Path, target: Path) -> Iterator[subprocess.Popen[str]]:
 
 
 def _kill_writers(here: Path, runs: dict[str, list[float]], number: int) -> Counter[str]:
-    """A writer is killed at a random moment: a whole run is there, and the next save leaves nothing behind."""
+    """A writer is killed at a random moment: a complete run remains, and the next save leaves no other files."""
     counts: Counter[str] = Counter()
     folder = here / "killed"
     folder.mkdir()
@@ -181,7 +181,7 @@ def _kill_writers(here: Path, runs: dict[str, list[float]], number: int) -> Coun
 
 
 def _load_under_a_writer(here: Path, runs: dict[str, list[float]], number: int) -> Counter[str]:
-    """While a writer replaces a run, every load gives the one or the other, whole."""
+    """While a writer replaces a run, every load gives one of the two runs, complete."""
     counts: Counter[str] = Counter()
     with _writer(here, here / "replaced"):
         while not (here / "replaced").exists():
@@ -199,7 +199,7 @@ def _load_under_a_writer(here: Path, runs: dict[str, list[float]], number: int) 
 
 
 def _force_over_folders(here: Path, number: int) -> Counter[str]:
-    """`--force` and none: nothing that `save` did not write is lost, whatever the folder holds."""
+    """With and without `--force`, nothing that `save` did not write is lost, whatever the folder holds."""
     counts: Counter[str] = Counter()
     run = mf.load(here / "a")
     for seed in _cases("folders", range(number)):

@@ -1,4 +1,4 @@
-"""The backends that tests hold to the reference: Triton's kernels under its interpreter where there is no card."""
+"""The backends that tests compare with the reference; without a card, Triton's kernels run under its interpreter."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from recsys_mf.kernels.torch.backend import make_backend as on_torch
 
 
 def on_triton(device: str, room: int | None = None) -> Backend:
-    """Imported when it is asked for: the interpreter is chosen at import."""
+    """Imports Triton only when it is called, since the interpreter is chosen at import."""
     from recsys_mf.kernels.triton.backend import make_backend
 
     return make_backend(device, room=room)

@@ -1,6 +1,6 @@
-"""The battery: small planted tables of every temper, on which no default may fall below a simpler model.
+"""The battery: small planted tables of many kinds, on which no default may be worse than a simpler model.
 
-Every table comes with many test pairs of the same law, so that errors are compared with little noise of their own.
+Every table has many test pairs drawn from the same model, so that the errors have little noise of their own.
 """
 
 from __future__ import annotations
@@ -23,11 +23,13 @@ F64 = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Law:
-    """r = mean + user_bias[u] + item_bias[i] + strength · P[u] · Q[i] + noise · N(0, 1), then `shaped`.
+    """The model that a table is drawn from.
+
+    r = mean + user_bias[u] + item_bias[i] + strength · P[u] · Q[i] + noise · N(0, 1), then `shaped`.
 
     bias, strength : standard deviations of each side's biases and of the interaction
     n_train, n_test : pairs drawn without replacement
-    per_user : training ratings of every user, drawn from 1 to this; None to draw pairs from all
+    per_user : training ratings of every user, drawn from 1 to this; None to draw from all pairs
     """
 
     n_users: int
@@ -43,7 +45,7 @@ class Law:
     shaped: Callable[[F64], F64] = np.asarray
 
     def split(self, seed: int) -> Split:
-        """Training and test pairs drawn from the law by a seed."""
+        """Training and test pairs, drawn with a seed."""
         rng = np.random.default_rng(seed)
         m, n = self.n_users, self.n_items
         users, items, n_train = self._pairs(rng)
@@ -53,12 +55,12 @@ class Law:
         return _split(users, items, self.shaped(values + rng.normal(0, self.noise, len(users))), n_train)
 
     def _pairs(self, rng: np.random.Generator) -> tuple[NDArray[np.int64], NDArray[np.int64], int]:
-        """Users and items of the training pairs, then of the test pairs; the number of the former."""
+        """Users and items of the training pairs, then of the test pairs; and the number of training pairs."""
         wanted = min(self.n_train + self.n_test, self.n_users * self.n_items)
         cells = rng.choice(self.n_users * self.n_items, wanted, replace=False)
         n_train = self.n_train
         if self.per_user is not None:
-            # Of every user the first few: what is over goes to the end, where the test pairs are.
+            # The first few pairs of every user; the others go to the end, where the test pairs are.
             place = np.zeros(len(cells), np.int64)
             order = np.argsort(cells // self.n_items, kind="stable")
             starts = np.searchsorted(np.sort(cells // self.n_items), np.arange(self.n_users))
@@ -106,7 +108,7 @@ def centred(split: Split, by: str) -> Split:
 
 
 def rescaled(split: Split, factor: float, offset: float = 0.0) -> Split:
-    """With every rating r become factor · r + offset."""
+    """With every rating r replaced by factor · r + offset."""
     assert split.test is not None
     train, test = (
         replace(part, values=(part.values.astype(np.float64) * factor + offset).astype(np.float32))
@@ -137,7 +139,7 @@ TABLES: dict[str, Callable[[int], Split]] = {
     "one user": Law(1, 300, 100, n_test=150).split,
     "one item": Law(300, 1, 100, n_test=150).split,
 }
-"""By what is odd about them; each draws a split from a seed."""
+"""The tables, named by what is special about them; each draws a split from a seed."""
 
 RANKS, FACTORS = (4, 16, 64), (0.25, 1, 4)
 SEEDS = 5
@@ -145,12 +147,12 @@ SEEDS = 5
 
 @dataclass(frozen=True)
 class Compared:
-    """Test errors of a solver on a table, means over seeds.
+    """Test errors of a solver on a table, averaged over seeds.
 
-    default : with default settings; single : of one member of the committee, that of the default where it has none
+    default : with default settings; single : of one member of the committee; equal to `default` if there is none
     bias : of the damped biases
-    best : the lowest of the grid of ranks {4, 16, 64} and of λ/4, λ and 4 λ around the usual λ; of gibbs the ranks
-        alone, since it learns what λ stands for
+    best : the lowest of the grid of ranks {4, 16, 64} and of λ/4, λ and 4 λ around the usual λ; for gibbs only the
+        ranks, since it learns what λ stands for
     """
 
     default: float
@@ -160,17 +162,17 @@ class Compared:
 
     @property
     def over_simple(self) -> float:
-        """The default over the better of a single run and biases alone."""
+        """The default divided by the better of a single run and biases alone."""
         return self.default / min(self.single, self.bias)
 
     @property
     def over_best(self) -> float:
-        """The default over the best of the grid."""
+        """The default divided by the best of the grid."""
         return self.default / self.best
 
 
 def compare(table: str, name: str, seeds: int = SEEDS, ranks: tuple[int, ...] = RANKS) -> Compared:
-    """The errors of a solver by its name on a table of the battery, split seed and training seed being the same."""
+    """The errors of a solver, given by name, on a table of the battery; a seed is that of the split and of training."""
     kind = SOLVERS[name]
     default = _mean_error(table, kind(), seeds)
     single = _mean_error(table, kind(members=1), seeds) if issubclass(kind, IterativeSolver) else default

@@ -1,4 +1,4 @@
-"""What every test may use: the folder of real tables, and small tables whose truth is known."""
+"""What every test may use: the folder of real tables, and Triton's interpreter if there is no card."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.fixture(scope="session")
 def data_dir(request: pytest.FixtureRequest) -> Path:
-    """The folder given with --data; tests that use it skip without."""
+    """The folder given with --data; tests that use it are skipped without it."""
     folder = request.config.getoption("--data")
     if folder is None:
         pytest.skip("needs real rating tables: pytest --data DIR")

@@ -1,9 +1,9 @@
-"""Tables as people have them, and tables with a fault, drawn from a `random.Random` with their truth.
+"""Tables as they occur in practice, and tables with a fault, drawn from a `random.Random` with their truth.
 
 `draw` makes a table in a folder: as text in some dialect, encoding and packing, as JSON lines, as Parquet of some types
 in one file or in parts, or as a frame. `check_reading` reads it and compares; `check_pipeline` trains, saves, loads and
-predicts. A `Wrong` is a fault of the product; any other exception but those of `recsys_mf.errors` is one too.
-Used by the property tests, where hypothesis draws and shrinks, and by `scripts/soak`.
+predicts. A `Wrong` is a fault of the product; so is any other exception, except those of `recsys_mf.errors`.
+Used by the property tests, in which hypothesis draws and shrinks, and by `scripts/soak`.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ class Case:
 
     source : a path, or a frame in memory
     rows : (user id, item id, rating, seconds or None) as they should be read
-    fault : what is wrong with it, so that it must be refused; None where it must be read
+    fault : what is wrong with it, so that it must be refused; None if it must be read
     label : how it was made
     """
 
@@ -101,7 +101,7 @@ def draw(r: random.Random, folder: Path, *, size: int = 60) -> Case:
 
 
 def check_reading(case: Case) -> Ratings | None:
-    """Read a table in the ways there are; the ratings, or None where it was refused as it should be."""
+    """Read a table in all ways; returns the ratings, or None if it was refused as it should be."""
     with quiet():
         try:
             table = from_frame(case.source) if not isinstance(case.source, Path) else read_ratings(case.source)
@@ -122,7 +122,7 @@ def check_reading(case: Case) -> Ratings | None:
 
 
 def check_pipeline(case: Case, folder: Path, r: random.Random) -> None:
-    """Train on a table, save and load the run, predict its rows from memory and from a file: everywhere the same."""
+    """Train on a table, save and load the run, predict its rows from memory and from a file: all must agree."""
     table = check_reading(case)
     if table is None:
         return
@@ -160,7 +160,7 @@ def check_pipeline(case: Case, folder: Path, r: random.Random) -> None:
 
 
 def check_commands(case: Case, folder: Path, r: random.Random) -> None:
-    """The same by the command line, in this process: exit codes, one line of error, no traceback, no escape."""
+    """The same with the command line, in this process: exit codes, one line of error, no traceback, no escape."""
     run, source = folder / "run", str(case.source)
     name = r.choice(("mean", "bias"))
     calls = [
@@ -210,7 +210,7 @@ _SOLVERS: tuple[tuple[str, dict[str, Any]], ...] = (
 
 
 def _without_added(output: Path, folder: Path) -> Path:
-    """The table that predict wrote, its two columns under other names, so that it can be given again."""
+    """The table that predict wrote, with its two columns renamed, so that it can be predicted again."""
     if output.suffix == ".parquet":
         table = pq.read_table(output)
         names = [{"prediction": "old", "known": "was"}.get(name, name) for name in table.column_names]
@@ -230,7 +230,7 @@ def check_message(error: RecsysError) -> None:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Notices are no faults; they too are one line."""
+    """Inside, notices are not faults, but they must also be one line."""
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
         yield
@@ -253,7 +253,7 @@ def _compare(table: Ratings, rows: list[tuple[Any, Any, float, int | None]]) -> 
 
 
 def _ids(r: random.Random) -> tuple[Callable[[int], Any], str]:
-    """What makes the k-th id, and which kind of ids they are."""
+    """A function that makes the k-th id, and the kind of the ids."""
     kind = r.choice(("small", "negative", "wide", "top", "words", "padded", "uuid", "nasty"))
     token = r.choice(NASTY)
     seed = r.randrange(1 << 30)
@@ -425,7 +425,7 @@ def _frame(
 
 
 class _Stream:
-    """A table of another library, known by its stream of Arrow batches alone."""
+    """A table of another library, of which only the stream of Arrow batches is known."""
 
     def __init__(self, table: pa.Table) -> None:
         self._table = table

@@ -1,7 +1,7 @@
-"""The oracle: what every operation of a backend is off from the float64 reference, and what rounding explains.
+"""The oracle: the error of every operation of a backend against the float64 reference, and what rounding allows.
 
 A case makes its operands from a seed, gives them to a backend and to `kernels.reference`, and returns an `Agreement`.
-The tests ask every backend, the GPU checks of the benchmarks the card's. The table has a user without a rating, one
+The tests check every backend, the GPU benchmarks check that of the card. The table has a user without a rating, one
 with a single rating, one who rated every item, and the last index of both sides.
 """
 
@@ -44,19 +44,19 @@ Shape = tuple[int, int]
 
 
 class Agreement(NamedTuple):
-    """The largest error of a result, and the bound that the rounding of float32 explains."""
+    """The largest error of a result, and the bound that the rounding of float32 allows."""
 
     worst: float
     bound: float
 
     @property
     def holds(self) -> bool:
-        """Whether the error is within the bound; never for what is not a number."""
+        """Whether the error is within the bound; false for NaN."""
         return self.worst <= self.bound
 
 
 def find_worst(found: Any, exact: Any) -> float:
-    """The largest difference; infinite for what is not a number."""
+    """The largest difference; infinite if a result is NaN."""
     errors = np.abs(np.asarray(found, np.float64) - exact)
     if not errors.size:
         return 0.0
@@ -64,7 +64,7 @@ def find_worst(found: Any, exact: Any) -> float:
 
 
 def make_table(rng: np.random.Generator, shape: Shape = SHAPE) -> Triples:
-    """Triples in random order; see the head of the module."""
+    """Triples in random order; see the docstring of the module."""
     _, n = shape
     observed = rng.random(shape) < 0.4
     observed[0], observed[1], observed[2] = False, np.arange(n) == min(5, n - 1), True
@@ -87,7 +87,7 @@ def draw_rows(rng: np.random.Generator, rows: int, width: int) -> NDArray[np.flo
 
 
 class Visits(NamedTuple):
-    """Triples in the order of a schedule, and where its blocks are."""
+    """Triples in the order of a schedule, and the bounds of its blocks."""
 
     triples: Triples
     bounds: NDArray[np.int64]
@@ -111,7 +111,7 @@ def make_visits(rng: np.random.Generator, shape: Shape = SHAPE, grid: Grid = Gri
 
 
 def make_state(rng: np.random.Generator, rank: int, shape: Shape = SHAPE, length: float = 0.3) -> SgdState:
-    """P, Q and biases in float64; length : the deviation of a factor's entries."""
+    """P, Q and biases in float64; length : the standard deviation of a factor's entries."""
     P, Q = (rng.standard_normal((rows, rank)) * length for rows in shape)
     return SgdState(P, Q, *(rng.standard_normal(rows) * 0.3 for rows in shape))
 
@@ -124,7 +124,7 @@ def pad(factors: NDArray[Any], width: int) -> NDArray[np.float32]:
 
 
 def put_state(backend: Backend, state: SgdState, precision: str = "float32") -> SgdState:
-    """The state as a backend takes it."""
+    """The state on a backend's device."""
     width = backend.sgd.width(state.P.shape[1])  # type: ignore[attr-defined]
     factors = (backend.sgd.put_factors(pad(F, width), precision) for F in state[:2])
     return SgdState(*factors, *(backend.device.put(b.astype(np.float32)) for b in state[2:]))
@@ -144,7 +144,7 @@ def check_epoch(
     """An epoch of SGD; the error of the summed squares is relative."""
     rng = np.random.default_rng(rank)
     visits = make_visits(rng, shape)
-    # So short that a tile of one item's updates stays below a full correction.
+    # A step so short that a tile of one item's updates stays below a full correction.
     state = make_state(rng, rank, shape, 0.3 if shape == SHAPE else 0.9 / np.sqrt(max(rank, 9)))
     exact = SgdState(*(table.copy() for table in state))
     expected = reference.epoch(visits.plan(None, batch, rank), exact, STEP)
@@ -159,7 +159,7 @@ def check_epoch(
 
 
 def check_visits(backend: Backend, rank: int, batch: int, shape: Shape = SHAPE) -> Agreement:
-    """Short runs as a single stratum, with step 0: every rating is met once, with the error of the start."""
+    """Short runs as a single stratum, with step 0: every rating is visited once, with the error of the start."""
     rng = np.random.default_rng(rank)
     visits, state, still = make_visits(rng, shape), make_state(rng, rank, shape), SgdStep(0.0, 0.0, 0.0, 0.0)
     n = len(visits.triples.users)
@@ -194,7 +194,7 @@ class SolveCase(NamedTuple):
 def make_solve(
     rank: int, *, contexts: bool, normals: bool, shrinkage: bool = False, n_rows: int = M, shape: Shape = SHAPE
 ) -> SolveCase:
-    """A system of every row. shrinkage : the prior of ALS instead of the sampler's"""
+    """A system for every row. shrinkage : use the prior of ALS instead of the sampler's"""
     rng, width = np.random.default_rng(rank), rank + 1
     triples = make_table(rng, shape)
     triples = Triples(*(column[triples.users < n_rows] for column in triples))

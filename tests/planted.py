@@ -12,7 +12,7 @@ from recsys_mf.ratings import Ratings
 
 @dataclass(frozen=True)
 class Truth:
-    """What a table was drawn from: r = mean + user_bias[u] + item_bias[i] + P[u] · Q[i] + noise · N(0, 1)."""
+    """The model that a table was drawn from: r = mean + user_bias[u] + item_bias[i] + P[u] · Q[i] + noise · N(0, 1)."""
 
     mean: float
     user_bias: NDArray[np.float64]  # [n_users]

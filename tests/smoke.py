@@ -1,4 +1,4 @@
-"""Tests of an installed package, whose sources are elsewhere: run by `test_wheel` and by scripts/matrix."""
+"""Tests of an installed package, away from its sources: run by `test_wheel` and by scripts/matrix."""
 
 from __future__ import annotations
 

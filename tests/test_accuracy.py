@@ -1,4 +1,4 @@
-"""What the README says each solver reaches on real tables, with default settings; needs --data DIR."""
+"""The accuracy that the README states for each solver on real tables, with default settings; needs --data DIR."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def held_out_rmse(split: Split, solver: str) -> dict[str, float]:
 
 
 @pytest.mark.parametrize(("solver", "limit"), [("sgd", 0.837), ("als", 0.846)])
-def test_movielens_1m(data_dir: Path, solver: str, limit: float) -> None:
+def test_the_error_on_movielens_1m_is_below_its_limit(data_dir: Path, solver: str, limit: float) -> None:
     split = hold_out(read_ratings(data_dir / "ml-1m.parquet"), 0.1, seed=0)
     errors = held_out_rmse(split, solver)
     assert errors[solver] < limit
@@ -32,7 +32,7 @@ def test_movielens_1m(data_dir: Path, solver: str, limit: float) -> None:
 
 
 @pytest.mark.parametrize(("solver", "limit"), [("sgd", 0.915), ("als", 0.926)])
-def test_movielens_100k_u1(data_dir: Path, solver: str, limit: float) -> None:
+def test_the_error_on_movielens_100k_u1_is_below_its_limit(data_dir: Path, solver: str, limit: float) -> None:
     train_table, test_table = (read_ratings(data_dir / f"ml-100k.u1.{part}.parquet") for part in ("train", "test"))
     assert held_out_rmse(given(train_table, test_table), solver)[solver] < limit
 
@@ -41,7 +41,9 @@ def test_movielens_100k_u1(data_dir: Path, solver: str, limit: float) -> None:
     ("likelihood", "with_genres", "limit"),
     [("gaussian", False, 0.884), ("ordinal", False, 0.884), ("ordinal", True, 0.882)],
 )
-def test_movielens_100k_u1_sampled(data_dir: Path, likelihood: str, with_genres: bool, limit: float) -> None:
+def test_the_error_of_the_sampler_on_movielens_100k_u1_is_below_its_limit(
+    data_dir: Path, likelihood: str, with_genres: bool, limit: float
+) -> None:
     train_table, test_table = (read_ratings(data_dir / f"ml-100k.u1.{part}.parquet") for part in ("train", "test"))
     if with_genres:
         genres = read_features(data_dir / "ml-100k.movies.parquet", role="item", columns=["genres"])

@@ -1,4 +1,4 @@
-"""Arguments of the public functions: of the wrong type or out of range they are errors that name them."""
+"""Arguments of the public functions: a wrong type or value is an error that names the argument."""
 
 from __future__ import annotations
 
@@ -71,30 +71,30 @@ def test_a_wrong_argument_is_one_line_that_says_what_to_give(call: Callable[[Any
 
 
 @pytest.mark.parametrize("times", ["x", [1.5, 2.5], [[1, 2]], [HUGE, 1], np.array(["2020-01-01"], "M8[s]")])
-def test_times_that_are_no_seconds_are_refused(times: Any) -> None:
+def test_times_that_are_not_seconds_are_refused(times: Any) -> None:
     with pytest.raises(RecsysError, match="times"):
         small_run().predict([5, 5], [100, 102], times)
 
 
 @pytest.mark.parametrize("name", sorted(SYNONYMS))
-def test_a_setting_as_others_call_it_leads_to_ours(name: str) -> None:
+def test_the_name_of_a_setting_in_another_library_suggests_ours(name: str) -> None:
     hints = []
     for solver in SOLVERS.values():
         try:
             solver(**{name: 1})
-            hints.append(True)  # it is ours as well
+            hints.append(True)  # it is also one of ours
         except ConfigError as error:
             hints.append(any(f"did you mean '{ours}'" in str(error) for ours in SYNONYMS[name]))
     assert any(hints)
 
 
 @pytest.mark.parametrize(("name", "ours"), [("svd++", "sgd"), ("funk", "sgd"), ("BPMF", "gibbs"), ("ials", "als")])
-def test_a_solver_as_others_call_it_leads_to_ours(name: str, ours: str) -> None:
+def test_the_name_of_a_solver_in_another_library_suggests_ours(name: str, ours: str) -> None:
     with pytest.raises(ConfigError, match=f"no solver .* did you mean '{ours}'"):
         SOLVERS[name]
 
 
-def test_a_table_or_a_file_is_trained_on_whole_and_a_solver_may_be_named(tmp_path: Any) -> None:
+def test_train_takes_a_whole_table_or_file_and_the_name_of_a_solver(tmp_path: Any) -> None:
     frame = small_table().to_frame()
     frame.to_parquet(tmp_path / "t.parquet")
     split = hold_out(small_table(), 0)
@@ -119,7 +119,7 @@ def test_single_ids_are_paired_with_every_id_of_the_other_side() -> None:
 
 
 @pytest.mark.parametrize("solver", SOLVERS)
-def test_a_table_too_small_to_validate_on_names_the_option_in_the_way(solver: str) -> None:
+def test_a_table_too_small_to_validate_on_names_the_option_to_change(solver: str) -> None:
     table = small_table().select(np.arange(1)).restricted()
     with pytest.raises(
         RecsysError, match=r"^validation: too few ratings to cut 0\.1 of them off .*; give --validation 0 "

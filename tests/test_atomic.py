@@ -1,4 +1,4 @@
-"""Writing aside: the old or the new whole at its name, whatever fails in between, and nothing left beside it."""
+"""Atomic writing: the target is the whole old or the whole new one, whatever fails, and no other file is left."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ EXCHANGES = [True, False]
 
 
 def put(target: Path, content: str, *, replace: bool = True) -> None:
-    """A folder with the file a, and an inner one with b."""
+    """Write a folder with the file a, and an inner folder with b."""
 
     def may_replace(path: Path) -> None:
         if not replace:
@@ -41,7 +41,7 @@ def put_file(target: Path, content: str, *, replace: bool = True) -> None:
 
 
 def content(target: Path) -> str | None:
-    """What `put` wrote there, checked to be of one writing."""
+    """What `put` wrote there, after a check that it is from a single call."""
     if not target.exists():
         return None
     if target.is_file():
@@ -52,14 +52,14 @@ def content(target: Path) -> str | None:
 
 @pytest.fixture
 def exchange(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
-    """Whether the system can exchange two names; where it is False it is made so."""
+    """Whether the system can exchange two names; if False, it is made unable to."""
     if not request.param:
         monkeypatch.setattr(atomic, "_exchanged", lambda path, other: False)
     return bool(request.param)
 
 
 class Failing:
-    """Counts the calls of the functions that `atomic` uses and raises at the chosen one, before or after it is done."""
+    """Counts the calls of the functions that `atomic` uses and raises at the chosen one, before or after it has run."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, error: BaseException, at: int, *, after: bool) -> None:
         self.calls, self.error, self.at, self.after = 0, error, at, after
@@ -92,7 +92,7 @@ def _named(name: str) -> Callable[..., Any]:
 @pytest.mark.parametrize("after", [False, True])
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), OSError(28, "No space left on device")])
 @pytest.mark.parametrize("exchange", EXCHANGES, indirect=True)
-def test_a_failure_at_any_step_leaves_the_old_or_the_new_whole_and_nothing_else(
+def test_a_failure_at_any_step_leaves_the_whole_old_or_new_target_and_nothing_else(
     tmp_path: Path, write: Callable[..., None], before: str | None, after: bool, error: BaseException, exchange: bool
 ) -> None:
     at, done = 0, False
@@ -108,7 +108,7 @@ def test_a_failure_at_any_step_leaves_the_old_or_the_new_whole_and_nothing_else(
                 write(folder / "x", "new")
             done = failing.calls < at
         assert content(folder / "x") in ((before, "new") if not done else ("new",)), f"step {at}"
-        if isinstance(error, OSError):  # a folder that could not be removed is the next writer's to remove
+        if isinstance(error, OSError):  # the next writer removes a folder that could not be removed
             write(folder / "y", "another")
             (folder / "y").rename(tmp_path / f"y-{at}")
         assert [path.name for path in folder.iterdir() if path.name != "x"] == [], f"step {at}"
@@ -116,7 +116,7 @@ def test_a_failure_at_any_step_leaves_the_old_or_the_new_whole_and_nothing_else(
 
 
 @pytest.mark.parametrize("exchange", EXCHANGES, indirect=True)
-def test_what_stands_there_is_replaced_only_where_that_is_allowed(tmp_path: Path, exchange: bool) -> None:
+def test_an_existing_target_is_replaced_only_if_that_is_allowed(tmp_path: Path, exchange: bool) -> None:
     put(tmp_path / "x", "old")
     with pytest.raises(FileExistsError):
         put(tmp_path / "x", "new", replace=False)
@@ -131,7 +131,7 @@ def test_what_stands_there_is_replaced_only_where_that_is_allowed(tmp_path: Path
 
 
 @pytest.mark.parametrize("exchange", EXCHANGES, indirect=True)
-def test_what_comes_to_the_target_meanwhile_is_kept(tmp_path: Path, exchange: bool) -> None:
+def test_what_appears_at_the_target_meanwhile_is_kept(tmp_path: Path, exchange: bool) -> None:
     def may_replace(path: Path) -> None:
         raise FileExistsError(path)
 
@@ -154,8 +154,8 @@ def test_what_comes_to_the_target_meanwhile_is_kept(tmp_path: Path, exchange: bo
 
 
 @pytest.mark.parametrize("exchange", EXCHANGES, indirect=True)
-def test_what_was_moved_away_and_may_not_go_comes_back(tmp_path: Path, exchange: bool) -> None:
-    """A file that appears between the look at the old folder and the exchange."""
+def test_a_folder_that_must_not_be_removed_is_moved_back(tmp_path: Path, exchange: bool) -> None:
+    """A file that appears between the check of the old folder and the exchange."""
     target, looks = tmp_path / "x", []
 
     def may_replace(path: Path) -> None:
@@ -171,7 +171,7 @@ def test_what_was_moved_away_and_may_not_go_comes_back(tmp_path: Path, exchange:
 
 
 @pytest.mark.parametrize("mask", [0o022, 0o077, 0o027])
-def test_modes_are_those_of_the_umask(tmp_path: Path, mask: int) -> None:
+def test_modes_follow_the_umask(tmp_path: Path, mask: int) -> None:
     old = os.umask(mask)
     try:
         with atomic.written_folder(tmp_path / "x", may_replace=lambda path: None) as path:
@@ -185,14 +185,14 @@ def test_modes_are_those_of_the_umask(tmp_path: Path, mask: int) -> None:
 
 
 @pytest.mark.parametrize("length", [1, 200, 250, 255])
-def test_any_name_that_the_system_takes_is_written(tmp_path: Path, length: int) -> None:
+def test_any_name_that_the_system_accepts_is_written(tmp_path: Path, length: int) -> None:
     atomic.prove_writable(tmp_path / ("x" * length))
     put(tmp_path / ("x" * length), "new")
     put_file(tmp_path / ("y" * length), "new")
     assert len(list(tmp_path.iterdir())) == 2
 
 
-def test_what_cannot_be_written_is_known_before(tmp_path: Path) -> None:
+def test_what_cannot_be_written_is_refused_beforehand(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     (tmp_path / "circle").symlink_to("circle")
     for target in ("/proc/x", "x" * 256, "missing/x", "file/x", "circle", "null\0"):
@@ -239,13 +239,13 @@ def writer(target: Path) -> Iterator[subprocess.Popen[str]]:
         process.kill()
 
 
-def test_the_next_writer_removes_what_a_killed_one_left_and_nothing_of_a_living_one(tmp_path: Path) -> None:
+def test_the_next_writer_removes_what_a_killed_one_left_and_nothing_of_a_running_one(tmp_path: Path) -> None:
     with writer(tmp_path / "dead") as process:
         process.send_signal(signal.SIGKILL)
         process.wait()
     assert len(list(tmp_path.iterdir())) == 1
     with writer(tmp_path / "alive"):
-        (left,) = tmp_path.iterdir()  # the living one has removed what the dead one left
+        (left,) = tmp_path.iterdir()  # the running one has removed what the dead one left
         put(tmp_path / "x", "new")
         assert sorted(tmp_path.iterdir()) == sorted([left, tmp_path / "x"])
         assert (left / "new" / "alive" / "a").read_text() == "new"
@@ -254,7 +254,7 @@ def test_the_next_writer_removes_what_a_killed_one_left_and_nothing_of_a_living_
 
 
 def test_what_a_killed_writer_had_moved_away_is_put_back(tmp_path: Path) -> None:
-    """Where the system cannot exchange two names there is a moment at which the name is free."""
+    """If the system cannot exchange two names, there is a moment at which the name is free."""
     put(tmp_path / "x", "old")
     with writer(tmp_path / "x"):
         (left,) = (path for path in tmp_path.iterdir() if path.name != "x")
@@ -275,7 +275,7 @@ def test_folders_that_only_look_like_leftovers_are_kept(tmp_path: Path) -> None:
     assert {path.name for path in tmp_path.iterdir()} == {"elsewhere", ".recsys_mf-linked", ".recsys_mf-file", "x"}
 
 
-def test_many_writers_at_once_all_succeed_and_leave_one_whole(tmp_path: Path) -> None:
+def test_many_writers_at_once_all_succeed_and_leave_one_whole_target(tmp_path: Path) -> None:
     errors: list[BaseException] = []
 
     def write(number: int) -> None:

@@ -1,4 +1,4 @@
-"""Columns in files: the same numbers, beyond the limit only, and nothing left behind."""
+"""Columns in files: the same numbers, only beyond the limit, and no file is left."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from recsys_mf.training import train
 from tests.planted import planted
 
 
-def test_a_column_lies_in_a_file_when_it_is_more_than_its_share_of_the_limit() -> None:
+def test_a_column_is_in_a_file_if_it_exceeds_its_share_of_the_limit() -> None:
     with mapped.limited(32 * 4000):
         assert not mapped.is_mapped(mapped.empty(1000, np.float32))
         assert mapped.is_mapped(mapped.empty(1001, np.float32))
@@ -31,7 +31,7 @@ def test_a_column_lies_in_a_file_when_it_is_more_than_its_share_of_the_limit() -
 
 
 @pytest.mark.parametrize("rows", [np.arange(3000)[::-2], np.arange(3000) % 3 == 1], ids=["numbers", "mask"])
-def test_taken_is_indexing(rows: np.ndarray) -> None:
+def test_taken_is_the_same_as_indexing(rows: np.ndarray) -> None:
     column = np.random.default_rng(0).random(3000)
     with mapped.limited(1):
         taken = mapped.taken(column, rows)
@@ -39,7 +39,7 @@ def test_taken_is_indexing(rows: np.ndarray) -> None:
     assert np.array_equal(taken, column[rows])
 
 
-def test_what_is_dropped_from_memory_is_still_there() -> None:
+def test_what_is_dropped_from_memory_is_still_in_the_file() -> None:
     with mapped.limited(1):
         column = mapped.empty(100_000, np.int64)
     column[:] = np.arange(100_000)
@@ -49,7 +49,7 @@ def test_what_is_dropped_from_memory_is_still_there() -> None:
 
 
 @pytest.mark.parametrize("solver", ["sgd", "als", "svd"])
-def test_results_do_not_depend_on_where_columns_lie(solver: str) -> None:
+def test_results_do_not_depend_on_where_columns_are(solver: str) -> None:
     settings = {"epochs": 5, "members": 2, "rank": 8} if solver != "svd" else {}
     runs = []
     for limit in (None, 1):
@@ -81,7 +81,7 @@ def test_epochs_of_triples_in_a_file_take_one_stratum_at_a_time() -> None:
     assert set(seen) == {1}
 
 
-def test_a_folder_without_room_is_an_error_with_the_size(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_without_space_is_an_error_with_the_size(monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
@@ -107,13 +107,13 @@ def test_sizes_are_read_as_people_write_them(text: str, size: int) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "much", "-1GB", "0", "2 GiB of it"])
-def test_what_is_no_size_is_refused(text: str) -> None:
+def test_what_is_not_a_size_is_refused(text: str) -> None:
     with pytest.raises(ConfigError, match=r"^not a memory size \(saw .*\); write it as 2GiB or 500MB$"):
         parsed(text)
 
 
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="resident memory is read from /proc")
-def test_columns_at_rest_are_not_in_the_memory_of_the_process() -> None:
+def test_unused_columns_are_not_in_the_memory_of_the_process() -> None:
     def resident() -> int:
         return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 

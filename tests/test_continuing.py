@@ -1,4 +1,4 @@
-"""A run that takes up new ratings: what it keeps, what it learns, and what it refuses."""
+"""A run that is continued with new ratings: what it keeps, what it learns, and what it refuses."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ UPDATED = ("sgd", "als")
 
 
 def fitted(ratings: Ratings, name: str, **more: Any) -> Run:
-    """All rows in train."""
+    """A run trained on all rows."""
     return train(hold_out(ratings, 0), SOLVERS[name](**SETTINGS[name]), device="cpu", **more)
 
 
 def parts(*shares: float, seed: int = 1, noise: float = 0.5) -> list[Ratings]:
-    """A planted table cut into parts at random, the last of them everything beyond."""
+    """A planted table cut into parts at random; the last part is the rest."""
     ratings, _ = planted(400, 150, noise=noise)
     ends = np.cumsum(shares)
     place = np.searchsorted(ends, np.random.default_rng(seed).random(len(ratings)))
@@ -56,7 +56,7 @@ def together(*tables: Ratings) -> Ratings:
 
 
 def error(run: Run, test: Ratings) -> float:
-    """Held-out RMSE, ids as the run has them."""
+    """Held-out RMSE, with the indices of the run."""
     return rmse(run.model, test.reindexed(run.user_vocabulary, run.item_vocabulary))
 
 
@@ -87,7 +87,7 @@ def test_nothing_is_forgotten_whatever_the_solver(solver: str) -> None:
     assert facts["added"] == {"ratings": 3, "users": 2, "items": 1}
 
 
-def test_new_ratings_alone_do_what_all_ratings_do(name: str, old_new_test: list[Ratings]) -> None:
+def test_new_ratings_alone_give_the_same_as_all_ratings(name: str, old_new_test: list[Ratings]) -> None:
     old, new, _ = old_new_test
     start = fitted(old, name)
     alone, all_rows = (fitted(table, name, start=start) for table in (new, together(old, new)))
@@ -97,7 +97,7 @@ def test_new_ratings_alone_do_what_all_ratings_do(name: str, old_new_test: list[
 
 
 @pytest.mark.parametrize("share", [0.006, 0.1])
-def test_a_continued_run_is_no_worse_than_it_was_and_near_a_cold_fit(name: str, share: float) -> None:
+def test_a_continued_run_is_not_worse_than_before_and_near_a_cold_fit(name: str, share: float) -> None:
     errors = []
     for seed in range(3):
         old, new, test = parts(0.75, share, seed=seed)
@@ -110,7 +110,7 @@ def test_a_continued_run_is_no_worse_than_it_was_and_near_a_cold_fit(name: str, 
     assert after < 1.01 * cold
 
 
-def test_an_update_brings_new_users_nearer_than_the_fallback(name: str) -> None:
+def test_an_update_predicts_new_users_better_than_the_fallback(name: str) -> None:
     ratings, _ = planted(400, 150, noise=0.3)
     is_new_user = ratings.users >= 396
     test = is_new_user & (np.random.default_rng(0).random(len(ratings)) < 0.3)
@@ -133,11 +133,11 @@ def test_rows_without_a_new_rating_stay_bit_for_bit(name: str) -> None:
     assert (run.model.item_factors[3] != start.model.item_factors[3]).any()
 
 
-def test_intervals_stay(name: str) -> None:
+def test_a_continued_run_keeps_its_intervals(name: str) -> None:
     old, new, test = parts(0.85, 0.006, noise=1.0)
     start = fitted(old, name)
     assert has_intervals(start.model) or name == "als"  # whose validation may choose a single run
-    for table in (new, test):  # an update, a fit
+    for table in (new, test):  # one is an update, the other a fit
         run = fitted(table, name, start=start)
         assert has_intervals(run.model) == has_intervals(start.model)
         if not has_intervals(run.model):
@@ -232,7 +232,7 @@ def test_ids_of_another_kind_are_refused() -> None:
         fitted(Ratings.from_ids(["a", "b"], ["x", "y"], [1, 2]), "bias", start=start)
 
 
-def test_test_pairs_that_the_run_has_seen_are_warned_of() -> None:
+def test_test_pairs_that_the_run_has_seen_give_a_warning() -> None:
     ratings, _ = planted(60, 40)
     start = fitted(ratings, "bias")
     split = hold_out(ratings, 0.1, seed=1)

@@ -1,4 +1,4 @@
-"""The examples of CONTRIBUTING.md run as they stand, one after another, as a reader would type them."""
+"""The examples of CONTRIBUTING.md run unchanged, one after another, as a reader would type them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ TEXT = (Path(__file__).parents[1] / "CONTRIBUTING.md").read_text()
 def test_the_examples_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     before = dict(metrics.METRICS)
-    module = ModuleType("contributed")  # dataclasses look their module up
+    module = ModuleType("contributed")  # dataclasses look up their module
     monkeypatch.setitem(sys.modules, "contributed", module)
     blocks = re.findall(r"```python\n(.*?)```", TEXT, re.S)
     assert len(blocks) == 5
@@ -35,5 +35,5 @@ def test_its_links_lead_to_files(link: str) -> None:
 
 
 @pytest.mark.parametrize("script", sorted(set(re.findall(r"scripts/\w+", TEXT))))
-def test_the_scripts_it_names_are_there(script: str) -> None:
+def test_the_scripts_it_names_exist(script: str) -> None:
     assert (Path(__file__).parents[1] / script).is_file()

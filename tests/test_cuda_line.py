@@ -1,4 +1,4 @@
-"""The whole line as a card runs it, on torch's CPU device: the command line with the kernels of `cuda`."""
+"""The whole command line as on a card, but on torch's CPU device: with the kernels of `cuda`."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def test_a_run_on_torch_is_as_good_as_one_on_numba(
     here = rmse(command(*arguments, "-o", str(tmp_path / "cpu"), "--device", "cpu"), solver)
     use(BACKENDS["torch"](), monkeypatch)
     there = command(*arguments, "-o", str(tmp_path / "torch"))
-    # Another order of steps, or other draws, of the same problem: they differ by chance alone.
+    # The same problem with another order of steps, or other draws: they differ only by chance.
     assert rmse(there, solver) == pytest.approx(here, rel=0.1)
     kept = json.loads((tmp_path / "torch" / "run.json").read_text())["provenance"]
     assert kept["kernels"].startswith("torch ")
@@ -86,7 +86,7 @@ def test_a_run_on_torch_is_as_good_as_one_on_numba(
 
 @interpreted
 @pytest.mark.parametrize("extra", [[], ["--precision", "half"], ["--schedule", "hogwild"]], ids=str)
-def test_triton_trains_the_whole_line_and_the_report_says_how(
+def test_the_command_line_trains_with_triton_and_the_report_says_how(
     extra: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ratings, _ = planted(n_users=25, n_items=15)
@@ -122,12 +122,12 @@ def test_a_full_card_is_a_resource_error(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 class Counting(TorchDevice):
-    """A device that counts what is fetched from it."""
+    """A device that counts the numbers that are fetched from it."""
 
     fetched = 0
 
     def get(self, array: torch.Tensor) -> NDArray[Any]:
-        """Counted."""
+        """Fetch an array, and count its numbers."""
         found = super().get(array)
         self.fetched += found.size
         return found
@@ -153,7 +153,7 @@ def test_epochs_fetch_no_tables_from_the_device(solver: str) -> None:
             assert epoch.predict is not None
             epoch.predict(users, items, None)
         fetched.append(device.fetched)
-    # What a sweep fetches is square in the rank alone: the scatter of rows and coefficients of either table.
+    # What a sweep fetches grows only with the rank squared: the scatter of rows and coefficients of each table.
     assert (fetched[1] - fetched[0]) / 3 <= 4 * 5**2
 
 

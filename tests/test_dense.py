@@ -40,7 +40,7 @@ def test_the_defaults_are_those_of_the_exercise() -> None:
 
 
 def test_the_update_is_that_of_the_exercise_in_row_order() -> None:
-    """One epoch against the loop written out, from the same start."""
+    """One epoch against an explicit loop, from the same start."""
     U, V = (F.double() for F in sgd_factorise_masked(A, M, 2, num_epochs=0, seed=3))
     for r, c in M.nonzero().tolist():
         e = A[r, c] - U[r] @ V[c]
@@ -57,7 +57,7 @@ def test_another_seed_is_another_start_and_the_same_seed_the_same() -> None:
 
 
 @pytest.mark.parametrize("value", [1e6, 0.0, float("nan"), float("inf")])
-def test_a_masked_entry_is_left_out_to_the_last_bit(value: float) -> None:
+def test_a_masked_entry_does_not_change_a_bit(value: float) -> None:
     changed = A.clone()
     changed[M == 0] = value
     for before, after in zip(sgd_factorise_masked(A, M, 2), sgd_factorise_masked(changed, M, 2), strict=True):
@@ -71,7 +71,7 @@ def test_an_observed_entry_is_not_left_out() -> None:
 
 
 def test_an_observed_zero_is_fitted() -> None:
-    """Were zeros taken for missing, the fourth entry would be 4 · 2 / 1 = 8 here at rank 1, not near zero."""
+    """If zeros were treated as missing, the fourth entry would be 4 · 2 / 1 = 8 here at rank 1, not near zero."""
     Z = torch.tensor([[1.0, 2.0, 1.0], [4.0, 0.0, 4.0]])
     U, V = sgd_factorise(Z, rank=2, num_epochs=5000)
     torch.testing.assert_close(U @ V.T, Z, atol=1e-2, rtol=0)
@@ -85,14 +85,14 @@ def test_masked_fit_is_near_the_observed_entries() -> None:
     torch.testing.assert_close((U @ V.T)[M != 0], A[M != 0], atol=1e-2, rtol=0)
 
 
-def test_a_mask_of_ones_is_no_mask() -> None:
+def test_a_mask_of_ones_changes_nothing() -> None:
     for mask in (torch.ones(3, 3), torch.ones(3, 3, dtype=torch.bool), torch.full((3, 3), -2)):
         for one, other in zip(sgd_factorise_masked(A, mask, 2), sgd_factorise(A, 2), strict=True):
             assert torch.equal(one, other)
 
 
 @pytest.mark.parametrize("kind", [torch.float32, torch.float64, torch.float16])
-def test_factors_are_of_the_kind_of_the_matrix_and_the_matrix_stays(kind: torch.dtype) -> None:
+def test_factors_have_the_type_of_the_matrix_and_the_matrix_is_not_changed(kind: torch.dtype) -> None:
     matrix = A.to(kind).requires_grad_()
     U, V = sgd_factorise(matrix[:2], 2, 10)
     assert (U.dtype, V.dtype) == (kind, kind)
@@ -102,7 +102,7 @@ def test_factors_are_of_the_kind_of_the_matrix_and_the_matrix_stays(kind: torch.
 
 
 def planted_matrix() -> Tensor:
-    """60 by 40 of rank 2 with biases, no noise, on a scale of its own."""
+    """A matrix of 60 by 40 and rank 2 with biases, without noise, centred at 50."""
     generator = torch.Generator().manual_seed(0)
     P, Q = (torch.randn(n, 2, generator=generator) for n in (60, 40))
     b, c = torch.randn(60, 1, generator=generator), torch.randn(1, 40, generator=generator)
@@ -122,7 +122,7 @@ def test_complete_fills_every_nan_and_leaves_what_was_observed() -> None:
     assert error < truth[missing].std() / 3
 
 
-def test_complete_takes_zeros_for_observed() -> None:
+def test_complete_treats_zeros_as_observed() -> None:
     truth = planted_matrix()
     holed = torch.where(truth < truth.mean(), 0.0, 100.0)
     holed[0, 0] = float("nan")
@@ -142,7 +142,7 @@ def test_complete_gives_an_empty_row_and_column_the_fallback() -> None:
     assert filled[3].std() > 1  # the biases of the columns
 
 
-def test_complete_without_a_hole_is_the_matrix() -> None:
+def test_complete_of_a_matrix_without_nan_is_the_matrix() -> None:
     assert torch.equal(complete(A, rank=2), A)
 
 

@@ -44,7 +44,7 @@ def test_message_says_where_what_seen_and_fix_in_one_line(parts: dict[str, objec
     )  # fmt: skip
 
 
-def test_every_class_is_caught_as_the_root_and_has_an_exit_code_of_its_own() -> None:
+def test_every_class_is_caught_as_the_root_and_has_its_own_exit_code() -> None:
     codes = [c.exit_code for c in CLASSES]
     assert len(CLASSES) == 7
     assert len(set(codes)) == len(codes)
@@ -61,7 +61,7 @@ def test_nearest_names_the_closest_choice_first_and_lists_all() -> None:
     assert nearest("rnak", ["rank", "epochs"]) == "did you mean 'rank'? (valid: rank, epochs)"
 
 
-def test_nearest_of_nothing_alike_lists_the_choices_without_a_guess() -> None:
+def test_nearest_without_a_similar_choice_lists_the_choices_without_a_guess() -> None:
     assert nearest("xyz", iter(["rank", "epochs"])) == "choose one of: rank, epochs"
 
 
@@ -71,7 +71,7 @@ PARTS = st.none() | ANYTHING | st.sampled_from(["\x1b]0;owned\x07", "a\nerror: f
 
 @settings(max_examples=200, deadline=None)
 @given(what=ANYTHING, where=PARTS, seen=PARTS, fix=PARTS)
-def test_whatever_is_in_it_a_message_is_one_short_line_that_prints(
+def test_a_message_is_one_short_printable_line_whatever_it_contains(
     what: str, where: str | None, seen: str | None, fix: str | None
 ) -> None:
     line = f"error: {DataError(what, where=where, seen=seen, fix=fix)}"
@@ -83,7 +83,7 @@ def test_whatever_is_in_it_a_message_is_one_short_line_that_prints(
 
 @settings(max_examples=200, deadline=None)
 @given(text=ANYTHING, most=st.integers(2, 300))
-def test_text_that_prints_and_fits_stays_as_it_is(text: str, most: int) -> None:
+def test_printable_text_that_fits_is_not_changed(text: str, most: int) -> None:
     shown = printable(text, most)
     assert shown.isprintable()
     assert len(shown) <= most
@@ -92,7 +92,7 @@ def test_text_that_prints_and_fits_stays_as_it_is(text: str, most: int) -> None:
         assert shown == text or len(text) > most
 
 
-def test_where_and_fix_stay_whole_beside_a_long_value() -> None:
+def test_where_and_fix_are_not_cut_if_the_value_is_long() -> None:
     line = str(DataError("no such column", where="ratings.csv, column user", seen="x" * 9999, fix="give another"))
     assert line.startswith("ratings.csv, column user: no such column (saw xxx")
     assert line.endswith("xxx); give another")
@@ -103,7 +103,7 @@ def test_a_value_of_any_kind_is_shown_or_its_type_is(seen: object) -> None:
     assert str(RecsysError("wrong", seen=seen)).isprintable()
 
 
-def test_what_the_system_refuses_is_said_in_its_words_and_a_broken_pipe_is_left_alone() -> None:
+def test_system_errors_keep_the_words_of_the_system_and_a_broken_pipe_is_left_alone() -> None:
     line = r"^there: cannot be written \(saw No space left\); make room$"
     refused = system_errors(ResourceError, "cannot be written", where="there", fix="make room")
     with pytest.raises(ResourceError, match=line), refused:
@@ -112,6 +112,6 @@ def test_what_the_system_refuses_is_said_in_its_words_and_a_broken_pipe_is_left_
         raise BrokenPipeError
 
 
-def test_nearest_takes_a_name_that_is_no_text() -> None:
+def test_nearest_takes_a_name_that_is_not_text() -> None:
     assert nearest(None, ["rank"]) == "choose one of: rank"
     assert nearest("K", ["rank"], {"k": ("rank",)}) == "did you mean 'rank'? (valid: rank)"

@@ -98,7 +98,7 @@ def test_side_information_goes_to_a_solver_that_takes_it(table: pd.DataFrame, tm
     assert outcome.run.provenance["side_information"]["item"]
 
 
-def test_nothing_held_out_is_reported_by_validation(table: pd.DataFrame) -> None:
+def test_without_held_out_rows_the_report_is_of_validation(table: pd.DataFrame) -> None:
     outcome = Experiment(ratings=table, solver="als", hold_out=0).run()
     assert isinstance(outcome.report, Report)
     assert outcome.report.held_out is None
@@ -112,7 +112,7 @@ def test_nothing_held_out_is_reported_by_validation(table: pd.DataFrame) -> None
         ({"feature_columns": ["genre"]}, "no table to take these columns from"),
     ],
 )
-def test_what_excludes_itself_is_refused_before_anything_is_read(given: dict[str, Any], message: str) -> None:
+def test_conflicting_arguments_are_refused_before_anything_is_read(given: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         Experiment(ratings="missing.parquet", **given)
 
@@ -125,7 +125,7 @@ def test_train_takes_settings_by_keyword(table: pd.DataFrame) -> None:
     assert arrays_of(train(table, SOLVERS["als"], rank=3, members=1).model) == arrays_of(run.model)
 
 
-def test_a_setting_that_the_solver_lacks_is_named_with_the_nearest(table: pd.DataFrame) -> None:
+def test_a_setting_that_the_solver_does_not_have_suggests_the_nearest(table: pd.DataFrame) -> None:
     with pytest.raises(ConfigError, match="no setting 'rnk'") as error:
         train(table, "als", rnk=3)
     assert "rank" in str(error.value)

@@ -1,4 +1,4 @@
-"""Features: sparse rows of numbers for ids, and the same rows for the ids of another vocabulary."""
+"""Features: sparse rows of numbers per id, and the same rows for the ids of another vocabulary."""
 
 from __future__ import annotations
 
@@ -120,6 +120,6 @@ def test_the_arrays_are_read_only_and_those_of_the_caller_stay_writable() -> Non
         ),
     ],
 )
-def test_arrays_that_are_no_sparse_rows_are_refused(changes: dict[str, Any], message: str) -> None:
+def test_arrays_that_are_not_sparse_rows_are_refused(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(DataError, match=message):
         replace(features(INTEGERS), **changes)

@@ -1,4 +1,4 @@
-"""The GPU benchmark goes through all of its parts without a card, and passes none of that off as figures of one."""
+"""The GPU benchmark runs all its parts without a card, and never reports these as figures of a card."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """With the files of a dry run."""
+    """A folder with the files of a dry run."""
     before = (ROOT / "BENCHMARKS.md").read_text()
     output = tmp_path_factory.mktemp("gpu")
     result = run("--dry-run", "--output", str(output))
@@ -39,7 +39,7 @@ def rows(folder: Path) -> list[dict[str, Any]]:
     return found
 
 
-def test_a_dry_run_goes_through_every_part(folder: Path) -> None:
+def test_a_dry_run_runs_every_part(folder: Path) -> None:
     record = json.loads((folder / "gpu.json").read_text())
     assert record["dry_run"]
     assert record["finished"]
@@ -66,7 +66,7 @@ def test_the_markdown_says_it_is_a_dry_run_and_has_every_row_and_figure(
         assert any(set(shown) <= {cell.strip() for cell in cells} for cells in same), row
 
 
-def test_a_dry_run_is_refused_as_a_section_of_the_benchmarks(folder: Path) -> None:
+def test_a_dry_run_cannot_become_a_section_of_the_benchmarks(folder: Path) -> None:
     before = (ROOT / "BENCHMARKS.md").read_text()
     result = run("--section", str(folder / "gpu.json"))
     assert result.returncode == 1
@@ -74,7 +74,7 @@ def test_a_dry_run_is_refused_as_a_section_of_the_benchmarks(folder: Path) -> No
     assert (ROOT / "BENCHMARKS.md").read_text() == before
 
 
-def test_what_runs_too_long_is_stopped_and_said_to_be(tmp_path: Path) -> None:
+def test_a_part_that_runs_too_long_is_stopped_and_reported(tmp_path: Path) -> None:
     result = run("--dry-run", "--only", "svd", "--budget", "0.5", "--output", str(tmp_path))
     assert result.returncode == 0, result.stderr
     (row,) = rows(tmp_path)

@@ -1,4 +1,4 @@
-"""Hundreds of tables as people have them, drawn and shrunk by hypothesis: read right, or refused in one line."""
+"""Hundreds of tables as they occur in practice, drawn and shrunk by hypothesis: read right, or refused in one line."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def test_a_table_is_read_as_it_is_or_refused_in_one_line(r: random.Random) -> No
 
 @settings(ANY, max_examples=25)
 @given(st.randoms(use_true_random=False))
-def test_what_is_read_trains_saves_loads_and_predicts_alike(r: random.Random) -> None:
+def test_what_is_read_predicts_the_same_after_training_saving_and_loading(r: random.Random) -> None:
     with tempfile.TemporaryDirectory() as folder:
         case = hostile.draw(r, Path(folder))
         hostile.check_pipeline(case, Path(folder), r)
@@ -34,7 +34,7 @@ def test_what_is_read_trains_saves_loads_and_predicts_alike(r: random.Random) ->
 
 @settings(ANY, max_examples=40)
 @given(st.randoms(use_true_random=False))
-def test_the_commands_end_well_or_with_one_line(r: random.Random) -> None:
+def test_the_commands_succeed_or_fail_with_one_line(r: random.Random) -> None:
     with tempfile.TemporaryDirectory() as folder:
         case = hostile.draw(r, Path(folder))
         if isinstance(case.source, Path):
@@ -43,7 +43,7 @@ def test_the_commands_end_well_or_with_one_line(r: random.Random) -> None:
 
 @pytest.mark.parametrize("fault", hostile.FAULTS)
 def test_every_fault_is_drawn_and_refused(fault: str) -> None:
-    """The drawing is no test if the faults are not faults."""
+    """Drawing tables tests nothing if the faults are not faults."""
     seen = 0
     for seed in range(400):
         with tempfile.TemporaryDirectory() as folder:

@@ -1,4 +1,4 @@
-"""The shape of the package: imports point down the layers, in no circle, and the command line imports nothing heavy."""
+"""The structure of the package: imports point down and have no cycle, and the command line imports nothing heavy."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ LAYERS = (
     {"cli"},
 )
 LAYER = {part: number for number, parts in enumerate(LAYERS) for part in parts}
-EXEMPT = {"recsys_mf"}  # the package's own __init__ names what its users import
+EXEMPT = {"recsys_mf"}  # the __init__ of the package has the names that users import
 HEAVY = ("torch", "numpy", "scipy", "pandas", "pyarrow", "numba", "safetensors")
 
 
@@ -47,7 +47,7 @@ def modules() -> dict[str, ast.Module]:
 
 @cache
 def imports(name: str) -> frozenset[str]:
-    """The modules of the package that a module names in its imports, wherever they stand in it."""
+    """The modules of the package that a module imports, anywhere in the module."""
     named = set()
     for node in ast.walk(modules()[name]):
         if isinstance(node, ast.Import):
@@ -61,7 +61,7 @@ def imports(name: str) -> frozenset[str]:
 
 
 def part(name: str) -> str:
-    """recsys_mf.kernels.cpu -> kernels."""
+    """The part of the package that a module is in: recsys_mf.kernels.cpu -> kernels."""
     return name.split(".")[1]
 
 
@@ -75,7 +75,7 @@ def test_every_module_has_a_layer_and_imports_point_down(name: str) -> None:
     assert not upward, f"{name} (layer {LAYER[part(name)]}) imports {upward} from above"
 
 
-def test_no_circle_of_imports() -> None:
+def test_imports_have_no_cycle() -> None:
     waiting = {name: imports(name) - {name} for name in CHECKED}
     while free := [name for name, needed in waiting.items() if not needed & waiting.keys()]:
         for name in free:
@@ -83,7 +83,7 @@ def test_no_circle_of_imports() -> None:
     assert not waiting, f"these import one another in a circle, or import one that does: {sorted(waiting)}"
 
 
-def test_no_circle_of_parts() -> None:
+def test_imports_of_parts_have_no_cycle() -> None:
     waiting = {p: {part(other) for name in CHECKED if part(name) == p for other in imports(name)} - {p} for p in LAYER}
     while free := [p for p, needed in waiting.items() if not needed & waiting.keys()]:
         for p in free:
@@ -95,7 +95,7 @@ COMPILED = {"numba": ("arrays", "kernels"), "llvmlite": ("arrays", "kernels"), "
 
 
 @pytest.mark.parametrize("library", COMPILED)
-def test_a_library_of_arithmetic_is_imported_where_its_arrays_are_worked_on(library: str) -> None:
+def test_a_library_of_arithmetic_is_imported_only_by_the_parts_that_use_it(library: str) -> None:
     for name, tree in modules().items():
         named = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
         named |= {str(node.module) for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
@@ -106,7 +106,7 @@ def test_a_library_of_arithmetic_is_imported_where_its_arrays_are_worked_on(libr
 KERNELS = ({"operands", "probit"}, {"schedule"}, {"backend"}, {"reference", "cpu", "torch"}, {"triton"})
 
 
-def test_kernels_have_an_inner_order_and_devices_do_not_know_each_other() -> None:
+def test_kernels_have_inner_layers_and_devices_do_not_import_each_other() -> None:
     level = {inner: number for number, inners in enumerate(KERNELS) for inner in inners}
     for name in CHECKED:
         if part(name) != "kernels" or name == "recsys_mf.kernels":
@@ -118,12 +118,12 @@ def test_kernels_have_an_inner_order_and_devices_do_not_know_each_other() -> Non
                 assert level[theirs] < level[mine] or theirs == mine, f"{name} imports {other}"
 
 
-def test_every_module_has_a_line_in_the_architecture() -> None:
+def test_every_module_has_a_line_in_the_architecture_document() -> None:
     tree = (TESTS.parent / "docs" / "architecture.md").read_text().split("## The tree")[1]
     listed = set(re.findall(r"[a-z_]+\.py", tree)) - {"__init__.py"}
     there = {path.name for path in ROOT.rglob("*.py")} - {"__init__.py"}
     assert there - listed == set()
-    assert listed - there == {"planted.py", "oracle.py", "battery.py"}  # of the tests
+    assert listed - there == {"planted.py", "oracle.py", "battery.py"}  # files of the tests
 
 
 def test_every_package_is_in_the_wheel() -> None:
@@ -141,7 +141,7 @@ def test_pickle_is_imported_nowhere() -> None:
             assert not banned & {n.split(".")[0] for n in names}, f"{name}, line {getattr(node, 'lineno', '?')}"
 
 
-def test_random_numbers_come_from_generators_alone() -> None:
+def test_random_numbers_come_only_from_generators() -> None:
     """A draw from the global state of NumPy would make a result depend on what ran before."""
     allowed = {"default_rng", "Generator", "SeedSequence"}
     for name, tree in modules().items():
@@ -158,7 +158,7 @@ def test_importing_the_package_or_the_command_line_loads_nothing_heavy(name: str
     assert done.stdout.split() == []
 
 
-def test_loading_a_run_needs_no_compiler_and_no_arithmetic() -> None:
+def test_loading_a_run_imports_no_compiler_and_no_library_of_arithmetic() -> None:
     run = TESTS / "data" / "runs" / "format-4" / "gibbs"
     script = f"import sys, recsys_mf; recsys_mf.load({str(run)!r}); print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
@@ -167,12 +167,12 @@ def test_loading_a_run_needs_no_compiler_and_no_arithmetic() -> None:
 
 
 @pytest.mark.parametrize("name", recsys_mf.__all__)
-def test_every_public_name_is_there(name: str) -> None:
+def test_every_public_name_exists(name: str) -> None:
     assert getattr(recsys_mf, name).__doc__
     assert name in dir(recsys_mf)
 
 
-def test_a_name_the_package_does_not_have_is_an_attribute_error() -> None:
+def test_an_unknown_name_of_the_package_is_an_attribute_error() -> None:
     with pytest.raises(AttributeError, match=r"^module 'recsys_mf' has no attribute 'trian'$"):
         _ = recsys_mf.trian
 

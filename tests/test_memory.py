@@ -1,4 +1,4 @@
-"""Memory: sizes in words, and the refusal of what would not fit."""
+"""Memory: how sizes are written, and work that does not fit is refused."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from tests.trained import posterior_run, small_split
         (3 << 50, "3072.0 TiB"),
     ],
 )
-def test_sizes_are_said_in_the_largest_unit_that_fits(size: int, words: str) -> None:
+def test_sizes_are_written_in_the_largest_unit_that_fits(size: int, words: str) -> None:
     assert memory.in_words(size) == words
 
 
@@ -39,7 +39,7 @@ def test_work_that_would_not_fit_is_refused_with_both_sizes() -> None:
         memory.require(1 << 60, "the table", fix="use less")
 
 
-def test_work_that_fits_is_let_through() -> None:
+def test_work_that_fits_is_allowed() -> None:
     memory.require(1024, "the table", there=1024, fix="use less")
     memory.require(1, "the table", fix="use less")
 
@@ -55,7 +55,7 @@ def group(folder: Path, files: dict[str, str]) -> None:
         (folder / name).write_text(text)
 
 
-def test_control_groups_of_both_versions_limit_what_is_there(tmp_path: Path) -> None:
+def test_control_groups_of_both_versions_limit_the_available_memory(tmp_path: Path) -> None:
     membership = tmp_path / "cgroup"
     membership.write_text("4:memory:/a\n1:cpu:/a\n0::/b/c\nodd\n")
     assert list(memory._of_groups(membership, tmp_path)) == []
@@ -88,7 +88,7 @@ def test_a_system_without_the_module_resource_can_import_and_ask() -> None:
     "error",
     [MemoryError(), MemoryError("Unable to allocate 9 GiB"), RuntimeError("[enforce fail] can't allocate memory")],
 )
-def test_an_allocation_that_fails_is_an_error_of_the_tree(error: Exception) -> None:
+def test_a_failed_allocation_becomes_one_of_our_errors(error: Exception) -> None:
     line = r"^fitting ran out of memory: .* are free.*; use less$"
     with pytest.raises(ResourceError, match=line), memory.guarded("fitting", fix="use less"):
         raise error

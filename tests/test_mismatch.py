@@ -1,4 +1,4 @@
-"""Pairs nearly all of which are unknown are warned of with what differs, by evaluation and prediction alike."""
+"""If nearly all pairs are unknown, evaluation and prediction give a warning that says what differs."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ SPELT: dict[str, tuple[list[str], list[str], str]] = {
 
 
 @pytest.mark.parametrize("name", SPELT)
-def test_how_unknown_ids_differ_is_said_by_prediction_and_evaluation(tmp_path: Path, name: str) -> None:
+def test_prediction_and_evaluation_say_how_unknown_ids_differ(tmp_path: Path, name: str) -> None:
     known, asked, message = SPELT[name]
     run = trained(known)
     columns: dict[str, Any] = {"user": asked, "item": [f"i{n}" for n in range(N)], "rating": [1.0] * N}
@@ -60,7 +60,7 @@ def test_how_unknown_ids_differ_is_said_by_prediction_and_evaluation(tmp_path: P
         evaluate(run, test, device="cpu")
 
 
-def test_ids_are_read_like_those_of_the_run() -> None:
+def test_ids_are_read_as_the_type_of_those_of_the_run() -> None:
     run = trained([str(n) for n in range(N)])
     frame = {"user": list(range(N)), "item": [f"i{n}" for n in range(N)], "rating": [1.0] * N}
     with warnings.catch_warnings():

@@ -1,4 +1,4 @@
-"""Ratings: the table of triples, what it refuses and what it gives to others."""
+"""Ratings: the table of triples, what it refuses and how it is exported."""
 
 from __future__ import annotations
 
@@ -156,14 +156,14 @@ def test_duplicates_last_keeps_the_newest_row_of_a_pair() -> None:
     assert kept.times.tolist() == [50, 40, 20]
 
 
-def test_duplicates_last_keeps_the_last_row_where_times_do_not_decide() -> None:
+def test_duplicates_last_keeps_the_last_row_if_times_do_not_decide() -> None:
     untimed = Ratings.from_ids(*TWICE[:3], duplicates="last")
     assert rows(untimed) == [("a", 1, 5.0), ("a", 2, 4.0), ("b", 2, 3.0)]
     same = Ratings.from_ids(*TWICE[:3], [7] * 5, duplicates="last")
     assert rows(same) == rows(untimed)
 
 
-def test_exact_repeats_are_told_from_contradictions() -> None:
+def test_exact_repeats_and_contradictions_are_counted_separately() -> None:
     with pytest.raises(
         DataError, match=r"1 of 2 have different ratings\).*last \(the last row of each\).*: 2 ratings$"
     ):
@@ -198,10 +198,10 @@ def test_unknown_rule_for_duplicates_names_the_nearest() -> None:
         Ratings.from_ids([1], [1], [1], duplicates="men")  # type: ignore[arg-type]
 
 
-# What others get.
+# Export.
 
 
-def test_zero_rating_is_stored_in_every_form_given_to_others(table: Ratings) -> None:
+def test_zero_rating_is_stored_in_every_exported_form(table: Ratings) -> None:
     sparse, tensor, frame = table.to_scipy(), table.to_sparse_tensor(), table.to_frame()
     assert sparse.nnz == tensor._nnz() == len(frame) == 4
     dense = np.array([[0, 0, 0], [3.5, 0, 4], [0, 5, 0]], np.float32)

@@ -1,4 +1,4 @@
-"""What the README shows is what happens."""
+"""What the README shows is what the program does."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def commands(block: str) -> list[tuple[str, str]]:
 
 
 def agree(shown: str, printed: str) -> bool:
-    """The same words; numbers near (another processor rounds differently), but seconds, rates and memory may be any."""
+    """The same words, and numbers nearly equal (processors round differently); seconds, rates and memory may differ."""
     shown, printed = (re.sub(r"peak memory .*|\d+ threads|─+", "", text) for text in (shown, printed))
     lines = list(zip(shown.splitlines(), printed.splitlines(), strict=True))
     return all(_alike(*(line.replace("±", " ").split() for line in pair)) for pair in lines)
@@ -42,7 +42,7 @@ def _near(shown: str, printed: str) -> bool:
     return shown == printed or ("," in shown and shown.split(",")[:2] == printed.split(",")[:2])
 
 
-def test_the_worked_example_prints_what_is_shown(tmp_path: Path) -> None:
+def test_the_example_session_prints_what_is_shown(tmp_path: Path) -> None:
     scripts = str(Path(sys.executable).parent)
     for command, shown in commands(CONSOLE[0]):
         done = subprocess.run(

@@ -1,4 +1,4 @@
-"""The shipped sample is what its program makes, and has the properties its data card states."""
+"""The shipped sample is what its program makes, and has the properties that its data card states."""
 
 from __future__ import annotations
 
@@ -45,12 +45,12 @@ def test_the_card_states_the_best_reachable_error(again: tuple[Path, str]) -> No
     assert f"**{printed[1]}**" in (sample().parent / "README.md").read_text(encoding="utf-8")
 
 
-def test_the_sample_has_a_long_tail_and_no_pair_twice() -> None:
+def test_the_sample_has_a_long_tail_and_no_duplicate_pair() -> None:
     ratings = read_ratings(sample())  # refuses duplicates
     assert (len(ratings), ratings.n_users, ratings.n_items, ratings.rating_range) == (100_000, 1000, 1700, (1.0, 5.0))
     assert ratings.user_counts.min() >= 20
     popularity = np.sort(ratings.item_counts)[::-1]
-    assert popularity[: len(popularity) // 10].sum() > 0.35 * len(ratings)  # a tenth of the items: a third and more
+    assert popularity[: len(popularity) // 10].sum() > 0.35 * len(ratings)  # over a third of the ratings
     assert popularity[len(popularity) // 2 :].sum() < 0.15 * len(ratings)
     assert popularity[-1] <= 2
     test = hold_out(ratings, 0.1, seed=0).test

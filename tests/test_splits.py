@@ -1,4 +1,4 @@
-"""Splits: rules that others can repeat, and what is unknown to train."""
+"""Splits: rules that others can repeat, and ids that train does not have."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ N = 600
 
 
 def table(n: int = N, *, seed: int = 0) -> Ratings:
-    """n ratings of about 40 users and 30 items, in random order; the value of a row is its number, times tie."""
+    """n ratings of about 40 users and 30 items, in random order; a row's value is its number; times may be equal."""
     rng = np.random.default_rng(seed)
     pairs = rng.permutation(40 * 30)[:n]
     return Ratings.from_ids(pairs // 30 + 100, pairs % 30, np.arange(n), rng.integers(0, 50, n))
 
 
 def numbers(part: Ratings | None) -> list[int]:
-    """The source rows in a part (the value of a row is its number)."""
+    """The numbers of the source rows in a part (the value of a row is its number)."""
     assert part is not None
     return [int(value) for value in part.values]
 
@@ -48,7 +48,7 @@ def test_every_row_is_in_train_or_in_test_in_source_order(by: Any, fraction: flo
     assert split.by == by
 
 
-def test_random_rule_is_the_published_one_to_the_letter() -> None:
+def test_random_rule_is_exactly_the_published_one() -> None:
     split = hold_out(table(), 0.1, seed=7)
     expected = np.flatnonzero(np.random.default_rng(7).random(N) < 0.1)
     assert numbers(split.test) == expected.tolist()
@@ -80,7 +80,7 @@ def test_time_rule_holds_out_the_newest_and_of_equal_times_the_later_rows() -> N
 
 
 @pytest.mark.parametrize("by", ["random", "user"])
-def test_another_seed_hides_other_rows_and_the_same_seed_the_same(by: Any) -> None:
+def test_another_seed_holds_out_other_rows_and_the_same_seed_the_same_rows(by: Any) -> None:
     first, again, other = (numbers(hold_out(table(), 0.2, seed, by=by).test) for seed in (0, 0, 1))
     assert first == again != other
 
@@ -158,7 +158,7 @@ def test_validation_rows_are_cut_from_train_by_the_rule_of_the_split(by: Any) ->
     assert (inner.rule, inner.seed, inner.by) == (split.rule, split.seed, by)
 
 
-def test_validation_leaves_the_inner_train_its_own_vocabularies() -> None:
+def test_with_validation_the_inner_train_has_its_own_vocabularies() -> None:
     ratings = Ratings.from_ids(["a", "b", "c", "a"], [1, 2, 3, 2], [1, 2, 3, 4], [0, 1, 2, 3])
     inner = with_validation(hold_out(ratings, 0.25, by="time"), 0.34, 0)
     assert inner.valid is not None
@@ -261,8 +261,8 @@ def test_validation_rows_cut_by_hand_are_recorded() -> None:
     assert split.record["validation"] == {"fraction": 0.25, "seed": 3}
 
 
-def test_a_rule_outlives_a_fraction_of_zero() -> None:
-    """So that validation rows are the newest where the rule is by time, with or without a test part."""
+def test_a_rule_is_kept_with_a_fraction_of_zero() -> None:
+    """If the rule is by time, validation rows must be the newest, with or without a test part."""
     split = hold_out(table(), 0.0, by="time")
     assert split.by == "time"
     inner = with_validation(split, 0.1, seed=0)

@@ -1,4 +1,4 @@
-"""A run on disk: bit for bit what was saved, whole or not there, and never in the place of anything else."""
+"""A run on disk: bit for bit what was saved, complete or absent, and it never replaces anything else."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from tests.trained import posterior_run, small_run, small_split
 
 
 def small_report() -> Report:
-    """Of `small_run` on its test rows."""
+    """The report of `small_run` on its test rows."""
     test = small_split().test
     assert test is not None
     return evaluate(small_run(), test)
@@ -98,7 +98,7 @@ def test_the_same_run_has_the_same_bytes(saved: Path, tmp_path: Path) -> None:
         assert (path.read_bytes() == (saved / path.name).read_bytes()) is (path.name != "run.json")
 
 
-def test_pairs_are_stored_unless_they_may_not_be(tmp_path: Path) -> None:
+def test_pairs_are_stored_unless_that_is_not_wanted(tmp_path: Path) -> None:
     save(small_run(), tmp_path / "run", keep_rated=False)
     assert not (tmp_path / "run" / "rated.parquet").exists()
     assert load(tmp_path / "run").rated is None
@@ -141,7 +141,7 @@ def test_figures_that_are_not_finite_are_stored_as_null(tmp_path: Path) -> None:
     assert math.isnan(again.history[0]["valid_rmse"])
 
 
-def test_an_evaluation_of_the_loaded_run_is_the_one_of_the_run(saved: Path) -> None:
+def test_an_evaluation_of_the_loaded_run_equals_that_of_the_run(saved: Path) -> None:
     test = small_split().test
     assert test is not None
     assert evaluate(load(saved), test).to_mapping() == evaluate(small_run(), test).to_mapping()
@@ -166,7 +166,7 @@ def test_nothing_is_overwritten_unless_forced(saved: Path, tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("others", [["o.csv"], ["a", "b", "c", "d", "users.parquet.bak"]])
-def test_force_replaces_no_folder_with_other_files(saved: Path, others: list[str]) -> None:
+def test_force_does_not_replace_a_folder_with_other_files(saved: Path, others: list[str]) -> None:
     for name in others:
         (saved / name).write_text("mine")
     with pytest.raises(
@@ -177,7 +177,7 @@ def test_force_replaces_no_folder_with_other_files(saved: Path, others: list[str
     assert all((saved / name).read_text() == "mine" for name in others)
 
 
-def test_force_replaces_no_folder_with_another_run_json(tmp_path: Path) -> None:
+def test_force_does_not_replace_a_folder_with_another_run_json(tmp_path: Path) -> None:
     for number, text in enumerate(['{"another": "tool"}', "[]", "{", '"recsys_mf run"', "[" * 100_000]):
         folder = tmp_path / str(number)
         folder.mkdir()
@@ -187,7 +187,7 @@ def test_force_replaces_no_folder_with_another_run_json(tmp_path: Path) -> None:
         assert (folder / "run.json").read_text() == text
 
 
-def test_force_replaces_no_folder_that_is_named_like_a_part(saved: Path) -> None:
+def test_force_does_not_replace_a_folder_with_the_name_of_a_part(saved: Path) -> None:
     (saved / "report.json").unlink()
     (saved / "report.json").mkdir()
     (saved / "report.json" / "thesis.tex").touch()
@@ -206,7 +206,7 @@ def test_an_input_is_not_replaced(saved: Path, tmp_path: Path, monkeypatch: pyte
     check_free("run", force=True, inputs=["elsewhere.csv", "running/users.parquet", tmp_path])
 
 
-def test_what_cannot_be_written_is_known_before(tmp_path: Path) -> None:
+def test_what_cannot_be_written_is_refused_beforehand(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     (tmp_path / "circle").symlink_to("circle")
     for name, message in (
@@ -230,7 +230,7 @@ def test_what_cannot_be_written_is_known_before(tmp_path: Path) -> None:
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), OSError(28, "No space left on device")])
 @pytest.mark.parametrize("old", [False, True])
 @pytest.mark.parametrize("step", ["_write_vocabulary", "_write_rated", "_part", "sealed"])
-def test_an_interrupted_save_leaves_what_was_there(
+def test_an_interrupted_save_leaves_the_old_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException, old: bool, step: str
 ) -> None:
     def interrupted(*arguments: Any) -> None:
@@ -248,8 +248,8 @@ def test_an_interrupted_save_leaves_what_was_there(
         assert load(tmp_path / "run").fit.solver == "sgd"
 
 
-def test_what_came_meanwhile_is_not_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two trainings to one output: the second to end has nothing to say."""
+def test_a_run_that_was_saved_meanwhile_is_not_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two trainings with the same output: the second to end does not replace the first."""
 
     def late(facts: Any) -> bytes:
         monkeypatch.setattr(saving, "sealed", sealed)
@@ -274,7 +274,7 @@ def test_a_link_is_followed(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("mask", [0o022, 0o077])
-def test_all_files_have_the_mode_of_the_umask(tmp_path: Path, mask: int) -> None:
+def test_the_modes_of_all_files_follow_the_umask(tmp_path: Path, mask: int) -> None:
     old = os.umask(mask)
     try:
         save(small_run(), tmp_path / "run", report=small_report())
@@ -284,7 +284,7 @@ def test_all_files_have_the_mode_of_the_umask(tmp_path: Path, mask: int) -> None
     assert stat.S_IMODE((tmp_path / "run").stat().st_mode) == 0o777 & ~mask
 
 
-def test_a_reader_under_a_writer_sees_one_run_or_the_other(tmp_path: Path) -> None:
+def test_a_reader_during_a_save_sees_one_run_or_the_other(tmp_path: Path) -> None:
     """The files of both have the same names, and one even the same bytes."""
     runs = small_run(), posterior_run()
     pairs = [5, 8, 777], [100, 102, 100]

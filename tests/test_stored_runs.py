@@ -1,4 +1,4 @@
-"""Stored runs: those of earlier formats stay readable; what is damaged or a stranger's is refused by name."""
+"""Stored runs: earlier formats stay readable; a damaged or foreign file is refused by name."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_a_stored_run_predicts_what_it_did_when_it_was_made(version: str, solver
 
 @pytest.fixture
 def copied(tmp_path: Path) -> Callable[..., Path]:
-    """Copies a stored run to a folder of the test."""
+    """A function that copies a stored run to a folder of the test."""
 
     def copy(solver: str = "gibbs", version: str = NEWEST) -> Path:
         target = tmp_path / f"{version}-{solver}"
@@ -89,7 +89,7 @@ def test_every_flipped_bit_is_refused(copied: Callable[..., Path], part: str) ->
 
 
 @pytest.mark.parametrize("part", PARTS)
-def test_a_part_that_is_cut_longer_or_gone_is_refused(copied: Callable[..., Path], part: str) -> None:
+def test_a_part_that_is_cut_lengthened_or_missing_is_refused(copied: Callable[..., Path], part: str) -> None:
     run = copied("sgd")
     whole = (run / part).read_bytes()
     for other in (b"", whole[:1], whole[: len(whole) // 2], whole[:-1], whole + b"\n", whole * 2):
@@ -116,7 +116,7 @@ def test_a_part_of_another_run_is_refused(copied: Callable[..., Path], part: str
 
 
 def reseal(run: Path, change: Callable[[dict[str, Any]], Any] = lambda facts: None) -> None:
-    """What a stranger can do: change the facts, and make all digests right."""
+    """What anyone can do: change the facts, and correct all digests."""
     facts = json.loads((run / "run.json").read_text())
     facts.pop("digest", None)
     for name in facts["parts"]:
@@ -127,7 +127,7 @@ def reseal(run: Path, change: Callable[[dict[str, Any]], Any] = lambda facts: No
 
 
 def set_tensors(run: Path, **changes: Any) -> None:
-    """Put arrays into the model, or take them out where they are None."""
+    """Put arrays into the model, or remove those that are None."""
     arrays = {**tensors_of((run / "model.safetensors").read_bytes()), **changes}
     (run / "model.safetensors").write_bytes(text_of({k: np.ascontiguousarray(v) for k, v in arrays.items()}))
     reseal(run)
@@ -184,7 +184,7 @@ BAD = ["3.5", True, None, [], {}, 1e999, -1e999, float("nan"), 10**400, 1e300, "
 
 
 @pytest.mark.parametrize("name", ["mean", "deviation", "bin_seconds", "rating_range", "noise", "spread_weight", "kind"])
-def test_a_fact_of_a_model_that_is_no_number_is_refused(copied: Callable[..., Path], name: str) -> None:
+def test_a_fact_of_a_model_that_is_not_a_number_is_refused(copied: Callable[..., Path], name: str) -> None:
     solver = "sgd" if name in ("noise", "spread_weight") else "gibbs"
     bad = [*BAD, 0, -1, 10**30, 0.5] if name in ("deviation", "bin_seconds") else BAD
     bad = [[2, 1], [1], [1, 2, 3], [1, "2"], [True, 2], [None, 2], [1, 1e300], 3] if name == "rating_range" else bad
@@ -202,7 +202,7 @@ def test_a_fact_of_a_model_that_is_no_number_is_refused(copied: Callable[..., Pa
 
 
 def every_field(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
-    """The paths of all fields of plain values, to the third level; of a list the first entry."""
+    """The paths of all fields with plain values, down to the third level; of a list, only the first entry."""
     if len(path) == 4:
         return [path]
     children = value.items() if isinstance(value, dict) else enumerate(value[:1]) if isinstance(value, list) else ()
@@ -211,7 +211,7 @@ def every_field(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]
 
 @pytest.mark.parametrize("version", FORMATS)
 def test_any_field_of_any_type_loads_or_is_refused_by_name(copied: Callable[..., Path], version: str) -> None:
-    """And what loads can be asked: it predicts numbers."""
+    """A run that loads must also predict numbers."""
     run = copied("gibbs", version)
     whole = (run / "run.json").read_bytes()
     facts = json.loads(whole)
@@ -255,7 +255,7 @@ def table_bytes(table: pa.Table, **options: Any) -> bytes:
     return sink.getvalue()
 
 
-def test_a_vocabulary_that_is_not_that_of_the_model_is_refused(copied: Callable[..., Path]) -> None:
+def test_a_vocabulary_that_does_not_fit_the_model_is_refused(copied: Callable[..., Path]) -> None:
     table = pq.read_table(RUNS / NEWEST / "als" / "users.parquet")
     n = len(table)
     ids, counts = table["id"], table["ratings"]
@@ -320,7 +320,7 @@ def test_a_run_of_a_later_version_is_refused(copied: Callable[..., Path]) -> Non
     assert "the run has another version (saw 5); this release reads versions 3 and 4" in refused(run, "field version")
 
 
-def test_what_is_no_run_is_named(tmp_path: Path) -> None:
+def test_what_is_not_a_run_is_named(tmp_path: Path) -> None:
     assert "none: no such directory" in refused(tmp_path / "none")
     assert "not a run directory" in refused(tmp_path)
     for name in ("x" * 300, "null\0"):
@@ -332,7 +332,7 @@ def test_what_is_no_run_is_named(tmp_path: Path) -> None:
 def test_damaged_safetensors_and_parquet_with_right_digests_are_refused(
     copied: Callable[..., Path], version: str
 ) -> None:
-    """The libraries that parse them raise what they like; the line names the file, and nothing crashes."""
+    """The libraries that parse them may raise anything; the error names the file, and nothing crashes."""
     run = copied("gibbs", version)
     rng = np.random.default_rng(1)
     facts = json.loads((run / "run.json").read_text())

@@ -1,4 +1,4 @@
-"""Predictions of a file of pairs: the same rows in the same order, whatever the format, with what was known."""
+"""Predictions for a file of pairs: the same rows in the same order in any format, with the column of known ids."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def read(path: Path) -> dict[str, list[Any]]:
 
 @pytest.mark.parametrize("source", ["pairs.parquet", "pairs.csv"])
 @pytest.mark.parametrize("output", ["out.parquet", "out.csv", "out.tsv"])
-def test_rows_come_out_in_order_with_prediction_and_known(tmp_path: Path, source: str, output: str) -> None:
+def test_rows_are_written_in_order_with_prediction_and_known(tmp_path: Path, source: str, output: str) -> None:
     counts = predict_file(small_run(), pairs_file(tmp_path / source), tmp_path / output, wanted=Wanted(device="cpu"))
     table = read(tmp_path / output)
     assert list(table) == ["note", "user_id", "item_id", "prediction", "known"]
@@ -68,7 +68,7 @@ def test_unknown_ids_get_the_fallback() -> None:
     np.testing.assert_allclose(found, np.clip(expected, low, high), rtol=1e-6)
 
 
-def test_batches_make_no_difference(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_size_of_batches_makes_no_difference(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(0)
     table = pa.table({"user": rng.integers(0, 130, 5000), "item": rng.integers(98, 165, 5000)})
     pq.write_table(table, tmp_path / "pairs.parquet", row_group_size=999)
@@ -93,7 +93,7 @@ def test_string_ids_in_text_need_no_hint(tmp_path: Path) -> None:
     assert read(tmp_path / "out.csv")["known"] == ["both", "user"]
 
 
-def test_nothing_is_overwritten_unless_forced_and_nothing_half_written(tmp_path: Path) -> None:
+def test_nothing_is_overwritten_unless_forced_or_left_half_written(tmp_path: Path) -> None:
     pairs, output = pairs_file(tmp_path / "pairs.csv"), tmp_path / "out.csv"
     output.write_text("precious")
     with pytest.raises(ConfigError, match=r"out.csv: the file exists; give another name, or --force"):
@@ -108,7 +108,7 @@ def test_nothing_is_overwritten_unless_forced_and_nothing_half_written(tmp_path:
     assert read(output)["known"] == KNOWN
 
 
-def test_faults_of_a_file_of_pairs(tmp_path: Path) -> None:
+def test_faults_of_a_file_of_pairs_are_named(tmp_path: Path) -> None:
     pairs = pairs_file(tmp_path / "pairs.csv")
 
     def failing(text: str, **keywords: Any) -> Any:
@@ -160,7 +160,7 @@ def test_a_time_column_can_be_left_out(tmp_path: Path) -> None:
     assert np.array(read(tmp_path / "out.parquet")["prediction"], np.float32).tobytes() == without.tobytes()
 
 
-def test_a_time_that_is_no_number_is_named(tmp_path: Path) -> None:
+def test_a_time_that_is_not_a_number_is_named(tmp_path: Path) -> None:
     pairs = timed_pairs(tmp_path / "pairs.csv", ["10", "20", "soon"])
     with pytest.raises(
         DataError, match=r"pairs.csv, column timestamp, row 2.*: text is not a time \(saw 'soon'\); give seconds since"
@@ -168,7 +168,7 @@ def test_a_time_that_is_no_number_is_named(tmp_path: Path) -> None:
         predict_file(posterior_run(), pairs, tmp_path / "out.parquet")
 
 
-def test_interval_adds_bounds_about_the_prediction(tmp_path: Path) -> None:
+def test_interval_adds_bounds_around_the_prediction(tmp_path: Path) -> None:
     pairs = timed_pairs(tmp_path / "pairs.csv", [10, 90_000, 10])
     wide, narrow = tmp_path / "wide.parquet", tmp_path / "narrow.parquet"
     predict_file(posterior_run(), pairs, wide, wanted=Wanted(interval=0.9))
@@ -189,7 +189,7 @@ def test_interval_of_a_model_without_one_is_refused(tmp_path: Path) -> None:
     assert not (tmp_path / "out.parquet").exists()
 
 
-def test_a_column_named_as_an_added_one_is_refused(tmp_path: Path) -> None:
+def test_a_column_with_the_name_of_an_added_one_is_refused(tmp_path: Path) -> None:
     pq.write_table(pa.table({"user_id": [5], "item_id": [100], "lower": [1.0]}), tmp_path / "pairs.parquet")
     predict_file(posterior_run(), tmp_path / "pairs.parquet", tmp_path / "out.parquet")
     with pytest.raises(DataError, match=r"the table already has a column 'lower'"):

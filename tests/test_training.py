@@ -1,10 +1,10 @@
 """Training: planted truth is found, and what must not change a model does not.
 
-What is invariant, and how far. Mean, biases and the truncated SVD are unique optima: order of rows, names of ids and
-exchange of users and items change rounding alone. ALS draws its item factors by item index and starts with the
-users: order of rows changes rounding alone, other names and the exchange change the start, so the error moves by what a
-seed moves it. SGD draws permutations of users, items and rows, so that every one of these changes is to it like
-another seed, except names in the same order, which change nothing in any solver.
+What is invariant, and how far: mean, biases and the truncated SVD are unique optima, so the order of rows, the names of
+ids and the exchange of users and items change only the rounding. ALS draws its item factors by item index and starts
+with the users: the order of rows changes only the rounding; other names and the exchange change the start, so the error
+changes as much as with another seed. SGD draws permutations of users, items and rows, so each of these changes has the
+effect of another seed. Names in the same order change nothing in any solver.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ ONE: dict[str, Solver] = {BASELINE: TruncatedSvd(ranks=(2,))}
 """The least that a run is compared with."""
 
 # The truth has rank 3. In standard deviations of the ratings the noise has variance 0.06, a factor's element 0.47, a
-# bias 0.17: their ratios are the best ridges. SGD holds a ridge per rating, of which a row has 36 or 54.
+# bias 0.17: their ratios are the best ridges. SGD has a ridge per rating, and a row has 36 or 54 ratings.
 ALS = Als(rank=3, epochs=60, count_exponent=0.0, regularisation=0.13, bias_regularisation=0.36, members=1)
 SGD = Sgd(rank=3, epochs=150, decay=0.98, regularisation=0.005, bias_regularisation=0.01, members=1)
 GIBBS = Gibbs(rank=3, sweeps=60, burn_in=30)
@@ -103,7 +103,7 @@ def test_test_ratings_never_reach_the_model(name: str, split: Split) -> None:
 
 @pytest.mark.skipif(available_threads() < 2, reason="needs two processors")
 @pytest.mark.parametrize("name", SOLVER)
-def test_number_of_threads_changes_no_bit(name: str, split: Split) -> None:
+def test_number_of_threads_does_not_change_a_bit(name: str, split: Split) -> None:
     one, two = (fitted(split, SOLVER[name], threads=threads) for threads in (1, 2))
     assert parameters(one.model) == parameters(two.model)
     assert parameters(one.baselines[BASELINE].model) == parameters(two.baselines[BASELINE].model)
@@ -166,13 +166,13 @@ class Asked:
         return predicted(solver, columns, self.users, self.items)
 
     def permuted(self, solver: Solver) -> np.ndarray[Any, Any]:
-        """Trained on the rows in another order."""
+        """Predictions after training on the rows in another order."""
         order = np.random.default_rng(5).permutation(len(self.train_values))
         columns = self.train_users[order], self.train_items[order], self.train_values[order]
         return predicted(solver, columns, self.users, self.items)
 
     def renamed(self, solver: Solver) -> np.ndarray[Any, Any]:
-        """Under strings whose order is not that of the numbers."""
+        """Predictions with strings as ids, whose order is not that of the numbers."""
 
         def names(ids: Any) -> list[str]:
             return [f"{j % 7}/{j}" for j in ids]
@@ -181,7 +181,7 @@ class Asked:
         return predicted(solver, columns, names(self.users), names(self.items))
 
     def transposed(self, solver: Solver) -> np.ndarray[Any, Any]:
-        """With users and items exchanged."""
+        """Predictions with users and items exchanged."""
         columns = self.train_items, self.train_users, self.train_values
         return predicted(solver, columns, self.items, self.users)
 
@@ -196,7 +196,7 @@ ROUNDED = {(name, change) for name in ("mean", "bias", "svd") for change in CHAN
 
 
 @pytest.mark.parametrize(("name", "change"), sorted(ROUNDED))
-def test_change_of_names_or_order_changes_rounding_alone(name: str, change: str, asked: Asked) -> None:
+def test_change_of_names_or_order_changes_only_rounding(name: str, change: str, asked: Asked) -> None:
     # Sums over up to 100 float32 ratings near 4 in another order: 100 eps · 4, then amplified by the solve.
     solver = SOLVER[name]
     np.testing.assert_allclose(getattr(asked, change)(solver), asked.as_they_are(solver), atol=5e-4)
@@ -209,7 +209,7 @@ def test_change_of_names_or_order_keeps_the_quality(name: str, change: str, aske
 
 
 @pytest.mark.parametrize("name", SOLVER)
-def test_names_in_the_same_order_change_no_bit(name: str, asked: Asked) -> None:
+def test_names_in_the_same_order_do_not_change_a_bit(name: str, asked: Asked) -> None:
     def names(ids: Any) -> list[str]:
         return [f"{j:05}" for j in ids]
 
@@ -240,7 +240,7 @@ def test_the_epoch_kept_is_the_best_on_validation(name: str, split: Split) -> No
 
 
 def test_the_burn_in_kept_is_the_best_on_validation(split: Split) -> None:
-    """Here the sampler needs more than ten sweeps to find the factors, and their draws would spoil the mean."""
+    """Here the sampler needs more than ten sweeps to find the factors; the draws before that would spoil the mean."""
     free = Gibbs(rank=3, sweeps=80)
     run = fitted(split, free)
     alone = {burn_in: fitted(split, replace(free, burn_in=burn_in)).fit.valid_rmse for burn_in in (10, 20, 40)}
@@ -250,7 +250,7 @@ def test_the_burn_in_kept_is_the_best_on_validation(split: Split) -> None:
 
 
 def test_training_stops_when_validation_has_not_improved_for_patience_epochs(split: Split) -> None:
-    overfits = Sgd(rank=64, regularisation=0.0, decay=1.0, epochs=200, members=1)  # within a few epochs
+    overfits = Sgd(rank=64, regularisation=0.0, decay=1.0, epochs=200, members=1)  # overfits within a few epochs
     run = fitted(split, overfits)
     assert Sgd.patience is not None
     assert run.fit.epochs < 200
@@ -344,17 +344,17 @@ def test_comparison_without_the_truncated_svd_is_refused(split: Split) -> None:
         fitted(split, Mean(), compared_with={"mean": Mean()})
 
 
-# What a run tells.
+# What a run reports.
 
 
 @pytest.mark.parametrize("name", SOLVER)
-def test_every_epoch_is_told_with_its_stage_and_speed(name: str, split: Split) -> None:
+def test_every_epoch_is_reported_with_its_stage_and_speed(name: str, split: Split) -> None:
     told: list[Progress] = []
     run = fitted(split, SOLVER[name], watch=told.append)
     own = [progress for progress in told if progress.label == name]
     assert {progress.label for progress in told} == {name, BASELINE}
     validated = [progress for progress in own if progress.stage == "validate"]
-    plainest = [progress for progress in own if progress.stage == "member"]  # of damped biases alone
+    plainest = [progress for progress in own if progress.stage == "member"]  # fits of damped biases alone
     final = own[len(validated) + len(plainest) :]
     assert [p.valid_rmse for p in validated] == [row["valid_rmse"] for row in run.fit.history]
     assert [p.epoch for p in validated] == [row["epoch"] for row in run.fit.history]
@@ -364,7 +364,7 @@ def test_every_epoch_is_told_with_its_stage_and_speed(name: str, split: Split) -
     assert all(p.ratings_per_second > 0 for p in own)
 
 
-def test_a_run_says_how_it_came_about(split: Split) -> None:
+def test_a_run_records_how_it_was_made(split: Split) -> None:
     run = fitted(split, SGD, seed=3)
     expected = {
         "split": "random, 10% of ratings held out", "split_seed": 0, "seed": 3, "device": "cpu",
@@ -381,7 +381,7 @@ def test_a_run_says_how_it_came_about(split: Split) -> None:
     assert run.item_counts.tolist() == split.train.item_counts.tolist()
 
 
-def test_run_predicts_by_id_and_says_what_it_knew(split: Split) -> None:
+def test_run_predicts_by_id_and_says_which_ids_it_knows(split: Split) -> None:
     run = fitted(split, SGD)
     first = split.train.user_vocabulary.entries[0].as_py(), split.train.item_vocabulary.entries[0].as_py()
     ids = [first[0], 10**9, first[0], 10**9], [first[1], first[1], -5, -5]

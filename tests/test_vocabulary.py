@@ -61,7 +61,7 @@ def test_dictionary_of_integers_is_a_column_of_integers() -> None:
 
 
 @pytest.mark.parametrize("ids", [SPARSE, pa.chunked_array([SPARSE[:2], SPARSE[2:]])])
-def test_huge_sparse_ids_take_memory_by_their_number_and_not_by_their_range(ids: Any) -> None:
+def test_the_memory_for_huge_sparse_ids_depends_on_their_number_not_their_range(ids: Any) -> None:
     vocabulary, indices = Vocabulary.encode(ids)
     assert texts(vocabulary) == [-(2**63), 7, 2_000_000_000, 2**63 - 1]
     assert indices.tolist() == [2, 1, 0, 3, 1]
@@ -69,7 +69,7 @@ def test_huge_sparse_ids_take_memory_by_their_number_and_not_by_their_range(ids:
 
 
 @pytest.mark.parametrize("ids", [np.arange(40, 90) * 3, np.arange(50) * 10**12, [f"i{j}" for j in range(50)]])
-def test_ids_survive_the_way_to_indices_and_back(ids: Any) -> None:
+def test_ids_are_the_same_after_conversion_to_indices_and_back(ids: Any) -> None:
     shuffled = np.random.default_rng(0).permutation(np.repeat(ids, 3))
     vocabulary, indices = Vocabulary.encode(shuffled)
     assert len(vocabulary) == 50
@@ -93,7 +93,7 @@ def test_unknown_ids_have_index_minus_one_and_give_null_back(known: list[Any]) -
     assert vocabulary.ids(indices).to_pylist() == [None, known[0], None, None]
 
 
-def test_empty_column_and_empty_vocabulary_are_answered() -> None:
+def test_empty_columns_and_empty_vocabularies_are_handled() -> None:
     columns: list[Any] = [[], np.empty(0, np.int32), pa.array([], pa.string()), pa.chunked_array([], pa.string())]
     for empty in columns:
         vocabulary, indices = Vocabulary.encode(empty)
@@ -107,7 +107,7 @@ def test_restricted_keeps_the_ids_asked_for_in_order() -> None:
     assert texts(vocabulary.restricted(np.array([True, False, True]))) == ["a", "c"]
 
 
-def test_fingerprint_tells_kinds_and_boundaries_apart() -> None:
+def test_fingerprints_differ_by_kind_and_boundaries_of_ids() -> None:
     tables: list[list[Any]] = [[1, 2], ["1", "2"], ["12"], ["1", "2", "3"], [1, 3], [12], []]
     assert len({Vocabulary.encode(ids)[0].fingerprint for ids in tables}) == len(tables)
 

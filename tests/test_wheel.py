@@ -1,4 +1,4 @@
-"""The installed package is whole: from a folder that is not the checkout it has its data, and no stray packages."""
+"""The installed package is complete: outside the checkout it has its data, and no other packages."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A small trained run, made once for the tests that need one, and what others take from a fit."""
+"""A small trained run, made once for the tests that need one, and helpers to read a fit."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def factorization(epoch: Epoch) -> Factorization:
 
 
 def intervals(model: Model, users: NDArray[Any], items: NDArray[Any]) -> tuple[NDArray[np.float32], ...]:
-    """Predictions of pairs and the ends of their intervals of 90 %."""
+    """Predictions of pairs and the bounds of their 90 % intervals."""
     values, lower, upper, _ = predict(model, users, items, probability=0.9)
     assert lower is not None
     assert upper is not None

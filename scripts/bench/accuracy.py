@@ -4,8 +4,8 @@
     scripts/bench/accuracy.py --data DIR [--sets u1,ml-1m] [--only gibbs,smurff] [--environments DIR]
 
 DIR has ml-100k.u1.train.parquet, ml-100k.u1.test.parquet, ml-100k.parquet and ml-1m.parquet. Every system is fitted in
-a process of its own, one after another. Every set has a section of its own; with some systems alone (`--only`) it is
-printed and not written.
+its own process, one after another. Every data set has its own section. With `--only`, the section is printed and not
+written.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from systems import SETS, SYSTEMS, System
 
 @dataclass(frozen=True)
 class Conditions:
-    """data : folder of the tables; folder : where the environments lie; limit : seconds that a system may take"""
+    """data : folder of the tables; folder : where the environments are; limit : seconds that a system may take"""
 
     data: Path
     folder: Path
@@ -35,11 +35,11 @@ class Conditions:
 
 @click.command()
 @click.option("--data", required=True, type=click.Path(path_type=Path), help="Folder of the tables.")
-@click.option("--only", default="", metavar="NAME,…", help="These systems alone; printed, not written.")
-@click.option("--sets", default="", metavar="SET,…", help=f"Of {', '.join(SETS)}; all by default.")
+@click.option("--only", default="", metavar="NAME,…", help="Only these systems; the section is printed, not written.")
+@click.option("--sets", default="", metavar="SET,…", help=f"Some of {', '.join(SETS)}; all by default.")
 @click.option("--environments", "folder", default=environments.DEFAULT, type=click.Path(path_type=Path),
-              help="Where the peers' environments are or are made.  [default: .bench]")  # fmt: skip
-@click.option("--threads", default=2, show_default=True, help="Threads of every system that has them.")
+              help="Where the peers' environments are; they are made if missing.  [default: .bench]")  # fmt: skip
+@click.option("--threads", default=2, show_default=True, help="Threads of every system that can use several.")
 @click.option("--limit", default=3600.0, show_default=True, help="Seconds after which a system is stopped.")
 def main(data: Path, only: str, sets: str, folder: Path, threads: int, limit: float) -> None:
     """Run every system on every set."""
@@ -57,12 +57,12 @@ def _named(given: str, known: Mapping[str, System] | Sequence[str]) -> list[str]
     names = [name for name in given.split(",") if name] or list(known)
     for name in names:
         if name not in known:
-            raise click.BadParameter(f"'{name}' is none of {', '.join(known)}")
+            raise click.BadParameter(f"'{name}' is not one of {', '.join(known)}")
     return names
 
 
 def _part(table: str, systems: Sequence[System], conditions: Conditions) -> str:
-    """The outcomes on one set as Markdown."""
+    """The outcomes on one data set as Markdown."""
     with tempfile.TemporaryDirectory() as tables:
         running.write_tables(table, conditions.data, Path(tables))
         outcomes = [(system, _outcome(system, table, Path(tables), conditions)) for system in systems]
@@ -82,7 +82,7 @@ def _outcome(system: System, table: str, tables: Path, conditions: Conditions) -
 
 
 def _markdown(table: str, outcomes: Sequence[tuple[System, running.Outcome]]) -> str:
-    """A heading, the rows by RMSE, those that failed last, and what was filled."""
+    """A heading, the rows in order of RMSE, then those that failed, and the notes."""
     done = sorted((pair for pair in outcomes if pair[1].figures), key=lambda pair: pair[1].figures["rmse"])
     failed = [pair for pair in outcomes if not pair[1].figures]
     rows = [_row(system, outcome) for system, outcome in done]
@@ -118,7 +118,7 @@ def _heading(table: str, done: Sequence[tuple[System, running.Outcome]]) -> str:
     figures = done[0][1].figures
     return (
         f"### {_TITLES[table]}\n\n{figures['n_train']:,} training ratings, {figures['n_test']:,} test ratings, "
-        f"{figures['unknown_share']:.2%} of them with an id that is not in train."
+        f"{figures['unknown_share']:.2%} of them with an id that is not in the training rows."
     )
 
 
@@ -128,13 +128,11 @@ def _notes(done: Sequence[tuple[System, running.Outcome]]) -> list[str]:
         for system, outcome in done
         if outcome.figures["filled_share"]
     ]
-    return (
-        [f"Test pairs that got the training mean, as the system gave no number: {', '.join(filled)}."] if filled else []
-    )
+    return [f"Test pairs without a prediction, replaced by the training mean: {', '.join(filled)}."] if filled else []
 
 
 def _conditions(threads: int) -> str:
-    return f"{document.machine()}; threads where a system has them: {threads}; CPU alone."
+    return f"{document.machine()}; threads of every system that can use several: {threads}; CPU only."
 
 
 if __name__ == "__main__":

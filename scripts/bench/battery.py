@@ -1,9 +1,9 @@
-"""The battery of `tests/battery.py` as a table: defaults beside a single run, biases and the best of a grid.
+"""The battery of `tests/battery.py` as a table: defaults compared with a single run, biases and the best of a grid.
 
     python scripts/bench/battery.py [--solver sgd] [--seeds 5] [--table "two camps"]
 
-Errors are RMSE on test pairs of the same law, means over the seeds. A row is bad where the default is above a single
-run or biases by 1 %, or the best of the grid by 2 %.
+Errors are RMSE on test pairs drawn from the same model, averaged over the seeds. A row is marked as bad if the default
+is more than 1 % above a single run or biases, or more than 2 % above the best of the grid.
 """
 
 from __future__ import annotations

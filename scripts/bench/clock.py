@@ -1,7 +1,7 @@
-"""Clock: seconds of a pass, by two lengths of the same fit, in the environment of the system.
+"""Clock: the seconds of a pass, from a short and a long run of the same fit, in the environment of the system.
 
-Run as clock.py NAME FOLDER OPTIONS THREADS RESULT; options as JSON: rank, short and long, in passes, and settings. NAME
-is a solver of ours, or a function of `peers.PEERS`.
+Run as clock.py NAME FOLDER OPTIONS THREADS RESULT. OPTIONS is JSON: rank, short and long (numbers of passes), and
+settings. NAME is one of our solvers, or a key of `peers.PEERS`.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from trial import Fit, Pairs, Train, read_train
 
 from recsys_mf.prediction import predict
 
-OURS: dict[str, tuple[str, dict[str, Any]]] = {  # by solver: the setting that counts passes, and the others
+OURS: dict[str, tuple[str, dict[str, Any]]] = {  # per solver: the setting for the number of passes, and fixed settings
     "sgd": ("epochs", {"members": 1}),
     "als": ("epochs", {"members": 1}),
     "gibbs": ("sweeps", {"links": "none", "time": "none", "likelihood": "gaussian"}),
 }
-THEIRS: dict[str, Callable[[int, int], dict[str, Any]]] = {  # by peer: settings of a rank and a number of passes
+THEIRS: dict[str, Callable[[int, int], dict[str, Any]]] = {  # per peer: settings for a rank and a number of passes
     "libmf": lambda rank, passes: {"k": rank, "nr_iters": passes, "eta": 0.05, "regularisation": 0.06},
     "cmfrec": lambda rank, passes: {"k": rank, "niter": passes, "lambda_": 0.07},
     "implicit": lambda rank, passes: {"factors": rank, "iterations": passes},
@@ -33,7 +33,7 @@ THEIRS: dict[str, Callable[[int, int], dict[str, Any]]] = {  # by peer: settings
 
 
 def fits_of(name: str, train: Train, rank: int, settings: Mapping[str, Any], threads: int) -> Callable[[int], Fit]:
-    """From a number of passes to the fit of so many, with a single pair to predict."""
+    """A function from a number of passes to a fit with that many, which predicts a single pair."""
     if name in OURS:
         return _ours(name, train, rank, settings, threads)
     from peers import PEERS
@@ -69,7 +69,7 @@ def _ours(name: str, train: Train, rank: int, settings: Mapping[str, Any], threa
 
 
 def seconds(fit: Fit) -> float:
-    """Of one fit."""
+    """Seconds of one fit."""
     began = time.perf_counter()
     fit()
     return time.perf_counter() - began
@@ -79,7 +79,7 @@ if __name__ == "__main__":
     system, tables, options, n_threads, result = sys.argv[1:6]
     asked = json.loads(options)
     fit_of = fits_of(system, read_train(Path(tables)), asked["rank"], asked["settings"], int(n_threads))
-    seconds(fit_of(asked["short"]))  # compiles, and wakes the processor
+    seconds(fit_of(asked["short"]))  # compiles the kernels and warms up the processor
     short, long = (seconds(fit_of(asked[length])) for length in ("short", "long"))
     figures = {"seconds_per_pass": (long - short) / (asked["long"] - asked["short"])}
     Path(result).write_text(json.dumps(figures))

@@ -1,8 +1,8 @@
-"""Curve: held-out error against the seconds of the fit, of one system, in its environment.
+"""Curve: held-out error against the seconds of the fit, for one system, in its environment.
 
-Run as curve.py NAME FOLDER OPTIONS THREADS RESULT; options as JSON: settings, lengths (in passes), seed. NAME is `sgd`
-for ours, or a function of `peers.PEERS`. Ours tells its error after every pass (of a committee, every member) of one
-fit, of which only the passes count; a peer is fitted again for every length.
+Run as curve.py NAME FOLDER OPTIONS THREADS RESULT. OPTIONS is JSON: settings, lengths (in passes), seed. NAME is `sgd`
+for ours, or a key of `peers.PEERS`. Our error is measured after every pass of one fit (for a committee, after every
+member), and only the time of the passes counts; a peer is fitted again for every length.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from trial import Pairs, Train, read_test, read_train, scored, timed
 
 from recsys_mf.prediction import predict
 
-PASSES = {"libmf": "nr_iters", "cornac": "max_iter"}  # the setting of a peer that counts them
+PASSES = {"libmf": "nr_iters", "cornac": "max_iter"}  # the setting of a peer for the number of passes
 
 
 def ours(
     train: Train, pairs: Pairs, ratings: np.ndarray, settings: Mapping[str, Any], seed: int, threads: int
 ) -> Iterator[tuple[float, float]]:
-    """Seconds so far and RMSE."""
+    """Seconds so far and RMSE, after every pass or member."""
     from threadpoolctl import ThreadpoolController
 
     from recsys_mf.kernels import select
@@ -37,7 +37,7 @@ def ours(
         np.where(ids < n, ids, -1) for ids, n in ((pairs.users, train.n_users), (pairs.items, train.n_items))
     )
     backend, libraries = select("cpu", threads), ThreadpoolController()
-    for solver in (Sgd(members=1, epochs=1), Sgd(**settings)):  # the first compiles
+    for solver in (Sgd(members=1, epochs=1), Sgd(**settings)):  # the first compiles the kernels
         epochs = solver.run(table, rng=np.random.default_rng(seed), backend=backend)
         seconds = 0.0
         while True:

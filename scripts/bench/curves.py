@@ -1,9 +1,10 @@
 #!/usr/bin/env python
-"""Plot held-out error against wall time of SGD systems on MovieLens 1M, and write it into BENCHMARKS.md and docs.
+"""Plot held-out error against wall time for SGD systems on MovieLens 1M; writes into BENCHMARKS.md and docs.
 
     scripts/bench/curves.py --data DIR [--turns 5] [--environments DIR]
 
-The systems take turns; ours with a seed a turn. A point is the median over the turns of seconds and of RMSE.
+The systems take turns; ours uses another seed in every turn. A point is the median of the seconds and of the RMSE over
+the turns.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ Points = list[list[float]]
 
 @dataclass(frozen=True)
 class Line:
-    """A system with its settings, and the passes after which it is looked at."""
+    """A system with its settings, and the numbers of passes after which its error is measured."""
 
     system: System
     settings: Mapping[str, Any]
@@ -59,9 +60,9 @@ LINES = (
 @click.option("--data", required=True, type=click.Path(path_type=Path), help="Folder with ml-1m.parquet.")
 @click.option("--turns", default=TURNS, show_default=True)
 @click.option("--environments", "folder", default=environments.DEFAULT, type=click.Path(path_type=Path),
-              help="Where the peers' environments are or are made.  [default: .bench]")  # fmt: skip
+              help="Where the peers' environments are; they are made if missing.  [default: .bench]")  # fmt: skip
 def main(data: Path, turns: int, folder: Path) -> None:
-    """Fit every system in turns."""
+    """Fit the systems in turns."""
     found: dict[str, list[Points]] = {line.system.label: [] for line in LINES}
     with tempfile.TemporaryDirectory() as tables:
         running.write_tables(TABLE, data, Path(tables))
@@ -99,7 +100,7 @@ def _plot(curves: Mapping[str, Points], folder: Path) -> None:
 
 
 def _markdown(curves: Mapping[str, Points]) -> str:
-    """The seconds in which each system reaches an error, and where it ends."""
+    """The seconds that each system needs to reach an error, and its last point."""
     errors = (0.90, 0.88, 0.86, 0.85, 0.845, 0.84, 0.838)
     rows = [
         [label, *(_reached(points, error) for error in errors), f"{points[-1][1]:.4f}", f"{points[-1][0]:.2f}"]
@@ -107,8 +108,8 @@ def _markdown(curves: Mapping[str, Points]) -> str:
     ]
     header = ["system", *(f"s to {error:g}" for error in errors), "last RMSE", "after s"]
     note = (
-        f"{document.machine()}; threads: {THREADS}. MovieLens 1M less 10 % (seed 0), held-out RMSE; seconds of the fit "
-        f"with its set-up, medians of {TURNS} turns. Peers with the settings of the table above."
+        f"{document.machine()}; threads: {THREADS}. MovieLens 1M with 10 % held out (seed 0). Seconds of the fit, "
+        f"including set-up; medians of {TURNS} turns. The peers have the settings of the table above."
     )
     return f"![Held-out RMSE against seconds]({PLOT})\n\n{note}\n\n{document.table(header, rows)}"
 

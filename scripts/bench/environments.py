@@ -18,11 +18,11 @@ DEFAULT = ROOT / ".bench"
 
 @dataclass(frozen=True)
 class Peer:
-    """What peers.toml says of an environment.
+    """What peers.toml says about an environment.
 
     package : the peer as reports name it, with its version
     requirements : every package with its version
-    build : environment variables that pip builds it with; needs : what the machine must have, in words
+    build : environment variables for the build by pip; needs : what the machine must have, in words
     """
 
     package: str
@@ -32,7 +32,7 @@ class Peer:
 
 
 class InstallError(Exception):
-    """A peer cannot be installed: what pip said last."""
+    """A peer cannot be installed; the message has pip's last error."""
 
 
 def peers() -> dict[str, Peer]:
@@ -42,9 +42,9 @@ def peers() -> dict[str, Peer]:
 
 
 def python(name: str, folder: Path) -> Path:
-    """The Python of a peer's environment under a folder, made where it is not there or peers.toml has changed.
+    """The Python of a peer's environment under a folder. Raises InstallError.
 
-    Raises InstallError.
+    The environment is made if it is missing or peers.toml has changed.
     """
     peer = peers()[name]
     home = folder / name
@@ -59,10 +59,10 @@ def python(name: str, folder: Path) -> Path:
 
 
 def _install(executable: Path, peer: Peer) -> None:
-    """Install in order: what a build asks for stands before it in the requirements."""
+    """Install in order: what a build needs comes before it in the requirements."""
     pip = [str(executable), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps"]
     if peer.build:
-        pip += ["--no-cache-dir"]  # a wheel built with other variables may lie there
+        pip += ["--no-cache-dir"]  # the cache may have a wheel that was built with other variables
     done = subprocess.run([*pip, *peer.requirements], capture_output=True, text=True, env=os.environ | peer.build)
     if done.returncode:
         errors = [line for line in done.stderr.splitlines() if "error" in line.lower()]

@@ -1,16 +1,16 @@
 #!/usr/bin/env python
-r"""Check and time all that runs on a CUDA card, in under ten minutes: what a person with a card runs first.
+r"""Check and time everything that runs on a CUDA card, in under ten minutes. Run this first if you have a card.
 
     scripts/bench/gpu.py [--data DIR] [--budget 540] [--output DIR]
     scripts/bench/gpu.py --dry-run          # every part on the CPU, at tiny sizes, under Triton's interpreter
     scripts/bench/gpu.py --section FILE     # the section of BENCHMARKS.md from the gpu.json of an earlier run
 
-The package is imported from the checkout where it is not installed. The parts run one after another, the most important
-first, each in a process of its own, so that one that fails or hangs leaves the card to the next; the checks of the
-ranks run side by side. Every row is printed, and written to gpu.json and gpu.md, as it comes. At the end BENCHMARKS.md
-gets a section for the card, but not from a dry run or one of `--only` some parts.
+The package is imported from the checkout if it is not installed. The parts run one after another, the most important
+first. Each has its own process, so that the next part gets the card even if one fails or hangs. The checks of the ranks
+run at the same time. Every row is printed and written to gpu.json and gpu.md as soon as it is measured. At the end
+BENCHMARKS.md gets a section for the card, except after a dry run or if `--only` leaves out some parts.
 
-Where Nsight Compute is installed, bytes by the profiler:
+If Nsight Compute is installed, it can count the bytes:
     ncu --target-processes all --clock-control none -k _epoch -c 2 --metrics dram__bytes.sum,lts__t_bytes.sum \
         scripts/bench/gpu.py --only profile
 """
@@ -37,12 +37,12 @@ from gpu_session import Row, Session, Settings, in_a_line, limits_of
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-Task = tuple[str, Any]  # a part, and what its function is given besides the session
+Task = tuple[str, Any]  # a part, and the argument of its function besides the session
 
 
 @dataclass(frozen=True)
 class Part:
-    """Where a part's function is, and seconds after which it is stopped."""
+    """Where the function of a part is, and the seconds after which it is stopped."""
 
     module: str
     function: str
@@ -76,14 +76,14 @@ class Run:
     rows: list[Row] = field(default_factory=list)
 
     def add(self, row: Row) -> None:
-        """Print a row and write all."""
+        """Print a row, and write all rows so far."""
         self.rows.append(row)
         shown = ", ".join(f"{name} {gpu_report.shown(name, value)}" for name, value in row.figures.items())
         click.echo(f"[{time.time() - self.began:5.0f} s] {row.part}: {row.table}: {row.name}: {row.failure or shown}")
         self.write(finished=False)
 
     def write(self, *, finished: bool) -> None:
-        """The JSON, each time as a whole, and the Markdown."""
+        """Write the JSON and the Markdown, each as a whole."""
         record = {
             "card": self.card, "host": document.machine(), "dry_run": self.settings.rehearsal, "finished": finished,
             "budget": self.budget, "seconds": time.time() - self.began,
@@ -95,22 +95,22 @@ class Run:
 
 
 @click.command()
-@click.option("--data", type=click.Path(path_type=Path), help="Folder with ml-1m.parquet; that part is left out else.")
-@click.option("--budget", default=540.0, show_default=True, help="Seconds that all may take.")
+@click.option("--data", type=click.Path(path_type=Path), help="Folder with ml-1m.parquet, for the part that needs it.")
+@click.option("--budget", default=540.0, show_default=True, help="Seconds that the whole run may take.")
 @click.option("--output", default=ROOT / ".bench" / "gpu", type=click.Path(path_type=Path),
               help="Folder for gpu.json and gpu.md.  [default: .bench/gpu]")  # fmt: skip
-@click.option("--only", default=",".join(DEFAULT), help="Parts, with commas between.  [default: all but profile]")
-@click.option("--dry-run", is_flag=True, help="Rehearse on the CPU.")
-@click.option("--section", type=click.Path(path_type=Path), help="A gpu.json: write its section and do nothing else.")
+@click.option("--only", default=",".join(DEFAULT), help="Parts, separated by commas.  [default: all except profile]")
+@click.option("--dry-run", is_flag=True, help="Run every part on the CPU, at tiny sizes.")
+@click.option("--section", type=click.Path(path_type=Path), help="A gpu.json: only write its section of BENCHMARKS.md.")
 def main(data: Path | None, budget: float, output: Path, only: str, dry_run: bool, section: Path | None) -> None:
-    """Run the parts in turn."""
+    """Run the parts one after another."""
     if section is not None:
         _write_section(json.loads(section.read_text()))
         return
     parts = only.split(",")
     for name in parts:
         if name not in PARTS:
-            raise click.BadParameter(f"'{name}' is none of {', '.join(PARTS)}", param_hint="--only")
+            raise click.BadParameter(f"'{name}' is not one of {', '.join(PARTS)}", param_hint="--only")
     if dry_run:
         os.environ["TRITON_INTERPRET"] = "1"
     card = "dry run" if dry_run else _card()
@@ -127,7 +127,7 @@ def main(data: Path | None, budget: float, output: Path, only: str, dry_run: boo
 
 
 def _card() -> str:
-    """The card's name. Raises where there is none, or it is too old for the kernels."""
+    """The card's name. Raises ClickException if there is no card or it is too old for the kernels."""
     from recsys_mf.errors import DeviceError
     from recsys_mf.kernels import select
 
@@ -137,7 +137,7 @@ def _card() -> str:
         raise click.ClickException("no CUDA card is here; --dry-run rehearses all parts on the CPU") from None
     facts = backend.device.describe()
     if not facts["kernels"].startswith("triton"):
-        raise click.ClickException(f"the card '{facts['card']}' or the system has no use of Triton's kernels")
+        raise click.ClickException(f"Triton's kernels cannot run on the card '{facts['card']}' or this system")
     return facts["card"]
 
 
@@ -148,17 +148,17 @@ def _write_section(run: dict[str, Any]) -> None:
 
 
 def _waves(settings: Settings, parts: Sequence[str]) -> list[list[list[Task]]]:
-    """What runs after one another; of each, the lists of tasks of processes side by side."""
+    """The waves, run one after another: each is a list of processes that run at the same time, given by tasks."""
     checks: list[Task] = [("checks", rank) for rank in (*settings.plan.check_ranks, None)]
     by_part: dict[str, list[Task]] = {name: [(name, None)] for name in parts}
     by_part |= {"checks": checks} if "checks" in by_part else {}
-    if settings.rehearsal:  # in one process: most of its time would be that of imports
+    if settings.rehearsal:  # in one process; with several, imports would take most of the time
         return [[[task for tasks in by_part.values() for task in tasks]]]
     return [[[task] for task in tasks] for tasks in by_part.values()]
 
 
 def _run(processes: Sequence[Sequence[Task]], run: Run) -> None:
-    """Run processes side by side and take their rows until all have ended or the time is up."""
+    """Run processes at the same time and take their rows until all have ended or the time is up."""
     settings = replace(run.settings, limits=limits_of(run.rows))
     limit = (
         sum(PARTS[part].limit for part, _ in processes[0]) if len(processes) == 1 else PARTS[processes[0][0][0]].limit
@@ -177,7 +177,7 @@ def _run(processes: Sequence[Sequence[Task]], run: Run) -> None:
     for process, tasks in running.values():
         process.kill()
         process.join()
-        run.add(Row(tasks[0][0], "the part", _label(tasks), {}, f"stopped: its {limit:.0f} s or all were over"))
+        run.add(Row(tasks[0][0], "the part", _label(tasks), {}, f"stopped: out of time (limit {limit:.0f} s)"))
 
 
 def _take(ours: Connection, running: dict[Connection, Any], run: Run) -> None:
@@ -197,7 +197,7 @@ def _label(tasks: Sequence[Task]) -> str:
 
 
 def work(tasks: Sequence[Task], settings: Settings, pipe: Connection) -> None:
-    """In a process of its own: the tasks in turn."""
+    """What a process does: its tasks, one after another."""
     session = Session(settings, pipe.send)
     for name, argument in tasks:
         session.part = name

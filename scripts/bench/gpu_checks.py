@@ -1,4 +1,4 @@
-"""Every Triton kernel beside the float64 reference, and runs of SGD beside each other.
+"""Compares every Triton kernel with the float64 reference, and runs of SGD with each other.
 
 The cases and the bounds are those of the package's tests (`tests.oracle`), on a table of another size.
 """
@@ -31,7 +31,7 @@ TABLE, RUNS = "kernels beside the reference", "runs beside each other"
 
 
 def checks(session: Session, rank: int) -> None:
-    """All of them at a rank, the reference on one thread, since other ranks are checked beside it."""
+    """All checks at a rank. The reference uses one thread, since other ranks are checked at the same time."""
     with threadpool_limits(1, user_api="blas"):
         _checks(session, rank)
 
@@ -66,7 +66,7 @@ def _checks(session: Session, rank: int) -> None:
 
 
 def _repeat(session: Session, rank: int, precision: str) -> Figures:
-    """Whether two runs of an epoch give the same bytes, and whether one program, seven, and all of them do."""
+    """Whether an epoch gives the same bytes in a second run, on one program and on seven."""
     backend, train = session.backend, planted(session.plan.repeat_table, session.device).train
     sgd, shape = backend.sgd, (train.n_users, train.n_items)
     grid: Grid = sgd.grid(len(train), *shape, sgd.width(rank))
@@ -94,7 +94,7 @@ def _repeat(session: Session, rank: int, precision: str) -> Figures:
 
 @contextmanager
 def _programs(number: int | None) -> Iterator[None]:
-    """SGD on so many programs inside; None for as many as it takes by itself."""
+    """Inside, SGD runs on this number of programs; None for its own choice."""
     from recsys_mf.kernels.triton import sgd
 
     before = sgd.programs
@@ -107,7 +107,7 @@ def _programs(number: int | None) -> Iterator[None]:
 
 
 def compiled_for_cpu(session: Session) -> None:
-    """Run what the CPU will run on a tiny table, so that its kernels are on disk when they are timed."""
+    """Run the fits of the CPU on a tiny table first, so that their kernels are compiled before they are timed."""
     from gpu_session import REHEARSAL
     from gpu_sweeps import fits
 

@@ -1,9 +1,9 @@
-"""Planted tables of up to 100 million ratings in seconds, made on the device that is to be measured.
+"""Planted tables of up to 100 million ratings, made in seconds on the device that is measured.
 
-The j-th most active of m users gives a share of the ratings as (j + 100)^-0.8, the j-th most popular item gets one as
-(j + 30)^-1: Zipf's law with a flattened head, for which the most rated item of 25 million ratings has 0.4 % of them
+The j-th most active user's share of the ratings is proportional to (j + 100)^-0.8, the j-th most popular item's to
+(j + 30)^-1: Zipf's law with a flattened head. The most rated item of 25 million ratings then has 0.4 % of them
 (MovieLens 25M: 0.3 %). A rating is 3.5 + b_u + b_i + p_u · q_i + noise of deviation 0.8, rounded to half a star.
-Pairs may occur twice, which nothing that is timed minds.
+Pairs may occur twice, which makes no difference to what is timed.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _CHUNK = 10_000_000
 
 
 class Planted(NamedTuple):
-    """A table and rows drawn like it that are not in it."""
+    """A table, and held-out rows drawn in the same way."""
 
     train: Ratings
     test_users: NDArray[np.int32]
@@ -32,12 +32,12 @@ class Planted(NamedTuple):
     test_values: NDArray[np.float32]
 
     def rmse(self, predictions: NDArray[Any]) -> float:
-        """Of predictions of the rows that are not in the table."""
+        """RMSE of predictions for the held-out rows."""
         return float(np.sqrt(np.mean((predictions.astype(np.float64) - self.test_values) ** 2)))
 
 
 class _Truth(NamedTuple):
-    cumulative: tuple[Tensor, Tensor]  # [rows] shares of users and of items summed up
+    cumulative: tuple[Tensor, Tensor]  # [rows] cumulative shares of users and of items
     biases: tuple[Tensor, Tensor]
     factors: tuple[Tensor, Tensor]  # [rows, RANK]
 

@@ -1,4 +1,4 @@
-"""The kernels of SGD and of the row systems on large tables: times, and shares of what the card does at best."""
+"""The kernels of SGD and of the row solves on large tables: times, and shares of the limits of the card."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ ROWS, PARTS = "row solves", "Gram sums and solutions apart"
 
 
 def epoch_name(table: str, rank: int, precision: str, schedule: str) -> str:
-    """Of the row of an epoch."""
+    """The name of the row of an epoch."""
     return f"{table}, rank {rank}, {precision}, {schedule}"
 
 
 def arrange(train: Ratings, grid: Grid, backend: Any) -> tuple[Places, Arranged]:
-    """The triples of train in the order of a grid, as a backend puts them."""
+    """The triples of train in the order of a grid, as a backend arranges them."""
     rng = np.random.default_rng(0)
     places = Places.draw(train.user_counts, train.item_counts, grid, rng)
     triples = Triples(train.users, train.items, train.values)
@@ -60,7 +60,7 @@ class Epochs:
 
     @classmethod
     def by_default(cls, session: Session, train: Ratings) -> Epochs:
-        """Under the schedule that the backend asks for."""
+        """Under the schedule that the backend chooses."""
         return cls(session, train, session.backend.sgd.grid(len(train), train.n_users, train.n_items, 64))
 
     def start(self, rank: int, precision: str) -> SgdState:
@@ -74,18 +74,18 @@ class Epochs:
         return SgdState(P, Q, *(self.backend.device.put(np.zeros(rows, np.float32)) for rows in sizes))
 
     def batch(self) -> int:
-        """Ratings that are taken at a time."""
+        """The number of ratings that are processed at a time."""
         share = max(self.train.user_counts.max(), self.train.item_counts.max()) / len(self.train)
         return int(self.backend.sgd.batch(float(share), Sgd().learning_rate))
 
     def plan(self, rank: int, schedule: str, backend: Any = None) -> SgdPlan:
-        """The epochs as a backend visits them."""
+        """The plan by which a backend runs the epochs."""
         sgd, bounds = (backend or self.backend).sgd, find_bounds(self.arranged, self.grid, schedule)
         triples = sgd.stream(Triples(*self.arranged[:3]), bounds)
         return SgdPlan(triples, self.places.users, self.places.items, sgd.width(rank), self.batch())
 
     def figures(self, rank: int, precision: str, schedule: str) -> Figures:
-        """Of epochs at this rank: time, updates a second, bytes a second and their share of a copy."""
+        """Of epochs at this rank: time, updates per second, bytes per second and their share of the copy's rate."""
         plan, state, settings = self.plan(rank, schedule), self.start(rank, precision), Sgd(regularisation=0.0375)
         step = SgdStep(
             settings.learning_rate, settings.bias_learning_rate, 0.0375, settings.bias_regularisation
@@ -104,7 +104,7 @@ class Epochs:
 
 
 def sgd(session: Session) -> None:
-    """Epochs of all tables, the largest first, with another number of bands there, and torch on the smallest."""
+    """Epochs on all tables, the largest first (also with other numbers of bands); torch's epoch on the smallest."""
     high, plan = session.plan.ranks[1], session.plan
     for name in ("100 M", "25 M", "1 M"):
         train = planted(plan.tables[name], session.device).train
@@ -124,7 +124,7 @@ def sgd(session: Session) -> None:
 
 
 def _schedules(session: Session, train: Ratings, grid: Grid) -> Figures:
-    """Seconds to make the schedule on the device and on the host, and whether it is the same."""
+    """Seconds to make the schedule on the device and on the host, and whether both are the same."""
     made, taken = [], []
     for backend in (session.backend, make_cpu_backend(session.backend.device.threads)):
         for _ in range(2):  # the first compiles
@@ -175,7 +175,7 @@ def _torch_epoch(session: Session, train: Ratings) -> None:
 
 
 def compiled(session: Session, *modules: ModuleType) -> Figures:
-    """What the kernels that ran here take of a multiprocessor: a figure for each."""
+    """What each kernel that ran here takes of a multiprocessor: registers, warps and shared memory."""
     import torch
     import triton
 
@@ -222,16 +222,16 @@ class Side:
         self.normals = backend.device.draw_normals(rng, ratings.n_rows, width)
 
     def solved(self, backend: Any) -> Any:
-        """A draw of all rows."""
+        """A draw of every row."""
         return backend.rows.solve(self.ratings, Regressors(self.Y), self.prior, 1.5, self.normals)
 
     def refined(self, backend: Any) -> Any:
-        """Three steps of conjugate gradients of all rows."""
+        """Three steps of conjugate gradients for every row."""
         return backend.rows.refine(self.ratings, self.X, self.Y, self.shrinkage, 3)
 
 
 def rows(session: Session) -> None:
-    """Row systems of both sides of two tables; torch's kernels once."""
+    """Row solves for both sides of two tables; torch's kernels on one of them."""
     low, high = session.plan.ranks
     for name, ranks in (("25 M", (low, high)), ("10 M", (high,))):
         train = planted(session.plan.tables[name], session.device).train
@@ -276,7 +276,7 @@ def _side(session: Session, place: str, make: Callable[[], Side], rank: int, wit
 
 
 def _apart(session: Session, side: Side, rank: int) -> Figures:
-    """Milliseconds of the two kernels, and operations a second of the first: 2 k² a rating."""
+    """Milliseconds of the two kernels, and operations per second of the first: 2 k² per rating."""
     with stopwatches(session.device, row_kernels, ("_gram", "_solve")) as watches:
         side.solved(session.backend)
         taken = []
@@ -295,7 +295,7 @@ def _apart(session: Session, side: Side, rank: int) -> Figures:
 
 @contextmanager
 def stopwatches(device: str, module: ModuleType, names: Sequence[str]) -> Iterator[list[Spans]]:
-    """The time on the device of every launch of these kernels of a module inside."""
+    """Inside, measures the time on the device of every launch of these kernels of a module."""
     before, watches = {name: getattr(module, name) for name in names}, [Spans(device) for _ in names]
     for (name, kernel), spans in zip(before.items(), watches, strict=True):
         setattr(module, name, _Watched(kernel, spans))
@@ -321,7 +321,7 @@ class _Watched:
 
 
 def padding_share(lengths: NDArray[np.int64], width: int) -> float:
-    """Of what `TorchRows.solve` multiplies, the share of zeros that fill rows up; its batches over again."""
+    """The share of padding zeros in what `TorchRows.solve` multiplies; makes the same batches as it does."""
     from recsys_mf.kernels.torch import rows as torch_rows
 
     order, first, cells = np.sort(lengths)[::-1], 0, 0
@@ -336,7 +336,7 @@ def padding_share(lengths: NDArray[np.int64], width: int) -> float:
 
 
 def streams(session: Session) -> None:
-    """SGD with triples that come from the host part by part, beside triples that stay."""
+    """SGD with triples sent from the host part by part, compared with triples that stay on the card."""
     rank = session.plan.ranks[1]
     train = planted(session.plan.tables["25 M"], session.device).train
     grid = session.backend.sgd.grid(len(train), train.n_users, train.n_items, rank)

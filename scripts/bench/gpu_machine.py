@@ -1,4 +1,4 @@
-"""The card: what it is, and the rates of copies and of products of matrices that everything is measured against."""
+"""The card: its versions, and the rates of copies and of matrix products that everything is compared with."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def _versions(session: Session) -> Figures:
 
 
 def _copy(session: Session) -> Figures:
-    """Two pairs of buffers in turns, so that no cache answers."""
+    """Two pairs of buffers, used alternately, so that nothing is read from a cache."""
     size = session.plan.copy_bytes // 4
     sources = [torch.rand(size, device=session.device) for _ in range(2)]
     copies = [torch.empty_like(source) for source in sources]

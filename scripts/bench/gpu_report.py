@@ -14,36 +14,37 @@ from gpu_session import FULL, REHEARSAL, Plan, Row
 
 TITLES = {
     "machine": "The card",
-    "checks": "Kernels beside the reference",
+    "checks": "Kernels compared with the reference",
     "sgd": "SGD",
-    "rows": "Row systems of ALS and the Gibbs sampler",
+    "rows": "Row solves of ALS and the Gibbs sampler",
     "sweeps": "Whole epochs and sweeps",
-    "streams": "Triples from the host",
+    "streams": "Triples streamed from the host",
     "svd": "Truncated SVD",
-    "accuracy": "Errors beside the CPU's on a planted table",
-    "real": "Errors beside the CPU's on MovieLens 1M",
+    "accuracy": "Errors compared with the CPU on a planted table",
+    "real": "Errors compared with the CPU on MovieLens 1M",
     "profile": "Epochs for a profiler",
 }
 NOTES = {
-    "limits": "A copy of memory on the card, bytes read and written; products of square matrices.",
-    "epochs": "Milliseconds are medians of turns, spread their range over it. An update moves 4 k numbers (two rows "
-    "read, two written); GB/s counts those and nothing else.",
-    "bands": "The same epoch under grids of other sizes.",
-    "Gram sums and solutions apart": "2 k² operations a rating in the Gram sums, beside products of matrices.",
-    "row solves": "solve_rows with normals; refine_rows takes 3 steps, GB/s counts five gathers of a row a rating.",
-    "epochs and sweeps on the card": "first s: with the set-up on the host; s: median of the others.",
-    "plain PyTorch": "Embeddings trained by Adam (fused) on minibatches of 16,384 ratings that lie on the card, what "
-    "people write by hand; s: median epoch.",
-    "500 samples": "From the median of sweeps after the first, with samples brought to the host.",
-    "a planted million": "A tenth held out (seed 0), fixed numbers of epochs, seconds of whole fits. A seed draws "
-    "other numbers on each device. The CPU has float32 and is conflict-free.",
-    "MovieLens 1M": "As on the planted table.",
+    "limits": "A copy in the card's memory, counting bytes read and written; products of square matrices.",
+    "epochs": "Milliseconds are medians over the turns; spread is the range of the turns divided by the median. An "
+    "update at rank k moves 4 k numbers (two rows read, two written); GB/s counts only these.",
+    "bands": "The same epoch with grids of other sizes.",
+    "Gram sums and solutions apart": "The Gram sums take 2 k² operations per rating; they are compared with products "
+    "of matrices.",
+    "row solves": "solve_rows with normals; refine_rows takes 3 steps, its GB/s counts five row gathers per rating.",
+    "epochs and sweeps on the card": "first s: the first one, including set-up on the host; s: median of the others.",
+    "plain PyTorch": "Embeddings trained with Adam (fused) on minibatches of 16,384 ratings that are already on the "
+    "card, as people write it by hand; s: median epoch.",
+    "500 samples": "Estimated from the median of the sweeps after the first; samples are copied to the host.",
+    "a planted million": "A tenth is held out (seed 0); fixed numbers of epochs; seconds of whole fits. The same seed "
+    "draws different numbers on each device. The CPU uses float32 and the conflict-free schedule.",
+    "MovieLens 1M": "As for the planted table.",
 }
 REHEARSED = "**A dry run under Triton's interpreter on the CPU, at tiny sizes: no figure below means anything.**"
 
 
 class Target(NamedTuple):
-    """What a figure of a row is to reach; of all rows of the table where name is empty."""
+    """What a figure of a row should reach, or of all rows of the table if `name` is empty."""
 
     text: str
     table: str
@@ -54,7 +55,7 @@ class Target(NamedTuple):
 
 
 def targets(plan: Plan) -> list[Target]:
-    """What the CUDA kernels are written to reach."""
+    """The targets of the CUDA kernels."""
     low, high = plan.ranks
     half, single = (f"100 M, rank {high}, {precision}, conflict-free" for precision in ("half", "float32"))
     long, beside = "500 samples", "beside two threads of the CPU"
@@ -82,7 +83,7 @@ def encoded(record: Mapping[str, Any], rows: Sequence[Row]) -> str:
 
 
 def markdown(run: Mapping[str, Any]) -> str:
-    """A section of a run, as `encoded` wrote it."""
+    """The section of a run, from the JSON that `encoded` wrote."""
     rows = [Row(**row) for row in run["rows"]]
     blocks = [f"### {run['card']}", REHEARSED if run["dry_run"] else "", _conditions(run, rows), _targets(run, rows)]
     for part, title in TITLES.items():
@@ -94,7 +95,7 @@ def markdown(run: Mapping[str, Any]) -> str:
 
 
 def write_section(path: Path, run: Mapping[str, Any]) -> None:
-    """Write the section of the run's card into the document; at its end where the card is new."""
+    """Write the section of the run's card into the document; at its end if the card is new."""
     name = "gpu-" + re.sub(r"[^a-z0-9]+", "-", run["card"].lower()).strip("-")
     if f"<!-- {name}:begin -->" not in path.read_text():
         heading = "" if "\n## CUDA\n" in path.read_text() else "\n## CUDA\n\nMeasured by `scripts/bench/gpu.py`.\n"
@@ -107,7 +108,7 @@ def _conditions(run: Mapping[str, Any], rows: Sequence[Row]) -> str:
     facts = next((row.figures for row in rows if row.table == "versions"), {})
     shown = ", ".join(f"{name} {value}" for name, value in facts.items())
     ended = "" if run["finished"] else " The run was not finished."
-    return f"{run['host']}; {shown}. {run['seconds']:.0f} s in all, of {run['budget']:.0f}.{ended}"
+    return f"{run['host']}; {shown}. The run took {run['seconds']:.0f} s of its budget of {run['budget']:.0f} s.{ended}"
 
 
 def _targets(run: Mapping[str, Any], rows: Sequence[Row]) -> str:
@@ -138,7 +139,7 @@ def _failures(rows: Sequence[Row]) -> str:
 
 
 def _table(title: str, rows: Sequence[Row]) -> str:
-    """The rows with the figures of any as columns; where they have none in common, figure after figure."""
+    """The rows, with a column for every figure; for versions and compiled kernels, a line for every figure."""
     done = [row for row in rows if not row.failure]
     names = list(dict.fromkeys(name for row in done for name in row.figures))
     if title in ("versions", "compiled kernels"):

@@ -1,7 +1,7 @@
-"""Session: the sizes that gpu.py measures at, its clock, and the rows that its parts hand over.
+"""Session: the sizes at which gpu.py measures, its clock, and the rows that its parts send.
 
-A part is a function of a Session. What it measures it hands over a row at a time, so that all before an end that comes
-too soon is kept.
+A part is a function of a Session. It sends what it measures row by row, so that nothing measured is lost if it is
+stopped early.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ class Shape:
 class Plan:
     """The sizes of a run.
 
-    tables : by name; ranks : the lower and the higher that are timed; turns : measurements that a median is of
-    check_ranks, check_table : of the comparisons with the reference; repeat_table : of the test that runs agree
-    copy_bytes, matrix : of the copy and the side of the products that give the card's limits
-    epochs : of whole fits, by solver; samples : sweeps of a sampler on real data
+    tables : by name; ranks : the lower and the higher that are timed; turns : measurements per median
+    check_ranks, check_table : for the comparisons with the reference; repeat_table : for the check that runs agree
+    copy_bytes, matrix : size of the copy and side of the matrices that give the card's limits
+    epochs : of whole fits, per solver; samples : sweeps of a sampler on real data
     """
 
     tables: Mapping[str, Shape]
@@ -94,7 +94,7 @@ REHEARSAL = Plan(
 
 @dataclass(frozen=True)
 class Settings:
-    """What a run was asked for: ends : by `time.time()`; limits : those of the card that earlier parts measured."""
+    """What a run was asked for; ends : when it stops, as `time.time()`; limits : of the card, from earlier parts."""
 
     rehearsal: bool
     data: Path | None
@@ -119,7 +119,7 @@ class Row:
 
 
 class Session:
-    """The card, the clock and the way of rows to the program; `part` is the part that runs."""
+    """The card, the clock and the sending of rows to the program; `part` is the part that is running."""
 
     def __init__(self, settings: Settings, send: Callable[[Row], None]) -> None:
         self.settings, self.plan = settings, settings.plan
@@ -129,12 +129,12 @@ class Session:
 
     @cached_property
     def device(self) -> str:
-        """Torch's name of it: the CPU stands in for a card in a rehearsal."""
+        """Torch's name of the device; in a rehearsal the CPU stands in for the card."""
         return "cpu" if self.settings.rehearsal else "cuda"
 
     @cached_property
     def backend(self) -> Any:
-        """Triton's, on the device."""
+        """Triton's kernels, on the device."""
         from recsys_mf.arrays.cores import available_threads
         from recsys_mf.kernels.triton.backend import make_backend
 
@@ -142,21 +142,21 @@ class Session:
 
     @cached_property
     def torch_backend(self) -> Any:
-        """Torch's, on the device, to compare with."""
+        """Torch's kernels, on the device, for comparison."""
         from recsys_mf.kernels.torch.backend import make_backend
 
         return make_backend(self.device)
 
     @cached_property
     def cpu_backend(self) -> Any:
-        """Those of the CPU on two threads."""
+        """The kernels of the CPU, on two threads."""
         from recsys_mf.arrays.cores import available_threads
         from recsys_mf.kernels.cpu.backend import make_backend
 
         return make_backend(min(2, available_threads()))
 
     def row(self, table: str, name: str, measure: Callable[[], Figures]) -> Figures | None:
-        """Measure and hand over; an exception is the row's failure, and None is returned."""
+        """Measure a row and send it. After an exception the row has a failure, and None is returned."""
         row = Row(self.part, table, name, {}, "left out: the time was up")
         if time.time() < self.settings.ends:
             try:
@@ -167,7 +167,7 @@ class Session:
         return None if row.failure else row.figures
 
     def send(self, row: Row) -> None:
-        """Hand a row over."""
+        """Send a row to the program."""
         self.limits |= limits_of([row])
         self._send(row)
 
@@ -179,26 +179,26 @@ class Session:
             torch.cuda.synchronize()
 
     def seconds(self, action: Callable[[], Any], turns: int | None = None) -> list[float]:
-        """Of every turn, after one that is not counted but in a rehearsal."""
+        """Seconds of every turn, after a first one that is not counted (a rehearsal leaves it out)."""
         if not self.settings.rehearsal:
             action()
         return [self.once(action) for _ in range(turns or self.plan.turns)]
 
     def once(self, action: Callable[[], Any]) -> float:
-        """Seconds on the card between the events about the action; on the host's clock in a rehearsal."""
+        """Seconds between two events on the card, before and after the action; by the host's clock in a rehearsal."""
         spans = Spans(self.device)
         with spans.one():
             action()
         return spans.total()
 
     def shares(self, figures: Figures, amount: float, unit: str, limits: Sequence[str]) -> Figures:
-        """The figures with an amount in that unit and what it is of each limit that was measured."""
+        """The figures with an amount in this unit, and its share of each limit that was measured."""
         of = {f"of {limit}": amount / self.limits[limit] for limit in limits if limit in self.limits}
         return figures | {unit: amount} | of
 
 
 class Spans:
-    """Spans of time on a device: by its events, by the host's clock where the host is the device."""
+    """Spans of time on a device: by its events, or by the host's clock if the host is the device."""
 
     def __init__(self, device: str) -> None:
         self._device = device
@@ -206,13 +206,13 @@ class Spans:
 
     @contextmanager
     def one(self) -> Iterator[None]:
-        """What is inside is a span."""
+        """The block inside is a span."""
         began = self._mark()
         yield
         self._spans.append((began, self._mark()))
 
     def total(self) -> float:
-        """Seconds of all so far, which are forgotten; waits for the device."""
+        """Seconds of all spans so far, which are then forgotten; waits for the device."""
         spans, self._spans = self._spans, []
         if self._device != "cuda":
             seconds: float = sum(end - began for began, end in spans)
@@ -235,13 +235,13 @@ class Spans:
 
 
 def timing(seconds: Sequence[float]) -> Figures:
-    """The median in milliseconds, and the distance of the extremes as a share of it."""
+    """The median in milliseconds, and the range as a share of it."""
     middle = median(seconds)
     return {"ms": 1e3 * middle, "spread": f"{(max(seconds) - min(seconds)) / middle:.1%}"}
 
 
 def limits_of(rows: Sequence[Row]) -> dict[str, float]:
-    """What the rows say of the card's limits, by name."""
+    """The card's limits in these rows, by name."""
     found = {}
     for row in rows:
         if row.table == "limits" and not row.failure:
@@ -250,6 +250,6 @@ def limits_of(rows: Sequence[Row]) -> dict[str, float]:
 
 
 def in_a_line(error: BaseException) -> str:
-    """The kind of an exception and the first line of what it says."""
+    """The class of an exception and the first line of its message."""
     said = str(error).strip().splitlines()
     return f"{type(error).__name__}: {said[0][:300]}" if said else type(error).__name__

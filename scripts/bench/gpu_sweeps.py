@@ -1,6 +1,7 @@
 """Whole fits on the card and on two threads of the CPU: seconds of an epoch or sweep, errors, memory.
 
-What a seed draws differs between the devices, and so do the models: their errors are to agree, not their numbers.
+The same seed draws different numbers on each device, so the models differ: their errors should agree, not their
+parameters.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ SAMPLES = 500
 
 
 class Fit(NamedTuple):
-    """What a fit took and gave: seconds of every epoch, the first with the set-up, and the error of its last."""
+    """The result of a fit: seconds of every epoch (set-up in the first), the error of the last, and peak memory."""
 
     seconds: list[float]
     rmse: float
@@ -38,12 +39,12 @@ class Fit(NamedTuple):
 
     @property
     def steady(self) -> float:
-        """Seconds of an epoch after the first."""
+        """Median seconds of an epoch after the first."""
         return median(self.seconds[1:])
 
 
 def fits(plan: Plan, rank: int) -> Iterator[tuple[str, Solver]]:
-    """The solvers by label, with as many epochs as the plan has."""
+    """The solvers by label, with the plan's numbers of epochs."""
     gibbs: dict[str, Any] = {"rank": rank, "likelihood": "gaussian", "time": "none"}
     yield "als", Als(rank=rank, epochs=plan.epochs["als"], members=1, regularisation=1.1)
     yield "gibbs, links none", Gibbs(**gibbs, links="none", sweeps=plan.epochs["gibbs"])
@@ -52,12 +53,12 @@ def fits(plan: Plan, rank: int) -> Iterator[tuple[str, Solver]]:
 
 
 def beside_name(label: str, plan: Plan) -> str:
-    """Of the row of a fit at the lower rank."""
+    """The name of the row of a fit at the lower rank."""
     return f"{label}, rank {plan.ranks[0]}, 25 M"
 
 
 def long_name(plan: Plan) -> str:
-    """Of the row of many samples at the higher rank."""
+    """The name of the row of many samples at the higher rank."""
     return f"gibbs, links none, rank {plan.ranks[1]}, 10 M"
 
 
@@ -80,7 +81,7 @@ def sweeps(session: Session) -> None:
 
 
 def _fitted(session: Session, solver: Solver, table: Planted, backend: Any) -> Fit:
-    """A fit, its errors those of what its last epoch predicts."""
+    """A fit, with the error of what its last epoch predicts."""
     on_card = backend.device.name == "cuda"
     if on_card:
         import torch
@@ -126,7 +127,7 @@ def _beside(session: Session, solver: Solver, table: Planted, found: dict[str, F
 
 
 def _plain(session: Session, table: Planted, rank: int) -> Figures:
-    """Factors and biases as embeddings under Adam, and the least held-out error over its epochs."""
+    """Factors and biases as embeddings trained with Adam, and the lowest held-out error of its epochs."""
     import torch
 
     device, train, batch = session.device, table.train, 16_384
@@ -168,7 +169,7 @@ def _plain(session: Session, table: Planted, rank: int) -> Figures:
 
 
 def _long(session: Session) -> Figures:
-    """Sweeps at the higher rank, with samples brought to the host, and what 500 of them would take."""
+    """Sweeps at the higher rank, with samples copied to the host, and the estimated time of 500."""
     rank, plan = session.plan.ranks[1], session.plan
     table = planted(plan.tables["10 M"], session.device, plan.held_out)
     sweeps = 4 if session.settings.rehearsal else 8
@@ -182,14 +183,14 @@ def _long(session: Session) -> Figures:
 
 
 def svd(session: Session) -> None:
-    """The truncated SVD by the operator, on both devices."""
+    """The truncated SVD by the operator route, on both devices."""
     table = planted(session.plan.tables["1 M"], session.device, session.plan.held_out)
     solver = TruncatedSvd(ranks=(session.plan.svd_rank,), route="operator", filling="bias")
     models: dict[str, np.ndarray] = {}
 
     def measure(backend: Any, device: str) -> Figures:
         taken = []
-        for _ in range(2):  # the first compiles and wakes libraries
+        for _ in range(2):  # the first compiles kernels and starts libraries
             began = time.perf_counter()
             model = next(iter(solver.run(table.train, rng=np.random.default_rng(0), backend=backend))).model()
             taken.append(time.perf_counter() - began)
@@ -204,13 +205,13 @@ def svd(session: Session) -> None:
 
 
 def accuracy(session: Session) -> None:
-    """Held-out errors on a planted million of both devices, on the same split."""
+    """Held-out errors of both devices on a planted million, on the same split."""
     table = planted(session.plan.tables["1 M"], session.device).train
     _compared(session, PLANTED, table, _fixed_fits(session.plan)[:-1])
 
 
 def real(session: Session) -> None:
-    """The same on MovieLens 1M; a rehearsal takes a planted table for it."""
+    """The same on MovieLens 1M; a rehearsal uses a planted table instead."""
     if session.settings.rehearsal:
         table = planted(session.plan.tables["1 M"], session.device).train
     else:
@@ -220,7 +221,7 @@ def real(session: Session) -> None:
 
 
 class _Contest(NamedTuple):
-    """A solver with a fixed number of epochs, and with which settings besides the card is tried."""
+    """A solver with a fixed number of epochs, and the other settings that are tried on the card."""
 
     label: str
     solver: Solver
@@ -244,7 +245,7 @@ def _fixed_fits(plan: Plan) -> Sequence[_Contest]:
 
 
 def _compared(session: Session, title: str, table: Ratings, contests: Sequence[_Contest]) -> None:
-    """A row for every fit on the card beside one on the CPU."""
+    """A row for every fit on the card, compared with one on the CPU."""
     split = hold_out(table, 0.1, seed=0)
     for label, solver, variants in contests:
         on_cpu: list[tuple[float, float]] = []
@@ -268,7 +269,7 @@ def _errors(
 
 
 def _error(split: Split, solver: Solver, backend: Any) -> tuple[float, float]:
-    """Of the rows held out, and the seconds of the fit."""
+    """RMSE on the held-out rows, and the seconds of the fit."""
     assert split.test is not None
     began, last = time.perf_counter(), None
     with threadpool_limits(1, user_api="blas"):

@@ -1,8 +1,8 @@
 """Ours: one of our solvers on the tables of a trial.
 
-Run with the package's own Python: ours.py SOLVER FOLDER SETTINGS THREADS RESULT, settings as JSON. The settings of
-the solver are texts as `-p` takes them; `compress` is that of `--compress`; `rehearse` fits one epoch, so that the
-kernels are compiled and cached.
+Run with the package's own Python: ours.py SOLVER FOLDER SETTINGS THREADS RESULT. SETTINGS is JSON. Settings of the
+solver are strings, as `-p` takes them; `compress` is the value of `--compress`; `rehearse` fits a single epoch, so that
+the kernels are compiled and cached.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def run(
 ) -> trial.Figures:  # fmt: skip
     """Choose the epochs on validation rows cut from train, fit on all of train, predict the test pairs.
 
-    The fit's seconds are those of the final fit. The one baseline that training asks for is the cheapest there is.
+    The seconds of the fit are those of the final fit. Training needs one baseline; it gets the cheapest.
     """
     rows = trial.read_train(folder)
     pairs, ratings = trial.read_test(folder)
@@ -51,7 +51,7 @@ def run(
 
 
 def _chosen(fit: Fit) -> dict[str, Any]:
-    """What a reader wants to know of a fit beside the options given."""
+    """What a reader wants to know about a fit besides the options given."""
     if "ranks" in fit.settings:
         return {"rank": fit.model.rank}
     own = {key: fit.settings[key] for key in ("rank", "likelihood", "members") if key in fit.settings}

@@ -1,11 +1,11 @@
 #!/usr/bin/env python
-"""Time one pass of our solvers against their peers, and write the tables into BENCHMARKS.md.
+"""Time one pass of our solvers and of their peers, and write the tables into BENCHMARKS.md.
 
     scripts/bench/passes.py --data DIR [--contests sgd,als] [--turns 3] [--environments DIR]
 
 A pass is an epoch of SGD, an iteration of ALS over users and items, a sweep of a Gibbs sampler. The systems take turns.
-The seconds of a pass are those of a longer run less those of a shorter one over the difference in passes, so that
-neither set-up nor compilation is in them. With fewer turns or other threads the tables are printed and not written.
+The seconds of a pass are the difference between a longer and a shorter run, divided by the difference in passes, so
+set-up and compilation do not count. With another number of turns or threads the tables are printed and not written.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ TURNS, THREADS = 3, 2
 
 @dataclass(frozen=True)
 class Entrant:
-    """What is timed, and at which numbers of passes."""
+    """A system that is timed, and the numbers of passes of its two runs."""
 
     system: System
     short: int
@@ -41,7 +41,7 @@ class Entrant:
 class Contest:
     """Entrants, ours first, on these tables at these ranks.
 
-    unit : what a pass is; note : what all of them do
+    unit : of the rates in the table; note : what holds for all entrants
     """
 
     tables: Sequence[str]
@@ -57,7 +57,7 @@ def _entrant(label: str, method: str, short: int, long: int, environment: str = 
 
 CONTESTS = {
     "sgd": Contest(
-        ("ml-1m", "ml-25m"), (32, 64, 128), "M updates/s", "An update is the visit of one rating.",
+        ("ml-1m", "ml-25m"), (32, 64, 128), "M updates/s", "An update processes one rating.",
         (
             _entrant("recsys-mf sgd", "sgd", 4, 24),
             _entrant("LIBMF", "libmf", 4, 24, "libmf"),
@@ -65,8 +65,8 @@ CONTESTS = {
     ),
     "als": Contest(
         ("ml-1m",), (32, 64, 128), "iterations/s",
-        "An iteration solves all users, then all items; CG: by 3 steps of conjugate gradients a row, as ours by "
-        "default. implicit's model is another one (implicit feedback), of the same cost for a rating.",
+        "An iteration solves all users, then all items. CG: 3 steps of conjugate gradients per row, which is also our "
+        "default. implicit fits a different model (for implicit feedback), at the same cost per rating.",
         (
             _entrant("recsys-mf als", "als", 3, 23),
             _entrant("recsys-mf als, exact", "als", 3, 13, cg_steps=0),
@@ -87,7 +87,7 @@ CONTESTS = {
     ),
 }  # fmt: skip
 
-NAMES = {"ml-1m": "MovieLens 1M", "ml-25m": "a generated table of 25 million ratings in the shape of MovieLens 25M"}
+NAMES = {"ml-1m": "MovieLens 1M", "ml-25m": "a generated table of 25 million ratings with the shape of MovieLens 25M"}
 
 
 @click.command()
@@ -95,15 +95,15 @@ NAMES = {"ml-1m": "MovieLens 1M", "ml-25m": "a generated table of 25 million rat
 @click.option("--contests", default=",".join(CONTESTS), show_default=True)
 @click.option("--turns", default=TURNS, show_default=True, help="Measurements of every system at every rank.")
 @click.option("--environments", "folder", default=environments.DEFAULT, type=click.Path(path_type=Path),
-              help="Where the peers' environments are or are made.  [default: .bench]")  # fmt: skip
-@click.option("--threads", default=THREADS, show_default=True, help="Threads of the systems that have them.")
+              help="Where the peers' environments are; they are made if missing.  [default: .bench]")  # fmt: skip
+@click.option("--threads", default=THREADS, show_default=True, help="Threads of every system that can use several.")
 def main(data: Path, contests: str, turns: int, folder: Path, threads: int) -> None:
     """Time every system at every rank."""
     for name in contests.split(","):
         contest = CONTESTS[name]
         parts = [_part(contest, table, data, folder, turns, threads) for table in contest.tables]
-        note = f"{document.machine()}; threads: {threads}. Each less 10 %. {contest.note} Medians of {turns} turns; a "
-        text = f"{note}ratio is the median of those of the turns.\n\n" + "\n\n".join(parts)
+        note = f"{document.machine()}; threads: {threads}. 10 % of each table is held out. {contest.note} "
+        text = f"{note}Medians of {turns} turns; a ratio is the median over the turns.\n\n" + "\n\n".join(parts)
         if (turns, threads) == (TURNS, THREADS):
             document.write_section(environments.ROOT / "BENCHMARKS.md", f"passes-{name}", text)
         else:
@@ -111,7 +111,7 @@ def main(data: Path, contests: str, turns: int, folder: Path, threads: int) -> N
 
 
 def _part(contest: Contest, table: str, data: Path, folder: Path, turns: int, threads: int) -> str:
-    """The turns on one table, as Markdown."""
+    """The results on one table, as Markdown."""
     by_rank: dict[int, dict[str, list[float]]] = {}
     with tempfile.TemporaryDirectory() as tables:
         n_ratings = running.write_tables(table, data, Path(tables))
@@ -126,7 +126,7 @@ def _part(contest: Contest, table: str, data: Path, folder: Path, turns: int, th
 
 
 def _seconds(entrant: Entrant, rank: int, tables: Path, folder: Path, threads: int) -> float:
-    """Of a pass, by one measurement."""
+    """Seconds of a pass, by one measurement."""
     options = {"rank": rank, "short": entrant.short, "long": entrant.long, "settings": dict(entrant.settings)}
     outcome = running.trial(
         entrant.system, options, tables, folder, threads=threads, limit=3600, adapter="clock.py"

@@ -1,10 +1,10 @@
-"""Peers: every other package, fitted and asked for the test pairs of a trial.
+"""Peers: every other package, fitted and asked to predict the test pairs of a trial.
 
-Run with the Python of the peer's environment: peers.py NAME FOLDER SETTINGS THREADS RESULT, settings as JSON.
+Run with the Python of the peer's environment: peers.py NAME FOLDER SETTINGS THREADS RESULT. SETTINGS is JSON.
 
 A function of PEERS takes the training rows, the test pairs (ids, no ratings), the number of threads and its settings.
-It brings the tables into the peer's own form and returns the fit, so that conversion is in no measured second. An id
-that is not in train goes to the peer where it can take it; a pair for which it gives no finite number is NaN.
+It converts the tables to the peer's own form and returns the fit, so that the conversion is not timed. An id that is
+not in train is given to the peer if it can take it; a pair for which it gives no finite number is NaN.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from trial import Fit, Pairs, Predict, Train, read_test, read_train, scored, tim
 
 
 def surprise_svd(train: Train, pairs: Pairs, threads: int, *, plus: bool = False, **settings: Any) -> Fit:
-    """scikit-surprise SVD, or SVD++ where `plus`: SGD in the order of the users, one thread."""
+    """scikit-surprise SVD, or SVD++ if `plus` is set: SGD in the order of the users, on one thread."""
     from surprise import SVD, SVDpp, Trainset
 
     by_user: dict[int, list[tuple[int, float]]] = {}
@@ -60,7 +60,7 @@ def cmfrec(train: Train, pairs: Pairs, threads: int, **settings: Any) -> Fit:
 
 
 def implicit(train: Train, pairs: Pairs, threads: int, **settings: Any) -> Fit:
-    """implicit ALS: of implicit feedback, with the ratings as confidences; its scores are no ratings."""
+    """implicit ALS: for implicit feedback, with the ratings as confidences; its scores are not ratings."""
     import scipy.sparse as sp
     from implicit.als import AlternatingLeastSquares
 
@@ -75,7 +75,7 @@ def implicit(train: Train, pairs: Pairs, threads: int, **settings: Any) -> Fit:
 
 
 def myfm(train: Train, pairs: Pairs, threads: int, *, rank: int, sweeps: int) -> Fit:
-    """myfm Gibbs regression on the one-hot user and item alone: Bayesian matrix factorisation."""
+    """myfm Gibbs regression on one-hot users and items only: Bayesian matrix factorisation."""
     from myfm import MyFMGibbsRegressor
 
     X, inside, shapes = _one_hot(train, train), _one_hot(train, pairs), [train.n_users, train.n_items]
@@ -89,7 +89,7 @@ def myfm(train: Train, pairs: Pairs, threads: int, *, rank: int, sweeps: int) ->
 
 
 def myfm_sets(train: Train, pairs: Pairs, threads: int, *, rank: int, sweeps: int, ordinal: bool) -> Fit:
-    """myfm with who rated what on both sides as relation blocks and, with timestamps, the day: timeSVD++ flipped.
+    """myfm with who rated what on both sides as relation blocks, and the day if there are times: timeSVD++ flipped.
 
     ordinal : an ordered probit likelihood in place of the Gaussian; the prediction is its mean
     """
@@ -118,7 +118,7 @@ def myfm_sets(train: Train, pairs: Pairs, threads: int, *, rank: int, sweeps: in
 
 
 def smurff(train: Train, pairs: Pairs, threads: int, *, rank: int, burn_in: int, samples: int, precision: float) -> Fit:
-    """smurff BPMF on ratings less their mean, noise of a fixed precision; it predicts the test pairs as it samples.
+    """smurff BPMF on ratings minus their mean, with a fixed noise precision; predicts the test pairs while it samples.
 
     An id that is not in train is a row without ratings, drawn from the prior.
     """
@@ -145,7 +145,7 @@ def smurff(train: Train, pairs: Pairs, threads: int, *, rank: int, burn_in: int,
 
 
 def libmf(train: Train, pairs: Pairs, threads: int, *, regularisation: float, **settings: Any) -> Fit:
-    """LIBMF: SGD without biases in blocks, adaptive steps; pairs of unknown ids get its mean."""
+    """LIBMF: SGD in blocks, without biases, with adaptive steps; pairs with unknown ids get its mean."""
     from libmf import mf
 
     rows = np.stack([train.users, train.items, train.values], axis=1).astype(np.float32)
@@ -186,7 +186,7 @@ def lenskit(train: Train, pairs: Pairs, threads: int, **settings: Any) -> Fit:
 
 
 def cornac(train: Train, pairs: Pairs, threads: int, **settings: Any) -> Fit:
-    """cornac MF: SGD with biases; without a seed, as with one it keeps to one thread; unknown items get no number."""
+    """cornac MF: SGD with biases; no seed on several threads, as it limits them to one; unknown items get no number."""
     from cornac.data import Dataset
     from cornac.models import MF
 
@@ -223,7 +223,7 @@ PEERS: dict[str, Callable[..., Fit]] = {
 
 
 def _one_hot(train: Train, rows: Pairs) -> Any:
-    """Columns of users and then of items, float64[b, m + n]; an unknown id has none."""
+    """Columns of users and then of items, float64[b, m + n]; an unknown id has no entry."""
     import scipy.sparse as sp
 
     columns = np.stack([rows.users, train.n_users + rows.items], axis=1)
@@ -234,7 +234,7 @@ def _one_hot(train: Train, rows: Pairs) -> Any:
 
 
 def _set_blocks(train: Train) -> tuple[list[Any], list[int]]:
-    """For users and for items: rows (one-hot, who rated what / √count), a last row of zeros for the unknown; widths."""
+    """For users and for items: rows (one-hot, who rated what / √count), a last row of zeros for unknown ids; widths."""
     import scipy.sparse as sp
 
     rated = sp.csr_matrix((np.ones(len(train.users)), (train.users, train.items)))
@@ -249,7 +249,7 @@ def _set_blocks(train: Train) -> tuple[list[Any], list[int]]:
 
 
 def _days(train: Train, *tables: Pairs) -> list[Any]:
-    """One-hot days of each table, no columns where there are no times; a day that train lacks has none."""
+    """One-hot days of each table; no columns if there are no times, and no entry for a day that is not in train."""
     import scipy.sparse as sp
 
     if train.times is None:
@@ -267,7 +267,7 @@ def _days(train: Train, *tables: Pairs) -> list[Any]:
 
 
 def _in_order(predictions: list[Any], pairs: Pairs, n_items: int) -> np.ndarray:
-    """The mean predictions of smurff, which come in another order, in that of the pairs."""
+    """The mean predictions of smurff, put into the order of the pairs."""
     keys = np.array([p.coords[0] * n_items + p.coords[1] for p in predictions])
     means = np.array([p.pred_avg for p in predictions])
     order = np.argsort(keys)

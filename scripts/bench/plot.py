@@ -1,6 +1,7 @@
-"""Plot: curves of error against seconds as an SVG, in an environment with matplotlib.
+"""Plot: curves of error against seconds as an SVG file, in an environment with matplotlib.
 
-Run as plot.py CURVES RESULT; CURVES is a JSON file: label -> [[seconds, RMSE], …], ours in bold colours first.
+Run as plot.py CURVES RESULT. CURVES is a JSON file: label -> [[seconds, RMSE], …]. Our curves come first and are drawn
+with thicker lines.
 """
 
 from __future__ import annotations

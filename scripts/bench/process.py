@@ -1,7 +1,7 @@
-"""Processes: run a program to its end and say what it took of the machine, seen from outside.
+"""Processes: run a program to its end and measure its time and memory from outside.
 
-The high-water mark of a child begins at that of the program that started it, so what starts the measured ones imports
-nothing large.
+The peak memory of a child starts at that of the program that started it, so the programs that start measured processes
+import nothing large.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ _THREADS = ("OMP", "OPENBLAS", "MKL", "NUMBA", "RAYON", "LK")
 class Ended:
     """A process that has ended.
 
-    code : exit status, negative for a signal; said : last line it wrote
-    seconds : from its start to its end; peak_memory : high-water mark of its resident memory, bytes
+    code : exit status, negative for a signal; said : the last line that it wrote
+    seconds : from its start to its end; peak_memory : its largest resident memory, bytes
     """
 
     code: int
@@ -33,7 +33,7 @@ class Ended:
 
 
 def run(command: Sequence[str], *, threads: int, limit: float) -> Ended:
-    """Run a command with at most so many threads, and kill it after `limit` seconds."""
+    """Run a command with at most `threads` threads, and kill it after `limit` seconds."""
     environment = os.environ | {f"{name}_NUM_THREADS": str(threads) for name in _THREADS}
     with tempfile.TemporaryFile() as output:
         began = time.perf_counter()
@@ -53,5 +53,5 @@ def run(command: Sequence[str], *, threads: int, limit: float) -> Ended:
         lines = output.read().decode(errors="replace").strip().splitlines()
     if seconds >= limit:
         lines.append(f"stopped after {limit:.0f} s")
-    peak = usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)  # bytes there, KiB elsewhere
+    peak = usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)  # bytes on macOS, KiB elsewhere
     return Ended(child.returncode, lines[-1].strip() if lines else "no output", seconds, peak)

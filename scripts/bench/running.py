@@ -1,4 +1,4 @@
-"""Running: one system on one split, in its own environment and process."""
+"""Running: one system on one split, in its own environment and its own process."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ HERE = Path(__file__).parent
 
 @dataclass(frozen=True)
 class Outcome:
-    """figures : `trial.Figures` as a mapping, empty where there are none, and `failure` then says why
-    seconds, peak_memory : of the whole process, from outside
+    """figures : `trial.Figures` as a mapping; empty if there are none, and `failure` then says why
+    seconds, peak_memory : of the whole process, measured from outside
     """
 
     figures: Mapping[str, Any] = field(default_factory=dict)
@@ -30,9 +30,9 @@ class Outcome:
 
 
 def write_tables(name: str, data: Path, folder: Path, *, validation: bool = False) -> int:
-    """Write the tables of a set, in a process of their own; returns the number of training rows.
+    """Write the tables of a data set, in a separate process; returns the number of training rows.
 
-    Raises ClickException where they cannot be written.
+    Raises ClickException if they cannot be written.
     """
     import click
 
@@ -47,10 +47,10 @@ def trial(
     system: System, settings: Mapping[str, Any], tables: Path, folder: Path, *, threads: int, limit: float,
     adapter: str = "",
 ) -> Outcome:  # fmt: skip
-    """Run a system with these settings on tables in a folder; a failure is an outcome.
+    """Run a system with these settings on tables in a folder; a failure is returned as an outcome.
 
-    folder : where the environments of the peers lie; limit : seconds after which it is stopped
-    adapter : the program to run, by default that of accuracy
+    folder : where the environments of the peers are; limit : seconds after which the system is stopped
+    adapter : the program to run; by default the one that measures accuracy
     """
     try:
         python = environments.python(system.environment, folder) if system.environment else Path(sys.executable)

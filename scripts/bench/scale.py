@@ -1,10 +1,10 @@
 #!/usr/bin/env python
-"""How the time and memory of `recsys-mf train` grow with the table, from 100,000 ratings to a hundred million.
+"""How the time and memory of `recsys-mf train` grow with the table, from 100,000 to 100 million ratings.
 
     scripts/bench/scale.py [--only ml-1m,ml-25m]
 
-Every row is a whole command, seen from outside, on a generated table; its files lie in the temporary folder, 2 GB of
-them. Writes a section of BENCHMARKS.md, or prints it where not all tables are run. Needs no data and no peers.
+Every row is a whole command on a generated table, measured from outside. The files take 2 GB in the temporary folder.
+Writes a section of BENCHMARKS.md, or with `--only` prints it. Needs no data and no peers.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ RUNS: Sequence[tuple[str, Sequence[str]]] = (
 
 
 @click.command()
-@click.option("--only", default="", metavar="TABLE,…", help="These tables alone; printed, not written.")
+@click.option("--only", default="", metavar="TABLE,…", help="Only these tables; the section is printed, not written.")
 def main(only: str) -> None:
     """Make the tables and train on them."""
     wanted = only.split(",") if only else [table for table, _ in RUNS]
@@ -49,9 +49,9 @@ def main(only: str) -> None:
     header = ("command: `recsys-mf train …`", "ratings", "process s", "µs a rating", "peak GiB", "bytes a rating",
               "sgd fit s", "M updates/s", "RMSE sgd", "RMSE svd bias")  # fmt: skip
     note = (
-        f"{document.machine()}; threads: {THREADS}. Whole commands: reading, holding out a tenth, the six baselines "
-        "with their ranks chosen, the epochs of `sgd` (rank 64, six runs) chosen, everything fitted again, the report. "
-        "Bytes a rating: of the peak above that of the smallest table."
+        f"{document.machine()}; threads: {THREADS}. Whole commands: reading, holding out a tenth, fitting the six "
+        "baselines and choosing their ranks, choosing the epochs of `sgd` (rank 64, six runs), fitting everything "
+        "again, and the report. *bytes a rating*: peak memory above that of the smallest table, per rating."
     )
     text = f"{note}\n\n{document.table(header, rows)}"
     if only:
@@ -61,7 +61,7 @@ def main(only: str) -> None:
 
 
 def _row(table: str, options: Sequence[str], folder: Path, smallest: int | None) -> tuple[list[str], int]:
-    """The cells of a run and its peak memory; smallest : that of the first."""
+    """The cells of a run and its peak memory; smallest : the peak memory of the first run."""
     path = folder / f"{table}.parquet"
     if not path.exists():
         subprocess.run([sys.executable, str(MAKE_SAMPLE), "--like", table, "-o", str(path)], check=True)

@@ -1,10 +1,10 @@
 #!/usr/bin/env python
-"""Time what surrounds training on a generated table of 25 million ratings, and what the machine and kernels reach.
+"""Time the steps around training on a generated table of 25 million ratings, then the kernels and the machine.
 
     scripts/bench/stages.py [--turns 5] [--only stages|limits]
 
-Reading (integer and string ids), splitting, predicting from Parquet to Parquet, evaluating; then the kernels beside the
-machine's limits. Writes two sections of BENCHMARKS.md. Needs no data and no peers.
+Reading (integer and string ids), splitting, predicting from Parquet to Parquet, evaluating; then the kernels, compared
+with the limits of the machine. Writes two sections of BENCHMARKS.md. Needs no data and no peers.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ MAKE_SAMPLE = environments.HERE.parent / "make_sample.py"
 
 @click.command()
 @click.option("--turns", default=TURNS, show_default=True)
-@click.option("--only", type=click.Choice(["stages", "limits"]), help="One of the two sections.")
+@click.option("--only", type=click.Choice(["stages", "limits"]), help="Run only one of the two sections.")
 def main(turns: int, only: str | None) -> None:
     """Time every stage, then the kernels."""
     with tempfile.TemporaryDirectory() as folder:
@@ -60,7 +60,7 @@ def main(turns: int, only: str | None) -> None:
 
 
 def _seconds(action: Callable[[], Any], turns: int) -> float:
-    """Median of the turns, after one that is not counted."""
+    """Median seconds of the turns, after a first one that is not counted."""
     taken = []
     for _ in range(turns + 1):
         began = time.perf_counter()
@@ -104,7 +104,7 @@ def _worded(column: Any, prefix: str) -> Any:
 
 
 def _limits(path: Path, turns: int) -> str:
-    """Operations and bytes a second of the kernels on one core, beside sgemm and a copy."""
+    """Operations and bytes per second of the kernels on one core, compared with sgemm and a copy."""
     rows = []
     with threadpool_limits(1):
         source = np.ones(1 << 28, np.uint8)
@@ -115,11 +115,11 @@ def _limits(path: Path, turns: int) -> str:
     rows.append(["copy of 256 MiB, read and written", "", f"{copy / 1e9:.1f}", "", ""])
     rows.append(["sgemm, 2048 by 2048", f"{sgemm / 1e9:.0f}", "", "100%", ""])
     ratings = read_ratings(path, time_column="none")
-    part = ratings.select(np.arange(1_000_000)).restricted()  # whole users, who stand together
+    part = ratings.select(np.arange(1_000_000)).restricted()  # whole users, whose rows are consecutive
     for name, table in (("25 M ratings", ratings), ("the first million", part)):
         for rank in (32, 64, 128):
             rate = len(table) / _epoch_seconds(table, rank, turns)
-            # 2 k of the product and 6 k of the update; two rows read and written, and the triple read.
+            # 2 k operations for the product and 6 k for the update; two rows are read and written, the triple is read.
             flops, moved = rate * 8 * rank, rate * (16 * rank + 12)
             shares = f"{flops / sgemm:.0%}", f"{moved / copy:.0%}"
             label = f"SGD, rank {rank}, {name}: {rate / 1e6:.0f} M updates/s"
@@ -132,8 +132,8 @@ def _limits(path: Path, turns: int) -> str:
         rows.append([f"ALS by conjugate gradients, rank {rank}", f"{flops / 1e9:.0f}", "", f"{flops / sgemm:.0%}", ""])
     header = ("one core", "GFLOP/s", "GB/s", "of sgemm", "of the copy")
     note = (
-        "SGD moves 4 k numbers an update, mostly to and from caches, and is bound by them: the copy is of memory. "
-        "Gram matrices count the useful triangle."
+        "SGD at rank k moves 4 k numbers per update, mostly to and from the caches, which limit its speed; the copy is "
+        "a copy of main memory. The Gram matrices count only the useful triangle."
     )
     return f"{document.table(header, rows)}\n\n{note}"
 
@@ -146,7 +146,7 @@ def _epoch_seconds(table: Ratings, rank: int, turns: int) -> float:
 
 
 def _gram_flops(table: Ratings, rank: int, turns: int) -> float:
-    """Of the useful triangle of Σ q qᵀ over the ratings of every user."""
+    """Operations per second, counting the useful triangle of Σ q qᵀ over the ratings of every user."""
     grouped = table.by_user()
     factors = np.random.default_rng(0).standard_normal((table.n_items, rank)).astype(np.float32)
     Y, none = align(factors), align(np.zeros((0, rank), np.float32))
@@ -172,7 +172,7 @@ def _cg_flops(table: Ratings, rank: int, turns: int) -> float:
     backend = select("cpu", 1)
     epochs = Als(rank=rank, members=1, epochs=turns + 2).run(table, rng=np.random.default_rng(0), backend=backend)
     next(epochs)
-    passes = 2 * (1 + Als().cg_steps)  # over users and items: the residuals, then a step each
+    passes = 2 * (1 + Als().cg_steps)  # over users and items: one for the residuals, then one per step
     return passes * 4 * rank * len(table) / _seconds(lambda: next(epochs), turns)
 
 

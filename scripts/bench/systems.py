@@ -1,8 +1,8 @@
-"""Systems: who takes part in the comparison, and with which settings on which set.
+"""Systems: what is compared, and with which settings on which data set.
 
-Ours run with their defaults but for the options that their row names. The settings of the peers were chosen with
-tune.py, for every set by the RMSE on validation rows cut from its training rows: those of its grids that were lowest,
-and of two within 0.0005 the quicker.
+Our solvers run with their defaults, except for the options that are in the label of the row. The settings of the peers
+were chosen with tune.py: for every data set those with the lowest RMSE on validation rows cut from its training rows.
+If two were within 0.0005, the faster one was taken.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ class System:
     """One row of the table.
 
     name : as `--only` takes it; label : as the table shows it
-    method : a solver of ours, or a function of `peers.PEERS`
-    environment : of peers.toml; empty for ours
-    settings : by set
+    method : one of our solvers, or a key of `peers.PEERS`
+    environment : its name in peers.toml; empty for ours
+    settings : per data set
     """
 
     name: str

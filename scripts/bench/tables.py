@@ -1,7 +1,7 @@
 """Tables: the splits that every system is run on, as dense ids in two Parquet files.
 
-Run in a process of its own, so that its memory is not in that of the systems: tables.py SET DATA FOLDER [--validation].
-Its last line is the number of training rows.
+Run in a separate process, so that its memory does not count as memory of the systems:
+tables.py SET DATA FOLDER [--validation]. Its last line of output is the number of training rows.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ GENERATED = ("ml-25m", "netflix")
 def split(name: str, data: Path, folder: Path) -> tuple[pa.Table, pa.Table]:
     """Train and test: the published split `u1`, or a tenth of a table held out as `recsys_mf.splits.hold_out` does.
 
-    A table of `GENERATED` is made in the folder.
+    If the name is in `GENERATED`, the table is made in the folder.
     """
     if name in GENERATED:
         made = folder / f"{name}.parquet"
@@ -37,7 +37,7 @@ def split(name: str, data: Path, folder: Path) -> tuple[pa.Table, pa.Table]:
 
 
 def write(name: str, data: Path, folder: Path, *, validation: bool) -> int:
-    """Write train.parquet and test.parquet; for validation both are cut from the training rows alone."""
+    """Write train.parquet and test.parquet; with `validation`, both are cut from the training rows."""
     train, test = split(name, data, folder)
     if validation:
         train, test = _parted(train, VALIDATION_SEED)
@@ -56,7 +56,7 @@ def _parted(table: pa.Table, seed: int) -> tuple[pa.Table, pa.Table]:
 
 
 def _dense(train: pa.Table, test: pa.Table, column: str) -> tuple[pa.Table, pa.Table]:
-    """Both tables with the ids of a column numbered: those of train from 0 in ascending order, then those of test."""
+    """Both tables with the ids of a column numbered from 0: those of train in ascending order, then those of test."""
     seen, inside = (table.column(column).to_numpy() for table in (train, test))
     known = np.unique(seen)
     order = np.concatenate([known, np.setdiff1d(inside, known)])

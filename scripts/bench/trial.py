@@ -1,6 +1,6 @@
-"""Trial: one system on one split, in a process of its own. Tables come in as files, figures go out as JSON.
+"""Trial: one system on one split, in its own process. Tables are read from files, figures are written as JSON.
 
-Imported by the adapters `ours` and `peers`, which run in different environments, so it needs NumPy and Arrow alone.
+Imported by the adapters `ours` and `peers`, which run in different environments, so it needs only NumPy and Arrow.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 class Pairs:
     """Rows of a table: dense ids int32[b], seconds int64[b] or None.
 
-    An id that is not in train is the number of ids in train, or more.
+    An id that is not in train is equal to or above the number of ids in train.
     """
 
     users: np.ndarray
@@ -30,7 +30,7 @@ class Pairs:
 
 @dataclass(frozen=True)
 class Train(Pairs):
-    """Training rows: ids 0 to n_users - 1 and 0 to n_items - 1, each with a rating at least.
+    """Training rows: ids 0 to n_users - 1 and 0 to n_items - 1, each with at least one rating.
 
     values : ratings float32[n]
     """
@@ -51,20 +51,20 @@ class Train(Pairs):
 
 Predict = Callable[[], np.ndarray]
 Fit = Callable[[], Predict]
-"""Fits, and returns what predicts the test pairs; both are timed."""
+"""Fits, and returns a function that predicts the test pairs; both are timed."""
 
 
 @dataclass(frozen=True)
 class Figures:
-    """What one trial found.
+    """The results of one trial.
 
     rmse, mae : of predictions clipped to the range of the training ratings
     n_train, n_test : rows
     unknown_share : share of test pairs with an id that is not in train
-    filled_share : share of test pairs that got the training mean, as the system gave no finite number
+    filled_share : share of test pairs that got the training mean, because the system gave no finite number
     fit_seconds : of the fit alone, on tables that are in memory in the system's own form
-    predict_seconds : of all test pairs
-    settings : as run, with what the system chose by itself
+    predict_seconds : for all test pairs
+    settings : as run, including what the system chose by itself
     """
 
     rmse: float
@@ -79,7 +79,7 @@ class Figures:
 
 
 def read_train(folder: Path) -> Train:
-    """The training rows of a folder that `tables` wrote."""
+    """The training rows in a folder that `tables` wrote."""
     columns = _columns(folder / "train.parquet")
     users, items = columns["user_id"], columns["item_id"]
     n_users, n_items = int(users.max()) + 1, int(items.max()) + 1
@@ -87,7 +87,7 @@ def read_train(folder: Path) -> Train:
 
 
 def read_test(folder: Path) -> tuple[Pairs, np.ndarray]:
-    """The test pairs of a folder that `tables` wrote, and their ratings float32[b]."""
+    """The test pairs in a folder that `tables` wrote, and their ratings float32[b]."""
     columns = _columns(folder / "test.parquet")
     return Pairs(columns["user_id"], columns["item_id"], columns.get("timestamp")), columns["rating"]
 
@@ -105,7 +105,7 @@ def scored(
     predictions: np.ndarray, train: Train, pairs: Pairs, ratings: np.ndarray, *,
     fit_seconds: float, predict_seconds: float, settings: Mapping[str, Any],
 ) -> Figures:  # fmt: skip
-    """The errors of predictions float64[b] of the test pairs; every pair counts."""
+    """The errors of predictions float64[b] for the test pairs; every pair counts."""
     finite = np.isfinite(predictions)
     filled = np.where(finite, predictions, train.values.mean(dtype=np.float64))
     errors = np.clip(filled, *train.rating_range) - ratings
@@ -123,10 +123,10 @@ def scored(
 
 
 def write(figures: Figures, path: Path) -> None:
-    """Write the figures as JSON; a file, since some peers print on standard output."""
+    """Write the figures as JSON to a file, since some peers print to standard output."""
     path.write_text(json.dumps(asdict(figures)))
 
 
 def _columns(path: Path) -> dict[str, np.ndarray]:
     table = pq.read_table(path)
-    return {name: table.column(name).to_numpy().copy() for name in table.column_names}  # else read-only
+    return {name: table.column(name).to_numpy().copy() for name in table.column_names}  # the originals are read-only

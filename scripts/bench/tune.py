@@ -1,10 +1,10 @@
 #!/usr/bin/env python
-"""Try settings of the peers on validation rows cut from train; what won stands in systems.py.
+"""Try settings of the peers on validation rows cut from train; the best ones are listed in systems.py.
 
     scripts/bench/tune.py --data DIR --set u1 [--only cornac,libmf]
 
 Every point of a peer's grid is fitted on 90 % of the training rows of the set and scored on the other 10 %
-(`numpy.random.default_rng(1)`); the test rows are not looked at.
+(`numpy.random.default_rng(1)`); the test rows are not used.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ LARGE: dict[str, dict[str, list[Any]]] = {
 @click.command()
 @click.option("--data", required=True, type=click.Path(path_type=Path), help="Folder of the tables.")
 @click.option("--set", "table", default="u1", show_default=True, metavar="u1|ml-100k|ml-1m")
-@click.option("--only", default="", metavar="NAME,…", help="These peers alone.")
+@click.option("--only", default="", metavar="NAME,…", help="Only these peers.")
 @click.option("--environments", "folder", default=environments.DEFAULT, type=click.Path(path_type=Path))
 @click.option("--threads", default=1, show_default=True)
 @click.option("--limit", default=900.0, show_default=True, help="Seconds after which a fit is stopped.")

@@ -1,4 +1,4 @@
-"""The command line end to end: from a table to a run, a report and predictions, and an answer to every mistake."""
+"""The command line end to end: from a table to a run, a report and predictions, and a message for every mistake."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ SMALL = ("-p", "rank=4", "-p", "epochs=6", "--svd-ranks", "1,2,4")
 
 @pytest.fixture
 def recsys(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Cli:
-    """Runs the command in an empty folder that holds `table.parquet`; gives (exit code, stdout, stderr)."""
+    """Runs the command in an empty folder that holds `table.parquet`; returns (exit code, stdout, stderr)."""
     small_table().to_frame().to_parquet(tmp_path / "table.parquet")
     monkeypatch.chdir(tmp_path)
 
@@ -90,7 +90,7 @@ def test_the_report_comes_in_every_form(recsys: Cli, form: list[str]) -> None:
     assert ("| " in out) == (form == ["--markdown"]) or form == ["--json"]
 
 
-def test_hold_out_zero_trains_on_all_rows_and_says_validation(recsys: Cli) -> None:
+def test_hold_out_zero_trains_on_all_rows_and_reports_validation(recsys: Cli) -> None:
     code, out, _ = recsys("train", "table.parquet", "-o", "run", "--hold-out", "0", *SMALL)
     assert code == 0
     assert "validation" in out
@@ -109,7 +109,7 @@ def test_folds_give_mean_and_spread_and_a_run_of_all_rows(recsys: Cli) -> None:
 
 
 @pytest.mark.parametrize("by", ["random", "user", "time"])
-def test_every_rule_of_splitting(recsys: Cli, by: str) -> None:
+def test_every_split_rule_is_applied(recsys: Cli, by: str) -> None:
     code, out, _ = recsys("train", "table.parquet", "-o", "run", "--by", by, *SMALL, "--json")
     assert code == 0
     assert {"random": "random, 10%", "user": "within each user", "time": "newest"}[by] in json.loads(out)["split"]
@@ -129,7 +129,7 @@ def test_a_run_is_continued_on_ratings_that_it_has_not_seen(recsys: Cli) -> None
     assert f"{facts['kept']['ratings']} ratings kept, {facts['added']['ratings']} added" in text
 
 
-def test_a_run_can_take_its_own_place(recsys: Cli) -> None:
+def test_a_continued_run_can_replace_the_run_it_starts_from(recsys: Cli) -> None:
     recsys("train", "table.parquet", "-o", "run", *SMALL)
     code, _, err = recsys("train", "table.parquet", "-o", "run", "--from", "run", "--force", "--hold-out", "0")
     assert code == 0, err
@@ -144,7 +144,9 @@ def test_a_run_can_take_its_own_place(recsys: Cli) -> None:
         (("--solver", "als"), "error: the run to continue from is of another solver (saw als); continue it with 'sgd'"),
     ],
 )
-def test_what_a_continued_run_has_decided_cannot_be_given(recsys: Cli, option: tuple[str, str], message: str) -> None:
+def test_options_taken_from_the_continued_run_cannot_be_given(
+    recsys: Cli, option: tuple[str, str], message: str
+) -> None:
     recsys("train", "table.parquet", "-o", "run", *SMALL)
     code, _, err = recsys("train", "table.parquet", "-o", "run2", "--from", "run", *option)
     assert code == 2
@@ -158,7 +160,7 @@ def test_a_run_without_its_ratings_cannot_be_continued(recsys: Cli) -> None:
     assert "its training ratings were not kept" in err
 
 
-def test_threads_and_seeds(recsys: Cli) -> None:
+def test_the_model_depends_on_the_seed_and_not_on_the_threads(recsys: Cli) -> None:
     def factors(name: str, *options: str) -> bytes:
         assert recsys("train", "table.parquet", "-o", name, *SMALL, *options)[0] == 0
         return Path(name, "model.safetensors").read_bytes()
@@ -187,7 +189,7 @@ def test_a_sampler_with_side_information_chains_and_a_trace(recsys: Cli) -> None
     assert "ordinal" not in "".join(picture.itertext())
     assert "noise" in "".join(picture.itertext())
 
-    Path("pairs.csv").write_text("user_id,item_id\n5,168\n5,100\n")  # 168 has side information and no rating
+    Path("pairs.csv").write_text("user_id,item_id\n5,168\n5,100\n")  # 168 has side information but no rating
     code, out, err = recsys("predict", "run", "pairs.csv", "-o", "out.csv", "--distribution")
     assert code == 0, err
     header, new, old = Path("out.csv").read_text().splitlines()
@@ -196,7 +198,7 @@ def test_a_sampler_with_side_information_chains_and_a_trace(recsys: Cli) -> None
     assert new.split(",")[2] != old.split(",")[2]
 
 
-def test_ids_that_do_not_match_are_shouted_about(recsys: Cli) -> None:
+def test_ids_that_do_not_match_give_a_warning(recsys: Cli) -> None:
     recsys("train", "table.parquet", "-o", "run", *SMALL)
     Path("other.csv").write_text("user,item,rating\n1000005,1,3\n1000008,1,4\n1000011,1,4\n")
     code, out, err = recsys("evaluate", "run", "--test", "other.csv")
@@ -205,7 +207,7 @@ def test_ids_that_do_not_match_are_shouted_about(recsys: Cli) -> None:
         assert "3 of 3 test pairs have an id that training did not see" in text
 
 
-def test_inspect_tells_of_a_table(recsys: Cli) -> None:
+def test_inspect_describes_a_table(recsys: Cli) -> None:
     code, out, _ = recsys("inspect", "table.parquet")
     assert code == 0
     for text in ("601", "ratings per user", "density", "0 to 5", "1970-01-01T00:00:00Z", "duplicates"):
@@ -298,7 +300,7 @@ def test_every_mistake_is_one_line_with_its_exit_code_and_nothing_is_written(rec
 @pytest.mark.skipif(torch.cuda.is_available(), reason="CUDA is available here")
 @pytest.mark.parametrize("command", [("predict", "-o", "out.csv", "run", "table.parquet"),
                                      ("evaluate", "run", "--test", "table.parquet")])  # fmt: skip
-def test_cuda_asked_for_where_there_is_none_is_one_line(recsys: Cli, command: tuple[str, ...]) -> None:
+def test_cuda_on_a_machine_without_it_is_a_one_line_error(recsys: Cli, command: tuple[str, ...]) -> None:
     save(small_run(), "run")
     code, out, err = recsys(*command, "--device", "cuda")
     assert (code, out) == (6, "")
@@ -309,7 +311,7 @@ def test_cuda_asked_for_where_there_is_none_is_one_line(recsys: Cli, command: tu
 
 @pytest.mark.parametrize("command", [("predict", "-o", "out.csv", "run", "table.parquet"),
                                      ("evaluate", "run", "--test", "table.parquet")])  # fmt: skip
-def test_a_device_that_is_none_is_named(recsys: Cli, command: tuple[str, ...]) -> None:
+def test_an_unknown_device_is_named(recsys: Cli, command: tuple[str, ...]) -> None:
     save(small_run(), "run")
     code, _, err = recsys(*command, "--device", "gpu")
     assert code == 2
@@ -334,7 +336,7 @@ def test_every_command_has_help(recsys: Cli) -> None:
         )
 
 
-def test_a_closed_pipe_is_no_traceback(tmp_path: Path) -> None:
+def test_a_closed_pipe_gives_no_traceback(tmp_path: Path) -> None:
     script = "import sys; from recsys_mf.cli import main; sys.argv = ['recsys-mf', 'solvers']; main()"
     piped = f'{sys.executable} -c "{script}" | true'
     done = subprocess.run(["bash", "-c", piped], capture_output=True, text=True, check=False)

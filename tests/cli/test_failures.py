@@ -1,4 +1,4 @@
-"""How the command ends when it does not end well: one line, an exit code, nothing raw on the terminal."""
+"""How the command fails: one line, an exit code, and no raw characters of the input on the terminal."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ EVIL = "x\x1b]0;owned\x07\nerror: forged\x9b31m\u202e"
 
 @pytest.fixture
 def recsys(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Cli:
-    """Runs the command in an empty folder; gives (exit code, stdout, stderr)."""
+    """Runs the command in an empty folder; returns (exit code, stdout, stderr)."""
     monkeypatch.chdir(tmp_path)
 
     def run(*arguments: str) -> tuple[int, str, str]:
@@ -42,7 +42,7 @@ def recsys(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, t
 
 
 def failing(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
-    """Let `recsys-mf solvers` end with this error."""
+    """Make `recsys-mf solvers` fail with this error."""
 
     def fail(**arguments: Any) -> None:
         raise error
@@ -91,7 +91,7 @@ def test_every_failure_is_one_line_with_its_exit_code(
     assert len(err) - 1 <= LONGEST
 
 
-def test_the_traceback_is_shown_where_it_is_asked_for(recsys: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_traceback_is_shown_if_it_is_asked_for(recsys: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     failing(monkeypatch, ValueError("odd"))
     monkeypatch.setenv(failures.TRACEBACK, "1")
     err = recsys("solvers")[2]
@@ -103,7 +103,7 @@ def test_the_traceback_is_shown_where_it_is_asked_for(recsys: Cli, monkeypatch: 
     ("number", "code", "word"), [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "terminated")]
 )
 @pytest.mark.parametrize("as_error", [False, True])
-def test_signals_end_in_one_word_also_where_a_library_makes_an_error_of_them(
+def test_signals_end_in_one_word_even_if_a_library_turns_them_into_errors(
     recsys: Cli, monkeypatch: pytest.MonkeyPatch, number: signal.Signals, code: int, word: str, as_error: bool
 ) -> None:
     def fail(**arguments: Any) -> None:
@@ -115,7 +115,7 @@ def test_signals_end_in_one_word_also_where_a_library_makes_an_error_of_them(
         raise RuntimeError("no compiled object yet for <Library>")
 
     monkeypatch.setattr(solvers, "callback", fail)
-    # A test run in the background has the signal ignored, and what is ignored at the start stays so.
+    # Tests that run in the background may inherit that the signal is ignored.
     as_found = signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
     before = signal.getsignal(number)
     try:
@@ -134,7 +134,7 @@ def test_warnings_of_libraries_are_not_shown(recsys: Cli, monkeypatch: pytest.Mo
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
 @pytest.mark.parametrize("arguments", [["solvers"], ["--help"], ["datasets", "list"]])
-def test_output_that_has_no_room_is_one_line(arguments: list[str]) -> None:
+def test_output_to_a_full_disk_is_a_one_line_error(arguments: list[str]) -> None:
     script = "from recsys_mf.cli import main; main()"
     with Path("/dev/full").open("w") as full:
         done = subprocess.run(
@@ -257,7 +257,7 @@ EFFECTIVE = {
     "predict": {"run", "pairs", "output", "force", "user_column", "item_column", "device", "threads", "encoding", "ids",
                 "quiet"},
 }  # fmt: skip
-"""Parameters that change something whatever stands beside them; each of the others is in IDLE."""
+"""Parameters that have an effect whatever the other options are; each of the rest is in IDLE."""
 
 
 @pytest.mark.parametrize("name", EFFECTIVE)

@@ -1,4 +1,4 @@
-"""Bars: a fit has one, with what is known of its epochs, on a terminal alone and only where they are not unwanted."""
+"""Progress bars: every fit has one that shows its epochs and errors, but only on a terminal and without --quiet."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Shown = Callable[..., str]
 
 @pytest.fixture
 def shown(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Shown:
-    """What a training writes to stderr."""
+    """Returns what a training writes to stderr."""
 
     def run(solver: str, settings: dict[str, str], *, quiet: bool = False, terminal: bool = True) -> str:
         monkeypatch.setattr(sys.stderr, "isatty", lambda: terminal)
@@ -42,7 +42,7 @@ def test_every_fit_has_a_bar_with_its_purpose_and_errors(shown: Shown) -> None:
     )
 
 
-def test_a_sampler_has_sweeps_and_its_noise(shown: Shown) -> None:
+def test_the_bar_of_a_sampler_has_sweeps_and_the_noise(shown: Shown) -> None:
     text = shown("gibbs", {"rank": "2", "sweeps": "6", "burn_in": "2", "likelihood": "gaussian"})
     assert re.search(
         r"gibbs, fitting all training ratings.* 6/6 .*sweep/s, train RMSE \d\.\d{4}, noise \d\.\d{4}, ", text
@@ -50,5 +50,5 @@ def test_a_sampler_has_sweeps_and_its_noise(shown: Shown) -> None:
 
 
 @pytest.mark.parametrize(("quiet", "terminal"), [(True, True), (False, False)])
-def test_nothing_is_drawn_where_nobody_looks(shown: Shown, quiet: bool, terminal: bool) -> None:
+def test_nothing_is_drawn_if_quiet_or_without_a_terminal(shown: Shown, quiet: bool, terminal: bool) -> None:
     assert shown("bias", {}, quiet=quiet, terminal=terminal) == ""

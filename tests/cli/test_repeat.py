@@ -1,4 +1,4 @@
-"""`train --repeat RUN`: from the record alone to the same bytes, and a line for everything that stands in the way."""
+"""`train --repeat RUN`: the record alone gives the same bytes, and every obstacle is a one-line error."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ SAMPLED = ("--solver", "gibbs", "-p", "rank=2", "-p", "sweeps=12", "-p", "burn_i
 
 @pytest.fixture
 def recsys(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Cli:
-    """Runs the command in a folder of tables; gives (exit code, stdout, stderr)."""
+    """Runs the command in a folder of tables; returns (exit code, stdout, stderr)."""
     monkeypatch.chdir(tmp_path)
     frame = small_table().to_frame()
     frame.to_parquet("table.parquet")
@@ -66,7 +66,7 @@ def recsys(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, t
 
 
 def tensors(directory: str) -> Iterator[tuple[str, bytes]]:
-    """Every tensor of a run, in order of its name."""
+    """Every tensor of a run, in order of the names."""
     for part in ("model.safetensors", "baselines.safetensors"):
         for name, array in sorted(load_file(Path(directory, part)).items()):
             yield f"{part} {name}", array.tobytes()
@@ -78,7 +78,7 @@ def record(directory: str) -> dict[str, Any]:
 
 
 def without_seconds(report: Any) -> Any:
-    """A report without what the machine decides, and the name of the table."""
+    """A report without the figures that depend on the machine, and without the name of the table."""
     if isinstance(report, dict):
         measured = ("fit_seconds", "ratings_per_second", "peak_memory_bytes", "threads", "data")
         return {key: without_seconds(value) for key, value in report.items() if key not in measured}
@@ -109,7 +109,7 @@ KINDS = {
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_run_is_repeated_from_its_record_to_the_same_bytes(recsys: Cli, kind: str) -> None:
+def test_repeating_a_run_from_its_record_gives_the_same_bytes(recsys: Cli, kind: str) -> None:
     code, out, err = recsys("train", "-o", "run", *KINDS[kind], "--threads", "1", "--json")
     assert code == 0, err
     code, again, err = recsys("train", "--repeat", "run", "-o", "new", "--json")
@@ -137,7 +137,7 @@ def test_a_continued_run_is_repeated(recsys: Cli) -> None:
     assert "error: base: changed since the run was made" in err
 
 
-def test_a_repeated_run_can_be_repeated_in_its_place(recsys: Cli) -> None:
+def test_a_repeated_run_can_be_repeated_and_replaced(recsys: Cli) -> None:
     recsys("train", "table.parquet", "-o", "run", *SINGLE)
     first = list(tensors("run"))
     recsys("train", "--repeat", "run", "-o", "new")
@@ -146,7 +146,7 @@ def test_a_repeated_run_can_be_repeated_in_its_place(recsys: Cli) -> None:
     assert list(tensors("new")) == first
 
 
-def test_a_run_that_comes_out_otherwise_is_said_to_also_in_its_place(
+def test_a_different_result_gives_a_warning_even_if_it_replaces_the_run(
     recsys: Cli, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recsys("train", "table.parquet", "-o", "run", *SINGLE, "--validation", "0")
@@ -167,7 +167,9 @@ def test_run_json_alone_is_enough(recsys: Cli) -> None:
     assert list(tensors("new")) == list(tensors("run"))
 
 
-def test_the_folder_may_be_another_and_files_may_have_moved(recsys: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_can_be_repeated_from_another_folder_and_with_moved_files(
+    recsys: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
     recsys("train", "train.parquet", "--test", "test.parquet", "-o", "run", *SINGLE)
     Path("deep").mkdir()
     monkeypatch.chdir("deep")
@@ -215,7 +217,7 @@ def changing_options() -> list[click.Option]:
 
 @pytest.mark.parametrize("option", changing_options(), ids=lambda option: option.opts[0])
 def test_with_repeat_no_option_changes_the_result(recsys: Cli, option: click.Option) -> None:
-    value = {"--ids": "auto", "--duplicates": "error"}.get(option.opts[0], "1")  # the defaults, given, are refused too
+    value = {"--ids": "auto", "--duplicates": "error"}.get(option.opts[0], "1")  # a given default is also refused
     save(small_run(), "run")
     code, _, err = recsys(
         "train", "--repeat", "run", "-o", "new", *([option.opts[0]] if option.is_flag else [option.opts[0], value])
@@ -231,7 +233,7 @@ def test_a_file_that_the_run_was_made_without_is_refused(recsys: Cli) -> None:
     assert (code, "--test with --repeat run: the run was made without such a file" in err) == (2, True)
 
 
-def test_a_training_without_a_table_or_a_run_says_so(recsys: Cli) -> None:
+def test_training_without_a_table_or_a_run_is_refused(recsys: Cli) -> None:
     code, _, err = recsys("train", "-o", "new")
     assert (code, "RATINGS: no table to train on; give the path of a table, or a run directory to --repeat" in err) == (
         2,
@@ -239,7 +241,7 @@ def test_a_training_without_a_table_or_a_run_says_so(recsys: Cli) -> None:
     )
 
 
-def test_a_run_of_the_library_is_repeated_with_the_table_named(recsys: Cli) -> None:
+def test_a_run_of_the_library_is_repeated_if_the_table_is_given(recsys: Cli) -> None:
     solver = SOLVERS["sgd"].from_texts({"rank": "3", "epochs": "5", "members": "1"})
     table = small_table()
     save(train(hold_out(table, 0.2, 4, by="user"), solver, seed=6), "run")
@@ -267,7 +269,7 @@ def test_a_run_of_the_library_is_repeated_with_the_table_named(recsys: Cli) -> N
         (lambda facts: facts["settings"].update(gone=1), "this version does not have the solver or its settings"),
     ],
 )
-def test_a_record_that_is_not_enough_says_why(
+def test_an_incomplete_record_says_why_it_is_not_enough(
     recsys: Cli, monkeypatch: pytest.MonkeyPatch, change: Callable[[dict[str, Any]], None], message: str
 ) -> None:
     recsys("train", "table.parquet", "-o", "run", *SINGLE)
@@ -278,7 +280,7 @@ def test_a_record_that_is_not_enough_says_why(
     assert (code, message in err) == (5, True), err
 
 
-def test_another_version_is_one_line_of_warning(recsys: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_version_gives_a_one_line_warning(recsys: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     recsys("train", "table.parquet", "-o", "run", *SINGLE)
     facts = record("run")
     facts["libraries"]["numpy"] = "1.0"
@@ -295,7 +297,7 @@ def test_another_version_is_one_line_of_warning(recsys: Cli, monkeypatch: pytest
 # What the record holds.
 
 GIVEN: dict[str, tuple[list[str], Callable[[dict[str, Any]], Any], Any]] = {
-    # option -> (arguments, where it stands in the record, what stands there)
+    # option -> (arguments, where it is in the record, its value there)
     "--solver": (["--solver", "als"], lambda r: r["solver"], "als"),
     "--set": (["-p", "rank=5"], lambda r: (r["settings"]["rank"], r["given"]), (5, {"rank": "5"})),
     "--hold-out": (["--hold-out", "0.125"], lambda r: r["split_rule"]["fraction"], 0.125),
@@ -324,7 +326,7 @@ GIVEN: dict[str, tuple[list[str], Callable[[dict[str, Any]], Any], Any]] = {
 }  # fmt: skip
 
 
-def test_every_option_that_changes_the_result_is_looked_for_in_the_record() -> None:
+def test_every_option_that_changes_the_result_is_checked_in_the_record() -> None:
     assert {option.opts[0] for option in changing_options()} <= GIVEN.keys()
 
 
@@ -452,13 +454,13 @@ def test_predictions_that_cannot_be_written_are_refused_before_the_fit(
     assert not Path("run").exists()
 
 
-def test_evaluate_takes_force_for_predictions_alone(recsys: Cli) -> None:
+def test_evaluate_takes_force_only_with_predictions(recsys: Cli) -> None:
     save(small_run(), "run")
     code, _, err = recsys("evaluate", "run", "--test", "test.parquet", "--force")
     assert (code, "--force: there is no output file to replace" in err) == (2, True)
 
 
-# Rows the run was trained on.
+# Rows that the run was trained on.
 
 
 def test_evaluate_on_the_training_table_says_so(recsys: Cli) -> None:
@@ -473,7 +475,7 @@ def test_evaluate_on_the_training_table_says_so(recsys: Cli) -> None:
     assert (report["kind"], report["held_out"]["trained_pairs"]) == ("trained", 601)
 
 
-def test_a_run_of_the_library_records_the_same_as_the_command_line(recsys: Cli) -> None:
+def test_a_run_of_the_library_has_the_same_record_as_one_of_the_command_line(recsys: Cli) -> None:
     recsys("train", "table.parquet", "-o", "run", *SINGLE, "--seed", "2")
     from recsys_mf import read_ratings
 
@@ -484,6 +486,6 @@ def test_a_run_of_the_library_records_the_same_as_the_command_line(recsys: Cli) 
     ours = json.loads(json.dumps(dict(run.provenance)))
     assert ours.keys() <= facts.keys()
     different = {name for name in ours if ours[name] != facts[name]}
-    assert different == {"baselines"}  # --svd-ranks
+    assert different == {"baselines"}  # because of --svd-ranks
     with pytest.warns(LeakWarning):
         assert evaluate(run, table).kind == "partly trained"

@@ -35,7 +35,7 @@ def autoregressive(coefficient: float, shape: tuple[int, int], seed: int) -> F64
 
 
 def reach(lags: float, n_draws: int) -> float:
-    """Four relative standard deviations of τ summed over so many lags: √(2 (2 T + 1) / N).
+    """Four relative standard deviations of τ, summed over T lags: √(2 (2 T + 1) / N).
 
     Madras, Sokal: The pivot algorithm, J. Stat. Phys. 50, 1988, appendix C.
     """
@@ -74,7 +74,7 @@ def test_r_hat_of_independent_normals_has_the_distribution_that_theory_gives_it(
 
 
 @pytest.mark.parametrize("chains", [1, 4])
-def test_independent_normals_are_worth_as_many_draws_as_there_are(chains: int) -> None:
+def test_independent_normals_have_an_effective_sample_size_equal_to_their_number(chains: int) -> None:
     draws = np.random.default_rng(1).standard_normal((chains, 40_000 // chains))
     # A pair of lags is positive by chance with probability ½, ten lags in a row with 2⁻⁵.
     assert effective_sample_size(draws) == pytest.approx(40_000, rel=reach(10, 40_000))
@@ -108,9 +108,9 @@ def test_the_effective_sample_size_is_never_more_than_n_log_n() -> None:
 
 @pytest.mark.parametrize("shape", [(1, 8), (1, 9), (3, 64), (2, 101)])
 @pytest.mark.parametrize("coefficient", [-0.6, 0.0, 0.8])
-def test_both_figures_are_those_of_their_definitions(shape: tuple[int, int], coefficient: float) -> None:
+def test_both_figures_follow_their_definitions(shape: tuple[int, int], coefficient: float) -> None:
     draws = 5 + autoregressive(coefficient, shape, seed=4)
-    rounding = np.finfo(float).eps * 1e4  # some hundred sums, divided by a τ that can be as small as 0.4
+    rounding = np.finfo(float).eps * 1e4  # a few hundred sums, divided by a τ that can be as small as 0.4
     assert effective_sample_size(draws) == pytest.approx(plain_effective_sample_size(draws), rel=rounding)
     h = shape[1] // 2
     halves = np.concatenate([draws[:, :h], draws[:, -h:]])
@@ -131,7 +131,7 @@ def test_chains_at_different_means_have_the_r_hat_of_their_distance() -> None:
     draws = np.random.default_rng(6).standard_normal((2, 2000)) + np.array([[0.0], [10.0]])
     # The four halves have the means 0, 0, 10, 10: variance 100 / 3. Each mean errs by 1 / √1000, W by √(2 / 4000).
     assert split_r_hat(draws) == pytest.approx(math.sqrt(1 + 100 / 3), rel=4 * (2 / 10 / math.sqrt(1000) + 0.5 * 0.023))
-    assert effective_sample_size(draws) < 8  # two chains that never meet are hardly more than two draws
+    assert effective_sample_size(draws) < 8  # two chains that never meet are worth hardly more than two draws
 
 
 def test_a_chain_that_drifts_disagrees_with_itself() -> None:
@@ -143,12 +143,12 @@ def test_a_chain_that_drifts_disagrees_with_itself() -> None:
 
 @pytest.mark.parametrize("chains", [1, 3])
 def test_draws_that_are_all_equal_agree(chains: int) -> None:
-    draws = np.full((chains, 100), 0.1)  # whose mean, summed, is not 0.1
+    draws = np.full((chains, 100), 0.1)  # their computed mean is not exactly 0.1
     assert split_r_hat(draws) == 1
     assert effective_sample_size(draws) == chains * 100
 
 
-def test_chains_that_stand_still_apart_do_not_agree() -> None:
+def test_constant_chains_at_different_values_do_not_agree() -> None:
     draws = np.repeat([[0.1], [0.2]], 100, axis=1)
     assert split_r_hat(draws) == math.inf
     assert effective_sample_size(draws) < 8
@@ -180,7 +180,7 @@ def test_a_summary_holds_the_figures_of_each_trace_in_their_order() -> None:
         (np.array([[1.0] * 9 + [np.nan]]), r"^a draw is not finite \(saw nan as draw 9 of chain 0\); leave the"),
     ],
 )
-def test_draws_that_say_nothing_are_refused(draws: Any, message: str) -> None:
+def test_draws_that_are_too_few_or_not_finite_are_refused(draws: Any, message: str) -> None:
     for figure in FIGURES:
         with pytest.raises(ConfigError, match=message):
             figure(draws)

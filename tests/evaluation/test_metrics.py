@@ -1,4 +1,4 @@
-"""Metrics and their intervals against values by hand, and against what they claim to cover."""
+"""Metrics and their intervals against values computed by hand, and against the coverage that they claim."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from recsys_mf.errors import DataError
 from recsys_mf.evaluation.metrics import METRICS, PairedBootstrap
 
 
-def test_values_by_hand() -> None:
+def test_metrics_equal_values_computed_by_hand() -> None:
     errors = np.array([3.0, -4.0, 0.0, 0.0])
     rmse, mae = METRICS["rmse"].estimate(errors), METRICS["mae"].estimate(errors)
     assert rmse.value == 2.5
@@ -21,7 +21,7 @@ def test_values_by_hand() -> None:
 
 
 @pytest.mark.parametrize("name", METRICS)
-def test_every_metric_is_zero_for_no_error_grows_with_error_and_forgets_order(name: str) -> None:
+def test_every_metric_is_zero_for_no_error_grows_with_error_and_ignores_order(name: str) -> None:
     metric, errors = METRICS[name], np.random.default_rng(0).standard_normal(1000)
     assert metric.estimate(np.zeros(10)) == type(metric.estimate(errors))(0.0, 0.0, 0.0)
     assert metric.estimate(errors * 2).value == pytest.approx(2 * metric.estimate(errors).value)

@@ -16,7 +16,7 @@ from recsys_mf.splits import fold_numbers, k_folds
 from tests.trained import posterior_run, small_run, small_split, small_table
 
 
-def test_a_table_of_many_batches_is_whole_and_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_table_of_many_batches_is_complete_and_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     predicted = predict_rows(small_run(), small_table())
     write_predictions(predicted, tmp_path / "one.parquet", force=False)
     monkeypatch.setattr("recsys_mf.arrays.mapped._PART", 7)
@@ -37,7 +37,7 @@ def test_unknown_ids_are_kept_and_marked(tmp_path: Path) -> None:
     assert written["known"].tolist() == ["both", "item", "user", "neither"]
 
 
-def test_times_and_intervals_stand_where_a_model_has_them(tmp_path: Path) -> None:
+def test_times_and_intervals_are_written_if_the_model_has_them(tmp_path: Path) -> None:
     test = small_split().test_as_read
     assert test is not None
     write_predictions(predict_rows(posterior_run(), test), tmp_path / "p.parquet", force=False)
@@ -62,6 +62,6 @@ def test_folds_are_joined_in_the_order_of_the_table() -> None:
     assert joined.folds.tolist() == (folds + 1).tolist()
 
 
-def test_where_nothing_is_held_out_there_is_nothing_to_write(tmp_path: Path) -> None:
+def test_without_held_out_rows_there_is_nothing_to_write(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="--predictions: there are no test rows to predict"):
         check_predictions(tmp_path / "p.csv", force=False, held_out=False)

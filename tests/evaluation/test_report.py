@@ -72,7 +72,7 @@ def test_the_fallback_share_counts_pairs_of_unknown_users_items_and_both() -> No
     assert part.fallback_share == 3 / 5
 
 
-def test_segments_part_the_pairs_by_training_ratings(report: Report) -> None:
+def test_segments_divide_the_pairs_by_training_ratings(report: Report) -> None:
     for row in report.rows:
         for side in ("user", "item"):
             parts = [segment for segment in row.segments if segment.side == side]
@@ -96,7 +96,7 @@ def test_differences_are_from_the_baseline_row(report: Report) -> None:
             assert row.differences["rmse"].low <= row.differences["rmse"].value <= row.differences["rmse"].high
 
 
-def test_a_report_survives_json(report: Report) -> None:
+def test_a_report_is_the_same_after_json(report: Report) -> None:
     again = Report.from_mapping(json.loads(to_json(report)))
     assert again == report
     assert Report.from_mapping(json.loads(to_json(validation_report(small_run())))) == validation_report(small_run())
@@ -115,7 +115,7 @@ def test_there_is_no_report_without_the_truncated_svd(report: Report) -> None:
         evaluate(bare, small_table(seed=1))
 
 
-def test_a_solver_of_the_name_of_a_baseline_keeps_a_row_of_its_own() -> None:
+def test_a_solver_with_the_name_of_a_baseline_keeps_its_own_row() -> None:
     run = train(small_split(), Biases(user_damping=50.0))
     test = small_split().test
     assert test is not None
@@ -124,7 +124,7 @@ def test_a_solver_of_the_name_of_a_baseline_keeps_a_row_of_its_own() -> None:
     assert rows["bias"].settings["user_damping"] == 5
 
 
-def test_ids_that_do_not_match_are_a_loud_warning_on_the_way_and_in_the_report() -> None:
+def test_ids_that_do_not_match_give_a_warning_and_one_in_the_report() -> None:
     other = Ratings.from_ids(np.arange(20) + 10_000, np.arange(20) % 3 * 2 + 100, np.ones(20))
     with pytest.warns(IdMismatchWarning, match="20 of 20 test pairs have an id that training did not see") as caught:
         report = evaluate(small_run(), other)
@@ -154,7 +154,7 @@ def test_a_validation_report_says_that_nothing_was_held_out() -> None:
     assert json.loads(to_json(report))["held_out"] is None
 
 
-# Rows the model was trained on.
+# Rows that the model was trained on.
 
 
 def as_read() -> Ratings:
@@ -189,7 +189,7 @@ def test_the_training_rows_are_not_called_held_out(change: Callable[[Ratings], R
         assert "held-out error" not in text.lower()
 
 
-def test_of_a_mixed_table_the_error_of_the_unseen_pairs_is_reported_apart() -> None:
+def test_the_error_of_the_unseen_pairs_of_a_mixed_table_is_reported_separately() -> None:
     n_train, n_test = len(small_split().train), len(as_read())
     with pytest.warns(
         LeakWarning, match=f"was trained on {n_train} of these 601 pairs .*only the error of the other pairs"
@@ -208,7 +208,9 @@ def test_of_a_mixed_table_the_error_of_the_unseen_pairs_is_reported_apart() -> N
 
 
 @pytest.mark.parametrize("change", [lambda t: t, timeless])
-def test_a_run_without_its_pairs_knows_its_tables_by_their_fingerprints(change: Callable[[Ratings], Ratings]) -> None:
+def test_a_run_without_its_pairs_recognises_its_tables_by_their_fingerprints(
+    change: Callable[[Ratings], Ratings],
+) -> None:
     bare = without_pairs(train(timed(small_split(), change), SOLVERS["bias"]()))
     whole = without_pairs(train(hold_out(change(small_table()), 0), SOLVERS["bias"]()))
     for run, table in ((bare, small_split().train), (bare, small_table()), (whole, small_table())):
@@ -230,13 +232,13 @@ def test_a_run_without_its_pairs_does_not_claim_that_other_pairs_are_held_out() 
     assert evaluate(without_pairs(small_run()), small_split().test or as_read()).kind == "held-out"
 
 
-def test_the_test_table_of_a_given_split_is_known_as_such() -> None:
+def test_the_test_table_of_a_given_split_is_recognised() -> None:
     split = given(small_split().train, as_read())
     run = without_pairs(train(split, SOLVERS["bias"]()))
     assert evaluate(run, as_read()).kind == "held-out"
 
 
-def test_a_split_made_by_hand_is_looked_at_pair_by_pair() -> None:
+def test_a_split_made_by_hand_is_checked_pair_by_pair() -> None:
     """Its test part may hold training rows."""
     ratings = small_table()
     run = train(Split(ratings, ratings, None, "by hand", None), SOLVERS["bias"]())
@@ -245,7 +247,7 @@ def test_a_split_made_by_hand_is_looked_at_pair_by_pair() -> None:
 
 
 def test_a_continued_run_is_not_said_to_be_chosen_on_validation() -> None:
-    """The baselines were: they are compared with nothing, and none is marked as lowest."""
+    """Only the baselines were: nothing is compared with them, and none is marked as lowest."""
     run = train(hold_out(small_table(), 0.0), SOLVERS["sgd"].from_texts({"epochs": "3"}))
     report = validation_report(replace(run, fit=replace(run.fit, valid_rmse=None, history=())))
     assert report.best is None
@@ -259,7 +261,7 @@ def test_a_continued_run_is_not_said_to_be_chosen_on_validation() -> None:
     assert "baselines were chosen on validation rows cut from the training ratings; no setting of sgd was." in text
 
 
-def test_folds_are_summed_up_as_mean_and_spread(folds: FoldReport) -> None:
+def test_folds_are_summarised_as_mean_and_spread(folds: FoldReport) -> None:
     assert sum(folds.n_pairs) == len(small_table())
     sgd = folds.rows[-1]
     scores = sgd.scores["rmse"]
@@ -306,7 +308,7 @@ def test_a_report_says_what_its_truncated_svds_are_and_how_they_were_computed(
     assert "Computed from the dense matrix." in " ".join(to_text(bare).split())
 
 
-def test_the_columns_of_a_report_are_spelt_out(report: Report) -> None:
+def test_the_columns_of_a_report_have_full_names(report: Report) -> None:
     head = next(line for line in to_markdown(report).splitlines() if line.startswith("|"))
     for words in ("difference from the baseline", "runs × epochs", "million ratings per second", "train RMSE"):
         assert f"| {words} |" in head
@@ -323,7 +325,7 @@ def test_markdown_tables_have_as_many_cells_in_every_line(report: Report) -> Non
 
 
 def test_a_run_of_an_earlier_version_is_still_scored() -> None:
-    """Its record has the rule in words, and no fingerprint but that of the training rows."""
+    """Its record has the split rule in words, and only the fingerprint of the training rows."""
     old = ("split", "split_seed", "seed", "device", "threads", "train_ratings", "train_fingerprint", "rating_range")
     kept = {name: small_run().provenance[name] for name in old}
     run = replace(small_run(), provenance=kept, rated=None)

@@ -37,7 +37,7 @@ def texts(element: Element) -> list[str]:
 
 
 def value_axis(panel: Element) -> tuple[F64, F64]:
-    """Heights in the plot area, and the values that the grid lines and their labels say lie there."""
+    """Heights of the grid lines in the plot area, and the values that their labels give."""
     heights = [re.match(r"M0 (.+)h", line.attrib["d"]) for line in panel.iter(f"{SVG}path")]
     labels = panel.findall(f"{SVG}text[@text-anchor='end']")
     ticks = [float(str(label.text).replace(",", "")) for label in labels if re.match(r"-?[\d.]", str(label.text))]
@@ -109,11 +109,11 @@ def test_without_burn_in_nothing_is_shaded() -> None:
     assert not any("burn-in" in text for text in texts(picture))
 
 
-def test_a_far_start_does_not_flatten_the_sweeps_that_count() -> None:
+def test_a_distant_start_does_not_flatten_the_kept_sweeps() -> None:
     values = np.concatenate([[1e6, 1e4, 100.0], np.sin(np.arange(97.0))])[None]
     heights = polylines(panels(drawn({"sine": values}, burn_in=3))[0])[0][:, 1]
     assert heights[0] < 0  # above the plot area, which cuts it off
-    # Kept sweeps span 2, the axis half of that more and 8 % on either side.
+    # The kept sweeps span 2; the axis spans half of that more, and 8 % on either side.
     assert np.ptp(heights[3:]) == pytest.approx(112 / 1.5 / 1.16, abs=1)
 
 
@@ -123,7 +123,7 @@ def test_long_chains_keep_their_extremes_in_few_points() -> None:
     (line,) = polylines(panels(drawn({"noise": values}))[0])
     assert 500 < len(line) <= 1000
     assert (np.diff(line[:, 0]) >= 0).all()
-    # Sweep 100,000 is the lowest point, sweep 778 the highest; the picture is 960 wide and the panel alone in its row.
+    # Sweep 100,000 is the lowest point, sweep 778 the highest; the picture is 960 wide and its row has only this panel.
     width = 960 - 2 * 24 - 72
     lowest, highest = line[line[:, 1].argmax()], line[line[:, 1].argmin()]
     assert lowest[0] == pytest.approx(width * 100_000 / 123_457, abs=0.05)
@@ -154,7 +154,7 @@ def test_entries_that_are_not_finite_are_gaps() -> None:
     lines = polylines(panels(drawn({"validation RMSE": values[None]}))[0])
     width = 960 - 2 * 24 - 72
     sweeps = [np.round(line[:, 0] / width * 12).astype(int).tolist() for line in lines]
-    assert sweeps == [[2, 3, 4], [7, 7], [9, 10, 11]]  # a lone sweep is a dot, a line to itself
+    assert sweeps == [[2, 3, 4], [7, 7], [9, 10, 11]]  # a sweep between gaps is a dot: a line to itself
 
 
 def test_a_gap_of_one_sweep_survives_decimation() -> None:
@@ -173,14 +173,14 @@ def test_a_trace_without_any_number_is_an_empty_panel() -> None:
 
 @pytest.mark.parametrize("value", [0.0, 1.0, -2.5e-9, 3e12, 0.1 + 0.2])
 @pytest.mark.parametrize("sweeps", [1, 2, 30])
-def test_a_constant_is_a_level_line_in_the_middle(value: float, sweeps: int) -> None:
+def test_a_constant_is_a_horizontal_line_in_the_middle(value: float, sweeps: int) -> None:
     panel = panels(drawn({"constant": np.full((2, sweeps), value)}, burn_in=1))[0]
     assert len(polylines(panel)) > 0
     assert all((line[:, 1] == 56).all() for line in polylines(panel))
     assert len(value_axis(panel)[1]) >= 3
 
 
-def test_names_and_heading_are_escaped_and_long_ones_cut_but_told_in_full() -> None:
+def test_names_and_heading_are_escaped_and_long_names_are_shortened_but_in_the_title() -> None:
     heading, name = "a<b> & \"c\" 'd' \x00\udc80 ]]>", "σ & <µ> " + "of a name that goes on " * 9
     picture = drawn({name: walks(1, 9)}, heading=heading)
     shown = heading.replace("\x00", "\ufffd").replace("\udc80", "\ufffd")
@@ -192,7 +192,7 @@ def test_names_and_heading_are_escaped_and_long_ones_cut_but_told_in_full() -> N
     assert texts(panel)[0].endswith("…")
 
 
-def test_figures_stand_in_the_panel_of_their_trace_and_in_no_other() -> None:
+def test_figures_are_in_the_panel_of_their_trace_and_in_no_other() -> None:
     summaries = [Summary("b", 0.0, 1.0, 1234.5, 1.0042), Summary("elsewhere", 0.0, 1.0, 7.0, 2.0)]
     first, second = panels(drawn({"a": walks(1, 9), "b": walks(1, 9)}, summaries=summaries))
     assert not any("ESS" in text for text in texts(first))
@@ -205,7 +205,7 @@ def test_traces_of_unequal_length_have_their_own_axes() -> None:
     assert "4,000" in texts(long)
 
 
-def test_the_same_traces_are_the_same_picture_and_lines_are_read_only() -> None:
+def test_the_same_traces_give_the_same_picture_and_may_be_read_only() -> None:
     values = walks(2, 3000)
     values.setflags(write=False)
     assert to_svg({"walk": values}, burn_in=9, heading="h") == to_svg({"walk": values}, burn_in=9, heading="h")
@@ -215,11 +215,11 @@ def test_the_same_traces_are_the_same_picture_and_lines_are_read_only() -> None:
 
 def test_nothing_outside_the_file_is_needed() -> None:
     text = to_svg({"walk": walks(2, 30)}, burn_in=9, heading="h")
-    assert text.count("http") == 1  # the name of the format
+    assert text.count("http") == 1  # only in the name of the format
     assert not re.search(r"<(style|script|image|use|link)|href|url\(| id=", text)
 
 
-def test_ticks_are_few_and_told_apart_by_their_labels() -> None:
+def test_ticks_are_few_and_their_labels_differ() -> None:
     rng = np.random.default_rng(3)
     for _ in range(2000):
         low = rng.standard_normal() * 10.0 ** rng.integers(-8, 9)
@@ -232,7 +232,7 @@ def test_ticks_are_few_and_told_apart_by_their_labels() -> None:
         assert len(set(labels)) == len(labels)
         assert (
             max(map(len, labels)) <= 13
-        )  # with a sign and a point what 88 px hold: the room for labels and the margin
+        )  # with a sign and a point, what fits into 88 px: the space for labels and the margin
         read = [float(label.replace(",", "")) for label in labels]
         assert np.abs(read - nice_ticks(low, high)).max() < (high - low) / 100
 

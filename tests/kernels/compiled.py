@@ -1,7 +1,7 @@
-"""Compiles every Triton kernel for a card that need not be there, and prints what each takes: run as a program.
+"""Compiles every Triton kernel, without a card, and prints the resources that each takes: run as a program.
 
-A line a kernel: name, capability, registers and bytes spilt of a thread, bytes of shared memory, and whether loads are
-issued ahead of stores (asynchronous copies), which the SGD kernel must not have.
+One line per kernel: name, capability, registers and spilt bytes per thread, bytes of shared memory, and whether loads
+are issued ahead of stores (asynchronous copies), which the SGD kernel must not have.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from recsys_mf.kernels.triton import pairs, rows, schedule, sgd
 TOOLS = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
 NAMES = {torch.float32: "fp32", torch.float16: "fp16", torch.bfloat16: "bf16"}
 INTEGERS = ("users", "items", "others", "contexts", "progress", "stalled")  # pointers to int32
-LONG = ("bounds", "lows", "highs", "starts", "order", "first_pieces", "pieces")  # to int64
+LONG = ("bounds", "lows", "highs", "starts", "order", "first_pieces", "pieces")  # pointers to int64
 WHOLE = (
     "seed",
     "batch",
@@ -45,7 +45,7 @@ REAL = ("rate", "bias_rate", "ridge_rate", "noise_precision")
 
 
 def compiled(kernel: Any, storage: torch.dtype, capability: int, options: dict[str, Any]) -> str:
-    """The line of a kernel."""
+    """The line for a kernel."""
     names = list(inspect.signature(kernel.fn).parameters)
     constants = {name: options[name] for name in names if name in options}
     rest = {name: value for name, value in options.items() if name not in names}
@@ -85,7 +85,7 @@ def compiled(kernel: Any, storage: torch.dtype, capability: int, options: dict[s
 
 
 def lines(capability: int) -> list[str]:
-    """Every kernel at the ranks people use."""
+    """The lines for every kernel, at common ranks."""
     f32 = torch.float32
     found = [
         compiled(sgd._epoch, storage, capability, sgd.shape(columns, storage))

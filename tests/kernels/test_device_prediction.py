@@ -1,4 +1,4 @@
-"""What models predict with: the CPU and torch devices agree with the reference, part by part, within bounded memory."""
+"""Prediction kernels: the CPU and torch devices agree with the reference, part by part, within bounded memory."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ M, N, CONTEXTS, SAMPLES, PAIRS = 37, 23, 4, 7, 200
 PREDICTORS: dict[str, Callable[[], PredictionKernels]] = {
     "cpu": CpuPrediction,
     "torch": lambda: TorchPrediction("cpu"),
-    "torch in parts": lambda: TorchPrediction("cpu", room=20_000),  # of pairs, and a sample at a time
-    "torch in runs": lambda: TorchPrediction("cpu", room=3 * 4096 * 150),  # of samples, where the rank is 0
-    "torch without room": lambda: TorchPrediction("cpu", room=0),  # a pair at a time
+    "torch in parts": lambda: TorchPrediction("cpu", room=20_000),  # parts of the pairs, and one sample at a time
+    "torch in runs": lambda: TorchPrediction("cpu", room=3 * 4096 * 150),  # parts of the samples, if the rank is 0
+    "torch without room": lambda: TorchPrediction("cpu", room=0),  # one pair at a time
     "torch-cuda": lambda: TorchPrediction("cuda"),
     "torch-cuda in parts": lambda: TorchPrediction("cuda", room=20_000),
 }
@@ -51,7 +51,7 @@ def engine(request: pytest.FixtureRequest) -> PredictionKernels:
 
 
 def pairs(rng: np.random.Generator, *, contexts: bool = False) -> Pairs:
-    """Pairs in which either id is unknown, both are, and both are the last."""
+    """Pairs in which one id is unknown, both are, and both are the last."""
     users = np.append(rng.integers(-1, M, PAIRS), [M - 1, -1, -1, 0]).astype(np.int32)
     items = np.append(rng.integers(-1, N, PAIRS), [N - 1, -1, 0, -1]).astype(np.int32)
     return Pairs(users, items, rng.integers(-1, CONTEXTS, len(users)).astype(np.int32) if contexts else None)
@@ -91,7 +91,7 @@ def test_predict_samples_agrees_with_the_reference(engine: PredictionKernels, ra
     # the mean by at most δ and the variance by 2 δ standard deviations; the variance is rounded itself.
     change = deviation * (3 * rank + 5) * 8 * EPSILON + mean * EPSILON
     tolerances = change, change, 2 * change * np.sqrt(exact[2].max()) + EPSILON * exact[2].max()
-    dtypes = np.float32, np.float32, np.float64  # squares of ratings beyond 1e19 are no float32
+    dtypes = np.float32, np.float32, np.float64  # squares of ratings beyond 1e19 overflow float32
     for got, want, tolerance, dtype in zip(ours, exact, tolerances, dtypes, strict=True):
         assert got.dtype == dtype
         np.testing.assert_allclose(got, want, atol=tolerance)
@@ -118,7 +118,7 @@ def test_no_pairs_have_no_predictions(engine: PredictionKernels) -> None:
 
 
 class Largest(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Watches the largest tensor that any operation gives."""
+    """Records the largest tensor that any operation returns."""
 
     bytes = 0
 
@@ -155,7 +155,7 @@ def frozen(array: NDArray[Any]) -> NDArray[Any]:
     return array
 
 
-def test_a_table_that_can_be_written_is_put_there_again() -> None:
+def test_a_writable_table_is_copied_to_the_device_for_every_call() -> None:
     P, none = np.ones((1, 1), np.float32), np.zeros(1, np.float32)
     engine, row = TorchPrediction("cpu"), np.zeros(1, np.int32)
     for value in (1.0, 2.0):
@@ -171,7 +171,7 @@ RUNS: dict[str, Callable[[], Run]] = {
 
 
 @pytest.mark.parametrize("name", RUNS)
-def test_a_model_predicts_the_same_elsewhere(engine: PredictionKernels, name: str) -> None:
+def test_a_model_predicts_the_same_on_another_device(engine: PredictionKernels, name: str) -> None:
     model, test = RUNS[name]().model, small_split().train.select(np.arange(100))
     ordinal, where = isinstance(model, Posterior) and model.is_ordinal, (test.users, test.items, test.times)
     asked: dict[str, Any] = {"probability": 0.9 if isinstance(model, Posterior) else None, "distribution": ordinal}
@@ -191,7 +191,9 @@ def test_a_model_predicts_the_same_elsewhere(engine: PredictionKernels, name: st
 
 
 @pytest.mark.parametrize("name", RUNS)
-def test_tables_are_put_once_for_many_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+def test_tables_are_copied_to_the_device_once_for_many_batches(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
     run = RUNS[name]()
     rng = np.random.default_rng(0)
     table = {"user": rng.integers(0, 130, 5000), "item": rng.integers(98, 165, 5000)}
@@ -219,7 +221,7 @@ def test_without_a_card_models_predict_on_the_cpu(device: str) -> None:
     assert predictor(device, 1) == CpuPrediction(1)
 
 
-def test_a_device_without_room_is_a_resource_error(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_device_without_free_memory_is_a_resource_error(monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*arguments: Any, **keywords: Any) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB. GPU 0 has less")
 

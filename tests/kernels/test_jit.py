@@ -1,4 +1,4 @@
-"""Compilation: kernels are kept on disk where one can, and are the same wherever they come from."""
+"""Compilation: kernels are cached on disk if possible, and are the same whether compiled or cached."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ with warnings.catch_warnings(record=True) as seen:
     ],
     ids=["no folder can be written", "the disk is full", "the folder asked for cannot be made"],
 )
-def test_kernels_are_compiled_in_every_process_where_they_cannot_be_kept_which_is_said_once(
+def test_kernels_that_cannot_be_cached_are_compiled_in_every_process_with_one_warning(
     tmp_path: Path, breaking: str
 ) -> None:
     body = (
@@ -61,8 +61,8 @@ def test_damaged_files_of_compiled_kernels_are_compiled_again(tmp_path: Path) ->
     assert done(body, **folder) == first
 
 
-def test_kernels_kept_by_other_sources_are_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A kernel holds the code of those that it calls from other files, which numba does not look at."""
+def test_kernels_cached_by_other_sources_are_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A kernel includes the code of kernels that it calls from other files, which numba does not check."""
 
     @jit.jit()
     def double(x: Any) -> Any:
@@ -75,7 +75,7 @@ def test_kernels_kept_by_other_sources_are_not_used(monkeypatch: pytest.MonkeyPa
     assert double._cache._index_key(double.signatures[0], codegen) != before
 
 
-def test_an_interrupt_that_was_lost_in_a_compilation_is_raised(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupt_that_was_lost_during_a_compilation_is_raised(monkeypatch: pytest.MonkeyPatch) -> None:
     def lost(*given: Any) -> None:
         raise RuntimeError("no compiled object yet for <Library 'f' at 0x7f>")
 
@@ -92,7 +92,7 @@ def test_an_interrupt_that_was_lost_in_a_compilation_is_raised(monkeypatch: pyte
 POSIX = ("resource", "fcntl", "grp", "pwd", "termios", "tty", "pty", "_posixsubprocess")
 
 
-def test_every_module_can_be_imported_where_there_is_no_posix() -> None:
+def test_every_module_can_be_imported_without_posix() -> None:
     """Windows has none of these modules and functions."""
     names = [
         ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts).removesuffix(".__init__")
@@ -101,7 +101,7 @@ def test_every_module_can_be_imported_where_there_is_no_posix() -> None:
     ]
     program = f"""
 import importlib, os, sys
-import numba, pandas, pyarrow, scipy, torch, tqdm, click  # those of others first: they know where they are
+import numba, pandas, pyarrow, scipy, torch, tqdm, click  # other packages first: they handle other systems
 for name in {POSIX!r}:
     sys.modules[name] = None
 for name in ("fork", "register_at_fork", "sched_getaffinity", "sysconf", "posix_fallocate", "geteuid", "fchmod"):
@@ -146,7 +146,7 @@ for name in sys.argv[1:] or solvers:
 @pytest.mark.slow
 @pytest.mark.parametrize("processor", ["", "generic"])
 def test_a_seed_gives_the_same_bytes_whether_kernels_are_compiled_or_read(tmp_path: Path, processor: str) -> None:
-    """Compiled all in one process, read all, and compiled where some of what they call is read."""
+    """All compiled in one process, all read from disk, and compiled with some of what they call read from disk."""
     target = {"NUMBA_CPU_NAME": processor, "NUMBA_CPU_FEATURES": ""} if processor else {}
     cold, warm = (done(BYTES, NUMBA_CACHE_DIR=str(tmp_path / "one"), **target) for _ in range(2))
     assert cold == warm

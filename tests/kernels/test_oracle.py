@@ -30,7 +30,7 @@ def holds(*agreements: Agreement) -> bool:
 
 
 def is_interpreted(backend: Backend) -> bool:
-    """Whether Triton's kernels run under the interpreter, seconds per row of a large system."""
+    """Whether Triton's kernels run under the interpreter, which takes seconds per row of a large system."""
     facts = backend.device.describe()
     return facts["device"] == "cpu" and facts.get("kernels", "").startswith("triton")
 
@@ -55,11 +55,11 @@ def test_epoch_agrees_with_the_reference(backend: Backend, rank: int) -> None:
 
 @pytest.mark.parametrize("with_contexts", [False, True])
 @pytest.mark.parametrize("with_normals", [False, True])
-@pytest.mark.parametrize("rank", [0, *RANKS, 14, 15, 16, 200])  # about a tile, and too wide for lanes
+@pytest.mark.parametrize("rank", [0, *RANKS, 14, 15, 16, 200])  # near the size of a tile, and too wide for lanes
 def test_solve_agrees_with_the_reference(backend: Backend, rank: int, with_normals: bool, with_contexts: bool) -> None:
     slow = is_interpreted(backend)
     if slow and rank == 100 and not (with_normals and with_contexts):
-        pytest.skip("seconds a row under the interpreter")
+        pytest.skip("seconds per row under the interpreter")
     case = oracle.make_solve(rank, contexts=with_contexts, normals=with_normals, n_rows=6 if slow else M)
     assert holds(*oracle.check_solve(backend, case))
 
@@ -102,12 +102,12 @@ def test_row_with_thousands_of_ratings_agrees_with_the_reference(backend: Backen
     case = oracle.SolveCase(long_row(rng, 5004, [0, 5003, 5003, 5004]), regressors, prior, 1.0, None)
     exact, exact_errors = reference.solve(*case)
     ours, errors = (backend.device.get(a) for a in backend.rows.solve(*case.put(backend)))
-    # Sums of 5,003 terms against a smallest eigenvalue of two.
+    # Sums of 5,003 terms, and a smallest eigenvalue of two.
     np.testing.assert_allclose(ours, exact, atol=5003 * EPSILON * rank)
     np.testing.assert_allclose(errors, exact_errors, atol=5003 * EPSILON * rank * errors.max())
 
 
-def test_threads_do_not_change_a_bit() -> None:
+def test_the_number_of_threads_does_not_change_a_bit() -> None:
     order = oracle.make_visits(np.random.default_rng(0))
     results = []
     for threads in (1, 2):
@@ -146,7 +146,7 @@ def test_refine_agrees_with_the_reference(backend: Backend, rank: int, steps: in
     assert holds(*oracle.check_refine(backend, rank, steps))
 
 
-def test_enough_refinement_solves_the_rows(backend: Backend) -> None:
+def test_enough_refinement_steps_solve_the_rows(backend: Backend) -> None:
     case = oracle.make_refine(1, rank=5)
     solved, errors = reference.solve(case.ratings, Regressors(case.Y), case.prior, 1.0, None)
     ours, left = (backend.device.get(a) for a in backend.rows.refine(*case.put(backend), 18))
@@ -155,13 +155,13 @@ def test_enough_refinement_solves_the_rows(backend: Backend) -> None:
 
 
 @pytest.mark.parametrize("threads", [1, 3, 9])
-def test_any_number_of_threads_however_few_run_at_a_time_ends_an_epoch_with_the_same_result(threads: int) -> None:
+def test_an_epoch_has_the_same_result_for_any_number_of_threads_even_if_few_run_at_a_time(threads: int) -> None:
     rng = np.random.default_rng(0)
     order = oracle.make_visits(rng)
     start = [align((rng.standard_normal((rows, 16)) * 0.3).astype(np.float32)) for rows in (M, N)]
     numbers = [np.float32(x) for x in oracle.STEP[:4]]
     results = []
-    for running, given in ((1, 1), (1, threads), (2, threads)):  # two can run at a time, `given` take blocks
+    for running, given in ((1, 1), (1, threads), (2, threads)):  # `running` run at a time, `given` take blocks
         P, Q, b_u, b_i = (a.copy() for a in (*start, np.zeros(M, np.float32), np.zeros(N, np.float32)))
         strata, edges = order.bounds.shape
         board, squares = scheduler.make_board(strata, edges - 1, given), np.zeros((4, 4))

@@ -1,4 +1,4 @@
-"""The cumulative probit: every backend against the reference, the reference against differences and quadrature."""
+"""The cumulative probit: every backend against the reference, and the reference against finite differences."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_terms_agree_with_the_reference(backend: Backend, cuts: NDArray[Any]) ->
         backend.device.put(means), backend.device.put(levels), cuts, SLOPE
     )
     for got, want in zip(ours, exact, strict=True):
-        # A tail of Φ is good to 1e-12; twenty deviations out, second derivatives are differences of its squares.
+        # A tail of Φ is accurate to 1e-12; twenty deviations out, second derivatives are differences of its squares.
         np.testing.assert_allclose(got, want, rtol=1e-7, atol=1e-7 * np.abs(want).max())
 
 
@@ -64,7 +64,7 @@ def test_reference_terms_are_derivatives() -> None:
         np.testing.assert_allclose(information[j], (down_gradient - up_gradient) / (2 * h), rtol=1e-5, atol=1e-3)
 
 
-def test_latents_agree_with_the_reference_and_keep_to_their_level(backend: Backend) -> None:
+def test_latents_agree_with_the_reference_and_stay_within_their_level(backend: Backend) -> None:
     rng = np.random.default_rng(2)
     means, levels = observed(rng)
     uniforms = rng.random(Z, np.float32)
@@ -79,8 +79,8 @@ def test_latents_agree_with_the_reference_and_keep_to_their_level(backend: Backe
     assert (ours <= edges[levels + 1] + slack).all()
 
 
-def test_latents_are_of_the_truncated_normal() -> None:
-    """By its distribution function: the probability below the draw is the uniform, whatever the mean."""
+def test_latents_follow_the_truncated_normal() -> None:
+    """Checked by its distribution function: the probability below a draw is its uniform number, whatever the mean."""
     rng = np.random.default_rng(3)
     means, levels = np.full(Z, 0.3), np.full(Z, 2, np.uint8)
     uniforms = rng.random(Z, np.float32)

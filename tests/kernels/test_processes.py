@@ -56,7 +56,7 @@ SOLVERS = {
 
 
 def done(script: str, **variables: str) -> str:
-    """What a process of its own prints that runs the script."""
+    """What a separate process prints that runs the script."""
     environment = {**os.environ, **variables}
     finished = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, check=False, timeout=280, env=environment
@@ -82,8 +82,8 @@ print(predicted(0) == own[0])
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
-def test_a_process_that_forks_itself_leaves_children_that_predict() -> None:
-    """As servers do that load a model, try it and then fork their workers."""
+def test_children_of_a_process_that_forks_itself_predict_and_train() -> None:
+    """Servers do this: they load a model, try it and then fork their workers."""
     body = """
 own = predicted(0)
 warnings.simplefilter("error")
@@ -128,7 +128,7 @@ if __name__ == "__main__":
 
 
 @pytest.mark.parametrize("layer", ["omp", "workqueue", "tbb"])
-def test_threads_that_predict_and_train_at_once_get_the_same_under_every_layer_of_numba(layer: str) -> None:
+def test_threads_that_predict_and_train_at_once_agree_under_every_threading_layer_of_numba(layer: str) -> None:
     body = """
 from concurrent.futures import ThreadPoolExecutor
 own = predicted(0), fitted(3)
@@ -138,8 +138,8 @@ with ThreadPoolExecutor(8) as pool:
     assert done(script(body), NUMBA_THREADING_LAYER=layer).split() == ["True", "True"]
 
 
-def test_no_layer_of_numba_is_ever_started() -> None:
-    """No kernel asks for one, so that none can break a fork or stop at threads of others."""
+def test_no_threading_layer_of_numba_is_ever_started() -> None:
+    """No kernel uses one, so that none can break a fork or fail because other threads use it."""
     for path in PACKAGE.rglob("*.py"):
         names = {node.attr for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Attribute)}
         assert not names & {"prange", "set_num_threads", "get_num_threads"}, path
@@ -150,8 +150,8 @@ def test_no_layer_of_numba_is_ever_started() -> None:
 
 
 @pytest.mark.parametrize("name", ["NUMBA_NUM_THREADS", "OMP_NUM_THREADS"])
-def test_a_process_told_to_use_one_thread_uses_one_and_takes_more_where_asked(name: str) -> None:
-    """As joblib tells its workers."""
+def test_a_process_told_to_use_one_thread_uses_one_and_more_if_asked(name: str) -> None:
+    """joblib tells its workers this."""
     body = """
 from recsys_mf.kernels import available_threads, processors
 print(available_threads(), run.provenance["threads"] == min(2, os.cpu_count()))
@@ -160,7 +160,7 @@ print(mf.train(mf.hold_out(ratings, 0.1, seed=1), solver).provenance["threads"])
     assert done(script(body), **{name: "1"}).split() == ["1", "True", "1"]
 
 
-def test_the_command_line_trains_where_numba_is_told_to_use_one_thread(tmp_path: Path) -> None:
+def test_the_command_line_trains_if_numba_is_told_to_use_one_thread(tmp_path: Path) -> None:
     rows = "".join(f"{u},{i},{(u * i) % 5 + 1}\n" for u in range(40) for i in range(12))
     (tmp_path / "table.csv").write_text("user_id,item_id,rating\n" + rows)
     finished = subprocess.run(
@@ -172,7 +172,7 @@ def test_the_command_line_trains_where_numba_is_told_to_use_one_thread(tmp_path:
 
 
 def version_1(group: str, quota: int) -> dict[str, str]:
-    """The files of a group's limit in the first version of control groups."""
+    """The files for the limit of a group in version 1 of control groups."""
     folder = f"sys/fs/cgroup/cpu{group}"
     return {f"{folder}/cpu.cfs_quota_us": f"{quota}\n", f"{folder}/cpu.cfs_period_us": "100000\n"}
 
@@ -195,7 +195,7 @@ OLD = "4:cpu,cpuacct:/docker/1\n1:memory:/m\n"
         ({GROUPS: "nonsense\n\n", TOP: "a b\n"}, None),
     ],
 )
-def test_threads_by_default_keep_within_the_time_that_a_container_is_granted(
+def test_the_default_number_of_threads_is_within_the_cpu_limit_of_a_container(
     tmp_path: Path, files: dict[str, str], granted: int | None
 ) -> None:
     for name, text in files.items():
@@ -216,7 +216,7 @@ def test_predictions_of_many_pairs_do_not_depend_on_the_number_of_threads() -> N
     assert np.concatenate(parts).tobytes() == one.tobytes()
 
 
-def test_few_pairs_wake_no_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_few_pairs_are_predicted_without_other_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(threads, "_helpers", lambda work, count: pytest.fail("a thread was asked for"))
     table, rows = np.ones((4000, 64), np.float32), np.arange(3700, dtype=np.int32)
     model = FactorModel(0.0, table[:, 0].copy(), table[:, 1].copy(), table, table, (1, 5))
@@ -229,7 +229,7 @@ def visits() -> Iterator[list[tuple[int, str]]]:
     threads._end()
 
 
-def test_every_task_is_done_once_on_at_most_so_many_threads(visits: list[tuple[int, str]]) -> None:
+def test_every_task_is_done_once_on_at_most_the_given_number_of_threads(visits: list[tuple[int, str]]) -> None:
     def visit(task: int) -> None:
         time.sleep(0.001)
         visits.append((task, threading.current_thread().name))
@@ -255,7 +255,7 @@ def test_an_error_in_a_task_ends_the_others_and_is_raised(failing: str) -> None:
     assert len(visited) < 1000
 
 
-def test_work_is_done_where_the_system_gives_no_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_work_is_done_if_the_system_gives_no_thread(monkeypatch: pytest.MonkeyPatch) -> None:
     class Full:
         def submit(self, work: Any) -> None:
             raise RuntimeError("can't start new thread")
@@ -266,7 +266,7 @@ def test_work_is_done_where_the_system_gives_no_thread(monkeypatch: pytest.Monke
     assert visited == list(range(5))
 
 
-def test_threads_of_many_callers_share_and_all_end() -> None:
+def test_many_callers_share_the_threads_and_all_finish() -> None:
     def visit(task: int, into: list[int]) -> None:
         time.sleep(0.0005)
         into.append(task)

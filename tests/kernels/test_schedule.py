@@ -49,7 +49,7 @@ def test_blocks_of_a_stratum_share_no_user_and_no_item(ratings: Ratings, grid: G
 def test_parts_of_a_block_follow_one_another(ratings: Ratings) -> None:
     order = scheduled(ratings, Grid(2, 4, 1))
     rated = np.bincount(order.users, minlength=ratings.n_users)
-    part = (np.cumsum(rated) - rated) * 8 // len(ratings)  # of every permuted row: 2 bands of 4 parts
+    part = (np.cumsum(rated) - rated) * 8 // len(ratings)  # the part of every permuted row: 2 bands of 4 parts
     for low, high in zip(order.bounds[:, :-1].ravel(), order.bounds[:, 1:].ravel(), strict=True):
         parts = part[order.users[low:high]]
         assert len(np.unique(parts)) == 4
@@ -63,7 +63,7 @@ def test_order_within_a_part_is_random_and_depends_on_the_seed_alone(ratings: Ra
     assert not np.array_equal(one.users, other.users)
     by_place = np.empty(ratings.n_users)
     by_place[one.user_places] = np.arange(ratings.n_users)
-    visited = by_place[one.users]  # source order of the users, who stand in ascending order in the table
+    visited = by_place[one.users]  # source order of the users, which are in ascending order in the table
     steps = np.corrcoef(visited, np.arange(len(visited)))[0, 1]
     assert abs(steps) < 4 / np.sqrt(len(visited))
 
@@ -78,7 +78,7 @@ class Order(NamedTuple):
 
 
 def scheduled(ratings: Ratings, grid: Grid, seed: int = 0, threads: int = 2) -> Order:
-    """The order of a plan, cut as the grid says."""
+    """The order of a plan, cut as the grid asks."""
 
     class Cut(CpuSgd):
         def grid(self, *_: int) -> Grid:

@@ -20,7 +20,7 @@ def test_cpu_kernels_take_the_threads_asked_for_and_all_by_default() -> None:
         assert backend.device.threads == taken
 
 
-def test_auto_says_what_it_chose() -> None:
+def test_auto_reports_what_it_chose() -> None:
     assert select("auto").device.name == ("cuda" if torch.cuda.is_available() else "cpu")
 
 
@@ -39,6 +39,6 @@ def test_number_of_threads_out_of_range_is_refused(threads: Any) -> None:
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="CUDA is available here")
-def test_cuda_asked_for_where_there_is_none_is_refused() -> None:
+def test_cuda_is_refused_on_a_machine_without_it() -> None:
     with pytest.raises(DeviceError, match=r"^CUDA is not available here; use the device 'cpu' or 'auto'$"):
         select("cuda")

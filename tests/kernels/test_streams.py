@@ -1,4 +1,4 @@
-"""Triples sent to a device part by part: every one once, with the result of those that stay."""
+"""Triples sent to a device part by part: each is sent once, with the same result as triples that stay there."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from recsys_mf.kernels.torch.streaming import ResidentTriples, StreamedTriples
 from tests import oracle
 from tests.backends import interpreted, on_triton
 
-BYTES = 12  # of a triple
+BYTES = 12  # per triple
 MAKERS: dict[str, Callable[..., Backend]] = {"torch": on_torch, "triton": on_triton}
 
 
@@ -25,7 +25,7 @@ def sgd(room: int | None) -> TorchSgd:
 
 
 def parts(room: int | None, hogwild: bool) -> list[tuple[np.ndarray, ...]]:
-    """What a pass hands out, copied: a part is good until the next."""
+    """The parts of a pass, copied: a part is valid until the next."""
     order = oracle.make_visits(np.random.default_rng(0))
     n = len(order.triples.users)
     bounds = np.append(np.arange(0, n, 20), n)[None] if hogwild else order.bounds
@@ -63,7 +63,7 @@ def test_parts_make_up_the_schedule(hogwild: bool) -> None:
     ("name", "precision"),
     [("torch", "float32"), *(pytest.param("triton", p, marks=interpreted) for p in ("float32", "half", "bfloat16"))],
 )
-def test_an_epoch_of_parts_is_the_epoch_of_the_whole(name: str, precision: str) -> None:
+def test_an_epoch_in_parts_equals_an_epoch_of_the_whole(name: str, precision: str) -> None:
     order = oracle.make_visits(np.random.default_rng(0))
     results = []
     for room in (None, BYTES * len(order.triples.users) - 1):
@@ -74,7 +74,7 @@ def test_an_epoch_of_parts_is_the_epoch_of_the_whole(name: str, precision: str) 
     assert results[0] == results[1]
 
 
-def test_room_for_less_than_a_stratum_is_an_error_with_the_size() -> None:
+def test_too_little_memory_for_a_stratum_is_an_error_with_the_size() -> None:
     order = oracle.make_visits(np.random.default_rng(0))
     message = (
         r"^a part of the ratings needs [\d.]+ KiB of the card and \d+ B are free; "

@@ -48,7 +48,7 @@ def copy(state: SgdState) -> SgdState:
 
 @pytest.mark.parametrize("precision", ["half", "bfloat16"])
 @pytest.mark.parametrize("rank", [3, 100])
-def test_factors_in_half_the_bytes_are_off_by_their_rounding(rank: int, precision: str) -> None:
+def test_the_error_of_factors_in_half_the_bytes_is_their_rounding(rank: int, precision: str) -> None:
     rng = np.random.default_rng(rank)
     order = oracle.make_visits(rng)
     exact = oracle.make_state(rng, rank)
@@ -65,7 +65,7 @@ def test_factors_in_half_the_bytes_are_off_by_their_rounding(rank: int, precisio
 def test_bfloat16_is_rounded_up_and_down_so_that_the_mean_is_exact() -> None:
     rank = 3
     exact = oracle.make_state(np.random.default_rng(5), rank)
-    # Stored values to begin with, so that the first rounding loses nothing.
+    # Start from values that can be stored exactly, so that the first rounding loses nothing.
     P, Q = (torch.tensor(F).bfloat16().double().numpy() for F in exact[:2])
     stored = exact._replace(P=P, Q=Q)
     once = np.array([[0, 7]])
@@ -79,7 +79,7 @@ def test_bfloat16_is_rounded_up_and_down_so_that_the_mean_is_exact() -> None:
     assert (np.abs(errors) <= 5 * deviation / np.sqrt(len(draws)) + 1e-6)[touched].all()
 
 
-def test_the_same_seed_rounds_alike_and_another_differently() -> None:
+def test_the_same_seed_rounds_in_the_same_way_and_another_differently() -> None:
     one, same, other = (epoch(3, "bfloat16", seed)[0] for seed in (1, 1, 2))
     assert [a.tobytes() for a in one] == [a.tobytes() for a in same]
     assert one.P.tobytes() != other.P.tobytes()
@@ -95,7 +95,7 @@ def test_a_wait_for_a_program_that_does_not_run_ends_in_an_error(monkeypatch: py
 
 
 @pytest.mark.parametrize("refusal", ["too many blocks in cooperative launch", "operation not supported"])
-def test_a_launch_per_stratum_gives_the_same_where_a_cooperative_one_is_refused(
+def test_one_launch_per_stratum_gives_the_same_if_a_cooperative_launch_is_refused(
     monkeypatch: pytest.MonkeyPatch, refusal: str
 ) -> None:
     whole, error = epoch(3, "float32")
@@ -122,7 +122,7 @@ def test_a_launch_per_stratum_gives_the_same_where_a_cooperative_one_is_refused(
     assert other == error
 
 
-def test_another_failure_of_a_launch_is_not_taken_for_a_refusal(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_failure_of_a_launch_is_not_treated_as_a_refusal(monkeypatch: pytest.MonkeyPatch) -> None:
     class Failing:
         def __getitem__(self, grid: Any) -> Any:
             def launch(*arguments: Any, **options: Any) -> None:
@@ -177,7 +177,9 @@ def test_blocks_of_a_table_do_not_depend_on_the_card() -> None:
         (32, 32, 0, 2),
     ],
 )
-def test_programs_that_fit_by_registers_memory_threads(registers: int, warps: int, shared: int, programs: int) -> None:
+def test_the_number_of_programs_is_limited_by_registers_memory_and_threads(
+    registers: int, warps: int, shared: int, programs: int
+) -> None:
     card = SimpleNamespace(
         regs_per_multiprocessor=65536, shared_memory_per_multiprocessor=233472, max_threads_per_multi_processor=2048,
         multi_processor_count=132,
@@ -187,7 +189,7 @@ def test_programs_that_fit_by_registers_memory_threads(registers: int, warps: in
 
 @pytest.mark.slow
 @pytest.mark.parametrize("capability", [80, 90])
-def test_kernels_compile_for_cards_that_are_not_here(capability: int) -> None:
+def test_kernels_compile_for_cards_that_are_not_present(capability: int) -> None:
     program = Path(__file__).with_name("compiled.py")
     environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
     result = subprocess.run(
@@ -197,7 +199,7 @@ def test_kernels_compile_for_cards_that_are_not_here(capability: int) -> None:
     for line in result.stdout.splitlines():
         registers, spilt, shared, ahead = line.split()[-4:]
         assert int(registers) <= 255, line
-        # Bytes of a thread that do not fit its registers: on an H100 some spilt are faster than more warps.
+        # Bytes per thread that do not fit its registers: on an H100, some spilling is faster than more warps.
         most = {"_solve": 2048, "_gram": 512}.get(line.split()[0], 128)
         assert int(spilt) <= most, line
         assert int(shared) <= 160 * 1024, line  # what every card of that capability has
@@ -206,7 +208,7 @@ def test_kernels_compile_for_cards_that_are_not_here(capability: int) -> None:
 
 
 @pytest.mark.parametrize("grid", [Grid(1), Grid(4), Grid(3, 2, 4)], ids=str)
-def test_the_schedule_made_on_the_device_is_that_of_the_host(grid: Grid) -> None:
+def test_the_schedule_made_on_the_device_equals_that_of_the_host(grid: Grid) -> None:
     rng = np.random.default_rng(1)
     n, n_users, n_items = 700, 50, 31
     users, items = (rng.integers(0, size, n).astype(np.int32) for size in (n_users, n_items))
@@ -222,7 +224,7 @@ def test_the_schedule_made_on_the_device_is_that_of_the_host(grid: Grid) -> None
     np.testing.assert_array_equal(there.starts, here.starts)
 
 
-def test_a_schedule_beyond_the_room_is_made_on_the_host() -> None:
+def test_a_schedule_too_large_for_the_device_is_made_on_the_host() -> None:
     order = oracle.make_visits(np.random.default_rng(0))
     zeros = [np.zeros(size, np.int32) for size in (M, N)]
     sgd: Any = on_triton("cpu", room=64 * len(order.triples.users) - 1).sgd
@@ -230,7 +232,7 @@ def test_a_schedule_beyond_the_room_is_made_on_the_host() -> None:
     assert isinstance(arranged.users, np.ndarray)
 
 
-def test_rows_solved_some_at_a_time_are_those_solved_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rows_solved_in_parts_equal_rows_solved_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     rng, width = np.random.default_rng(0), 4
     others, values = rng.integers(0, 9, 45).astype(np.int32), rng.standard_normal(45).astype(np.float32)
     prior = GaussianPrior(2 * np.eye(width, dtype=np.float32), oracle.draw_rows(rng, 5, width))

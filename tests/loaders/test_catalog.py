@@ -1,4 +1,4 @@
-"""Public data sets against a local server: whole, broken off and gone on with, changed, wrong, and not there."""
+"""Public data sets from a local server: complete, interrupted and resumed, changed, wrong, and missing."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def archive(lines: str = LINES, member: str = "tiny/ratings.dat") -> bytes:
 
 @dataclass
 class Server:
-    """What the server has and how it behaves, and the requests it saw."""
+    """What the server has, how it behaves, and the requests that it received."""
 
     content: bytes = field(default_factory=archive)
     etag: str = '"one"'
@@ -43,7 +43,7 @@ class Server:
     breaks_after: int | None = None
     status: int = 200
     reason: str | None = None
-    headers: dict[str, str | None] = field(default_factory=dict)  # instead of those that are right; None for none
+    headers: dict[str, str | None] = field(default_factory=dict)  # instead of the right ones; None to leave one out
     endless: bool = False
     seen: list[str | None] = field(default_factory=list)
     address: str = ""
@@ -101,7 +101,7 @@ def server() -> Iterator[Server]:
 
 
 def tiny(server: Server, **changes: Any) -> dict[str, Dataset]:
-    """A catalogue of what the server has; changes are to its archive, or to what it is said to hold."""
+    """A catalogue of what the server has, with changes to the archive or to what it should contain."""
     digest = hashlib.md5(archive(), usedforsecurity=False).hexdigest()
     where = {"address": server.address, "member": "tiny/ratings.dat", "md5": digest, "md5_source": "this test"}
     holds: dict[str, Any] = {"ratings": 1200, "users": 40, "items": 30, "scale": (1.0, 5.0)}
@@ -125,14 +125,14 @@ def test_a_data_set_becomes_a_table_and_nothing_else_is_left(server: Server, tmp
     assert ratings.values[:3].tolist() == [2, 3, 4]
 
 
-def test_a_table_that_is_there_is_not_fetched_again(server: Server, tmp_path: Path) -> None:
+def test_an_existing_table_is_not_fetched_again(server: Server, tmp_path: Path) -> None:
     fetch("tiny", tmp_path, datasets=tiny(server))
     fetch("tiny", tmp_path, datasets=tiny(server))
     assert len(server.seen) == 1
 
 
 @pytest.mark.parametrize("ranges", [True, False])
-def test_a_download_that_broke_off_is_gone_on_with(server: Server, tmp_path: Path, ranges: bool) -> None:
+def test_an_interrupted_download_is_resumed(server: Server, tmp_path: Path, ranges: bool) -> None:
     server.breaks_after, server.ranges = 500, ranges
     with pytest.raises(DataError, match=r"tiny.zip: .*(ended early|broke).* run the command again"):
         fetch("tiny", tmp_path, datasets=tiny(server))
@@ -145,7 +145,7 @@ def test_a_download_that_broke_off_is_gone_on_with(server: Server, tmp_path: Pat
     assert names(tmp_path) == ["tiny.parquet"]
 
 
-def test_a_part_of_an_older_file_is_not_gone_on_with(server: Server, tmp_path: Path) -> None:
+def test_a_partial_download_of_an_older_file_is_not_resumed(server: Server, tmp_path: Path) -> None:
     server.content, server.breaks_after, server.etag = b"x" * 1000, 400, '"old"'
     with pytest.raises(DataError, match="run the command again"):
         fetch("tiny", tmp_path, datasets=tiny(server))
@@ -187,7 +187,9 @@ ODD: dict[str, tuple[int, dict[str, str | None], str]] = {
 
 
 @pytest.mark.parametrize("name", ODD)
-def test_an_odd_answer_is_one_line_and_the_next_call_starts_afresh(server: Server, tmp_path: Path, name: str) -> None:
+def test_an_odd_answer_is_a_one_line_error_and_the_next_call_starts_again(
+    server: Server, tmp_path: Path, name: str
+) -> None:
     server.status, server.headers, message = ODD[name]
     with pytest.raises(DataError) as caught:
         fetch("tiny", tmp_path, datasets=tiny(server))
@@ -207,7 +209,7 @@ def test_a_body_that_does_not_end_is_cut_off(server: Server, tmp_path: Path, len
     assert names(tmp_path) == []
 
 
-def test_a_part_that_does_not_fit_what_follows_is_not_used_again(server: Server, tmp_path: Path) -> None:
+def test_a_partial_download_that_does_not_fit_the_rest_is_not_used_again(server: Server, tmp_path: Path) -> None:
     (tmp_path / "tiny.zip.part").write_bytes(b"x" * 500)
     (tmp_path / "tiny.zip.part.version").write_text(server.etag)
     with pytest.raises(DataError, match="not the published archive"):
@@ -218,14 +220,14 @@ def test_a_part_that_does_not_fit_what_follows_is_not_used_again(server: Server,
 
 
 @pytest.mark.parametrize("version", [b"\xff\x00", "é".encode(), b"a\r\nX: y", b"\xe2\x82\xac"])
-def test_a_version_that_is_no_header_is_not_sent(server: Server, tmp_path: Path, version: bytes) -> None:
+def test_a_version_that_is_not_a_valid_header_is_not_sent(server: Server, tmp_path: Path, version: bytes) -> None:
     (tmp_path / "tiny.zip.part").write_bytes(b"x" * 500)
     (tmp_path / "tiny.zip.part.version").write_bytes(version)
     fetch("tiny", tmp_path, datasets=tiny(server))
     assert names(tmp_path) == ["tiny.parquet"]
 
 
-def test_an_archive_of_the_user_is_neither_taken_nor_removed(server: Server, tmp_path: Path) -> None:
+def test_an_archive_of_the_user_is_neither_used_nor_removed(server: Server, tmp_path: Path) -> None:
     (tmp_path / "tiny.zip").write_text("mine")
     fetch("tiny", tmp_path, datasets=tiny(server))
     assert (tmp_path / "tiny.zip").read_text() == "mine"
@@ -233,7 +235,7 @@ def test_an_archive_of_the_user_is_neither_taken_nor_removed(server: Server, tmp
 
 
 def changed(field: int, value: bytes) -> bytes:
-    """The archive with bytes at this place of the headers of its member changed."""
+    """The archive with bytes changed at this place in the headers of its member."""
     whole = bytearray(archive())
     for start, shift in ((whole.index(b"PK\x03\x04"), 0), (whole.index(b"PK\x01\x02"), 2)):
         whole[start + field + shift : start + field + shift + len(value)] = value
@@ -241,7 +243,7 @@ def changed(field: int, value: bytes) -> bytes:
 
 
 def compressed(method: int) -> bytes:
-    """The archive in another method, with a byte of the data flipped."""
+    """The archive compressed with another method, with a byte of the data flipped."""
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w", method) as members:
         members.writestr("tiny/ratings.dat", LINES)
@@ -266,7 +268,7 @@ def compressed(method: int) -> bytes:
     ],
     ids=range(10),
 )
-def test_an_archive_that_is_not_as_expected_is_one_line(
+def test_an_archive_that_is_not_as_expected_is_a_one_line_error(
     server: Server, tmp_path: Path, content: bytes, message: str
 ) -> None:
     server.content = content
@@ -276,7 +278,7 @@ def test_an_archive_that_is_not_as_expected_is_one_line(
     assert names(tmp_path) == []
 
 
-def test_the_reason_of_a_server_is_escaped(server: Server, tmp_path: Path) -> None:
+def test_the_reason_that_a_server_gives_is_escaped(server: Server, tmp_path: Path) -> None:
     server.status, server.reason = 503, "\x1b]0;owned\x07"
     with pytest.raises(DataError, match=r"saw 503 \\x1b\]0;owned\\x07"):
         fetch("tiny", tmp_path, datasets=tiny(server))
@@ -291,7 +293,7 @@ def test_a_server_that_does_not_give_the_file_is_named(server: Server, tmp_path:
     assert names(tmp_path) == []
 
 
-def test_a_part_that_has_all_of_the_file_is_fetched_again(server: Server, tmp_path: Path) -> None:
+def test_a_partial_download_that_is_already_complete_is_fetched_again(server: Server, tmp_path: Path) -> None:
     (tmp_path / "tiny.zip.part").write_bytes(server.content)
     (tmp_path / "tiny.zip.part.version").write_text(server.etag)
     fetch("tiny", tmp_path, datasets=tiny(server))
@@ -305,7 +307,7 @@ def test_a_folder_that_cannot_be_written_to_is_named(server: Server, tmp_path: P
         fetch("tiny", tmp_path, datasets=tiny(server))
 
 
-def test_unknown_names_and_folders(tmp_path: Path) -> None:
+def test_unknown_names_and_folders_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no data set 'ml-1n'; did you mean 'ml-1m'"):
         fetch("ml-1n", tmp_path)
     with pytest.raises(ConfigError, match=r"none: no such folder; create it first"):

@@ -101,7 +101,7 @@ def expected(users: list[Any] = USERS) -> list[tuple[Any, ...]]:
 
 
 def storable(column: pa.Array) -> pa.Array:
-    """What Parquet cannot store is stored decoded."""
+    """The column as Parquet can store it: types that it cannot store are decoded."""
     if pa.types.is_dictionary(column.type) and pa.types.is_string_view(column.type.value_type):
         return pa.array(column.to_pylist())
     return pc.run_end_decode(column) if pa.types.is_run_end_encoded(column.type) else column
@@ -171,7 +171,7 @@ def test_a_part_without_values_takes_the_type_of_the_others(tmp_path: Path) -> N
         read_ratings(tmp_path)
 
 
-def test_integers_beside_text_are_refused_by_both_parts_and_read_as_text_when_asked(tmp_path: Path) -> None:
+def test_integers_in_one_part_and_text_in_another_are_refused_or_read_as_text_if_asked(tmp_path: Path) -> None:
     pq.write_table(table().slice(0, 3), tmp_path / "a.parquet")
     pq.write_table(table(user_id=[str(u) for u in USERS]).slice(3), tmp_path / "b.parquet")
     with pytest.raises(DataError, match=r"int64 in .*a\.parquet, string in .*b\.parquet.*--ids string"):
@@ -181,7 +181,7 @@ def test_integers_beside_text_are_refused_by_both_parts_and_read_as_text_when_as
     agrees(tmp_path, read, ids="string")
 
 
-def test_unsigned_ids_beyond_63_bits_beside_signed_ones_lose_nothing(tmp_path: Path) -> None:
+def test_unsigned_ids_beyond_63_bits_together_with_signed_ones_lose_nothing(tmp_path: Path) -> None:
     huge = [2**64 - 1 - u for u in USERS]
     pq.write_table(table(user_id=pa.array(huge, pa.uint64())), tmp_path / "a.parquet")
     pq.write_table(table(user_id=pa.array([-u for u in USERS])), tmp_path / "b.parquet")
@@ -207,7 +207,7 @@ def test_hive_keys_have_the_types_of_their_values(tmp_path: Path) -> None:
     assert triples(named) == triples(read)
 
 
-def test_columns_that_were_not_asked_for_are_no_hindrance(tmp_path: Path) -> None:
+def test_columns_that_were_not_asked_for_cause_no_error(tmp_path: Path) -> None:
     others = {"nested": [[{"a": [1]}]] * N, "bytes": [b"\xff"] * N, "nothing": pa.nulls(N)}
     plain = table(**others)
     twice = pa.table([*plain.columns, plain["nested"], plain["item_id"]], [*plain.schema.names, "nested", "x"])
@@ -261,7 +261,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_what_cannot_be_read_is_one_line_with_row_value_and_cure(tmp_path: Path, name: str) -> None:
+def test_what_cannot_be_read_is_one_line_with_row_value_and_fix(tmp_path: Path, name: str) -> None:
     columns, message = REFUSED[name]
     path = tmp_path / "a.parquet"
     pq.write_table(table(**columns), path)
@@ -303,7 +303,7 @@ ANY_ID = {
 
 
 @pytest.mark.parametrize("name", ANY_ID)
-def test_ids_of_every_other_type_work_and_every_choice_of_ids_ends_well(tmp_path: Path, name: str) -> None:
+def test_ids_of_every_other_type_are_read_under_every_choice_of_ids_or_refused(tmp_path: Path, name: str) -> None:
     column, ids = ANY_ID[name]
     path = tmp_path / "a.parquet"
     whole = table(user_id=column, item_id=list(range(N)))
@@ -322,7 +322,7 @@ def test_ids_of_every_other_type_work_and_every_choice_of_ids_ends_well(tmp_path
             quietly(read_ratings, path, ids="integer")
 
 
-def test_integers_asked_for_in_text_blame_the_row_that_is_none() -> None:
+def test_text_read_as_integers_names_the_row_that_is_not_an_integer() -> None:
     for wrong in (" 12", "+12", "0x10", "1.0", "", "99999999999999999999"):
         with pytest.raises(DataError, match="row 3: id is not an integer"):
             from_frame(table(user_id=["1234567890123456789", "-5", "007", wrong, "1", "2"]), ids="integer")
@@ -356,7 +356,7 @@ def test_times_before_1970_are_rounded_down_in_every_unit(times: list[int]) -> N
 
 @settings(max_examples=60, deadline=None)
 @given(times=st.lists(st.integers(-(10**11), 10**11), min_size=N, max_size=N))
-def test_ordinary_seconds_are_never_taken_for_another_unit(times: list[int]) -> None:
+def test_ordinary_seconds_are_never_mistaken_for_another_unit(times: list[int]) -> None:
     read = from_frame(table(timestamp=times))  # a notice would be an error
     assert read.times is not None
     assert read.times.tolist() == times
@@ -372,7 +372,7 @@ def test_times_of_1950_to_2030_are_recognised_in_every_unit(ticks: int) -> None:
 
 
 class Stream:
-    """A table of which nothing is known but that it gives an Arrow stream."""
+    """A table of which only the Arrow stream is known."""
 
     def __init__(self, rows: pa.Table) -> None:
         self._rows = rows
@@ -432,7 +432,7 @@ NO_FRAMES: dict[str, tuple[Any, str]] = {
 
 
 @pytest.mark.parametrize("name", NO_FRAMES)
-def test_what_is_no_table_is_one_line_that_says_what_to_give(name: str) -> None:
+def test_what_is_not_a_table_is_one_line_that_says_what_to_give(name: str) -> None:
     given_frame, message = NO_FRAMES[name]
     with pytest.raises(DataError, match=message) as fault:
         quietly(from_frame, given_frame)
@@ -446,6 +446,6 @@ def test_python_integers_beyond_64_bits_are_text() -> None:
     assert [row[0] for row in triples(read)] == [str(u) for u in users]
 
 
-def test_uuid_objects_are_their_texts() -> None:
+def test_uuid_objects_are_read_as_their_text() -> None:
     users = [uuid.UUID(int=u) for u in USERS]
     assert [row[0] for row in triples(from_frame(frame(user_id=users)))] == [str(u) for u in users]

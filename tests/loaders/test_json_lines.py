@@ -1,4 +1,4 @@
-"""Tables of JSON objects: pairs to predict, values that are none, and the line that is blamed."""
+"""Tables of JSON objects: pairs to predict, invalid values, and the line that an error names."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_pairs_in_json_are_predicted_in_batches(
     np.testing.assert_array_equal(found["prediction"].to_numpy(), small_run().predict(USERS, ITEMS))
 
 
-def test_a_pair_of_another_type_than_before_is_refused(tmp_path: Path) -> None:
+def test_a_pair_of_another_type_than_the_ones_before_is_refused(tmp_path: Path) -> None:
     path = written(tmp_path / "pairs.jsonl", [{"user_id": 5, "item_id": 100}] * 30_000 + [{"user_id": "x"}])
     with pytest.raises(
         DataError, match=r"pairs.jsonl: a value has another type than those before \(saw .*use one type"
@@ -65,7 +65,7 @@ def test_a_pair_of_another_type_than_before_is_refused(tmp_path: Path) -> None:
         (7, r"t.jsonl, line 2: not a JSON object \(saw 7\)"),
     ],
 )
-def test_an_object_that_is_no_rating_is_named_by_its_line(tmp_path: Path, second: Any, message: str) -> None:
+def test_an_object_that_is_not_a_rating_is_named_by_its_line(tmp_path: Path, second: Any, message: str) -> None:
     with pytest.raises(DataError, match=message):
         read_ratings(written(tmp_path / "t.jsonl", [GOOD, second]))
 
@@ -76,7 +76,7 @@ def test_empty_lines_count_as_lines_and_not_as_rows(tmp_path: Path) -> None:
         read_ratings(path)
 
 
-def test_objects_in_objects_without_end_are_refused(tmp_path: Path) -> None:
+def test_objects_that_are_nested_too_deeply_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "t.jsonl"
     path.write_text(json.dumps(GOOD) + '\n{"a":' + "[" * 200_000)
     with pytest.raises(DataError, match=r"t.jsonl: the JSON is nested too deeply; write one flat object per line"):

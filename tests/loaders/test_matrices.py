@@ -1,4 +1,4 @@
-"""Matrices of every container give the ratings that they hold, stored zeros among them, and none that they do not."""
+"""Matrices in every container give exactly the ratings that they hold, including stored zeros."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ DENSE = np.full((3, 3), np.nan)
 DENSE[ROWS, COLUMNS] = VALUES
 COO = sp.coo_matrix((VALUES, (ROWS, COLUMNS)), shape=(3, 3))
 with warnings.catch_warnings():
-    warnings.simplefilter("ignore")  # that sparse tensors are in beta
+    warnings.simplefilter("ignore")  # the warning that sparse tensors are in beta
     TORCH = torch.sparse_coo_tensor(torch.tensor([ROWS, COLUMNS]), VALUES, (3, 3)).coalesce()
     CSR, CSC = TORCH.to_sparse_csr(), TORCH.to_sparse_csc()
 OBJECTS = DENSE.astype(object)
@@ -106,7 +106,7 @@ REFUSED: dict[str, tuple[Any, Any, str]] = {
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_what_is_no_matrix_is_one_line_that_says_what_to_give(name: str) -> None:
+def test_what_is_not_a_matrix_is_one_line_that_says_what_to_give(name: str) -> None:
     matrix, mask, message = REFUSED[name]
     with pytest.raises(DataError, match=message) as fault:
         from_matrix(matrix, mask)

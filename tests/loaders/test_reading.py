@@ -72,7 +72,7 @@ def test_compressed_text_is_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", LOADERS)
-def test_the_format_is_known_by_content_not_by_suffix(tmp_path: Path, name: str) -> None:
+def test_the_format_is_recognised_by_content_not_by_suffix(tmp_path: Path, name: str) -> None:
     made = {"parquet": FORMATS["parquet"], "json": FORMATS["JSON lines"], "text": FORMATS["ratings.csv"]}
     source = made[name](tmp_path)
     bare = source.rename(tmp_path / "table")
@@ -95,7 +95,7 @@ def test_folder_tree_and_glob_are_read_in_path_order(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("width", ["int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64"])
-def test_ids_of_every_integer_width(tmp_path: Path, width: str) -> None:
+def test_ids_of_every_integer_width_are_read(tmp_path: Path, width: str) -> None:
     path = written(
         tmp_path / "a.parquet", user_id=np.array(USERS, width), item_id=np.array(ITEMS, width), rating=VALUES
     )
@@ -103,14 +103,14 @@ def test_ids_of_every_integer_width(tmp_path: Path, width: str) -> None:
 
 
 @pytest.mark.parametrize("kind", [pa.string(), pa.large_string(), pa.dictionary(pa.int32(), pa.string())])
-def test_string_ids_of_every_arrow_type(tmp_path: Path, kind: pa.DataType) -> None:
+def test_string_ids_of_every_arrow_type_are_read(tmp_path: Path, kind: pa.DataType) -> None:
     users = pa.array(["zoë", "a", "a", ""]).cast(kind)
     path = written(tmp_path / "a.parquet", user_id=users, item_id=ITEMS, rating=VALUES)
     assert [row[0] for row in rows(read_ratings(path))] == ["zoë", "a", "a", ""]
 
 
 @pytest.mark.parametrize("kind", ["int8", "int64", "float16", "float64", "decimal"])
-def test_ratings_of_every_numeric_type(tmp_path: Path, kind: str) -> None:
+def test_ratings_of_every_numeric_type_are_read(tmp_path: Path, kind: str) -> None:
     values: Any = pa.array([1, 2, 0, -3])
     values = values.cast(pa.decimal128(30, 2)) if kind == "decimal" else np.array([1, 2, 0, -3], kind)
     path = written(tmp_path / "a.parquet", user_id=USERS, item_id=ITEMS, rating=values)
@@ -118,7 +118,7 @@ def test_ratings_of_every_numeric_type(tmp_path: Path, kind: str) -> None:
 
 
 def times_of(path: Path) -> list[int]:
-    """As they are read."""
+    """The times as they are read."""
     times = read_ratings(path).times
     assert times is not None
     return [int(time) for time in times]
@@ -199,7 +199,7 @@ def test_the_index_and_columns_of_a_frame_are_ids() -> None:
         (MATRIX[1:2], None, "A: no ratings in the table"),
     ],
 )
-def test_faults_of_a_matrix(matrix: Any, mask: Any, message: str) -> None:
+def test_faults_of_a_matrix_are_named(matrix: Any, mask: Any, message: str) -> None:
     with pytest.raises(DataError, match=message):
         from_matrix(matrix, mask)
 
@@ -284,7 +284,7 @@ def test_damaged_foreign_and_missing_files_are_named(tmp_path: Path) -> None:
             read_ratings(path)
 
 
-def test_wrong_names_are_answered_with_the_nearest(tmp_path: Path) -> None:
+def test_wrong_names_suggest_the_nearest(tmp_path: Path) -> None:
     path = FORMATS["parquet"](tmp_path)
     with pytest.raises(DataError, match="no column 'user_di'; did you mean 'user_id'"):
         read_ratings(path, user_column="user_di")

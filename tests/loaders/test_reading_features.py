@@ -1,4 +1,4 @@
-"""Tables of users and items become the features that their content says, whatever the format."""
+"""Tables of users and items become features according to their content, whatever the format."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def from_columns(ids: Any = IDS, **columns: Any) -> Features:
 
 
 def dense(table: Features) -> NDArray[np.float32]:
-    """The matrix [rows, columns], rounded to what float32 holds of the numbers here."""
+    """The matrix [rows, columns], rounded to the accuracy of float32."""
     matrix = scipy.sparse.csr_matrix((table.values, table.columns, table.starts), shape=(len(table), len(table.names)))
     rounded: NDArray[np.float32] = matrix.toarray().round(6)
     return rounded
@@ -41,7 +41,7 @@ def column(table: Features, name: str) -> list[float]:
 
 
 def parts(table: Features) -> list[Any]:
-    """All that two equal tables have in common."""
+    """Everything that is the same in two equal tables."""
     arrays = [getattr(table, name).tolist() for name in ("starts", "columns", "values")]
     return [table.names, table.left_out, table.vocabulary.entries.to_pylist(), *arrays]
 
@@ -75,7 +75,7 @@ NUMBERS: dict[str, Any] = {
 @pytest.mark.parametrize("kind", NUMBERS)
 def test_numbers_and_times_of_every_type_have_mean_0_and_deviation_1_and_a_null_is_the_mean(kind: str) -> None:
     table = from_columns(x=NUMBERS[kind])
-    size = np.sqrt(1.5)  # of -2, 0, 2 over their deviation
+    size = np.sqrt(1.5)  # -2, 0, 2 over their deviation
     assert table.names == ("x",)
     assert table.starts.tolist() == [0, 1, 1, 2, 3]  # id 20 has no entry
     np.testing.assert_allclose(table.values, np.array([-size, 0, size]), atol=1e-6)
@@ -104,7 +104,7 @@ CATEGORIES: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("kind", CATEGORIES)
-def test_a_category_is_1_where_an_id_is_in_it_and_one_of_a_single_id_is_left_out(kind: str) -> None:
+def test_a_category_is_1_for_ids_in_it_and_one_with_a_single_id_is_left_out(kind: str) -> None:
     table = from_columns(x=CATEGORIES[kind])
     assert table.names == ("x=a",)
     assert table.left_out == ("x: 1 of 2 categories occurs once",)
@@ -135,7 +135,7 @@ MULTIPLE: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("kind", MULTIPLE)
-def test_several_values_are_1_over_the_root_of_their_number_and_repeated_ones_count_once(kind: str) -> None:
+def test_each_of_n_values_is_1_over_the_root_of_n_and_repeated_ones_count_once(kind: str) -> None:
     table = from_columns(x=MULTIPLE[kind])
     half, third = np.sqrt([1 / 2, 1 / 3])
     expected = np.array([[half, half, 0], [0, 0, 0], [half, 0, half], [third, third, third]], np.float32)
@@ -152,14 +152,14 @@ def test_integers_in_lists_are_ordered_as_integers() -> None:
     assert from_columns(x=pa.array([[2**64 - 1]] * 3 + [[]], pa.list_(pa.uint64()))).names == (f"x={2**64 - 1}",)
 
 
-def test_a_value_that_a_single_id_holds_twice_is_left_out() -> None:
+def test_a_value_that_a_single_id_has_twice_is_left_out() -> None:
     table = from_columns(x=["a|z|z", "a", "b", "b|a"])
     assert table.names == ("x=a", "x=b")
     assert table.left_out == ("x: 1 of 3 values occurs once",)
     assert column(table, "x=a") == [1, 0, 1, np.float32(np.sqrt(0.5)).round(6)]
 
 
-def test_what_tells_nothing_is_left_out_and_said() -> None:
+def test_columns_without_information_are_left_out_and_named() -> None:
     table = from_columns(
         kept=[1, 2, 3, 4],
         same=[1995, 1995, None, 1995],
@@ -215,7 +215,7 @@ CONTENT = pa.table(
 def _as_csv(path: Path, delimiter: str) -> Path:
     pyarrow.csv.write_csv(CONTENT, path, pyarrow.csv.WriteOptions(delimiter=delimiter))
     if delimiter == "\t":
-        path.write_text(path.read_text().replace('"', ""))  # the loader takes quotes between tabs for letters
+        path.write_text(path.read_text().replace('"', ""))  # between tabs the loader treats quotes as letters
     return path
 
 
@@ -243,7 +243,7 @@ def test_every_format_gives_the_same_features(tmp_path: Path, name: str) -> None
         assert parts(table) == parts(expected)
 
 
-def test_pandas_categories_nan_and_columns_called_by_numbers_are_read() -> None:
+def test_pandas_categories_nan_and_columns_named_by_numbers_are_read() -> None:
     frame = pd.DataFrame({"user": ["b", "a", "c"], 0: [1.0, np.nan, 3.0]})
     frame["kind"] = pd.Categorical(["x", "x", None])
     frame["tags"] = pd.Series([["p", "q"], ["p"], np.array(["q"])])
@@ -253,8 +253,8 @@ def test_pandas_categories_nan_and_columns_called_by_numbers_are_read() -> None:
     assert column(table, "kind=x") == [1, 1, 0]
 
 
-def test_numbers_that_a_text_file_has_after_integers_are_numbers(tmp_path: Path) -> None:
-    """Arrow takes a type from the first block of a file; a later one makes the whole column text."""
+def test_fractions_after_many_integers_in_a_text_file_are_numbers(tmp_path: Path) -> None:
+    """Arrow infers the type from the first block of a file; another type later would make the whole column text."""
     path = tmp_path / "a.csv"
     rows = 300_000
     path.write_text("id,x\n" + "".join(f"{1_000_000_000_000 + row},{row % 2}\n" for row in range(rows)) + "5,0.5\n")
@@ -349,7 +349,7 @@ def test_faults_of_frames_name_column_row_and_value(name: str) -> None:
         ({"ids": "integr"}, ConfigError, r"ids: unknown kind of ids \(saw integr\); did you mean 'integer'"),
     ],
 )  # fmt: skip
-def test_wrong_names_are_answered_with_the_nearest(given: dict[str, Any], error: type[Exception], message: str) -> None:
+def test_wrong_names_suggest_the_nearest(given: dict[str, Any], error: type[Exception], message: str) -> None:
     frame = pa.table({"item_id": IDS, "year": IDS, "x": IDS})
     with pytest.raises(error, match=message):
         features_from_frame(frame, **{"role": "item", **given})

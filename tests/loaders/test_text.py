@@ -1,5 +1,5 @@
 # ruff: noqa: E501, PT017
-"""Text as people have it: one table in every dialect is the same triples; what is no table is named as what it is."""
+"""Text files: a table gives the same triples in every dialect; an error says what a file is if it is not a table."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ Row = tuple[Any, Any, float, int]
 
 
 def triples(path: Path | str, **how: Any) -> list[Row]:
-    """The rows of a table that is read, whatever is said of it."""
+    """The rows of a table that is read, ignoring notices."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ReadingNotice)
         return rows(read_ratings(path, **how))
@@ -117,7 +117,7 @@ def test_every_dialect_gives_the_same_triples(tmp_path: Path, dialect: str, tabl
 
 @pytest.mark.parametrize("end", ["\n", "\r\n"])
 @pytest.mark.parametrize("blanks", [" ", "  ", " \t "])
-def test_runs_of_blanks_separate(tmp_path: Path, blanks: str, end: str) -> None:
+def test_runs_of_blanks_separate_columns(tmp_path: Path, blanks: str, end: str) -> None:
     lines = [blanks.join(f"{field:g}" if isinstance(field, float) else str(field) for field in row) for row in PLAIN]
     for head in ("", "user item rating time\n", "% sym\n% 60 7 9\n", "# a comment, of words\n#\n"):
         path = made(tmp_path / "t.txt", head + " " + (" " + end).join(lines) + end)
@@ -197,7 +197,7 @@ def test_what_predict_writes_is_read_back(tmp_path: Path, suffix: str) -> None:
     assert b'"\xc3\xa9' not in again, "what needs no quotes has none"
 
 
-def test_line_breaks_in_quotes_are_read_whatever_the_size(tmp_path: Path) -> None:
+def test_line_breaks_in_quotes_are_read_in_files_of_any_size(tmp_path: Path) -> None:
     review = 'first line, number %d\nsecond ""line""\nthe end'
     lines = [f'{n},U{n % 997},I{n // 997},{n % 5},"{review % n}{"x" * 300}"' for n in range(15_000)]
     path = made(tmp_path / "t.csv", "Id,User,Item,Score,Text\n" + "\n".join(lines) + "\n")
@@ -211,7 +211,7 @@ def test_line_breaks_in_quotes_are_read_whatever_the_size(tmp_path: Path) -> Non
         (b'"a \\"b\\", c"', None), (b'"a ""b"", c"', None), (b"\x80\x81", "Windows-1252"),
     ],
 )  # fmt: skip
-def test_a_column_that_is_not_asked_for_makes_no_file_unreadable(
+def test_a_column_that_is_not_asked_for_cannot_make_a_file_unreadable(
     tmp_path: Path, title: bytes, said: str | None
 ) -> None:
     body = b"".join(b"%d,%d,3,%s\n" % (n, n, title if n % 2 else b"plain") for n in range(100))
@@ -223,7 +223,7 @@ def test_a_column_that_is_not_asked_for_makes_no_file_unreadable(
             assert len(read_ratings(path)) == 100
 
 
-def test_an_encoding_that_is_given_is_kept_to(tmp_path: Path) -> None:
+def test_a_given_encoding_is_used(tmp_path: Path) -> None:
     path = made(tmp_path / "t.csv", "user,item,rating\nЖук,1,3\n".encode("cp866"))
     assert rows(read_ratings(path, encoding="cp866"))[0][0] == "Жук"
     assert describe(path, encoding="cp866").users == 1
@@ -245,7 +245,7 @@ PADDED = {
 
 @pytest.mark.parametrize("name", PADDED)
 @pytest.mark.parametrize("delimiter", [",", ";", "\t", "::", " "])
-def test_ids_that_are_not_written_as_integers_are_stay_text(tmp_path: Path, name: str, delimiter: str) -> None:
+def test_ids_that_are_not_written_as_integers_stay_text(tmp_path: Path, name: str, delimiter: str) -> None:
     found, said = PADDED[name]
     body = "".join(delimiter.join((user, "3", "0.5")) + "\n" for user in found)
     path = made(tmp_path / "t.csv", delimiter.join(("user", "item", "rating")) + "\n" + body)
@@ -258,7 +258,7 @@ def test_ids_that_are_not_written_as_integers_are_stay_text(tmp_path: Path, name
 
 
 @pytest.mark.parametrize("suffix", ["", ".gz"])
-def test_a_folder_and_a_glob_of_parts(tmp_path: Path, suffix: str) -> None:
+def test_a_folder_and_a_glob_of_parts_are_one_table(tmp_path: Path, suffix: str) -> None:
     folder = tmp_path / "out.csv"
     folder.mkdir()
     for number in range(3):
@@ -314,7 +314,7 @@ JSON = [
 
 @pytest.mark.parametrize("names", JSON)
 @pytest.mark.parametrize("packing", ["plain", "gzip"])
-def test_json_lines_and_arrays_of_objects(tmp_path: Path, names: tuple[str, ...], packing: str) -> None:
+def test_json_lines_and_arrays_of_objects_are_read(tmp_path: Path, names: tuple[str, ...], packing: str) -> None:
     objects = [{"helpful": [n, 1], **dict(zip(names, row, strict=True)), "x": n if n % 2 else str(n)} for n, row in enumerate(TEXTS)]  # fmt: skip
     for text in ("\n".join(map(json.dumps, objects)), json.dumps(objects, indent=1)):
         path = made(tmp_path / "t.json", PACKINGS[packing](text.encode()))
@@ -340,7 +340,7 @@ def _cells(rows: int, columns: int, label: bool) -> list[list[str]]:
 @pytest.mark.parametrize("names", ["none", "films", "numbers"])
 @pytest.mark.parametrize("delimiter", [",", "\t", ";", " "])
 @pytest.mark.parametrize(("n_rows", "n_columns"), [(20, 101), (7, 6)])
-def test_a_matrix_is_named_as_one(
+def test_the_error_for_a_matrix_says_that_it_is_one(
     tmp_path: Path, n_rows: int, n_columns: int, delimiter: str, names: str, label: bool
 ) -> None:
     cells = _cells(n_rows, n_columns, label)
@@ -362,13 +362,13 @@ def test_the_border_between_matrices_and_ratings(tmp_path: Path) -> None:
         return False
 
     assert is_matrix("5,3,0,1\n4,0,0,1\n1,1,0,5\n1,0,0,4\n0,1,5,4\n")  # four columns of the same few values
-    assert is_matrix("3.5,2,4\n1,2.5,3\n")  # ids are no fractions
+    assert is_matrix("3.5,2,4\n1,2.5,3\n")  # ids are not fractions
     assert not is_matrix("1,1,5\n1,2,3\n2,1,4\n")  # three columns are ratings
     assert not is_matrix("1,1,5,100\n1,2,3,200\n2,1,4,300\n")
-    assert not is_matrix("1,1,5,1100000000,9\n1,2,3,1100000001,9\n")  # seconds, and one column more
+    assert not is_matrix("1,1,5,1100000000,9\n1,2,3,1100000001,9\n")  # seconds, and one more column
 
 
-def test_pairs_without_names_are_read_or_the_missing_line_is_named(tmp_path: Path) -> None:
+def test_pairs_without_column_names_are_read_or_the_missing_line_is_named(tmp_path: Path) -> None:
     def known(text: str) -> int:
         pairs, output = made(tmp_path / "p.csv", text), tmp_path / "o.csv"
         with warnings.catch_warnings():
@@ -376,7 +376,7 @@ def test_pairs_without_names_are_read_or_the_missing_line_is_named(tmp_path: Pat
             return sum(predict_file(small_run(strings=True), pairs, output, force=True).values())
 
     assert known("ann0,film20\nbob1,film3\n") == 2
-    assert known("ann,film b\nbob,film c\nann,film a\n") == 3  # ann is no name: she occurs again
+    assert known("ann,film b\nbob,film c\nann,film a\n") == 3  # ann is not a column name: she occurs again
     with pytest.raises(DataError, match="if the first line is data, put a line of column names above it: user_id,item"):
         known("ann,heat\nbob,alien\n")
 
@@ -415,7 +415,7 @@ FOREIGN: dict[str, tuple[bytes, str]] = {
 
 
 @pytest.mark.parametrize("name", FOREIGN)
-def test_what_is_no_table_is_named_in_a_line(tmp_path: Path, name: str) -> None:
+def test_what_is_not_a_table_is_named_in_one_line(tmp_path: Path, name: str) -> None:
     content, message = FOREIGN[name]
     path = made(tmp_path / "t.csv", content)
     with pytest.raises(DataError, match=message) as failed:
@@ -425,7 +425,7 @@ def test_what_is_no_table_is_named_in_a_line(tmp_path: Path, name: str) -> None:
     assert len(line) <= 300
 
 
-def test_paths_that_lead_nowhere(tmp_path: Path) -> None:
+def test_paths_that_do_not_lead_to_a_table_are_refused(tmp_path: Path) -> None:
     (tmp_path / "loop").symlink_to(tmp_path / "loop")
     (tmp_path / "stale").symlink_to(tmp_path / "gone")
     (tmp_path / "empty").mkdir()

@@ -122,14 +122,14 @@ def test_calibration_finds_the_line_through_squared_errors() -> None:
     assert weight == pytest.approx(2, rel=0.1)
 
 
-def test_errors_that_fall_with_the_spread_give_it_no_weight() -> None:
+def test_the_spread_has_no_weight_if_errors_fall_with_it() -> None:
     spread = MemberSpread(np.array([0.1, 0.3], np.float32), np.array([0.2], np.float32))
     users, items = np.array([0, 1]), np.array([0, 0])
     assert spread.calibrated(np.array([1.0, 0.5]), users, items) == (0.75, 0.0)
 
 
 @pytest.mark.parametrize("name", ["user_factors", "item_factors", "item_bias"])
-def test_arrays_that_do_not_go_together_are_refused(name: str) -> None:
+def test_arrays_that_do_not_fit_together_are_refused(name: str) -> None:
     array = getattr(model(), name)
     with pytest.raises(DataError, match="shape does not match"):
         replace(model(), **{name: array[..., None]})
@@ -138,15 +138,15 @@ def test_arrays_that_do_not_go_together_are_refused(name: str) -> None:
             replace(model(), **{name: array[:, :1]})
 
 
-def test_a_mean_or_a_range_that_cannot_be_is_refused() -> None:
+def test_an_impossible_mean_or_range_is_refused() -> None:
     with pytest.raises(SolveError, match=r"^mean: not a finite number \(saw nan\)"):
         replace(model(), mean=np.nan)
     with pytest.raises(DataError, match=r"^rating_range: a range in reverse \(saw 5 to 1\)"):
         replace(model(), rating_range=(5, 1))
 
 
-def test_members_far_apart_have_a_spread_in_units_of_its_mean() -> None:
-    """Variances of ratings beyond 1e19 are no float32."""
+def test_the_spread_of_members_far_apart_is_in_units_of_its_mean() -> None:
+    """Variances of ratings beyond 1e19 overflow float32."""
     rows = np.zeros(2, np.int32), np.arange(2, dtype=np.int32)
     disagreement = Disagreement(Ratings.from_ids(*rows, [1.0, 2.0]))
     for value in (1e30, -1e30):

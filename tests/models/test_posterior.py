@@ -1,4 +1,4 @@
-"""The posterior: its predictions are the mean of its draws, unknown ids have the prior mean, intervals cover."""
+"""The posterior: its predictions are the mean of its draws, unknown ids get the prior mean, intervals have coverage."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def ratings_of(tables: Any, u: int, i: int, c: int) -> float:
 
 
 def model(samples: int = 6, *, contexts: int = C, noise: float = 0.5) -> tuple[Posterior, list[Any]]:
-    """A posterior of draws, and the draws with their prior means."""
+    """A posterior, and its draws with their prior means."""
     rng = np.random.default_rng(0)
     draws = [drawn(rng, contexts) for _ in range(samples)]
     bins = Bins(np.array([3, 4, 9][:contexts], np.int64), DAY)
@@ -55,7 +55,7 @@ PAIRS = Ratings.from_ids(USERS, ITEMS, np.ones(M * N), np.tile([3, 4, 9, 3, 9], 
 
 
 def ordinal_model(samples: int = 6, *, contexts: int = C, noise: float = 0.6) -> tuple[Posterior, Any]:
-    """An ordinal posterior on a scale without a 4; and P_s(level | u, i, c) [S, L] of it, in float64."""
+    """An ordinal posterior on a scale without a 4, and its P_s(level | u, i, c) [S, L], in float64."""
     rng = np.random.default_rng(1)
     draws = [drawn(rng, contexts) for _ in range(samples)]
     thresholds = [np.sort(rng.normal(0, 1, 3)) for _ in range(samples)]
@@ -108,14 +108,14 @@ def test_levels_of_a_model_that_is_not_ordinal_are_refused() -> None:
 
 
 def test_compression_of_an_ordinal_model_with_time_keeps_both() -> None:
-    """At full rank, of one draw: the same m of every pair and time, the same thresholds, the same noise."""
+    """At full rank and with one draw: every pair and time has the same m, the same thresholds, the same noise."""
     posterior, _ = ordinal_model(samples=1)
     small = compress(posterior, 4 * N, PAIRS)
     assert isinstance(small, Posterior)
     u, i = np.mgrid[:M, :N].reshape(2, -1)
     for day in (3, 4, 9, 6):
         times = np.full(len(u), day * DAY)
-        # Both keep rows to 1/65,534 of their span.
+        # Both store rows to 1/65,534 of their span.
         ours, whole = (predict(m, u, i, times, distribution=True).distribution for m in (small, posterior))
         assert ours is not None
         assert whole is not None
@@ -135,7 +135,7 @@ def test_compression_adds_the_spread_of_the_draws_to_the_noise() -> None:
 
 
 def samples_of(posterior: Posterior) -> list[Sample]:
-    """Its samples again."""
+    """The samples of a posterior."""
     users, items, contexts = (
         [posterior.rows(side, s) for s in range(posterior.n_samples)] for side in ("user", "item", "context")
     )
@@ -150,11 +150,11 @@ def test_prediction_is_the_mean_of_the_clipped_predictions_of_the_draws() -> Non
     u, i, c = np.array(cells).T
     assert (each < RANGE[0]).any() or (each > RANGE[1]).any()
     predicted = predict(posterior, u, i, posterior.scale.bins.numbers[c] * DAY + 12345).values
-    # Rows are kept to 1/65,534 of their span, below 1e-4 here, in products of a few entries.
+    # Rows are stored to 1/65,534 of their span, below 1e-4 here, in products of a few entries.
     np.testing.assert_allclose(predicted, np.clip(each, *RANGE).mean(axis=1), atol=2e-3)
 
 
-def test_unknown_ids_and_times_have_their_prior_mean() -> None:
+def test_unknown_ids_and_times_get_their_prior_mean() -> None:
     posterior, draws = model()
     with_means = [[np.vstack([rows, mean]) for rows, mean in zip(*draw, strict=True)] for draw in draws]
     pairs = [(-1, 2, 1), (3, -1, 0), (-1, -1, 2), (3, 2, -1), (-1, -1, -1)]
@@ -179,7 +179,7 @@ def test_a_model_without_time_ignores_times() -> None:
     np.testing.assert_array_equal(predict(posterior, u, i).values, predict(posterior, u, i, np.array([1, 2])).values)
 
 
-def test_interval_is_of_the_noise_and_the_spread_of_the_draws() -> None:
+def test_an_interval_combines_the_noise_and_the_spread_of_the_draws() -> None:
     posterior, draws = model(samples=40, noise=0.25)
     u, i, c = (np.array([k]) for k in (1, 2, 0))
     each = np.array([3 + 0.8 * ratings_of(tables, 1, 2, 0) for tables, _ in draws])
@@ -235,7 +235,7 @@ def test_a_model_that_is_not_finite_is_refused() -> None:
         Posterior.from_parts(posterior.arrays() | {"noises": np.full(6, np.nan, np.float32)}, posterior.facts())
 
 
-def test_parts_give_the_same_model_back() -> None:
+def test_arrays_and_facts_give_the_same_model_again() -> None:
     posterior, _ = model()
     again = Posterior.from_parts(posterior.arrays(), posterior.facts())
     u, i, times = np.array([0, -1, 5]), np.array([4, 1, -1]), np.array([3 * DAY, 9 * DAY + 5, 0])

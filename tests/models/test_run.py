@@ -1,4 +1,4 @@
-"""Fit: what a stored fit of an earlier version says in the terms of this one."""
+"""Fit: a stored fit of an earlier version in the terms of this version."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SINGLE = {
     "epochs": 5,
     "history": [{"epoch": n, "train_rmse": 2 / n, "valid_rmse": 1 / n, "seconds": 0.1} for n in range(1, 9)],
 }
-OF_ONE = {**COMMITTEE, "settings": {"epochs": 24, "members": 1}, "epochs": 24}  # one member was best
+OF_ONE = {**COMMITTEE, "settings": {"epochs": 24, "members": 1}, "epochs": 24}  # validation chose one member
 SAMPLER = {
     "settings": {"sweeps": 2, "burn_in": 1},
     "epochs": 2,
@@ -33,7 +33,7 @@ SAMPLER = {
         (SAMPLER, 2, 1, "single", "epoch"),
     ],
 )
-def test_epochs_are_passes_and_members_are_members(
+def test_epochs_and_members_of_an_earlier_version_are_told_apart(
     stored: dict[str, object], epochs: int, members: int, stage: str, count: str
 ) -> None:
     fit = as_of_today(stored)

@@ -1,4 +1,4 @@
-"""No default falls below a simpler model: the battery of planted tables, at which each solver is held to it."""
+"""No default is worse than a simpler model: every solver is tested on the battery of planted tables."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from recsys_mf.training import train as train_run
 from tests.battery import RANKS, STARS, TABLES, compare, rescaled
 from tests.trained import intervals
 
-NOISE = {"60 ratings": 0.03}  # of a ratio of errors on 250 test pairs; the other tables have 750 or more
+NOISE = {"60 ratings": 0.03}  # of a ratio of errors, with 250 test pairs; the other tables have 750 or more
 SMALL = replace(STARS, n_users=120, n_items=80, n_train=3000, n_test=2000)
 
 
@@ -40,7 +40,7 @@ def error(split: Split, solver: Solver, seed: int = 0) -> float:
 @pytest.mark.parametrize("name", ["sgd", "als", "gibbs"])
 @pytest.mark.parametrize("table", TABLES)
 def test_a_default_is_as_good_as_a_single_run_as_biases_and_as_the_best_of_a_grid(table: str, name: str) -> None:
-    # A sampler of rank 64 takes most of the time; scripts/bench/battery.py has it in the grid too.
+    # A sampler of rank 64 takes most of the time; scripts/bench/battery.py also has it in the grid.
     found = compare(table, name, ranks=RANKS[:2] if name == "gibbs" else RANKS)
     noise = NOISE.get(table, 0.0)
     assert found.over_simple <= 1.01 + noise, found
@@ -51,10 +51,10 @@ def test_a_default_is_as_good_as_a_single_run_as_biases_and_as_the_best_of_a_gri
     "solver", [Sgd(rank=8), SOLVERS["als"](rank=8), Gibbs(rank=4, sweeps=30)], ids=lambda s: s.name
 )
 @pytest.mark.parametrize(("factor", "offset"), [(1e-12, 0.0), (1e12, 0.0), (1e-3, 10.0)])
-def test_the_unit_of_ratings_changes_no_quality(solver: Solver, factor: float, offset: float) -> None:
+def test_the_unit_of_ratings_does_not_change_the_quality(solver: Solver, factor: float, offset: float) -> None:
     split = SMALL.split(0)
     solver = replace(solver, likelihood="gaussian") if isinstance(solver, Gibbs) else solver
-    # Ten thousand deviations from zero a float32 is good to a 1,700th of a deviation.
+    # Ten thousand deviations from zero, a float32 is accurate to 1/1,700 of a deviation.
     assert error(rescaled(split, factor, offset), solver) / factor == pytest.approx(error(split, solver), rel=0.02)
 
 
@@ -79,7 +79,7 @@ def test_intervals_are_finite_at_any_scale(name: str, factor: float) -> None:
     assert (lower < upper).all()
 
 
-def test_intervals_of_samples_are_finite_where_squares_are_no_float32() -> None:
+def test_intervals_of_samples_are_finite_even_if_squares_overflow_float32() -> None:
     split = rescaled(SMALL.split(0), 1e25)
     model = fitted(split, Gibbs(rank=2, sweeps=12, likelihood="gaussian")).model
     assert all(np.isfinite(bound).all() for bound in intervals(model, np.arange(20), np.arange(20)))
@@ -108,19 +108,19 @@ def test_a_rare_level_may_be_missing_from_the_rows_that_validation_trains_on(val
     assert fitted(hold_out(table, 0), Gibbs(sweeps=12), seed).fit.settings["likelihood"] == "ordinal"
 
 
-def test_validation_of_too_few_ratings_names_the_option() -> None:
+def test_validation_with_too_few_ratings_names_the_option() -> None:
     with pytest.raises(DataError, match="give --validation 0"):
         fitted(hold_out(Ratings.from_ids([1], [1], [3.0]), 0), Sgd())
 
 
 def test_more_sweeps_are_kept_unless_they_are_clearly_worse() -> None:
-    errors = [2.0] * 50 + [0.1] + [2.0] * 49 + [1.0, 0.9, 0.9 * 1.001]  # one low by chance among the first hundred
+    errors = [2.0] * 50 + [0.1] + [2.0] * 49 + [1.0, 0.9, 0.9 * 1.001]  # one of the first hundred is low by chance
     assert Gibbs().selection().find_best(errors) == 103
     assert Gibbs().selection().find_best([*errors, 0.95]) == 102
     assert Gibbs(sweeps=104).selection().find_best([*errors, 0.95]) == 104
 
 
-def test_what_is_given_is_not_searched() -> None:
+def test_given_settings_are_not_searched() -> None:
     run = fitted(SMALL.split(0), SOLVERS["als"](rank=3, regularisation=2.5))
     assert (run.fit.settings["rank"], run.fit.settings["regularisation"]) == (3, 2.5)
     assert Sgd(rank=3).selection().axes.keys() == {"regularisation"}
@@ -138,12 +138,12 @@ def test_the_search_finds_the_lowest_along_its_axes_and_stays_where_nothing_is_c
     assert searched(start, axes, lambda solver: 1 - 0.004 * (solver != start)) == start
 
 
-def test_epochs_zero_are_the_damped_biases() -> None:
+def test_zero_epochs_give_the_damped_biases() -> None:
     split = SMALL.split(0)
     assert error(split, Sgd(epochs=0)) == pytest.approx(error(split, Biases()), rel=1e-6)
 
 
-def test_a_setting_without_solution_is_a_solve_error() -> None:
+def test_a_setting_without_a_solution_gives_a_solve_error_or_finite_predictions() -> None:
     from recsys_mf.errors import SolveError
 
     run = SOLVERS["als"](bias_regularisation=1e300, cg_steps=0, members=1)
@@ -155,8 +155,8 @@ def test_a_setting_without_solution_is_a_solve_error() -> None:
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_tiny_tables_of_uneven_cuts_train_with_every_solver(seed: int) -> None:
-    """Validation cuts of a tiny table have other sizes, so a truncated SVD has other ranks in each."""
+def test_tiny_tables_with_uneven_validation_cuts_train_with_every_solver(seed: int) -> None:
+    """Validation cuts of a tiny table differ in size, so a truncated SVD has different ranks in each."""
     rng = np.random.default_rng(seed)
     cells = rng.permutation(6 * 5)[: rng.integers(8, 25)]
     table = Ratings.from_ids(cells // 5, cells % 5, rng.integers(1, 6, len(cells)))

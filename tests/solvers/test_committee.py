@@ -62,7 +62,7 @@ def test_the_cut_is_the_truncated_svd_of_the_product(m: int, n: int, columns: in
     np.testing.assert_allclose(cut_P @ cut_Q.T, (U[:, :k] * singular[:k]) @ Vt[:k], atol=1e-9)
 
 
-def test_factors_of_lower_rank_than_they_have_columns_are_cut_too() -> None:
+def test_factors_with_a_lower_rank_than_their_columns_are_also_cut() -> None:
     P, Q = np.ones((5, 4)), np.ones((3, 4))
     cut_P, cut_Q = cut(P, Q, 2)
     np.testing.assert_allclose(cut_P @ cut_Q.T, np.full((5, 3), 4.0), atol=1e-12)
@@ -108,7 +108,7 @@ def test_a_committee_is_better_than_a_member_is_on_average() -> None:
     assert errors[-1] < np.mean(alone)
 
 
-def test_unknown_ids_get_the_mean_of_the_members_fallbacks() -> None:
+def test_unknown_ids_get_the_mean_of_the_fallbacks_of_the_members() -> None:
     train = planted()[0]
     parts, committee = members(train, 4), models(SOLVER, train)[-1]
     users, unknown = np.arange(50), np.full(50, -1)
@@ -130,7 +130,7 @@ def test_the_spread_is_the_variance_between_members_over_the_pairs_of_a_row() ->
     assert models(SOLVER, train)[0].spread is None
 
 
-def test_intervals_of_a_committee_hold_about_the_share_they_claim() -> None:
+def test_intervals_of_a_committee_have_about_the_coverage_they_claim() -> None:
     split = hold_out(planted(noise=1.0)[0], 0.2, seed=0)
     run = fitted(split, replace(SOLVER, epochs=8))
     assert split.test is not None

@@ -1,4 +1,4 @@
-"""What every solver in the table must do; a new line in SOLVERS is tested without a new test."""
+"""What every solver must do; a new entry in SOLVERS is tested without a new test."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ NUMBERS = [(name, key) for name, key in SETTINGS if not isinstance(getattr(SOLVE
 
 @pytest.fixture(params=SOLVERS)
 def solver(request: pytest.FixtureRequest) -> Solver:
-    """Every solver of the table, with settings that make it quick."""
+    """Every solver in SOLVERS, with settings that make it fast."""
     name = request.param
     return SOLVERS[name](**SMALL.get(name, {}))
 
@@ -77,7 +77,7 @@ def all_pairs(train: Ratings) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any
 # Settings.
 
 
-def test_settings_survive_json_and_text(solver: Solver) -> None:
+def test_settings_are_the_same_after_json_and_text(solver: Solver) -> None:
     plain = json.loads(json.dumps(solver.settings(), allow_nan=False))
     texts = {key: ",".join(map(str, value)) if isinstance(value, list) else str(value) for key, value in plain.items()}
     assert type(solver).from_texts(texts) == solver
@@ -93,13 +93,13 @@ def test_solver_is_documented_with_its_equation(solver: Solver) -> None:
 
 
 @pytest.mark.parametrize(("name", "key"), SETTINGS)
-def test_a_misspelt_setting_is_answered_with_the_nearest(name: str, key: str) -> None:
+def test_a_misspelt_setting_suggests_the_nearest(name: str, key: str) -> None:
     misspelt = key[:-2] + key[-1] + key[-2]
     with pytest.raises(ConfigError, match=rf"^solver '{name}' has no setting '{misspelt}'; did you mean '{key}'\?"):
         SOLVERS[name].from_texts({misspelt: "1"})
 
 
-def test_a_setting_nothing_like_any_is_answered_with_the_list_of_them(solver: Solver) -> None:
+def test_a_setting_unlike_every_other_lists_all_of_them(solver: Solver) -> None:
     keys = ", ".join(field.name for field in dataclasses.fields(solver))
     answer = f"choose one of: {keys}" if keys else "it has none"
     with pytest.raises(ConfigError, match=rf"^solver '{solver.name}' has no setting '#'; {answer}$"):
@@ -165,9 +165,9 @@ def test_the_cpu_refuses_settings_of_cuda(name: str, key: str, table: Ratings) -
 
 
 def alternatives(solver: Solver, key: str, table: Ratings) -> list[Any]:
-    """Other values for a setting: every other choice, half of a number, or its double, all but the last of several.
+    """Other values for a setting: every other choice, half of a number or its double, or a list without its last entry.
 
-    The choice that "auto" stands for on the table is none of them.
+    The choice that "auto" stands for on this table is left out.
     """
     field = next(f for f in dataclasses.fields(solver) if f.name == key)
     value = getattr(solver, key)
@@ -203,12 +203,12 @@ def test_epochs_are_numbered_from_one_to_their_announced_number(solver: Solver, 
     assert [epoch.number for epoch in epochs(solver, table)] == list(range(1, solver.n_epochs + 1))
 
 
-def test_a_model_once_made_is_not_changed_by_later_epochs(solver: Solver, table: Ratings) -> None:
+def test_a_model_is_not_changed_by_later_epochs(solver: Solver, table: Ratings) -> None:
     kept = [(model, parameters(model)) for epoch in epochs(solver, table) for model in [epoch.model()]]
     assert all(parameters(model) == before for model, before in kept)
 
 
-def test_solver_stopped_at_an_epoch_ends_where_the_longer_one_was(solver: Solver, table: Ratings) -> None:
+def test_a_solver_stopped_at_an_epoch_equals_a_longer_one_at_that_epoch(solver: Solver, table: Ratings) -> None:
     pairs = all_pairs(table)
     for epoch in epochs(solver, table):
         short = fitted(solver.stopped_at(epoch.number), table)

@@ -1,4 +1,4 @@
-"""The sampler: links against dense algebra, planted truth found, and draws from the joint distribution it claims."""
+"""The sampler: links against dense algebra, planted truth is found, and draws have the right joint distribution."""
 
 from __future__ import annotations
 
@@ -38,13 +38,13 @@ DRAWS = 20000  # of a joint distribution
 
 @pytest.fixture(autouse=True)
 def _one_blas_thread() -> Iterator[None]:
-    """As in training: threads that wait busily would slow down matrices as small as these a hundred times."""
+    """As in training: on matrices this small, threads that wait busily would make everything a hundred times slower."""
     with ThreadpoolController().limit(limits=1, user_api="blas"):
         yield
 
 
 class NoCopies(CpuDevice):
-    """Arrays as they are, for tables of a few rows."""
+    """A device that does not copy arrays, for tables of a few rows."""
 
     def put(self, array: Any) -> Any:
         return array
@@ -75,7 +75,7 @@ def small_backend() -> Backend:
 
 
 def dense_features(train: Ratings) -> np.ndarray[Any, Any]:
-    """F_u of who-rated-what links [m, n + 1]: 1/√count for every item rated, and a one."""
+    """F_u of who-rated-what links [m, n + 1]: 1/√count for every rated item, and a column of ones."""
     rated = np.zeros((train.n_users, train.n_items))
     rated[train.users, train.items] = 1
     rated /= np.sqrt(np.maximum(rated.sum(axis=1, keepdims=True), 1))
@@ -83,7 +83,7 @@ def dense_features(train: Ratings) -> np.ndarray[Any, Any]:
 
 
 def side_table(rng: np.random.Generator, rows: int, columns: int) -> tuple[Csr, np.ndarray[Any, Any]]:
-    """Side information of these rows, half of it there, and the same as a dense matrix."""
+    """Side information of these rows, half of it present, and the same as a dense matrix."""
     dense = rng.standard_normal((rows, columns)).astype(np.float32) * (rng.random((rows, columns)) < 0.5)
     starts = np.append(0, np.cumsum((dense != 0).sum(axis=1)))
     return Csr(starts, np.nonzero(dense)[1].astype(np.int32), dense[dense != 0], columns), dense
@@ -97,7 +97,7 @@ def linked(train: Ratings, backend: Backend) -> tuple[Links, np.ndarray[Any, Any
     return Links(backend, train.n_users, blocks), np.column_stack([who[:, :-1], dense, who[:, -1]])
 
 
-def test_links_are_the_dense_matrix_of_who_rated_what_and_side_information() -> None:
+def test_links_equal_the_dense_matrix_of_who_rated_what_and_side_information() -> None:
     train, _ = planted(n_users=30, n_items=20)
     links, F = linked(train, make_backend(2))
     rng = np.random.default_rng(0)
@@ -120,12 +120,12 @@ def test_coefficients_solve_their_system(monkeypatch: pytest.MonkeyPatch) -> Non
     exact = np.linalg.solve(F.T @ F + np.diag(ridge[:, 0]), F.T @ (X + row_noise) + np.sqrt(ridge) * feature_noise)
     for start in (np.zeros((23, 4), np.float32), exact.astype(np.float32) + 1):
         found = links.drawn(X, ridge, start, links.product(start), row_noise, feature_noise)
-        # The search ends at 0.001 of the draw's own spread, about one.
+        # The search ends at 0.001 of the draw's own spread, which is about one.
         assert np.linalg.norm(found - exact) < 0.01 * np.linalg.norm(exact)
 
 
 def test_coefficients_are_found_well_within_their_own_spread() -> None:
-    """With the tolerance as it is: the error of the search, in the norm in which the draw spreads by √features."""
+    """With the default tolerance: the error of the search, in the norm in which the spread of the draw is √features."""
     train, _ = planted(n_users=200, n_items=100, density=0.1)
     links, F = linked(train, make_backend(1))
     rng = np.random.default_rng(1)
@@ -140,7 +140,7 @@ def test_coefficients_are_found_well_within_their_own_spread() -> None:
 
 
 def test_precision_is_drawn_from_its_wishart_distribution() -> None:
-    """The mean of Wishart(ν, W) is ν W, and the variance of an entry ν (W_ij² + W_ii W_jj)."""
+    """The mean of Wishart(ν, W) is ν W, and the variance of an entry is ν (W_ij² + W_ii W_jj)."""
     rng = np.random.default_rng(0)
     residuals, coefficients = (rng.standard_normal((rows, 3)).astype(np.float32) for rows in (9, 4))
     W = np.linalg.inv(np.eye(3) + residuals.T @ residuals + coefficients.T @ coefficients)
@@ -165,11 +165,11 @@ def assert_alike(prior: list[list[float]], successive: list[list[float]]) -> Non
 
 @pytest.mark.slow
 @pytest.mark.parametrize("blocks", [0, 2])
-def test_geweke_joint_distribution(blocks: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Draws of the prior, and draws that alternate a sweep with new ratings, are of the same joint distribution.
+def test_a_sweep_keeps_the_joint_distribution(blocks: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Draws of the prior, and draws that alternate a sweep with new ratings, have the same joint distribution.
 
-    Where one conditional were wrong the second chain would drift. Compared by the mean of statistics of one table,
-    of its precision and of its links: none, who rated what, and side information beside it (Geweke 2004).
+    If one conditional were wrong, the second chain would drift. Compares the means of statistics of one table, of its
+    precision and of its links: none, or who rated what together with side information (Geweke 2004).
     """
     monkeypatch.setattr("recsys_mf.solvers.sampler.links._TOLERANCE", 1e-5)
     rng = np.random.default_rng(3)
@@ -217,8 +217,8 @@ def test_geweke_joint_distribution(blocks: int, monkeypatch: pytest.MonkeyPatch)
 
 
 @pytest.mark.slow
-def test_geweke_ordered_probit() -> None:
-    """As above for the slope, the thresholds and the latents, with the tables held."""
+def test_a_sweep_of_the_ordered_probit_keeps_the_joint_distribution() -> None:
+    """As above, for the slope, the thresholds and the latents, with the tables held fixed."""
     rng = np.random.default_rng(4)
     backend = make_backend(1)
     users, items = (a.ravel().astype(np.int32) for a in np.mgrid[:6, :5])
@@ -233,7 +233,7 @@ def test_geweke_ordered_probit() -> None:
     places = np.arange(30), None
 
     def from_the_prior() -> tuple[float, np.ndarray[Any, Any]]:
-        """κ ~ |N(0, 1)| and c_t ~ N(κ τ⁰_t, 1), again and again until they are in order."""
+        """κ ~ |N(0, 1)| and c_t ~ N(κ τ⁰_t, 1), repeated until they are in order."""
         while True:
             slope = float(abs(rng.standard_normal()))
             cuts = slope * ends
@@ -284,7 +284,7 @@ def test_planted_noise_is_found_and_intervals_cover() -> None:
 
 
 def with_planted_effects(ratings: Ratings, rng: np.random.Generator) -> Ratings:
-    """A number x of every user that adds 0.6 x to its ratings, and a label of every item whose "b" takes off 0.8."""
+    """A number x of every user that adds 0.6 x to its ratings, and a label of every item: "b" subtracts 0.8."""
     x = rng.standard_normal(ratings.n_users)
     is_b = np.arange(ratings.n_items) % 2
     values = ratings.values + 0.6 * x[ratings.users] - 0.8 * is_b[ratings.items]
@@ -313,13 +313,13 @@ def test_planted_coefficients_of_side_information_are_found_and_chains_agree() -
         if sweep >= 50:
             kind_a, kind_b = chain.items.B[:2, -1]
             draws.append((chain.users.B[0, -1] * scale.deviation, (kind_b - kind_a) * scale.deviation))
-    # The biases about these effects have deviation 0.5, of 500 users and of 200 items of each kind.
+    # The biases around these effects have deviation 0.5, for 500 users and for 200 items of each kind.
     assert np.mean(draws, axis=0)[0] == pytest.approx(0.6, abs=4 * 0.5 / np.sqrt(500))
     assert np.mean(draws, axis=0)[1] == pytest.approx(-0.8, abs=4 * 0.5 * np.sqrt(2 / 200))
 
 
 def test_ids_with_side_information_alone_are_predicted_from_it() -> None:
-    """Items never rated, of the two kinds: predicted 0.8 apart, with the width of what is not known of them."""
+    """Unrated items of the two kinds: predicted 0.8 apart, with intervals as wide as the uncertainty about them."""
     table = with_planted_effects(planted(n_users=500, n_items=400)[0], np.random.default_rng(1))
     kept = table.select(table.items >= 20).restricted()
     assert kept.n_items == 400
@@ -332,7 +332,7 @@ def test_ids_with_side_information_alone_are_predicted_from_it() -> None:
     users, items = np.mgrid[:500, :20].reshape(2, -1)
     new, lower, upper = intervals(model, users, items)
     difference = new[items % 2 == 1].mean() - new[items % 2 == 0].mean()
-    assert difference == pytest.approx(-0.8, abs=0.3)  # ten drawn biases a side, of deviation 0.5, averaged over draws
+    assert difference == pytest.approx(-0.8, abs=0.3)  # ten biases per side, of deviation 0.5, averaged over draws
     _, known_lower, known_upper = intervals(model, users, items + 20)
     assert (upper - lower).mean() > 1.5 * (known_upper - known_lower).mean()
 
@@ -350,7 +350,7 @@ def test_planted_thresholds_and_levels_are_found() -> None:
     model = last.model()
     assert isinstance(model, Posterior)
     assert model.is_ordinal
-    # On the model's scale thresholds are a linear function of the planted ones, and the noise has its slope.
+    # On the model's scale, thresholds are a linear function of the planted ones, and the noise has the same slope.
     found = model.thresholds.mean(axis=0)
     slope, offset = np.polyfit(thresholds, found, 1)
     np.testing.assert_allclose(found, slope * thresholds + offset, atol=0.02)

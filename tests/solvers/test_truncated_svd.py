@@ -39,7 +39,7 @@ Matrix = NDArray[np.float64]
 
 @pytest.fixture(autouse=True)
 def _one_thread() -> Iterator[None]:
-    """NumPy's and torch's threads wait busily for one another's cores: matrices as small as these need none."""
+    """The threads of NumPy and torch wait busily for each other's cores, and matrices this small need none."""
     with threadpool_limits(1):
         yield
 
@@ -52,7 +52,7 @@ def split() -> Split:
 
 @pytest.fixture(params=["wide", "tall"])
 def train(request: pytest.FixtureRequest, split: Split) -> Ratings:
-    """The training ratings, and the same table turned over."""
+    """The training ratings, and the same table with users and items exchanged."""
     if request.param == "tall":
         return split.train
     ratings = split.train
@@ -70,7 +70,7 @@ def models(train: Ratings, backend: Backend = CPU, **settings: Any) -> list[Fact
 
 
 def singular_values(model: Factorization, rank: int) -> Matrix:
-    """Both factors carry the root of every singular value."""
+    """The singular values of a model, whose factors both have the root of every one."""
     left, right = (np.linalg.norm(F[:, :rank], axis=0) for F in (model.user_factors, model.item_factors))
     np.testing.assert_allclose(left, right, rtol=1e-5)
     return np.asarray(left**2, np.float64)
@@ -127,7 +127,7 @@ def test_both_routes_have_the_same_singular_values_and_held_out_error(
         assert rmse(one, split.test) == pytest.approx(rmse(other, split.test), abs=1e-4)
 
 
-def test_no_model_of_the_same_rank_is_nearer_to_the_filled_matrix(split: Split) -> None:
+def test_no_model_of_the_same_rank_is_closer_to_the_filled_matrix(split: Split) -> None:
     """Eckart and Young: the squared error left is the sum of the squares of the singular values left out."""
     F, _ = filled(split.train, "item-mean")
     singular = np.linalg.svd(F, compute_uv=False)
@@ -137,7 +137,7 @@ def test_no_model_of_the_same_rank_is_nearer_to_the_filled_matrix(split: Split) 
 
 
 @pytest.mark.parametrize("route", ["dense", "operator"])
-def test_a_sweep_of_ranks_gives_what_every_rank_gives_alone(split: Split, route: str, backend: Backend) -> None:
+def test_several_ranks_at_once_give_what_every_rank_gives_alone(split: Split, route: str, backend: Backend) -> None:
     for rank, swept in zip(RANKS, models(split.train, backend, route=route), strict=True):
         (alone,) = models(split.train, backend, route=route, ranks=(rank,))
         assert alone.rank == swept.rank == rank
@@ -145,7 +145,7 @@ def test_a_sweep_of_ranks_gives_what_every_rank_gives_alone(split: Split, route:
 
 
 class CountingDevice(TorchDevice):
-    """Notes the shape of what is brought to the host."""
+    """Records the shapes of the arrays that are copied to the host."""
 
     def __init__(self) -> None:
         super().__init__("cpu", 1, "torch")
@@ -157,7 +157,7 @@ class CountingDevice(TorchDevice):
 
 
 class CountingRows(TorchRows):
-    """Counts products."""
+    """Counts the products."""
 
     products = 0
 
@@ -174,7 +174,7 @@ def counting() -> tuple[Backend, CountingDevice, CountingRows]:
 
 @pytest.mark.parametrize("filling", ["zero", "item-mean"])
 @pytest.mark.parametrize(("rank", "least"), [(1, 7), (8, 15)])
-def test_what_is_tall_is_brought_to_the_host_once_however_many_products_are_made(
+def test_tall_arrays_are_copied_to_the_host_once_for_any_number_of_products(
     train: Ratings, filling: str, rank: int, least: int
 ) -> None:
     backend, device, rows = counting()
@@ -230,7 +230,7 @@ def test_dense_matrix_that_would_not_fit_is_refused_before_it_is_made() -> None:
         models(train, route="dense", filling="zero")
 
 
-def test_dense_matrix_is_held_against_the_free_memory_of_the_card(
+def test_dense_matrix_is_compared_with_the_free_memory_of_the_card(
     split: Split, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     backend = on_cpu(1)
