@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsys_mf.arrays import mapped, sorting
+from recsys_mf.arrays.csr import Csr
 from recsys_mf.errors import DataError
 from recsys_mf.models import schema
 from recsys_mf.models.schema import Array
@@ -61,6 +62,14 @@ class RatedPairs:
     def users(self) -> NDArray[np.int32]:
         """User of every rating, int32[n]."""
         return np.repeat(np.arange(len(self.starts) - 1, dtype=np.int32), np.diff(self.starts))
+
+    def of_users(self, users: NDArray[Any]) -> Csr:
+        """The items of these users, dense indices int32[b], by row; an unknown user (-1) has none."""
+        lengths = np.append(np.diff(self.starts), 0)[users]
+        starts = np.concatenate([[0], np.cumsum(lengths)])
+        entries = np.arange(starts[-1]) + np.repeat(self.starts[users] - starts[:-1], lengths)
+        n_items = int(self.items.max(initial=-1)) + 1
+        return Csr(starts, self.items[entries], self.values[entries], n_items)
 
     def find(self, users: NDArray[Any], items: NDArray[Any]) -> NDArray[np.int64]:
         """Place of each of the pairs of dense indices among these, -1 if it is not there or an index is -1."""

@@ -97,6 +97,26 @@ def takes_times(model: Model) -> bool:
     return isinstance(model, Posterior) and len(model.scale.bins) > 0
 
 
+def moments(
+    model: Model, users: I32, items: I32, backend: PredictionKernels, *, with_variances: bool
+) -> tuple[F32, NDArray[np.float64] | None]:
+    """Mean and variance of a new rating of pairs of dense indices, neither clipped, at an average time; [b] each.
+
+    Of an ordinal model those of its distribution of levels. Variances are None if they are not asked for, and of a
+    factorisation without intervals.
+    """
+    if isinstance(model, Factorization):
+        means = backend.predict(_parameters(model, (-np.inf, np.inf)), Pairs(users, items))
+        return means, _variances(model, users, items) if with_variances else None
+    pairs = Pairs(users, items, model.scale.bins.indices(None))
+    if not model.is_ordinal:
+        _, means, variances = sample_moments(model, pairs, backend)
+        return means, variances + model.noise_variance
+    probabilities = backend.predict_levels(_samples_of(model), pairs, model.thresholds, model.noises)
+    means, levels = probabilities @ model.scale.levels, model.scale.levels.astype(np.float64)
+    return means, np.maximum(probabilities @ levels**2 - means.astype(np.float64) ** 2, 0.0)
+
+
 def sample_moments(model: Posterior, pairs: Pairs, backend: PredictionKernels) -> tuple[F32, F32, NDArray[np.float64]]:
     """Over the samples, for every pair: mean of the clipped predictions, mean and variance of the unclipped."""
     scale = RatingScale(model.scale.mean, model.scale.deviation, model.rating_range)
@@ -110,19 +130,28 @@ def _samples_of(model: Posterior) -> SampleTables:
 def _of_factorization(
     model: Factorization, users: I32, items: I32, probability: float | None, backend: PredictionKernels
 ) -> Predictions:
-    values = backend.predict(
-        FactorModel(
-            model.mean, model.user_bias, model.item_bias, model.user_factors, model.item_factors, model.rating_range
-        ),
-        Pairs(users, items),
-    )
-    spread = model.spread
-    if probability is None or spread is None or spread.noise is None or spread.weight is None:
+    values = backend.predict(_parameters(model, model.rating_range), Pairs(users, items))
+    variances = None if probability is None else _variances(model, users, items)
+    if probability is None or variances is None:
         return Predictions(values)
+    return Predictions(values, *normal_bounds(values, variances, probability, model.rating_range))
+
+
+def _parameters(model: Factorization, rating_range: tuple[float, float]) -> FactorModel:
+    return FactorModel(
+        model.mean, model.user_bias, model.item_bias, model.user_factors, model.item_factors, rating_range
+    )
+
+
+def _variances(model: Factorization, users: I32, items: I32) -> NDArray[np.float64] | None:
+    """Variance of a new rating of pairs, if the model is a committee whose spread was calibrated; else None."""
+    spread = model.spread
+    if spread is None or spread.noise is None or spread.weight is None:
+        return None
     variances = spread.noise + spread.weight * spread.products(users, items)
     for rows, bias in ((users, model.user_bias), (items, model.item_bias)):
         variances += np.where(rows < 0, bias.var(dtype=np.float64), 0.0)
-    return Predictions(values, *normal_bounds(values, variances, probability, model.rating_range))
+    return variances
 
 
 def _of_moments(
@@ -144,10 +173,11 @@ def _checked(users: NDArray[Any], items: NDArray[Any], model: Model) -> tuple[I3
     if len(users) != len(items):
         seen, fix = f"{len(users)} and {len(items)}", "give as many of one as of the other"
         raise DataError("users and items differ in length", seen=seen, fix=fix)
-    return _indices(users, model.n_users, "users"), _indices(items, model.n_items, "items")
+    return check_indices(users, model.n_users, "users"), check_indices(items, model.n_items, "items")
 
 
-def _indices(indices: NDArray[Any], size: int, where: str) -> I32:
+def check_indices(indices: NDArray[Any], size: int, where: str) -> I32:
+    """The indices int32[b] as the kernels take them. Raises DataError for one outside -1 to size - 1."""
     indices = np.ascontiguousarray(indices, np.int32)
     if not are_indices(indices, size):
         seen = f"{indices.min()} to {indices.max()}"

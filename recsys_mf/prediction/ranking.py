@@ -1,0 +1,169 @@
+"""Ranking: the items that a model puts first for users, exactly, in bounded memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from statistics import NormalDist
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recsys_mf.arrays.csr import Csr
+from recsys_mf.errors import ConfigError
+from recsys_mf.kernels.backend import PredictionKernels
+from recsys_mf.kernels.cpu.prediction import CPU
+from recsys_mf.models import Factorization, Model, Posterior
+from recsys_mf.prediction.inner import InnerRows, inner_rows, inner_rows_of_sample
+from recsys_mf.prediction.intervals import check_probability
+from recsys_mf.prediction.pairs import check_indices, has_intervals, moments
+
+F32 = NDArray[np.float32]
+I32 = NDArray[np.int32]
+
+_PAIRS = 1 << 22  # scores that are held at a time if they have to be
+_QUERIES = 1 << 14  # users whose lists are found together
+
+
+@dataclass(frozen=True)
+class Mean:
+    """Order by the predicted rating before it is clipped to the range of the ratings."""
+
+
+@dataclass(frozen=True)
+class Lower:
+    """Order by m - z √variance, the lower end of the interval of this probability before it is clipped: an item about
+    which little is known goes down. For an ordinal model m and the variance are those of its distribution of levels.
+    """
+
+    probability: float = 0.8
+
+
+@dataclass(frozen=True)
+class Draw:
+    """Order by one sample of the posterior per user, chosen at random (Thompson sampling): what is uncertain is tried.
+
+    seed : of the choice of samples
+    """
+
+    seed: int = 0
+
+
+Score = Mean | Lower | Draw
+"""What items are ordered by."""
+
+
+class Ranked(NamedTuple):
+    """The items int32[b, n] of b users, best first, and their scores float32[b, n]; -1 and -∞ if no more are left."""
+
+    items: I32
+    scores: F32
+
+
+def rank_items(
+    model: Model,
+    users: NDArray[Any],
+    count: int,
+    *,
+    excluded: Csr | None = None,
+    among: NDArray[Any] | None = None,
+    score: Score = Mean(),
+    backend: PredictionKernels = CPU,
+) -> Ranked:
+    """The `count` best items of every user, dense indices int32[b], by descending score; of equal scores the item of
+    the lower index is first.
+
+    users : -1 for an unknown user, who has the prior mean
+    excluded : row g has the items, ascending, that are left out for users[g]; None for none
+    among : the items to choose from, ascending indices; None for all
+    score : what items are ordered by, for a factorisation r̂_ui before it is clipped
+    Raises ConfigError for a score that the model does not have, DataError for an index that it does not have.
+    """
+    _check(model, score)
+    users = check_indices(users, model.n_users, "users")
+    chosen = None if among is None else check_indices(among, model.n_items, "among")
+    shape = len(users), count
+    found = Ranked(np.full(shape, -1, np.int32), np.full(shape, -np.inf, np.float32))
+    for search in _searches(model, len(users), chosen, score, backend):
+        for start in range(0, len(search.rows), search.step):
+            rows = search.rows[start : start + search.step]
+            columns, scores = search.find(users[rows], count, _take_rows(excluded, rows, chosen))
+            found.items[rows] = columns if chosen is None else np.append(chosen, np.int32(-1))[columns]
+            found.scores[rows] = scores
+    return found
+
+
+class _Search(NamedTuple):
+    """How the lists of some users are found: rows int64 into the users, how many at a time, and the search itself."""
+
+    rows: NDArray[np.int64]
+    step: int
+    find: Callable[[I32, int, Csr | None], tuple[I32, F32]]
+
+
+def _searches(
+    model: Model, n_users: int, among: I32 | None, score: Score, backend: PredictionKernels
+) -> Iterator[_Search]:
+    """What finds the lists of all users: as inner products if scores are these, so that none has to be held."""
+    everyone = np.arange(n_users)
+
+    def by_product(rows: InnerRows) -> Callable[[I32, int, Csr | None], tuple[I32, F32]]:
+        table = rows.items if among is None else rows.items[among]
+        return lambda users, count, excluded: backend.find_top(rows.of_users(users), table, count, excluded)
+
+    if isinstance(score, Draw) and isinstance(model, Posterior):
+        samples = np.random.default_rng(score.seed).integers(model.n_samples, size=n_users)
+        for s in np.unique(samples).tolist():
+            yield _Search(np.flatnonzero(samples == s), _QUERIES, by_product(inner_rows_of_sample(model, s)))
+    elif isinstance(score, Mean) and isinstance(model, Factorization):
+        yield _Search(everyone, _QUERIES, by_product(inner_rows(model)))
+    else:
+        items = np.arange(model.n_items, dtype=np.int32) if among is None else among
+        step = max(1, _PAIRS // max(len(items), 1))
+        yield _Search(
+            everyone, step,
+            lambda users, count, excluded: backend.select_top(
+                _scores(model, users, items, score, backend), count, excluded
+            ),
+        )  # fmt: skip
+
+
+def _scores(model: Model, users: I32, items: I32, score: Score, backend: PredictionKernels) -> F32:
+    """The score of every user and item, [users, items]."""
+    means, variances = moments(
+        model,
+        np.repeat(users, len(items)),
+        np.tile(items, len(users)),
+        backend,
+        with_variances=isinstance(score, Lower),
+    )
+    if isinstance(score, Lower) and variances is not None:
+        means = (means - NormalDist().inv_cdf((1 + score.probability) / 2) * np.sqrt(variances)).astype(np.float32)
+    return means.reshape(len(users), len(items))
+
+
+def _check(model: Model, score: Score) -> None:
+    if isinstance(score, Lower):
+        check_probability(score.probability)
+        if not has_intervals(model):
+            fix = "order by the mean, or train a committee with validation rows, or gibbs"
+            raise ConfigError("the model has no intervals to order by", seen="a plain factorisation", fix=fix)
+    if isinstance(score, Draw) and isinstance(model, Factorization):
+        fix = "order by the mean, or train with --solver gibbs"
+        raise ConfigError("the model has no samples to draw from", seen="a factorisation", fix=fix)
+
+
+def _take_rows(matrix: Csr | None, rows: NDArray[np.int64], among: I32 | None) -> Csr | None:
+    """Rows of a matrix, with columns as places among these; entries of other columns are gone."""
+    if matrix is None:
+        return None
+    lengths = np.diff(matrix.starts)[rows]
+    starts = np.concatenate([[0], np.cumsum(lengths)])
+    entries = np.arange(starts[-1]) + np.repeat(matrix.starts[rows] - starts[:-1], lengths)
+    columns = matrix.columns[entries]
+    if among is None:
+        return Csr(starts, columns, None, matrix.n_columns)
+    places = np.searchsorted(among, columns)
+    kept = np.append(among, np.int32(-1))[places] == columns
+    return Csr(np.concatenate([[0], np.cumsum(kept)])[starts], places[kept].astype(np.int32), None, len(among))
