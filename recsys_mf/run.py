@@ -82,6 +82,45 @@ class Run:
         predictions = predict(self.model, users, items, None if times is None else _seconds(times, length)).values
         return float(predictions[0]) if all(single) else predictions
 
+    def recommend(
+        self,
+        user_ids: Any = None,
+        n: int = 10,
+        *,
+        exclude: Any = "rated",
+        among: Any = None,
+        titles: Any = None,
+        score: Any = "mean",
+    ) -> Any:
+        """The n best items of users, exactly, as a pandas frame: user_id, rank, item_id, title (with titles), score.
+
+        user_ids : a column of ids, or a single id; None for all users of the run
+        exclude : "rated", what the user has rated in the training ratings; "none"; or a table of ratings, whose pairs
+            are left out beside those that the run keeps
+        among : ids of the items to choose from; None for all
+        titles : a table of the items with a column title or name (a path or a frame)
+        score : what items are ordered by: "mean", the predicted rating before it is clipped to the scale; "lower", the
+            lower end of its 80 % interval; "draw", one sample of the posterior per user (Thompson sampling); or an
+            object of `prediction.ranking`. Equal scores go by the order of the item ids
+        Raises DataError for an id that the run does not know: give a new user's ratings to `fold_in`. Raises
+        ConfigError if the run did not keep its ratings, and for a score that the model does not have.
+        """
+        from recsys_mf.serving.recommending import ListOptions, recommend
+
+        options = ListOptions(n=n, exclude=exclude, among=among, titles=titles, score=score)
+        return recommend(self, user_ids, options)
+
+    def similar(self, ids: Any, n: int = 10, *, side: Any = "item", titles: Any = None) -> Any:
+        """The n items (or users) most similar to each of some, as a pandas frame: the id, rank, the similar id, title
+        (with titles), and the cosine of their factors (`prediction.similarity`).
+
+        ids : a column of ids, or a single id; side : "item" or "user"; titles : as in `recommend`
+        Raises DataError for an id that the run does not know.
+        """
+        from recsys_mf.serving.similar import list_similar
+
+        return list_similar(self, ids, n, side, titles)
+
     def indices(
         self, user_ids: Any, item_ids: Any, *, where: str = "pairs"
     ) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int8]]:

@@ -25,6 +25,7 @@ LAYERS = (
     {"kernels", "conversion"},
     {"ratings", "features", "vocabulary", "mismatch", "models"},
     {"loaders", "splits", "prediction"},
+    {"serving"},
     {"run", "solvers"},
     {"store", "streaming", "training", "evaluation", "dense"},
     {"experiment"},

@@ -21,6 +21,7 @@ from recsys_mf.cli.evaluate import evaluate
 from recsys_mf.cli.failures import Signals, report, say_error
 from recsys_mf.cli.inspect import inspect
 from recsys_mf.cli.predict import predict
+from recsys_mf.cli.recommend import recommend, similar
 from recsys_mf.cli.solvers import solvers
 from recsys_mf.cli.train import train
 from recsys_mf.errors import ReadingNotice, RecsysWarning, printable
@@ -38,12 +39,13 @@ def command() -> None:
     recsys-mf train ratings.parquet -o run        train, and report the error on 10 % of the ratings
     recsys-mf evaluate run --test new.parquet     report the error on another table
     recsys-mf predict run pairs.csv -o out.csv    add a prediction to every (user, item) row
+    recsys-mf recommend run --users 17,42         list the best items of users
 
     Shell completion: eval "$(_RECSYS_MF_COMPLETE=bash_source recsys-mf)" (also zsh_source, fish_source).
     """
 
 
-for subcommand in (train, evaluate, predict, inspect, solvers, datasets):
+for subcommand in (train, evaluate, predict, recommend, similar, inspect, solvers, datasets):
     command.add_command(subcommand)
 
 

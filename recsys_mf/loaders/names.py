@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from recsys_mf.arguments import is_path
-from recsys_mf.conversion import id_column
+from recsys_mf.conversion import Ids, id_column
 from recsys_mf.conversion.arrow import as_text, is_text
 from recsys_mf.errors import DataError
 from recsys_mf.loaders.frames import FrameSource
@@ -38,7 +37,7 @@ def read_names(table: Any, role: Role, vocabulary: Vocabulary) -> pa.Array:
 
     source: Source = open_source(table) if is_path(table) else FrameSource(table)
     key, name = recognise_ids(source, role, None), _recognise_name(source)
-    kind = "integer" if vocabulary.is_integer and not source.typed else "auto" if source.typed else "string"
+    kind: Ids = "integer" if vocabulary.is_integer and not source.typed else "auto" if source.typed else "string"
     ids, names = source.read([key, name], [name] if kind == "integer" else [key, name])
     place = origin(source, key)
     places = vocabulary.indices(id_column(ids, place, kind), where=place.where)

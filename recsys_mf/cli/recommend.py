@@ -1,0 +1,150 @@
+"""`recsys-mf recommend`: the best items of users; `recsys-mf similar`: items or users that are alike."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from recsys_mf.cli import options
+from recsys_mf.errors import ConfigError, printable
+
+_MAX_PRINTED = 1000  # rows
+
+
+@click.command()
+@click.argument("run", type=click.Path(path_type=Path))
+@click.option("--users", metavar="IDS|FILE", help="Users to recommend for: ids such as 17,42, or a table of user ids "
+              "(default: all users of the run).")  # fmt: skip
+@click.option("--top", type=int, default=10, show_default=True, help="Number of items per user.")
+@click.option("--titles", metavar="FILE", help="Table with a row per item and a column title or name.")
+@click.option("--exclude", default="rated", show_default=True, metavar="rated|none|FILE",
+              help="Items that are left out: those that the user rated in the training ratings; none; or also those in "
+              "a table of ratings.")  # fmt: skip
+@click.option("--among", metavar="IDS|FILE", help="Choose only from these items: ids such as 17,42, or a table.")
+@click.option("--score", type=click.Choice(["mean", "lower", "draw"]), default="mean", show_default=True,
+              help="What items are ordered by: the predicted rating; the lower end of its interval; or one sample of "
+              "the posterior per user (Thompson sampling, gibbs only).")  # fmt: skip
+@click.option(
+    "--interval", type=float, metavar="P", help="Probability of the interval of --score lower (default: 0.8)."
+)
+@click.option("--seed", type=int, metavar="N", help="Seed of the samples of --score draw (default: 0).")
+@click.option("--output", "-o", type=click.Path(path_type=Path), help="File to write (.parquet, .csv or .tsv); "
+              "without it the lists are printed.")  # fmt: skip
+@click.option("--force", is_flag=True, help="Replace the output file if it exists.")
+@options.device_option
+@options.threads_option
+@options.quiet_option
+def recommend(run: Path, output: Path | None, force: bool, quiet: bool, **given: Any) -> None:
+    """List the best items for users of the model in the directory RUN.
+
+    All items are compared, exactly. They are ordered by the predicted rating before it is clipped to the rating scale;
+    equal ones by their ids.
+    """
+    from recsys_mf import store
+    from recsys_mf.cli.progress import announce_compilation, is_silent
+    from recsys_mf.loaders.id_lists import read_ids
+    from recsys_mf.loaders.writing import TABLES
+    from recsys_mf.outputs import check_output
+    from recsys_mf.serving import recommending
+    from recsys_mf.serving.trained import find_known
+
+    if output is None and force:
+        raise ConfigError("there is no output file to replace", where="--force", fix="leave it out, or give -o FILE")
+    if output is None and given["users"] is None:
+        fix = "give some with --users, or a file to write with -o"
+        raise ConfigError("the lists of all users are too long to print", where="--users", fix=fix)
+    score = _score(given)
+    if output is not None:
+        check_output(output, "output", TABLES, force=force)
+    announce_compilation(quiet=quiet)
+    loaded = store.load(run)
+    among = given["among"]
+    wanted = recommending.ListOptions(
+        n=given["top"],
+        exclude=given["exclude"],
+        among=among and read_ids(among, "item", loaded.item_vocabulary, where="--among"),
+        titles=given["titles"],
+        score=score,
+        device=given["device"],
+        threads=given["threads"],
+    )
+    recommender = recommending.Recommender(loaded, wanted)
+    users = recommender.everyone
+    if given["users"] is not None:
+        ids = read_ids(given["users"], "user", loaded.user_vocabulary, where="--users")
+        users = find_known(loaded, ids, "user", where="--users")
+    if output is None:
+        _print_lists(recommender.batch(users[: _MAX_PRINTED // max(1, given["top"]) + 1]), len(users))
+        return
+    from tqdm import tqdm
+
+    with tqdm(desc="recommending", unit=" users", total=len(users), disable=is_silent(quiet=quiet), leave=False) as bar:
+        rows = recommending.recommend_to_file(recommender, users, output, force=force, watch=bar.update)
+    options.say(f"{printable(output)}: {rows:,} rows, the best {given['top']:,} items of {len(users):,} users")
+
+
+@click.command()
+@click.argument("run", type=click.Path(path_type=Path))
+@click.argument("ids", metavar="IDS")
+@click.option("--users", "of_users", is_flag=True, help="IDS are users, not items.")
+@click.option("--top", type=int, default=10, show_default=True, help="Number of similar ones per id.")
+@click.option("--titles", metavar="FILE", help="Table with a row per item (or user) and a column title or name.")
+@options.quiet_option
+def similar(run: Path, ids: str, of_users: bool, top: int, titles: str | None, quiet: bool) -> None:
+    """List the items (or users) that are most similar to some in the model in the directory RUN.
+
+    IDS are ids such as 17,42, or a table of ids. Similarity is the cosine of the factors, without the biases.
+    """
+    from recsys_mf import store
+    from recsys_mf.cli.progress import announce_compilation
+    from recsys_mf.loaders.id_lists import read_ids
+    from recsys_mf.serving.trained import Side, vocabulary_of
+
+    announce_compilation(quiet=quiet)
+    loaded = store.load(run)
+    side: Side = "user" if of_users else "item"
+    column = read_ids(ids, side, vocabulary_of(loaded, side), where="IDS")
+    _print_table(loaded.similar(column, top, side=side, titles=titles))
+
+
+def _score(given: dict[str, Any]) -> Any:
+    """The score that was asked for. Raises ConfigError for an option of another one."""
+    from recsys_mf.prediction.ranking import Draw, Lower
+
+    name = given["score"]
+    for option, owner in (("interval", "lower"), ("seed", "draw")):
+        if given[option] is not None and name != owner:
+            fix = f"leave it out, or give --score {owner}"
+            raise ConfigError(f"--{option} has no effect with --score {name}", fix=fix)
+    if name == "lower" and given["interval"] is not None:
+        return Lower(given["interval"])
+    return Draw(given["seed"]) if name == "draw" and given["seed"] is not None else name
+
+
+def _print_lists(batch: Any, n_users: int) -> None:
+    import pyarrow as pa
+
+    frame = pa.table(batch).to_pandas()
+    shown = frame["user_id"].nunique()
+    _print_table(frame)
+    if shown < n_users:
+        options.say(f"and {n_users - shown:,} more users; give -o FILE to write all of them")
+
+
+def _print_table(frame: Any) -> None:
+    """Print a frame as aligned columns, text to the left and numbers to the right."""
+    texts = {name: [_cell(value) for value in frame[name]] for name in frame.columns}
+    widths = {name: max(len(name), *map(len, cells), 0) for name, cells in texts.items()}
+    left = {name for name in frame.columns if not all(isinstance(value, int | float) for value in frame[name].tolist())}
+    for row in [list(frame.columns), *map(list, zip(*texts.values(), strict=True))]:
+        cells = (
+            f"{cell:<{widths[name]}}" if name in left else f"{cell:>{widths[name]}}"
+            for name, cell in zip(texts, row, strict=True)
+        )
+        options.say("  ".join(cells).rstrip())
+
+
+def _cell(value: Any) -> str:
+    return f"{value:.4f}" if isinstance(value, float) else "" if value is None else printable(str(value))

@@ -1,0 +1,67 @@
+"""Trained: what serving needs of a run, and its rows under the ids that people know."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recsys_mf.conversion.origin import format_value
+from recsys_mf.errors import DataError
+from recsys_mf.models import Fit, Model, RatedPairs
+from recsys_mf.vocabulary import Vocabulary
+
+I32 = NDArray[np.int32]
+Side = Literal["user", "item"]
+SIDES: tuple[Side, ...] = ("user", "item")
+
+
+class Trained(Protocol):
+    """A `Run`, of which this package is not to know more."""
+
+    @property
+    def fit(self) -> Fit: ...
+    @property
+    def model(self) -> Model: ...
+    @property
+    def user_vocabulary(self) -> Vocabulary: ...
+    @property
+    def item_vocabulary(self) -> Vocabulary: ...
+    @property
+    def rated(self) -> RatedPairs | None: ...
+    @property
+    def provenance(self) -> Mapping[str, Any]: ...
+
+
+def vocabulary_of(run: Trained, side: Side) -> Vocabulary:
+    """The ids of one side."""
+    return run.user_vocabulary if side == "user" else run.item_vocabulary
+
+
+def find_known(run: Trained, ids: Any, side: Side, *, where: str | None = None) -> I32:
+    """Dense indices int32[b] of a column of ids, or of a single id.
+
+    where : the ids, for messages
+    Raises DataError for no ids, for one that the run does not have, and for ids of the other kind.
+    """
+    vocabulary, where = vocabulary_of(run, side), where or f"{side} ids"
+    column = [ids] if is_single(ids) else ids
+    if not len(column):
+        raise DataError(f"no {side}s to answer for", where=where, seen="an empty list", fix="give at least one id")
+    found = vocabulary.indices(column, where=where)
+    unknown = np.flatnonzero(found < 0)
+    if len(unknown):
+        more = "" if len(unknown) == 1 else f" and {len(unknown) - 1:,} more"
+        example = f"the run has ids like {format_value(vocabulary.entries[0])}" if len(vocabulary) else "it has none"
+        new = "; if the user is new, give its ratings: --ratings FILE (run.fold_in(ratings) in Python)"
+        fix = example + (new if side == "user" else "")
+        first = np.asarray(column, object)[unknown[0]]
+        raise DataError(f"the run has no {side} of this id", where=where, seen=f"{format_value(first)}{more}", fix=fix)
+    return found
+
+
+def is_single(ids: Any) -> bool:
+    """Whether the argument is a single id, not a column of ids."""
+    return isinstance(ids, str | bytes) or not hasattr(ids, "__len__") or getattr(ids, "ndim", 1) == 0
