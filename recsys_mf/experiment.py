@@ -15,10 +15,10 @@ from recsys_mf.features import Features
 from recsys_mf.loaders import read_features
 from recsys_mf.ratings import Ratings
 from recsys_mf.run import Run
+from recsys_mf.serving.joining import seen_by
 from recsys_mf.solvers import Solver
 from recsys_mf.splits import Split
 from recsys_mf.training import Watcher, as_ratings, train
-from recsys_mf.training.joining import seen_by
 
 Record = Mapping[str, Any]
 

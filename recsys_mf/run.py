@@ -121,6 +121,33 @@ class Run:
 
         return list_similar(self, ids, n, side, titles)
 
+    def fold_in(self, ratings: Any, *, side: Any = "user") -> Run:
+        """The run with new users, or users with new ratings, added or updated by one row solve each; the rest stays.
+
+        ratings : a table of ratings (`Ratings`, a path or a frame), which may hold new users and known ones; a new
+            rating of a pair replaces the old one
+        side : "user", or "item" to add and update items, the users fixed
+        Their rows, biases and intervals are those of `serving.folding`; baselines too. The other side learns nothing
+        from these ratings: from time to time train again, or continue with train(…, start=run). Warns with FoldWarning
+        if some ratings are of items that the model does not know, which are not used. Raises DataError if all are,
+        ConfigError for a run that did not keep its training ratings and for a model that is sampled.
+        """
+        from recsys_mf.kernels import select
+        from recsys_mf.serving.folding import fold_in
+
+        return fold_in(self, ratings, side, select("cpu"))
+
+    def forget(self, user_ids: Any) -> Run:
+        """The run without these users: their rows, ids and ratings are gone, all else has the same bits.
+
+        For users that were folded in this takes back exactly what was added. For users of the training, the factors
+        and biases of items stay as these users helped to shape them; a FoldWarning says so. user_ids : a column of ids,
+        or a single id. Raises DataError for an id that the run does not know, ConfigError for all users.
+        """
+        from recsys_mf.serving.forgetting import forget
+
+        return forget(self, user_ids)
+
     def indices(
         self, user_ids: Any, item_ids: Any, *, where: str = "pairs"
     ) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int8]]:

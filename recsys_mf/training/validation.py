@@ -18,7 +18,7 @@ from recsys_mf.ratings import Ratings
 from recsys_mf.solvers import Epoch
 from recsys_mf.splits import Split
 
-VALIDATION, FIT, SEARCH = 1, 2, 3  # what a stream of random numbers derived from the seed is for
+VALIDATION, FIT, SEARCH, FOLD = 1, 2, 3, 4  # what a stream of random numbers derived from the seed is for
 MIN_VALIDATED = 1000  # rows in all cuts of a small table together
 _MAX_CUTS, _TRIES = 5, 50
 _SEARCHED = 20_000  # rows, about, that the search for settings trains on

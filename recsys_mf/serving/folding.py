@@ -1,0 +1,225 @@
+"""Folding in: new users, or users with new ratings, get their row by one row solve with the items fixed; items alike.
+
+    x_u = argmin Σ_j (r_uj - μ - b_j - x · y_j)² + κ (x - m)ᵀ C⁻¹ (x - m),    x_u = (p_u, b_u), y_j = (q_j, 1)
+
+m and C are the mean and the covariance of the rows of the users that the model knows: the prior that its own users
+suggest for one more, in the coordinates of the model, whatever solver made it. κ is chosen in training on validation
+rows (`choose_precision`). It stands for the variance of a rating about its prediction, and is smaller because rows that
+were shrunk in training vary less than true ones.
+"""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import replace
+from typing import Any, NamedTuple, TypeVar, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recsys_mf.arguments import choice, is_path
+from recsys_mf.arrays.csr import Csr
+from recsys_mf.errors import ConfigError, DataError, FoldWarning
+from recsys_mf.kernels.backend import Backend
+from recsys_mf.kernels.operands import GaussianPrior, Regressors
+from recsys_mf.loaders import from_frame, read_ratings
+from recsys_mf.models import Factorization, Fit, RatedPairs
+from recsys_mf.ratings import Ratings
+from recsys_mf.serving import joining
+from recsys_mf.serving.trained import SIDES, Side, Trained
+
+F32 = NDArray[np.float32]
+F64 = NDArray[np.float64]
+R = TypeVar("R", bound=Trained)
+
+_RELATIVE = 0.6  # κ in units of the squared validation error, where it was not chosen
+_TRIED = (0.3, 0.45, 0.6, 0.85, 1.3)  # in these units
+_SHARES = (0.1, 1.0)  # of the ratings of a validation user, that rows are solved from
+_MAX_CHOSEN_ON = 300  # validation users
+_FLOOR = 1e-6  # of the variance of a coordinate, in units of the largest
+
+
+class Rows(NamedTuple):
+    """The rows of one side of a factorisation: factors [rows, k], bias [rows]."""
+
+    factors: F32
+    bias: F32
+
+    @classmethod
+    def of(cls, model: Factorization, side: Side) -> Rows:
+        """Those of users or of items."""
+        if side == "user":
+            return cls(model.user_factors, model.user_bias)
+        return cls(model.item_factors, model.item_bias)
+
+    def stacked(self) -> F32:
+        """(factors, bias) [rows, k + 1]."""
+        return np.column_stack([self.factors, self.bias])
+
+
+class Population(NamedTuple):
+    """The mean m [k + 1] of the rows of a side and the inverse C⁻¹ [k + 1, k + 1] of their covariance."""
+
+    mean: F64
+    inverse: F64
+
+    @classmethod
+    def of(cls, rows: Rows) -> Population | None:
+        """That of the rows that are not zero, which had ratings; None if there is none: a model without such rows.
+
+        Of m rows of w numbers, the covariance is drawn to its diagonal by w / (w + m).
+        """
+        known = rows.stacked().astype(np.float64)
+        known = known[known.any(axis=1)]
+        if not len(known):
+            return None
+        centred = known - known.mean(axis=0)
+        covariance = centred.T @ centred / max(len(known) - 1, 1)
+        diagonal, (m, width) = np.diag(np.diag(covariance)), known.shape
+        covariance += width / (width + m) * (diagonal - covariance)
+        covariance += np.eye(width) * max(_FLOOR * float(diagonal.max()), float(np.finfo(np.float32).tiny))
+        return cls(known.mean(axis=0), np.linalg.inv(covariance))
+
+
+def solve_rows(
+    model: Factorization, side: Side, ratings: Csr, precision: float, backend: Backend, population: Population | None
+) -> F32:
+    """The rows x float32[rows, k + 1] of users (or items) with these ratings, given the rows of the other side.
+
+    ratings : a row per user, its columns the items it rated, in rating units
+    precision : κ
+    population : of the side; None for a model whose rows are all zero, and so are these
+    """
+    width = model.rank + 1
+    if population is None:
+        return np.zeros((ratings.n_rows, width), np.float32)
+    other = Rows.of(model, "item" if side == "user" else "user")
+    put = backend.device.put
+    centred = ratings._replace(values=(ratings.values - np.float32(model.mean)).astype(np.float32))
+    prior = GaussianPrior(
+        put((precision * population.inverse).astype(np.float32)),
+        put(np.tile(population.mean, (ratings.n_rows, 1)).astype(np.float32)),
+    )
+    X, _ = backend.rows.solve(centred.to(put), Regressors(put(other.stacked())), prior, 1.0, None)
+    return cast(F32, backend.device.get(X))
+
+
+def precision_of(fit: Fit) -> float:
+    """κ of a fit: what was chosen in training, else in proportion to its squared error on validation or train."""
+    if fit.fold_in_precision is not None:
+        return fit.fold_in_precision
+    error = fit.train_rmse if fit.valid_rmse is None else fit.valid_rmse
+    return _RELATIVE * max(error, float(np.finfo(np.float32).eps)) ** 2
+
+
+def choose_precision(
+    model: Factorization, train: Ratings, valid: Ratings, rng: np.random.Generator, backend: Backend
+) -> float | None:
+    """κ with the lowest error on the validation rows of some users, whose rows are solved from few of their training
+    rows and from all of them; None if no user has both.
+
+    model : fitted to train; valid : under its vocabularies
+    """
+    known = valid.select((valid.users >= 0) & (valid.items >= 0))
+    counts = np.bincount(train.users, minlength=train.n_users)
+    users = np.flatnonzero((np.bincount(known.users, minlength=train.n_users) > 0) & (counts > 0))
+    if not len(users):
+        return None
+    users = np.sort(rng.permutation(users)[:_MAX_CHOSEN_ON])
+    rated, wanted = RatedPairs.of(train).of_users(users), RatedPairs.of(known).of_users(users)
+    population = Population.of(Rows.of(model, "user"))
+    pairs = np.repeat(np.arange(len(users)), np.diff(wanted.starts))
+    table = Rows.of(model, "item").stacked()[wanted.columns].astype(np.float64)
+    parts = [_thin(rated, rng.random(len(rated.columns)) < share) for share in _SHARES]
+
+    def error(part: Csr, precision: float) -> float:
+        X = solve_rows(model, "user", part, precision, backend, population).astype(np.float64)[pairs]
+        values = model.mean + X[:, -1] + table[:, -1] + np.einsum("jf,jf->j", X[:, :-1], table[:, :-1])
+        return float(np.sqrt(np.mean((np.clip(values, *model.rating_range) - wanted.values) ** 2)))
+
+    scale = float(np.var(known.values - known.values.mean())) or 1.0
+    scale = min(scale, error(parts[-1], scale) ** 2) or scale
+    candidates = [scale * relative for relative in _TRIED]
+    return min(candidates, key=lambda precision: sum(error(part, precision) for part in parts))
+
+
+def _thin(ratings: Csr, kept: NDArray[np.bool_]) -> Csr:
+    starts = np.concatenate([[0], np.cumsum(kept)])[ratings.starts]
+    return Csr(starts, ratings.columns[kept], ratings.values[kept], ratings.n_columns)
+
+
+def fold_in(run: R, ratings: Any, side: str, backend: Backend) -> R:
+    """The run with the users (or items) of a table of ratings added or updated: `Run.fold_in`."""
+    side = cast(Side, choice(side, "side", SIDES))
+    if not isinstance(run.model, Factorization):
+        fix = "fold into a run of sgd or als, or continue this one with train(start=run)"
+        raise ConfigError("only a factorisation can be folded into", seen=f"a model of {run.fit.solver}", fix=fix)
+    known = _of_known_others(run, _as_ratings(run, ratings), side)
+    joined = joining.join(run, known)
+    table = joined.ratings
+    touched = np.unique((table.users if side == "user" else table.items)[joined.is_new]).astype(np.int64)
+    by_row = table.by_user() if side == "user" else table.by_item()
+    lengths = np.diff(by_row.starts)[touched]
+    starts = np.concatenate([[0], np.cumsum(lengths)])
+    entries = np.arange(starts[-1]) + np.repeat(by_row.starts[touched] - starts[:-1], lengths)
+    rows = Csr(starts, by_row.columns[entries], by_row.values[entries], by_row.n_columns)
+
+    def folded(fit: Fit) -> Fit:
+        model = fit.model
+        assert isinstance(model, Factorization)
+        population = Population.of(Rows.of(model, side))
+        aligned = joining.align(model, run, table.user_vocabulary, table.item_vocabulary)
+        X = solve_rows(aligned, side, rows, precision_of(fit), backend, population)
+        return replace(fit, model=_replaced(aligned, side, touched, X))
+
+    continued = run.provenance.get("continued", {})
+    facts = joining.describe(run, joined) | {
+        "how": "folded in",
+        "since_full_fit": continued.get("since_full_fit", 0) + int(joined.is_new.sum()),
+    }
+    changes: dict[str, Any] = {
+        "fit": folded(run.fit),
+        "baselines": {label: folded(fit) for label, fit in run.baselines.items()},
+        "user_vocabulary": table.user_vocabulary,
+        "item_vocabulary": table.item_vocabulary,
+        "user_counts": table.user_counts,
+        "item_counts": table.item_counts,
+        "provenance": dict(run.provenance)
+        | {"continued": facts, "train_ratings": len(table), "train_fingerprint": table.fingerprint},
+        "rated": RatedPairs.of(table),
+        "report": None,
+    }
+    return replace(run, **changes)  # type: ignore[type-var]  # a Run
+
+
+def _as_ratings(run: Trained, ratings: Any) -> Ratings:
+    if isinstance(ratings, Ratings):
+        return ratings
+    return (read_ratings if is_path(ratings) else from_frame)(ratings, like=run, duplicates="last")
+
+
+def _of_known_others(run: Trained, ratings: Ratings, side: Side) -> Ratings:
+    """The ratings whose other side the model knows; a warning says how many are not used."""
+    known = ratings.reindexed(run.user_vocabulary, run.item_vocabulary)
+    others = known.items if side == "user" else known.users
+    usable, word = others >= 0, "item" if side == "user" else "user"
+    if not usable.any():
+        fix = f"give ratings with ids of {word}s that it was trained on, or train again"
+        raise DataError(f"the model knows no {word} of these ratings", seen=f"{len(ratings):,} ratings", fix=fix)
+    if not usable.all():
+        count = int((~usable).sum())
+        warnings.warn(
+            f"{count:,} of {len(ratings):,} ratings are of {word}s that the model does not know; they were not used",
+            FoldWarning, stacklevel=4,
+        )  # fmt: skip
+    kept = ratings.select(usable)
+    return replace(kept, times=None).restricted()
+
+
+def _replaced(model: Factorization, side: Side, rows: NDArray[np.int64], X: F32) -> Factorization:
+    """The model with other rows of a side."""
+    factors, bias = (array.copy() for array in Rows.of(model, side))
+    factors[rows], bias[rows] = X[:, :-1], X[:, -1]
+    if side == "user":
+        return replace(model, user_factors=factors, user_bias=bias)
+    return replace(model, item_factors=factors, item_bias=bias)
