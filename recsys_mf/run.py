@@ -121,6 +121,18 @@ class Run:
 
         return list_similar(self, ids, n, side, titles)
 
+    def explain(self, user_id: Any, item_id: Any, *, titles: Any = None) -> Any:
+        """Which of the user's own ratings move the prediction of an item, and by how much (`serving.explaining`).
+
+        titles : as in `recommend`
+        Returns an Explanation: prediction, folded, base, and ratings, a pandas frame with the effect of every rating;
+        print it to read it. Raises DataError for an unknown id, ConfigError for a run that did not keep its ratings and
+        for a model that is sampled.
+        """
+        from recsys_mf.serving.explaining import explain
+
+        return explain(self, user_id, item_id, titles)
+
     def fold_in(self, ratings: Any, *, side: Any = "user") -> Run:
         """The run with new users, or users with new ratings, added or updated by one row solve each; the rest stays.
 

@@ -88,8 +88,8 @@ def test_excluded_items_and_items_that_are_not_chosen_from_do_not_occur(kind: st
 
 def test_items_above_the_scale_are_ordered_by_what_is_cut_off() -> None:
     model = Factorization(
-        mean=4.0, user_bias=np.array([2.0]), item_bias=np.array([0.0, 0.5, 1.5, 0.5]), user_factors=np.zeros((1, 0), np.float32),
-        item_factors=np.zeros((4, 0), np.float32), rating_range=(1, 5),
+        mean=4.0, user_bias=np.array([2.0]), item_bias=np.array([0.0, 0.5, 1.5, 0.5]),
+        user_factors=np.zeros((1, 0), np.float32), item_factors=np.zeros((4, 0), np.float32), rating_range=(1, 5),
     )  # fmt: skip
     found = rank_items(model, np.array([0]), 4)
     assert found.items.tolist() == [[2, 1, 3, 0]]

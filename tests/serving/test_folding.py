@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import warnings
 from dataclasses import replace
 from pathlib import Path
@@ -27,6 +28,12 @@ from tests.trained import posterior_run, small_run
 NEW = 100_000  # an id that no table here has
 
 
+@functools.cache
+def factor_run() -> Run:
+    """SGD of rank 3 on a planted table, whose factors are not zero."""
+    return train(hold_out(planted()[0], 0.0), SOLVERS["sgd"].from_texts({"rank": "3", "epochs": "8", "members": "1"}))
+
+
 def arrays_of(run: Run) -> dict[str, Any]:
     return {
         f"{label} {name}": array
@@ -47,7 +54,7 @@ def factorization_of(run: Run) -> Factorization:
 
 
 def test_a_new_user_gets_the_minimum_of_the_objective() -> None:
-    run, ratings = small_run(), new_ratings(small_run())
+    run, ratings = factor_run(), new_ratings(factor_run())
     folded, model = run.fold_in(ratings), factorization_of(run)
     rows = np.column_stack([model.user_factors, model.user_bias]).astype(np.float64)
     rows = rows[rows.any(axis=1)]
@@ -69,7 +76,7 @@ def new_item_ids(ratings: Ratings) -> Any:
 
 
 def test_all_other_rows_keep_their_bits() -> None:
-    run = small_run()
+    run = factor_run()
     known = run.user_vocabulary.entries[3].as_py()
     before, folded = factorization_of(run), run.fold_in(new_ratings(run, user=known))
     after, changed = factorization_of(folded), run.user_vocabulary.indices([known])[0]
@@ -81,7 +88,7 @@ def test_all_other_rows_keep_their_bits() -> None:
 
 
 def test_a_known_user_is_solved_from_old_and_new_ratings_the_newest_of_a_pair() -> None:
-    run = small_run()
+    run = factor_run()
     assert run.rated is not None
     user = int(np.argmax(np.diff(run.rated.starts)))
     row = slice(run.rated.starts[user], run.rated.starts[user + 1])
@@ -101,7 +108,7 @@ def test_a_known_user_is_solved_from_old_and_new_ratings_the_newest_of_a_pair() 
 
 
 def test_items_are_folded_in_alike() -> None:
-    run = small_run()
+    run = factor_run()
     users = run.user_vocabulary.entries.slice(0, 8).to_numpy()
     ratings = Ratings.from_ids(users, [NEW] * 8, np.arange(8) % 5 + 0.0, None)
     folded = run.fold_in(ratings, side="item")
@@ -128,7 +135,7 @@ def test_items_are_folded_in_alike() -> None:
 
 
 def test_forgetting_takes_back_what_folding_in_added_bit_for_bit() -> None:
-    run = small_run()
+    run = factor_run()
     with pytest.warns(FoldWarning, match=r"forgotten: 1 users .* 6 ratings.*train again without them"):
         back = run.fold_in(new_ratings(run)).forget(NEW)
     for name, array in arrays_of(run).items():
@@ -154,7 +161,7 @@ def test_a_sampled_run_forgets_too() -> None:
 
 
 def test_a_folded_run_recommends_predicts_with_intervals_and_is_stored(tmp_path: Path) -> None:
-    run = train(hold_out(planted()[0], 0.0), SOLVERS["sgd"].from_texts({"rank": "3", "epochs": "8", "members": "1"}))
+    run = factor_run()
     model = factorization_of(run)
     v_u, v_i = np.ones(model.n_users, np.float32), np.ones(model.n_items, np.float32)
     run = replace(run, fit=replace(run.fit, model=replace(model, spread=MemberSpread(v_u, v_i, 0.5, 0.1))))
