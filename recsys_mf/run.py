@@ -133,21 +133,22 @@ class Run:
 
         return explain(self, user_id, item_id, titles)
 
-    def fold_in(self, ratings: Any, *, side: Any = "user") -> Run:
+    def fold_in(self, ratings: Any, *, side: Any = "user", seed: int = 0) -> Run:
         """The run with new users, or users with new ratings, added or updated by one row solve each; the rest stays.
 
         ratings : a table of ratings (`Ratings`, a path or a frame), which may hold new users and known ones; a new
             rating of a pair replaces the old one
         side : "user", or "item" to add and update items, the users fixed
+        seed : of the draws of rows of a sampled model
         Their rows, biases and intervals are those of `serving.folding`; baselines too. The other side learns nothing
         from these ratings: from time to time train again, or continue with train(…, start=run). Warns with FoldWarning
         if some ratings are of items that the model does not know, which are not used. Raises DataError if all are,
-        ConfigError for a run that did not keep its training ratings and for a model that is sampled.
+        ConfigError for a run that did not keep its training ratings and for a model with times or side information.
         """
         from recsys_mf.kernels import select
         from recsys_mf.serving.folding import fold_in
 
-        return fold_in(self, ratings, side, select("cpu"))
+        return fold_in(self, ratings, side, np.random.default_rng(seed), select("cpu"))
 
     def forget(self, user_ids: Any) -> Run:
         """The run without these users: their rows, ids and ratings are gone, all else has the same bits.

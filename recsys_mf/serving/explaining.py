@@ -21,7 +21,8 @@ from recsys_mf.kernels.cpu.prediction import CPU
 from recsys_mf.loaders.names import read_names
 from recsys_mf.models import Factorization
 from recsys_mf.prediction.pairs import moments
-from recsys_mf.serving.folding import Population, Rows, precision_of
+from recsys_mf.serving.folding import precision_of
+from recsys_mf.serving.population import Population, Rows
 from recsys_mf.serving.trained import Trained, find_known, is_single
 
 if TYPE_CHECKING:

@@ -5,80 +5,38 @@
 m and C are the mean and the covariance of the rows of the users that the model knows: the prior that its own users
 suggest for one more, in the coordinates of the model, whatever solver made it. κ is chosen in training on validation
 rows (`choose_precision`). It stands for the variance of a rating about its prediction, and is smaller because rows that
-were shrunk in training vary less than true ones.
+were shrunk in training vary less than true ones. Into a posterior a row is drawn per sample (`sampled_rows`).
 """
 
 from __future__ import annotations
 
 import warnings
 from dataclasses import replace
-from typing import Any, NamedTuple, TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from recsys_mf.arguments import choice, is_path
 from recsys_mf.arrays.csr import Csr
-from recsys_mf.errors import ConfigError, DataError, FoldWarning
+from recsys_mf.errors import DataError, FoldWarning
 from recsys_mf.kernels.backend import Backend
 from recsys_mf.kernels.operands import GaussianPrior, Regressors
 from recsys_mf.loaders import from_frame, read_ratings
-from recsys_mf.models import Factorization, Fit, RatedPairs
+from recsys_mf.models import Factorization, Fit, Posterior, RatedPairs
 from recsys_mf.ratings import Ratings
 from recsys_mf.serving import joining
+from recsys_mf.serving.population import Population, Rows
+from recsys_mf.serving.sampled_rows import draw_rows
 from recsys_mf.serving.trained import SIDES, Side, Trained
 
 F32 = NDArray[np.float32]
-F64 = NDArray[np.float64]
 R = TypeVar("R", bound=Trained)
 
 _RELATIVE = 0.6  # κ in units of the squared validation error, where it was not chosen
 _TRIED = (0.3, 0.45, 0.6, 0.85, 1.3)  # in these units
 _SHARES = (0.1, 1.0)  # of the ratings of a validation user, that rows are solved from
 _MAX_CHOSEN_ON = 300  # validation users
-_FLOOR = 1e-6  # of the variance of a coordinate, in units of the largest
-
-
-class Rows(NamedTuple):
-    """The rows of one side of a factorisation: factors [rows, k], bias [rows]."""
-
-    factors: F32
-    bias: F32
-
-    @classmethod
-    def of(cls, model: Factorization, side: Side) -> Rows:
-        """Those of users or of items."""
-        if side == "user":
-            return cls(model.user_factors, model.user_bias)
-        return cls(model.item_factors, model.item_bias)
-
-    def stacked(self) -> F32:
-        """(factors, bias) [rows, k + 1]."""
-        return np.column_stack([self.factors, self.bias])
-
-
-class Population(NamedTuple):
-    """The mean m [k + 1] of the rows of a side and the inverse C⁻¹ [k + 1, k + 1] of their covariance."""
-
-    mean: F64
-    inverse: F64
-
-    @classmethod
-    def of(cls, rows: Rows) -> Population | None:
-        """That of the rows that are not zero, which had ratings; None if there is none: a model without such rows.
-
-        Of m rows of w numbers, the covariance is drawn to its diagonal by w / (w + m).
-        """
-        known = rows.stacked().astype(np.float64)
-        known = known[known.any(axis=1)]
-        if not len(known):
-            return None
-        centred = known - known.mean(axis=0)
-        covariance = centred.T @ centred / max(len(known) - 1, 1)
-        diagonal, (m, width) = np.diag(np.diag(covariance)), known.shape
-        covariance += width / (width + m) * (diagonal - covariance)
-        covariance += np.eye(width) * max(_FLOOR * float(diagonal.max()), float(np.finfo(np.float32).tiny))
-        return cls(known.mean(axis=0), np.linalg.inv(covariance))
 
 
 def solve_rows(
@@ -148,12 +106,9 @@ def _thin(ratings: Csr, kept: NDArray[np.bool_]) -> Csr:
     return Csr(starts, ratings.columns[kept], ratings.values[kept], ratings.n_columns)
 
 
-def fold_in(run: R, ratings: Any, side: str, backend: Backend) -> R:
+def fold_in(run: R, ratings: Any, side: str, rng: np.random.Generator, backend: Backend) -> R:
     """The run with the users (or items) of a table of ratings added or updated: `Run.fold_in`."""
     side = cast(Side, choice(side, "side", SIDES))
-    if not isinstance(run.model, Factorization):
-        fix = "fold into a run of sgd or als, or continue this one with train(start=run)"
-        raise ConfigError("only a factorisation can be folded into", seen=f"a model of {run.fit.solver}", fix=fix)
     known = _of_known_others(run, _as_ratings(run, ratings), side)
     joined = joining.join(run, known)
     table = joined.ratings
@@ -165,10 +120,12 @@ def fold_in(run: R, ratings: Any, side: str, backend: Backend) -> R:
     rows = Csr(starts, by_row.columns[entries], by_row.values[entries], by_row.n_columns)
 
     def folded(fit: Fit) -> Fit:
-        model = fit.model
-        assert isinstance(model, Factorization)
-        population = Population.of(Rows.of(model, side))
-        aligned = joining.align(model, run, table.user_vocabulary, table.item_vocabulary)
+        vocabularies = table.user_vocabulary, table.item_vocabulary
+        if isinstance(fit.model, Posterior):
+            samples = joining.align_samples(fit.model, run, *vocabularies)
+            return replace(fit, model=_with_draws(samples, side, touched, draw_rows(samples, side, rows, rng, backend)))
+        aligned = joining.align(fit.model, run, *vocabularies)
+        population = Population.of(Rows.of(fit.model, side))
         X = solve_rows(aligned, side, rows, precision_of(fit), backend, population)
         return replace(fit, model=_replaced(aligned, side, touched, X))
 
@@ -223,3 +180,10 @@ def _replaced(model: Factorization, side: Side, rows: NDArray[np.int64], X: F32)
     if side == "user":
         return replace(model, user_factors=factors, user_bias=bias)
     return replace(model, item_factors=factors, item_bias=bias)
+
+
+def _with_draws(model: Posterior, side: Side, rows: NDArray[np.int64], drawn: NDArray[np.int16]) -> Posterior:
+    """The model with other rows of a side."""
+    table = (model.user_rows if side == "user" else model.item_rows).copy()
+    table[rows] = drawn
+    return replace(model, user_rows=table) if side == "user" else replace(model, item_rows=table)

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsys_mf.errors import ConfigError
-from recsys_mf.models import Factorization
+from recsys_mf.models import Factorization, Posterior
 from recsys_mf.prediction import takes_times
 from recsys_mf.ratings import Ratings
 from recsys_mf.serving.trained import Trained
@@ -76,6 +76,12 @@ def join(run: Trained, ratings: Ratings) -> Joined:
     )  # fmt: skip
     flags = np.arange(len(joined)) >= np.count_nonzero(kept)
     return Joined(joined, flags, int(is_changed.sum()))
+
+
+def align_samples(model: Posterior, run: Trained, users: Vocabulary, items: Vocabulary) -> Posterior:
+    """A posterior of the run over other vocabularies: rows it does not know are zero, their prior mean."""
+    rows, columns = run.user_vocabulary.indices(users.entries), run.item_vocabulary.indices(items.entries)
+    return replace(model, user_rows=_taken(model.user_rows, rows), item_rows=_taken(model.item_rows, columns))
 
 
 def align(model: Factorization, run: Trained, users: Vocabulary, items: Vocabulary) -> Factorization:

@@ -12,13 +12,17 @@ import numpy as np
 import pytest
 
 from recsys_mf import load, save
+from recsys_mf.arrays.csr import Csr
 from recsys_mf.errors import ConfigError, DataError, FoldWarning
-from recsys_mf.models import Factorization
+from recsys_mf.kernels import select
+from recsys_mf.models import Factorization, Posterior
 from recsys_mf.models.member_spread import MemberSpread
 from recsys_mf.prediction import predict
 from recsys_mf.ratings import Ratings
 from recsys_mf.run import Run
-from recsys_mf.serving.folding import Population, Rows, precision_of
+from recsys_mf.serving.folding import precision_of
+from recsys_mf.serving.population import Population, Rows
+from recsys_mf.serving.sampled_rows import draw_rows
 from recsys_mf.solvers import SOLVERS
 from recsys_mf.splits import hold_out
 from recsys_mf.training import train
@@ -212,8 +216,8 @@ def test_ratings_of_unknown_items_are_left_out_and_counted() -> None:
 
 def test_what_cannot_be_folded_into_is_refused_in_one_line() -> None:
     run = small_run()
-    with pytest.raises(ConfigError, match="only a factorisation can be folded into"):
-        posterior_run().fold_in(new_ratings(run))
+    with pytest.raises(ConfigError, match="its model uses the times of ratings"):
+        posterior_run().fold_in(new_ratings(posterior_run()))
     with pytest.raises(ConfigError, match="its training ratings were not kept"):
         replace(run, rated=None).fold_in(new_ratings(run))
     with pytest.raises(ConfigError, match=r"side: unknown value \(saw 'film'\)"):
@@ -232,3 +236,84 @@ def test_a_model_without_rows_stays_without() -> None:
     mean = folded.baselines["mean"].model
     assert isinstance(mean, Factorization)
     assert not mean.user_bias.any()
+
+
+@functools.cache
+def sampled_run(likelihood: str) -> Run:
+    """Gibbs sampling of rank 3 without times on a planted table, of stars if it is ordinal."""
+    table = planted(seed=3)[0]
+    values = np.clip(np.rint(table.values), 1, 6) if likelihood == "ordinal" else table.values
+    texts = {"rank": "3", "sweeps": "60", "burn_in": "20", "likelihood": likelihood, "links": "none"}
+    settings = SOLVERS["gibbs"].from_texts(texts)
+    return train(hold_out(replace(table, values=values.astype(np.float32)), 0.0), settings)
+
+
+@pytest.mark.parametrize("likelihood", ["gaussian", "ordinal"])
+def test_a_twin_of_a_known_user_is_predicted_like_it_by_samples(likelihood: str) -> None:
+    run = sampled_run(likelihood)
+    assert run.rated is not None
+    errors, intervals = [], []
+    for user in range(0, 300, 25):
+        own = slice(run.rated.starts[user], run.rated.starts[user + 1])
+        twin = Ratings.from_ids([NEW] * len(run.rated.items[own]), run.rated.items[own], run.rated.values[own], None)
+        folded = run.fold_in(twin)
+        items = np.arange(200)
+        both = [
+            predict(r.model, np.full(200, place), items, probability=0.9)
+            for r, place in ((run, user), (folded, folded.user_vocabulary.indices([NEW])[0]))
+        ]
+        errors.append(both[1].values - both[0].values)
+        assert both[0].lower is not None
+        assert both[0].upper is not None
+        assert both[1].lower is not None
+        assert both[1].upper is not None
+        intervals.append((both[1].upper - both[1].lower).mean() / (both[0].upper - both[0].lower).mean())
+    spread = float(np.std(run.rated.values))
+    assert np.sqrt(np.mean(np.square(errors))) < 0.12 * spread
+    assert 0.9 < np.mean(intervals) < 1.15
+
+
+def test_draws_are_those_of_their_seed_and_leave_other_rows_alone() -> None:
+    run = sampled_run("gaussian")
+    assert isinstance(run.model, Posterior)
+    ratings = new_ratings(run)
+    first, again, other = (run.fold_in(ratings, seed=seed).model for seed in (1, 1, 2))
+    assert isinstance(first, Posterior)
+    assert isinstance(again, Posterior)
+    assert isinstance(other, Posterior)
+    np.testing.assert_array_equal(first.user_rows, again.user_rows)
+    assert not np.array_equal(first.user_rows, other.user_rows)
+    np.testing.assert_array_equal(first.user_rows[:-1], run.model.user_rows)
+    np.testing.assert_array_equal(first.item_rows, run.model.item_rows)
+
+
+def test_the_mean_of_the_draws_is_the_posterior_mean_of_a_row() -> None:
+    """With one sample repeated, draws of a Gaussian row have the mean and covariance of the regression."""
+    run = sampled_run("gaussian")
+    assert isinstance(run.model, Posterior)
+    many = np.zeros(4000, np.int64)
+    model = replace(
+        run.model, user_rows=run.model.user_rows[:, many], item_rows=run.model.item_rows[:, many],
+        context_rows=run.model.context_rows[:, many], scales=run.model.scales[:, many],
+        offsets=run.model.offsets[many], noises=run.model.noises[many], thresholds=run.model.thresholds[many],
+    )  # fmt: skip
+    items, values = np.array([3, 50, 99], np.int32), np.array([4.0, 1.0, 2.5], np.float32)
+    drawn = draw_rows(model, "user", Csr(np.array([0, 3]), items, values, 200), np.random.default_rng(0), select("cpu"))
+    rows = drawn[0] * model.scales[0, 0].astype(np.float64)
+    population = Population.of_rows(model.rows("user", 0))
+    assert population is not None
+    Q = model.rows("item", 0)[items].astype(np.float64)
+    y, alpha = np.column_stack([Q[:, :-1], np.ones(3)]), 1 / float(model.noises[0]) ** 2
+    t = (values - model.scale.mean) / model.scale.deviation - model.offsets[0] - Q[:, -1]
+    A = population.inverse + alpha * y.T @ y
+    mean = np.linalg.solve(A, population.inverse @ population.mean + alpha * y.T @ t)
+    deviations = np.sqrt(np.diag(np.linalg.inv(A)))
+    np.testing.assert_allclose(rows.mean(0), mean, atol=5 * deviations.max() / np.sqrt(4000))
+    np.testing.assert_allclose(np.cov(rows.T), np.linalg.inv(A), atol=0.1 * deviations.max() ** 2)
+
+
+def test_a_rating_off_the_scale_of_a_model_of_stars_is_refused() -> None:
+    run = sampled_run("ordinal")
+    ratings = {"user_id": [NEW], "item_id": [3], "rating": [2.5]}
+    with pytest.raises(DataError, match=r"a rating is not on the scale of the model \(saw 2.5\); give one of 1, 2, 3"):
+        run.fold_in(ratings)
