@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 from recsys_mf import splits
 from recsys_mf.arguments import is_path
@@ -17,7 +17,7 @@ from recsys_mf.ratings import Ratings
 from recsys_mf.run import Run
 from recsys_mf.serving.joining import seen_by
 from recsys_mf.solvers import Solver
-from recsys_mf.splits import Split
+from recsys_mf.splits import By, Split
 from recsys_mf.training import Watcher, as_ratings, train
 
 Record = Mapping[str, Any]
@@ -60,7 +60,7 @@ class Experiment:
     solver: Solver | type[Solver] | str = "sgd"
     test: Any = None
     hold_out: float = 0.1
-    by: Literal["random", "user", "time"] = "random"
+    by: By = "random"
     split_seed: int | None = None
     folds: int | None = None
     validation: float = 0.1

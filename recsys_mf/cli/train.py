@@ -107,14 +107,18 @@ class Options:
 )
 @click.option("--test", metavar="FILE", help="Table of test ratings; without it a part of RATINGS is held out.")
 @click.option(
-    "--hold-out", type=float, help="Fraction of the ratings to hold out for the test; 0 trains on all.  [default: 0.1]"
+    "--hold-out",
+    type=float,
+    help="Fraction of the ratings to hold out for the test; 0 trains on all. With --by user-time also a whole number "
+    "of ratings per user.  [default: 0.1]",
 )
 @click.option(
     "--by",
     default="random",
     show_default=True,
-    metavar="random|user|time",
-    help="How the held-out ratings are chosen: at random, at random within each user, or the newest.",
+    metavar="random|user|time|user-time",
+    help="How the held-out ratings are chosen: at random, at random within each user, the newest, or the newest of "
+    "each user.",
 )
 @click.option("--folds", type=int, help="Cross-validate on this many folds, then train on all ratings.")
 @click.option("--validation", type=float, default=0.1, show_default=True,
@@ -229,6 +233,7 @@ def _plan(chosen: Options, context: click.Context) -> Plan:
     """What the options ask for."""
     from recsys_mf import store
     from recsys_mf.experiment import Experiment
+    from recsys_mf.splits import BY_TIME
 
     if chosen.ratings is None:
         raise ConfigError(
@@ -239,7 +244,7 @@ def _plan(chosen: Options, context: click.Context) -> Plan:
         _refuse_with_start(context)
     typed = _typed(chosen.settings, chosen.shorthands)
     solver, reading = _solver(chosen.solver, typed, start), chosen.reading
-    if reading["time_column"] is None and not solver.takes_times and chosen.by != "time":
+    if reading["time_column"] is None and not solver.takes_times and chosen.by not in BY_TIME:
         reading["time_column"] = "none"  # not needed
     whole = chosen.test is not None or chosen.folds is not None
     baselines = _baselines(chosen.svd_ranks, chosen.svd_route)

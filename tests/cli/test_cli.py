@@ -108,11 +108,13 @@ def test_folds_give_mean_and_spread_and_a_run_of_all_rows(recsys: Cli) -> None:
     assert json.loads(Path("run/run.json").read_text())["provenance"]["train_ratings"] == 601
 
 
-@pytest.mark.parametrize("by", ["random", "user", "time"])
+@pytest.mark.parametrize("by", ["random", "user", "time", "user-time"])
 def test_every_split_rule_is_applied(recsys: Cli, by: str) -> None:
     code, out, _ = recsys("train", "table.parquet", "-o", "run", "--by", by, *SMALL, "--json")
     assert code == 0
-    assert {"random": "random, 10%", "user": "within each user", "time": "newest"}[by] in json.loads(out)["split"]
+    assert {"random": "random, 10%", "user": "random within each", "time": "newest", "user-time": "by time within"}[
+        by
+    ] in json.loads(out)["split"]
 
 
 def test_a_run_is_continued_on_ratings_that_it_has_not_seen(recsys: Cli) -> None:
