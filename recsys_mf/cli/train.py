@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -69,6 +69,8 @@ class Options:
     as_json: bool
     markdown: bool
     quiet: bool
+    ranking: int | None
+    relevant: float | None
 
     @property
     def files(self) -> dict[str, str]:
@@ -166,6 +168,7 @@ class Options:
 @click.option("--svd-ranks", metavar="K,K,…", help="Ranks to try for the truncated SVD baselines.")
 @click.option("--svd-route", default="auto", show_default=True, metavar="auto|dense|operator",
               help="How to compute the truncated SVD baselines; the results agree up to rounding.")  # fmt: skip
+@options.ranking_options
 @options.duplicates_option
 @options.column_options
 @options.report_options
@@ -205,6 +208,7 @@ def train(**given: Any) -> None:
         record = store.load_provenance(chosen.repeat)
         plan = plan_of_record(record, chosen.repeat, chosen.files)
         device = device if options.is_given("device") else record["device"]
+    plan = replace(plan, experiment=replace(plan.experiment, ranking=chosen.ranking, relevant=chosen.relevant))
     experiment = plan.experiment
     solver = cast("Solver", experiment.solver)
     if chosen.trace is not None and not solver.samples_posterior:

@@ -1,6 +1,7 @@
 """Reports as text for the terminal, as Markdown, and as JSON.
 
-Text and Markdown show the same tables: one of every model, one of the trained model's error by segment.
+Text and Markdown show the same tables: one of every model, one of the trained model's error by segment, and if items
+were ranked one of the lists of every model.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from recsys_mf.errors import printable
 from recsys_mf.evaluation.folds import FoldReport, FoldRow, Spread
 from recsys_mf.evaluation.layout import WIDTH, Table, paragraphs, piped, plain, shown_name
 from recsys_mf.evaluation.metrics import Estimate
+from recsys_mf.evaluation.ranking_section import ranking_section
 from recsys_mf.evaluation.report import HeldOut, Report, Row, Segment
 from recsys_mf.memory import in_words
 from recsys_mf.models.fit import Details
@@ -59,6 +61,7 @@ def _document(
     else:
         tables = table(_held_out_table(report)), table(_segment_table(report))
         parts = [prose(_heading(report)), tables[0], prose(_held_out_legend(report)), tables[1]]
+    parts += ranking_section(report, table, prose)
     text = "\n\n".join([*(warn(printable(warning)) for warning in report.warnings), *parts])
     return "\n".join(map(printable, text.split("\n")))
 
