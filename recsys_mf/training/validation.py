@@ -34,7 +34,7 @@ def cut_parts(split: Split, validation: float, seed: int) -> tuple[Split, ...]:
     if validation == 0:
         return ()
     parts: list[Split] = []
-    for cut in range(1 if split.by == "time" else _TRIES):
+    for cut in range(1 if split.by in splits.BY_TIME else _TRIES):
         derived = int(np.random.SeedSequence([seed, VALIDATION, *([cut] if cut else [])]).generate_state(1)[0])
         try:
             parts.append(splits.with_validation(split, validation, derived))
