@@ -18,16 +18,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsys_mf.arguments import choice, is_path
+from recsys_mf.arrays import sorting
 from recsys_mf.arrays.csr import Csr
-from recsys_mf.errors import DataError, FoldWarning
+from recsys_mf.conversion.origin import format_value
+from recsys_mf.errors import ConfigError, DataError, FoldWarning
 from recsys_mf.kernels.backend import Backend
 from recsys_mf.kernels.operands import GaussianPrior, Regressors
 from recsys_mf.loaders import from_frame, read_ratings
 from recsys_mf.models import Factorization, Fit, Posterior, RatedPairs
+from recsys_mf.prediction import takes_times
 from recsys_mf.ratings import Ratings
 from recsys_mf.serving import joining
+from recsys_mf.serving.joining import Joined
 from recsys_mf.serving.population import Population, Rows
-from recsys_mf.serving.sampled_rows import draw_rows
+from recsys_mf.serving.sampled_rows import NewRatings, draw_rows
 from recsys_mf.serving.trained import SIDES, Side, Trained
 
 F32 = NDArray[np.float32]
@@ -109,21 +113,20 @@ def _thin(ratings: Csr, kept: NDArray[np.bool_]) -> Csr:
 def fold_in(run: R, ratings: Any, side: str, rng: np.random.Generator, backend: Backend) -> R:
     """The run with the users (or items) of a table of ratings added or updated: `Run.fold_in`."""
     side = cast(Side, choice(side, "side", SIDES))
+    joining.check_side_information(run)
     known = _of_known_others(run, _as_ratings(run, ratings), side)
     joined = joining.join(run, known)
     table = joined.ratings
-    touched = np.unique((table.users if side == "user" else table.items)[joined.is_new]).astype(np.int64)
-    by_row = table.by_user() if side == "user" else table.by_item()
-    lengths = np.diff(by_row.starts)[touched]
-    starts = np.concatenate([[0], np.cumsum(lengths)])
-    entries = np.arange(starts[-1]) + np.repeat(by_row.starts[touched] - starts[:-1], lengths)
-    rows = Csr(starts, by_row.columns[entries], by_row.values[entries], by_row.n_columns)
+    touched, rows, entries = _touched_rows(joined, side)
+    times = _times(run, known, joined, side)
 
     def folded(fit: Fit) -> Fit:
         vocabularies = table.user_vocabulary, table.item_vocabulary
         if isinstance(fit.model, Posterior):
             samples = joining.align_samples(fit.model, run, *vocabularies)
-            return replace(fit, model=_with_draws(samples, side, touched, draw_rows(samples, side, rows, rng, backend)))
+            bins = fit.model.scale.bins.indices(None if times is None else times[entries])
+            drawn = draw_rows(samples, side, NewRatings(rows, bins), rng, backend)
+            return replace(fit, model=_with_draws(samples, side, touched, drawn))
         aligned = joining.align(fit.model, run, *vocabularies)
         population = Population.of(Rows.of(fit.model, side))
         X = solve_rows(aligned, side, rows, precision_of(fit), backend, population)
@@ -149,6 +152,37 @@ def fold_in(run: R, ratings: Any, side: str, rng: np.random.Generator, backend: 
     return replace(run, **changes)  # type: ignore[type-var]  # a Run
 
 
+def _touched_rows(joined: Joined, side: Side) -> tuple[NDArray[np.int64], Csr, NDArray[np.int64]]:
+    """The users (or items) with a new rating, all their ratings by row, and the places of these in the table."""
+    table = joined.ratings
+    own, others = (table.users, table.items) if side == "user" else (table.items, table.users)
+    n_own, n_others = (table.n_users, table.n_items) if side == "user" else (table.n_items, table.n_users)
+    starts, order = sorting.group(own, n_own)
+    touched = np.unique(own[joined.is_new]).astype(np.int64)
+    lengths = np.diff(starts)[touched]
+    begins = np.concatenate([[0], np.cumsum(lengths)])
+    entries = order[np.arange(begins[-1]) + np.repeat(starts[touched] - begins[:-1], lengths)]
+    return touched, Csr(begins, others[entries], table.values[entries], n_others), entries
+
+
+def _times(run: Trained, given: Ratings, joined: Joined, side: Side) -> NDArray[np.int64] | None:
+    """The times of the rows of the joined table, for a model that takes them: those of new users (or items) alone, as
+    a run does not keep times. None for another model, and for ratings without times, which count at an average time.
+    """
+    if not takes_times(run.model):
+        return None
+    vocabulary = run.user_vocabulary if side == "user" else run.item_vocabulary
+    theirs = given.user_vocabulary if side == "user" else given.item_vocabulary
+    known = np.flatnonzero(vocabulary.indices(theirs.entries) >= 0)
+    if len(known):
+        what = f"new ratings of a known {side} cannot be folded in: the model uses times, which a run does not keep"
+        seen, fix = f"{format_value(theirs.entries[int(known[0])])}", f"give new {side}s only, or train again"
+        raise ConfigError(what, where=f"{side} ids", seen=seen, fix=fix)
+    if given.times is None:
+        return None
+    return np.concatenate([np.zeros(len(joined.ratings) - len(given), np.int64), given.times])
+
+
 def _as_ratings(run: Trained, ratings: Any) -> Ratings:
     if isinstance(ratings, Ratings):
         return ratings
@@ -169,8 +203,7 @@ def _of_known_others(run: Trained, ratings: Ratings, side: Side) -> Ratings:
             f"{count:,} of {len(ratings):,} ratings are of {word}s that the model does not know; they were not used",
             FoldWarning, stacklevel=4,
         )  # fmt: skip
-    kept = ratings.select(usable)
-    return replace(kept, times=None).restricted()
+    return ratings.select(usable).restricted()
 
 
 def _replaced(model: Factorization, side: Side, rows: NDArray[np.int64], X: F32) -> Factorization:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsys_mf.errors import ConfigError
-from recsys_mf.models import Factorization, Posterior
+from recsys_mf.models import Factorization, Posterior, RatedPairs
 from recsys_mf.prediction import takes_times
 from recsys_mf.ratings import Ratings
 from recsys_mf.serving.trained import Trained
@@ -29,15 +29,27 @@ class Joined:
     changed: int
 
 
+_WHERE, _FIX = "the run to continue from", "train again on all ratings"
+
+
+def _check_rated(run: Trained) -> RatedPairs:
+    if run.rated is None:
+        raise ConfigError("its training ratings were not kept", where=_WHERE, seen="--no-keep-rated", fix=_FIX)
+    return run.rated
+
+
+def check_side_information(run: Trained) -> None:
+    """Raise ConfigError if a model uses side information."""
+    if any(run.provenance.get("side_information", {}).values()):
+        raise ConfigError("its model uses side information, which a run does not keep", where=_WHERE, fix=_FIX)
+
+
 def check_start(run: Trained) -> None:
     """Raise ConfigError if a run keeps too little to be continued."""
-    where, fix = "the run to continue from", "train again on all ratings"
-    if run.rated is None:
-        raise ConfigError("its training ratings were not kept", where=where, seen="--no-keep-rated", fix=fix)
+    _check_rated(run)
     if takes_times(run.model):
-        raise ConfigError("its model uses the times of ratings, which a run does not keep", where=where, fix=fix)
-    if any(run.provenance.get("side_information", {}).values()):
-        raise ConfigError("its model uses side information, which a run does not keep", where=where, fix=fix)
+        raise ConfigError("its model uses the times of ratings, which a run does not keep", where=_WHERE, fix=_FIX)
+    check_side_information(run)
 
 
 def seen_by(run: Trained, ratings: Ratings) -> NDArray[np.bool_]:
@@ -51,12 +63,10 @@ def seen_by(run: Trained, ratings: Ratings) -> NDArray[np.bool_]:
 def join(run: Trained, ratings: Ratings) -> Joined:
     """The table that a run is continued on.
 
-    Raises ConfigError if the run cannot be continued, and DataError when ids are integers on one side and strings on
-    the other.
+    Raises ConfigError if the run did not keep its training ratings, and DataError when ids are integers on one side and
+    strings on the other.
     """
-    check_start(run)
-    rated = run.rated
-    assert rated is not None
+    rated = _check_rated(run)
     users = run.user_vocabulary.union(ratings.user_vocabulary, where="user ids")
     items = run.item_vocabulary.union(ratings.item_vocabulary, where="item ids")
     known = ratings.reindexed(run.user_vocabulary, run.item_vocabulary)

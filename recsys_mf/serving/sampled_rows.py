@@ -26,34 +26,46 @@ from recsys_mf.serving.trained import Side
 
 F32 = NDArray[np.float32]
 
-_FIRST_TURNS, _TURNS = 10, 2  # of latent ratings and rows, in the first sample and in every other
+_FIRST_TURNS, _TURNS = 10, 1  # of latent ratings and rows, in the first sample and in every other
 _MAX_INT16 = 32767
 
 
 class _Tables(NamedTuple):
-    """What a sample gives to the draw: the rows of the side and of the other, offset, noise, thresholds."""
+    """What a sample gives to the draw: the rows of the side, of the other and of time bins, the last for an unknown
+    one; offset, noise, thresholds."""
 
     own: F32
     other: F32
+    contexts: F32
     offset: float
     noise: float
     thresholds: NDArray[np.float64]
 
 
+class NewRatings(NamedTuple):
+    """The ratings of the users whose rows are drawn.
+
+    ratings : a row per user, its columns the items it rated, in rating units
+    contexts : int32[z], the time bin of every rating, -1 for an unknown one; None for a model or ratings without times
+    """
+
+    ratings: Csr
+    contexts: NDArray[np.int32] | None
+
+
 def draw_rows(
-    model: Posterior, side: Side, ratings: Csr, rng: np.random.Generator, backend: Backend
+    model: Posterior, side: Side, new: NewRatings, rng: np.random.Generator, backend: Backend
 ) -> NDArray[np.int16]:
     """The rows int16[rows, S, k + 1] of users (or items) with these ratings, in the units of the model's table.
 
-    ratings : a row per user, its columns the items it rated, in rating units
     A number beyond the largest of the table is cut to it. Raises DataError for a rating that is no level of an ordinal
     model.
     """
-    drawn = np.empty((ratings.n_rows, model.n_samples, model.rank + 1), np.int16)
-    values = _standardised(model, ratings.values)
+    drawn = np.empty((new.ratings.n_rows, model.n_samples, model.rank + 1), np.int16)
+    values = _standardised(model, new.ratings.values)
     X: F32 | None = None
     for s in range(model.n_samples):
-        X = _drawn(_tables(model, side, s), ratings, values, X, rng, backend)
+        X = _drawn(_tables(model, side, s), new, values, X, rng, backend)
         unit = model.scales[0 if side == "user" else 1, s]
         drawn[:, s] = np.rint(np.clip(X / unit, -_MAX_INT16, _MAX_INT16))
     return drawn
@@ -61,7 +73,11 @@ def draw_rows(
 
 def _tables(model: Posterior, side: Side, s: int) -> _Tables:
     own, other = model.rows(side, s), model.rows("item" if side == "user" else "user", s)
-    return _Tables(own, other, float(model.offsets[s]), float(model.noises[s]), model.thresholds[s].astype(np.float64))
+    unknown = np.zeros((1, model.rank + 1), np.float32)
+    contexts = np.vstack([model.rows("context", s), unknown])
+    return _Tables(
+        own, other, contexts, float(model.offsets[s]), float(model.noises[s]), model.thresholds[s].astype(np.float64)
+    )
 
 
 def _standardised(model: Posterior, values: F32) -> NDArray[np.float32] | NDArray[np.uint8]:
@@ -77,20 +93,23 @@ def _standardised(model: Posterior, values: F32) -> NDArray[np.float32] | NDArra
 
 
 def _drawn(
-    tables: _Tables, ratings: Csr, values: NDArray[np.float32] | NDArray[np.uint8], X: F32 | None,
+    tables: _Tables, new: NewRatings, values: NDArray[np.float32] | NDArray[np.uint8], X: F32 | None,
     rng: np.random.Generator, backend: Backend,
 ) -> F32:  # fmt: skip
     """The rows float32[rows, k + 1] of a sample, from those of the sample before, None in the first."""
     put, get = backend.device.put, backend.device.get
     population = Population.of_rows(tables.own)
     if population is None:
-        return np.zeros((ratings.n_rows, tables.own.shape[1]), np.float32)
-    mean = np.tile(population.mean, (ratings.n_rows, 1)).astype(np.float32)
+        return np.zeros((new.ratings.n_rows, tables.own.shape[1]), np.float32)
+    mean = np.tile(population.mean, (new.ratings.n_rows, 1)).astype(np.float32)
     prior = GaussianPrior(put(population.inverse.astype(np.float32)), put(mean))
     regressors, slope = Regressors(put(tables.other)), 1 / tables.noise
+    if new.contexts is not None:
+        bins = np.where(new.contexts < 0, len(tables.contexts) - 1, new.contexts).astype(np.int32)
+        regressors = Regressors(put(tables.other), put(bins), put(tables.contexts))
     is_ordinal = len(tables.thresholds) > 0
     turns = 1 if not is_ordinal else _FIRST_TURNS if X is None else _TURNS
-    X, there, targets = mean if X is None else X, ratings.to(put), values
+    X, there, targets = mean if X is None else X, new.ratings.to(put), values
     for _ in range(turns):
         if is_ordinal:
             at = backend.rows.row_values(there, put(X), regressors) + np.float32(tables.offset)

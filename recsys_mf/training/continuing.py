@@ -51,6 +51,7 @@ def continued(
     Raises ConfigError for a run that cannot be continued, DataError when ids are integers on one side and strings on
     the other. Warns with LeakWarning when the run was trained on pairs of split.test.
     """
+    joining.check_start(start)
     joined = joining.join(start, split.train)
     if split.test is not None:
         _warn_of_leak(start, split.test)

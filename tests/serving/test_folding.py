@@ -22,7 +22,7 @@ from recsys_mf.ratings import Ratings
 from recsys_mf.run import Run
 from recsys_mf.serving.folding import precision_of
 from recsys_mf.serving.population import Population, Rows
-from recsys_mf.serving.sampled_rows import draw_rows
+from recsys_mf.serving.sampled_rows import NewRatings, draw_rows
 from recsys_mf.solvers import SOLVERS
 from recsys_mf.splits import hold_out
 from recsys_mf.training import train
@@ -216,8 +216,10 @@ def test_ratings_of_unknown_items_are_left_out_and_counted() -> None:
 
 def test_what_cannot_be_folded_into_is_refused_in_one_line() -> None:
     run = small_run()
-    with pytest.raises(ConfigError, match="its model uses the times of ratings"):
-        posterior_run().fold_in(new_ratings(posterior_run()))
+    timed = posterior_run()
+    known = timed.user_vocabulary.entries[0].as_py()
+    with pytest.raises(ConfigError, match=r"user ids: new ratings of a known user cannot be folded in: .* \(saw 5\)"):
+        timed.fold_in(new_ratings(timed, user=known))
     with pytest.raises(ConfigError, match="its training ratings were not kept"):
         replace(run, rated=None).fold_in(new_ratings(run))
     with pytest.raises(ConfigError, match=r"side: unknown value \(saw 'film'\)"):
@@ -298,7 +300,8 @@ def test_the_mean_of_the_draws_is_the_posterior_mean_of_a_row() -> None:
         offsets=run.model.offsets[many], noises=run.model.noises[many], thresholds=run.model.thresholds[many],
     )  # fmt: skip
     items, values = np.array([3, 50, 99], np.int32), np.array([4.0, 1.0, 2.5], np.float32)
-    drawn = draw_rows(model, "user", Csr(np.array([0, 3]), items, values, 200), np.random.default_rng(0), select("cpu"))
+    new = NewRatings(Csr(np.array([0, 3]), items, values, 200), None)
+    drawn = draw_rows(model, "user", new, np.random.default_rng(0), select("cpu"))
     rows = drawn[0] * model.scales[0, 0].astype(np.float64)
     population = Population.of_rows(model.rows("user", 0))
     assert population is not None
@@ -317,3 +320,15 @@ def test_a_rating_off_the_scale_of_a_model_of_stars_is_refused() -> None:
     ratings = {"user_id": [NEW], "item_id": [3], "rating": [2.5]}
     with pytest.raises(DataError, match=r"a rating is not on the scale of the model \(saw 2.5\); give one of 1, 2, 3"):
         run.fold_in(ratings)
+
+
+@pytest.mark.parametrize("with_times", [True, False])
+def test_a_new_user_of_a_model_with_times_is_folded_in(with_times: bool) -> None:
+    run = posterior_run()
+    ratings = new_ratings(run)
+    if with_times:
+        ratings = replace(ratings, times=np.arange(len(ratings)) * 20_000)
+    folded = run.fold_in(ratings)
+    predictions = folded.predict([NEW] * 3, run.item_vocabulary.entries.slice(0, 3).to_pylist(), 0)
+    assert np.isfinite(predictions).all()
+    assert len(folded.user_vocabulary) == len(run.user_vocabulary) + 1
