@@ -74,11 +74,11 @@ class Recommender:
         self.n = min(whole(options.n, "n", 1), max(1, run.model.n_items))
         self._score = _score(options.score)
         check_score(run.model, self._score)
+        self._backend = predictor(options.device, options.threads)
         self._among = _among(run, options.among)
         self._rated = _excluded(run, options.exclude)
         self._titles = None if options.titles is None else read_names(options.titles, "item", run.item_vocabulary)
         self._listed = np.zeros(run.model.n_items, np.bool_)
-        self._backend = predictor(options.device, options.threads)
 
     def rank(self, users: I32) -> Ranked:
         """The lists of users, dense indices int32[b]."""
@@ -129,9 +129,10 @@ def recommend(run: Trained, user_ids: Any, options: ListOptions) -> pd.DataFrame
     """The lists of users by their ids, or of all if user_ids is None, a row per item: `Run.recommend`."""
     recommender = Recommender(run, options)
     users = recommender.everyone if user_ids is None else find_known(run, user_ids, "user")
-    lists = recommender.batch(users)
+    with memory.guarded("recommending", fix="ask for fewer users at a time, or write the lists to a file"):
+        lists = cast("pd.DataFrame", recommender.batch(users).to_pandas())
     recommender.note_untitled()
-    return cast("pd.DataFrame", lists.to_pandas())
+    return lists
 
 
 def recommend_to_file(
@@ -181,7 +182,7 @@ def _excluded(run: Trained, exclude: Any) -> tuple[RatedPairs, ...] | None:
             fix = "give a table of ratings to leave out, or 'none'; or train without --no-keep-rated"
             raise ConfigError("the run did not keep its training ratings", where="exclude", seen="'rated'", fix=fix)
         return (run.rated,)
-    if isinstance(exclude, str) and not os.path.exists(exclude):
+    if isinstance(exclude, str) and exclude.isidentifier() and not os.path.exists(exclude):
         fix = "give 'rated', 'none' or a table of pairs"
         raise ConfigError("neither a choice nor a file", where="exclude", seen=repr(exclude), fix=fix)
     known = _known_pairs(run, exclude)

@@ -132,6 +132,14 @@ def test_a_table_is_left_out_beside_what_the_run_keeps(form: str, tmp_path: Path
     assert pairs(RUN.recommend(n=30, exclude=forms[form])) == EVERY - rated_pairs() - pairs(table)
 
 
+def test_tables_to_leave_out_may_be_a_pattern_of_names(tmp_path: Path) -> None:
+    table = excluded_table()
+    for number, part in enumerate((table[:5], table[5:])):
+        part.to_csv(tmp_path / f"seen-{number}.csv", index=False)
+    lists = RUN.recommend(n=30, exclude=str(tmp_path / "seen-*.csv"))
+    assert pairs(lists) == EVERY - rated_pairs() - pairs(table)
+
+
 def test_nothing_is_left_out_if_nothing_is_to_be() -> None:
     assert pairs(RUN.recommend(n=30, exclude="none")) == EVERY
     assert pairs(replace(RUN, rated=None).recommend(n=30, exclude="none")) == EVERY
@@ -218,6 +226,7 @@ WRONG: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
     "items are text": ({"among": "100"}, DataError, "among, item ids: the ids are strings, but the model"),
     "misspelt": ({"exclude": "ratd"}, ConfigError, r"exclude: neither a choice nor a file \(saw 'ratd'\); give 'rated"),
     "no file": ({"exclude": Path("none.csv")}, DataError, "none.csv: no such file"),
+    "no file, text": ({"exclude": "none.csv"}, DataError, "none.csv: no such file"),
     "no table": ({"exclude": None}, DataError, r"not a table \(saw NoneType\)"),
     "no items in it": ({"exclude": pd.DataFrame({"user_id": [5]})}, DataError, "no column is recognised as the item i"),
     "text in it": (
