@@ -4,8 +4,8 @@
     scripts/bench/recommend.py [--turns 3] [--threads 2,1] [--users 162541] [--items 59047] [--rank 64]
 
 Random factors and biases in the shape of MovieLens 25M; about 150 rated items per user are left out. The systems take
-turns, each in a process of its own. `product` computes all scores with OpenBLAS and does nothing with them. Writes a section of BENCHMARKS.md, or prints it if an option is not the default.
-Needs no data.
+turns, each in a process of its own. `product` computes all scores with OpenBLAS and does nothing with them. Writes a
+section of BENCHMARKS.md, or prints it if an option is not the default. Needs no data.
 """
 
 from __future__ import annotations
