@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsys_mf.models import Factorization, Model
+from recsys_mf.models.member_spread import MemberSpread
 from recsys_mf.prediction import predict
 from recsys_mf.ratings import Ratings
 from recsys_mf.run import Run
@@ -41,6 +42,18 @@ def small_split(*, strings: bool = False) -> Split:
 def small_run(*, strings: bool = False) -> Run:
     """SGD of rank 4 on `small_split`."""
     return train(small_split(strings=strings), SOLVERS["sgd"].from_texts({"rank": "4", "epochs": "5"}))
+
+
+@functools.cache
+def factor_run(*, strings: bool = False) -> Run:
+    """`small_run` with factors that are not zero, random ones, and a spread that gives it intervals."""
+    run, rng = small_run(strings=strings), np.random.default_rng(1)
+    assert isinstance(run.model, Factorization)
+    sizes = run.model.n_users, run.model.n_items
+    P, Q = (rng.standard_normal((size, 4)).astype(np.float32) for size in sizes)
+    v_u, v_i = (rng.random(size).astype(np.float32) for size in sizes)
+    spread = MemberSpread(v_u, v_i, 0.5, 0.4)
+    return replace(run, fit=replace(run.fit, model=replace(run.model, user_factors=P, item_factors=Q, spread=spread)))
 
 
 @functools.cache

@@ -7,7 +7,10 @@ from typing import Any
 
 import click
 
+from recsys_mf.arguments import whole
 from recsys_mf.cli import options
+from recsys_mf.cli.columns import print_table
+from recsys_mf.cli.options import say
 from recsys_mf.errors import ConfigError, printable
 
 _MAX_PRINTED = 1000  # rows
@@ -21,7 +24,7 @@ _MAX_PRINTED = 1000  # rows
 @click.option("--titles", metavar="FILE", help="Table with a row per item and a column title or name.")
 @click.option("--exclude", default="rated", show_default=True, metavar="rated|none|FILE",
               help="Items that are left out: those that the user rated in the training ratings; none; or also those in "
-              "a table of ratings.")  # fmt: skip
+              "a table of pairs.")  # fmt: skip
 @click.option("--among", metavar="IDS|FILE", help="Choose only from these items: ids such as 17,42, or a table.")
 @click.option("--ratings", metavar="FILE", help="Table of ratings of new users, or new ratings of known ones, that are "
               "folded in before; without --users the lists are of its users.")  # fmt: skip
@@ -57,6 +60,7 @@ def recommend(run: Path, output: Path | None, force: bool, quiet: bool, **given:
     if output is None and given["users"] is None and given["ratings"] is None:
         fix = "give some with --users, or a file to write with -o"
         raise ConfigError("the lists of all users are too long to print", where="--users", fix=fix)
+    whole(given["top"], "--top", 1)
     score = _score(given)
     if output is not None:
         check_output(output, "output", TABLES, force=force)
@@ -70,7 +74,7 @@ def recommend(run: Path, output: Path | None, force: bool, quiet: bool, **given:
     wanted = recommending.ListOptions(
         n=given["top"],
         exclude=given["exclude"],
-        among=among and read_ids(among, "item", loaded.item_vocabulary, where="--among"),
+        among=None if among is None else read_ids(among, "item", loaded.item_vocabulary, where="--among"),
         titles=given["titles"],
         score=score,
         device=given["device"],
@@ -84,13 +88,13 @@ def recommend(run: Path, output: Path | None, force: bool, quiet: bool, **given:
         ids = read_ids(given["users"], "user", loaded.user_vocabulary, where="--users")
         users = find_known(loaded, ids, "user", where="--users", advice=FOLD_IN)
     if output is None:
-        _print_lists(recommender.batch(users[: _MAX_PRINTED // max(1, given["top"]) + 1]), len(users))
+        _print_lists(recommender, users)
         return
     from tqdm import tqdm
 
     with tqdm(desc="recommending", unit=" users", total=len(users), disable=is_silent(quiet=quiet), leave=False) as bar:
         rows = recommending.recommend_to_file(recommender, users, output, force=force, watch=bar.update)
-    options.say(f"{printable(output)}: {rows:,} rows, the best {given['top']:,} items of {len(users):,} users")
+    say(f"{printable(output)}: {rows:,} rows, up to {recommender.n:,} items for each of {len(users):,} users")
 
 
 @click.command()
@@ -139,20 +143,25 @@ def similar(run: Path, ids: str, of_users: bool, top: int, titles: str | None, q
 
     IDS are ids such as 17,42, or a table of ids. Similarity is the cosine of the factors, without the biases.
     """
+    import pyarrow as pa
+
     from recsys_mf import store
     from recsys_mf.cli.progress import announce_compilation
     from recsys_mf.loaders.id_lists import read_ids
     from recsys_mf.serving.trained import Side, vocabulary_of
 
+    whole(top, "--top", 1)
     announce_compilation(quiet=quiet)
     loaded = store.load(run)
     side: Side = "user" if of_users else "item"
     column = read_ids(ids, side, vocabulary_of(loaded, side), where="IDS")
-    _print_table(loaded.similar(column, top, side=side, titles=titles))
+    alike = loaded.similar(column, top, side=side, titles=titles)
+    print_table(pa.Table.from_pandas(alike, preserve_index=False))
 
 
 def _score(given: dict[str, Any]) -> Any:
-    """The score that was asked for. Raises ConfigError for an option of another one."""
+    """The score that was asked for. Raises ConfigError for an option of another one, or one out of range."""
+    from recsys_mf.prediction import check_probability
     from recsys_mf.prediction.ranking import Draw, Lower
 
     name = given["score"]
@@ -161,32 +170,23 @@ def _score(given: dict[str, Any]) -> Any:
             fix = f"leave it out, or give --score {owner}"
             raise ConfigError(f"--{option} has no effect with --score {name}", fix=fix)
     if name == "lower" and given["interval"] is not None:
+        check_probability(given["interval"])
         return Lower(given["interval"])
+    if given["seed"] is not None:
+        whole(given["seed"], "--seed")
     return Draw(given["seed"]) if name == "draw" and given["seed"] is not None else name
 
 
-def _print_lists(batch: Any, n_users: int) -> None:
+def _print_lists(recommender: Any, users: Any) -> None:
+    """Print the lists of the first users, and say how many users have none and how many are not shown."""
     import pyarrow as pa
 
-    frame = pa.table(batch).to_pandas()
-    shown = frame["user_id"].nunique()
-    _print_table(frame)
-    if shown < n_users:
-        options.say(f"and {n_users - shown:,} more users; give -o FILE to write all of them")
-
-
-def _print_table(frame: Any) -> None:
-    """Print a frame as aligned columns, text to the left and numbers to the right."""
-    texts = {name: [_cell(value) for value in frame[name]] for name in frame.columns}
-    widths = {name: max(len(name), *map(len, cells), 0) for name, cells in texts.items()}
-    left = {name for name in frame.columns if not all(isinstance(value, int | float) for value in frame[name].tolist())}
-    for row in [list(frame.columns), *map(list, zip(*texts.values(), strict=True))]:
-        cells = (
-            f"{cell:<{widths[name]}}" if name in left else f"{cell:>{widths[name]}}"
-            for name, cell in zip(texts, row, strict=True)
-        )
-        options.say("  ".join(cells).rstrip())
-
-
-def _cell(value: Any) -> str:
-    return f"{value:.4f}" if isinstance(value, float) else "" if value is None else printable(str(value))
+    shown = users[: max(1, _MAX_PRINTED // min(recommender.n, _MAX_PRINTED))]
+    lists = recommender.batch(shown)
+    print_table(pa.table(lists))
+    recommender.note_untitled()
+    without = len(shown) - len(lists["user_id"].unique())
+    if without:
+        say(f"no items are left for {without:,} of the users")
+    if len(shown) < len(users):
+        say(f"and {len(users) - len(shown):,} more users; give -o FILE to write all of them")

@@ -67,10 +67,11 @@ class Dialect:
         return {"::": SEPARATOR, BLANKS: SEPARATOR, BY_MOVIE: ","}.get(self.delimiter, self.delimiter)
 
 
-def dialect_of(text: str, where: str, *, whole: bool) -> Dialect:
+def dialect_of(text: str, where: str, *, whole: bool, single_column: bool = False) -> Dialect:
     """The dialect of a table that starts with this text.
 
     whole : False if the text may end within a line
+    single_column : whether a text without a delimiter is a table of one column
     Raises DataError for a text without lines, without a delimiter, and for formats that are not a table.
     """
     lines = list(io.StringIO(text, newline=""))
@@ -82,6 +83,8 @@ def dialect_of(text: str, where: str, *, whole: bool) -> Dialect:
     if not lines:
         raise DataError("no ratings in the table", where=where, fix="give lines of user, item, rating")
     cut = _best(lines, whole=whole)
+    if cut is None and single_column:
+        cut = _cut(lines, "\t", whole=whole, least=1)
     if cut is None:
         raise DataError(
             "no delimiter in the first line",
@@ -151,14 +154,14 @@ def _best(lines: Sequence[str], *, whole: bool) -> _Cut | None:
     return max(strong, key=lambda cut: (_recognised(cut.rows[0]), cut.agreement), default=None)
 
 
-def _cut(lines: Sequence[str], delimiter: str, *, whole: bool) -> _Cut | None:
-    """The lines split at a delimiter; None if most lines then have one field."""
+def _cut(lines: Sequence[str], delimiter: str, *, whole: bool, least: int = 2) -> _Cut | None:
+    """The lines split at a delimiter; None if most lines then have fewer than the least number of fields."""
     prepared, char = lines, delimiter
     if delimiter == "::":
         prepared, char = [line.replace("::", SEPARATOR) for line in lines], SEPARATOR
     elif delimiter == BLANKS:
         prepared = [line.strip().replace("\t", " ") + "\n" for line in lines]
-    if not any(char in line.strip() for line in prepared[:2]):
+    if least > 1 and not any(char in line.strip() for line in prepared[:2]):
         return None
     scan = quote_scan(char)
     scan.feed("".join(prepared).encode("utf-8", "replace"))
@@ -179,7 +182,7 @@ def _cut(lines: Sequence[str], delimiter: str, *, whole: bool) -> _Cut | None:
         return None
     widths = Counter(map(len, rows[1:] or rows))
     width, count = widths.most_common(1)[0]
-    if width < 2:
+    if width < least:
         return None
     agreement = count / widths.total()
     if abs(len(rows[0]) - width) > 1:  # a name may be missing, above row names or before a delimiter at the end

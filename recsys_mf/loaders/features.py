@@ -83,7 +83,7 @@ def _assembled(source: Source, role: Role, id_name: str | None, columns: Sequenc
     if role not in ROLES:
         raise ConfigError("unknown role", where="role", seen=role, fix=nearest(role, ROLES))
     kinds_of_ids(source, ids)
-    id_name = recognise_ids(source, role, id_name)
+    id_name = recognise_ids(source, role, id_name, named=True)
     picked, key = _picked(source, id_name, columns), [id_name]
     raw = source.read([id_name, *picked], key if ids == "string" else [], key if ids == "auto" else [])
     vocabulary, places = _encoded(source, id_name, next(raw), ids)

@@ -1,18 +1,40 @@
-"""Pairs: ids and times of a table to be predicted, batch by batch, read like the model's training table."""
+"""Pairs: ids and times of a table without ratings, whole or batch by batch, read like the model's training table."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from recsys_mf.arguments import is_path
 from recsys_mf.conversion import Ids, id_column, time_seconds
-from recsys_mf.loaders.reading import Vocabularies, kinds_of_ids, origin
-from recsys_mf.loaders.source import Columns, Source
+from recsys_mf.loaders.frames import FrameSource
+from recsys_mf.loaders.opening import open_source
+from recsys_mf.loaders.reading import Vocabularies, kinds_of_ids, origin, read_columns
+from recsys_mf.loaders.source import Columns, Source, recognise
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+
+def read_pairs(table: Any, like: Vocabularies) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    """Dense indices of the users and of the items of a table with a row per pair, int32[n] each, -1 for unknown.
+
+    table : a path as in `read_ratings`, or a table in memory as in `from_frame`; its ratings are not read
+    Raises DataError for a null id, for ids of the other kind, and for a table without the two columns.
+    """
+    source: Source = open_source(table) if is_path(table) else FrameSource(table)
+    columns = replace(recognise(source, {}, rated=False), rating=None, time=None)
+    kinds = kinds_of_ids(source, "auto", like)
+    names, vocabularies = (columns.user, columns.item), (like.user_vocabulary, like.item_vocabulary)
+    read = zip(names, kinds, vocabularies, read_columns(source, columns, kinds), strict=True)
+    users, items = (
+        vocabulary.indices(id_column(ids, origin(source, name), kind), where=f"{source.where}, column {name}")
+        for name, kind, vocabulary, ids in read
+    )
+    return users, items
 
 
 class PairReader:

@@ -123,9 +123,11 @@ def recognise(source: Source, given: Mapping[str, str | None], *, rated: bool = 
     return Columns(found["user"] or "", found["item"] or "", found["rating"], found["time"])
 
 
-def recognise_ids(source: Source, role: Role, given: str | None) -> str:
+def recognise_ids(source: Source, role: Role, given: str | None = None, *, named: bool = False) -> str:
     """Which column of a table with a row for every user (or item) holds the ids: as given, else by its name, as in
     `recognise`, else the one called id. Raises DataError if there is none, with the columns found.
+
+    named : whether the caller takes its name, as id_column
     """
     found = _found(source, role, given) or next((name for name in source.names if _plain(name) == "id"), None)
     if found is None:
@@ -133,7 +135,7 @@ def recognise_ids(source: Source, role: Role, given: str | None) -> str:
             f"no column is recognised as the {role} ids",
             where=source.where,
             seen=f"columns {listed(source.names)}",
-            fix=f"call it {role}_id, or give its name as id_column",
+            fix=f"call it {role}_id" + (", or give its name as id_column" if named else ""),
         )
     return found
 
@@ -152,12 +154,12 @@ def _found(source: Source, role: str, given: str | None) -> str | None:
         if given not in source.names:
             fix = nearest(given, source.names) if len(source.names) <= 8 else f"choose one of: {listed(source.names)}"
             raise DataError(f"no column '{clipped(given)}'", where=source.where, fix=fix)
-        return _single(source, given)
+        return single_column(source, given)
     plain = {_plain(name): name for name in reversed(source.names)}
-    return next((_single(source, plain[name]) for name in _RECOGNISED[role] if name in plain), None)
+    return next((single_column(source, plain[name]) for name in _RECOGNISED[role] if name in plain), None)
 
 
-def _single(source: Source, name: str) -> str:
+def single_column(source: Source, name: str) -> str:
     """The name. Raises DataError if two columns have it."""
     if source.names.count(name) > 1:
         raise DataError("two columns of the same name", where=source.where, seen=repr(name), fix="rename one")

@@ -45,6 +45,11 @@ class TextSource:
         self.where = where
         self._files = [_File(part, encoding) for part in parts]
 
+    def allow_single_column(self) -> None:
+        """Take a text without a delimiter as a table of one column; by default it is refused."""
+        for file in self._files:
+            file.single_column = True
+
     @cached_property
     def names(self) -> tuple[str, ...]:
         """Columns: those of the header, or user_id, item_id, rating, timestamp, column_4, …
@@ -239,6 +244,7 @@ class _File:
 
     def __init__(self, part: Part, encoding: str | None) -> None:
         self.part = part
+        self.single_column = False
         self._given = encoding
 
     @cached_property
@@ -247,7 +253,7 @@ class _File:
         text, whole = self._start
         if _NETFLIX.match(text):
             return _netflix(text)
-        return dialect_of(text, self.part.where, whole=whole)
+        return dialect_of(text, self.part.where, whole=whole, single_column=self.single_column)
 
     @cached_property
     def survey(self) -> Survey:

@@ -10,8 +10,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from recsys_mf.arguments import whole
 from recsys_mf.arrays.csr import Csr
-from recsys_mf.errors import ConfigError
+from recsys_mf.errors import ConfigError, DataError
 from recsys_mf.kernels.backend import PredictionKernels
 from recsys_mf.kernels.cpu.prediction import CPU
 from recsys_mf.models import Factorization, Model, Posterior
@@ -44,7 +45,7 @@ class Lower:
 class Draw:
     """Order by one sample of the posterior per user, chosen at random (Thompson sampling): what is uncertain is tried.
 
-    seed : of the choice of samples
+    seed : of the choice of samples. A user's sample depends on it alone, not on the other users asked for
     """
 
     seed: int = 0
@@ -78,14 +79,15 @@ def rank_items(
     excluded : row g has the items, ascending, that are left out for users[g]; None for none
     among : the items to choose from, ascending indices; None for all
     score : what items are ordered by, for a factorisation r̂_ui before it is clipped
-    Raises ConfigError for a score that the model does not have, DataError for an index that it does not have.
+    Raises ConfigError for a score that the model does not have, DataError for an index that it does not have and for
+    items to choose from that do not ascend.
     """
-    _check(model, score)
+    check_score(model, score)
     users = check_indices(users, model.n_users, "users")
-    chosen = None if among is None else check_indices(among, model.n_items, "among")
+    chosen = None if among is None else _check_among(among, model.n_items)
     shape = len(users), count
     found = Ranked(np.full(shape, -1, np.int32), np.full(shape, -np.inf, np.float32))
-    for search in _searches(model, len(users), chosen, score, backend):
+    for search in _searches(model, users, chosen, score, backend):
         for start in range(0, len(search.rows), search.step):
             rows = search.rows[start : start + search.step]
             columns, scores = search.find(users[rows], count, _take_rows(excluded, rows, chosen))
@@ -103,17 +105,18 @@ class _Search(NamedTuple):
 
 
 def _searches(
-    model: Model, n_users: int, among: I32 | None, score: Score, backend: PredictionKernels
+    model: Model, users: I32, among: I32 | None, score: Score, backend: PredictionKernels
 ) -> Iterator[_Search]:
     """What finds the lists of all users: as inner products if scores are these, so that none has to be held."""
-    everyone = np.arange(n_users)
+    everyone = np.arange(len(users))
 
     def by_product(rows: InnerRows) -> Callable[[I32, int, Csr | None], tuple[I32, F32]]:
         table = rows.items if among is None else rows.items[among]
         return lambda users, count, excluded: backend.find_top(rows.of_users(users), table, count, excluded)
 
     if isinstance(score, Draw) and isinstance(model, Posterior):
-        samples = np.random.default_rng(score.seed).integers(model.n_samples, size=n_users)
+        # of all users and the unknown one, whose index -1 is the last
+        samples = np.random.default_rng(score.seed).integers(model.n_samples, size=model.n_users + 1)[users]
         for s in np.unique(samples).tolist():
             yield _Search(np.flatnonzero(samples == s), _QUERIES, by_product(inner_rows_of_sample(model, s)))
     elif isinstance(score, Mean) and isinstance(model, Factorization):
@@ -143,15 +146,26 @@ def _scores(model: Model, users: I32, items: I32, score: Score, backend: Predict
     return means.reshape(len(users), len(items))
 
 
-def _check(model: Model, score: Score) -> None:
+def check_score(model: Model, score: Score) -> None:
+    """Raise ConfigError for a score that the model does not have, or whose probability or seed is out of range."""
     if isinstance(score, Lower):
         check_probability(score.probability)
         if not has_intervals(model):
             fix = "order by the mean, or train a committee with validation rows, or gibbs"
             raise ConfigError("the model has no intervals to order by", seen="a plain factorisation", fix=fix)
-    if isinstance(score, Draw) and isinstance(model, Factorization):
-        fix = "order by the mean, or train with --solver gibbs"
-        raise ConfigError("the model has no samples to draw from", seen="a factorisation", fix=fix)
+    if isinstance(score, Draw):
+        whole(score.seed, "seed")
+        if isinstance(model, Factorization):
+            fix = "order by the mean, or train with --solver gibbs"
+            raise ConfigError("the model has no samples to draw from", seen="a factorisation", fix=fix)
+
+
+def _check_among(among: NDArray[Any], n_items: int) -> I32:
+    among = check_indices(among, n_items, "among")
+    if (np.diff(among, prepend=np.int32(-1)) <= 0).any():
+        fix = "give every item once, in the order of the indices"
+        raise DataError("items to choose from do not ascend", where="among", fix=fix)
+    return among
 
 
 def _take_rows(matrix: Csr | None, rows: NDArray[np.int64], among: I32 | None) -> Csr | None:

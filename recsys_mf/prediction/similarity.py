@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsys_mf.arrays.csr import Csr
+from recsys_mf.errors import ConfigError
 from recsys_mf.kernels.backend import PredictionKernels
 from recsys_mf.kernels.cpu.prediction import CPU
 from recsys_mf.models import Factorization, Model
@@ -25,8 +26,12 @@ def find_similar(
 
     f are the factors p_u or q_i without biases; of a posterior those of up to 16 samples side by side, so that products
     are means over samples, each of which has axes of its own. side : "user" or "item"
+    Raises ConfigError for a model that has no factors, or only zeros.
     """
     factors = _factors(model, side)
+    if not factors.any():
+        what, fix = "the model has no factors to compare, only biases", "train with a rank above 0, or on more ratings"
+        raise ConfigError(what, seen=f"rank {factors.shape[1]}", fix=fix)
     lengths = np.sqrt(np.einsum("gf,gf->g", factors, factors, dtype=np.float64))
     directions = (factors / np.where(lengths > 0, lengths, 1.0)[:, None]).astype(np.float32)
     itself = Csr(np.arange(len(rows) + 1), rows, None, len(directions))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,15 +15,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsys_mf import memory
-from recsys_mf.arguments import choice, is_path, whole
-from recsys_mf.errors import ConfigError
+from recsys_mf.arguments import choice, whole
+from recsys_mf.errors import ConfigError, IdMismatchWarning
 from recsys_mf.kernels import predictor
-from recsys_mf.loaders import from_frame, read_ratings
-from recsys_mf.loaders.names import read_names
+from recsys_mf.loaders.names import note_unnamed, read_names
+from recsys_mf.loaders.pairs import read_pairs
 from recsys_mf.loaders.writing import TABLES, open_table
 from recsys_mf.models import RatedPairs
 from recsys_mf.outputs import check_output, written_output
-from recsys_mf.prediction.ranking import Draw, Lower, Mean, Ranked, Score, rank_items
+from recsys_mf.prediction.ranking import Draw, Lower, Mean, Ranked, Score, check_score, rank_items
 from recsys_mf.ratings import Ratings
 from recsys_mf.serving.trained import FOLD_IN, Trained, find_known
 
@@ -34,7 +36,7 @@ I32 = NDArray[np.int32]
 SCORES: dict[str, Callable[[], Score]] = {"mean": Mean, "lower": Lower, "draw": Draw}
 """What items can be ordered by, under the names that are typed."""
 
-_USERS = 1 << 14  # of a batch that is written
+_USERS, _ENTRIES = 1 << 14, 1 << 22  # of a batch that is written: at most so many users, and items in all their lists
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,8 +44,8 @@ class ListOptions:
     """What lists hold, and where they are computed.
 
     n : items per list, at least 1; a list is shorter if fewer items are left
-    exclude : "rated", the items that the user has rated in the run's training ratings; "none"; or a table of ratings
-        (`Ratings`, a path or a frame), whose pairs are left out beside those that the run keeps
+    exclude : "rated", the items that the user has rated in the run's training ratings; "none"; or a table of pairs
+        (`Ratings`, a path or a frame; ratings are not needed), which are left out beside those that the run keeps
     among : ids of the items to choose from; None for all. An id that the run does not have is an error
     titles : a table with a row per item and a column title or name (a path or a frame); None for no titles
     score : "mean", "lower" or "draw", or an object of `prediction.ranking`: Lower(probability), Draw(seed)
@@ -65,21 +67,24 @@ class Recommender:
 
     def __init__(self, run: Trained, options: ListOptions = ListOptions()) -> None:
         """Raises ConfigError for an option out of range, for training ratings that the run did not keep, and for a
-        score that the model does not have; DataError for a table that does not fit and for unknown items.
+        score that the model does not have; DataError for a table that does not fit and for unknown items. Warns with
+        IdMismatchWarning if the run knows none of the pairs to leave out.
         """
         self.run = run
-        self._n = whole(options.n, "n", 1, max(1, run.model.n_items))
+        self.n = min(whole(options.n, "n", 1), max(1, run.model.n_items))
+        self._score = _score(options.score)
+        check_score(run.model, self._score)
+        self._backend = predictor(options.device, options.threads)
         self._among = _among(run, options.among)
         self._rated = _excluded(run, options.exclude)
         self._titles = None if options.titles is None else read_names(options.titles, "item", run.item_vocabulary)
-        self._score = _score(options.score)
-        self._backend = predictor(options.device, options.threads)
+        self._listed = np.zeros(run.model.n_items, np.bool_)
 
     def rank(self, users: I32) -> Ranked:
         """The lists of users, dense indices int32[b]."""
         excluded = () if self._rated is None else tuple(rated.of_users(users) for rated in self._rated)
         return rank_items(
-            self.run.model, users, self._n,
+            self.run.model, users, self.n,
             excluded=_joined(excluded), among=self._among, score=self._score, backend=self._backend,
         )  # fmt: skip
 
@@ -90,7 +95,8 @@ class Recommender:
         found = self.rank(users)
         is_item = found.items >= 0
         items = found.items[is_item]
-        ranks = np.broadcast_to(np.arange(1, self._n + 1, dtype=np.int32), found.items.shape)[is_item]
+        self._listed[items] = True
+        ranks = np.broadcast_to(np.arange(1, self.n + 1, dtype=np.int32), found.items.shape)[is_item]
         columns: dict[str, Any] = {
             "user_id": self.run.user_vocabulary.ids(np.repeat(users, is_item.sum(1))),
             "rank": pa.array(ranks),
@@ -106,17 +112,32 @@ class Recommender:
         """All users of the run."""
         return np.arange(len(self.run.user_vocabulary), dtype=np.int32)
 
-    @property
-    def untitled(self) -> int:
-        """How many items of the run have no title, of a run with titles."""
-        return 0 if self._titles is None else int(self._titles.null_count)
+    def batches(self, users: I32) -> Iterator[tuple[I32, pa.RecordBatch]]:
+        """Users, part by part, and their lists as rows; at least one part."""
+        step = min(_USERS, max(1, _ENTRIES // self.n))
+        for start in range(0, max(len(users), 1), step):
+            part = users[start : start + step]
+            yield part, self.batch(part)
+
+    def note_untitled(self) -> None:
+        """Warn, as a ReadingNotice, that some of the items listed so far have no title, if titles were given."""
+        if self._titles is not None:
+            note_unnamed(self._titles, np.flatnonzero(self._listed), "item", self.run.item_vocabulary)
 
 
 def recommend(run: Trained, user_ids: Any, options: ListOptions) -> pd.DataFrame:
     """The lists of users by their ids, or of all if user_ids is None, a row per item: `Run.recommend`."""
     recommender = Recommender(run, options)
+<<<<<<< HEAD
     users = recommender.everyone if user_ids is None else find_known(run, user_ids, "user", advice=FOLD_IN)
     return cast("pd.DataFrame", recommender.batch(users).to_pandas())
+=======
+    users = recommender.everyone if user_ids is None else find_known(run, user_ids, "user")
+    with memory.guarded("recommending", fix="ask for fewer users at a time, or write the lists to a file"):
+        lists = cast("pd.DataFrame", recommender.batch(users).to_pandas())
+    recommender.note_untitled()
+    return lists
+>>>>>>> c388809d20578f2ba807d8505ce9508368215208
 
 
 def recommend_to_file(
@@ -134,22 +155,17 @@ def recommend_to_file(
     """
     output = Path(output)
     check_output(output, "output", TABLES, force=force)
-    rows = 0
-    with memory.guarded("recommending", fix="free some memory"), written_output(output, force=force) as path:
-        for number, batch in enumerate(_batches(recommender, users, watch)):
-            if number == 0:
-                writer = open_table(path, output.suffix, batch.schema)
+    rows, writer = 0, None
+    guard = memory.guarded("recommending", fix="free some memory")
+    with guard, written_output(output, force=force) as path, contextlib.ExitStack() as stack:
+        for part, batch in recommender.batches(users):
+            if writer is None:
+                writer = stack.enter_context(contextlib.closing(open_table(path, output.suffix, batch.schema)))
             writer.write_batch(batch)
             rows += len(batch)
-        writer.close()
+            watch(len(part))
+    recommender.note_untitled()
     return rows
-
-
-def _batches(recommender: Recommender, users: I32, watch: Callable[[int], None]) -> Iterator[pa.RecordBatch]:
-    for start in range(0, max(len(users), 1), _USERS):
-        part = users[start : start + _USERS]
-        yield recommender.batch(part)
-        watch(len(part))
 
 
 def _score(score: str | Score) -> Score:
@@ -171,15 +187,28 @@ def _excluded(run: Trained, exclude: Any) -> tuple[RatedPairs, ...] | None:
             fix = "give a table of ratings to leave out, or 'none'; or train without --no-keep-rated"
             raise ConfigError("the run did not keep its training ratings", where="exclude", seen="'rated'", fix=fix)
         return (run.rated,)
-    if isinstance(exclude, str) and not os.path.exists(exclude):
-        fix = "give 'rated', 'none' or a table of ratings"
+    if isinstance(exclude, str) and exclude.isidentifier() and not os.path.exists(exclude):
+        fix = "give 'rated', 'none' or a table of pairs"
         raise ConfigError("neither a choice nor a file", where="exclude", seen=repr(exclude), fix=fix)
-    ratings = exclude
-    if not isinstance(exclude, Ratings):
-        ratings = (read_ratings if is_path(exclude) else from_frame)(exclude, like=run, duplicates="last")
-    known = ratings.reindexed(run.user_vocabulary, run.item_vocabulary)
-    both = RatedPairs.of(known.select((known.users >= 0) & (known.items >= 0)))
-    return (both,) if run.rated is None else (run.rated, both)
+    known = _known_pairs(run, exclude)
+    return (known,) if run.rated is None else (run.rated, known)
+
+
+def _known_pairs(run: Trained, table: Any) -> RatedPairs:
+    """The pairs of a table that a run knows, each once."""
+    if isinstance(table, Ratings):
+        table = table.reindexed(run.user_vocabulary, run.item_vocabulary)
+        users, items = table.users, table.items
+    else:
+        users, items = read_pairs(table, run)
+    is_known = (users >= 0) & (items >= 0)
+    if len(users) and not is_known.any():
+        text = f"exclude: the run knows the user and the item of none of the {len(users):,} pairs, so none is left out"
+        warnings.warn(text, IdMismatchWarning, stacklevel=2)
+    n_items = max(1, len(run.item_vocabulary))
+    keys = np.unique(users[is_known].astype(np.int64) * n_items + items[is_known])
+    starts = np.searchsorted(keys, np.arange(len(run.user_vocabulary) + 1) * n_items)
+    return RatedPairs(starts, (keys % n_items).astype(np.int32), np.ones(len(keys), np.float32))
 
 
 def _joined(matrices: tuple[Any, ...]) -> Any:

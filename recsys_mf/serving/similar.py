@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from recsys_mf.arguments import choice, whole
-from recsys_mf.loaders.names import read_names
+from recsys_mf.loaders.names import note_unnamed, read_names
 from recsys_mf.prediction.similarity import find_similar
 from recsys_mf.serving.trained import SIDES, Side, Trained, find_known, vocabulary_of
 
@@ -21,7 +21,7 @@ def list_similar(run: Trained, ids: Any, n: int, side: Side, titles: Any) -> pd.
 
     side = cast(Side, choice(side, "side", SIDES))
     vocabulary = vocabulary_of(run, side)
-    n = whole(n, "n", 1, max(1, len(vocabulary) - 1))
+    n = min(whole(n, "n", 1), max(1, len(vocabulary) - 1))
     names = None if titles is None else read_names(titles, side, vocabulary)
     rows = find_known(run, ids, side)
     found = find_similar(run.model, side, rows, n)
@@ -35,4 +35,5 @@ def list_similar(run: Trained, ids: Any, n: int, side: Side, titles: Any) -> pd.
     }
     if names is not None:
         columns["title"] = names.take(pa.array(others))
+        note_unnamed(names, np.unique(others), side, vocabulary)
     return cast("pd.DataFrame", pa.table(columns | {"cosine": found.scores[is_row]}).to_pandas())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -45,14 +45,19 @@ def vocabulary_of(run: Trained, side: Side) -> Vocabulary:
     return run.user_vocabulary if side == "user" else run.item_vocabulary
 
 
+<<<<<<< HEAD
 def find_known(run: Trained, ids: Any, side: Side, *, where: str | None = None, advice: str = "") -> I32:
     """Dense indices int32[b] of a column of ids, or of a single id.
+=======
+def find_known(run: Trained, ids: Any, side: Side, *, where: str | None = None) -> I32:
+    """Dense indices int32[b] of a column of ids, of a set of them in any order, or of a single id.
+>>>>>>> c388809d20578f2ba807d8505ce9508368215208
 
     where : the ids, for messages; advice : what else to do about an unknown one
     Raises DataError for no ids, for one that the run does not have, and for ids of the other kind.
     """
     vocabulary, where = vocabulary_of(run, side), where or f"{side} ids"
-    column = [ids] if is_single(ids) else ids
+    column = [_item(ids)] if is_single(ids) else list(ids) if isinstance(ids, Set) else ids
     if not len(column):
         raise DataError(f"no {side}s to answer for", where=where, seen="an empty list", fix="give at least one id")
     found = vocabulary.indices(column, where=where)
@@ -64,6 +69,11 @@ def find_known(run: Trained, ids: Any, side: Side, *, where: str | None = None, 
         first = np.asarray(column, object)[unknown[0]]
         raise DataError(f"the run has no {side} of this id", where=where, seen=f"{format_value(first)}{more}", fix=fix)
     return found
+
+
+def _item(single: Any) -> Any:
+    """A single id as Python has it: NumPy and torch have arrays of no dimension."""
+    return single.item() if getattr(single, "ndim", None) == 0 and hasattr(single, "item") else single
 
 
 def is_single(ids: Any) -> bool:

@@ -100,7 +100,7 @@ def test_items_above_the_scale_are_ordered_by_what_is_cut_off() -> None:
 def test_a_draw_orders_by_one_sample_per_user(kind: str) -> None:
     model = model_of(kind)
     assert isinstance(model, Posterior)
-    users = np.repeat(np.arange(20), 3)
+    users = np.arange(20)
     found = rank_items(model, users, 6, score=Draw(seed=4))
     samples = [inner.inner_rows_of_sample(model, s) for s in range(model.n_samples)]
     lists = [rows.of_users(users.astype(np.int32)) @ rows.items.T for rows in samples]
@@ -108,11 +108,25 @@ def test_a_draw_orders_by_one_sample_per_user(kind: str) -> None:
         [np.abs(np.take_along_axis(all_scores, found.items, 1) - found.scores).max(1) < 1e-4 for all_scores in lists]
     )
     assert matches.any(0).all()
-    assert len({tuple(row) for row in found.items[:3]} | {tuple(row) for row in found.items[3:6]}) > 2
-    again = rank_items(model, users, 6, score=Draw(seed=4))
-    np.testing.assert_array_equal(found.items, again.items)
+    assert len(set(matches.argmax(0).tolist())) > 1
+    np.testing.assert_array_equal(found.items, rank_items(model, users, 6, score=Draw(seed=4)).items)
+    assert (found.items != rank_items(model, users, 6, score=Draw(seed=5)).items).any()
     with pytest.raises(ConfigError, match="no samples to draw from"):
         rank_items(model_of("factorization"), users, 3, score=Draw())
+
+
+def test_a_draw_for_a_user_does_not_depend_on_the_others_asked_for() -> None:
+    model = model_of("gaussian")
+    together = rank_items(model, np.array([-1, *range(20)]), 6, score=Draw(seed=4))
+    for place, user in ((0, -1), (8, 7), (20, 19)):
+        alone = rank_items(model, np.array([user]), 6, score=Draw(seed=4))
+        np.testing.assert_array_equal(alone.items[0], together.items[place])
+
+
+@pytest.mark.parametrize("seed", [-1, 0.5, None, True])
+def test_a_seed_that_is_not_a_whole_number_is_refused(seed: Any) -> None:
+    with pytest.raises(ConfigError, match=r"seed: .*give a whole number, 0 or more"):
+        rank_items(model_of("gaussian"), np.array([0]), 3, score=Draw(seed))
 
 
 @pytest.mark.parametrize("kind", MODELS)
@@ -131,3 +145,9 @@ def test_an_index_that_the_model_does_not_have_is_refused() -> None:
         rank_items(small_run().model, np.array([1000]), 3)
     with pytest.raises(DataError, match="among: index out of range"):
         rank_items(small_run().model, np.array([0]), 3, among=np.array([1000]))
+
+
+@pytest.mark.parametrize("among", [[3, 2], [2, 2], [-1, 2]])
+def test_items_to_choose_from_must_ascend(among: list[int]) -> None:
+    with pytest.raises(DataError, match="among: items to choose from do not ascend; give every item once"):
+        rank_items(small_run().model, np.array([0]), 3, among=np.array(among))

@@ -1,0 +1,63 @@
+"""Documents: the blocks of a Markdown text, and whether a program prints what they show."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+
+class Block(NamedTuple):
+    """A fenced block: its language and its text."""
+
+    language: str
+    text: str
+
+
+def blocks(document: str) -> list[Block]:
+    """The fenced blocks of a document, in order."""
+    return [Block(*found) for found in re.findall(r"^```(\w+)\n(.*?)^```", document, re.DOTALL | re.MULTILINE)]
+
+
+def commands(block: str) -> list[tuple[str, str]]:
+    """(command, output) pairs of a console block."""
+    return [(part.partition("\n")[0], part.partition("\n")[2].strip()) for part in block.split("$ ")[1:]]
+
+
+def output_of(command: str, folder: Path) -> str:
+    """What a command of a shell prints on stdout, run in a folder. Raises CalledProcessError if it fails."""
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    done = subprocess.run(
+        ["bash", "-ec", command], cwd=folder, env=os.environ | {"PATH": path}, stdout=subprocess.PIPE, text=True,
+        check=True,
+    )  # fmt: skip
+    return done.stdout.strip()
+
+
+def agree(shown: str, printed: str, *, whole_numbers_may_differ: bool = False) -> bool:
+    """The same words, and numbers nearly equal (processors round differently); seconds, rates and memory may differ.
+
+    whole_numbers_may_differ : such as numbers of epochs; else they are ids and counts
+    """
+    shown, printed = (re.sub(r"peak memory .*|\d+ threads|─+", "", text) for text in (shown, printed))
+    if len(shown.splitlines()) != len(printed.splitlines()):
+        return False
+    words, others = ([line.replace("±", " ").split() for line in text.splitlines()] for text in (shown, printed))
+    number = r"[+-]?[\d.]+" if whole_numbers_may_differ else r"[+-]?\d*\.\d+"
+    return all(_alike(line, other, number) for line, other in zip(words, others, strict=True))
+
+
+def _alike(shown: list[str], printed: list[str], number: str) -> bool:
+    in_table = shown[:1] in (["mean"], ["bias"], ["SVD,"], ["sgd"])
+    if in_table:  # the last two are the seconds and the speed of the fit
+        shown, printed = shown[:-2], printed[:-2]
+    return len(shown) == len(printed) and all(_near(*words, number) for words in zip(shown, printed, strict=True))
+
+
+def _near(shown: str, printed: str, number: str) -> bool:
+    if re.fullmatch(number, shown) and re.fullmatch(number, printed):
+        return abs(float(shown) - float(printed)) <= max(0.005, 0.1 * abs(float(shown)))
+    return shown == printed or ("," in shown and shown.split(",")[:2] == printed.split(",")[:2])

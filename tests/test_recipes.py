@@ -1,0 +1,47 @@
+"""The recipes run as they are shown, block after block in an empty folder, and print what they show.
+
+A `console` block shows commands and what they print, a `sh` block only commands. A `python` block prints what the
+`text` block after it shows; all of a recipe are one program.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import itertools
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.documents import agree, blocks, commands, output_of
+
+RECIPES = sorted((Path(__file__).parents[1] / "docs" / "recipes").glob("*.md"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
+def test_a_recipe_prints_what_it_shows(recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    program: dict[str, Any] = {"__name__": "recipe"}
+    shown = blocks(recipe.read_text(encoding="utf-8"))
+    for block, after in itertools.pairwise([*shown, None]):
+        assert block is not None
+        assert block.language in ("console", "sh", "python", "text")
+        if block.language == "console":
+            for command, output in commands(block.text):
+                printed = output_of(command, tmp_path)
+                assert agree(output, printed), f"{command}\n{printed}"
+        elif block.language == "sh":
+            output_of(block.text, tmp_path)
+        elif block.language == "python":
+            with contextlib.redirect_stdout(io.StringIO()) as stream:
+                exec(compile(block.text, recipe.name, "exec"), program)
+            printed = stream.getvalue().strip()
+            expected = after.text.strip() if after is not None and after.language == "text" else ""
+            assert agree(expected, printed), f"{block.text}\n{printed}"
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
+def test_the_readme_links_to_a_recipe(recipe: Path) -> None:
+    assert f"docs/recipes/{recipe.name}" in (recipe.parents[2] / "README.md").read_text(encoding="utf-8")
