@@ -108,6 +108,8 @@ def explain(run: Path, user: str, item: str, top: int, titles: str | None) -> No
 
     The effects add up to the prediction that is computed from the user's own ratings with the items fixed.
     """
+    import pyarrow as pa
+
     from recsys_mf import store
     from recsys_mf.arguments import whole
     from recsys_mf.loaders.id_lists import read_ids
@@ -122,13 +124,13 @@ def explain(run: Path, user: str, item: str, top: int, titles: str | None) -> No
     )
     ids = [read_ids(text, side, vocabulary, where=side.upper())[0].as_py() for side, text, vocabulary in sides]
     found = loaded.explain(*ids, titles=titles)
-    options.say(
+    say(
         f"prediction of the model: {found.prediction:.3f}\n"
         f"from the user's own ratings, with the items fixed: {found.folded:.3f}\n"
         f"  without any of them: {found.base:.3f}; effect of all {len(found.ratings):,}: "
         f"{found.folded - found.base:+.3f}, the largest being"
     )
-    _print_table(found.ratings.head(top))
+    print_table(pa.Table.from_pandas(found.ratings.head(top), preserve_index=False))
 
 
 @click.command()

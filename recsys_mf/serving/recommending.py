@@ -128,16 +128,11 @@ class Recommender:
 def recommend(run: Trained, user_ids: Any, options: ListOptions) -> pd.DataFrame:
     """The lists of users by their ids, or of all if user_ids is None, a row per item: `Run.recommend`."""
     recommender = Recommender(run, options)
-<<<<<<< HEAD
     users = recommender.everyone if user_ids is None else find_known(run, user_ids, "user", advice=FOLD_IN)
-    return cast("pd.DataFrame", recommender.batch(users).to_pandas())
-=======
-    users = recommender.everyone if user_ids is None else find_known(run, user_ids, "user")
     with memory.guarded("recommending", fix="ask for fewer users at a time, or write the lists to a file"):
         lists = cast("pd.DataFrame", recommender.batch(users).to_pandas())
     recommender.note_untitled()
     return lists
->>>>>>> c388809d20578f2ba807d8505ce9508368215208
 
 
 def recommend_to_file(

@@ -45,13 +45,8 @@ def vocabulary_of(run: Trained, side: Side) -> Vocabulary:
     return run.user_vocabulary if side == "user" else run.item_vocabulary
 
 
-<<<<<<< HEAD
 def find_known(run: Trained, ids: Any, side: Side, *, where: str | None = None, advice: str = "") -> I32:
-    """Dense indices int32[b] of a column of ids, or of a single id.
-=======
-def find_known(run: Trained, ids: Any, side: Side, *, where: str | None = None) -> I32:
     """Dense indices int32[b] of a column of ids, of a set of them in any order, or of a single id.
->>>>>>> c388809d20578f2ba807d8505ce9508368215208
 
     where : the ids, for messages; advice : what else to do about an unknown one
     Raises DataError for no ids, for one that the run does not have, and for ids of the other kind.
