@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from recsys_mf.arrays.csr import Csr
 from recsys_mf.kernels.operands import (
+    Curves,
     FactorModel,
     Pairs,
     RatingScale,
@@ -27,6 +28,7 @@ from recsys_mf.kernels.operands import (
     SgdStep,
     Shrinkage,
     Tables,
+    TopQuery,
 )
 from recsys_mf.kernels.schedule.plan import PlanSettings, SgdPlan
 
@@ -134,6 +136,10 @@ class PredictionKernels(Protocol):
 
     def find_top(
         self, queries: NDArray[Any], table: NDArray[Any], count: int, excluded: Csr | None
+    ) -> tuple[NDArray[np.int32], NDArray[np.float32]]: ...
+
+    def find_top_of_samples(
+        self, samples: SampleTables, query: TopQuery, curves: Curves
     ) -> tuple[NDArray[np.int32], NDArray[np.float32]]: ...
 
     def select_top(

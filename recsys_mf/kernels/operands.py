@@ -89,6 +89,38 @@ class SampleTables(NamedTuple):
     offsets: Any
 
 
+class TopQuery(NamedTuple):
+    """Whose lists are wanted, and of what.
+
+    users int32[b], -1 for an unknown one; items int32[n], the ones to choose from; length : entries of a list
+    excluded : a `Csr` whose row g has the places among the items, ascending, that are left out for users[g]; or None
+    """
+
+    users: Any
+    items: Any
+    length: int
+    excluded: Any | None
+
+
+class Curves(NamedTuple):
+    """What a value m of sample s counts: a cubic polynomial in each of K intervals of equal width.
+
+        C_s(m) = Σ_{d < 4} values[s, j, d] t^d,   u = (m - starts[s]) / steps[s],  j = ⌊u⌋ within 0 to K - 1,  t = u - j
+
+    starts, steps float32[S]; values float32[S, K, 4]
+    squares float32[S, K, 4] : the polynomials D_s of what its square counts, or None
+    z, variance : of the score A - z √(max(mean_s D_s(m_s) - A², 0) + variance) with A = mean_s C_s(m_s), which is A
+        without squares
+    """
+
+    starts: Any
+    steps: Any
+    values: Any
+    squares: Any | None
+    z: float
+    variance: float
+
+
 class RatingScale(NamedTuple):
     """How a value m becomes a rating: μ + σ m, clipped to a range; and a rating a value: (r - μ) / σ."""
 

@@ -15,6 +15,7 @@ from scipy.special import ndtr, ndtri
 
 from recsys_mf.arrays.csr import Csr
 from recsys_mf.kernels.operands import (
+    Curves,
     FactorModel,
     GaussianPrior,
     Pairs,
@@ -26,6 +27,7 @@ from recsys_mf.kernels.operands import (
     SgdStep,
     Shrinkage,
     Tables,
+    TopQuery,
 )
 from recsys_mf.kernels.schedule.plan import SgdPlan
 
@@ -70,6 +72,25 @@ def predict_levels(samples: SampleTables, pairs: Pairs, thresholds: Array, noise
 def find_top(queries: Array, table: Array, count: int, excluded: Csr | None) -> tuple[Array, Array]:
     """`select_top` of the products of queries X [b, w] and a table Y [n, w]: scores X Yᵀ."""
     return select_top(queries.astype(np.float64) @ table.astype(np.float64).T, count, excluded)
+
+
+def find_top_of_samples(samples: SampleTables, query: TopQuery, curves: Curves) -> tuple[Array, Array]:
+    """`select_top` of the scores of every user and item of a query; columns are places among its items.
+
+    The score is a mean over samples of what their values count, less a multiple of the standard deviation (`Curves`).
+    The values are those of `predict_samples` without a context: m_s = o_s + b_u + b_i + p_u · q_i
+    """
+    shape = len(query.users), len(query.items)
+    pairs = Pairs(np.repeat(query.users, shape[1]), np.tile(query.items, shape[0]))
+    u = (_sample_values(samples._replace(contexts=None), pairs) - curves.starts) / curves.steps  # [b n, S]
+    j = np.clip(np.floor(u), 0, curves.values.shape[1] - 1).astype(int)
+    powers = ((u - j)[:, :, None]) ** np.arange(4)
+    s = np.arange(len(curves.starts))
+    score = np.sum(curves.values[s, j] * powers, axis=2).mean(axis=1)
+    if curves.squares is not None:
+        squares = np.sum(curves.squares[s, j] * powers, axis=2).mean(axis=1)
+        score = score - curves.z * np.sqrt(np.maximum(squares - score**2, 0) + curves.variance)
+    return select_top(score.reshape(shape), query.length, query.excluded)
 
 
 def select_top(scores: Array, count: int, excluded: Csr | None) -> tuple[Array, Array]:

@@ -20,13 +20,18 @@ def check_probability(probability: float) -> None:
         raise ConfigError("probability out of range", seen=format_argument(probability), fix=fix)
 
 
+def normal_quantile(probability: float) -> float:
+    """z with P(|x| < z) = probability for a standard normal x."""
+    from statistics import NormalDist
+
+    return NormalDist().inv_cdf((1 + probability) / 2)
+
+
 def normal_bounds(
     means: NDArray[Any], variances: NDArray[Any], probability: float, rating_range: tuple[float, float]
 ) -> tuple[F32, F32]:
     """means ± z √variances float32[b] each, z the normal quantile of the probability, clipped to the range."""
-    from statistics import NormalDist
-
-    half = np.sqrt(variances) * NormalDist().inv_cdf((1 + probability) / 2)
+    half = np.sqrt(variances) * normal_quantile(probability)
     lower, upper = (np.clip(bound, *rating_range).astype(np.float32) for bound in (means - half, means + half))
     return lower, upper
 

@@ -77,7 +77,7 @@ def predict(
     pairs = Pairs(users, items, model.scale.bins.indices(times))
     if not model.is_ordinal:
         return _of_moments(model, sample_moments(model, pairs, backend), probability)
-    probabilities = backend.predict_levels(_samples_of(model), pairs, model.thresholds, model.noises)
+    probabilities = backend.predict_levels(samples_of(model), pairs, model.thresholds, model.noises)
     found = Predictions(probabilities @ model.scale.levels, distribution=probabilities if distribution else None)
     if probability is None:
         return found
@@ -112,7 +112,7 @@ def moments(
     if not model.is_ordinal:
         _, means, variances = sample_moments(model, pairs, backend)
         return means, variances + model.noise_variance
-    probabilities = backend.predict_levels(_samples_of(model), pairs, model.thresholds, model.noises)
+    probabilities = backend.predict_levels(samples_of(model), pairs, model.thresholds, model.noises)
     means, levels = probabilities @ model.scale.levels, model.scale.levels.astype(np.float64)
     return means, np.maximum(probabilities @ levels**2 - means.astype(np.float64) ** 2, 0.0)
 
@@ -120,10 +120,11 @@ def moments(
 def sample_moments(model: Posterior, pairs: Pairs, backend: PredictionKernels) -> tuple[F32, F32, NDArray[np.float64]]:
     """Over the samples, for every pair: mean of the clipped predictions, mean and variance of the unclipped."""
     scale = RatingScale(model.scale.mean, model.scale.deviation, model.rating_range)
-    return backend.predict_samples(_samples_of(model), pairs, scale)
+    return backend.predict_samples(samples_of(model), pairs, scale)
 
 
-def _samples_of(model: Posterior) -> SampleTables:
+def samples_of(model: Posterior) -> SampleTables:
+    """Its tables as the kernels take them."""
     return SampleTables(model.user_rows, model.item_rows, model.context_rows, model.scales, model.offsets)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from statistics import NormalDist
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,10 +14,12 @@ from recsys_mf.arrays.csr import Csr
 from recsys_mf.errors import ConfigError, DataError
 from recsys_mf.kernels.backend import PredictionKernels
 from recsys_mf.kernels.cpu.prediction import CPU
+from recsys_mf.kernels.operands import TopQuery
 from recsys_mf.models import Factorization, Model, Posterior
+from recsys_mf.prediction.curves import rating_curves
 from recsys_mf.prediction.inner import InnerRows, inner_rows, inner_rows_of_sample
-from recsys_mf.prediction.intervals import check_probability
-from recsys_mf.prediction.pairs import check_indices, has_intervals, moments
+from recsys_mf.prediction.intervals import check_probability, normal_quantile
+from recsys_mf.prediction.pairs import check_indices, has_intervals, moments, samples_of
 
 F32 = NDArray[np.float32]
 I32 = NDArray[np.int32]
@@ -121,8 +122,10 @@ def _searches(
             yield _Search(np.flatnonzero(samples == s), _QUERIES, by_product(inner_rows_of_sample(model, s)))
     elif isinstance(score, Mean) and isinstance(model, Factorization):
         yield _Search(everyone, _QUERIES, by_product(inner_rows(model)))
+    elif isinstance(model, Posterior):
+        yield _Search(everyone, _QUERIES, _by_samples(model, among, score, backend))
     else:
-        items = np.arange(model.n_items, dtype=np.int32) if among is None else among
+        items = _all_items(model, among)
         step = max(1, _PAIRS // max(len(items), 1))
         yield _Search(
             everyone, step,
@@ -130,6 +133,25 @@ def _searches(
                 _scores(model, users, items, score, backend), count, excluded
             ),
         )  # fmt: skip
+
+
+def _by_samples(
+    model: Posterior, among: I32 | None, score: Score, backend: PredictionKernels
+) -> Callable[[I32, int, Csr | None], tuple[I32, F32]]:
+    """The search by a mean over samples, or the lower end about it."""
+    z = normal_quantile(score.probability) if isinstance(score, Lower) else 0.0
+    curves, added = rating_curves(model, z)
+    items, samples = _all_items(model, among), samples_of(model)
+
+    def find(users: I32, count: int, excluded: Csr | None) -> tuple[I32, F32]:
+        columns, scores = backend.find_top_of_samples(samples, TopQuery(users, items, count, excluded), curves)
+        return columns, scores + np.float32(added)
+
+    return find
+
+
+def _all_items(model: Model, among: I32 | None) -> I32:
+    return np.arange(model.n_items, dtype=np.int32) if among is None else among
 
 
 def _scores(model: Model, users: I32, items: I32, score: Score, backend: PredictionKernels) -> F32:
@@ -142,7 +164,7 @@ def _scores(model: Model, users: I32, items: I32, score: Score, backend: Predict
         with_variances=isinstance(score, Lower),
     )
     if isinstance(score, Lower) and variances is not None:
-        means = (means - NormalDist().inv_cdf((1 + score.probability) / 2) * np.sqrt(variances)).astype(np.float32)
+        means = (means - normal_quantile(score.probability) * np.sqrt(variances)).astype(np.float32)
     return means.reshape(len(users), len(items))
 
 

@@ -10,7 +10,9 @@ import pytest
 from recsys_mf.arrays.csr import Csr
 from recsys_mf.kernels import reference
 from recsys_mf.kernels.backend import PredictionKernels
+from recsys_mf.kernels.cpu import top_of_samples
 from recsys_mf.kernels.cpu.prediction import CpuPrediction
+from recsys_mf.kernels.operands import Curves, SampleTables, TopQuery
 from recsys_mf.kernels.torch.prediction import TorchPrediction
 
 PREDICTORS: dict[str, Callable[[], PredictionKernels]] = {
@@ -88,3 +90,33 @@ def test_scores_are_products_within_rounding(engine: PredictionKernels) -> None:
     exact = np.sort(queries.astype(np.float64) @ table.T.astype(np.float64), axis=1)[:, ::-1]
     bound = 64 * np.finfo(np.float32).eps * np.abs(queries).max() * np.abs(table).max() * 8
     np.testing.assert_allclose(scores, exact, rtol=0, atol=bound)
+
+
+@pytest.mark.parametrize("with_squares", [False, True])
+@pytest.mark.parametrize(("rank", "n_samples"), [(0, 1), (3, 5), (16, 40)])
+def test_lists_by_means_over_samples_have_the_scores_of_the_reference(
+    engine: PredictionKernels, rank: int, n_samples: int, with_squares: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(top_of_samples, "_ROOM", 40_000)  # users and items in several blocks
+    rng = np.random.default_rng([rank, n_samples])
+    m, n, width = 150, 210, rank + 1
+    rows = [rng.integers(-3000, 3000, (size, n_samples, width)).astype(np.int16) for size in (m, n)]
+    units = rng.uniform(1e-4, 4e-4, (3, n_samples)).astype(np.float32)
+    samples = SampleTables(*rows, None, units, rng.standard_normal(n_samples).astype(np.float32) * 0.1)
+    users = np.concatenate([[-1], rng.integers(0, m, 120)]).astype(np.int32)
+    items = np.flatnonzero(rng.random(n) < 0.7).astype(np.int32)
+    K = 9
+    values, squares = (rng.standard_normal((n_samples, K, 4)).astype(np.float32) for _ in range(2))
+    steps = rng.uniform(0.1, 0.3, n_samples).astype(np.float32)
+    curves = Curves(-K / 2 * steps, steps, values, squares if with_squares else None, 0.7, 0.1)
+    excluded = left_out(rng, len(users), len(items))
+    query = TopQuery(users, items, 8, excluded)
+    columns, scores = engine.find_top_of_samples(samples, query, curves)
+    everything = reference.find_top_of_samples(samples, query._replace(length=len(items)), curves)
+    # A cubic is steep, and jumps between intervals: a value that rounding puts into the next one counts there.
+    tolerance = 2e-3
+    np.testing.assert_allclose(scores, everything[1][:, :8], atol=tolerance, rtol=tolerance)
+    of_column = np.full((len(users), len(items) + 1), -np.inf)
+    np.put_along_axis(of_column, everything[0], everything[1], axis=1)
+    found = np.take_along_axis(of_column, columns, axis=1)
+    np.testing.assert_allclose(found, np.where(columns < 0, -np.inf, scores), atol=tolerance, rtol=tolerance)

@@ -21,35 +21,35 @@ from recsys_mf.kernels.cpu.tiles import tile
 F32 = NDArray[np.float32]
 I32 = NDArray[np.int32]
 
-_HEIGHT = 6  # rows of a tile: with two loads and a broadcast it fills sixteen registers of half a vector
-_GROUPS = 32  # of rows that pass over all columns together: their rows and lists stay in the second-level cache
+HEIGHT = 6  # rows of a tile: with two loads and a broadcast it fills sixteen registers of half a vector
+GROUPS = 32  # of rows that pass over all columns together: their rows and lists stay in the second-level cache
 _ROWS = 64  # of scores that a task searches
 
-_product = tile(_HEIGHT, 1, fresh=True)
+product = tile(HEIGHT, 1, fresh=True)
 
 
 def find_top(queries: F32, table: F32, count: int, excluded: Csr | None, threads: int) -> tuple[I32, F32]:
     """As `reference.find_top`."""
-    columns, scores = _empty_lists(len(queries), count)
-    X, Y = _pack(queries, _HEIGHT), _pack(table, LANES)
-    tasks = ranges(len(X), max(1, min(_GROUPS, -(-len(X) // threads))))
-    side_by_side(_find, tasks, threads, X, Y, len(table), *_left_out(excluded, len(queries)), columns, scores)
+    columns, scores = empty_lists(len(queries), count)
+    X, Y = _pack(queries, HEIGHT), _pack(table, LANES)
+    tasks = ranges(len(X), max(1, min(GROUPS, -(-len(X) // threads))))
+    side_by_side(_find, tasks, threads, X, Y, len(table), *left_out(excluded, len(queries)), columns, scores)
     return columns, scores
 
 
 def select_top(scores: F32, count: int, excluded: Csr | None, threads: int) -> tuple[I32, F32]:
     """As `reference.select_top`."""
-    columns, best = _empty_lists(len(scores), count)
+    columns, best = empty_lists(len(scores), count)
     tasks = ranges(len(scores), _ROWS)
-    side_by_side(_select, tasks, threads, scores, *_left_out(excluded, len(scores)), columns, best)
+    side_by_side(_select, tasks, threads, scores, *left_out(excluded, len(scores)), columns, best)
     return columns, best
 
 
-def _empty_lists(rows: int, count: int) -> tuple[I32, F32]:
+def empty_lists(rows: int, count: int) -> tuple[I32, F32]:
     return np.full((rows, count), -1, np.int32), np.full((rows, count), -np.inf, np.float32)
 
 
-def _left_out(excluded: Csr | None, rows: int) -> tuple[Any, Any]:
+def left_out(excluded: Csr | None, rows: int) -> tuple[Any, Any]:
     if excluded is None:
         return np.zeros(rows + 1, np.int64), np.zeros(0, np.int32)
     return excluded.starts, excluded.columns
@@ -68,22 +68,22 @@ def _pack(X: F32, height: int) -> F32:
 def _find(
     first: Any, last: Any, X: Any, Y: Any, n_columns: Any, starts: Any, excluded: Any, columns: Any, scores: Any
 ) -> None:
-    """The lists of the rows in groups first to last; X [groups, width, _HEIGHT], Y [groups, width, LANES]."""
+    """The lists of the rows in groups first to last; X [groups, width, HEIGHT], Y [groups, width, LANES]."""
     count, width = columns.shape[1], X.shape[1]
-    sums = np.zeros((_HEIGHT, LANES), np.float32)
-    limits = np.full((last - first) * _HEIGHT, np.float32(-np.inf))
+    sums = np.zeros((HEIGHT, LANES), np.float32)
+    limits = np.full((last - first) * HEIGHT, np.float32(-np.inf))
     for panel in range(Y.shape[0]):
         for group in range(first, last):
-            _product(X[group], Y[panel], sums, width, 0, 0, np.float32(1.0))
-            for h in range(min(_HEIGHT, len(columns) - group * _HEIGHT)):
-                row, place = group * _HEIGHT + h, (group - first) * _HEIGHT + h
+            product(X[group], Y[panel], sums, width, 0, 0, np.float32(1.0))
+            for h in range(min(HEIGHT, len(columns) - group * HEIGHT)):
+                row, place = group * HEIGHT + h, (group - first) * HEIGHT + h
                 limit, exceeds = limits[place], False
                 for lane in range(LANES):
                     exceeds |= sums[h, lane] > limit
                 if exceeds:
                     for lane in range(min(LANES, n_columns - panel * LANES)):
                         column = panel * LANES + lane
-                        _offer(columns, scores, row, count, column, sums[h, lane], starts, excluded)
+                        offer(columns, scores, row, count, column, sums[h, lane], starts, excluded)
                     limits[place] = scores[row, count - 1]
 
 
@@ -92,13 +92,11 @@ def _select(first: Any, last: Any, matrix: Any, starts: Any, excluded: Any, colu
     count = columns.shape[1]
     for row in range(first, last):
         for column in range(matrix.shape[1]):
-            _offer(columns, scores, row, count, column, matrix[row, column], starts, excluded)
+            offer(columns, scores, row, count, column, matrix[row, column], starts, excluded)
 
 
 @jit()
-def _offer(
-    columns: Any, scores: Any, row: Any, count: Any, column: Any, score: Any, starts: Any, excluded: Any
-) -> None:
+def offer(columns: Any, scores: Any, row: Any, count: Any, column: Any, score: Any, starts: Any, excluded: Any) -> None:
     """Put a column into the list of a row if its score is above the list's last and it is not left out.
 
     Columns come in ascending order: of equal scores the first stays before the others.

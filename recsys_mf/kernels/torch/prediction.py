@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from recsys_mf.arrays.csr import Csr
-from recsys_mf.kernels.operands import FactorModel, Pairs, RatingScale, SampleTables
+from recsys_mf.kernels.operands import Curves, FactorModel, Pairs, RatingScale, SampleTables, TopQuery
 from recsys_mf.kernels.torch import memory
 
 F32 = NDArray[np.float32]
@@ -29,6 +29,7 @@ _SLAB = 1 << 26  # bytes of a table that are put at once
 _MIN_PAIRS = 4096  # of a part before its samples are taken in runs
 _PLAIN = 64  # bytes per pair beside the factors: indices, biases, the prediction
 _SCORED = 40  # per score of a row: itself, its bits, keys, and what selection needs
+_CURVED = 64  # the same of a sample: its interval, its polynomial, sums in float64
 _SAMPLED = 128  # the same per pair and sample, with sums in float64
 
 
@@ -105,6 +106,34 @@ class TorchPrediction:
             return self._top(lambda rows: torch.tensor(queries[rows], device=self._device) @ Y,
                              (len(queries), len(table)), count, excluded)  # fmt: skip
 
+    def find_top_of_samples(self, samples: SampleTables, query: TopQuery, curves: Curves) -> tuple[I32, F32]:
+        """As `reference.find_top_of_samples`."""
+        with memory.guarded():
+            there = self._samples(samples._replace(contexts=None))
+            begins, steps = (torch.tensor(array, device=self._device) for array in (curves.starts, curves.steps))
+            tables = [torch.tensor(table, device=self._device) for table in (curves.values, curves.squares)
+                      if table is not None]  # fmt: skip
+            items = torch.tensor(query.items, device=self._device).long()
+
+            def scores_of(rows: slice) -> Tensor:
+                users = torch.tensor(query.users[rows], device=self._device).long()
+                sums = [torch.zeros((len(users), len(items)), dtype=torch.float64, device=self._device) for _ in tables]
+                for s in range(len(samples.offsets)):
+                    u = (there.products(users, items, s) - begins[s]) / steps[s]
+                    j = u.clamp(0, curves.values.shape[1] - 1).long()
+                    t = u - j
+                    for total, table in zip(sums, tables, strict=True):
+                        a, b, c, d = table[s][j].unbind(-1)
+                        total += a + t * (b + t * (c + t * d))
+                score = sums[0] / len(samples.offsets)
+                if len(sums) > 1:
+                    spread = (sums[1] / len(samples.offsets) - score**2).clamp(min=0)
+                    score -= curves.z * (spread + curves.variance).sqrt()
+                return score.float()
+
+            shape = len(query.users), len(query.items)
+            return self._top(scores_of, shape, query.length, query.excluded, cost=_SCORED + _CURVED)
+
     def select_top(self, scores: F32, count: int, excluded: Csr | None) -> tuple[I32, F32]:
         """As `reference.select_top`."""
         with memory.guarded():
@@ -113,12 +142,17 @@ class TorchPrediction:
             )
 
     def _top(
-        self, scores_of: Callable[[slice], Tensor], shape: tuple[int, int], count: int, excluded: Csr | None
+        self,
+        scores_of: Callable[[slice], Tensor],
+        shape: tuple[int, int],
+        count: int,
+        excluded: Csr | None,
+        cost: int = _SCORED,
     ) -> tuple[I32, F32]:
         """The lists of `reference.select_top` for scores float32[rows, n] that are made part by part."""
         (n_rows, n), found = shape, min(count, shape[1])
         columns, best = np.full((n_rows, count), -1, np.int32), np.full((n_rows, count), -np.inf, np.float32)
-        step = max(1, self._bytes() // (max(n, 1) * _SCORED))
+        step = max(1, self._bytes() // (max(n, 1) * cost))
         for start in range(0, n_rows if found else 0, step):
             rows = slice(start, min(start + step, n_rows))
             scores = scores_of(rows)
@@ -203,6 +237,13 @@ class _Samples:
     def cost(self) -> int:
         """Bytes per pair and sample in `values`: rows as they are stored and in float32, and a product of two."""
         return (3 * (2 + 4) + 4) * self.tables[0].shape[2]
+
+    def products(self, users: Tensor, items: Tensor, s: int) -> Tensor:
+        """o_s + b_u + b_i + p_u · q_i of every user and item, float32[b, n]."""
+        x, y = (table[:, s][of].float() * unit for table, of, unit in zip(
+            self.tables, (users, items), self.units[:2, s], strict=True))  # fmt: skip
+        found: Tensor = self.offsets[s] + x[:, -1:] + y[:, -1] + x[:, :-1] @ y[:, :-1].T
+        return found
 
     def values(self, indices: Sequence[Tensor], run: slice) -> Tensor:
         """o + b_u + b_i + w_c + p_u · q_i + p_u · a_c + q_i · a_c in a run of samples, float32[z, s]."""
