@@ -146,6 +146,10 @@ class LeakWarning(RecsysWarning):
     """A model may have been trained on ratings that it is now tested on: its error may be too good."""
 
 
+class FoldWarning(RecsysWarning):
+    """Some of the ratings that were to be folded into a run are not used: it does not know their items or users."""
+
+
 class ReadingNotice(RecsysWarning):
     """A table was read in a way that its owner should know about, e.g. whole floats as integer ids."""
 

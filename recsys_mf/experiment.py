@@ -4,21 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 from recsys_mf import splits
 from recsys_mf.arguments import is_path
 from recsys_mf.errors import ConfigError
 from recsys_mf.evaluation import FoldReport, Report, evaluate, summarise_folds
+from recsys_mf.evaluation.full_ranking import check_arguments, least_relevant, require_relevant
 from recsys_mf.evaluation.predictions import PredictedRows, join_folds, predict_rows
 from recsys_mf.features import Features
 from recsys_mf.loaders import read_features
 from recsys_mf.ratings import Ratings
 from recsys_mf.run import Run
+from recsys_mf.serving.joining import seen_by
 from recsys_mf.solvers import Solver
-from recsys_mf.splits import Split
+from recsys_mf.splits import By, Split
 from recsys_mf.training import Watcher, as_ratings, train
-from recsys_mf.training.joining import seen_by
 
 Record = Mapping[str, Any]
 
@@ -54,13 +55,14 @@ class Experiment:
     user_features, item_features : the path of a table of side information, or Features; feature_columns : its columns
         to use, None for all
     reading : keywords of `read_ratings` for the tables that are paths
+    ranking, relevant : as in `evaluate`; checked before anything is trained
     """
 
     ratings: Any
     solver: Solver | type[Solver] | str = "sgd"
     test: Any = None
     hold_out: float = 0.1
-    by: Literal["random", "user", "time"] = "random"
+    by: By = "random"
     split_seed: int | None = None
     folds: int | None = None
     validation: float = 0.1
@@ -72,6 +74,8 @@ class Experiment:
     item_features: Any = None
     feature_columns: Sequence[str] | None = None
     reading: Mapping[str, Any] = field(default_factory=dict)
+    ranking: int | None = None
+    relevant: float | None = None
 
     def __post_init__(self) -> None:
         if self.test is not None and self.folds is not None:
@@ -81,6 +85,10 @@ class Experiment:
                 "there is no table to take these columns from", where="--feature-columns",
                 seen=",".join(self.feature_columns), fix="give --user-features or --item-features",
             )  # fmt: skip
+        check_arguments(self.ranking, self.relevant)
+        if self.ranking is not None and not (self.hold_out or self.test is not None or self.folds is not None):
+            fix = "hold ratings out, or give --test or --folds"
+            raise ConfigError("there are no test ratings to rank for", where="--ranking", seen="--hold-out 0", fix=fix)
 
     def run(
         self,
@@ -113,11 +121,19 @@ class Experiment:
 
         def tested(run: Run, split: Split) -> None:
             assert split.test_as_read is not None
-            reports.append(evaluate(run, split.test_as_read, device=device, threads=threads))
+            reports.append(
+                evaluate(
+                    run, split.test_as_read, device=device, threads=threads,
+                    ranking=self.ranking, relevant=self.relevant,
+                )
+            )  # fmt: skip
             if keep_predictions:
                 predicted.append(predict_rows(run, split.test_as_read, device=device, threads=threads))
 
         if self.folds is not None:
+            if self.ranking is not None:
+                for split in splits.k_folds(table, self.folds, self._split_seed):
+                    self._check_ranking(split)
             for split in splits.k_folds(table, self.folds, self._split_seed):
                 tested(trained(split), split)
             run = trained(splits.hold_out(table, 0, self._split_seed))
@@ -126,6 +142,7 @@ class Experiment:
             return _outcome(run, summarise_folds(reports), rows)
         split = self._split(table, on_read)
         del table  # its rows are in the split
+        self._check_ranking(split)
         run = trained(split)
         if split.test is None:
             return _outcome(run, run.report, None)
@@ -161,6 +178,18 @@ class Experiment:
         test = as_ratings(self.test, **({"like": table, **self.reading} if named else {}))
         on_read("test", test)
         return splits.given(table, test, rule=f"the pairs of {self.test if named else 'a table in memory'}")
+
+    def _check_ranking(self, split: Split) -> None:
+        """Raise what `evaluate` would raise after the training."""
+        if self.ranking is None or split.test is None:
+            return
+        items, (low, high) = split.train.item_vocabulary, split.train.rating_range
+        if self.start is not None:
+            items = items.union(self.start.item_vocabulary)
+            ranges = (low, high), self.start.provenance["rating_range"]
+            low, high = min(least for least, _ in ranges), max(most for _, most in ranges)
+        least = least_relevant(self.ranking, self.relevant, n_items=len(items), rating_range=(low, high))
+        require_relevant(split.test.values, least)
 
 
 def _outcome(run: Run, report: Any, predictions: PredictedRows | None) -> Outcome:

@@ -121,6 +121,46 @@ class Run:
 
         return list_similar(self, ids, n, side, titles)
 
+    def explain(self, user_id: Any, item_id: Any, *, titles: Any = None) -> Any:
+        """Which of the user's own ratings move the prediction of an item, and by how much (`serving.explaining`).
+
+        titles : as in `recommend`
+        Returns an Explanation: prediction, folded, base, and ratings, a pandas frame with the effect of every rating;
+        print it to read it. Raises DataError for an unknown id, ConfigError for a run that did not keep its ratings and
+        for a model that is sampled.
+        """
+        from recsys_mf.serving.explaining import explain
+
+        return explain(self, user_id, item_id, titles)
+
+    def fold_in(self, ratings: Any, *, side: Any = "user", seed: int = 0) -> Run:
+        """The run with new users, or users with new ratings, added or updated by one row solve each; the rest stays.
+
+        ratings : a table of ratings (`Ratings`, a path or a frame), which may hold new users and known ones; a new
+            rating of a pair replaces the old one
+        side : "user", or "item" to add and update items, the users fixed
+        seed : of the draws of rows of a sampled model
+        Their rows, biases and intervals are those of `serving.folding`; baselines too. The other side learns nothing
+        from these ratings: from time to time train again, or continue with train(…, start=run). Warns with FoldWarning
+        if some ratings are of items that the model does not know, which are not used. Raises DataError if all are,
+        ConfigError for a run that did not keep its training ratings and for a model with times or side information.
+        """
+        from recsys_mf.kernels import select
+        from recsys_mf.serving.folding import fold_in
+
+        return fold_in(self, ratings, side, np.random.default_rng(seed), select("cpu"))
+
+    def forget(self, user_ids: Any) -> Run:
+        """The run without these users: their rows, ids and ratings are gone, all else has the same bits.
+
+        For users that were folded in this takes back exactly what was added. For users of the training, the factors
+        and biases of items stay as these users helped to shape them; a FoldWarning says so. user_ids : a column of ids,
+        or a single id. Raises DataError for an id that the run does not know, ConfigError for all users.
+        """
+        from recsys_mf.serving.forgetting import forget
+
+        return forget(self, user_ids)
+
     def indices(
         self, user_ids: Any, item_ids: Any, *, where: str = "pairs"
     ) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int8]]:

@@ -1,6 +1,6 @@
 """Splits: which ratings are held out from training, by a rule that others can repeat.
 
-Every rule depends only on the source order of the rows, the seed and, for `by="time"`, the timestamps. A
+Every rule depends only on the source order of the rows and on the seed or, for the rules in BY_TIME, the timestamps. A
 split's vocabularies are those of its training rows: an id seen only in the test part is unknown (-1).
 """
 
@@ -13,14 +13,16 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys_mf.arguments import choice, format_argument, instance, is_number, whole
+from recsys_mf.arguments import choice, format_argument, instance, is_finite, is_number, whole
 from recsys_mf.arguments import fraction as as_fraction
 from recsys_mf.arrays import mapped
 from recsys_mf.errors import ConfigError, DataError
 from recsys_mf.ratings import Ratings
 
-By = Literal["random", "user", "time"]
-RULES: tuple[By, ...] = ("random", "user", "time")
+By = Literal["random", "user", "time", "user-time"]
+RULES: tuple[By, ...] = ("random", "user", "time", "user-time")
+BY_TIME: tuple[By, ...] = ("time", "user-time")
+"""Rules that need timestamps, and draw nothing."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,33 +61,35 @@ def hold_out(
         user keeps at least one rating in train
     by="time" : the floor(fraction * n) newest rows are test; of rows with equal times, the later one in
         source order is newer; the seed is not used
+    by="user-time" : of each user the floor(fraction * count) newest rows are test or, for a fraction that is a whole
+        number N of at least 1, the N newest, ties as for "time". A user with too few ratings for this (of N, with at
+        most N) keeps all of them in train; the rule in words counts such users
 
-    fraction : in [0, 1); 0 gives a split without a test part
+    fraction : in [0, 1), or a whole number for by="user-time"; 0 gives a split without a test part
     among : bool[n], the rows of which a fraction is held out, as if they were the whole table; all others are train
-    Raises ConfigError for a fraction or rule that does not exist, DataError for by="time" without
+    Raises ConfigError for a fraction or rule that does not exist, DataError for a rule of BY_TIME without
     timestamps, for a split that leaves nothing to train or test on, and for rows with unknown ids (a test part).
     """
     instance(ratings, "ratings", Ratings, "give read_ratings(path) or from_frame(table)")
-    fraction, seed = _checked(fraction, by), whole(seed, "seed")
+    fraction, seed = _checked_size(fraction, by), whole(seed, "seed")
     ratings.check_known()
     facts: dict[str, Any] = {"kind": "hold-out", "by": by, "fraction": fraction, "seed": seed}
     if fraction == 0:
         train = ratings.restricted()
         return Split(train, None, None, "all rows in train", None, by, facts | _table(train))
     facts |= _table(ratings)
-    percent = f"{100 * fraction:g}%"
-    rule = {
-        "random": f"random, {percent} of ratings held out",
-        "user": f"random within each user, {percent} held out",
-        "time": f"by time, the newest {percent} held out",
-    }[by]
-    used = None if by == "time" else seed
+    rule, used = _in_words(fraction, by), None if by in BY_TIME else seed
     if among is None:
         is_test = _MASKS[by](ratings, fraction, seed)
     else:
         rule, facts = f"{rule}, chosen among {int(among.sum()):,}", facts | {"among": int(among.sum())}
         is_test = np.zeros(len(ratings), np.bool_)
         is_test[among] = _MASKS[by](ratings.select(among), fraction, seed)
+    if by == "user-time":
+        tested, asked = (
+            len(np.unique(ratings.users[rows])) for rows in (is_test, slice(None) if among is None else among)
+        )
+        rule = f"{rule}; {asked - tested:,} users with too few ratings keep all" if asked > tested else rule
     return _parted(ratings, is_test, Split(ratings, None, None, rule, used, by, facts))
 
 
@@ -149,7 +153,7 @@ def with_validation(split: Split, fraction: float, seed: int) -> Split:
 
     The rows left to train keep their own vocabularies; test is reindexed to them.
     """
-    fraction = _checked(fraction, split.by)
+    fraction = as_fraction(fraction, "fraction to hold out")
     if fraction == 0:
         return split
     inner = _parted(split.train, _MASKS[split.by](split.train, fraction, seed), split)
@@ -172,9 +176,29 @@ def _table(ratings: Ratings) -> dict[str, Any]:
     return {"ratings": len(ratings), "fingerprint": fingerprint_as_read(ratings)}
 
 
-def _checked(fraction: float, by: str) -> float:
+def _checked_size(fraction: float, by: str) -> float:
+    """The fraction, or for by="user-time" also a number of ratings."""
     choice(by, "by", RULES, "unknown split rule")
-    return as_fraction(fraction, "fraction to hold out")
+    if not (is_number(fraction) and fraction >= 1):
+        return as_fraction(fraction, "fraction to hold out")
+    if by == "user-time":
+        if is_finite(fraction) and fraction == int(fraction) and fraction <= np.iinfo(np.int32).max:
+            return float(fraction)
+        fix = "give a share below 1, or a whole number of ratings per user"
+        raise ConfigError("part to hold out is out of range", seen=format_argument(fraction), fix=fix)
+    fix = "give a number of at least 0 and below 1; only the rule 'user-time' takes a number of ratings"
+    raise ConfigError("fraction to hold out is out of range", seen=format_argument(fraction), fix=fix)
+
+
+def _in_words(fraction: float, by: By) -> str:
+    percent = f"{100 * fraction:g}%"
+    newest = percent if fraction < 1 else "rating" if fraction == 1 else f"{fraction:,.0f} ratings"
+    return {
+        "random": f"random, {percent} of ratings held out",
+        "user": f"random within each user, {percent} held out",
+        "time": f"by time, the newest {percent} held out",
+        "user-time": f"by time within each user, the newest {newest} held out",
+    }[by]
 
 
 def _parted(ratings: Ratings, is_test: NDArray[np.bool_], split: Split) -> Split:
@@ -208,19 +232,34 @@ def _user_mask(ratings: Ratings, fraction: float, seed: int) -> NDArray[np.bool_
 
 
 def _time_mask(ratings: Ratings, fraction: float, seed: int) -> NDArray[np.bool_]:
+    newest_last = np.argsort(_times(ratings), kind="stable")
+    mask = np.zeros(len(ratings), np.bool_)
+    mask[newest_last[len(ratings) - int(fraction * len(ratings)) :]] = True
+    return mask
+
+
+def _user_time_mask(ratings: Ratings, fraction: float, seed: int) -> NDArray[np.bool_]:
+    counts = ratings.user_counts
+    held_out = np.floor(fraction * counts) if fraction < 1 else np.where(counts > fraction, fraction, 0)
+    order = np.lexsort((_times(ratings), ratings.users))  # stable: of equal times the later row comes last
+    ends = np.cumsum(counts)
+    users = ratings.users[order]
+    mask = np.zeros(len(ratings), np.bool_)
+    mask[order] = ends[users] - np.arange(len(ratings)) <= held_out[users]  # the newest row of a user is 1 from its end
+    return mask
+
+
+def _times(ratings: Ratings) -> NDArray[np.int64]:
     if ratings.times is None:
         raise DataError(
             "a split by time needs timestamps",
             seen="a table without times",
             fix="name the column with --time-column, or split by 'random' or 'user'",
         )
-    newest_last = np.argsort(ratings.times, kind="stable")
-    mask = np.zeros(len(ratings), np.bool_)
-    mask[newest_last[len(ratings) - int(fraction * len(ratings)) :]] = True
-    return mask
+    return ratings.times
 
 
-_MASKS = {"random": _random_mask, "user": _user_mask, "time": _time_mask}
+_MASKS = {"random": _random_mask, "user": _user_mask, "time": _time_mask, "user-time": _user_time_mask}
 
 
 def _pairs(ratings: Ratings) -> NDArray[np.int64]:

@@ -16,10 +16,10 @@ from recsys_mf.models import Factorization, RatedPairs
 from recsys_mf.prediction import has_intervals, predict, rmse
 from recsys_mf.ratings import Ratings
 from recsys_mf.run import Run
+from recsys_mf.serving.joining import join
 from recsys_mf.solvers import SOLVERS
 from recsys_mf.splits import Split, hold_out
 from recsys_mf.training import train
-from recsys_mf.training.joining import join
 from tests.planted import planted
 
 SETTINGS: dict[str, dict[str, Any]] = {
@@ -186,7 +186,8 @@ def test_updates_add_up_until_everything_is_fitted_again(monkeypatch: pytest.Mon
 
 
 def test_no_rating_that_the_run_has_seen_is_validated_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    from recsys_mf.training import joining
+    from recsys_mf.serving import joining
+    from recsys_mf.training import updates
 
     old, new, _ = parts(0.8, 0.006)
     start = fitted(old, "sgd")
@@ -196,13 +197,13 @@ def test_no_rating_that_the_run_has_seen_is_validated_on(monkeypatch: pytest.Mon
         scored.append(valid)
         return 1.0
 
-    monkeypatch.setattr(joining, "MIN_VALID_ROWS", 5)
-    monkeypatch.setattr(joining, "rmse", score)
+    monkeypatch.setattr(updates, "MIN_VALID_ROWS", 5)
+    monkeypatch.setattr(updates, "rmse", score)
     joined = join(start, together(old, new))
     assert isinstance(start.model, Factorization)
     model = joining.align(start.model, start, joined.ratings.user_vocabulary, joined.ratings.item_vocabulary)
     backend = select("cpu")
-    joining.choose_update(model, joined, 0.3, np.random.default_rng(0), backend)
+    updates.choose_update(model, joined, 0.3, np.random.default_rng(0), backend)
     assert scored
     assert all(not joining.seen_by(start, valid).any() for valid in scored)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +78,49 @@ def test_time_rule_holds_out_the_newest_and_of_equal_times_the_later_rows() -> N
     assert numbers(split.test) == sorted(newest)
     assert split.seed is None
     assert split.rule == "by time, the newest 25% held out"
+
+
+def newest_of_each_user(ratings: Ratings, held_out: Callable[[int], int]) -> list[int]:
+    """By the published rule, with a sort per user."""
+    expected: list[int] = []
+    for user in range(ratings.n_users):
+        own = np.flatnonzero(ratings.users == user).tolist()
+        size = held_out(len(own))
+        expected += sorted(own, key=lambda row: (ratings.times[row], row))[len(own) - size :]  # type: ignore[index]
+    return sorted(expected)
+
+
+@pytest.mark.parametrize("fraction", [0.05, 0.1, 0.5, 0.95])
+def test_user_time_rule_holds_out_the_newest_share_of_each_user(fraction: float) -> None:
+    ratings = table()
+    split = hold_out(ratings, fraction, by="user-time")
+    expected = newest_of_each_user(ratings, lambda count: int(np.floor(fraction * count)))
+    assert numbers(split.test) == expected
+    assert split.train.n_users == ratings.n_users
+    assert split.seed is None
+    tested = len({int(ratings.users[row]) for row in expected})
+    kept = f"; {ratings.n_users - tested} users with too few ratings keep all" if tested < ratings.n_users else ""
+    assert split.rule == f"by time within each user, the newest {100 * fraction:g}% held out{kept}"
+
+
+@pytest.mark.parametrize(("size", "words"), [(1, "rating"), (3, "3 ratings"), (14, "14 ratings")])
+def test_user_time_rule_holds_out_a_number_of_each_user_who_has_more(size: int, words: str) -> None:
+    ratings = table()
+    few = int((ratings.user_counts <= size).sum())
+    assert (few > 0) == (size == 14)
+    split = hold_out(ratings, size, by="user-time")
+    assert numbers(split.test) == newest_of_each_user(ratings, lambda count: size if count > size else 0)
+    kept = f"; {few} users with too few ratings keep all" if few else ""
+    assert split.rule == f"by time within each user, the newest {words} held out{kept}"
+    assert split.record["fraction"] == size
+
+
+def test_user_time_rule_counts_only_users_among_whose_rows_it_chooses() -> None:
+    ratings = table()
+    among = ratings.users < 3
+    split = hold_out(ratings, 1, by="user-time", among=among)
+    assert len(numbers(split.test)) == 3
+    assert "keep all" not in split.rule
 
 
 @pytest.mark.parametrize("by", ["random", "user"])
@@ -180,18 +224,27 @@ def test_fraction_out_of_range_is_refused(fraction: float) -> None:
         hold_out(table(), fraction)
 
 
+@pytest.mark.parametrize("number", [1.5, float("inf"), 2.0**31])
+def test_a_number_of_ratings_per_user_is_whole(number: float) -> None:
+    with pytest.raises(ConfigError, match=r"is out of range \(saw .*\); give a share below 1, or a whole number of"):
+        hold_out(table(), number, by="user-time")
+    with pytest.raises(ConfigError, match="only the rule 'user-time' takes a number of ratings"):
+        hold_out(table(), 2, by="user")
+
+
 def test_unknown_rule_names_the_nearest() -> None:
     with pytest.raises(ConfigError, match=r"unknown split rule \(saw 'tiem'\); did you mean 'time'\?"):
         hold_out(table(), 0.1, by="tiem")  # type: ignore[arg-type]
 
 
-def test_time_rule_without_timestamps_is_refused() -> None:
+@pytest.mark.parametrize("by", ["time", "user-time"])
+def test_a_rule_by_time_without_timestamps_is_refused(by: Any) -> None:
     ratings = Ratings.from_ids([1, 2], [1, 2], [1, 2])
     with pytest.raises(DataError, match=r"^a split by time needs timestamps \(saw a table without times\)"):
-        hold_out(ratings, 0.5, by="time")
+        hold_out(ratings, 0.5, by=by)
 
 
-@pytest.mark.parametrize("by", ["user", "time"])
+@pytest.mark.parametrize("by", ["user", "time", "user-time"])
 def test_a_split_that_leaves_a_part_empty_is_refused(by: Any) -> None:
     ratings = Ratings.from_ids([1, 2], [1, 2], [1, 2], [0, 0])
     with pytest.raises(DataError, match=r"leaves one part empty \(saw 0 of 2 ratings in the test part\)"):
@@ -224,7 +277,7 @@ def test_movielens_1m_has_the_published_number_of_test_rows(data_dir: Path) -> N
 )
 @pytest.mark.parametrize("by", RULES)
 def test_the_words_of_a_rule_do_not_round_its_fraction(by: Any, fraction: float, words: str) -> None:
-    few = fraction == 0.004 and by == "user"  # too little for a rating of any user
+    few = fraction == 0.004 and by in ("user", "user-time")  # too little for a rating of any user
     split = hold_out(table(), fraction, by="random" if few else by)
     assert f" {words}" in split.rule
     assert split.record["fraction"] == fraction

@@ -19,9 +19,10 @@ from recsys_mf import __version__
 from recsys_mf.cli.datasets import datasets
 from recsys_mf.cli.evaluate import evaluate
 from recsys_mf.cli.failures import Signals, report, say_error
+from recsys_mf.cli.fold import fold_in, forget
 from recsys_mf.cli.inspect import inspect
 from recsys_mf.cli.predict import predict
-from recsys_mf.cli.recommend import recommend, similar
+from recsys_mf.cli.recommend import explain, recommend, similar
 from recsys_mf.cli.solvers import solvers
 from recsys_mf.cli.train import train
 from recsys_mf.errors import ReadingNotice, RecsysWarning, printable
@@ -45,7 +46,7 @@ def command() -> None:
     """
 
 
-for subcommand in (train, evaluate, predict, recommend, similar, inspect, solvers, datasets):
+for subcommand in (train, evaluate, predict, recommend, similar, explain, fold_in, forget, inspect, solvers, datasets):
     command.add_command(subcommand)
 
 

@@ -17,6 +17,7 @@ from recsys_mf.errors import ConfigError
 @click.option("--predictions", type=click.Path(path_type=Path), metavar="FILE",
               help="Write the rows of the table with their predictions to FILE (.parquet, .csv or .tsv).")  # fmt: skip
 @click.option("--force", is_flag=True, help="Replace the --predictions file if it exists.")
+@options.ranking_options
 @options.device_option
 @options.threads_option
 @options.duplicates_option
@@ -30,6 +31,7 @@ def evaluate(run: Path, test: str, predictions: Path | None, force: bool, **give
     does not call their error held-out.
     """
     from recsys_mf import evaluation, loaders, store
+    from recsys_mf.evaluation.full_ranking import check_arguments
     from recsys_mf.evaluation.predictions import check_predictions, predict_rows, write_predictions
 
     if predictions is not None:
@@ -38,10 +40,12 @@ def evaluate(run: Path, test: str, predictions: Path | None, force: bool, **give
         fix = "leave --force out, or give --predictions"
         raise ConfigError("there is no output file to replace", where="--force", fix=fix)
     printing = {name: given.pop(name) for name in ("as_json", "markdown")}
+    judged = {name: given.pop(name) for name in ("ranking", "relevant")}
+    check_arguments(judged["ranking"], judged["relevant"])
     place = {name: given.pop(name) for name in ("device", "threads")}
     loaded = store.load(run)
     table = loaders.read_ratings(test, like=loaded, **given)
-    report = evaluation.evaluate(loaded, table, held_out=f"the pairs of {test}", **place)
+    report = evaluation.evaluate(loaded, table, held_out=f"the pairs of {test}", **place, **judged)
     if predictions is not None:
         write_predictions(predict_rows(loaded, table, **place), predictions, force=force)
     options.print_report(report, **printing)

@@ -112,6 +112,14 @@ def report_options(command: _Command) -> _Command:
     return click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")(command)
 
 
+def ranking_options(command: _Command) -> _Command:
+    """Options that add figures of recommendation lists to a report."""
+    text = "Least rating of a relevant item for --ranking (default: 4, if the ratings go up to it)."
+    command = click.option("--relevant", type=float, metavar="RATING", help=text)(command)
+    text = "Also report how well each model ranks: NDCG, recall and more of the first N of all items for every user."
+    return click.option("--ranking", type=int, metavar="N", help=text)(command)
+
+
 def print_report(report: Any, *, as_json: bool, markdown: bool) -> None:
     """Print the report on stdout as a table for the terminal, as JSON or as Markdown."""
     from recsys_mf.evaluation import render

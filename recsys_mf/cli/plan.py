@@ -31,7 +31,7 @@ FILES = {
 
 HARMLESS = {
     "output", "force", "quiet", "device", "threads", "size", "trace", "predictions", "keep_rated", "as_json",
-    "markdown", "repeat",
+    "markdown", "repeat", "ranking", "relevant",
 }  # fmt: skip
 """Options of `recsys-mf train` that decide where it runs and what is written, but do not change the numbers."""
 

@@ -9,7 +9,7 @@ import click
 
 from recsys_mf.arguments import whole
 from recsys_mf.cli import options
-from recsys_mf.cli.columns import print_table
+from recsys_mf.cli.columns import print_frame, print_table
 from recsys_mf.cli.options import say
 from recsys_mf.errors import ConfigError, printable
 
@@ -26,6 +26,8 @@ _MAX_PRINTED = 1000  # rows
               help="Items that are left out: those that the user rated in the training ratings; none; or also those in "
               "a table of pairs.")  # fmt: skip
 @click.option("--among", metavar="IDS|FILE", help="Choose only from these items: ids such as 17,42, or a table.")
+@click.option("--ratings", metavar="FILE", help="Table of ratings of new users, or new ratings of known ones, that are "
+              "folded in before; without --users the lists are of its users.")  # fmt: skip
 @click.option("--score", type=click.Choice(["mean", "lower", "draw"]), default="mean", show_default=True,
               help="What items are ordered by: the predicted rating; the lower end of its interval; or one sample of "
               "the posterior per user (Thompson sampling, gibbs only).")  # fmt: skip
@@ -45,17 +47,17 @@ def recommend(run: Path, output: Path | None, force: bool, quiet: bool, **given:
     All items are compared, exactly. They are ordered by the predicted rating before it is clipped to the rating scale;
     equal ones by their ids.
     """
-    from recsys_mf import store
+    from recsys_mf import loaders, store
     from recsys_mf.cli.progress import announce_compilation, is_silent
     from recsys_mf.loaders.id_lists import read_ids
     from recsys_mf.loaders.writing import TABLES
     from recsys_mf.outputs import check_output
     from recsys_mf.serving import recommending
-    from recsys_mf.serving.trained import find_known
+    from recsys_mf.serving.trained import FOLD_IN, find_known
 
     if output is None and force:
         raise ConfigError("there is no output file to replace", where="--force", fix="leave it out, or give -o FILE")
-    if output is None and given["users"] is None:
+    if output is None and given["users"] is None and given["ratings"] is None:
         fix = "give some with --users, or a file to write with -o"
         raise ConfigError("the lists of all users are too long to print", where="--users", fix=fix)
     whole(given["top"], "--top", 1)
@@ -64,6 +66,10 @@ def recommend(run: Path, output: Path | None, force: bool, quiet: bool, **given:
         check_output(output, "output", TABLES, force=force)
     announce_compilation(quiet=quiet)
     loaded = store.load(run)
+    users_of_ratings = None
+    if given["ratings"] is not None:
+        table = loaders.read_ratings(given["ratings"], like=loaded, duplicates="last")
+        loaded, users_of_ratings = loaded.fold_in(table), table.user_vocabulary.entries
     among = given["among"]
     wanted = recommending.ListOptions(
         n=given["top"],
@@ -76,9 +82,11 @@ def recommend(run: Path, output: Path | None, force: bool, quiet: bool, **given:
     )
     recommender = recommending.Recommender(loaded, wanted)
     users = recommender.everyone
+    if users_of_ratings is not None:
+        users = find_known(loaded, users_of_ratings, "user")
     if given["users"] is not None:
         ids = read_ids(given["users"], "user", loaded.user_vocabulary, where="--users")
-        users = find_known(loaded, ids, "user", where="--users")
+        users = find_known(loaded, ids, "user", where="--users", advice=FOLD_IN)
     if output is None:
         _print_lists(recommender, users)
         return
@@ -87,6 +95,39 @@ def recommend(run: Path, output: Path | None, force: bool, quiet: bool, **given:
     with tqdm(desc="recommending", unit=" users", total=len(users), disable=is_silent(quiet=quiet), leave=False) as bar:
         rows = recommending.recommend_to_file(recommender, users, output, force=force, watch=bar.update)
     say(f"{printable(output)}: {rows:,} rows, up to {recommender.n:,} items for each of {len(users):,} users")
+
+
+@click.command()
+@click.argument("run", type=click.Path(path_type=Path))
+@click.argument("user")
+@click.argument("item")
+@click.option("--top", type=int, default=10, show_default=True, help="Number of ratings to show.")
+@click.option("--titles", metavar="FILE", help="Table with a row per item and a column title or name.")
+def explain(run: Path, user: str, item: str, top: int, titles: str | None) -> None:
+    """Show which ratings of USER move the prediction of ITEM, and by how much.
+
+    The effects add up to the prediction that is computed from the user's own ratings with the items fixed.
+    """
+    from recsys_mf import store
+    from recsys_mf.loaders.id_lists import read_ids
+    from recsys_mf.serving.trained import Side
+    from recsys_mf.vocabulary import Vocabulary
+
+    top = whole(top, "--top", 1)
+    loaded = store.load(run)
+    sides: tuple[tuple[Side, str, Vocabulary], ...] = (
+        ("user", user, loaded.user_vocabulary),
+        ("item", item, loaded.item_vocabulary),
+    )
+    ids = [read_ids(text, side, vocabulary, where=side.upper())[0].as_py() for side, text, vocabulary in sides]
+    found = loaded.explain(*ids, titles=titles)
+    options.say(
+        f"prediction of the model: {found.prediction:.3f}\n"
+        f"from the user's own ratings, with the items fixed: {found.folded:.3f}\n"
+        f"  without any of them: {found.base:.3f}; effect of all {len(found.ratings):,}: "
+        f"{found.folded - found.base:+.3f}, the largest being"
+    )
+    print_frame(found.ratings.head(top))
 
 
 @click.command()
@@ -101,8 +142,6 @@ def similar(run: Path, ids: str, of_users: bool, top: int, titles: str | None, q
 
     IDS are ids such as 17,42, or a table of ids. Similarity is the cosine of the factors, without the biases.
     """
-    import pyarrow as pa
-
     from recsys_mf import store
     from recsys_mf.cli.progress import announce_compilation
     from recsys_mf.loaders.id_lists import read_ids
@@ -113,8 +152,7 @@ def similar(run: Path, ids: str, of_users: bool, top: int, titles: str | None, q
     loaded = store.load(run)
     side: Side = "user" if of_users else "item"
     column = read_ids(ids, side, vocabulary_of(loaded, side), where="IDS")
-    alike = loaded.similar(column, top, side=side, titles=titles)
-    print_table(pa.Table.from_pandas(alike, preserve_index=False))
+    print_frame(loaded.similar(column, top, side=side, titles=titles))
 
 
 def _score(given: dict[str, Any]) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -69,6 +69,8 @@ class Options:
     as_json: bool
     markdown: bool
     quiet: bool
+    ranking: int | None
+    relevant: float | None
 
     @property
     def files(self) -> dict[str, str]:
@@ -107,14 +109,18 @@ class Options:
 )
 @click.option("--test", metavar="FILE", help="Table of test ratings; without it a part of RATINGS is held out.")
 @click.option(
-    "--hold-out", type=float, help="Fraction of the ratings to hold out for the test; 0 trains on all.  [default: 0.1]"
+    "--hold-out",
+    type=float,
+    help="Fraction of the ratings to hold out for the test; 0 trains on all. With --by user-time also a whole number "
+    "of ratings per user.  [default: 0.1]",
 )
 @click.option(
     "--by",
     default="random",
     show_default=True,
-    metavar="random|user|time",
-    help="How the held-out ratings are chosen: at random, at random within each user, or the newest.",
+    metavar="random|user|time|user-time",
+    help="How the held-out ratings are chosen: at random, at random within each user, the newest, or the newest of "
+    "each user.",
 )
 @click.option("--folds", type=int, help="Cross-validate on this many folds, then train on all ratings.")
 @click.option("--validation", type=float, default=0.1, show_default=True,
@@ -162,6 +168,7 @@ class Options:
 @click.option("--svd-ranks", metavar="K,K,…", help="Ranks to try for the truncated SVD baselines.")
 @click.option("--svd-route", default="auto", show_default=True, metavar="auto|dense|operator",
               help="How to compute the truncated SVD baselines; the results agree up to rounding.")  # fmt: skip
+@options.ranking_options
 @options.duplicates_option
 @options.column_options
 @options.report_options
@@ -201,6 +208,7 @@ def train(**given: Any) -> None:
         record = store.load_provenance(chosen.repeat)
         plan = plan_of_record(record, chosen.repeat, chosen.files)
         device = device if options.is_given("device") else record["device"]
+    plan = replace(plan, experiment=replace(plan.experiment, ranking=chosen.ranking, relevant=chosen.relevant))
     experiment = plan.experiment
     solver = cast("Solver", experiment.solver)
     if chosen.trace is not None and not solver.samples_posterior:
@@ -229,6 +237,7 @@ def _plan(chosen: Options, context: click.Context) -> Plan:
     """What the options ask for."""
     from recsys_mf import store
     from recsys_mf.experiment import Experiment
+    from recsys_mf.splits import BY_TIME
 
     if chosen.ratings is None:
         raise ConfigError(
@@ -239,7 +248,7 @@ def _plan(chosen: Options, context: click.Context) -> Plan:
         _refuse_with_start(context)
     typed = _typed(chosen.settings, chosen.shorthands)
     solver, reading = _solver(chosen.solver, typed, start), chosen.reading
-    if reading["time_column"] is None and not solver.takes_times and chosen.by != "time":
+    if reading["time_column"] is None and not solver.takes_times and chosen.by not in BY_TIME:
         reading["time_column"] = "none"  # not needed
     whole = chosen.test is not None or chosen.folds is not None
     baselines = _baselines(chosen.svd_ranks, chosen.svd_route)

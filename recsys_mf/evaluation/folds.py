@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from recsys_mf.errors import ConfigError
 from recsys_mf.evaluation.metrics import METRICS
-from recsys_mf.evaluation.report import Report
+from recsys_mf.evaluation.report import Ranking, Report
 from recsys_mf.models.fit import Details
 
 
@@ -33,6 +33,7 @@ class FoldRow:
     scores : metric -> spread of the held-out error
     differences : metric -> spread of the error minus that of the baseline row in the same fold; empty in the
         baseline row
+    ranking : figure -> spread, in the order of a `Row`; empty without a ranking
     """
 
     label: str
@@ -42,11 +43,13 @@ class FoldRow:
     fit_seconds: Spread
     scores: Mapping[str, Spread]
     differences: Mapping[str, Spread]
+    ranking: Mapping[str, Spread] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class FoldReport:
-    """What `summarise_folds` returns: rows as in the reports, and per fold the split, test pairs and fallback share."""
+    """What `summarise_folds` returns: rows as in the reports, and per fold the split, test pairs, fallback share and,
+    if items were ranked, for whom."""
 
     rows: tuple[FoldRow, ...]
     baseline: str
@@ -60,6 +63,7 @@ class FoldReport:
     device: str
     threads: int
     rating_range: tuple[float, float]
+    ranking: tuple[Ranking, ...] = ()
 
     @property
     def best(self) -> str:
@@ -95,6 +99,7 @@ def summarise_folds(reports: Sequence[Report]) -> FoldReport:
         device=first.device,
         threads=first.threads,
         rating_range=(min(r.rating_range[0] for r in reports), max(r.rating_range[1] for r in reports)),
+        ranking=tuple(report.ranking for report in reports if report.ranking is not None),
     )
 
 
@@ -107,6 +112,7 @@ def _require_alike(reports: Sequence[Report]) -> None:
             ("data", report.data, reports[0].data),
             ("seed", report.seed, reports[0].seed),
             ("device", report.device, reports[0].device),
+            ("ranking", _ranked(report), _ranked(reports[0])),
         ):
             if value != right:
                 raise ConfigError(
@@ -115,6 +121,11 @@ def _require_alike(reports: Sequence[Report]) -> None:
                     seen=value,
                     fix=f"give reports with {right}",
                 )
+
+
+def _ranked(report: Report) -> str:
+    """What was ranked, in words."""
+    return "no ranking" if report.ranking is None else f"top {report.ranking.count} from {report.ranking.relevant:g}"
 
 
 def _fold_row(reports: Sequence[Report], place: int) -> FoldRow:
@@ -128,6 +139,11 @@ def _fold_row(reports: Sequence[Report], place: int) -> FoldRow:
         scores={name: _spread([row.scores[name].value for row in rows]) for name in METRICS},
         differences={
             name: _spread([row.differences[name].value for row in rows]) for name in METRICS if rows[0].differences
+        },
+        ranking={
+            name: _spread([row.ranking[name].value for row in rows])
+            for name in rows[0].ranking
+            if all(name in row.ranking for row in rows)
         },
     )
 

@@ -27,7 +27,9 @@ from recsys_mf.errors import DataError
 
 Vector = NDArray[np.float64]
 
-_Z = 1.959963984540054  # 97.5 % quantile of the standard normal distribution
+Z = 1.959963984540054
+"""The 97.5 % quantile of the standard normal distribution: half-width of a 95 % interval in standard errors."""
+
 _GROUPS = 1000
 _RESAMPLES = 1000
 
@@ -65,7 +67,7 @@ class Metric:
         losses = self.loss(errors)
         mean = float(losses.mean())
         value = float(self.of_mean(mean))
-        reach = _Z * self.slope(mean) * float(losses.std(ddof=1)) / math.sqrt(n) if mean > 0 else 0.0
+        reach = Z * self.slope(mean) * float(losses.std(ddof=1)) / math.sqrt(n) if mean > 0 else 0.0
         return Estimate(value, max(0.0, value - reach), value + reach)
 
 

@@ -1,34 +1,27 @@
 """Reports as text for the terminal, as Markdown, and as JSON.
 
-Text and Markdown show the same tables: one of every model, one of the trained model's error by segment.
+Text and Markdown show the same tables: one of every model, one of the trained model's error by segment, and if items
+were ranked one of the lists of every model.
 """
 
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from recsys_mf import strict_json
 from recsys_mf.errors import printable
 from recsys_mf.evaluation.folds import FoldReport, FoldRow, Spread
+from recsys_mf.evaluation.layout import WIDTH, Table, paragraphs, piped, plain, shown_name
 from recsys_mf.evaluation.metrics import Estimate
+from recsys_mf.evaluation.ranking_section import ranking_section
 from recsys_mf.evaluation.report import HeldOut, Report, Row, Segment
 from recsys_mf.memory import in_words
 from recsys_mf.models.fit import Details
 
-_WIDTH = 100  # characters of a line of text
 _DIFFERENCE, _RUNS = "difference from the baseline", "runs × epochs"
 _SECONDS, _SPEED = "fit seconds", "million ratings per second"
-
-_NAMES = {
-    "svd zero": "SVD, zero fill",
-    "svd mean": "SVD, mean fill",
-    "svd item-mean": "SVD, item-mean fill",
-    "svd bias": "SVD, bias fill",
-}
-"""How a report shows the labels of the usual baselines."""
 
 _SVD = (
     "SVD: the truncated SVD, at the rank shown, of the dense rating matrix with its missing entries filled with zero, "
@@ -41,14 +34,6 @@ _ROUTES = {
 }
 
 
-@dataclass(frozen=True)
-class _Table:
-    """Columns of text; the first is aligned left, the others right."""
-
-    head: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-
-
 def to_json(report: Report | FoldReport) -> str:
     """`to_mapping` as JSON, with null for a figure that is not finite."""
     return strict_json.to_text(report.to_mapping())
@@ -56,16 +41,16 @@ def to_json(report: Report | FoldReport) -> str:
 
 def to_text(report: Report | FoldReport) -> str:
     """Tables for the terminal, at most 100 characters wide unless the rating scale is wide."""
-    return _document(report, _plain, str, lambda text: textwrap.fill(f"WARNING: {text}", _WIDTH))
+    return _document(report, plain, str, lambda text: textwrap.fill(f"WARNING: {text}", WIDTH))
 
 
 def to_markdown(report: Report | FoldReport) -> str:
     """Tables for GitHub and notebooks."""
-    return _document(report, _piped, _lines, lambda text: f"> **Warning:** {text}")
+    return _document(report, piped, _lines, lambda text: f"> **Warning:** {text}")
 
 
 def _document(
-    report: Report | FoldReport, table: Callable[[_Table], str], prose: Callable[[str], str],
+    report: Report | FoldReport, table: Callable[[Table], str], prose: Callable[[str], str],
     warn: Callable[[str], str],
 ) -> str:  # fmt: skip
     if isinstance(report, FoldReport):
@@ -76,6 +61,7 @@ def _document(
     else:
         tables = table(_held_out_table(report)), table(_segment_table(report))
         parts = [prose(_heading(report)), tables[0], prose(_held_out_legend(report)), tables[1]]
+    parts += ranking_section(report, table, prose)
     text = "\n\n".join([*(warn(printable(warning)) for warning in report.warnings), *parts])
     return "\n".join(map(printable, text.split("\n")))
 
@@ -131,15 +117,15 @@ def _of_what(part: HeldOut) -> str:
     return f"Error on pairs, {part.trained_pairs:,} of which the model was trained on"
 
 
-def _held_out_table(report: Report) -> _Table:
+def _held_out_table(report: Report) -> Table:
     head = ("model", "rank", "RMSE", _DIFFERENCE, "MAE", "train RMSE", _RUNS, _SECONDS, _SPEED)
-    return _Table(head, tuple(_held_out_row(row, report) for row in report.rows))
+    return Table(head, tuple(_held_out_row(row, report) for row in report.rows))
 
 
 def _held_out_row(row: Row, report: Report) -> tuple[str, ...]:
     difference = row.differences.get("rmse")
     return (
-        _label(row.label, report.best),
+        shown_name(row.label, report.best),
         str(row.rank),
         _with_reach(row.scores["rmse"]),
         "baseline" if difference is None else _with_reach(difference, sign="+"),
@@ -171,18 +157,13 @@ def _held_out_legend(report: Report) -> str:
         )
     else:
         chosen = "No validation rows were cut: ranks and epochs are those of the settings."
-    return _paragraphs(
+    return paragraphs(
         "* lowest RMSE. ±: half-width of the 95 % confidence interval; for differences from a paired bootstrap. "
         f"{chosen} Speed counts every visit to a rating.",
         *_svd_note(report.rows),
         *_sampled(trained),
         f"Below: RMSE of {trained.label} and of the baseline by the number of training ratings.",
     )
-
-
-def _paragraphs(*texts: str) -> str:
-    """Texts wrapped to the width of a report, each on lines of its own."""
-    return "\n".join(textwrap.fill(text, _WIDTH, break_long_words=False, break_on_hyphens=False) for text in texts)
 
 
 def _svd_note(rows: Iterable[Row | FoldRow]) -> Iterator[str]:
@@ -210,7 +191,7 @@ def _sampled(row: Row) -> Iterator[str]:
         )
 
 
-def _segment_table(report: Report) -> _Table:
+def _segment_table(report: Report) -> Table:
     trained = report.rows[-1]
     head = ("training ratings", "pairs", f"RMSE of {trained.label}", "RMSE of the baseline")
     rows = (
@@ -222,7 +203,7 @@ def _segment_table(report: Report) -> _Table:
         )
         for segment in trained.segments
     )
-    return _Table(head, tuple(rows))
+    return Table(head, tuple(rows))
 
 
 def _segment(segment: Segment) -> str:
@@ -234,18 +215,18 @@ def _segment(segment: Segment) -> str:
 def _validation_legend(report: Report) -> str:
     trained = report.rows[-1]
     if all(row.valid_rmse is None for row in report.rows):
-        return _paragraphs(
+        return paragraphs(
             "No ratings were held out and no validation rows were cut, so there is no error on new ratings to report.",
             *_svd_note(report.rows),
         )
     if trained.valid_rmse is None:
-        return _paragraphs(
+        return paragraphs(
             "The ranks of the baselines were chosen on the validation rows, which were cut from the training ratings. "
             f"No setting of {trained.label} was chosen on them, so it has no validation error to compare. "
             "All models were then fitted on all rows.",
             *_svd_note(report.rows),
         )
-    return _paragraphs(
+    return paragraphs(
         "* lowest validation RMSE. The ranks and epochs were chosen on the same validation rows, which were cut from "
         "the training ratings, so expect a slightly higher error on new ratings. "
         "All models were then fitted on all rows.",
@@ -253,11 +234,11 @@ def _validation_legend(report: Report) -> str:
     )
 
 
-def _validation_table(report: Report) -> _Table:
+def _validation_table(report: Report) -> Table:
     head = ("model", "rank", "validation RMSE", "train RMSE", _RUNS, _SECONDS, _SPEED)
     rows = (
         (
-            _label(row.label, report.best),
+            shown_name(row.label, report.best),
             str(row.rank),
             "none" if row.valid_rmse is None else f"{row.valid_rmse:.4f}",
             f"{row.train_rmse:.4f}",
@@ -267,7 +248,7 @@ def _validation_table(report: Report) -> _Table:
         )
         for row in report.rows
     )
-    return _Table(head, tuple(rows))
+    return Table(head, tuple(rows))
 
 
 _USUAL = (("schedule", "conflict-free"), ("precision", "float32"))  # the heading names settings that differ from these
@@ -287,16 +268,16 @@ def _fold_heading(report: FoldReport) -> str:
     )
 
 
-def _fold_table(report: FoldReport) -> _Table:
+def _fold_table(report: FoldReport) -> Table:
     head = ("model", "rank", "RMSE", _DIFFERENCE, "MAE", _SECONDS)
-    return _Table(head, tuple(_fold_row(row, report.best) for row in report.rows))
+    return Table(head, tuple(_fold_row(row, report.best) for row in report.rows))
 
 
 def _fold_row(row: FoldRow, best: str) -> tuple[str, ...]:
     ranks = sorted(set(row.ranks))
     difference = row.differences.get("rmse")
     return (
-        _label(row.label, best),
+        shown_name(row.label, best),
         str(ranks[0]) if len(ranks) == 1 else f"{ranks[0]}-{ranks[-1]}",
         _spread(row.scores["rmse"]),
         "baseline" if difference is None else _spread(difference, sign="+"),
@@ -306,15 +287,10 @@ def _fold_row(row: FoldRow, best: str) -> tuple[str, ...]:
 
 
 def _fold_legend(report: FoldReport) -> str:
-    return _paragraphs(
+    return paragraphs(
         "Mean ± standard deviation over the folds. * lowest RMSE. The saved model is fitted on all rows.",
         *_svd_note(report.rows),
     )
-
-
-def _label(label: str, best: str | None) -> str:
-    """The model, and a mark if it is the best."""
-    return f"{_NAMES.get(label, label)} *" if label == best else _NAMES.get(label, label)
 
 
 def _epochs(row: Row) -> str:
@@ -332,27 +308,3 @@ def _with_reach(estimate: Estimate, sign: str = "") -> str:
 
 def _spread(spread: Spread, sign: str = "") -> str:
     return f"{spread.mean:{sign}.4f} ± {spread.standard_deviation:.4f}"
-
-
-def _plain(table: _Table) -> str:
-    """The table with a head of several lines if its texts are wider than their columns."""
-    columns = zip(table.head, *table.rows, strict=True)
-    widths = [max(map(len, [*head.split(), *texts])) for head, *texts in columns]
-    wrapped = [textwrap.wrap(head, width) for head, width in zip(table.head, widths, strict=True)]
-    depth = max(map(len, wrapped))
-    heads = zip(*([""] * (depth - len(lines)) + lines for lines in wrapped), strict=True)
-    rule = "─" * (sum(widths) + 2 * (len(widths) - 1))
-    return "\n".join(
-        [*(_aligned(line, widths) for line in heads), rule, *(_aligned(row, widths) for row in table.rows)]
-    )
-
-
-def _aligned(line: Sequence[str], widths: Sequence[int]) -> str:
-    first, *others = (f"{text:>{width}}" for text, width in zip(line, widths, strict=True))
-    return "  ".join([f"{line[0]:<{len(first)}}", *others]).rstrip()
-
-
-def _piped(table: _Table) -> str:
-    marks = [":---", *["---:"] * (len(table.head) - 1)]
-    lines: Iterable[Sequence[str]] = [table.head, marks, *table.rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)

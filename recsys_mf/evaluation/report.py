@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Self
 
 from recsys_mf.errors import ArtifactError, ConfigError
 from recsys_mf.evaluation.convergence import Summary
 from recsys_mf.evaluation.metrics import Estimate
+from recsys_mf.evaluation.ranking import Figure
 from recsys_mf.models.fit import as_of_today
 
 SEGMENTS = ("0", "1-4", "5-19", "20-99", "100-499", "500+")
@@ -51,6 +52,27 @@ class Coverage:
 
 
 @dataclass(frozen=True)
+class Ranking:
+    """For whom items were ranked, and what is relevant (`full_ranking` has the protocol).
+
+    count : N, the items of a list
+    relevant : the least rating of a relevant item
+    n_users, unknown_users : users with a relevant test rating; those of them that the training rows lack
+    n_relevant, unknown_items : relevant test ratings; those of items without a training rating, which are misses
+    n_candidates : items with a training rating
+    Test pairs that the model was trained on count nowhere.
+    """
+
+    count: int
+    relevant: float
+    n_users: int
+    unknown_users: int
+    n_relevant: int
+    unknown_items: int
+    n_candidates: int
+
+
+@dataclass(frozen=True)
 class Row:
     """One model of a report.
 
@@ -61,6 +83,8 @@ class Row:
     coverage : of the intervals, if the model has them; else None, also in a validation report
     convergence : of a sampler's monitored scalars after burn-in
     members : runs that the model is the mean of; epochs are those of each
+    ranking : figure -> value with its standard error, by the names of `ranking.FIGURES`, then coverage and novelty;
+        empty in a report without a ranking
     The other fields are those of `Fit`; errors are in rating units.
     """
 
@@ -80,6 +104,7 @@ class Row:
     coverage: Coverage | None = None
     convergence: tuple[Summary, ...] = ()
     members: int = 1
+    ranking: Mapping[str, Figure] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -114,6 +139,7 @@ class Report:
     split, split_seed : the rule that chose the test pairs, and its seed if it has one
     seed, device, threads, rating_range, train_ratings, train_fingerprint : of the training
     continued : if a run was continued, what was kept, added and changed (`recsys_mf.training.provenance`); else None
+    ranking : of the lists that the rows have figures of; None if nothing was ranked
 
     Raises ConfigError when the baseline row is missing or is not a truncated SVD.
     """
@@ -132,6 +158,7 @@ class Report:
     train_ratings: int
     train_fingerprint: str
     continued: Mapping[str, Any] | None = None
+    ranking: Ranking | None = None
 
     def __post_init__(self) -> None:
         require_svd(self.baseline, {row.label: row.solver for row in self.rows})
@@ -168,6 +195,7 @@ class Report:
             fields = {name: value for name, value in mapping.items() if name not in ("kind", "best")}
             fields["rows"] = tuple(_row_from(row) for row in fields["rows"])
             fields["held_out"] = fields["held_out"] and HeldOut(**fields["held_out"])
+            fields["ranking"] = (mapping.get("ranking") or None) and Ranking(**mapping["ranking"])
             fields["warnings"] = tuple(fields["warnings"])
             fields["rating_range"] = tuple(fields["rating_range"])
             return cls(**fields)
@@ -186,6 +214,7 @@ def _row_from(mapping: Mapping[str, Any]) -> Row:
         "segments": tuple(Segment(**segment) for segment in mapping["segments"]),
         "coverage": mapping["coverage"] and Coverage(**mapping["coverage"]),
         "convergence": tuple(Summary(**summary) for summary in mapping["convergence"]),
+        "ranking": {name: Figure(**figure) for name, figure in mapping.get("ranking", {}).items()},
     }
     return Row(**{**as_of_today(mapping), **estimates, **rest})
 

@@ -19,7 +19,9 @@ from recsys_mf import splits
 from recsys_mf.arguments import instance, whole
 from recsys_mf.errors import DataError, IdMismatchWarning, LeakWarning
 from recsys_mf.evaluation.convergence import MIN_DRAWS, Summary, summarise
+from recsys_mf.evaluation.full_ranking import RankingTask, check_arguments
 from recsys_mf.evaluation.metrics import METRICS, Estimate, PairedBootstrap, Scored
+from recsys_mf.evaluation.ranking import Figure
 from recsys_mf.evaluation.report import SEGMENTS, Coverage, HeldOut, Report, Row, Segment, require_svd
 from recsys_mf.kernels import predictor
 from recsys_mf.kernels.backend import PredictionKernels
@@ -44,6 +46,8 @@ def evaluate(
     held_out: str | None = None,
     device: str = "auto",
     threads: int | None = None,
+    ranking: int | None = None,
+    relevant: float | None = None,
 ) -> Report:
     """Score every model of a run on all pairs of a table.
 
@@ -53,10 +57,14 @@ def evaluate(
     held_out : how the pairs were chosen, in words, if not by the run's own split
     device : where models predict: "cpu", "cuda" or "auto", which is CUDA if available
     threads : number of CPU threads to predict on; None for all available
+    ranking : N, to report figures of the N items that every model recommends to every user (`full_ranking`); the table
+        must have the ids of its users, as `Split.test_as_read` has
+    relevant : the least rating of a relevant item; None for 4 where the ratings go up to it
     Pairs that the run was trained on are counted: the report does not call their error held-out.
     Raises DataError when ids are integers on one side and strings on the other, ConfigError when the run has no
-    truncated-SVD baseline, DeviceError if CUDA is not available. Warns with IdMismatchWarning when over 90 % of
-    pairs have an unknown id, with LeakWarning when the run was trained on some of the pairs.
+    truncated-SVD baseline, DeviceError if CUDA is not available, and what `RankingTask.of` raises. Warns with
+    IdMismatchWarning when over 90 % of pairs have an unknown id, with LeakWarning when the run was trained on some of
+    the pairs.
     """
     instance(run, "run", Run, "give what train returned, or load(directory)")
     instance(test, "test", Ratings, "give a split's test part, read_ratings(path) or from_frame(table)")
@@ -65,14 +73,16 @@ def evaluate(
     require_svd(run.baseline, {label: fit.solver for label, fit in fits.items()})
     if len(test) < 2:
         raise DataError("too few test pairs", where="test", seen=len(test), fix="give at least two")
+    check_arguments(ranking, relevant)
     pairs = test.reindexed(run.user_vocabulary, run.item_vocabulary)
+    task = None if ranking is None else RankingTask.of(run, test, pairs, ranking, relevant)
     trained = trained_on(run, test, pairs)
     said = {IdMismatchWarning: _id_mismatch(run, test, pairs), LeakWarning: _leak(trained, len(pairs))}
     for kind, message in said.items():
         if message:
             warnings.warn(message, kind, stacklevel=2)
     scorer = _Scorer(
-        run, pairs, trained.which, PairedBootstrap(len(pairs), np.random.default_rng(seed)), (device, threads)
+        run, pairs, trained.which, PairedBootstrap(len(pairs), np.random.default_rng(seed)), (device, threads), task
     )
     baseline = scorer.scored(fits[run.baseline])
     rows = (
@@ -84,6 +94,7 @@ def evaluate(
         rows=tuple(rows),
         held_out=_held_out(run, pairs, trained, seed),
         warnings=tuple(message for message in said.values() if message),
+        ranking=None if task is None else task.rule,
         **_shared(run) | given,
     )
 
@@ -99,6 +110,7 @@ class _ScoredFit:
     metrics: Mapping[str, Scored]
     coverage: Coverage | None
     segments: Mapping[tuple[str, str], tuple[int, float]]  # (side, training ratings) -> pairs, RMSE
+    ranking: Mapping[str, Figure]
 
 
 @dataclass(frozen=True, eq=False)
@@ -133,7 +145,7 @@ def trained_on(run: Run, test: Ratings, pairs: Ratings) -> Trained:
 
 
 class _Scorer:
-    """Scores model after model on the same pairs, segments and resamples."""
+    """Scores model after model on the same pairs, segments, resamples and, if there are any, users to rank for."""
 
     def __init__(
         self,
@@ -142,8 +154,9 @@ class _Scorer:
         trained: NDArray[np.bool_] | None,
         bootstrap: PairedBootstrap,
         place: tuple[str, int | None],
+        task: RankingTask | None,
     ) -> None:
-        self._pairs, self._bootstrap, self._place = pairs, bootstrap, place
+        self._pairs, self._bootstrap, self._place, self._task = pairs, bootstrap, place, task
         self._values = pairs.values.astype(np.float64)
         self._segments: dict[str, tuple[tuple[str, ...], NDArray[np.int64]]] = {
             "user": (SEGMENTS, _segment_numbers(run.user_counts, pairs.users)),
@@ -153,11 +166,15 @@ class _Scorer:
             self._segments["pair"] = ("0", "1"), trained.astype(np.int64)
 
     def scored(self, fit: Fit) -> _ScoredFit:
-        predicted = predict_ratings(fit.model, self._pairs, predictor(*self._place))
+        backend = predictor(*self._place)
+        predicted = predict_ratings(fit.model, self._pairs, backend)
         errors = predicted.values - self._values
         metrics = {name: self._bootstrap.score(metric, errors) for name, metric in METRICS.items()}
         return _ScoredFit(
-            metrics, coverage(fit.model, predicted, self._pairs.values), dict(self._segment_errors(errors**2))
+            metrics,
+            coverage(fit.model, predicted, self._pairs.values),
+            dict(self._segment_errors(errors**2)),
+            {} if self._task is None else self._task.scored(fit.model, backend),
         )
 
     def _segment_errors(self, squares: NDArray[np.float64]) -> Iterator[tuple[tuple[str, str], tuple[int, float]]]:
@@ -236,6 +253,7 @@ def _row(label: str, fit: Fit, scored: _ScoredFit | None, baseline: _ScoredFit |
         segments=segments,
         coverage=None if scored is None else scored.coverage,
         convergence=convergence(fit),
+        ranking={} if scored is None else scored.ranking,
     )
 
 

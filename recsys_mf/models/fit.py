@@ -66,6 +66,7 @@ class Fit:
     peak_memory : high-water mark of the process after the fit, bytes
     traces : of a sampler, its monitored scalars in the final fit, name -> chain -> sweep, burn-in included
     members : runs that the final fit is the mean of; 1 for a single run
+    fold_in_precision : κ of `serving.folding`, chosen on validation rows; None if it was not
     """
 
     model: Model
@@ -80,6 +81,7 @@ class Fit:
     peak_memory: int
     traces: Mapping[str, Sequence[Sequence[float]]] = field(default_factory=dict)
     members: int = 1
+    fold_in_precision: float | None = None
 
     @property
     def details(self) -> Details:

@@ -25,7 +25,7 @@ from recsys_mf.models import RatedPairs
 from recsys_mf.outputs import check_output, written_output
 from recsys_mf.prediction.ranking import Draw, Lower, Mean, Ranked, Score, check_score, rank_items
 from recsys_mf.ratings import Ratings
-from recsys_mf.serving.trained import Trained, find_known
+from recsys_mf.serving.trained import FOLD_IN, Trained, find_known
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -128,7 +128,7 @@ class Recommender:
 def recommend(run: Trained, user_ids: Any, options: ListOptions) -> pd.DataFrame:
     """The lists of users by their ids, or of all if user_ids is None, a row per item: `Run.recommend`."""
     recommender = Recommender(run, options)
-    users = recommender.everyone if user_ids is None else find_known(run, user_ids, "user")
+    users = recommender.everyone if user_ids is None else find_known(run, user_ids, "user", advice=FOLD_IN)
     with memory.guarded("recommending", fix="ask for fewer users at a time, or write the lists to a file"):
         lists = cast("pd.DataFrame", recommender.batch(users).to_pandas())
     recommender.note_untitled()

@@ -16,6 +16,7 @@ from recsys_mf.vocabulary import Vocabulary
 I32 = NDArray[np.int32]
 Side = Literal["user", "item"]
 SIDES: tuple[Side, ...] = ("user", "item")
+FOLD_IN = "if the user is new, give its ratings: --ratings FILE (run.fold_in(ratings) in Python)"
 
 
 class Trained(Protocol):
@@ -24,11 +25,15 @@ class Trained(Protocol):
     @property
     def fit(self) -> Fit: ...
     @property
+    def baselines(self) -> Mapping[str, Fit]: ...
+    @property
     def model(self) -> Model: ...
     @property
     def user_vocabulary(self) -> Vocabulary: ...
     @property
     def item_vocabulary(self) -> Vocabulary: ...
+    @property
+    def user_counts(self) -> NDArray[np.int64]: ...
     @property
     def rated(self) -> RatedPairs | None: ...
     @property
@@ -40,10 +45,10 @@ def vocabulary_of(run: Trained, side: Side) -> Vocabulary:
     return run.user_vocabulary if side == "user" else run.item_vocabulary
 
 
-def find_known(run: Trained, ids: Any, side: Side, *, where: str | None = None) -> I32:
+def find_known(run: Trained, ids: Any, side: Side, *, where: str | None = None, advice: str = "") -> I32:
     """Dense indices int32[b] of a column of ids, of a set of them in any order, or of a single id.
 
-    where : the ids, for messages
+    where : the ids, for messages; advice : what else to do about an unknown one
     Raises DataError for no ids, for one that the run does not have, and for ids of the other kind.
     """
     vocabulary, where = vocabulary_of(run, side), where or f"{side} ids"
@@ -55,8 +60,7 @@ def find_known(run: Trained, ids: Any, side: Side, *, where: str | None = None) 
     if len(unknown):
         more = "" if len(unknown) == 1 else f" and {len(unknown) - 1:,} more"
         example = f"the run has ids like {format_value(vocabulary.entries[0])}" if len(vocabulary) else "it has none"
-        new = "; if the user is new, give its ratings: --ratings FILE (run.fold_in(ratings) in Python)"
-        fix = example + (new if side == "user" else "")
+        fix = f"{example}; {advice}" if advice else example
         first = np.asarray(column, object)[unknown[0]]
         raise DataError(f"the run has no {side} of this id", where=where, seen=f"{format_value(first)}{more}", fix=fix)
     return found

@@ -23,6 +23,10 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= _MAX_FLOAT64
 
 
+def _is_positive(value: Any) -> bool:
+    return _is_number(value) and value > 0
+
+
 def _is_count(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 1 << 63
 
@@ -121,6 +125,9 @@ def check(facts: Mapping[str, Any]) -> None:
     for label, fit in [("", facts["fit"]), *facts["baselines"].items()]:
         where = f"baselines, {label[:40]}, " if label else "fit, "
         _check(fit, _FIT, where)
+        if not _or_null(_is_positive)(fit.get("fold_in_precision")):
+            seen = repr(fit["fold_in_precision"])[:40]
+            raise DataError("must be a positive number", where=f"field {where}fold_in_precision", seen=seen)
         if fit["traces"] and not _is_count(fit["settings"].get("burn_in")):
             raise DataError("must be a number of sweeps", where=f"field {where}settings, burn_in")
     if facts["baseline"] not in facts["baselines"]:

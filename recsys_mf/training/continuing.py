@@ -16,11 +16,12 @@ from recsys_mf.models import Factorization, Fit, RatedPairs
 from recsys_mf.prediction import rmse
 from recsys_mf.ratings import Ratings
 from recsys_mf.run import Run
+from recsys_mf.serving import joining
 from recsys_mf.solvers import SOLVERS, Solver
 from recsys_mf.solvers.spread import calibrated_as
 from recsys_mf.solvers.updating import update
 from recsys_mf.splits import Split
-from recsys_mf.training import joining, provenance
+from recsys_mf.training import provenance, updates
 from recsys_mf.training.epochs import Progress, Watcher, time_epochs
 from recsys_mf.training.fitting import Fitting, compress_fit
 from recsys_mf.training.validation import VALIDATION
@@ -50,6 +51,7 @@ def continued(
     Raises ConfigError for a run that cannot be continued, DataError when ids are integers on one side and strings on
     the other. Warns with LeakWarning when the run was trained on pairs of split.test.
     """
+    joining.check_start(start)
     joined = joining.join(start, split.train)
     if split.test is not None:
         _warn_of_leak(start, split.test)
@@ -65,7 +67,7 @@ def continued(
     def again(label: str, fit: Fit) -> Fit:
         return _fitted_again(Fitting(label, solver_of(fit), joined.ratings, (), seed, backend, watch), fit)
 
-    if since <= MAX_UPDATED_SHARE * len(joined.ratings) and joining.is_updatable(start):
+    if since <= MAX_UPDATED_SHARE * len(joined.ratings) and updates.is_updatable(start):
         how = "updated"
         fits = {label: aligned(fit) for label, fit in start.baselines.items()}
         fit = _updated(aligned(start.fit), joined, validation, seed, backend, watch)
@@ -104,8 +106,8 @@ def _updated(
     assert isinstance(model, Factorization)
     if not joined.is_new.any():
         return fit
-    steps = joining.choose_update(model, joined, validation, np.random.default_rng([seed, VALIDATION]), backend)
-    best = joining.best_of(steps)
+    steps = updates.choose_update(model, joined, validation, np.random.default_rng([seed, VALIDATION]), backend)
+    best = updates.best_of(steps)
     total, visits = 0.0, 0
     epochs = update(model, joined.ratings, joined.is_new, best.regularisation, backend)
     for epoch, seconds in islice(time_epochs(epochs, backend), best.epoch):

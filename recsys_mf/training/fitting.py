@@ -14,6 +14,7 @@ from recsys_mf.kernels.backend import Backend
 from recsys_mf.models import Factorization, Fit, Posterior
 from recsys_mf.prediction import rmse
 from recsys_mf.ratings import Ratings
+from recsys_mf.serving.folding import choose_precision
 from recsys_mf.solvers import Epoch, Solver
 from recsys_mf.solvers.compression import compress
 from recsys_mf.solvers.search import is_better, searched
@@ -22,7 +23,7 @@ from recsys_mf.splits import Split
 from recsys_mf.training.epochs import Progress, Watcher, compile_kernels, time_epochs
 from recsys_mf.training.selection import EpochSelection, History, Validated, choose_best
 from recsys_mf.training.traces import Traces
-from recsys_mf.training.validation import FIT, MIN_VALIDATED, RunningError, pool_errors, take_fewer_users
+from recsys_mf.training.validation import FIT, FOLD, MIN_VALIDATED, RunningError, pool_errors, take_fewer_users
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,10 @@ class Fitting:
         valid = self.parts[0].valid
         if isinstance(fit.model, Factorization) and isinstance(found.model, Factorization) and valid is not None:
             fit = replace(fit, model=calibrated(fit.model, found.model, valid))
+            if found.solver.takes_updates:
+                rng = np.random.default_rng([self.seed, FOLD])
+                precision = choose_precision(found.model, self.parts[0].train, valid, rng, self.backend)
+                fit = replace(fit, fold_in_precision=precision)
         return fit
 
     def _selected(self, solver: Solver) -> Validated:

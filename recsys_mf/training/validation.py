@@ -18,7 +18,7 @@ from recsys_mf.ratings import Ratings
 from recsys_mf.solvers import Epoch
 from recsys_mf.splits import Split
 
-VALIDATION, FIT, SEARCH = 1, 2, 3  # what a stream of random numbers derived from the seed is for
+VALIDATION, FIT, SEARCH, FOLD = 1, 2, 3, 4  # what a stream of random numbers derived from the seed is for
 MIN_VALIDATED = 1000  # rows in all cuts of a small table together
 _MAX_CUTS, _TRIES = 5, 50
 _SEARCHED = 20_000  # rows, about, that the search for settings trains on
@@ -34,7 +34,7 @@ def cut_parts(split: Split, validation: float, seed: int) -> tuple[Split, ...]:
     if validation == 0:
         return ()
     parts: list[Split] = []
-    for cut in range(1 if split.by == "time" else _TRIES):
+    for cut in range(1 if split.by in splits.BY_TIME else _TRIES):
         derived = int(np.random.SeedSequence([seed, VALIDATION, *([cut] if cut else [])]).generate_state(1)[0])
         try:
             parts.append(splits.with_validation(split, validation, derived))

@@ -108,11 +108,39 @@ def test_folds_give_mean_and_spread_and_a_run_of_all_rows(recsys: Cli) -> None:
     assert json.loads(Path("run/run.json").read_text())["provenance"]["train_ratings"] == 601
 
 
-@pytest.mark.parametrize("by", ["random", "user", "time"])
+def test_the_ranking_of_train_is_that_of_evaluate_and_of_python(recsys: Cli) -> None:
+    given = "--ranking", "5", "--relevant", "3"
+    code, out, err = recsys("train", "table.parquet", "-o", "run", "--json", *SMALL, *given)
+    assert code == 0, err
+    trained = json.loads(out)
+    assert json.loads(Path("run/report.json").read_text())["ranking"] == trained["ranking"]
+
+    table = pq.read_table("table.parquet")
+    test = np.random.default_rng(0).random(len(table)) < 0.1
+    pq.write_table(table.filter(pa.array(test)), "test.parquet")
+    report = json.loads(recsys("evaluate", "run", "--test", "test.parquet", "--json", *given)[1])
+    assert report["ranking"] == trained["ranking"]
+    assert [row["ranking"] for row in report["rows"]] == [row["ranking"] for row in trained["rows"]]
+    text = recsys("evaluate", "run", "--test", "test.parquet", *given)[1]
+    assert "Ranking: top 5 of all items, relevant = rating of at least 3" in text
+    code, out, _ = recsys("train", "--repeat", "run", "-o", "again", "--json", *given)
+    assert json.loads(out)["rows"][-1]["ranking"] == trained["rows"][-1]["ranking"]
+
+
+def test_a_run_without_its_ratings_is_not_ranked(recsys: Cli) -> None:
+    recsys("train", "table.parquet", "-o", "run", "--no-keep-rated", *SMALL)
+    code, out, err = recsys("evaluate", "run", "--test", "table.parquet", "--ranking", "5")
+    assert (code, out) == (2, "")
+    assert "does not keep its training ratings" in err
+
+
+@pytest.mark.parametrize("by", ["random", "user", "time", "user-time"])
 def test_every_split_rule_is_applied(recsys: Cli, by: str) -> None:
     code, out, _ = recsys("train", "table.parquet", "-o", "run", "--by", by, *SMALL, "--json")
     assert code == 0
-    assert {"random": "random, 10%", "user": "within each user", "time": "newest"}[by] in json.loads(out)["split"]
+    assert {"random": "random, 10%", "user": "random within each", "time": "newest", "user-time": "by time within"}[
+        by
+    ] in json.loads(out)["split"]
 
 
 def test_a_run_is_continued_on_ratings_that_it_has_not_seen(recsys: Cli) -> None:
@@ -248,6 +276,13 @@ MISTAKES = {
     ),
     "validation": (["train", "table.parquet", "-o", "run", "--validation", "1.5"], 2, "at least 0 and below 1"),
     "rule": (["train", "table.parquet", "-o", "run", "--by", "tiem"], 2, "did you mean 'time'"),
+    "ranking": (["train", "table.parquet", "-o", "run", "--ranking", "0"], 2, "ranking: out of range (saw 0)"),
+    "too many": (["train", "table.parquet", "-o", "run", "--ranking", "99"], 2, "give a whole number from 1 to 30"),
+    "relevant": (
+        ["train", "table.parquet", "-o", "run", "--ranking", "5", "--relevant", "9"],
+        2,
+        "relevant: outside the range of the ratings (saw 9.0); give a rating from 0 to 5",
+    ),
     "threads": (["train", "table.parquet", "-o", "run", "--threads", "999"], 2, "number of threads out of range"),
     "device": (["train", "table.parquet", "-o", "run", "--device", "gpu"], 2, "valid: auto, cpu, cuda"),
     "no table": (["train", "none.parquet", "-o", "run"], 3, "none.parquet: no such file"),

@@ -100,6 +100,7 @@ KINDS = {
     "nothing held out": ["table.parquet", "--hold-out", "0", *SINGLE],
     "an odd fraction": ["table.parquet", "--hold-out", "0.155", *SINGLE],
     "by user": ["table.parquet", "--by", "user", *SINGLE],
+    "by the time of each user": ["table.parquet", "--by", "user-time", "--hold-out", "2", *SINGLE],
     "by time": ["table.parquet", "--by", "time", "--validation", "0.21", *SINGLE],
     "no validation": ["table.parquet", "--validation", "0", *SINGLE],
     "strings": ["table.parquet", "--ids", "string", *SINGLE],

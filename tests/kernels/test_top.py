@@ -50,7 +50,8 @@ def test_lists_are_those_of_the_reference_where_sums_are_exact(
         expected = reference.find_top(queries, table, count, excluded)
         np.testing.assert_array_equal(columns, expected[0])
         np.testing.assert_array_equal(scores, expected[1])
-        assert (columns.dtype.name, scores.dtype.name) == ("int32", "float32")
+        assert columns.dtype.name == "int32"
+        assert scores.dtype.name == "float32"
 
 
 @pytest.mark.parametrize("count", [1, 7, 40])

@@ -2,27 +2,18 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import islice
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from recsys_mf.errors import ConfigError
-from recsys_mf.kernels.backend import Backend
-from recsys_mf.models import Factorization
-from recsys_mf.prediction import rmse, takes_times
+from recsys_mf.models import Factorization, Posterior, RatedPairs
+from recsys_mf.prediction import takes_times
 from recsys_mf.ratings import Ratings
-from recsys_mf.run import Run
-from recsys_mf.solvers import SOLVERS
-from recsys_mf.solvers.updating import update
+from recsys_mf.serving.trained import Trained
 from recsys_mf.vocabulary import Vocabulary
-
-DEFAULT_REGULARISATION = 1.0  # of an update, on ratings of deviation 1
-MAX_PASSES, MAX_SEARCH, MIN_VALID_ROWS = 3, 4, 100
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,18 +29,30 @@ class Joined:
     changed: int
 
 
-def check_start(run: Run) -> None:
-    """Raise ConfigError if a run keeps too little to be continued."""
-    where, fix = "the run to continue from", "train again on all ratings"
+_WHERE, _FIX = "the run to continue from", "train again on all ratings"
+
+
+def _check_rated(run: Trained) -> RatedPairs:
     if run.rated is None:
-        raise ConfigError("its training ratings were not kept", where=where, seen="--no-keep-rated", fix=fix)
-    if takes_times(run.model):
-        raise ConfigError("its model uses the times of ratings, which a run does not keep", where=where, fix=fix)
+        raise ConfigError("its training ratings were not kept", where=_WHERE, seen="--no-keep-rated", fix=_FIX)
+    return run.rated
+
+
+def check_side_information(run: Trained) -> None:
+    """Raise ConfigError if a model uses side information."""
     if any(run.provenance.get("side_information", {}).values()):
-        raise ConfigError("its model uses side information, which a run does not keep", where=where, fix=fix)
+        raise ConfigError("its model uses side information, which a run does not keep", where=_WHERE, fix=_FIX)
 
 
-def seen_by(run: Run, ratings: Ratings) -> NDArray[np.bool_]:
+def check_start(run: Trained) -> None:
+    """Raise ConfigError if a run keeps too little to be continued."""
+    _check_rated(run)
+    if takes_times(run.model):
+        raise ConfigError("its model uses the times of ratings, which a run does not keep", where=_WHERE, fix=_FIX)
+    check_side_information(run)
+
+
+def seen_by(run: Trained, ratings: Ratings) -> NDArray[np.bool_]:
     """Which rows of a table are of pairs that the run was trained on, bool[n]. Raises ConfigError as `check_start`."""
     check_start(run)
     assert run.rated is not None
@@ -57,15 +60,13 @@ def seen_by(run: Run, ratings: Ratings) -> NDArray[np.bool_]:
     return run.rated.contains(known.users, known.items)
 
 
-def join(run: Run, ratings: Ratings) -> Joined:
+def join(run: Trained, ratings: Ratings) -> Joined:
     """The table that a run is continued on.
 
-    Raises ConfigError if the run cannot be continued, and DataError when ids are integers on one side and strings on
-    the other.
+    Raises ConfigError if the run did not keep its training ratings, and DataError when ids are integers on one side and
+    strings on the other.
     """
-    check_start(run)
-    rated = run.rated
-    assert rated is not None
+    rated = _check_rated(run)
     users = run.user_vocabulary.union(ratings.user_vocabulary, where="user ids")
     items = run.item_vocabulary.union(ratings.item_vocabulary, where="item ids")
     known = ratings.reindexed(run.user_vocabulary, run.item_vocabulary)
@@ -87,7 +88,13 @@ def join(run: Run, ratings: Ratings) -> Joined:
     return Joined(joined, flags, int(is_changed.sum()))
 
 
-def align(model: Factorization, run: Run, users: Vocabulary, items: Vocabulary) -> Factorization:
+def align_samples(model: Posterior, run: Trained, users: Vocabulary, items: Vocabulary) -> Posterior:
+    """A posterior of the run over other vocabularies: rows it does not know are zero, their prior mean."""
+    rows, columns = run.user_vocabulary.indices(users.entries), run.item_vocabulary.indices(items.entries)
+    return replace(model, user_rows=_taken(model.user_rows, rows), item_rows=_taken(model.item_rows, columns))
+
+
+def align(model: Factorization, run: Trained, users: Vocabulary, items: Vocabulary) -> Factorization:
     """A model of the run over other vocabularies: rows it does not know are zero, and spread as the mean row."""
     rows = run.user_vocabulary.indices(users.entries)
     columns = run.item_vocabulary.indices(items.entries)
@@ -115,63 +122,7 @@ def _taken(table: NDArray[Any], rows: NDArray[np.int32], otherwise: Any = 0.0) -
     return taken
 
 
-@dataclass(frozen=True)
-class Step:
-    """A pass of an update: the regularisation of the update, the number of the pass, its validation error."""
-
-    regularisation: float
-    epoch: int
-    valid_rmse: float | None
-
-
-def choose_update(
-    model: Factorization, joined: Joined, validation: float, rng: np.random.Generator, backend: Backend
-) -> tuple[Step, ...]:
-    """All updates that were tried, with their errors on a fraction of the new ratings that they did not see.
-
-    A line search over the regularisation, from its default in factors of two to where the error rises; for each value,
-    passes until the error rises. If the fraction has too few rows to tell, the default alone, with no error.
-    """
-    is_valid = joined.is_new & (rng.random(len(joined.ratings)) < validation)
-    if is_valid.sum() < MIN_VALID_ROWS:
-        return (Step(DEFAULT_REGULARISATION, 1, None),)
-    train, is_new = joined.ratings.select(~is_valid), joined.is_new[~is_valid]
-    valid = joined.ratings.select(is_valid)
-
-    def tried(regularisation: float) -> list[Step]:
-        steps: list[Step] = []
-        for epoch in islice(update(model, train, is_new, regularisation, backend), MAX_PASSES):
-            steps.append(Step(regularisation, epoch.number, rmse(epoch.model(), valid)))
-            if best_of(steps) is not steps[-1]:
-                break
-        return steps
-
-    steps = tried(DEFAULT_REGULARISATION)
-    for factor in (2.0, 0.5):
-        regularisation, before = DEFAULT_REGULARISATION, best_of(steps)
-        for _ in range(MAX_SEARCH):
-            regularisation *= factor
-            more = tried(regularisation)
-            improved = best_of([*steps, *more]) in more
-            steps += more
-            if not improved:
-                break
-        if best_of(steps) is not before:
-            break
-    return tuple(steps)
-
-
-def best_of(steps: Sequence[Step]) -> Step:
-    """The pass of lowest validation error, the first of equals."""
-    return min(steps, key=lambda step: math.inf if step.valid_rmse is None else step.valid_rmse)
-
-
-def is_updatable(run: Run) -> bool:
-    """Whether the model is one that `update` moves: biases and factors that were fitted to the ratings themselves."""
-    return isinstance(run.model, Factorization) and SOLVERS[run.fit.solver].takes_updates
-
-
-def describe(run: Run, joined: Joined) -> dict[str, Any]:
+def describe(run: Trained, joined: Joined) -> dict[str, Any]:
     """What was kept of a run, what was added, and what of it has another value, as plain values."""
     new, ratings = int(joined.is_new.sum()), joined.ratings
     return {

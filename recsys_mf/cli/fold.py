@@ -1,0 +1,62 @@
+"""`recsys-mf fold-in` and `recsys-mf forget`: a run with new users or ratings, or without some users."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from recsys_mf.cli import options
+from recsys_mf.errors import printable
+
+
+def _writing(command: Any) -> Any:
+    command = click.option("--force", is_flag=True, help="Replace the run in the output directory.")(command)
+    return click.option(
+        "--output", "-o", required=True, type=click.Path(path_type=Path), help="Directory to write the new run to."
+    )(command)
+
+
+@click.command("fold-in")
+@click.argument("run", type=click.Path(path_type=Path))
+@click.argument("ratings", metavar="RATINGS")
+@click.option("--side", type=click.Choice(["user", "item"]), default="user", show_default=True,
+              help="Which rows are added and updated: users, the items fixed, or items, the users fixed.")  # fmt: skip
+@_writing
+@options.duplicates_option
+@options.column_options
+def fold_in(run: Path, ratings: str, side: str, output: Path, force: bool, **given: Any) -> None:
+    """Add new users and new ratings of known users to the model in the directory RUN, without training.
+
+    Each user with a rating in RATINGS gets the row that fits all of their ratings best while the items stay as they
+    are. The items learn nothing from these ratings: train again, or with --from, from time to time.
+    """
+    from recsys_mf import loaders, store
+
+    store.check_free(output, force=force, inputs=[run, ratings])
+    loaded = store.load(run)
+    folded = loaded.fold_in(loaders.read_ratings(ratings, like=loaded, **given), side=side)
+    store.save(folded, output, force=force)
+    facts = folded.provenance["continued"]
+    counts = (f"{facts['added'][name]:,} {name}" for name in (f"{side}s", "ratings"))
+    options.say(f"{printable(output)}: {' and '.join(counts)} added, {facts['changed']['ratings']:,} ratings replaced")
+
+
+@click.command()
+@click.argument("run", type=click.Path(path_type=Path))
+@click.option("--users", required=True, metavar="IDS|FILE", help="Users to forget: ids such as 17,42, or a table.")
+@_writing
+def forget(run: Path, users: str, output: Path, force: bool) -> None:
+    """Write the model in the directory RUN without some users: without their rows, their ids and their ratings.
+
+    The items stay as these users helped to shape them in training; to remove that too, train again without them.
+    """
+    from recsys_mf import store
+    from recsys_mf.loaders.id_lists import read_ids
+
+    store.check_free(output, force=force, inputs=[run])
+    loaded = store.load(run)
+    ids = read_ids(users, "user", loaded.user_vocabulary, where="--users")
+    store.save(loaded.forget(ids), output, force=force)
+    options.say(f"{printable(output)}: {len(loaded.user_vocabulary) - len(ids):,} users, {len(ids):,} forgotten")

@@ -1,0 +1,222 @@
+"""Folding in: new users, or users with new ratings, get their row by one row solve with the items fixed; items alike.
+
+    x_u = argmin Σ_j (r_uj - μ - b_j - x · y_j)² + κ (x - m)ᵀ C⁻¹ (x - m),    x_u = (p_u, b_u), y_j = (q_j, 1)
+
+m and C are the mean and the covariance of the rows of the users that the model knows: the prior that its own users
+suggest for one more, in the coordinates of the model, whatever solver made it. κ is chosen in training on validation
+rows (`choose_precision`). It stands for the variance of a rating about its prediction, and is smaller because rows that
+were shrunk in training vary less than true ones. Into a posterior a row is drawn per sample (`sampled_rows`).
+"""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import replace
+from typing import Any, TypeVar, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recsys_mf.arguments import choice, is_path
+from recsys_mf.arrays import sorting
+from recsys_mf.arrays.csr import Csr
+from recsys_mf.conversion.origin import format_value
+from recsys_mf.errors import ConfigError, DataError, FoldWarning
+from recsys_mf.kernels.backend import Backend
+from recsys_mf.kernels.operands import GaussianPrior, Regressors
+from recsys_mf.loaders import from_frame, read_ratings
+from recsys_mf.models import Factorization, Fit, Posterior, RatedPairs
+from recsys_mf.prediction import takes_times
+from recsys_mf.ratings import Ratings
+from recsys_mf.serving import joining
+from recsys_mf.serving.joining import Joined
+from recsys_mf.serving.population import Population, Rows
+from recsys_mf.serving.sampled_rows import NewRatings, draw_rows
+from recsys_mf.serving.trained import SIDES, Side, Trained
+
+F32 = NDArray[np.float32]
+R = TypeVar("R", bound=Trained)
+
+_RELATIVE = 0.6  # κ in units of the squared validation error, where it was not chosen
+_TRIED = (0.3, 0.45, 0.6, 0.85, 1.3)  # in these units
+_SHARES = (0.1, 1.0)  # of the ratings of a validation user, that rows are solved from
+_MAX_CHOSEN_ON = 300  # validation users
+
+
+def solve_rows(
+    model: Factorization, side: Side, ratings: Csr, precision: float, backend: Backend, population: Population | None
+) -> F32:
+    """The rows x float32[rows, k + 1] of users (or items) with these ratings, given the rows of the other side.
+
+    ratings : a row per user, its columns the items it rated, in rating units
+    precision : κ
+    population : of the side; None for a model whose rows are all zero, and so are these
+    """
+    width = model.rank + 1
+    if population is None:
+        return np.zeros((ratings.n_rows, width), np.float32)
+    other = Rows.of(model, "item" if side == "user" else "user")
+    put = backend.device.put
+    centred = ratings._replace(values=(ratings.values - np.float32(model.mean)).astype(np.float32))
+    prior = GaussianPrior(
+        put((precision * population.inverse).astype(np.float32)),
+        put(np.tile(population.mean, (ratings.n_rows, 1)).astype(np.float32)),
+    )
+    X, _ = backend.rows.solve(centred.to(put), Regressors(put(other.stacked())), prior, 1.0, None)
+    return cast(F32, backend.device.get(X))
+
+
+def precision_of(fit: Fit) -> float:
+    """κ of a fit: what was chosen in training, else in proportion to its squared error on validation or train."""
+    if fit.fold_in_precision is not None:
+        return fit.fold_in_precision
+    error = fit.train_rmse if fit.valid_rmse is None else fit.valid_rmse
+    return _RELATIVE * max(error, float(np.finfo(np.float32).eps)) ** 2
+
+
+def choose_precision(
+    model: Factorization, train: Ratings, valid: Ratings, rng: np.random.Generator, backend: Backend
+) -> float | None:
+    """κ with the lowest error on the validation rows of some users, whose rows are solved from few of their training
+    rows and from all of them; None if no user has both.
+
+    model : fitted to train; valid : under its vocabularies
+    """
+    known = valid.select((valid.users >= 0) & (valid.items >= 0))
+    counts = np.bincount(train.users, minlength=train.n_users)
+    users = np.flatnonzero((np.bincount(known.users, minlength=train.n_users) > 0) & (counts > 0))
+    if not len(users):
+        return None
+    users = np.sort(rng.permutation(users)[:_MAX_CHOSEN_ON])
+    rated, wanted = RatedPairs.of(train).of_users(users), RatedPairs.of(known).of_users(users)
+    population = Population.of(Rows.of(model, "user"))
+    pairs = np.repeat(np.arange(len(users)), np.diff(wanted.starts))
+    table = Rows.of(model, "item").stacked()[wanted.columns].astype(np.float64)
+    parts = [_thin(rated, rng.random(len(rated.columns)) < share) for share in _SHARES]
+
+    def error(part: Csr, precision: float) -> float:
+        X = solve_rows(model, "user", part, precision, backend, population).astype(np.float64)[pairs]
+        values = model.mean + X[:, -1] + table[:, -1] + np.einsum("jf,jf->j", X[:, :-1], table[:, :-1])
+        return float(np.sqrt(np.mean((np.clip(values, *model.rating_range) - wanted.values) ** 2)))
+
+    scale = float(np.var(known.values - known.values.mean())) or 1.0
+    scale = min(scale, error(parts[-1], scale) ** 2) or scale
+    candidates = [scale * relative for relative in _TRIED]
+    return min(candidates, key=lambda precision: sum(error(part, precision) for part in parts))
+
+
+def _thin(ratings: Csr, kept: NDArray[np.bool_]) -> Csr:
+    starts = np.concatenate([[0], np.cumsum(kept)])[ratings.starts]
+    return Csr(starts, ratings.columns[kept], ratings.values[kept], ratings.n_columns)
+
+
+def fold_in(run: R, ratings: Any, side: str, rng: np.random.Generator, backend: Backend) -> R:
+    """The run with the users (or items) of a table of ratings added or updated: `Run.fold_in`."""
+    side = cast(Side, choice(side, "side", SIDES))
+    joining.check_side_information(run)
+    known = _of_known_others(run, _as_ratings(run, ratings), side)
+    joined = joining.join(run, known)
+    table = joined.ratings
+    touched, rows, entries = _touched_rows(joined, side)
+    times = _times(run, known, joined, side)
+
+    def folded(fit: Fit) -> Fit:
+        vocabularies = table.user_vocabulary, table.item_vocabulary
+        if isinstance(fit.model, Posterior):
+            samples = joining.align_samples(fit.model, run, *vocabularies)
+            bins = fit.model.scale.bins.indices(None if times is None else times[entries])
+            drawn = draw_rows(samples, side, NewRatings(rows, bins), rng, backend)
+            return replace(fit, model=_with_draws(samples, side, touched, drawn))
+        aligned = joining.align(fit.model, run, *vocabularies)
+        population = Population.of(Rows.of(fit.model, side))
+        X = solve_rows(aligned, side, rows, precision_of(fit), backend, population)
+        return replace(fit, model=_replaced(aligned, side, touched, X))
+
+    continued = run.provenance.get("continued", {})
+    facts = joining.describe(run, joined) | {
+        "how": "folded in",
+        "since_full_fit": continued.get("since_full_fit", 0) + int(joined.is_new.sum()),
+    }
+    changes: dict[str, Any] = {
+        "fit": folded(run.fit),
+        "baselines": {label: folded(fit) for label, fit in run.baselines.items()},
+        "user_vocabulary": table.user_vocabulary,
+        "item_vocabulary": table.item_vocabulary,
+        "user_counts": table.user_counts,
+        "item_counts": table.item_counts,
+        "provenance": dict(run.provenance)
+        | {"continued": facts, "train_ratings": len(table), "train_fingerprint": table.fingerprint},
+        "rated": RatedPairs.of(table),
+        "report": None,
+    }
+    return replace(run, **changes)  # type: ignore[type-var]  # a Run
+
+
+def _touched_rows(joined: Joined, side: Side) -> tuple[NDArray[np.int64], Csr, NDArray[np.int64]]:
+    """The users (or items) with a new rating, all their ratings by row, and the places of these in the table."""
+    table = joined.ratings
+    own, others = (table.users, table.items) if side == "user" else (table.items, table.users)
+    n_own, n_others = (table.n_users, table.n_items) if side == "user" else (table.n_items, table.n_users)
+    starts, order = sorting.group(own, n_own)
+    touched = np.unique(own[joined.is_new]).astype(np.int64)
+    lengths = np.diff(starts)[touched]
+    begins = np.concatenate([[0], np.cumsum(lengths)])
+    entries = order[np.arange(begins[-1]) + np.repeat(starts[touched] - begins[:-1], lengths)]
+    return touched, Csr(begins, others[entries], table.values[entries], n_others), entries
+
+
+def _times(run: Trained, given: Ratings, joined: Joined, side: Side) -> NDArray[np.int64] | None:
+    """The times of the rows of the joined table, for a model that takes them: those of new users (or items) alone, as
+    a run does not keep times. None for another model, and for ratings without times, which count at an average time.
+    """
+    if not takes_times(run.model):
+        return None
+    vocabulary = run.user_vocabulary if side == "user" else run.item_vocabulary
+    theirs = given.user_vocabulary if side == "user" else given.item_vocabulary
+    known = np.flatnonzero(vocabulary.indices(theirs.entries) >= 0)
+    if len(known):
+        what = f"new ratings of a known {side} cannot be folded in: the model uses times, which a run does not keep"
+        seen, fix = f"{format_value(theirs.entries[int(known[0])])}", f"give new {side}s only, or train again"
+        raise ConfigError(what, where=f"{side} ids", seen=seen, fix=fix)
+    if given.times is None:
+        return None
+    return np.concatenate([np.zeros(len(joined.ratings) - len(given), np.int64), given.times])
+
+
+def _as_ratings(run: Trained, ratings: Any) -> Ratings:
+    if isinstance(ratings, Ratings):
+        return ratings
+    return (read_ratings if is_path(ratings) else from_frame)(ratings, like=run, duplicates="last")
+
+
+def _of_known_others(run: Trained, ratings: Ratings, side: Side) -> Ratings:
+    """The ratings whose other side the model knows; a warning says how many are not used."""
+    known = ratings.reindexed(run.user_vocabulary, run.item_vocabulary)
+    others = known.items if side == "user" else known.users
+    usable, word = others >= 0, "item" if side == "user" else "user"
+    if not usable.any():
+        fix = f"give ratings with ids of {word}s that it was trained on, or train again"
+        raise DataError(f"the model knows no {word} of these ratings", seen=f"{len(ratings):,} ratings", fix=fix)
+    if not usable.all():
+        count = int((~usable).sum())
+        warnings.warn(
+            f"{count:,} of {len(ratings):,} ratings are of {word}s that the model does not know; they were not used",
+            FoldWarning, stacklevel=4,
+        )  # fmt: skip
+    return ratings.select(usable).restricted()
+
+
+def _replaced(model: Factorization, side: Side, rows: NDArray[np.int64], X: F32) -> Factorization:
+    """The model with other rows of a side."""
+    factors, bias = (array.copy() for array in Rows.of(model, side))
+    factors[rows], bias[rows] = X[:, :-1], X[:, -1]
+    if side == "user":
+        return replace(model, user_factors=factors, user_bias=bias)
+    return replace(model, item_factors=factors, item_bias=bias)
+
+
+def _with_draws(model: Posterior, side: Side, rows: NDArray[np.int64], drawn: NDArray[np.int16]) -> Posterior:
+    """The model with other rows of a side."""
+    table = (model.user_rows if side == "user" else model.item_rows).copy()
+    table[rows] = drawn
+    return replace(model, user_rows=table) if side == "user" else replace(model, item_rows=table)
