@@ -9,6 +9,7 @@ from recsys_mf.cli import options
 from recsys_mf.errors import printable
 
 if TYPE_CHECKING:
+    import pandas as pd
     import pyarrow as pa
 
 _LONGEST = 60  # characters of a text
@@ -25,6 +26,13 @@ def print_table(table: pa.Table) -> None:
         columns.append(_padded(cells, on_the_right=is_number))
     for row in zip(*columns, strict=True):
         options.say("  ".join(row).rstrip())
+
+
+def print_frame(frame: pd.DataFrame) -> None:
+    """Print a pandas frame without its index."""
+    import pyarrow as pa
+
+    print_table(pa.Table.from_pandas(frame, preserve_index=False))
 
 
 def _cell(value: Any) -> str:

@@ -9,7 +9,7 @@ import click
 
 from recsys_mf.arguments import whole
 from recsys_mf.cli import options
-from recsys_mf.cli.columns import print_table
+from recsys_mf.cli.columns import print_frame, print_table
 from recsys_mf.cli.options import say
 from recsys_mf.errors import ConfigError, printable
 
@@ -108,10 +108,7 @@ def explain(run: Path, user: str, item: str, top: int, titles: str | None) -> No
 
     The effects add up to the prediction that is computed from the user's own ratings with the items fixed.
     """
-    import pyarrow as pa
-
     from recsys_mf import store
-    from recsys_mf.arguments import whole
     from recsys_mf.loaders.id_lists import read_ids
     from recsys_mf.serving.trained import Side
     from recsys_mf.vocabulary import Vocabulary
@@ -124,13 +121,13 @@ def explain(run: Path, user: str, item: str, top: int, titles: str | None) -> No
     )
     ids = [read_ids(text, side, vocabulary, where=side.upper())[0].as_py() for side, text, vocabulary in sides]
     found = loaded.explain(*ids, titles=titles)
-    say(
+    options.say(
         f"prediction of the model: {found.prediction:.3f}\n"
         f"from the user's own ratings, with the items fixed: {found.folded:.3f}\n"
         f"  without any of them: {found.base:.3f}; effect of all {len(found.ratings):,}: "
         f"{found.folded - found.base:+.3f}, the largest being"
     )
-    print_table(pa.Table.from_pandas(found.ratings.head(top), preserve_index=False))
+    print_frame(found.ratings.head(top))
 
 
 @click.command()
@@ -145,8 +142,6 @@ def similar(run: Path, ids: str, of_users: bool, top: int, titles: str | None, q
 
     IDS are ids such as 17,42, or a table of ids. Similarity is the cosine of the factors, without the biases.
     """
-    import pyarrow as pa
-
     from recsys_mf import store
     from recsys_mf.cli.progress import announce_compilation
     from recsys_mf.loaders.id_lists import read_ids
@@ -157,8 +152,7 @@ def similar(run: Path, ids: str, of_users: bool, top: int, titles: str | None, q
     loaded = store.load(run)
     side: Side = "user" if of_users else "item"
     column = read_ids(ids, side, vocabulary_of(loaded, side), where="IDS")
-    alike = loaded.similar(column, top, side=side, titles=titles)
-    print_table(pa.Table.from_pandas(alike, preserve_index=False))
+    print_frame(loaded.similar(column, top, side=side, titles=titles))
 
 
 def _score(given: dict[str, Any]) -> Any:
