@@ -10,6 +10,7 @@ RecsysError             1
 
 Warnings, each a RecsysWarning: IdMismatchWarning (nearly every pair of a table is unknown to the model),
 LeakWarning (a model may have been trained on its test ratings),
+EmptyRowWarning (a matrix has a row in which nothing is observed),
 ReadingNotice (a table was read in a way that its owner should know about),
 CacheWarning (compiled kernels cannot be kept on disk).
 """
@@ -144,6 +145,10 @@ class IdMismatchWarning(RecsysWarning):
 
 class LeakWarning(RecsysWarning):
     """A model may have been trained on ratings that it is now tested on: its error may be too good."""
+
+
+class EmptyRowWarning(RecsysWarning):
+    """A matrix has a row in which nothing is observed: its entries are filled, with wide deviations."""
 
 
 class ReadingNotice(RecsysWarning):

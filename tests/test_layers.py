@@ -26,7 +26,7 @@ LAYERS = (
     {"ratings", "features", "vocabulary", "mismatch", "models"},
     {"loaders", "splits", "prediction"},
     {"run", "solvers"},
-    {"store", "streaming", "training", "evaluation", "dense"},
+    {"store", "streaming", "training", "evaluation", "dense", "completion"},
     {"experiment"},
     {"cli"},
 )
