@@ -31,13 +31,13 @@ METHODS: dict[str, Path] = {"gaussian": gaussian_path, "factors": factors_path, 
 
 _HELD_OUT = 0.1  # share of the observed entries in a cut
 _ENOUGH, _MOST_CUTS = 500, 8  # entries held out in all cuts together
-_MOST_ENTRIES = 200_000  # observed entries that settings are chosen on; the fit then takes all
+_ENOUGH_ENTRIES, _ENOUGH_ROWS = 30_000, 10  # observed entries, rows per column that settings are chosen on
 _FREE_COVARIANCE = 150  # columns up to which a normal distribution is tried
 _MANY_COLUMNS = 25  # from which the other methods are tried
 _FAR = 3.0  # an error beyond, in standard units, counts as this when settings are compared
 _PATIENCE = 1  # settings without a lower error after which a path is left
 _SHARES = (0.25, 0.5, 0.75, 1.0)  # of what nearby rows add
-_ROUGH, _EXACT = 3e-3, 1e-3  # when EM stops, in standard units: to choose, to fill
+_ROUGH, _EXACT = 1e-2, 1e-3  # at which change a fit stops, in standard units: to choose, to fill
 
 
 @dataclass(frozen=True)
@@ -53,16 +53,21 @@ class Recipe:
 
 @dataclass(frozen=True, eq=False)
 class Trial:
-    """A recipe, the rank of its model, and its errors on what was held out.
+    """A recipe, its errors on what was held out, and its fit on the first cut.
 
     errors, deviations : in standard units, all cuts one after another [h]; columns : of those entries [h]
     """
 
     recipe: Recipe
-    rank: int | None
+    start: RowModel
     errors: F64
     deviations: F64
     columns: NDArray[np.intp]
+
+    @property
+    def rank(self) -> int | None:
+        """Number of factors; None for a free covariance."""
+        return self.start.rank
 
     @property
     def error(self) -> float:
@@ -99,17 +104,31 @@ def choose(A: F64, paths: Mapping[str, Path], rng: np.random.Generator) -> list[
 
     A : [m, n], NaN where missing, an observed entry in every column
     """
-    A = A[rng.permutation(len(A))[: max(1, _MOST_ENTRIES * len(A) // max(1, int((~np.isnan(A)).sum())))]]
+    A = _some_rows(A, rng)
     cuts = list(_cut(A, rng))
     skewed = find_columns(A, straightening=True).straightened > 0
     first, *others = paths
-    followed = min(
-        (_followed(first, paths[first], cuts, straightening=now) for now in sorted({False, skewed})), key=_robust_error
-    )
-    trials = [min([followed[0], *_neighbour_trials(*followed, cuts)], key=lambda trial: trial.robust_error)]
-    straightening = followed[0].recipe.straightening
-    trials += [_followed(name, paths[name], cuts, straightening=straightening)[0] for name in others]
-    return sorted(trials, key=lambda trial: trial.robust_error)
+
+    def begun(straightening: bool) -> float:
+        return _followed(first, paths[first], cuts, straightening=straightening, most=1)[0].robust_error
+
+    straightening = min(sorted({False, skewed}), key=begun) if skewed else False
+    trial, fits = _followed(first, paths[first], cuts, straightening=straightening)
+    trials = [trial, *_neighbour_trials(trial, fits, cuts)]
+    found = [min(trials, key=lambda trial: trial.robust_error)]
+    found += [_followed(name, paths[name], cuts, straightening=straightening)[0] for name in others]
+    return sorted(found, key=lambda trial: trial.robust_error)
+
+
+def _some_rows(A: F64, rng: np.random.Generator) -> F64:
+    """Rows in a random order, no more than a choice needs, with an observed entry in every column."""
+    enough = max(_ENOUGH_ENTRIES * len(A) // int((~np.isnan(A)).sum()), _ENOUGH_ROWS * A.shape[1])
+    order = rng.permutation(len(A))
+    first = (~np.isnan(A[order])).argmax(axis=0)  # row in which a column is first observed
+    kept = np.arange(len(A)) < enough
+    kept[first] = True
+    some: F64 = A[order[kept]]
+    return some
 
 
 def _robust_error(followed: tuple[Trial, list[Fitted]]) -> float:
@@ -119,14 +138,13 @@ def _robust_error(followed: tuple[Trial, list[Fitted]]) -> float:
 def usable_methods(A: F64) -> dict[str, Path]:
     """The methods that a matrix [m, n] is tried with.
 
-    Below 25 columns a free covariance is always the best of them; above 150 it takes too long.
+    Below 25 columns a free covariance is the best of them; above 150 it takes too long, and SoftImpute takes its place.
     """
     n = A.shape[1]
     paths = {method: path_of(method, A) for method in METHODS}
     if n < _MANY_COLUMNS:
         return {"gaussian": paths["gaussian"]}
-    if n > _FREE_COVARIANCE:
-        del paths["gaussian"]
+    del paths["soft-impute" if n <= _FREE_COVARIANCE else "gaussian"]
     return paths
 
 
@@ -138,12 +156,12 @@ def path_of(method: str, A: F64, rank: int | None = None) -> Path:
     return partial(factors_path, ranks=(rank,) if rank else tuple(rank for rank in RANKS if rank <= most))
 
 
-def fit(A: F64, recipe: Recipe, paths: Mapping[str, Path], rng: np.random.Generator) -> Fitted:
-    """The model of a recipe, fitted to all of A [m, n]."""
-    columns = find_columns(A, straightening=recipe.straightening)
+def fit(A: F64, trial: Trial, rng: np.random.Generator) -> Fitted:
+    """The model of a trial, fitted to all of A [m, n]."""
+    columns = find_columns(A, straightening=trial.recipe.straightening)
     X = columns.standardise(A)
-    model = next(islice(paths[recipe.method](X, tolerance=_EXACT), recipe.step, None))
-    return _with_neighbours(Fitted(columns, model), X, recipe, rng.permutation(len(A)))
+    model = trial.start.refitted(X, tolerance=_EXACT)
+    return _with_neighbours(Fitted(columns, model), X, trial.recipe, rng.permutation(len(A)))
 
 
 def _with_neighbours(fitted: Fitted, X: F64, recipe: Recipe, order: NDArray[np.intp]) -> Fitted:
@@ -178,7 +196,8 @@ def _held(observed: NDArray[np.bool_], rng: np.random.Generator) -> NDArray[np.b
     ranks = np.where(observed, rng.random(observed.shape), np.inf)
     n_held = max(1, round(_HELD_OUT * int(observed.sum())))
     kept = np.zeros_like(observed)
-    kept[np.arange(len(ranks)), ranks.argmin(axis=1)] = True  # one in every row
+    if ranks.shape[1] > 1:
+        kept[np.arange(len(ranks)), ranks.argmin(axis=1)] = True  # one in every row
     rest = np.where(kept, np.inf, ranks)
     for lowest in np.argsort(ranks, axis=0)[:2]:  # and two in every column
         rest[lowest, np.arange(ranks.shape[1])] = np.inf
@@ -189,14 +208,16 @@ def _held(observed: NDArray[np.bool_], rng: np.random.Generator) -> NDArray[np.b
     return held.reshape(observed.shape)
 
 
-def _followed(method: str, path: Path, cuts: Sequence[_Cut], *, straightening: bool) -> tuple[Trial, list[Fitted]]:
+def _followed(
+    method: str, path: Path, cuts: Sequence[_Cut], *, straightening: bool, most: int | None = None
+) -> tuple[Trial, list[Fitted]]:
     """The best trial of a path, which is left when its error has ceased to fall, and its fit on every cut."""
     units = [find_columns(cut.A, straightening=straightening) for cut in cuts]
     tables = [columns.standardise(cut.A) for cut, columns in zip(cuts, units, strict=True)]
     paths = [path(X, tolerance=_ROUGH) for X in tables]
     best: Trial | None = None
     kept: list[Fitted] = []
-    for step, models in enumerate(zip(*paths, strict=True)):
+    for step, models in enumerate(islice(zip(*paths, strict=True), most)):
         fits = [Fitted(columns, model) for columns, model in zip(units, models, strict=True)]
         fills = [model.fill(X) for model, X in zip(models, tables, strict=True)]
         trial = _trial(Recipe(method, step, straightening), cuts, fits, fills)
@@ -233,4 +254,4 @@ def _trial(recipe: Recipe, cuts: Sequence[_Cut], fits: Sequence[Fitted], fills: 
     scores = [cut.scored(fitted, fill) for cut, fitted, fill in zip(cuts, fits, fills, strict=True)]
     errors, deviations = zip(*scores, strict=True)
     columns = np.concatenate([cut.places[1] for cut in cuts])
-    return Trial(recipe, fits[0].model.rank, np.concatenate(errors), np.concatenate(deviations), columns)
+    return Trial(recipe, fits[0].model, np.concatenate(errors), np.concatenate(deviations), columns)

@@ -58,6 +58,10 @@ class Factors:
         variances = self.noise + C.reshape(len(X), k * k) @ squares.T
         return Fill(np.where(missing, means, X), np.where(missing, variances, 0.0))
 
+    def refitted(self, X: F64, *, tolerance: float) -> Factors:
+        """As many factors of other rows X [m, n], starting from these."""
+        return fit_factors(X, start=self, tolerance=tolerance)
+
     def scores(self, X: F64) -> tuple[F64, F64]:
         """Means [m, k] and covariances [m, k, k] of the factors, given the observed entries of X [m, n]."""
         observed = ~np.isnan(X)

@@ -123,7 +123,7 @@ def complete(A: Any, method: str = "auto", *, rank: int | None = None, seed: int
     with threadpool_limits(limits=1):  # threads of BLAS cost more than they give in stacks of small systems
         trials = choose(values, paths, rng)
         best = trials[0]
-        fitted = replace(fit(values, best.recipe, paths, rng), calibration=_calibration(best))
+        fitted = replace(fit(values, best, rng), calibration=_calibration(best))
         filled, deviations = _filled(matrix, fitted)
     tried = tuple(_tried(trial) for trial in trials)
     errors = _column_errors(matrix, missing, best, fitted)

@@ -33,10 +33,11 @@ RIDGES = (10.0, 3.0, 1.0, 0.3)
 
 @dataclass(frozen=True, eq=False)
 class Gaussian:
-    """N(μ, Σ) of rows: mean [n], covariance [n, n] positive definite."""
+    """N(μ, Σ) of rows: mean [n], covariance [n, n] positive definite; ridge ν that it was fitted with."""
 
     mean: F64
     covariance: F64
+    ridge: float = 0.0
 
     @property
     def rank(self) -> None:
@@ -48,6 +49,10 @@ class Gaussian:
         fill, _ = self._expect(X, stacks(np.isnan(X)))
         return fill
 
+    def refitted(self, X: F64, *, tolerance: float) -> Gaussian:
+        """The same ridge fitted to other rows X [m, n], starting from this distribution."""
+        return fit_gaussian(X, self.ridge, start=self, tolerance=tolerance)
+
     def updated(self, X: F64, patterns: Sequence[Stack], ridge: float) -> tuple[Gaussian, F64]:
         """One step of EM, and the means [m, n] it started from."""
         (means, _), scatter = self._expect(X, patterns)
@@ -55,7 +60,7 @@ class Gaussian:
         mean = means.mean(axis=0)
         centred = means - mean
         covariance = (centred.T @ centred + scatter + ridge * np.eye(n)) / (m + ridge)
-        return Gaussian(mean, covariance), means
+        return Gaussian(mean, covariance, ridge), means
 
     def leave_one_out(self, means: F64, missing: NDArray[np.bool_]) -> F64:
         """Per observed entry, how far it lies above its mean given the other observed entries of its row.

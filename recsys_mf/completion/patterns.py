@@ -38,6 +38,9 @@ class RowModel(Protocol):
     def fill(self, X: F64) -> Fill:
         """What the model says of rows X [m, n], NaN where missing."""
 
+    def refitted(self, X: F64, *, tolerance: float) -> RowModel:
+        """The same settings fitted to other rows, starting from this model."""
+
 
 Stack = tuple[NDArray[np.intp], NDArray[np.intp]]
 """Rows [g] and, per row, the columns [g, q] of its missing entries."""

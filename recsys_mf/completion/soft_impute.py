@@ -20,6 +20,7 @@ Hastie, Mazumder, Lee, Zadeh: Matrix completion and low-rank SVD via fast altern
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,31 +35,43 @@ _LEAST_VARIANCE = 1e-6
 _SPARE = 2  # columns beyond the rank, so that it can grow
 
 
-def soft_impute_path(X: F64, *, tolerance: float, shares: tuple[float, ...] = SHARES) -> Iterator[Factors]:
+@dataclass(frozen=True, eq=False)
+class SoftImpute(Factors):
+    """A solution as a factor analysis (`_row_model`); share is λ / λ₀."""
+
+    share: float
+
+    def refitted(self, X: F64, *, tolerance: float) -> SoftImpute:
+        """The solution for the same share of λ₀ and other rows X [m, n], starting from this one."""
+        return _row_model(X, self.loadings, self.share, tolerance)
+
+
+def soft_impute_path(X: F64, *, tolerance: float, shares: tuple[float, ...] = SHARES) -> Iterator[SoftImpute]:
     """Solutions for X [m, n], NaN where missing, in standard units, for one λ after another, as models of rows."""
-    largest = float(np.linalg.norm(np.nan_to_num(X), 2))
     B: F64 = np.zeros((X.shape[1], 0))
     for share in shares:
-        B = soft_impute(X, share * largest, start=B, tolerance=tolerance)
-        yield _row_model(X, B, share * largest)
+        model = _row_model(X, B, share, tolerance)
+        B = model.loadings
+        yield model
 
 
-def _row_model(X: F64, B: F64, penalty: float) -> Factors:
-    """The solution as a factor analysis with the variance σ² of what it leaves of the observed entries as noise.
+def _row_model(X: F64, start: F64, share: float, tolerance: float) -> SoftImpute:
+    """The solution as a factor analysis, with the variance σ² of what it leaves of the observed entries as noise.
 
     Factors W = σ/√λ B with noise σ² have the same means as B with noise λ.
     """
     n = X.shape[1]
-    observed = ~np.isnan(X)
+    penalty = max(share * float(np.linalg.norm(np.nan_to_num(X), 2)), _LEAST_VARIANCE)
+    B = soft_impute(X, penalty, start=start, tolerance=tolerance)
     scores, _ = Factors(np.zeros(n), B, np.full(n, penalty)).scores(X)
-    variance = max(rms((X - scores @ B.T)[observed]) ** 2, _LEAST_VARIANCE)
-    return Factors(np.zeros(n), B * np.sqrt(variance / penalty), np.full(n, variance))
+    variance = max(rms((X - scores @ B.T)[~np.isnan(X)]) ** 2, _LEAST_VARIANCE)
+    return SoftImpute(np.zeros(n), B * np.sqrt(variance / penalty), np.full(n, variance), share)
 
 
 def soft_impute(X: F64, penalty: float, *, start: F64, tolerance: float = 1e-3, most_steps: int = 50) -> F64:
     """B [n, r] of the solution A Bᵀ for λ = penalty > 0; r is the rank of the solution, and BᵀB is diagonal.
 
-    start : B of a larger λ, or [n, 0]
+    start : loadings of another solution, or [n, 0]
     Steps of ALS have the width of the last thresholded decomposition and a little more; if the next one has a higher
     rank than that, they go on.
     """

@@ -128,7 +128,8 @@ def _of_rows(rows: list[list[str]], header: list[str] | None, first: int, dialec
                 raise DataError("not a number", where=place, seen=repr(clipped(field, 40)), fix=fix)
             values[i, j] = number
     index = pd.Index([row[0] for row in rows] if labelled else range(first, first + len(rows)))
-    return Table(pd.DataFrame(values, index, names[begin:]), names[0] or "row" if labelled else None)
+    label = (names[0] if header else "") or "row"
+    return Table(pd.DataFrame(values, index, names[begin:]), label if labelled else None)
 
 
 def _names(header: list[str] | None, width: int, where: str) -> list[str]:

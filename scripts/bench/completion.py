@@ -2,7 +2,7 @@
 
     python scripts/bench/completion.py [--masks 10] [--table iris] [--share 0.2]
 
-Needs scikit-learn and statsmodels, whose tables are used; fancyimpute is compared if it is installed. Errors are RMSE of
+Needs scikit-learn and statsmodels, whose tables are used; fancyimpute is compared if installed. Errors are RMSE of
 the removed entries in standard deviations of the complete columns, means over the masks; all programs fill the same
 matrices, the others after the columns were standardised, as their manuals advise. `ratio` is ours to the lowest of the
 others, `estimate` the error that `complete` itself expects, `spread` the root mean square of errors divided by their
@@ -84,7 +84,8 @@ def standardised(imputer: Imputer) -> Imputer:
     def impute(A: F64) -> F64:
         means, deviations = np.nanmean(A, axis=0), np.nanstd(A, axis=0)
         deviations[deviations == 0] = 1
-        return imputer((A - means) / deviations) * deviations + means
+        filled: F64 = imputer((A - means) / deviations) * deviations + means
+        return filled
 
     return impute
 
