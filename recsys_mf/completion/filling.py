@@ -102,7 +102,7 @@ def complete(A: Any, method: str = "auto", *, rank: int | None = None, seed: int
     seed : of the entries that are held out; the same seed gives the same result
 
     Columns are standardised, skewed ones straightened where that lowers the error (`columns`). A row in which nothing
-    is observed gets the mean of every column, with an EmptyRowWarning.
+    is observed gets what is expected of any row, about the means of the columns, with an EmptyRowWarning.
 
     Raises DataError for another type or shape, infinite entries, a column without observed entries, two columns of one
     name, and too few observed entries to hold some out; ConfigError for a method or rank that does not exist.
