@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import islice
+from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,11 +34,11 @@ _HELD_OUT = 0.1  # share of the observed entries in a cut
 _ENOUGH, _MOST_CUTS = 500, 8  # entries held out in all cuts together
 _ENOUGH_ENTRIES, _ENOUGH_ROWS = 30_000, 10  # observed entries, rows per column that settings are chosen on
 _FREE_COVARIANCE = 150  # columns up to which a normal distribution is tried
-_MANY_COLUMNS = 25  # from which the other methods are tried
+_MANY_COLUMNS = 10  # from which the other methods are tried
 _FAR = 3.0  # an error beyond, in standard units, counts as this when settings are compared
 _PATIENCE = 1  # settings without a lower error after which a path is left
 _SHARES = (0.25, 0.5, 0.75, 1.0)  # of what nearby rows add
-_ROUGH, _EXACT = 1e-2, 1e-3  # at which change a fit stops, in standard units: to choose, to fill
+_ROUGH, _EXACT = 1e-2, 5e-3  # at which change a fit stops, in standard units: to choose, to fill
 
 
 @dataclass(frozen=True)
@@ -109,15 +109,16 @@ def choose(A: F64, paths: Mapping[str, Path], rng: np.random.Generator) -> list[
     cuts = list(_cut(A, rng))
     skewed = find_columns(A, straightening=True).straightened > 0
     first, *others = paths
-
-    def begun(straightening: bool) -> float:
-        return _followed(first, paths[first], cuts, straightening=straightening, most=1)[0].robust_error
-
-    straightening = min(sorted({False, skewed}), key=begun) if skewed else False
-    trial, fits = _followed(first, paths[first], cuts, straightening=straightening)
-    trials = [trial, *_neighbour_trials(trial, fits, cuts)]
-    found = [min(trials, key=lambda trial: trial.robust_error)]
-    found += [_followed(name, paths[name], cuts, straightening=straightening)[0] for name in others]
+    started = []
+    for straightening in sorted({False, skewed}):
+        ways = _trials(first, paths[first], cuts, straightening=straightening)
+        started.append((next(ways), ways))
+    begun, ways = min(started, key=lambda start: start[0][0].robust_error)
+    trial, fits = _followed(chain([begun], ways))
+    straightening = trial.recipe.straightening
+    found = [min([trial, *_neighbour_trials(trial, fits, cuts)], key=lambda trial: trial.robust_error)]
+    for name in others:
+        found.append(_followed(_trials(name, paths[name], cuts, straightening=straightening))[0])
     return sorted(found, key=lambda trial: trial.robust_error)
 
 
@@ -132,14 +133,10 @@ def _some_rows(A: F64, rng: np.random.Generator) -> F64:
     return some
 
 
-def _robust_error(followed: tuple[Trial, list[Fitted]]) -> float:
-    return followed[0].robust_error
-
-
 def usable_methods(A: F64) -> dict[str, Path]:
     """The methods that a matrix [m, n] is tried with.
 
-    Below 25 columns a free covariance is the best of them; above 150 it takes too long, and SoftImpute takes its place.
+    Below 10 columns a free covariance is the best of them; above 150 it takes too long, and SoftImpute takes its place.
     """
     n = A.shape[1]
     paths = {method: path_of(method, A) for method in METHODS}
@@ -209,25 +206,28 @@ def _held(observed: NDArray[np.bool_], rng: np.random.Generator) -> NDArray[np.b
     return held.reshape(observed.shape)
 
 
-def _followed(
-    method: str, path: Path, cuts: Sequence[_Cut], *, straightening: bool, most: int | None = None
-) -> tuple[Trial, list[Fitted]]:
-    """The best trial of a path, which is left when its error has ceased to fall, and its fit on every cut."""
+def _trials(
+    method: str, path: Path, cuts: Sequence[_Cut], *, straightening: bool
+) -> Iterator[tuple[Trial, list[Fitted]]]:
+    """A trial per setting of a path, and its fit on every cut."""
     units = [find_columns(cut.A, straightening=straightening) for cut in cuts]
     tables = [columns.standardise(cut.A) for cut, columns in zip(cuts, units, strict=True)]
     paths = [path(X, tolerance=_ROUGH) for X in tables]
-    best: Trial | None = None
-    kept: list[Fitted] = []
-    for step, models in enumerate(islice(zip(*paths, strict=True), most)):
+    for step, models in enumerate(zip(*paths, strict=True)):
         fits = [Fitted(columns, model) for columns, model in zip(units, models, strict=True)]
         fills = [model.fill(X) for model, X in zip(models, tables, strict=True)]
-        trial = _trial(Recipe(method, step, straightening), cuts, fits, fills)
-        if best is None or trial.robust_error < best.robust_error:
-            best, kept = trial, fits
-        elif step - best.recipe.step >= _PATIENCE:
+        yield _trial(Recipe(method, step, straightening), cuts, fits, fills), fits
+
+
+def _followed(trials: Iterator[tuple[Trial, list[Fitted]]]) -> tuple[Trial, list[Fitted]]:
+    """The best trial of a path, which is left when its error has ceased to fall, and its fits."""
+    best, fits = next(trials)
+    for trial, now in trials:
+        if trial.robust_error < best.robust_error:
+            best, fits = trial, now
+        elif trial.recipe.step - best.recipe.step >= _PATIENCE:
             break
-    assert best is not None
-    return best, kept
+    return best, fits
 
 
 def _neighbour_trials(trial: Trial, fits: Sequence[Fitted], cuts: Sequence[_Cut]) -> Iterator[Trial]:
