@@ -78,8 +78,10 @@ def find_columns(A: F64, *, straightening: bool) -> Columns:
 
     straightening : skewed columns are straightened
     """
-    means = np.nanmean(A, axis=0)
-    deviations = np.nanstd(A, axis=0)
+    largest = np.nanmax(np.abs(A), axis=0)
+    sizes = np.exp2(np.floor(np.log2(np.where(largest > 0, largest, 1.0))))  # so that no square is out of range
+    means = np.nanmean(A / sizes, axis=0) * sizes
+    deviations = np.nanstd(A / sizes, axis=0) * sizes
     deviations[deviations <= 1e-12 * np.abs(means)] = 0.0  # of rounding alone
     X = (A - means) / np.where(deviations > 0, deviations, 1.0)
     n = A.shape[1]

@@ -166,8 +166,8 @@ def _empty_rows(matrix: Matrix, missing: NDArray[np.bool_], n_empty: int) -> str
 
 def _filled(matrix: Matrix, fitted: Fitted) -> tuple[Any, Any]:
     """The matrix filled, and the deviations, in its own container."""
-    means, variances = fitted.fill(matrix.values)
-    return matrix.like(means), matrix.like(np.sqrt(variances))
+    filled, deviations = fitted.fill(matrix.values)
+    return matrix.like(filled), matrix.like(deviations)
 
 
 def _calibration(trial: Trial) -> float:

@@ -25,13 +25,13 @@ class Fitted:
     share: float = 0.0
     calibration: float = 1.0
 
-    def fill(self, A: F64) -> Fill:
-        """Means and variances of the missing entries of rows A [m, n], in the units of the columns."""
+    def fill(self, A: F64) -> tuple[F64, F64]:
+        """Rows A [m, n] with their missing entries filled, and the deviations of these, in the units of the columns."""
         fill = self.standard(A)
         deviations = self.columns.deviations
         missing = np.isnan(A)
         means = np.where(missing, self.columns.means + deviations * fill.means, A)
-        return Fill(means, np.where(missing, (self.calibration * deviations) ** 2 * fill.variances, 0.0))
+        return means, np.where(missing, self.calibration * deviations * np.sqrt(fill.variances), 0.0)
 
     def standard(self, A: F64) -> Fill:
         """The same with columns of mean 0 and deviation 1, without the calibration."""

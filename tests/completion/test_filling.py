@@ -78,10 +78,13 @@ def test_a_relation_that_is_not_linear_is_filled_by_near_rows() -> None:
 
 
 def test_the_units_of_columns_do_not_matter() -> None:
-    scales, shifts = np.geomspace(1e-6, 1e6, 8), np.linspace(-100, 100, 8)
-    done, other = complete(A), complete(A * scales + shifts)
-    np.testing.assert_allclose((other.filled - shifts) / scales, done.filled, rtol=1e-3)
-    assert other.error == pytest.approx(done.error, rel=1e-3)
+    scales = np.geomspace(1e-200, 1e200, 8)
+    done, other = complete(A), complete(A * scales)
+    np.testing.assert_allclose(other.filled / scales, done.filled, rtol=1e-6)
+    np.testing.assert_allclose(other.deviations / scales, done.deviations, rtol=1e-6)
+    shifted = complete(A + 100)
+    np.testing.assert_allclose(shifted.filled - 100, done.filled, rtol=1e-6)
+    assert other.error == pytest.approx(done.error, rel=1e-6)
 
 
 def test_the_same_seed_is_the_same_result_and_another_holds_out_others() -> None:
