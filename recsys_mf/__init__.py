@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from recsys_mf.completion import complete as complete
     from recsys_mf.evaluation import evaluate as evaluate
     from recsys_mf.experiment import Experiment as Experiment
     from recsys_mf.features import Features as Features
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from recsys_mf.training import train as train
 
 _HOMES = {
+    "complete": "completion",
     "evaluate": "evaluation",
     "Experiment": "experiment",
     "Features": "features",

@@ -10,6 +10,7 @@ RecsysError             1
 
 Warnings, each a RecsysWarning: IdMismatchWarning (nearly every pair of a table is unknown to the model),
 LeakWarning (a model may have been trained on its test ratings),
+EmptyRowWarning (a matrix has a row in which nothing is observed),
 ReadingNotice (a table was read in a way that its owner should know about),
 CacheWarning (compiled kernels cannot be kept on disk).
 """
@@ -148,6 +149,10 @@ class LeakWarning(RecsysWarning):
 
 class FoldWarning(RecsysWarning):
     """Some of the ratings that were to be folded into a run are not used: it does not know their items or users."""
+
+
+class EmptyRowWarning(RecsysWarning):
+    """A matrix has a row in which nothing is observed: its entries are filled, with wide deviations."""
 
 
 class ReadingNotice(RecsysWarning):

@@ -27,7 +27,7 @@ LAYERS = (
     {"loaders", "splits", "prediction"},
     {"serving"},
     {"run", "solvers"},
-    {"store", "streaming", "training", "evaluation", "dense"},
+    {"store", "streaming", "training", "evaluation", "dense", "completion"},
     {"experiment"},
     {"cli"},
 )

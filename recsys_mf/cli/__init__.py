@@ -16,6 +16,7 @@ from typing import Any
 import click
 
 from recsys_mf import __version__
+from recsys_mf.cli.complete import complete
 from recsys_mf.cli.datasets import datasets
 from recsys_mf.cli.evaluate import evaluate
 from recsys_mf.cli.failures import Signals, report, say_error
@@ -41,12 +42,26 @@ def command() -> None:
     recsys-mf evaluate run --test new.parquet     report the error on another table
     recsys-mf predict run pairs.csv -o out.csv    add a prediction to every (user, item) row
     recsys-mf recommend run --users 17,42         list the best items of users
+    recsys-mf complete matrix.csv -o full.csv     fill the missing entries of a table of numbers
 
     Shell completion: eval "$(_RECSYS_MF_COMPLETE=bash_source recsys-mf)" (also zsh_source, fish_source).
     """
 
 
-for subcommand in (train, evaluate, predict, recommend, similar, explain, fold_in, forget, inspect, solvers, datasets):
+for subcommand in (
+    train,
+    evaluate,
+    predict,
+    recommend,
+    similar,
+    explain,
+    fold_in,
+    forget,
+    complete,
+    inspect,
+    solvers,
+    datasets,
+):
     command.add_command(subcommand)
 
 

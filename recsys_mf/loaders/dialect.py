@@ -34,7 +34,7 @@ _HEADERLESS = ("user_id", "item_id", "rating", "timestamp")
 _MATRIX = 5  # so many columns of numbers without names are not a table of ratings
 _SECONDS = 1e8  # a fourth column of larger numbers holds times
 _COMMENTS = ("#", "%")
-_MISSING = {"", "na", "n/a", "nan", "null", "none", "-", "?"}
+MISSING = {"", "na", "n/a", "nan", "null", "none", "-", "?"}  # fields without a value, in lower case
 _NUMBER = re.compile(r"[+-]?(\d+([.,]\d*)?|[.,]\d+)([eE][+-]?\d+)?|[+-]?(nan|inf)", re.IGNORECASE)
 _DATE = re.compile(r"\d{4}[-/.]\d\d?[-/.]\d\d?([T ]\d\d?:\d\d.*)?|\d\d?[./-]\d\d?[./-]\d{4}.*|\d\d?:\d\d(:\d\d)?.*")
 _POINT, _COMMA = re.compile(r"[+-]?\d*\.\d+"), re.compile(r"[+-]?\d*,\d+")
@@ -284,7 +284,7 @@ def _decimal(rows: Sequence[Sequence[str]], delimiter: str) -> str:
 
 def _numbers(rows: Sequence[Sequence[str]], place: int) -> list[float] | None:
     """The numbers of a column, without those that are missing; None if it holds anything else."""
-    fields = [row[place] for row in rows if place < len(row) and row[place].lower() not in _MISSING]
+    fields = [row[place] for row in rows if place < len(row) and row[place].lower() not in MISSING]
     if not all(map(_is_number, fields)):
         return None
     return [float(field.replace(",", ".")) for field in fields]

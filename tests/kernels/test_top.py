@@ -102,7 +102,8 @@ def test_lists_by_means_over_samples_have_the_scores_of_the_reference(
     m, n, width = 150, 210, rank + 1
     rows = [rng.integers(-3000, 3000, (size, n_samples, width)).astype(np.int16) for size in (m, n)]
     units = rng.uniform(1e-4, 4e-4, (3, n_samples)).astype(np.float32)
-    samples = SampleTables(*rows, None, units, rng.standard_normal(n_samples).astype(np.float32) * 0.1)
+    offsets = rng.standard_normal(n_samples).astype(np.float32) * 0.1
+    samples = SampleTables(rows[0], rows[1], None, units, offsets)
     users = np.concatenate([[-1], rng.integers(0, m, 120)]).astype(np.int32)
     items = np.flatnonzero(rng.random(n) < 0.7).astype(np.int32)
     K = 9

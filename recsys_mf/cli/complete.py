@@ -1,0 +1,94 @@
+"""`recsys-mf complete`: the missing entries of a matrix in a file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from recsys_mf.cli import options
+from recsys_mf.errors import ConfigError, printable
+
+if TYPE_CHECKING:
+    from recsys_mf.completion import Completion
+
+_SHOWN = 5  # columns with the largest error that are printed
+
+
+@click.command()
+@click.argument("matrix", metavar="MATRIX", type=click.Path(path_type=Path))
+@click.option("--output", "-o", required=True, type=click.Path(path_type=Path), metavar="FULL",
+              help="File to write (.csv, .tsv, .parquet, .npy or .npz).")  # fmt: skip
+@click.option("--errors", type=click.Path(path_type=Path), metavar="FILE",
+              help="Write the standard deviation of every entry to FILE; 0 for the observed ones.")  # fmt: skip
+@click.option("--method", default="auto", show_default=True, metavar="auto|gaussian|factors|soft-impute",
+              help="How entries are filled; auto: by the least error on held-out entries.")  # fmt: skip
+@click.option("--rank", type=int, metavar="K", help="Number of factors of the method factors (default: chosen).")
+@click.option("--seed", type=int, default=0, show_default=True, help="Seed of the entries that are held out.")
+@click.option("--force", is_flag=True, help="Replace the output files if they exist.")
+def complete(
+    matrix: Path, output: Path, errors: Path | None, method: str, rank: int | None, seed: int, force: bool
+) -> None:
+    """Fill the missing entries of the table of numbers MATRIX.
+
+    MATRIX is a .csv, .tsv, .parquet, .npy or .npz file, with or without column names; a first column of text holds row
+    labels. Empty fields, NaN and NA are missing. Observed entries are kept. The error is measured on observed entries
+    that are held out.
+    """
+    from recsys_mf import completion
+    from recsys_mf.completion.containers import read_matrix
+    from recsys_mf.completion.tables import WRITTEN, read_table, write_table
+    from recsys_mf.outputs import check_output
+
+    if errors is not None and errors == output:
+        raise ConfigError("two results in one file", where="--errors", seen=str(errors), fix="give another name")
+    for path in filter(None, (output, errors)):
+        check_output(path, "output", WRITTEN, force=force)
+    table = read_table(matrix)
+    result = completion.complete(read_matrix(table.frame, where=str(matrix)), method, rank=rank, seed=seed)
+    write_table(table, result.filled, output, force=force)
+    if errors is not None:
+        write_table(table, result.deviations, errors, force=force)
+    written = f"{output}" if errors is None else f"{output}, {errors}"
+    options.say(_report(result, written))
+
+
+def _report(result: Completion, written: str) -> str:
+    """What was filled and how well, as lines."""
+    rows, columns = result.filled.shape
+    missing = sum(column.missing for column in result.column_errors)
+    lines = {
+        "written": written,
+        "matrix": f"{rows:,} rows, {columns:,} columns",
+        "missing": f"{missing:,} of {rows * columns:,} entries ({missing / (rows * columns):.1%})",
+    }
+    if result.error is not None:
+        how = result.tried[0]
+        added = " and near rows" if how.neighbour_share else ""
+        lines["method"] = f"{result.method}{added}{', skewed columns straightened' if how.straightened else ''}"
+        lines["error"] = f"{result.error:.4f} standard deviations, on held-out entries"
+    text = [f"{name:10}{printable(value)}" for name, value in lines.items()]
+    return "\n".join([*text, *_tried(result), *_worst(result)])
+
+
+def _tried(result: Completion) -> list[str]:
+    if not result.tried:
+        return []
+    rows = [f"{how.method:12}{'' if how.rank is None else how.rank:>6}{how.error:>16.4f}" for how in result.tried]
+    return ["", f"{'method':12}{'rank':>6}{'held-out error':>16}", *rows]
+
+
+def _worst(result: Completion) -> list[str]:
+    """The filled columns with the largest error."""
+    filled = [column for column in result.column_errors if column.missing]
+    worst = sorted(filled, key=lambda column: -column.standardised)[:_SHOWN]
+    if not worst:
+        return []
+    names = [printable(column.name, 30) for column in worst]
+    width = max(12, *(len(name) + 2 for name in names))
+    rows = [
+        f"{name:{width}}{column.missing:>8,}{column.error:>14.4g}{column.standardised:>21.4f}"
+        for name, column in zip(names, worst, strict=True)
+    ]
+    return ["", f"{'worst column':{width}}{'missing':>8}{'error':>14}{'standard deviations':>21}", *rows]

@@ -1,0 +1,10 @@
+"""Completion: the missing entries of a matrix of numbers, each with a standard deviation.
+
+`complete` is the whole; `choice` decides between the models (`gaussian`, `factor_analysis`, `soft_impute`) by entries
+that are held out, `columns` gives all columns the same units, `neighbours` adds what is not linear.
+"""
+
+from recsys_mf.completion.choice import METHODS
+from recsys_mf.completion.filling import ColumnError, Completion, Tried, complete
+
+__all__ = ["METHODS", "ColumnError", "Completion", "Tried", "complete"]

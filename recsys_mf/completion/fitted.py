@@ -1,0 +1,43 @@
+"""Fitted: what fills rows, from columns in their own units and back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from recsys_mf.completion.columns import Columns
+from recsys_mf.completion.neighbours import Donors
+from recsys_mf.completion.patterns import F64, Fill, RowModel
+
+
+@dataclass(frozen=True, eq=False)
+class Fitted:
+    """A model of rows with the units it works in.
+
+    donors, share : what nearby rows add, times a share; None and 0 if nothing
+    calibration : by which the deviations of the model are multiplied
+    """
+
+    columns: Columns
+    model: RowModel
+    donors: Donors | None = None
+    share: float = 0.0
+    calibration: float = 1.0
+
+    def fill(self, A: F64) -> tuple[F64, F64]:
+        """Rows A [m, n] with their missing entries filled, and the deviations of these, in the units of the columns."""
+        fill = self.standard(A)
+        deviations = self.columns.deviations
+        missing = np.isnan(A)
+        means = np.where(missing, self.columns.means + deviations * fill.means, A)
+        return means, np.where(missing, self.calibration * deviations * np.sqrt(fill.variances), 0.0)
+
+    def standard(self, A: F64) -> Fill:
+        """The same with columns of mean 0 and deviation 1, without the calibration."""
+        X = self.columns.standardise(A)
+        fill = self.model.fill(X)
+        if self.donors is not None and self.share > 0:
+            moves = self.donors.corrections(fill, np.isnan(X))
+            fill = fill._replace(means=fill.means + self.share * moves)
+        return self.columns.restore(fill)

@@ -1,0 +1,62 @@
+"""Conditional means and variances of what is missing in a row, for models of the rows of a matrix.
+
+Rows with equally many missing entries are worked on together, as one stack of small systems.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+F64 = NDArray[np.floating[Any]]
+"""float64, which is how far numpy's types of LAPACK's results do not go."""
+
+_STACK = 1 << 22  # numbers in a stack of systems
+
+
+class Fill(NamedTuple):
+    """What a model says of a matrix [m, n].
+
+    means : the observed entries as they are, the missing ones as expected given the observed ones of their row
+    variances : of the missing entries given the observed ones of their row; 0 where observed
+    """
+
+    means: F64
+    variances: F64
+
+
+class RowModel(Protocol):
+    """A fitted distribution of rows."""
+
+    @property
+    def rank(self) -> int | None:
+        """Number of factors; None if the covariance is not restricted."""
+
+    def fill(self, X: F64) -> Fill:
+        """What the model says of rows X [m, n], NaN where missing."""
+
+    def refitted(self, X: F64, *, tolerance: float) -> RowModel:
+        """The same settings fitted to other rows, starting from this model."""
+
+
+Stack = tuple[NDArray[np.intp], NDArray[np.intp]]
+"""Rows [g] and, per row, the columns [g, q] of its missing entries."""
+
+
+def stacks(missing: NDArray[np.bool_]) -> Iterator[Stack]:
+    """Rows that lack entries, as many within a stack."""
+    counts = missing.sum(axis=1)
+    for q in np.unique(counts[counts > 0]):
+        rows = np.flatnonzero(counts == q)
+        columns = np.nonzero(missing[rows])[1].reshape(len(rows), q)
+        step = max(1, _STACK // int(q * q))
+        for start in range(0, len(rows), step):
+            yield rows[start : start + step], columns[start : start + step]
+
+
+def rms(values: F64) -> float:
+    """Root mean square; 0 of nothing."""
+    return float(np.sqrt(np.mean(values**2))) if values.size else 0.0

@@ -1,0 +1,272 @@
+"""complete: what is kept, what comes back, how well it is filled, and an answer to every mistake."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from recsys_mf import complete
+from recsys_mf.completion import METHODS
+from recsys_mf.completion.patterns import F64
+from recsys_mf.errors import ConfigError, DataError, EmptyRowWarning, ReadingNotice, RecsysError
+
+NAN = float("nan")
+
+
+def planted(m: int = 120, n: int = 8, rank: int = 2, noise: float = 0.3, seed: int = 0) -> tuple[F64, F64]:
+    """A matrix of low rank with noise, complete and with a fifth of its entries removed."""
+    rng = np.random.default_rng(seed)
+    truth = rng.standard_normal((m, rank)) @ rng.standard_normal((rank, n)) + noise * rng.standard_normal((m, n))
+    truth = 10 + truth * np.geomspace(0.01, 1000, n)
+    return truth, np.where(rng.random(truth.shape) < 0.2, np.nan, truth)
+
+
+TRUTH, A = planted()
+MISSING = np.isnan(A)
+
+
+def test_observed_entries_are_kept_to_the_last_bit_and_the_others_are_filled() -> None:
+    done = complete(A)
+    np.testing.assert_array_equal(done.filled[~MISSING], A[~MISSING])
+    assert np.isfinite(done.filled).all()
+    assert (done.deviations[MISSING] > 0).all()
+    assert (done.deviations[~MISSING] == 0).all()
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_fills_better_than_the_means_of_columns(method: str) -> None:
+    truth, A = planted(150, 12, 3)
+    gone = np.isnan(A)
+    done = complete(A, method)
+    errors = ((done.filled - truth) / np.nanstd(A, axis=0))[gone]
+    assert done.method == method
+    assert np.sqrt(np.mean(errors**2)) < 0.7
+    assert done.error == pytest.approx(np.sqrt(np.mean(errors**2)), rel=0.25)  # of some 140 entries
+
+
+def test_deviations_are_those_of_the_errors() -> None:
+    ratios = []
+    for seed in range(4):
+        truth, A = planted(seed=seed)
+        done, gone = complete(A), np.isnan(A)
+        ratios.append(((done.filled - truth) / np.where(gone, done.deviations, 1))[gone])
+    ratio = np.concatenate(ratios)  # some 770
+    assert np.sqrt(np.mean(ratio**2)) == pytest.approx(1, abs=0.12)
+    assert np.mean(np.abs(ratio) < 1.645) == pytest.approx(0.9, abs=0.04)
+
+
+def test_many_columns_of_low_rank_are_filled_by_that_many_factors() -> None:
+    done = complete(planted(120, 40, 3)[1])
+    assert (done.method, done.rank) == ("factors", 3)
+    assert [how.method for how in done.tried if how.method != "factors"] != []
+    assert [how.error for how in done.tried] == sorted(how.error for how in done.tried)
+
+
+def test_a_relation_that_is_not_linear_is_filled_by_near_rows() -> None:
+    rng = np.random.default_rng(0)
+    x = rng.uniform(-2, 2, 400)
+    truth = np.column_stack([x, x**2 + 0.1 * rng.standard_normal(400), rng.standard_normal(400)])
+    A = truth.copy()
+    A[::5, 1] = np.nan
+    done = complete(A)
+    assert done.tried[0].neighbour_share > 0
+    assert np.std((done.filled - truth)[::5, 1]) < 0.5 * np.std(truth[:, 1])
+
+
+def test_the_units_of_columns_do_not_matter() -> None:
+    scales = np.geomspace(1e-200, 1e200, 8)
+    done, other = complete(A), complete(A * scales)
+    np.testing.assert_allclose(other.filled / scales, done.filled, rtol=1e-6)
+    np.testing.assert_allclose(other.deviations / scales, done.deviations, rtol=1e-6)
+    shifted = complete(A + 100)
+    np.testing.assert_allclose(shifted.filled - 100, done.filled, rtol=1e-6)
+    assert other.error == pytest.approx(done.error, rel=1e-6)
+
+
+def test_the_same_seed_is_the_same_result_and_another_holds_out_others() -> None:
+    first, again, other = complete(A), complete(A), complete(A, seed=1)
+    np.testing.assert_array_equal(first.filled, again.filled)
+    np.testing.assert_array_equal(first.deviations, again.deviations)
+    assert first.error != other.error
+
+
+def test_transform_of_the_rows_it_was_fitted_to_fills_them_alike() -> None:
+    for method in METHODS:
+        done = complete(A, method)
+        again = done.transform(A)
+        np.testing.assert_allclose(again.filled, done.filled, rtol=1e-10)
+        np.testing.assert_allclose(again.deviations, done.deviations, rtol=1e-10)
+
+
+def test_transform_fills_a_new_row_alone_and_does_not_change_the_model() -> None:
+    done = complete(A)
+    new = A[:7].copy()
+    new[:, 2] = NAN
+    together = done.transform(new).filled
+    np.testing.assert_allclose(np.vstack([done.transform(new[i : i + 1]).filled for i in range(7)]), together)
+
+
+def test_transform_takes_the_columns_of_a_frame_by_their_names() -> None:
+    frame = pd.DataFrame(A, columns=list("abcdefgh"))
+    done = complete(frame)
+    turned = done.transform(frame[frame.columns[::-1]])
+    assert list(turned.filled.columns) == list("hgfedcba")
+    pd.testing.assert_frame_equal(turned.filled[list("abcdefgh")], done.filled)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_an_array_comes_back_in_its_type(dtype: type) -> None:
+    done = complete(A.astype(dtype))
+    assert done.filled.dtype == done.deviations.dtype == dtype
+    np.testing.assert_array_equal(done.filled[~MISSING], A.astype(dtype)[~MISSING])
+
+
+def test_a_tensor_comes_back_as_a_tensor() -> None:
+    given = torch.tensor(A, dtype=torch.float32)
+    done = complete(given)
+    assert isinstance(done.filled, torch.Tensor)
+    assert done.filled.dtype == torch.float32
+    assert torch.equal(done.filled[~given.isnan()], given[~given.isnan()])
+
+
+def test_a_frame_comes_back_with_its_index_and_columns() -> None:
+    frame = pd.DataFrame(A, index=[f"r{i}" for i in range(len(A))], columns=list("abcdefgh"))
+    frame["a"] = frame["a"].astype(np.float32)
+    frame["h"] = pd.array(np.where(MISSING[:, 7], 0, np.arange(len(A)) % 9), "Int64")
+    frame.loc[MISSING[:, 7], "h"] = pd.NA
+    frame["b"] = TRUTH[:, 1] > 10
+    done = complete(frame)
+    assert done.filled.index.equals(frame.index)
+    assert done.deviations.columns.equals(frame.columns)
+    assert done.filled.dtypes["a"] == np.float32
+    assert done.filled.dtypes["b"] == done.filled.dtypes["h"] == np.float64
+    assert not done.filled.isna().any().any()
+
+
+def test_integers_and_lists_come_back_as_floats() -> None:
+    rows = [[1, 2, 3], [2, 4, None], [3, 6, 9], [4, None, 12], [5, 10, 15], [6, 12, 18]]
+    done = complete(rows)
+    assert done.filled.dtype == np.float64
+    assert done.filled[1, 2] == pytest.approx(6, abs=1.5)
+
+
+def test_a_constant_column_is_filled_with_its_value() -> None:
+    given = A.copy()
+    given[:, 3] = np.where(MISSING[:, 3], NAN, 7.5)
+    done = complete(given)
+    np.testing.assert_array_equal(done.filled[:, 3], 7.5)
+    assert done.column_errors[3].error == 0
+
+
+def test_a_row_with_nothing_observed_gets_wide_deviations_and_a_warning() -> None:
+    given = A.copy()
+    given[4] = NAN
+    with pytest.warns(
+        EmptyRowWarning, match=r"^A: nothing is observed in row 4: filled with what is expected of any row"
+    ):
+        done = complete(given)
+    means, deviations = np.nanmean(given, axis=0), np.nanstd(given, axis=0)
+    assert (np.abs(done.filled[4] - means) < 0.5 * deviations).all()
+    assert (done.deviations[4] > 0.6 * deviations).all()
+
+
+def test_nothing_missing_is_returned_as_it_is_and_said() -> None:
+    with pytest.warns(ReadingNotice, match="nothing is missing: the matrix is returned as it is"):
+        done = complete(TRUTH)
+    np.testing.assert_array_equal(done.filled, TRUTH)
+    assert (done.method, done.error, done.tried) == (None, None, ())
+    with pytest.raises(ConfigError, match="there is no model: nothing was missing in the matrix"):
+        done.transform(A)
+
+
+def test_column_errors_are_in_both_units() -> None:
+    done = complete(A)
+    assert [column.missing for column in done.column_errors] == MISSING.sum(axis=0).tolist()
+    for j, column in enumerate(done.column_errors):
+        assert column.error == pytest.approx(column.standardised * np.nanstd(A[:, j]))
+
+
+def with_entry(value: Any) -> Any:
+    given = A.copy()
+    given[3, 2] = value
+    return given
+
+
+@pytest.mark.parametrize(
+    ("given", "line"),
+    [
+        (with_entry(np.inf), r"^A\[3, 2\]: an infinite entry \(saw inf\); give finite numbers; leave missing entries"),
+        (np.full((3, 2), NAN), r"^A: nothing is observed \(saw 3 x 2 missing entries\); give a matrix with numbers"),
+        (
+            np.column_stack([A, np.full(len(A), NAN)]),
+            r"^A, column 8: nothing is observed in this column \(saw 120 missing entries\); leave it out$",
+        ),
+        (A[0], r"^A: not a matrix of numbers \(saw shape \(8,\)\); .* a single column is A\[:, None\]$"),
+        (np.empty((0, 3)), r"^A: not a matrix of numbers \(saw shape \(0, 3\)\)"),
+        (
+            "m.csv",
+            r"^A: not a matrix of numbers \(saw str\); give a matrix of numbers \[m, n\]: NumPy, torch or pandas",
+        ),
+        ([[1.0, "x"], [2.0, 3.0]], r"^A\[0, 0\]: not a number|^A\[0, 1\]: not a number \(saw .*'x'"),
+        (np.ma.masked_invalid(A), r"^A: a masked array is not taken \(saw MaskedArray\); give A.astype\(float\)"),
+        (torch.tensor(TRUTH).to_sparse(), r"^A: a sparse tensor is not taken \(saw torch.sparse_coo\)"),
+        (np.array([[1.0, NAN]]), r"^A, column 1: nothing is observed in this column"),
+        (
+            np.array([[1.0, 2.0], [NAN, 2.0]]),
+            r"^A: too few observed entries to hold some out \(saw 3 observed entries\)",
+        ),
+        (
+            pd.DataFrame([[1, 2], [3, None]], columns=["a", "a"]),
+            r"^A: two columns of the same name \(saw 'a'\); rename",
+        ),
+        (
+            pd.DataFrame({"a": [1.0, 2.0], "b": ["x", None]}, index=["p", "q"]),
+            r"^A, column b, row 'p': not a number \(saw 'x'\); give finite numbers",
+        ),
+        (pd.DataFrame({"a": [1.0, -np.inf]}), r"^A, column a, row 1: an infinite entry \(saw -inf\)"),
+    ],
+)
+def test_bad_matrices_are_named(given: Any, line: str) -> None:
+    with pytest.raises(DataError, match=line):
+        complete(given)
+
+
+@pytest.mark.parametrize(
+    ("settings", "line"),
+    [
+        ({"method": "gausian"}, r"^method: unknown method \(saw 'gausian'\); did you mean 'gaussian'\?"),
+        ({"rank": 0}, r"^rank: out of range \(saw 0\); give a whole number from 1 to 8$"),
+        ({"rank": 2, "method": "gaussian"}, r"^rank: the method gaussian takes no rank \(saw 2\); leave it out$"),
+        ({"seed": -1}, r"^seed: out of range \(saw -1\)"),
+    ],
+)
+def test_bad_settings_are_named(settings: dict[str, Any], line: str) -> None:
+    with pytest.raises(RecsysError, match=line):
+        complete(A, **settings)
+
+
+def test_other_columns_are_refused_by_transform() -> None:
+    done = complete(pd.DataFrame(A, columns=list("abcdefgh")))
+    with pytest.raises(DataError, match=r"^rows: there is no column h"):
+        done.transform(pd.DataFrame(A[:, :7], columns=list("abcdefg")))
+    with pytest.raises(DataError, match=r"^rows: there are other columns \(saw 9 columns\); give the 8 columns"):
+        done.transform(pd.DataFrame(np.column_stack([A, A[:, 0]]), columns=list("abcdefghi")))
+
+
+@pytest.mark.parametrize("shape", [(6, 2), (6, 60), (3, 3), (40, 3)])
+def test_small_and_odd_shapes_are_filled(shape: tuple[int, int]) -> None:
+    given = np.random.default_rng(0).standard_normal(shape)
+    given[-1, -1] = NAN
+    assert np.isfinite(complete(given).filled).all()
+
+
+def test_a_single_column_is_filled_with_its_mean() -> None:
+    given = np.append(np.arange(40.0), NAN)[:, None]
+    with pytest.warns(EmptyRowWarning, match="nothing is observed in row 40"):
+        done = complete(given)
+    assert done.filled[-1, 0] == pytest.approx(19.5)
+    assert done.deviations[-1, 0] == pytest.approx(np.std(np.arange(40)), rel=0.3)

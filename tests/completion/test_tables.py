@@ -1,0 +1,147 @@
+"""Matrices in files, in and out, and `recsys-mf complete`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from recsys_mf import cli
+from recsys_mf.completion.tables import read_table, write_table
+from recsys_mf.errors import DataError
+
+Cli = Callable[..., tuple[int, str, str]]
+
+FRAME = pd.DataFrame(
+    {"a": [1.5, np.nan, 3.0], "b": [0.1, 0.2, np.nan], "c": [7.0, 8.0, 9.0]}, index=pd.Index(["x", "y", "z"], name="id")
+)
+
+
+@pytest.fixture
+def recsys(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Cli:
+    """Runs the command in an empty folder with a matrix of low rank, `m.csv`; gives (exit code, stdout, stderr)."""
+    rng = np.random.default_rng(0)
+    values = rng.standard_normal((60, 2)) @ rng.standard_normal((2, 5)) + 0.2 * rng.standard_normal((60, 5))
+    frame = pd.DataFrame(values.round(3), index=[f"r{i}" for i in range(60)], columns=list("abcde"))
+    frame.mask(rng.random(values.shape) < 0.2).rename_axis("id").to_csv(tmp_path / "m.csv")
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["recsys-mf", *arguments])
+        with pytest.raises(SystemExit) as stop:
+            cli.main()
+        out, err = capfd.readouterr()
+        return int(stop.value.code or 0), out, err
+
+    return run
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".tsv", ".parquet"])
+def test_a_table_is_read_as_it_was_written(tmp_path: Path, suffix: str) -> None:
+    (tmp_path / "first.csv").write_text("id,a,b,c\nx,1.5,0.1,7\ny,,0.2,8\nz,3,NaN,9\n")
+    table = read_table(tmp_path / "first.csv")
+    pd.testing.assert_frame_equal(table.frame, FRAME, check_names=False)
+    write_table(table, table.frame.fillna(0.5), tmp_path / f"second{suffix}", force=False)
+    again = read_table(tmp_path / f"second{suffix}")
+    pd.testing.assert_frame_equal(again.frame, FRAME.fillna(0.5), check_names=False)
+    assert again.labels == "id"
+
+
+@pytest.mark.parametrize("suffix", [".npy", ".npz"])
+def test_a_numpy_file_is_read_as_it_was_written(tmp_path: Path, suffix: str) -> None:
+    np.save(tmp_path / "first.npy", FRAME.to_numpy())
+    table = read_table(tmp_path / "first.npy")
+    assert table.labels is None
+    write_table(table, table.frame, tmp_path / f"second{suffix}", force=False)
+    np.testing.assert_array_equal(read_table(tmp_path / f"second{suffix}").frame, FRAME)
+
+
+@pytest.mark.parametrize(
+    ("text", "names", "labels"),
+    [
+        ("1.5,2\n3,\n4,5\n", ["column_1", "column_2"], None),
+        ("x;1,5;2,25\ny;3,5;\nz;2,5;1,5\n", ["column_2", "column_3"], "row"),
+        (",0,1\n0,1.5,2\n1,3,\n", ["0", "1"], "row"),
+        ("\ufeffa\tb\n1\t2\nNA\t3\n", ["a", "b"], None),
+    ],
+)
+def test_texts_of_every_kind_are_read(tmp_path: Path, text: str, names: list[str], labels: str | None) -> None:
+    (tmp_path / "m.csv").write_text(text, encoding="utf-8")
+    table = read_table(tmp_path / "m.csv")
+    assert list(table.frame.columns) == names
+    assert table.labels == labels
+    assert table.frame.isna().to_numpy().sum() == text.count(",\n") + text.count(";\n") + text.count("NA\t")
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "line"),
+    [
+        (
+            "m.csv",
+            "a,b\n1,2\n3,four\n",
+            r"m.csv, row 3, column b: not a number \(saw 'four'\); give a number, or leave",
+        ),
+        ("m.csv", "a,b\n1,2\n3\n", r"m.csv, row 3: a row of another length \(saw 1 fields; 2 in the first row\)"),
+        ("m.csv", "", r"m.csv: the file is empty; give lines of numbers$"),
+        ("m.xlsx", "", r"m.xlsx: unknown file type for a matrix \(saw .xlsx\); give a file ending in .csv, .tsv"),
+        ("m.parquet", "a,b", r"m.parquet: not a Parquet file"),
+        ("m.npy", "a,b", r"m.npy: not an array of numbers"),
+    ],
+)
+def test_bad_files_are_named(tmp_path: Path, name: str, text: str, line: str) -> None:
+    (tmp_path / name).write_text(text)
+    with pytest.raises(DataError, match=line):
+        read_table(tmp_path / name)
+
+
+def test_an_array_that_is_no_matrix_is_named(tmp_path: Path) -> None:
+    np.save(tmp_path / "m.npy", np.arange(3.0))
+    with pytest.raises(DataError, match=r"m.npy: not a matrix \(saw shape \(3,\)\); give an array \[m, n\]$"):
+        read_table(tmp_path / "m.npy")
+    np.savez(tmp_path / "m.npz", a=np.eye(2), b=np.eye(2))
+    with pytest.raises(DataError, match=r"m.npz: an .npz file must hold one array \(saw 2 arrays: a, b\)"):
+        read_table(tmp_path / "m.npz")
+
+
+def test_the_command_fills_a_file_and_says_how_well(recsys: Cli) -> None:
+    code, out, err = recsys("complete", "m.csv", "-o", "full.csv", "--errors", "errors.csv")
+    assert (code, err) == (0, "")
+    given, full, errors = (pd.read_csv(name, index_col="id") for name in ("m.csv", "full.csv", "errors.csv"))
+    missing = given.isna().to_numpy()
+    pd.testing.assert_frame_equal(full.mask(missing), given)
+    assert not full.isna().any().any()
+    assert ((errors.to_numpy() > 0) == missing).all()
+    assert f"missing   {missing.sum()} of 300 entries ({missing.mean():.1%})" in out
+    assert "method    gaussian" in out
+    assert "worst column" in out
+
+
+def test_the_command_replaces_a_file_only_if_told(recsys: Cli) -> None:
+    assert recsys("complete", "m.csv", "-o", "full.npy")[0] == 0
+    code, _, err = recsys("complete", "m.csv", "-o", "full.npy")
+    assert code == 2
+    assert err == "error: full.npy: the file exists; give another name, or --force\n"
+    assert recsys("complete", "m.csv", "-o", "full.npy", "--force", "--method", "factors", "--rank", "2")[0] == 0
+
+
+def test_the_command_names_the_file_and_column_of_a_fault(recsys: Cli) -> None:
+    Path("bad.csv").write_text("a,b\n1,\n2,\n3,\n")
+    code, _, err = recsys("complete", "bad.csv", "-o", "full.csv")
+    assert code == 3
+    assert err.startswith("error: bad.csv, column b: nothing is observed in this column (saw 3 missing entries)")
+    assert recsys("complete", "nope.csv", "-o", "full.csv")[0] == 3
+    code, _, err = recsys("complete", "m.csv", "-o", "full.csv", "--errors", "full.csv")
+    assert (code, err) == (2, "error: --errors: two results in one file (saw full.csv); give another name\n")
+    assert not Path("full.csv").exists()
+
+
+def test_the_command_says_that_nothing_is_missing(recsys: Cli) -> None:
+    Path("whole.csv").write_text("a,b\n1,2\n2,3\n3,5\n")
+    code, out, err = recsys("complete", "whole.csv", "-o", "full.csv")
+    assert code == 0
+    assert err == "note: nothing is missing: the matrix is returned as it is\n"
+    assert "missing   0 of 6 entries (0.0%)" in out
