@@ -27,10 +27,11 @@ def _writing(command: Any) -> Any:
 @options.duplicates_option
 @options.column_options
 def fold_in(run: Path, ratings: str, side: str, output: Path, force: bool, **given: Any) -> None:
-    """Add new users and new ratings of known users to the model in the directory RUN, without training.
+    """Add new users and new ratings to a run, without training.
 
-    Each user with a rating in RATINGS gets the row that fits all of their ratings best while the items stay as they
-    are. The items learn nothing from these ratings: train again, or with --from, from time to time.
+    RUN is the directory of the run; RATINGS may hold new users and known ones. Each user with a rating in RATINGS
+    gets the row that fits all of their ratings best while the items stay as they are. The items learn nothing from
+    these ratings: train again, or with --from, from time to time.
     """
     from recsys_mf import loaders, store
 
@@ -39,8 +40,8 @@ def fold_in(run: Path, ratings: str, side: str, output: Path, force: bool, **giv
     folded = loaded.fold_in(loaders.read_ratings(ratings, like=loaded, **given), side=side)
     store.save(folded, output, force=force)
     facts = folded.provenance["continued"]
-    counts = (f"{facts['added'][name]:,} {name}" for name in (f"{side}s", "ratings"))
-    options.say(f"{printable(output)}: {' and '.join(counts)} added, {facts['changed']['ratings']:,} ratings replaced")
+    counts = (f"{name} added: {facts['added'][name]:,}" for name in (f"{side}s", "ratings"))
+    options.say(f"{printable(output)}: {', '.join(counts)}, ratings replaced: {facts['changed']['ratings']:,}")
 
 
 @click.command()
@@ -48,9 +49,10 @@ def fold_in(run: Path, ratings: str, side: str, output: Path, force: bool, **giv
 @click.option("--users", required=True, metavar="IDS|FILE", help="Users to forget: ids such as 17,42, or a table.")
 @_writing
 def forget(run: Path, users: str, output: Path, force: bool) -> None:
-    """Write the model in the directory RUN without some users: without their rows, their ids and their ratings.
+    """Write a run without some of its users.
 
-    The items stay as these users helped to shape them in training; to remove that too, train again without them.
+    Their rows, their ids and their ratings are left out of the run in the directory RUN. The items stay as these
+    users helped to shape them in training; to remove that too, train again without them.
     """
     from recsys_mf import store
     from recsys_mf.loaders.id_lists import read_ids
@@ -59,4 +61,4 @@ def forget(run: Path, users: str, output: Path, force: bool) -> None:
     loaded = store.load(run)
     ids = read_ids(users, "user", loaded.user_vocabulary, where="--users")
     store.save(loaded.forget(ids), output, force=force)
-    options.say(f"{printable(output)}: {len(loaded.user_vocabulary) - len(ids):,} users, {len(ids):,} forgotten")
+    options.say(f"{printable(output)}: users: {len(loaded.user_vocabulary) - len(ids):,}, forgotten: {len(ids):,}")

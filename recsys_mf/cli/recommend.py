@@ -42,10 +42,10 @@ _MAX_PRINTED = 1000  # rows
 @options.threads_option
 @options.quiet_option
 def recommend(run: Path, output: Path | None, force: bool, quiet: bool, **given: Any) -> None:
-    """List the best items for users of the model in the directory RUN.
+    """List the best items for users.
 
-    All items are compared, exactly. They are ordered by the predicted rating before it is clipped to the rating scale;
-    equal ones by their ids.
+    RUN is the directory of the run. All items are compared, exactly. They are ordered by the predicted rating
+    before it is clipped to the rating scale; equal ones by their ids.
     """
     from recsys_mf import loaders, store
     from recsys_mf.cli.progress import announce_compilation, is_silent
@@ -104,9 +104,10 @@ def recommend(run: Path, output: Path | None, force: bool, quiet: bool, **given:
 @click.option("--top", type=int, default=10, show_default=True, help="Number of ratings to show.")
 @click.option("--titles", metavar="FILE", help="Table with a row per item and a column title or name.")
 def explain(run: Path, user: str, item: str, top: int, titles: str | None) -> None:
-    """Show which ratings of USER move the prediction of ITEM, and by how much.
+    """Show which ratings of a user move a prediction.
 
-    The effects add up to the prediction that is computed from the user's own ratings with the items fixed.
+    RUN is the directory of the run. The effects add up to the prediction that is computed from the user's own
+    ratings with the items fixed.
     """
     from recsys_mf import store
     from recsys_mf.loaders.id_lists import read_ids
@@ -138,9 +139,10 @@ def explain(run: Path, user: str, item: str, top: int, titles: str | None) -> No
 @click.option("--titles", metavar="FILE", help="Table with a row per item (or user) and a column title or name.")
 @options.quiet_option
 def similar(run: Path, ids: str, of_users: bool, top: int, titles: str | None, quiet: bool) -> None:
-    """List the items (or users) that are most similar to some in the model in the directory RUN.
+    """List the items or users most similar to some.
 
-    IDS are ids such as 17,42, or a table of ids. Similarity is the cosine of the factors, without the biases.
+    RUN is the directory of the run. IDS are ids such as 17,42, or a table of ids. Similarity is the cosine of the
+    factors, without the biases.
     """
     from recsys_mf import store
     from recsys_mf.cli.progress import announce_compilation

@@ -140,7 +140,7 @@ def test_items_are_folded_in_alike() -> None:
 
 def test_forgetting_takes_back_what_folding_in_added_bit_for_bit() -> None:
     run = factor_run()
-    with pytest.warns(FoldWarning, match=r"forgotten: 1 users .* 6 ratings.*train again without them"):
+    with pytest.warns(FoldWarning, match=r"users forgotten: 1, .* 6 ratings.*train again without them"):
         back = run.fold_in(new_ratings(run)).forget(NEW)
     for name, array in arrays_of(run).items():
         np.testing.assert_array_equal(array, arrays_of(back)[name], err_msg=name)
