@@ -43,9 +43,9 @@ def forget(run: R, user_ids: Any) -> R:
     earlier = before.get("forgotten", {"users": 0, "ratings": 0})
     changes["provenance"] = before | {"forgotten": {name: earlier[name] + facts[name] for name in facts}}
     warnings.warn(
-        f"users forgotten: {facts['users']:,}, with their rows, their ids and {facts['ratings']:,} ratings. What "
-        "stays: if the items were trained on some of these ratings, the factors and biases of the items still reflect them; "
-        "to remove that too, train again without them",
+        f"users forgotten: {facts['users']:,}, with their rows, their ids and {facts['ratings']:,} ratings. "
+        "What stays: if the items were trained on some of these ratings, the factors and biases of the items still "
+        "reflect them; to remove that too, train again without them",
         FoldWarning, stacklevel=3,
     )  # fmt: skip
     return replace(run, **changes)  # type: ignore[type-var]  # a Run
