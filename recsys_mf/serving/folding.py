@@ -83,12 +83,13 @@ def choose_precision(
     model : fitted to train; valid : under its vocabularies
     """
     known = valid.select((valid.users >= 0) & (valid.items >= 0))
-    counts = np.bincount(train.users, minlength=train.n_users)
-    users = np.flatnonzero((np.bincount(known.users, minlength=train.n_users) > 0) & (counts > 0))
+    users = np.flatnonzero((known.user_counts > 0) & (train.user_counts > 0))
     if not len(users):
         return None
     users = np.sort(rng.permutation(users)[:_MAX_CHOSEN_ON])
-    rated, wanted = RatedPairs.of(train).of_users(users), RatedPairs.of(known).of_users(users)
+    is_chosen = np.zeros(train.n_users, np.bool_)
+    is_chosen[users] = True
+    rated, wanted = (RatedPairs.of(table.select(is_chosen[table.users])).of_users(users) for table in (train, known))
     population = Population.of(Rows.of(model, "user"))
     pairs = np.repeat(np.arange(len(users)), np.diff(wanted.starts))
     table = Rows.of(model, "item").stacked()[wanted.columns].astype(np.float64)
