@@ -159,6 +159,10 @@ class ReadingNotice(RecsysWarning):
     """A table was read in a way that its owner should know about, e.g. whole floats as integer ids."""
 
 
+class DeviceWarning(RecsysWarning):
+    """Some kernels are wrong on the card that is here: slower ones take their place."""
+
+
 class CacheWarning(RecsysWarning):
     """Compiled kernels cannot be kept on disk: every process spends some seconds compiling them again."""
 

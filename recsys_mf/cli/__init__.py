@@ -18,6 +18,7 @@ import click
 from recsys_mf import __version__
 from recsys_mf.cli.complete import complete
 from recsys_mf.cli.datasets import datasets
+from recsys_mf.cli.devices import devices
 from recsys_mf.cli.evaluate import evaluate
 from recsys_mf.cli.failures import Signals, report, say_error
 from recsys_mf.cli.fold import fold_in, forget
@@ -61,6 +62,7 @@ for subcommand in (
     inspect,
     solvers,
     datasets,
+    devices,
 ):
     command.add_command(subcommand)
 

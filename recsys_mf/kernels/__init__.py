@@ -15,14 +15,16 @@ from recsys_mf.errors import ConfigError, DeviceError, nearest
 from recsys_mf.kernels.backend import Backend, PredictionKernels
 
 DEVICES = ("auto", "cpu", "cuda")
-_MIN_CAPABILITY = (8, 0)  # compute capability: TF32
+MIN_CAPABILITY = (8, 0)  # compute capability that Triton's kernels need: TF32
 
 
 def select(device: str = "auto", threads: int | None = None) -> Backend:
     """The backend for "cpu", "cuda" or "auto" (CUDA if it is there), on this many threads of the host.
 
     threads : `available_threads()` if None
-    Raises ConfigError for another name or a thread count out of range, DeviceError for CUDA if there is none.
+    The first use of a card checks its kernels (`triton.verification`). Torch does the work of those that are wrong: for
+    "auto" a DeviceWarning says so, for "cuda" it is a DeviceError. Raises ConfigError for another name or a thread
+    count out of range, DeviceError for CUDA if there is none.
     """
     threads = _check_threads(threads)
     if not _takes_card(device):
@@ -32,10 +34,10 @@ def select(device: str = "auto", threads: int | None = None) -> Backend:
     import torch
 
     # The run records which of the two it was.
-    if find_spec("triton") is not None and torch.cuda.get_device_capability() >= _MIN_CAPABILITY:
-        from recsys_mf.kernels.triton.backend import make_backend as on_triton
+    if find_spec("triton") is not None and torch.cuda.get_device_capability() >= MIN_CAPABILITY:
+        from recsys_mf.kernels.triton.backend import make_verified_backend
 
-        return on_triton("cuda", threads)
+        return make_verified_backend("cuda", threads, strict=device == "cuda")
     from recsys_mf.kernels.torch.backend import make_backend as on_torch
 
     return on_torch("cuda", threads)
@@ -70,7 +72,7 @@ def _takes_card(device: str) -> bool:
     """Whether the device means CUDA here."""
     if device not in DEVICES:
         raise ConfigError("unknown device", seen=device, fix=nearest(device, DEVICES))
-    if device == "cpu" or (device == "auto" and not _nvidia_driver()):
+    if device == "cpu" or (device == "auto" and not has_driver()):
         return False
     import torch
 
@@ -79,6 +81,6 @@ def _takes_card(device: str) -> bool:
     return torch.cuda.is_available()
 
 
-def _nvidia_driver() -> bool:
+def has_driver() -> bool:
     """Whether a driver is loaded: spares machines without one the seconds that importing torch takes."""
     return any(os.path.exists(path) for path in ("/proc/driver/nvidia/version", "/dev/nvidiactl", "/dev/dxg"))

@@ -74,7 +74,11 @@ def explain(run: Trained, user_id: Any, item_id: Any, titles: Any) -> Explanatio
     Y = np.column_stack([model.item_factors, np.ones(model.n_items)])
     base, effects = model.mean + float(model.item_bias[item[0]]), np.zeros(len(own.columns))
     if population is not None:
-        y_i, y, ridge = Y[item[0]], Y[own.columns], precision_of(run.fit) * population.inverse
+        y_i, y, ridge = (
+            Y[item[0]],
+            Y[own.columns],
+            precision_of(run.fit) * population.precision(np.ones(model.rank + 1)),
+        )
         influence = np.linalg.solve(y.T @ y + ridge, y_i)  # A⁻¹ y_i
         base += float(influence @ ridge @ population.mean)
         effects = (y @ influence) * (own.values - model.mean - model.item_bias[own.columns])

@@ -38,6 +38,7 @@ F32 = NDArray[np.float32]
 R = TypeVar("R", bound=Trained)
 
 _RELATIVE = 0.6  # κ in units of the squared validation error, where it was not chosen
+_MIN_ERROR = 1e-6  # of a fit without errors, in units of the range of the ratings
 _TRIED = (0.3, 0.45, 0.6, 0.85, 1.3)  # in these units
 _SHARES = (0.1, 1.0)  # of the ratings of a validation user, that rows are solved from
 _MAX_CHOSEN_ON = 300  # validation users
@@ -55,15 +56,17 @@ def solve_rows(
     width = model.rank + 1
     if population is None:
         return np.zeros((ratings.n_rows, width), np.float32)
-    other = Rows.of(model, "item" if side == "user" else "user")
+    # Ratings in units of √κ and factors in units of their deviations, so that no scale is too large for float32.
+    unit = np.sqrt(precision)
+    units = np.append(population.deviations[:-1], unit)
+    other = Rows.of(model, "item" if side == "user" else "user").stacked() * (np.append(units[:-1], 1) / unit)
+    centred = ratings._replace(values=((ratings.values.astype(np.float64) - model.mean) / unit).astype(np.float32))
+    means = np.tile(population.mean / units, (ratings.n_rows, 1))
     put = backend.device.put
-    centred = ratings._replace(values=(ratings.values - np.float32(model.mean)).astype(np.float32))
-    prior = GaussianPrior(
-        put((precision * population.inverse).astype(np.float32)),
-        put(np.tile(population.mean, (ratings.n_rows, 1)).astype(np.float32)),
-    )
-    X, _ = backend.rows.solve(centred.to(put), Regressors(put(other.stacked())), prior, 1.0, None)
-    return cast(F32, backend.device.get(X))
+    prior = GaussianPrior(*(put(array.astype(np.float32)) for array in (population.precision(units), means)))
+    regressors = Regressors(put(other.astype(np.float32)))
+    X, _ = backend.rows.solve(centred.to(put), regressors, prior, 1.0, None)
+    return cast(F32, (backend.device.get(X) * units).astype(np.float32))
 
 
 def precision_of(fit: Fit) -> float:
@@ -71,7 +74,8 @@ def precision_of(fit: Fit) -> float:
     if fit.fold_in_precision is not None:
         return fit.fold_in_precision
     error = fit.train_rmse if fit.valid_rmse is None else fit.valid_rmse
-    return _RELATIVE * max(error, float(np.finfo(np.float32).eps)) ** 2
+    low, high = fit.model.rating_range
+    return _RELATIVE * max(error, _MIN_ERROR * (high - low) or 1.0) ** 2
 
 
 def choose_precision(
@@ -100,7 +104,7 @@ def choose_precision(
         values = model.mean + X[:, -1] + table[:, -1] + np.einsum("jf,jf->j", X[:, :-1], table[:, :-1])
         return float(np.sqrt(np.mean((np.clip(values, *model.rating_range) - wanted.values) ** 2)))
 
-    scale = float(np.var(known.values - known.values.mean())) or 1.0
+    scale = float(np.var(known.values, dtype=np.float64)) or 1.0
     scale = min(scale, error(parts[-1], scale) ** 2) or scale
     candidates = [scale * relative for relative in _TRIED]
     return min(candidates, key=lambda precision: sum(error(part, precision) for part in parts))

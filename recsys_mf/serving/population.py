@@ -13,7 +13,7 @@ from recsys_mf.serving.trained import Side
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
 
-_FLOOR = 1e-6  # of the variance of a coordinate, in units of the largest
+_FLOOR = 1e-6  # of the deviation of a number, in units of others; and added to the diagonal
 
 
 class Rows(NamedTuple):
@@ -35,9 +35,11 @@ class Rows(NamedTuple):
 
 
 class Population(NamedTuple):
-    """The mean m [k + 1] of the rows of a side and the inverse C⁻¹ [k + 1, k + 1] of their covariance."""
+    """The mean m [k + 1] of the rows of a side, their deviations D [k + 1] and the inverse R⁻¹ [k + 1, k + 1] of their
+    correlations: rows are m + D z with z ~ N(0, R)."""
 
     mean: F64
+    deviations: F64
     inverse: F64
 
     @classmethod
@@ -49,14 +51,25 @@ class Population(NamedTuple):
     def of_rows(cls, rows: F32) -> Population | None:
         """That of the rows [rows, k + 1] that are not zero, which had ratings; None if there is none.
 
-        Of m rows of w numbers, the covariance is drawn to its diagonal by w / (w + m).
+        Of m rows of w numbers, correlations are drawn to zero by w / (w + m). A number that does not vary is given a
+        small deviation.
         """
         known = rows[rows.any(axis=1)].astype(np.float64)
         if not len(known):
             return None
-        centred = known - known.mean(axis=0)
-        covariance = centred.T @ centred / max(len(known) - 1, 1)
-        diagonal, (m, width) = np.diag(np.diag(covariance)), known.shape
-        covariance += width / (width + m) * (diagonal - covariance)
-        covariance += np.eye(width) * max(_FLOOR * float(diagonal.max()), float(np.finfo(np.float32).tiny))
-        return cls(known.mean(axis=0), np.linalg.inv(covariance))
+        m, width = known.shape
+        mean, deviations = known.mean(axis=0), known.std(axis=0)
+        # Factors have the unit of the root of a rating.
+        factor = float(deviations[:-1].max(initial=0)) or float(np.abs(mean[:-1]).max(initial=0))
+        bias = float(deviations[-1]) or abs(float(mean[-1])) or factor**2
+        deviations = np.maximum(deviations, _FLOOR * np.append(np.full(width - 1, factor or np.sqrt(bias)), bias))
+        standard = (known - mean) / deviations
+        correlations = standard.T @ standard / m * (m / (width + m))
+        np.fill_diagonal(correlations, 1 + _FLOOR)
+        return cls(mean, deviations, np.linalg.inv(correlations))
+
+    def precision(self, units: F64) -> F64:
+        """The inverse of the covariance of rows that are measured in these units [k + 1]."""
+        scale = units / self.deviations
+        found: F64 = self.inverse * scale * scale[:, None]
+        return found

@@ -102,7 +102,7 @@ def _drawn(
     if population is None:
         return np.zeros((new.ratings.n_rows, tables.own.shape[1]), np.float32)
     mean = np.tile(population.mean, (new.ratings.n_rows, 1)).astype(np.float32)
-    prior = GaussianPrior(put(population.inverse.astype(np.float32)), put(mean))
+    prior = GaussianPrior(put(population.precision(np.ones(mean.shape[1])).astype(np.float32)), put(mean))
     regressors, slope = Regressors(put(tables.other)), 1 / tables.noise
     if new.contexts is not None:
         bins = np.where(new.contexts < 0, len(tables.contexts) - 1, new.contexts).astype(np.int32)

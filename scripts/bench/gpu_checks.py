@@ -1,16 +1,14 @@
 """Compares every Triton kernel with the float64 reference, and runs of SGD with each other.
 
-The cases and the bounds are those of the package's tests (`tests.oracle`), on a table of another size.
+The cases and the bounds are those of the package's tests (`kernels.oracle`), on a table of another size.
 """
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 from gpu_data import planted
@@ -18,13 +16,11 @@ from gpu_kernels import arrange
 from gpu_session import Figures, Session
 from threadpoolctl import threadpool_limits
 
+from recsys_mf.kernels import oracle
 from recsys_mf.kernels.operands import Triples
+from recsys_mf.kernels.oracle import Agreement
 from recsys_mf.kernels.schedule.grid import Grid
 from recsys_mf.kernels.schedule.plan import SgdPlan, find_bounds
-
-sys.path.insert(0, str(Path(__file__).parents[2]))
-from tests import oracle
-from tests.oracle import Agreement
 
 BATCH = 16
 TABLE, RUNS = "kernels beside the reference", "runs beside each other"

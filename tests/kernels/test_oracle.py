@@ -1,4 +1,4 @@
-"""Every backend computes what the float64 reference computes, over awkward shapes (`tests.oracle`)."""
+"""Every backend computes what the float64 reference computes, over awkward shapes (`kernels.oracle`)."""
 
 from __future__ import annotations
 
@@ -8,15 +8,14 @@ import pytest
 from recsys_mf.arrays.aligned import align
 from recsys_mf.arrays.csr import Csr
 from recsys_mf.arrays.threads import side_by_side
-from recsys_mf.kernels import reference
+from recsys_mf.kernels import oracle, reference
 from recsys_mf.kernels.backend import Backend
 from recsys_mf.kernels.cpu import scheduler, visits
 from recsys_mf.kernels.cpu.backend import make_backend
 from recsys_mf.kernels.cpu.prediction import CpuPrediction
 from recsys_mf.kernels.operands import FactorModel, GaussianPrior, Pairs, Regressors, SgdState, Shrinkage
-from tests import oracle
+from recsys_mf.kernels.oracle import EPSILON, RANKS, Agreement, M, N
 from tests.backends import BACKENDS, NAMES
-from tests.oracle import EPSILON, RANKS, Agreement, M, N
 
 
 @pytest.fixture(params=NAMES)

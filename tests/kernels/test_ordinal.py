@@ -14,8 +14,8 @@ from recsys_mf.kernels.backend import Backend
 from recsys_mf.kernels.cpu.normal import quantile
 from recsys_mf.kernels.cpu.prediction import CpuPrediction
 from recsys_mf.kernels.operands import Pairs, SampleTables
+from recsys_mf.kernels.oracle import EPSILON, M, N
 from tests.backends import BACKENDS, NAMES
-from tests.oracle import EPSILON, M, N
 
 Z = 500
 CUTS = np.array([-1.3, -0.4, 0.1, 1.9])

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 from recsys_mf.errors import ResourceError
+from recsys_mf.kernels import oracle
 from recsys_mf.kernels.backend import Backend
 from recsys_mf.kernels.torch.backend import make_backend as on_torch
 from recsys_mf.kernels.torch.device import TorchDevice
 from recsys_mf.kernels.torch.sgd import TorchSgd
 from recsys_mf.kernels.torch.streaming import ResidentTriples, StreamedTriples
-from tests import oracle
 from tests.backends import interpreted, on_triton
 
 BYTES = 12  # per triple

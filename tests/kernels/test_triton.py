@@ -16,16 +16,15 @@ from numpy.typing import NDArray
 
 from recsys_mf.arrays.csr import Csr
 from recsys_mf.errors import DeviceError
-from recsys_mf.kernels import reference
+from recsys_mf.kernels import oracle, reference
 from recsys_mf.kernels.operands import GaussianPrior, RatingScale, Regressors, SgdState, Triples
+from recsys_mf.kernels.oracle import UNITS, M, N
 from recsys_mf.kernels.schedule import host
 from recsys_mf.kernels.schedule.grid import Grid, Places
 from recsys_mf.kernels.triton import rows as triton_rows
 from recsys_mf.kernels.triton import sgd
 from recsys_mf.kernels.triton.occupancy import fitting
-from tests import oracle
 from tests.backends import BACKENDS, on_triton
-from tests.oracle import UNITS, M, N
 
 TRITON = BACKENDS["triton-cuda" if torch.cuda.is_available() else "triton"]
 

@@ -62,8 +62,8 @@ def test_a_new_user_gets_the_minimum_of_the_objective() -> None:
     folded, model = run.fold_in(ratings), factorization_of(run)
     rows = np.column_stack([model.user_factors, model.user_bias]).astype(np.float64)
     rows = rows[rows.any(axis=1)]
-    (m, w), C = rows.shape, np.cov(rows.T)
-    C += w / (w + m) * (np.diag(np.diag(C)) - C) + 1e-6 * np.diag(C).max() * np.eye(w)
+    (m, w), C = rows.shape, np.cov(rows.T, ddof=0)
+    C += w / (w + m) * (np.diag(np.diag(C)) - C) + 1e-6 * np.diag(np.diag(C))
     prior = precision_of(run.fit) * np.linalg.inv(C)
     j = run.item_vocabulary.indices(new_item_ids(ratings))
     y = np.column_stack([model.item_factors[j], np.ones(len(j))])
@@ -308,8 +308,9 @@ def test_the_mean_of_the_draws_is_the_posterior_mean_of_a_row() -> None:
     Q = model.rows("item", 0)[items].astype(np.float64)
     y, alpha = np.column_stack([Q[:, :-1], np.ones(3)]), 1 / float(model.noises[0]) ** 2
     t = (values - model.scale.mean) / model.scale.deviation - model.offsets[0] - Q[:, -1]
-    A = population.inverse + alpha * y.T @ y
-    mean = np.linalg.solve(A, population.inverse @ population.mean + alpha * y.T @ t)
+    precision = population.precision(np.ones(y.shape[1]))
+    A = precision + alpha * y.T @ y
+    mean = np.linalg.solve(A, precision @ population.mean + alpha * y.T @ t)
     deviations = np.sqrt(np.diag(np.linalg.inv(A)))
     np.testing.assert_allclose(rows.mean(0), mean, atol=5 * deviations.max() / np.sqrt(4000))
     np.testing.assert_allclose(np.cov(rows.T), np.linalg.inv(A), atol=0.1 * deviations.max() ** 2)
@@ -332,3 +333,24 @@ def test_a_new_user_of_a_model_with_times_is_folded_in(with_times: bool) -> None
     predictions = folded.predict([NEW] * 3, run.item_vocabulary.entries.slice(0, 3).to_pylist(), 0)
     assert np.isfinite(predictions).all()
     assert len(folded.user_vocabulary) == len(run.user_vocabulary) + 1
+
+
+@pytest.mark.parametrize("scale", [1e-25, 1e-5, 1e5, 1e25])
+def test_folding_in_does_not_depend_on_the_scale_of_the_ratings(scale: float) -> None:
+    run, folded = factor_run(), factor_run().fold_in(new_ratings(factor_run()))
+    model = factorization_of(run)
+    root, (low, high) = np.float32(np.sqrt(scale)), model.rating_range
+    scaled = Factorization(
+        model.mean * scale, model.user_bias * np.float32(scale), model.item_bias * np.float32(scale),
+        model.user_factors * root, model.item_factors * root, (low * scale, high * scale),
+    )  # fmt: skip
+    assert run.rated is not None
+    rated = replace(run.rated, values=run.rated.values * np.float32(scale))
+    precision = precision_of(run.fit) * scale**2
+    fit = replace(run.fit, model=scaled, fold_in_precision=precision)
+    ratings = new_ratings(run)
+    ratings = replace(ratings, values=ratings.values * np.float32(scale))
+    other = replace(run, fit=fit, baselines={}, rated=rated).fold_in(ratings)
+    place, expected, found = folded.user_vocabulary.indices([NEW])[0], factorization_of(folded), factorization_of(other)
+    np.testing.assert_allclose(found.user_factors[place] / root, expected.user_factors[place], rtol=1e-3, atol=1e-5)
+    np.testing.assert_allclose(found.user_bias[place] / scale, expected.user_bias[place], rtol=1e-3, atol=1e-5)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from functools import partial
 
 import numpy as np
@@ -12,6 +13,7 @@ from torch import Tensor
 
 from recsys_mf.arrays import mapped
 from recsys_mf.arrays.csr import Csr
+from recsys_mf.errors import DeviceError, DeviceWarning
 from recsys_mf.kernels.backend import Backend
 from recsys_mf.kernels.operands import (
     Pairs,
@@ -35,6 +37,7 @@ from recsys_mf.kernels.torch.streaming import room_for_triples
 from recsys_mf.kernels.triton import pairs as triton_pairs
 from recsys_mf.kernels.triton import rows as triton_rows
 from recsys_mf.kernels.triton import schedule, sgd
+from recsys_mf.kernels.triton.verification import read_or_verify
 
 _STORAGE = {"float32": torch.float32, "half": torch.float16, "bfloat16": torch.bfloat16}
 _RATINGS_PER_BLOCK = 64
@@ -42,32 +45,57 @@ _MAX_BANDS = 1024
 _SHARE_OF_STEP = 0.5  # a tile moves a row that all its triples share by at most this share of a full correction
 
 
-def make_backend(name: str, threads: int = 1, room: int | None = None) -> Backend:
+def make_backend(
+    name: str, threads: int = 1, room: int | None = None, by_torch: frozenset[str] = frozenset()
+) -> Backend:
     """The families on "cuda" or, under Triton's interpreter, on torch's "cpu".
 
     room : bytes of the device that triples of SGD may take; None for half of what is free when they come
+    by_torch : operations that torch does, since Triton's kernel is wrong on this card (`verification`)
     """
-    device = TritonDevice(name, threads, f"triton {triton.__version__}")
-    return Backend(
-        device, TritonRows(device), TritonSgd(device, room), TorchProbit(device), partial(TorchPrediction, name)
-    )
+    device = TritonDevice(name, threads, f"triton {triton.__version__}", by_torch)
+    sgd_kernels = (TorchSgd if "epoch" in by_torch else TritonSgd)(device, room)
+    return Backend(device, TritonRows(device), sgd_kernels, TorchProbit(device), partial(TorchPrediction, name))
+
+
+def make_verified_backend(name: str, threads: int = 1, *, strict: bool) -> Backend:
+    """The backend with the operations that agree with the reference on this card; the first use checks them.
+
+    strict : raise DeviceError if one does not agree, or does not compile; else torch does it, and a warning says so
+    """
+    checked = make_backend(name, threads)
+    wrong = {operation: why for operation, why in read_or_verify(checked).items() if why is not None}
+    if not wrong:
+        return checked
+    said = "; ".join(f"{operation} ({why})" for operation, why in sorted(wrong.items()))
+    if strict:
+        fix = "use the device 'auto', which leaves them to torch, or 'cpu'; recsys-mf devices --check checks again"
+        raise DeviceError("kernels are wrong on this card", where="cuda", seen=said, fix=fix)
+    warnings.warn(f"kernels are wrong on this card, torch does their work: {said}", DeviceWarning, stacklevel=4)
+    return make_backend(name, threads, by_torch=frozenset(wrong))
 
 
 class TritonDevice(TorchDevice):
     """The device, with what was done by torch since Triton's kernels did not take it."""
 
-    def __init__(self, name: str, threads: int, kernels: str) -> None:
+    def __init__(self, name: str, threads: int, kernels: str, by_torch: frozenset[str]) -> None:
         super().__init__(name, threads, kernels)
-        self._by_torch: dict[str, int] = {}
+        self._wrong, self._above = by_torch, dict[str, int]()
 
-    def record_fallback(self, operation: str, rank: int) -> None:
-        """Remember that torch did an operation, since the rank is above that of Triton's kernel."""
-        self._by_torch[operation] = rank
+    def leaves_to_torch(self, operation: str, rank: int, max_rank: int | None = None) -> bool:
+        """Whether torch does an operation: Triton's kernel is wrong on this card, or the rank is above the kernel's."""
+        if operation in self._wrong:
+            return True
+        if max_rank is None or rank <= max_rank:
+            return False
+        self._above[operation] = rank
+        return True
 
     def describe(self) -> dict[str, str]:
         """See `TorchDevice.describe`; with what was left to torch, if anything was."""
-        words = ", ".join(f"{operation} of rank {rank}" for operation, rank in sorted(self._by_torch.items()))
-        return super().describe() | ({"kernels_by_torch": words} if words else {})
+        words = [f"{operation} (wrong on this card)" for operation in sorted(self._wrong)]
+        words += [f"{operation} of rank {rank}" for operation, rank in sorted(self._above.items())]
+        return super().describe() | ({"kernels_by_torch": ", ".join(words)} if words else {})
 
 
 class TritonRows(TorchRows):
@@ -80,28 +108,27 @@ class TritonRows(TorchRows):
     ) -> tuple[Tensor, Tensor]:
         """As `reference.solve`."""
         rank = regressors.rows.shape[1] - 1
-        if rank > triton_rows.MAX_RANK:
-            self._device.record_fallback("solve", rank)
+        if self._device.leaves_to_torch("solve", rank, triton_rows.MAX_RANK):
             return super().solve(ratings, regressors, prior, noise_precision, normals)
         return triton_rows.solve(ratings, regressors, prior, noise_precision, normals)
 
     def refine(self, ratings: Csr, X: Tensor, Y: Tensor, prior: Shrinkage, steps: int) -> tuple[Tensor, Tensor]:
         """As `reference.refine`, a program for every row."""
         rank = X.shape[1] - 1
-        if rank > triton_pairs.MAX_RANK:
-            self._device.record_fallback("refine", rank)
+        if self._device.leaves_to_torch("refine", rank, triton_pairs.MAX_RANK):
             return super().refine(ratings, X, Y, prior, steps)
         return triton_pairs.refine(ratings, X, Y, prior, steps)
 
     def multiply(self, matrix: Csr, X: Tensor) -> Tensor:
         """As `reference.multiply`, in a fixed order, which libraries do not promise."""
+        if self._device.leaves_to_torch("multiply", X.shape[1]):
+            return super().multiply(matrix, X)
         return triton_pairs.multiply(matrix, X)
 
     def pair_values(self, pairs: Pairs, tables: Tables) -> Tensor:
         """As `reference.pair_values`, without the gathered rows in memory."""
         rank = tables.users.shape[1] - 1
-        if rank > triton_pairs.MAX_RANK:
-            self._device.record_fallback("pair_values", rank)
+        if self._device.leaves_to_torch("pair_values", rank, triton_pairs.MAX_RANK):
             return super().pair_values(pairs, tables)
         return triton_pairs.pair_values(pairs, tables)
 
