@@ -11,11 +11,13 @@ from functools import reduce
 from typing import Any
 
 from llvmlite import ir
+from llvmlite.binding import get_host_cpu_features
 from numba.core import cgutils
 
 from recsys_mf.arrays.aligned import LINE
 
 LANES = LINE // 4  # float32 in a vector
+HAS_WIDE_REGISTERS = bool(get_host_cpu_features().get("avx512f"))  # thirty-two that hold a vector each
 FASTMATH = {"reassoc", "contract", "nsz"}  # sums may be reordered; NaN and infinity keep their meaning
 _SUMS = 4  # of a product
 

@@ -8,6 +8,8 @@ Sums stay in registers and run in one order. Nothing is checked.
 
 from __future__ import annotations
 
+from itertools import groupby, pairwise
+from operator import itemgetter
 from typing import Any
 
 from llvmlite import ir
@@ -16,6 +18,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from recsys_mf.kernels.cpu.simd import (
+    HAS_WIDE_REGISTERS,
     LANES,
     accumulator,
     array_of,
@@ -29,6 +32,7 @@ from recsys_mf.kernels.cpu.simd import (
     store,
 )
 
+_NARROW = 6  # rows of a vector of accumulators, with two loads and a broadcast, in sixteen registers of half a vector
 BLOCK = 4  # rows and columns of the blocks that matrices in lanes are factorised in
 _VECTOR = ir.VectorType(ir.FloatType(), LANES)
 
@@ -43,29 +47,45 @@ def tile(height: int, vectors: int, *, fresh: bool = False) -> Any:
         def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
             x, y, sums = (array_of(context, builder, signature, arguments, place) for place in (0, 1, 2))
             count, row, column, sign = arguments[3:]
-            totals = [accumulator(builder) for _ in range(height * vectors)]
-            with cgutils.for_range(builder, count) as loop:
-                left = builder.gep(x.data, [builder.add(builder.mul(loop.index, columns_of(builder, x)), row)])
-                right = builder.gep(y.data, [builder.add(builder.mul(loop.index, columns_of(builder, y)), column)])
-                loaded = [load(builder, offset(builder, right, v * LANES)) for v in range(vectors)]
-                for h in range(height):
-                    value = broadcast(builder, builder.load(offset(builder, left, h)))
-                    for total, vector in zip(totals[h * vectors :][:vectors], loaded, strict=True):
-                        builder.store(fma(builder, value, vector, builder.load(total)), total)
             factor = broadcast(builder, sign)
-            for h in range(height):
-                number = builder.add(row, ir.Constant(row.type, h))
-                place = builder.add(builder.mul(number, columns_of(builder, sums)), column)
-                for v in range(vectors):
-                    cell = offset(builder, builder.gep(sums.data, [place]), v * LANES)
-                    total = builder.load(totals[h * vectors + v])
-                    result = builder.fmul(factor, total) if fresh else fma(builder, factor, total, load(builder, cell))
-                    store(builder, result, cell)
+            for rows, columns in _split(height, vectors):
+                _add_part(builder, (x, y, sums), (count, row, column, factor), (rows, columns), fresh=fresh)
             return context.get_dummy_value()
 
         return types.void(X, Y, out, types.intp, types.intp, types.intp, types.float32), generate
 
     return intrinsic(typed)
+
+
+def _split(height: int, vectors: int) -> list[tuple[range, range]]:
+    """The parts of a tile that fit into the registers of this processor, one after another."""
+    if HAS_WIDE_REGISTERS:
+        return [(range(height), range(vectors))]
+    parts = -(-height // _NARROW)
+    bounds = [height * part // parts for part in range(parts + 1)]
+    return [(range(*of), range(v, v + 1)) for of in pairwise(bounds) for v in range(vectors)]
+
+
+def _add_part(builder: Any, arrays: Any, numbers: Any, part: tuple[range, range], *, fresh: bool) -> None:
+    """The rows and vectors of `part` of a tile."""
+    (x, y, sums), (count, row, column, factor), (rows, columns) = arrays, numbers, part
+    totals = {(h, v): accumulator(builder) for h in rows for v in columns}
+    with cgutils.for_range(builder, count) as loop:
+        left = builder.gep(x.data, [builder.add(builder.mul(loop.index, columns_of(builder, x)), row)])
+        right = builder.gep(y.data, [builder.add(builder.mul(loop.index, columns_of(builder, y)), column)])
+        loaded = {v: load(builder, offset(builder, right, v * LANES)) for v in columns}
+        for h in rows:
+            value = broadcast(builder, builder.load(offset(builder, left, h)))
+            for v in columns:
+                builder.store(fma(builder, value, loaded[v], builder.load(totals[h, v])), totals[h, v])
+    for h in rows:
+        number = builder.add(row, ir.Constant(row.type, h))
+        place = builder.add(builder.mul(number, columns_of(builder, sums)), column)
+        for v in columns:
+            cell = offset(builder, builder.gep(sums.data, [place]), v * LANES)
+            total = builder.load(totals[h, v])
+            result = builder.fmul(factor, total) if fresh else fma(builder, factor, total, load(builder, cell))
+            store(builder, result, cell)
 
 
 def _factor_diagonal(typing_context: Any, S: Any, R: Any, j: Any) -> Any:
@@ -236,16 +256,19 @@ factor_panel: Any = intrinsic(_factor_panel)
 
 def _less_products(builder: Any, rows: Any, others: Any, cells: Any, j: Any) -> Any:
     """{(p, q): row_p[j + q] - Σ_{t < j} row_p[t] other_q[t]} for the cells (p, q), by lanes."""
-    totals = {(p, q): accumulator(builder) for p, q in cells}
-    with cgutils.for_range(builder, j) as loop:
-        left = [load(builder, _cell(builder, row, loop.index, 0)) for row in rows]
-        right = left if others is rows else [load(builder, _cell(builder, row, loop.index, 0)) for row in others]
+    parts = [cells] if HAS_WIDE_REGISTERS else [list(part) for _, part in groupby(cells, key=itemgetter(0))]
+    found = {}
+    for part in parts:
+        totals = {(p, q): accumulator(builder) for p, q in part}
+        with cgutils.for_range(builder, j) as loop:
+            left = {p: load(builder, _cell(builder, rows[p], loop.index, 0)) for p in {p for p, _ in part}}
+            right = {q: load(builder, _cell(builder, others[q], loop.index, 0)) for q in {q for _, q in part}}
+            for (p, q), total in totals.items():
+                builder.store(fma(builder, left[p], right[q], builder.load(total)), total)
         for (p, q), total in totals.items():
-            builder.store(fma(builder, left[p], right[q], builder.load(total)), total)
-    return {
-        (p, q): builder.fsub(load(builder, _cell(builder, rows[p], j, q)), builder.load(total))
-        for (p, q), total in totals.items()
-    }
+            before = load(builder, _cell(builder, rows[p], j, q))
+            found[p, q] = builder.fsub(before, builder.load(total))
+    return found
 
 
 def _row(builder: Any, array: Any, first: Any, extra: int) -> Any:
