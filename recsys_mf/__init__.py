@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from recsys_mf.completion import complete as complete
     from recsys_mf.evaluation import evaluate as evaluate
     from recsys_mf.experiment import Experiment as Experiment
+    from recsys_mf.exporting import export as export
     from recsys_mf.features import Features as Features
     from recsys_mf.loaders import from_frame as from_frame
     from recsys_mf.loaders import from_matrix as from_matrix
@@ -43,6 +44,7 @@ _HOMES = {
     "complete": "completion",
     "evaluate": "evaluation",
     "Experiment": "experiment",
+    "export": "exporting",
     "Features": "features",
     "from_frame": "loaders",
     "from_matrix": "loaders",

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from recsys_mf.arrays import lookup, mapped
 from recsys_mf.conversion import Origin, id_column
+from recsys_mf.conversion.arrow import plain_numbers
 from recsys_mf.conversion.origin import format_value
 from recsys_mf.errors import DataError
 
@@ -136,7 +137,7 @@ class Vocabulary:
 
     @cached_property
     def _integers(self) -> NDArray[np.int64]:
-        return np.asarray(self.entries.to_numpy(zero_copy_only=False), dtype=np.int64)
+        return plain_numbers(self.entries)
 
     @cached_property
     def _span(self) -> int:

@@ -27,7 +27,7 @@ LAYERS = (
     {"loaders", "splits", "prediction"},
     {"serving"},
     {"run", "solvers"},
-    {"store", "streaming", "training", "evaluation", "dense", "completion"},
+    {"store", "streaming", "training", "evaluation", "dense", "completion", "exporting"},
     {"experiment"},
     {"cli"},
 )
@@ -172,7 +172,7 @@ def test_loading_a_run_imports_no_compiler_and_no_library_of_arithmetic() -> Non
     script = f"import sys, recsys_mf; recsys_mf.load({str(run)!r}); print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert not {"numba", "scipy", "torch"} & set(done.stdout.split())
+    assert not {"numba", "scipy", "torch", "pandas"} & set(done.stdout.split())
 
 
 @pytest.mark.parametrize("name", recsys_mf.__all__)

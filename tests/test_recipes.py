@@ -1,7 +1,7 @@
 """The recipes run as they are shown, block after block in an empty folder, and print what they show.
 
 A `console` block shows commands and what they print, a `sh` block only commands. A `python` block prints what the
-`text` block after it shows; all of a recipe are one program.
+`text` block after it shows; all of a recipe are one program. What a recipe says to install with `pip install` it needs.
 """
 
 from __future__ import annotations
@@ -9,6 +9,8 @@ from __future__ import annotations
 import contextlib
 import io
 import itertools
+import re
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +21,24 @@ from tests.documents import agree, blocks, commands, output_of
 RECIPES = sorted((Path(__file__).parents[1] / "docs" / "recipes").glob("*.md"))
 
 
+def skip_without_packages(recipe: Path) -> None:
+    """Skip the test unless all packages that the recipe names are installed."""
+    names = " ".join(re.findall(r"`pip install ([\w\- ]+)`", recipe.read_text(encoding="utf-8"))).split()
+    missing = [name for name in names if not _is_installed(name)]
+    if missing:
+        pytest.skip(f"needs {', '.join(missing)}")
+
+
+def _is_installed(name: str) -> bool:
+    with contextlib.suppress(PackageNotFoundError):
+        return bool(version(name))
+    return False
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
 def test_a_recipe_prints_what_it_shows(recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    skip_without_packages(recipe)
     monkeypatch.chdir(tmp_path)
     program: dict[str, Any] = {"__name__": "recipe"}
     shown = blocks(recipe.read_text(encoding="utf-8"))

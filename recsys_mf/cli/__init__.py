@@ -20,6 +20,7 @@ from recsys_mf.cli.complete import complete
 from recsys_mf.cli.datasets import datasets
 from recsys_mf.cli.devices import devices
 from recsys_mf.cli.evaluate import evaluate
+from recsys_mf.cli.export import export
 from recsys_mf.cli.failures import Signals, report, say_error
 from recsys_mf.cli.fold import fold_in, forget
 from recsys_mf.cli.inspect import inspect
@@ -59,6 +60,7 @@ for subcommand in (
     fold_in,
     forget,
     complete,
+    export,
     inspect,
     solvers,
     datasets,

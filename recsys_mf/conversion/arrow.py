@@ -189,6 +189,25 @@ def first_refused(column: pa.ChunkedArray, convert: Callable[[Any], Any]) -> int
     return low
 
 
+def plain_numbers(column: Any) -> NDArray[Any]:
+    """A column of integers or floats without nulls as NumPy, [n]; read-only and not copied if it is one piece.
+
+    Does not import pandas, as `to_numpy` does.
+    """
+    import pyarrow as pa
+
+    chunks = column.chunks if isinstance(column, pa.ChunkedArray) else [column]
+    dtype = np.dtype(column.type.to_pandas_dtype())
+    parts = [
+        np.frombuffer(chunk.buffers()[1], dtype, len(chunk), chunk.offset * dtype.itemsize)
+        for chunk in chunks
+        if len(chunk)
+    ]
+    if not parts:
+        return np.empty(0, dtype)
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+
 def filled(column: pa.ChunkedArray, dtype: Any) -> NDArray[Any]:
     """The column as a NumPy array of this type, chunk by chunk: no second copy."""
     values = empty(len(column), dtype)

@@ -32,15 +32,12 @@ def compress(model: Posterior, rank: int, train: Ratings, backend: PredictionKer
     A rank above the lesser number of users and items is that number. Raises ConfigError for a rank below 1.
     """
     wanted = whole(rank, "compress", 1)
+    if not (model.is_ordinal or takes_times(model)):
+        return compress_scores(model, wanted)
     rank = min(wanted, model.n_users, model.n_items)
     P, Q = _mean_product(model, "user", "item", rank)
     offset = float(model.offsets.mean(dtype=np.float64))
     biases = [_mean_bias(model, side) for side in ("user", "item", "context")]
-    mean, deviation, root = model.scale.mean, np.float32(model.scale.deviation), np.sqrt(model.scale.deviation)
-    if not (model.is_ordinal or takes_times(model)):
-        b_u, b_i = (bias * deviation for bias in biases[:2])
-        factors = (P * np.float32(root), Q * np.float32(root))
-        return Factorization(mean + offset * float(deviation), b_u, b_i, *factors, model.rating_range)
     of_time = min(-(-wanted // 4), len(model.scale.bins))
     (P_t, A_u), (Q_t, A_i) = (_mean_product(model, side, "context", of_time) for side in ("user", "item"))
     tables = (
@@ -50,6 +47,20 @@ def compress(model: Posterior, rank: int, train: Ratings, backend: PredictionKer
     )
     noise = float(np.sqrt(np.mean(model.noises.astype(np.float64) ** 2) + _variance(model, train, backend)))
     return Posterior.of([Sample(*tables, offset, noise, model.thresholds.mean(axis=0))], model.scale)
+
+
+def compress_scores(model: Posterior, rank: int) -> Factorization:
+    """The mean over samples of μ + σ m at an average time as one factorisation of this rank, cut as in `compress`.
+
+    Of an ordinal model it is the mean latent rating: it orders items, but is in no unit of the ratings. A rank above
+    the lesser number of users and items is that number.
+    """
+    P, Q = _mean_product(model, "user", "item", min(rank, model.n_users, model.n_items))
+    mean, deviation, root = model.scale.mean, np.float32(model.scale.deviation), np.sqrt(model.scale.deviation)
+    b_u, b_i = (_mean_bias(model, side) * deviation for side in ("user", "item"))
+    factors = (P * np.float32(root), Q * np.float32(root))
+    constant = mean + float(model.offsets.mean(dtype=np.float64)) * float(deviation)
+    return Factorization(constant, b_u, b_i, *factors, model.rating_range)
 
 
 def _mean_product(model: Posterior, left: str, right: str, rank: int) -> tuple[F32, F32]:

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import mmap
 import os
 import stat
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import MISSING, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from recsys_mf import __version__, memory, strict_json
+from recsys_mf.conversion.arrow import plain_numbers
 from recsys_mf.errors import ArtifactError, DataError, RecsysError, ResourceError
 from recsys_mf.models import Fit, RatedPairs
 from recsys_mf.models.fit import as_of_today
@@ -35,16 +37,20 @@ from recsys_mf.store.layout import (
     VERSION,
     is_sealed,
 )
+from recsys_mf.store.tensors import read_tensors
 from recsys_mf.vocabulary import Vocabulary
 
+_Bytes = TypeVar("_Bytes", bytes, bytes | mmap.mmap)
 _AGAIN = "train the run again"
 _ATTEMPTS, _MISSING_ATTEMPTS, _PAUSE = 50, 3, 0.005  # retries while a writer replaces the run; the pause in seconds
 _MAX_FACTS = 1 << 28  # bytes of run.json
 
 
-def load(directory: str | Path) -> Run:
+def load(directory: str | Path, *, mapped: bool = True) -> Run:
     """The run of a directory, bit for bit as it was saved.
 
+    mapped : the arrays of models stay in their files, mapped into memory, so that processes share them; else, and on
+        Windows, they are copied. `save` never writes into files that are mapped; another program must not either
     While another process replaces the run, the old or the new one is returned. Raises ArtifactError naming the file,
     and the field, when the directory is missing, foreign, of another version, incomplete, changed since it was written
     or not what a run can be; ResourceError when it does not fit in memory.
@@ -53,7 +59,7 @@ def load(directory: str | Path) -> Run:
     for attempt in range(_ATTEMPTS):
         before = _identity(directory)
         try:
-            return _loaded(directory)
+            return _loaded(directory, mapped=mapped)
         except ArtifactError:
             replaced = _identity(directory) != before
             if not replaced and not (before is None and attempt < _MISSING_ATTEMPTS):
@@ -78,9 +84,9 @@ def _identity(directory: Path) -> tuple[int, ...] | None:
     return found.st_dev, found.st_ino, found.st_mtime_ns, found.st_ctime_ns
 
 
-def _loaded(directory: Path) -> Run:
+def _loaded(directory: Path, *, mapped: bool) -> Run:
     facts = _facts(directory)
-    data = _Files(directory, facts["parts"])
+    data = _Files(directory, facts["parts"], mapped=mapped and os.name == "posix")
     path = directory / MODEL
     with _reading(path):
         fit = _fit(facts["fit"], data.tensors(MODEL))
@@ -155,16 +161,26 @@ def _check_parts(facts: Mapping[str, Any], path: Path) -> None:
 
 
 class _Files:
-    """The files of a run directory, each read once and compared with its entry in run.json."""
+    """The files of a run directory, each opened once and compared with its entry in run.json.
 
-    def __init__(self, directory: Path, parts: Mapping[str, Mapping[str, Any]]) -> None:
-        self.directory, self._parts = directory, parts
+    mapped : tensors are mapped into memory
+    """
+
+    def __init__(self, directory: Path, parts: Mapping[str, Mapping[str, Any]], *, mapped: bool) -> None:
+        self.directory, self._parts, self._mapped = directory, parts, mapped
 
     def read(self, name: str) -> bytes:
         """The bytes of a part."""
+        return self._checked(name, _bytes)
+
+    def tensors(self, name: str) -> dict[str, NDArray[Any]]:
+        """The arrays of a safetensors part."""
+        return read_tensors(self._checked(name, _mapped) if self._mapped else self.read(name))
+
+    def _checked(self, name: str, take: Callable[..., _Bytes]) -> _Bytes:
         path, part = self.directory / name, self._parts[name]
         with _reading(path):
-            data = _bytes(path, size=part.get("bytes"))
+            data = take(path, size=part.get("bytes"))
         found = hashlib.sha256(data).hexdigest()
         if found != part["sha256"]:
             fix = f"run.json has {_short(part['sha256'], 12)}…: restore it or {_AGAIN}"
@@ -172,15 +188,22 @@ class _Files:
             raise ArtifactError("changed since the run was written", where=str(path), seen=seen, fix=fix)
         return data
 
-    def tensors(self, name: str) -> dict[str, NDArray[Any]]:
-        """The arrays of a safetensors part; their sizes are checked against the size of the file."""
-        from safetensors.numpy import load as parsed
-
-        return dict(parsed(self.read(name)))
-
 
 def _bytes(path: Path, *, size: int | None = None, most: int | None = None) -> bytes:
     """The bytes of a regular file. Raises ArtifactError if its size is not the known one, or is above `most`."""
+    with _opened(path, size=size, most=most) as (file, found):
+        return file.read(found)
+
+
+def _mapped(path: Path, *, size: int | None = None) -> bytes | mmap.mmap:
+    """The bytes of a regular file, mapped into memory: processes that map it share them."""
+    with _opened(path, size=size) as (file, found):
+        return mmap.mmap(file.fileno(), found, access=mmap.ACCESS_READ) if found else b""
+
+
+@contextlib.contextmanager
+def _opened(path: Path, *, size: int | None = None, most: int | None = None) -> Iterator[tuple[BinaryIO, int]]:
+    """A regular file and its size. Raises ArtifactError if that is not the known one, or is above `most`."""
     try:
         handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
     except FileNotFoundError:
@@ -194,7 +217,7 @@ def _bytes(path: Path, *, size: int | None = None, most: int | None = None) -> b
             seen = f"{found.st_size:,} bytes"
             fix = f"run.json has {size:,}: restore it or {_AGAIN}" if size is not None else _AGAIN
             raise ArtifactError("changed since the run was written", where=str(path), seen=seen, fix=fix)
-        return file.read(found.st_size)
+        yield file, found.st_size
 
 
 @contextlib.contextmanager
@@ -266,8 +289,8 @@ def _vocabulary(data: _Files, name: str, rows: int, fingerprint: str) -> tuple[V
     with _reading(data.directory / name):
         types = {"id": (pa.int64(), pa.dictionary(pa.int32(), pa.string())), "ratings": (pa.int64(),)}
         table = _table(data.read(name), types, rows=rows, values=rows)
-        counts = table["ratings"].to_numpy()
-        if table["ratings"].null_count or (counts < 0).any():
+        counts = None if table["ratings"].null_count else plain_numbers(table["ratings"]).copy()
+        if counts is None or (counts < 0).any():
             raise DataError("a count is null or negative", where="ratings")
         vocabulary = Vocabulary(_expanded(table["id"]))
         if vocabulary.fingerprint != fingerprint:
@@ -304,10 +327,10 @@ def _lists(table: Any, name: str) -> tuple[NDArray[np.int64], NDArray[Any]]:
 
     lists = table[name].combine_chunks()
     lists = lists if isinstance(lists, pa.Array) else pa.concat_arrays(lists.chunks)
-    values, starts = lists.flatten(), lists.offsets.to_numpy()
+    values, starts = lists.flatten(), plain_numbers(lists.offsets)
     if lists.null_count or values.null_count:
         raise DataError("null", where=name)
-    return (starts - starts[0]).astype(np.int64), values.to_numpy()
+    return (starts - starts[0]).astype(np.int64), plain_numbers(values)
 
 
 _ROOM, _RATIO = (
@@ -341,7 +364,8 @@ def _table(data: bytes, types: Mapping[str, tuple[Any, ...]], *, rows: int, valu
     needed = sum(group.total_byte_size for group in groups)
     if not 0 <= needed <= max(_ROOM, most):
         raise DataError("the column claims too many bytes", seen=f"{needed:,} bytes from {len(data):,}")
-    memory.require(2 * needed, f"{', '.join(types)} of the run", fix="free some memory")
+    if needed > _ROOM:
+        memory.require(2 * needed, f"{', '.join(types)} of the run", fix="free some memory")
     return file.read(columns=list(types))
 
 
@@ -352,7 +376,7 @@ def _expanded(ids: Any) -> Any:
     chunks = []
     for chunk in ids.chunks:
         if pa.types.is_dictionary(ids.type):
-            if chunk.null_count or len(np.unique(chunk.indices.to_numpy())) < len(chunk):
+            if chunk.null_count or len(np.unique(plain_numbers(chunk.indices))) < len(chunk):
                 raise DataError("an id is null or occurs twice", where="id")
             chunks.append(chunk.dictionary.cast(pa.large_string()).take(chunk.indices))
         else:

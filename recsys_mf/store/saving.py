@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import glob
 import hashlib
-import os
 from collections.abc import Iterable, Iterator
 from dataclasses import fields
 from pathlib import Path
@@ -17,6 +16,7 @@ from numpy.typing import NDArray
 from recsys_mf import atomic, strict_json
 from recsys_mf.errors import ArtifactError
 from recsys_mf.models import Fit, RatedPairs
+from recsys_mf.outputs import FolderKind, check_folder, written_folder
 from recsys_mf.run import Run
 from recsys_mf.store.layout import (
     BASELINES,
@@ -35,9 +35,7 @@ from recsys_mf.store.layout import (
 )
 from recsys_mf.vocabulary import Vocabulary
 
-_ELSEWHERE = "give another directory"
-_LONGEST_NAME = 240  # bytes: systems allow 255, and archives and backups lengthen names
-_NAMED = 3  # files in the way that a message names
+_RUN = FolderKind("a run", FACTS, FORMAT, WRITTEN)
 
 
 class _Report(Protocol):
@@ -51,22 +49,13 @@ def check_free(directory: str | Path, *, force: bool = False, inputs: Iterable[s
     inputs : files, folders or globs that are read; the run must not replace them
     """
     directory = Path(directory)
+    target = check_folder(directory, _RUN, force=force)
     with _named(directory):
-        target = atomic.resolved(directory)
-        if not target.parent.is_dir():
-            raise ArtifactError("no such folder", where=str(target.parent), fix="create it first")
-        size = len(os.fsencode(target.name))
-        if size > _LONGEST_NAME:
-            fix = f"give a name of at most {_LONGEST_NAME} bytes"
-            raise ArtifactError("the name is too long", where=f"{target.name[:20]}…", seen=f"{size} bytes", fix=fix)
-        _check_occupant(target, directory, force=force)
         for name in inputs:
             for path in (atomic.resolved(Path(found)) for found in (glob.glob(str(name)) or [str(name)])):
                 if path == target or target in path.parents:
-                    raise ArtifactError(
-                        "an input file lies in this directory", where=str(directory), seen=name, fix=_ELSEWHERE
-                    )
-        atomic.prove_writable(target)
+                    what, fix = "an input file lies in this directory", "give another directory"
+                    raise ArtifactError(what, where=str(directory), seen=name, fix=fix)
 
 
 def save(
@@ -86,52 +75,20 @@ def save(
     """
     directory = Path(directory)
     check_free(directory, force=force)
-
-    def may_replace(path: Path) -> None:
-        _check_occupant(path, directory, force=force)
-
-    with _named(directory), atomic.written_folder(directory, may_replace=may_replace) as aside:
+    with written_folder(directory, _RUN, force=force) as aside, _named(directory):
         _write(run, aside, report, keep_rated=keep_rated)
-
-
-def _check_occupant(path: Path, directory: Path, *, force: bool) -> None:
-    """Raise ArtifactError, naming the directory, unless a run may replace what is at the path."""
-    if atomic.is_free(path):
-        return
-    if not _is_run(path):
-        raise ArtifactError("the directory exists and is not a run", where=str(directory), fix=_ELSEWHERE)
-    if not force:
-        raise ArtifactError("the directory holds a run already", where=str(directory), fix=f"{_ELSEWHERE}, or --force")
-    others = sorted(entry.name for entry in path.iterdir() if entry.name not in WRITTEN or not entry.is_file())
-    if others:
-        seen = ", ".join(others[:_NAMED]) + (f" and {len(others) - _NAMED} more" if others[_NAMED:] else "")
-        fix = f"move them away, or {_ELSEWHERE}"
-        raise ArtifactError(
-            "the directory holds files that do not belong to the run", where=str(directory), seen=seen, fix=fix
-        )
-
-
-def _is_run(path: Path) -> bool:
-    """Whether there is a run.json of this format; does not check whether the run is intact."""
-    if not (path / FACTS).is_file():
-        return False
-    try:
-        facts = strict_json.from_text((path / FACTS).read_bytes())
-    except ValueError:
-        return False
-    return isinstance(facts, dict) and facts.get("format") == FORMAT
 
 
 @contextlib.contextmanager
 def _named(directory: Path) -> Iterator[None]:
-    """Turns errors of the operating system into an ArtifactError."""
+    """Turns errors of the operating system, also those that safetensors reports, into an ArtifactError."""
     from safetensors import SafetensorError
 
     try:
         yield
     except (OSError, SafetensorError) as error:
         seen = getattr(error, "strerror", None) or error
-        fix = f"make it writable, or {_ELSEWHERE}"
+        fix = "make it writable, or give another directory"
         raise ArtifactError("cannot be written", where=str(directory), seen=seen, fix=fix) from error
 
 
