@@ -10,7 +10,7 @@ from recsys_mf import splits
 from recsys_mf.arguments import is_path
 from recsys_mf.errors import ConfigError
 from recsys_mf.evaluation import FoldReport, Report, evaluate, summarise_folds
-from recsys_mf.evaluation.full_ranking import check_arguments, least_relevant, require_relevant
+from recsys_mf.evaluation.full_ranking import Top, check_arguments, least_relevant, require_relevant
 from recsys_mf.evaluation.predictions import PredictedRows, join_folds, predict_rows
 from recsys_mf.features import Features
 from recsys_mf.loaders import read_features
@@ -55,7 +55,7 @@ class Experiment:
     user_features, item_features : the path of a table of side information, or Features; feature_columns : its columns
         to use, None for all
     reading : keywords of `read_ratings` for the tables that are paths
-    ranking, relevant : as in `evaluate`; checked before anything is trained
+    ranking, relevant : N and the least relevant rating, as in `evaluate`; checked before anything is trained
     """
 
     ratings: Any
@@ -90,6 +90,10 @@ class Experiment:
             fix = "hold ratings out, or give --test or --folds"
             raise ConfigError("there are no test ratings to rank for", where="--ranking", seen="--hold-out 0", fix=fix)
 
+    @property
+    def _top(self) -> Top | None:
+        return None if self.ranking is None else Top(self.ranking, self.relevant)
+
     def run(
         self,
         *,
@@ -121,12 +125,7 @@ class Experiment:
 
         def tested(run: Run, split: Split) -> None:
             assert split.test_as_read is not None
-            reports.append(
-                evaluate(
-                    run, split.test_as_read, device=device, threads=threads,
-                    ranking=self.ranking, relevant=self.relevant,
-                )
-            )  # fmt: skip
+            reports.append(evaluate(run, split.test_as_read, device=device, threads=threads, ranking=self._top))
             if keep_predictions:
                 predicted.append(predict_rows(run, split.test_as_read, device=device, threads=threads))
 

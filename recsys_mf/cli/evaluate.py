@@ -40,12 +40,13 @@ def evaluate(run: Path, test: str, predictions: Path | None, force: bool, **give
         fix = "leave --force out, or give --predictions"
         raise ConfigError("there is no output file to replace", where="--force", fix=fix)
     printing = {name: given.pop(name) for name in ("as_json", "markdown")}
-    judged = {name: given.pop(name) for name in ("ranking", "relevant")}
-    check_arguments(judged["ranking"], judged["relevant"])
+    n, relevant = (given.pop(name) for name in ("ranking", "relevant"))
+    check_arguments(n, relevant)
+    ranking = None if n is None else evaluation.Top(n, relevant)
     place = {name: given.pop(name) for name in ("device", "threads")}
     loaded = store.load(run)
     table = loaders.read_ratings(test, like=loaded, **given)
-    report = evaluation.evaluate(loaded, table, held_out=f"the pairs of {test}", **place, **judged)
+    report = evaluation.evaluate(loaded, table, held_out=f"the pairs of {test}", ranking=ranking, **place)
     if predictions is not None:
         write_predictions(predict_rows(loaded, table, **place), predictions, force=force)
     options.print_report(report, **printing)

@@ -1,6 +1,7 @@
 """Evaluation: held-out errors with intervals, next to the truncated SVD, as tables for people and machines."""
 
 from recsys_mf.evaluation.folds import FoldReport, summarise_folds
+from recsys_mf.evaluation.full_ranking import Top
 from recsys_mf.evaluation.metrics import METRICS
 from recsys_mf.evaluation.render import to_json, to_markdown, to_text
 from recsys_mf.evaluation.report import Report, Row
@@ -11,6 +12,7 @@ __all__ = [
     "FoldReport",
     "Report",
     "Row",
+    "Top",
     "evaluate",
     "summarise_folds",
     "to_json",

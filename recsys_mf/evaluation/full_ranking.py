@@ -33,6 +33,15 @@ _USERS = 4096  # whose lists are made at a time
 _ENTRIES = 1 << 22  # of these lists, at most, if they are long
 
 
+@dataclass(frozen=True)
+class Top:
+    """What a ranking is judged by: lists of n items, and the least rating of a relevant item, None for USUAL_RELEVANT
+    where the ratings go up to it."""
+
+    n: int
+    relevant: float | None = None
+
+
 def check_arguments(count: int | None, relevant: float | None) -> None:
     """Raise ConfigError for a number of items or a threshold that no table can have."""
     if count is None:
@@ -103,17 +112,17 @@ class RankingTask:
     rule: Ranking
 
     @classmethod
-    def of(cls, run: Run, test: Ratings, pairs: Ratings, count: int, relevant: float | None) -> RankingTask:
+    def of(cls, run: Run, test: Ratings, pairs: Ratings, top: Top) -> RankingTask:
         """The task of a test table.
 
         test, pairs : the table under its own vocabularies, and under those of the run
-        count, relevant : N; the least relevant rating, None for USUAL_RELEVANT
+        top : N and the least relevant rating
         Raises what `least_relevant` and `require_relevant` raise, ConfigError if the run does not have its training
         pairs, DataError for test rows that have lost their user ids.
         """
         rated, candidates = _rated(run), np.flatnonzero(run.item_counts).astype(np.int32)
         low, high = run.provenance["rating_range"]
-        least = least_relevant(count, relevant, n_items=len(candidates), rating_range=(low, high))
+        least = least_relevant(top.n, top.relevant, n_items=len(candidates), rating_range=(low, high))
         _require_ids(test)
         is_new = ~rated.contains(pairs.users, pairs.items)
         require_relevant(test.values[is_new], least)
@@ -121,7 +130,7 @@ class RankingTask:
         _, first, numbers = np.unique(test.users[rows], return_index=True, return_inverse=True)
         users, items = pairs.users[rows][first], pairs.items[rows]
         rule = Ranking(
-            count=int(count), relevant=least, n_users=len(users), unknown_users=_untrained(run.user_counts, users),
+            count=int(top.n), relevant=least, n_users=len(users), unknown_users=_untrained(run.user_counts, users),
             n_relevant=len(items), unknown_items=_untrained(run.item_counts, items), n_candidates=len(candidates),
         )  # fmt: skip
         known = items >= 0

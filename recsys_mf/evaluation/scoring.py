@@ -19,7 +19,7 @@ from recsys_mf import splits
 from recsys_mf.arguments import instance, whole
 from recsys_mf.errors import DataError, IdMismatchWarning, LeakWarning
 from recsys_mf.evaluation.convergence import MIN_DRAWS, Summary, summarise
-from recsys_mf.evaluation.full_ranking import RankingTask, check_arguments
+from recsys_mf.evaluation.full_ranking import RankingTask, Top, check_arguments
 from recsys_mf.evaluation.metrics import METRICS, Estimate, PairedBootstrap, Scored
 from recsys_mf.evaluation.ranking import Figure
 from recsys_mf.evaluation.report import SEGMENTS, Coverage, HeldOut, Report, Row, Segment, require_svd
@@ -46,8 +46,7 @@ def evaluate(
     held_out: str | None = None,
     device: str = "auto",
     threads: int | None = None,
-    ranking: int | None = None,
-    relevant: float | None = None,
+    ranking: int | Top | None = None,
 ) -> Report:
     """Score every model of a run on all pairs of a table.
 
@@ -57,9 +56,8 @@ def evaluate(
     held_out : how the pairs were chosen, in words, if not by the run's own split
     device : where models predict: "cpu", "cuda" or "auto", which is CUDA if available
     threads : number of CPU threads to predict on; None for all available
-    ranking : N, to report figures of the N items that every model recommends to every user (`full_ranking`); the table
-        must have the ids of its users, as `Split.test_as_read` has
-    relevant : the least rating of a relevant item; None for 4 where the ratings go up to it
+    ranking : N, or Top(N, relevant=4), to report figures of the N items that every model recommends to every user
+        (`full_ranking`); the table must have the ids of its users, as `Split.test_as_read` has
     Pairs that the run was trained on are counted: the report does not call their error held-out.
     Raises DataError when ids are integers on one side and strings on the other, ConfigError when the run has no
     truncated-SVD baseline, DeviceError if CUDA is not available, and what `RankingTask.of` raises. Warns with
@@ -73,9 +71,11 @@ def evaluate(
     require_svd(run.baseline, {label: fit.solver for label, fit in fits.items()})
     if len(test) < 2:
         raise DataError("too few test pairs", where="test", seen=len(test), fix="give at least two")
-    check_arguments(ranking, relevant)
+    top = ranking if isinstance(ranking, Top) or ranking is None else Top(ranking)
+    if top is not None:
+        check_arguments(top.n, top.relevant)
     pairs = test.reindexed(run.user_vocabulary, run.item_vocabulary)
-    task = None if ranking is None else RankingTask.of(run, test, pairs, ranking, relevant)
+    task = None if top is None else RankingTask.of(run, test, pairs, top)
     trained = trained_on(run, test, pairs)
     said = {IdMismatchWarning: _id_mismatch(run, test, pairs), LeakWarning: _leak(trained, len(pairs))}
     for kind, message in said.items():

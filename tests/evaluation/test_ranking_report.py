@@ -13,7 +13,7 @@ import pytest
 
 from recsys_mf import Experiment
 from recsys_mf.errors import ConfigError, DataError, RecsysError, RecsysWarning
-from recsys_mf.evaluation import FoldReport, Report, evaluate, summarise_folds, to_json, to_markdown, to_text
+from recsys_mf.evaluation import FoldReport, Report, Top, evaluate, summarise_folds, to_json, to_markdown, to_text
 from recsys_mf.evaluation.report import Ranking
 from recsys_mf.models import Factorization
 from recsys_mf.ratings import Ratings
@@ -89,7 +89,7 @@ def crafted(scores: list[float]) -> Run:
 @pytest.mark.parametrize("n", [1, 5, 30])
 def test_every_model_has_the_figures_of_the_oracle(n: int, least: float) -> None:
     run = small_run()
-    report = report_of(run, table(), ranking=n, relevant=least)
+    report = report_of(run, table(), ranking=Top(n, least))
     for row in report.rows:
         model = run.baselines.get(row.label, run.fit).model
         assert isinstance(model, Factorization)
@@ -137,9 +137,9 @@ def test_an_item_rated_zero_in_training_is_not_recommended_and_a_zero_in_the_tes
     train_rows = Ratings.from_ids([1, 1, 2, 2, 3, 3, 3], [1, 2, 1, 3, 2, 3, 4], [0, 5, 0, 4, 1, 3, 2])
     run = train(train_rows, "bias", compared_with={"svd bias": TruncatedSvd(ranks=(1,))}, validation=0)
     test = Ratings.from_ids([1, 1, 2], [3, 4, 4], [0, 1, 0])
-    for row in report_of(run, test, ranking=2, relevant=0).rows:
+    for row in report_of(run, test, ranking=Top(2, 0)).rows:
         assert row.ranking["recall"].value == pytest.approx(1), row.label  # users 1 and 2 have two items left each
-    assert report_of(run, test, ranking=2, relevant=0).ranking.n_relevant == 3  # type: ignore[union-attr]
+    assert report_of(run, test, ranking=Top(2, 0)).ranking.n_relevant == 3  # type: ignore[union-attr]
 
 
 def test_relevant_ratings_that_were_trained_on_count_nowhere() -> None:
@@ -213,19 +213,15 @@ def test_a_standard_error_needs_two_users() -> None:
         ({"ranking": 2.5}, r"^ranking: not a whole number \(saw 2.5\)"),
         ({"ranking": 31}, r"^ranking: out of range \(saw 31\); give a whole number from 1 to 30$"),
         (
-            {"relevant": 4.0},
-            r"^relevant: has no effect without a ranking \(saw 4.0\); leave it out, or give --ranking N",
-        ),
-        (
-            {"ranking": 5, "relevant": float("nan")},
+            {"ranking": Top(5, float("nan"))},
             r"^relevant: not a finite number \(saw nan\); give the least rating",
         ),
-        ({"ranking": 5, "relevant": "4"}, r"^relevant: not a finite number \(saw '4'\)"),
+        ({"ranking": Top(5, "4")}, r"^relevant: not a finite number \(saw '4'\)"),  # type: ignore[arg-type]
         (
-            {"ranking": 5, "relevant": 5.5},
+            {"ranking": Top(5, 5.5)},
             r"^relevant: outside the range of the ratings \(saw 5.5\); give a rating from 0",
         ),
-        ({"ranking": 5, "relevant": -1e300}, r"^relevant: outside the range .* give a rating from 0 to 5$"),
+        ({"ranking": Top(5, -1e300)}, r"^relevant: outside the range .* give a rating from 0 to 5$"),
     ],
 )
 def test_what_cannot_be_ranked_is_said_in_one_line(given: dict[str, Any], message: str) -> None:
@@ -240,13 +236,13 @@ def test_on_a_scale_below_4_the_threshold_must_be_given() -> None:
     message = r"which ratings are relevant is not known \(saw ratings from 1 to 3\); give --relevant, the least rating"
     with pytest.raises(ConfigError, match=message):
         evaluate(run, test, ranking=1)
-    assert evaluate(run, test, ranking=1, relevant=3).ranking is not None
+    assert evaluate(run, test, ranking=Top(1, 3)).ranking is not None
 
 
 def test_a_threshold_between_floats_is_that_of_the_ratings() -> None:
     """3.3 is more than the float32 that is stored for it."""
     run = train(Ratings.from_ids([1, 1, 2, 2], [1, 2, 1, 3], [1.1, 3.3, 2.2, 3.3]), Biases(), validation=0)
-    report = evaluate(run, Ratings.from_ids([1, 2], [3, 2], [3.3, 1.1]), ranking=1, relevant=3.3)
+    report = evaluate(run, Ratings.from_ids([1, 2], [3, 2], [3.3, 1.1]), ranking=Top(1, 3.3))
     assert report.ranking is not None
     assert (report.ranking.n_relevant, f"{report.ranking.relevant:g}") == (1, "3.3")
 
