@@ -28,7 +28,7 @@ LAYERS = (
     {"serving"},
     {"run", "solvers"},
     {"store", "streaming", "training", "evaluation", "dense", "completion", "exporting"},
-    {"experiment"},
+    {"experiment", "sklearn"},
     {"cli"},
 )
 LAYER = {part: number for number, parts in enumerate(LAYERS) for part in parts}
