@@ -34,7 +34,7 @@ def find_top(queries: F32, table: F32, count: int, excluded: Csr | None, threads
     X, Y = _pack(queries, HEIGHT), _pack(table, LANES)
     tasks = ranges(len(X), max(1, min(GROUPS, -(-len(X) // threads))))
     side_by_side(_find, tasks, threads, X, Y, len(table), *left_out(excluded, len(queries)), columns, scores)
-    return columns, scores
+    return finish_lists(columns, scores, threads)
 
 
 def select_top(scores: F32, count: int, excluded: Csr | None, threads: int) -> tuple[I32, F32]:
@@ -42,11 +42,17 @@ def select_top(scores: F32, count: int, excluded: Csr | None, threads: int) -> t
     columns, best = empty_lists(len(scores), count)
     tasks = ranges(len(scores), _ROWS)
     side_by_side(_select, tasks, threads, scores, *left_out(excluded, len(scores)), columns, best)
-    return columns, best
+    return finish_lists(columns, best, threads)
 
 
 def empty_lists(rows: int, count: int) -> tuple[I32, F32]:
     return np.full((rows, count), -1, np.int32), np.full((rows, count), -np.inf, np.float32)
+
+
+def finish_lists(columns: I32, scores: F32, threads: int) -> tuple[I32, F32]:
+    """The heaps as lists, best first."""
+    side_by_side(sort_lists, ranges(len(columns), 1024), threads, columns, scores)
+    return columns, scores
 
 
 def left_out(excluded: Csr | None, rows: int) -> tuple[Any, Any]:
@@ -69,7 +75,7 @@ def _find(
     first: Any, last: Any, X: Any, Y: Any, n_columns: Any, starts: Any, excluded: Any, columns: Any, scores: Any
 ) -> None:
     """The lists of the rows in groups first to last; X [groups, width, HEIGHT], Y [groups, width, LANES]."""
-    count, width = columns.shape[1], X.shape[1]
+    width = X.shape[1]
     sums = np.zeros((HEIGHT, LANES), np.float32)
     limits = np.full((last - first) * HEIGHT, np.float32(-np.inf))
     for panel in range(Y.shape[0]):
@@ -83,31 +89,58 @@ def _find(
                 if exceeds:
                     for lane in range(min(LANES, n_columns - panel * LANES)):
                         column = panel * LANES + lane
-                        offer(columns, scores, row, count, column, sums[h, lane], starts, excluded)
-                    limits[place] = scores[row, count - 1]
+                        offer(columns, scores, row, column, sums[h, lane], starts, excluded)
+                    limits[place] = scores[row, 0]
 
 
 @jit()
 def _select(first: Any, last: Any, matrix: Any, starts: Any, excluded: Any, columns: Any, scores: Any) -> None:
-    count = columns.shape[1]
     for row in range(first, last):
         for column in range(matrix.shape[1]):
-            offer(columns, scores, row, count, column, matrix[row, column], starts, excluded)
+            offer(columns, scores, row, column, matrix[row, column], starts, excluded)
 
 
 @jit()
-def offer(columns: Any, scores: Any, row: Any, count: Any, column: Any, score: Any, starts: Any, excluded: Any) -> None:
-    """Put a column into the list of a row if its score is above the list's last and it is not left out.
+def offer(columns: Any, scores: Any, row: Any, column: Any, score: Any, starts: Any, excluded: Any) -> None:
+    """Put a column into the list of a row if its score is above the worst there and it is not left out.
 
-    Columns come in ascending order: of equal scores the first stays before the others.
+    A list is a heap with its worst entry first: that of the lowest score, of equal ones the highest column. Columns
+    come in ascending order, so an equal score does not enter.
     """
-    if not score > scores[row, count - 1] or _contains(excluded, starts[row], starts[row + 1], column):
+    if not score > scores[row, 0] or _contains(excluded, starts[row], starts[row + 1], column):
         return
-    place = count - 1
-    while place > 0 and scores[row, place - 1] < score:
-        scores[row, place], columns[row, place] = scores[row, place - 1], columns[row, place - 1]
-        place -= 1
-    scores[row, place], columns[row, place] = score, column
+    _sift(columns[row], scores[row], len(columns[row]), column, score)
+
+
+@jit()
+def _sift(columns: Any, scores: Any, size: Any, column: Any, score: Any) -> None:
+    """Replace the first entry of a heap of this size, and move the new one to its place."""
+    place = 0
+    while 2 * place + 1 < size:
+        child = 2 * place + 1
+        if child + 1 < size and _is_worse(columns, scores, child + 1, columns[child], scores[child]):
+            child += 1
+        if not _is_worse(columns, scores, child, column, score):
+            break
+        columns[place], scores[place] = columns[child], scores[child]
+        place = child
+    columns[place], scores[place] = column, score
+
+
+@jit()
+def _is_worse(columns: Any, scores: Any, place: Any, column: Any, score: Any) -> Any:
+    """Whether the entry at a place comes after another in a list."""
+    return scores[place] < score or (scores[place] == score and columns[place] > column)
+
+
+@jit()
+def sort_lists(first: Any, last: Any, columns: Any, scores: Any) -> None:
+    """The heaps of some rows as lists, best first."""
+    for row in range(first, last):
+        for end in range(columns.shape[1] - 1, 0, -1):
+            column, score = columns[row, end], scores[row, end]
+            columns[row, end], scores[row, end] = columns[row, 0], scores[row, 0]
+            _sift(columns[row], scores[row], end, column, score)
 
 
 @jit()

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from recsys_mf.arrays.jit import jit
 from recsys_mf.arrays.threads import ranges, side_by_side
 from recsys_mf.kernels.cpu.simd import FASTMATH, LANES
-from recsys_mf.kernels.cpu.top import GROUPS, HEIGHT, empty_lists, left_out, offer, product
+from recsys_mf.kernels.cpu.top import GROUPS, HEIGHT, empty_lists, finish_lists, left_out, offer, product
 from recsys_mf.kernels.operands import Curves, SampleTables, TopQuery
 
 F32 = NDArray[np.float32]
@@ -45,7 +45,7 @@ def find_top_of_samples(samples: SampleTables, query: TopQuery, curves: Curves, 
                 _find, tasks, threads, X, Y, high - low, low, curves.starts, 1 / curves.steps, curves.values, squares,
                 *numbers, starts[first : last + 1], excluded, columns[first:last], scores[first:last],
             )  # fmt: skip
-    return columns, scores
+    return finish_lists(columns, scores, threads)
 
 
 @jit(fastmath=FASTMATH)
@@ -82,7 +82,7 @@ def _find(
     squares: Any, z: Any, variance: Any, starts: Any, excluded: Any, columns: Any, scores: Any,
 ) -> None:  # fmt: skip
     """The lists of the rows in groups first to last, with a slice of the columns taken up."""
-    n_samples, width, count = X.shape[1], X.shape[2], columns.shape[1]
+    n_samples, width = X.shape[1], X.shape[2]
     products, totals = np.zeros((HEIGHT, LANES), np.float32), np.zeros((HEIGHT, LANES), np.float32)
     of_squares = np.zeros((HEIGHT, LANES), np.float32)
     share = np.float32(1.0) / np.float32(n_samples)
@@ -103,7 +103,7 @@ def _find(
                         spread = max(of_squares[h, lane] * share - score * score, np.float32(0.0))
                         score -= z * np.sqrt(spread + variance)
                     column = first_column + panel * LANES + lane
-                    offer(columns, scores, row, count, column, score, starts, excluded)
+                    offer(columns, scores, row, column, score, starts, excluded)
 
 
 @jit(fastmath=FASTMATH)
