@@ -125,8 +125,8 @@ def explain(run: Path, user: str, item: str, top: int, titles: str | None) -> No
     options.say(
         f"prediction of the model: {found.prediction:.3f}\n"
         f"from the user's own ratings, with the items fixed: {found.folded:.3f}\n"
-        f"  without any of them: {found.base:.3f}; effect of all {len(found.ratings):,}: "
-        f"{found.folded - found.base:+.3f}, the largest being"
+        f"  without any of them: {found.base:.3f}\n"
+        f"  effect of all {len(found.ratings):,}: {found.folded - found.base:+.3f}"
     )
     print_frame(found.ratings.head(top))
 

@@ -43,7 +43,7 @@ def test_a_new_user_is_folded_in_explained_and_forgotten(recsys: Cli) -> None:
     code, out, _ = recsys("explain", "more", str(NEW), "158", "--top", "2")
     assert code == 0
     assert "effect of all 4" in out
-    assert len(out.splitlines()) == 6
+    assert len(out.splitlines()) == 7
     code, out, err = recsys("forget", "more", "--users", str(NEW), "-o", "less")
     assert code == 0
     assert out == f"less: users: {len(factor_run().user_vocabulary)}, forgotten: 1\n"
