@@ -85,7 +85,7 @@ def _of_text(path: Path) -> Table:
     prepared = text.replace(dialect.delimiter, separator) if len(dialect.delimiter) == 2 else text
     lines = prepared.splitlines(keepends=True)
     reader = row_reader(lines, separator, dialect.quotes)
-    rows = [[field.strip() for field in row] for row in reader if any(row)]
+    rows = [[field.strip() for field in row] for row in reader if len(row) > 1 or any(row)]  # a blank line is no row
     first = 1  # number of the line of the first row, for messages
     header: list[str] | None = None
     if dialect.header or _counts_columns(rows[0]):
@@ -94,8 +94,9 @@ def _of_text(path: Path) -> Table:
 
 
 def _counts_columns(row: list[str]) -> bool:
-    """Whether a line holds the column names 0, 1, 2, … after an empty field, as pandas writes them."""
-    return len(row) > 1 and not row[0] and row[1:] == [str(j) for j in range(len(row) - 1)]
+    """Whether a line holds the column names 0, 1, 2, …, as pandas writes them, after an empty field if it has labels."""
+    names = row[1:] if not row[0] else row
+    return len(names) > 1 and names == [str(j) for j in range(len(names))]
 
 
 def _of_rows(rows: list[list[str]], header: list[str] | None, first: int, dialect: Dialect, where: str) -> Table:

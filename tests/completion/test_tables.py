@@ -60,6 +60,16 @@ def test_a_numpy_file_is_read_as_it_was_written(tmp_path: Path, suffix: str) -> 
     np.testing.assert_array_equal(read_table(tmp_path / f"second{suffix}").frame, FRAME)
 
 
+@pytest.mark.parametrize("index", [True, False])
+@pytest.mark.parametrize("names", [["a", "b", "c"], [0, 1, 2]])
+def test_rows_without_an_entry_stay_rows(tmp_path: Path, names: list[str | int], index: bool) -> None:
+    frame = pd.DataFrame([[1.5, 2, 3], [np.nan] * 3, [np.nan, 5, 6], [np.nan] * 3], columns=names)
+    frame.to_csv(tmp_path / "m.csv", index=index)
+    found = read_table(tmp_path / "m.csv").frame
+    np.testing.assert_array_equal(found.to_numpy(), frame.to_numpy())
+    assert list(found.columns) == [str(name) for name in names]
+
+
 @pytest.mark.parametrize(
     ("text", "names", "labels"),
     [
