@@ -85,7 +85,7 @@ def _of_text(path: Path) -> Table:
     prepared = text.replace(dialect.delimiter, separator) if len(dialect.delimiter) == 2 else text
     lines = prepared.splitlines(keepends=True)
     reader = row_reader(lines, separator, dialect.quotes)
-    rows = [[field.strip() for field in row] for row in reader if len(row) > 1 or any(row)]  # a blank line is no row
+    rows = [[field.strip() for field in row] for row in reader if len(row) > 1 or any(row)]  # not blank lines
     first = 1  # number of the line of the first row, for messages
     header: list[str] | None = None
     if dialect.header or _counts_columns(rows[0]):
