@@ -94,7 +94,7 @@ def _of_text(path: Path) -> Table:
 
 
 def _counts_columns(row: list[str]) -> bool:
-    """Whether a line holds the column names 0, 1, 2, …, as pandas writes them, after an empty field if it has labels."""
+    """Whether a line has the column names 0, 1, 2, … of pandas, after an empty field if rows have labels."""
     names = row[1:] if not row[0] else row
     return len(names) > 1 and names == [str(j) for j in range(len(names))]
 
