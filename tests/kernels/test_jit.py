@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -97,7 +98,7 @@ def test_every_module_can_be_imported_without_posix() -> None:
     names = [
         ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts).removesuffix(".__init__")
         for path in sorted(PACKAGE.rglob("*.py"))
-        if path.name != "__main__.py"
+        if path.name != "__main__.py" and (path.name != "sklearn.py" or find_spec("sklearn") is not None)
     ]
     program = f"""
 import importlib, os, sys
