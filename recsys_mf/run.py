@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from recsys_mf.errors import ConfigError, DataError
 from recsys_mf.models import Fit, Model, RatedPairs
+from recsys_mf.serving.trained import is_single
 from recsys_mf.vocabulary import Vocabulary
 
 KNOWN = ("neither", "user", "item", "both")  # indexed by known user + 2 * known item
@@ -71,7 +72,7 @@ class Run:
             )
             raise ConfigError("a prediction needs users and items", seen=f"one {type(user_ids).__name__}", fix=fix)
         given = (user_ids, item_ids)
-        single = [_is_single(ids) for ids in given]
+        single = [is_single(ids) for ids in given]
         length = next((len(ids) for ids, alone in zip(given, single, strict=True) if not alone), 1)
         users, items = (
             np.repeat(vocabulary.indices([ids] if alone else ids, where=f"pairs, {side} ids"), length if alone else 1)
@@ -177,11 +178,6 @@ class Run:
 def _is_column(ids: Any) -> bool:
     """Whether the argument is certainly a column of ids."""
     return type(ids) is list or (type(ids) is np.ndarray and ids.ndim == 1)
-
-
-def _is_single(ids: Any) -> bool:
-    """Whether the argument is a single id, not a column of ids."""
-    return isinstance(ids, str | bytes) or not hasattr(ids, "__len__") or getattr(ids, "ndim", 1) == 0
 
 
 def _seconds(times: Any, length: int) -> NDArray[np.int64]:

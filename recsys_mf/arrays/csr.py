@@ -40,9 +40,31 @@ class Csr(NamedTuple):
         """The same places with 1 in each."""
         return self._replace(values=None)
 
+    def take(self, rows: Any) -> Csr:
+        """These rows, indices [b], on the host; -1 is the last one."""
+        starts, entries = find_entries(self.starts, rows)
+        values = None if self.values is None else self.values[entries]
+        return Csr(starts, self.columns[entries], values, self.n_columns)
+
+    def keep(self, entries: Any) -> Csr:
+        """The entries for which bool[z] is True, on the host."""
+        starts = np.concatenate([[0], np.cumsum(entries)])[self.starts]
+        values = None if self.values is None else self.values[entries]
+        return Csr(starts, self.columns[entries], values, self.n_columns)
+
     def transpose(self) -> Csr:
         """The same matrix by columns, on the host: row numbers ascend within every column."""
         starts, order = sorting.group(self.columns, self.n_columns)
         rows = np.repeat(np.arange(self.n_rows, dtype=np.int32), np.diff(self.starts))
         values = None if self.values is None else self.values[order]
         return Csr(starts, rows[order], values, self.n_rows)
+
+
+def find_entries(starts: Any, rows: Any) -> tuple[Any, Any]:
+    """Where the entries of these rows are, one row after another: their starts int64[b + 1], and places int64[z].
+
+    starts : of all rows, as in `Csr`
+    """
+    lengths = np.diff(starts)[rows]
+    begins = np.concatenate([[0], np.cumsum(lengths)])
+    return begins, np.arange(begins[-1]) + np.repeat(starts[:-1][rows] - begins[:-1], lengths)

@@ -148,7 +148,7 @@ class RankingTask:
                 excluded=rated.of_users(self.users[part]).pattern(), among=among, backend=backend,
             )  # fmt: skip
             shown += np.bincount(items[items >= 0], minlength=n_items)
-            hits = ranking.find_hits(items, _rows(self.relevant, part))
+            hits = ranking.find_hits(items, self.relevant.take(np.arange(part.start, part.stop)))
             for place, figure in enumerate(FIGURES.values()):
                 values[place, part] = figure(hits, self.n_relevant[part])
         figures = {name: Figure.mean(of_users) for name, of_users in zip(FIGURES, values, strict=True)}
@@ -188,9 +188,3 @@ def _by_row(rows: NDArray[np.int64], columns: NDArray[np.int32], n_rows: int, n_
     """The matrix with an entry at each of these places, columns ascending within a row."""
     starts = np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=n_rows))])
     return Csr(starts, columns[np.lexsort((columns, rows))], None, n_columns)
-
-
-def _rows(matrix: Csr, part: slice) -> Csr:
-    """Neighbouring rows of a matrix without values."""
-    starts = matrix.starts[part.start : part.stop + 1]
-    return Csr(starts - starts[0], matrix.columns[starts[0] : starts[-1]], None, matrix.n_columns)

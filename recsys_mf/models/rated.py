@@ -65,11 +65,9 @@ class RatedPairs:
 
     def of_users(self, users: NDArray[Any]) -> Csr:
         """The items of these users, dense indices int32[b], by row; an unknown user (-1) has none."""
-        lengths = np.append(np.diff(self.starts), 0)[users]
-        starts = np.concatenate([[0], np.cumsum(lengths)])
-        entries = np.arange(starts[-1]) + np.repeat(self.starts[users] - starts[:-1], lengths)
+        starts = np.append(self.starts, self.starts[-1])  # the last row is empty
         n_items = int(self.items.max(initial=-1)) + 1
-        return Csr(starts, self.items[entries], self.values[entries], n_items)
+        return Csr(starts, self.items, self.values, n_items).take(users)
 
     def find(self, users: NDArray[Any], items: NDArray[Any]) -> NDArray[np.int64]:
         """Place of each of the pairs of dense indices among these, -1 if it is not there or an index is -1."""

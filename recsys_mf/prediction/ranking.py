@@ -194,12 +194,9 @@ def _take_rows(matrix: Csr | None, rows: NDArray[np.int64], among: I32 | None) -
     """Rows of a matrix, with columns as places among these; entries of other columns are gone."""
     if matrix is None:
         return None
-    lengths = np.diff(matrix.starts)[rows]
-    starts = np.concatenate([[0], np.cumsum(lengths)])
-    entries = np.arange(starts[-1]) + np.repeat(matrix.starts[rows] - starts[:-1], lengths)
-    columns = matrix.columns[entries]
+    taken = matrix.take(rows)
     if among is None:
-        return Csr(starts, columns, None, matrix.n_columns)
-    places = np.searchsorted(among, columns)
-    kept = np.append(among, np.int32(-1))[places] == columns
-    return Csr(np.concatenate([[0], np.cumsum(kept)])[starts], places[kept].astype(np.int32), None, len(among))
+        return taken
+    places = np.searchsorted(among, taken.columns)
+    is_there = np.append(among, np.int32(-1))[places] == taken.columns
+    return taken._replace(columns=places.astype(np.int32), n_columns=len(among)).keep(is_there)

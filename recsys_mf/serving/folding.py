@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from recsys_mf.arguments import choice, is_path
 from recsys_mf.arrays import sorting
-from recsys_mf.arrays.csr import Csr
+from recsys_mf.arrays.csr import Csr, find_entries
 from recsys_mf.conversion.origin import format_value
 from recsys_mf.errors import ConfigError, DataError, FoldWarning
 from recsys_mf.kernels.backend import Backend
@@ -97,7 +97,7 @@ def choose_precision(
     population = Population.of(Rows.of(model, "user"))
     pairs = np.repeat(np.arange(len(users)), np.diff(wanted.starts))
     table = Rows.of(model, "item").stacked()[wanted.columns].astype(np.float64)
-    parts = [_thin(rated, rng.random(len(rated.columns)) < share) for share in _SHARES]
+    parts = [rated.keep(rng.random(len(rated.columns)) < share) for share in _SHARES]
 
     def error(part: Csr, precision: float) -> float:
         X = solve_rows(model, "user", part, precision, backend, population).astype(np.float64)[pairs]
@@ -108,11 +108,6 @@ def choose_precision(
     scale = min(scale, error(parts[-1], scale) ** 2) or scale
     candidates = [scale * relative for relative in _TRIED]
     return min(candidates, key=lambda precision: sum(error(part, precision) for part in parts))
-
-
-def _thin(ratings: Csr, kept: NDArray[np.bool_]) -> Csr:
-    starts = np.concatenate([[0], np.cumsum(kept)])[ratings.starts]
-    return Csr(starts, ratings.columns[kept], ratings.values[kept], ratings.n_columns)
 
 
 def fold_in(run: R, ratings: Any, side: str, rng: np.random.Generator, backend: Backend) -> R:
@@ -164,9 +159,8 @@ def _touched_rows(joined: Joined, side: Side) -> tuple[NDArray[np.int64], Csr, N
     n_own, n_others = (table.n_users, table.n_items) if side == "user" else (table.n_items, table.n_users)
     starts, order = sorting.group(own, n_own)
     touched = np.unique(own[joined.is_new]).astype(np.int64)
-    lengths = np.diff(starts)[touched]
-    begins = np.concatenate([[0], np.cumsum(lengths)])
-    entries = order[np.arange(begins[-1]) + np.repeat(starts[touched] - begins[:-1], lengths)]
+    begins, places = find_entries(starts, touched)
+    entries = order[places]
     return touched, Csr(begins, others[entries], table.values[entries], n_others), entries
 
 

@@ -109,7 +109,7 @@ def test_the_report_counts_users_and_relevant_ratings_known_or_not() -> None:
 
 
 def _none_rated() -> Any:
-    """Training pairs of nobody."""
+    """No training pairs."""
     rated = small_run().rated
     assert rated is not None
     return replace(rated, starts=np.zeros_like(rated.starts), items=rated.items[:0], values=rated.values[:0])
