@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from recsys_mf.arrays.jit import jit
+from recsys_mf.arrays.jit import inline, jit
 
 
 @jit()
@@ -38,7 +38,7 @@ def look_up(values: Any, out: Any, low: int, table: Any) -> None:
         out[n] = table[place] if place < size else np.int32(-1)
 
 
-@jit()
+@inline()
 def count_starts(keys: Any, n_groups: int) -> Any:
     """Where every group begins in the order of the groups, and the end of the last."""
     starts = np.zeros(n_groups + 1, np.int64)

@@ -14,6 +14,9 @@ from numba.core.caching import FunctionCache
 
 from recsys_mf.errors import CacheWarning
 
+# Said of every function, since numba takes what is not said from whichever function made it compile this one.
+_OWN = {"fastmath": False, "error_model": "python", "forceinline": False}
+
 
 def jit(**options: Any) -> Callable[[Callable[..., Any]], Any]:
     """`numba.njit` without the interpreter's lock, compiled once and kept on disk.
@@ -22,7 +25,7 @@ def jit(**options: Any) -> Callable[[Callable[..., Any]], Any]:
     """
 
     def compiled(function: Callable[..., Any]) -> Any:
-        dispatcher: Any = numba.njit(nogil=True, **options)(function)
+        dispatcher: Any = numba.njit(nogil=True, **{**_OWN, **options})(function)
         try:
             # What `cache=True` does, with a cache that may fail.
             dispatcher._cache = _Cache(function)  # type: ignore[no-untyped-call]
@@ -31,6 +34,15 @@ def jit(**options: Any) -> Callable[[Callable[..., Any]], Any]:
         return dispatcher
 
     return compiled
+
+
+def inline(**options: Any) -> Callable[[Callable[..., Any]], Any]:
+    """`jit` of what other compiled functions call: its code becomes a part of theirs.
+
+    Several functions would hold a copy otherwise, each optimised in its place, and the first that a process loads
+    would serve them all: sums would round as the history of the process has it.
+    """
+    return jit(forceinline=True, **options)
 
 
 class _Cache(FunctionCache):

@@ -144,6 +144,35 @@ for name in sys.argv[1:] or solvers:
 """
 
 
+COPIES = (
+    BYTES
+    + """
+import gc
+from llvmlite import binding
+from numba.core.dispatcher import Dispatcher
+
+run.recommend(users[:20], 5)
+compiled = [d for d in gc.get_objects() if isinstance(d, Dispatcher) and d.__module__.startswith("recsys_mf.")]
+overloads = [(d.__name__, overload) for d in compiled for overload in d.overloads.values()]
+print("compiled", len(overloads))
+for name, overload in overloads:
+    module = binding.parse_bitcode(overload.library._final_module.as_bitcode())
+    for function in module.functions:
+        if not function.is_declaration and function.linkage.name == "linkonce_odr" and "_ZN9recsys_mf" in function.name:
+            print("copy in", name, "of", function.name)
+"""
+)
+
+
+@pytest.mark.slow
+def test_no_compiled_function_holds_a_copy_of_another(tmp_path: Path) -> None:
+    """The first copy that a process loads would serve all, and each is optimised in its place."""
+    printed = done(COPIES, NUMBA_CACHE_DIR=str(tmp_path)).split("\n")
+    counts = [int(line.split()[1]) for line in printed if line.startswith("compiled")]
+    assert counts[0] > 40
+    assert [line for line in printed if line.startswith("copy")] == []
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("processor", ["", "generic"])
 def test_a_seed_gives_the_same_bytes_whether_kernels_are_compiled_or_read(tmp_path: Path, processor: str) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from recsys_mf.arrays.jit import jit
+from recsys_mf.arrays.jit import inline, jit
 from recsys_mf.kernels.cpu import lanes
 from recsys_mf.kernels.cpu.simd import FASTMATH, LANES
 from recsys_mf.kernels.cpu.tiles import BLOCK, prefetch_line, tile
@@ -106,14 +106,14 @@ def solve_singly(
         squared_errors[g] = _squared_error(G, x)
 
 
-@jit()
+@inline()
 def padded(width: Any) -> Any:
     """Rows and columns of a matrix of z zᵀ, in full tiles."""
     rows = -(-(width + 1) // _HEIGHT) * _HEIGHT
     return rows, -(-rows // LANES) * LANES
 
 
-@jit()
+@inline()
 def packed(columns: Any) -> Any:
     """Room for a run of ratings, y and (1, t), and for the sums of y and t y."""
     run = max(16, min(256, _RUN_BYTES // max(4 * columns, 1)))
@@ -121,7 +121,7 @@ def packed(columns: Any) -> Any:
     return np.zeros((run, columns), np.float32), np.ones((run, 2), np.float32), sums
 
 
-@jit(fastmath=FASTMATH, error_model="numpy")
+@inline(fastmath=FASTMATH, error_model="numpy")
 def sum_ratings(
     A: Any, width: Any, Z: Any, V: Any, E: Any, low: Any, high: Any, others: Any, contexts: Any, values: Any,
     Y: Any, y_bias: Any, C: Any, c_bias: Any,
@@ -169,7 +169,7 @@ def sum_ratings(
     A[k, k], A[k, k + 1], A[k + 1, k + 1] = np.float32(high - low), total, squares
 
 
-@jit()
+@inline()
 def _add_row_of_tiles(A: Any, Z: Any, count: Any, a: Any, first: Any) -> None:
     """A[a : a + _HEIGHT] += Zᵀ Z from the diagonal on; if first, in place of what was there."""
     one, end = np.float32(1.0), Z.shape[1]
@@ -196,7 +196,7 @@ def _add_row_of_tiles(A: Any, Z: Any, count: Any, a: Any, first: Any) -> None:
             b += LANES
 
 
-@jit(fastmath=FASTMATH, error_model="numpy")
+@inline(fastmath=FASTMATH, error_model="numpy")
 def _add_prior(A: Any, precision: Any, linear: Any, weight: Any, ridge: Any, noise_precision: Any) -> None:
     """The system of a row from its Σ z zᵀ: α G + Λ + w diag(d), and beside it α h + Λ m."""
     width = ridge.size
@@ -208,7 +208,7 @@ def _add_prior(A: Any, precision: Any, linear: Any, weight: Any, ridge: Any, noi
         row[width] = noise_precision * row[width] + linear[a]
 
 
-@jit(fastmath=FASTMATH, error_model="numpy")
+@inline(fastmath=FASTMATH, error_model="numpy")
 def _factorise(A: Any, width: Any) -> None:
     """U with UᵀU = A over the first columns, in place of the upper triangle; a column h beyond them becomes U⁻ᵀ h.
 
@@ -228,7 +228,7 @@ def _factorise(A: Any, width: Any) -> None:
                 row[b] *= inverse
 
 
-@jit(fastmath=FASTMATH, error_model="numpy")
+@inline(fastmath=FASTMATH, error_model="numpy")
 def _squared_error(G: Any, x: Any) -> Any:
     """Σ t² - 2 x·h + xᵀ G x from the upper triangle of Σ z zᵀ; rounding must not make it negative."""
     width = x.size

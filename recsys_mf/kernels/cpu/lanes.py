@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from recsys_mf.arrays.jit import jit
+from recsys_mf.arrays.jit import inline
 from recsys_mf.kernels.cpu.simd import FASTMATH, LANES
 from recsys_mf.kernels.cpu.tiles import (
     BLOCK,
@@ -24,7 +24,7 @@ from recsys_mf.kernels.cpu.tiles import (
 )
 
 
-@jit()
+@inline()
 def scatter(A: Any, width: Any, S: Any, D: Any) -> None:
     """The rows' Σ z zᵀ (upper triangles of A [LANES, rows, columns]) into lanes: G and h into S, G's diagonal into D.
 
@@ -36,7 +36,7 @@ def scatter(A: Any, width: Any, S: Any, D: Any) -> None:
         D[a] = S[a, a]
 
 
-@jit(fastmath=FASTMATH, error_model="numpy")
+@inline(fastmath=FASTMATH, error_model="numpy")
 def solve(
     S: Any, D: Any, width: Any, precision: Any, M: Any, w: Any, ridge: Any, noise_precision: Any, Z: Any, X: Any, R: Any
 ) -> None:
@@ -65,7 +65,7 @@ def solve(
         substitute(S, X, a)
 
 
-@jit(fastmath=FASTMATH, error_model="numpy")
+@inline(fastmath=FASTMATH, error_model="numpy")
 def squared_errors(S: Any, D: Any, squares: Any, width: Any, X: Any, E: Any) -> None:
     """E [LANES] = Σ t² - 2 x·h + xᵀ G x; rounding must not make it negative."""
     row = np.empty(LANES, np.float32)

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from recsys_mf.arrays.jit import jit
+from recsys_mf.arrays.jit import inline, jit
 
 WORK = 128  # multiplications that would take the time of Φ
 _MIN_PROBABILITY = 1e-300  # of a probability
@@ -21,7 +21,7 @@ _SMALL = 1e-100  # a product of probabilities whose logarithm is due
 _DENSITY_AT_ZERO = 1 / math.sqrt(2 * math.pi)
 
 
-@jit()
+@inline()
 def _hart(y: float) -> float:
     """Φ(-y) / exp(-y²/2) for y in [0, 7]; written out, since it is most of the work."""
     top = (3.52624965998911e-2 * y + 0.700383064443688) * y + 6.37396220353165
@@ -33,7 +33,7 @@ def _hart(y: float) -> float:
     return top / bottom
 
 
-@jit()
+@inline()
 def _tail(x: float) -> Any:
     """Φ(-|x|) and φ(x), 0 and 0 at infinity."""
     y = abs(x)
@@ -49,14 +49,14 @@ def _tail(x: float) -> Any:
     return density / fraction, density
 
 
-@jit()
+@inline()
 def cdf(x: float) -> Any:
     """Φ(x)."""
     tail, _ = _tail(x)
     return tail if x < 0 else 1.0 - tail
 
 
-@jit()
+@inline()
 def _mass(a: float, b: float, tail_a: float, tail_b: float) -> Any:
     """Φ(b) - Φ(a) of a < b, from the side where Φ is accurate, given the tails beyond them."""
     if a > 0:
@@ -64,7 +64,7 @@ def _mass(a: float, b: float, tail_a: float, tail_b: float) -> Any:
     return (tail_b if b < 0 else 1.0 - tail_b) - tail_a
 
 
-@jit()
+@inline()
 def _ratio(x: float, numerator: Any, denominator: Any) -> float:
     """Ratio of two polynomials, coefficients from the highest power down."""
     top, bottom = 0.0, 0.0
@@ -97,7 +97,7 @@ _TAIL = (
 )  # fmt: skip
 
 
-@jit()
+@inline()
 def quantile(p: float) -> Any:
     """Φ⁻¹(p) for p in (0, 1)."""
     q = p - 0.5

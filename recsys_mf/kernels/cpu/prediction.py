@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from recsys_mf.arrays.cores import available_threads
 from recsys_mf.arrays.csr import Csr
-from recsys_mf.arrays.jit import jit
+from recsys_mf.arrays.jit import inline, jit
 from recsys_mf.arrays.threads import pairs, side_by_side
 from recsys_mf.kernels.cpu import normal, top, top_of_samples
 from recsys_mf.kernels.cpu.simd import FASTMATH
@@ -171,7 +171,7 @@ def _predict_levels(
             out[j, level] = (below[level + 1] - below[level]) / samples
 
 
-@jit(fastmath=FASTMATH)
+@inline(fastmath=FASTMATH)
 def _sampled(
     users: Any, items: Any, contexts: Any, scales: Any, offsets: Any, user: Any, item: Any, context: Any, s: Any
 ) -> Any:
@@ -194,7 +194,7 @@ def _sampled(
     return r
 
 
-@jit(fastmath=FASTMATH)
+@inline(fastmath=FASTMATH)
 def _dot(x: Any, y: Any) -> Any:
     """Σ x_f y_f over all but the last entry, in float32."""
     dot = np.float32(0.0)

@@ -23,7 +23,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
-from recsys_mf.arrays.jit import jit
+from recsys_mf.arrays.jit import inline
 from recsys_mf.kernels.cpu.simd import array_of
 
 _LOOKS = 1 << 12  # at a band that is not free before a thread looks for another block, or sleeps
@@ -44,7 +44,7 @@ def make_board(strata: int, blocks: int, threads: int) -> tuple[NDArray[np.int64
     )
 
 
-@jit()
+@inline()
 def next_block(board: Any, thread: Any, threads: Any) -> Any:
     """The number of the block to visit next, stratum · blocks + user band, which is then this thread's; -1 for none."""
     taken, users_done, items_done, places = board
@@ -78,7 +78,7 @@ def next_block(board: Any, thread: Any, threads: Any) -> Any:
     return block
 
 
-@jit()
+@inline()
 def finish(board: Any, block: Any) -> None:
     """Say that a block was visited; what was written in it is seen by the thread that finds its bands free."""
     _, users_done, items_done, _ = board
@@ -88,7 +88,7 @@ def finish(board: Any, block: Any) -> None:
     _store(items_done, (band + stratum) % blocks, stratum + 1)
 
 
-@jit()
+@inline()
 def _is_free(block: Any, users_done: Any, items_done: Any) -> Any:
     """Whether both bands of the block have been through all strata before it."""
     blocks = users_done.size

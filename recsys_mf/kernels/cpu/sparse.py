@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from recsys_mf.arrays.aligned import LINE, align, allocate_aligned
 from recsys_mf.arrays.csr import Csr
-from recsys_mf.arrays.jit import jit
+from recsys_mf.arrays.jit import inline, jit
 from recsys_mf.arrays.threads import shares, side_by_side
 from recsys_mf.kernels.cpu.simd import (
     FASTMATH,
@@ -105,7 +105,7 @@ def _product(begin: Any, end: Any, starts: Any, others: Any, values: Any, X: Any
                 _sums(n_vectors, X, others, values, starts[g], starts[g + 1], b, out, g)
 
 
-@jit()
+@inline()
 def _sums(n: Any, X: Any, others: Any, values: Any, low: Any, high: Any, b: Any, out: Any, g: Any) -> None:
     if n == 4:
         _four(X, others, values, low, high, b, out, g)
@@ -117,7 +117,7 @@ def _sums(n: Any, X: Any, others: Any, values: Any, low: Any, high: Any, b: Any,
         _one(X, others, values, low, high, b, out, g)
 
 
-@jit()
+@inline()
 def _weighted_sums(n: Any, X: Any, others: Any, values: Any, low: Any, high: Any, b: Any, out: Any, g: Any) -> None:
     if n == 4:
         _weighted_four(X, others, values, low, high, b, out, g)

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsys_mf.arrays.csr import Csr
-from recsys_mf.arrays.jit import jit
+from recsys_mf.arrays.jit import inline, jit
 from recsys_mf.arrays.threads import ranges, side_by_side
 from recsys_mf.kernels.cpu.simd import FASTMATH, LANES
 from recsys_mf.kernels.cpu.tiles import tile
@@ -100,7 +100,7 @@ def _select(first: Any, last: Any, matrix: Any, starts: Any, excluded: Any, colu
             offer(columns, scores, row, column, matrix[row, column], starts, excluded)
 
 
-@jit()
+@inline()
 def offer(columns: Any, scores: Any, row: Any, column: Any, score: Any, starts: Any, excluded: Any) -> None:
     """Put a column into the list of a row if its score is above the worst there and it is not left out.
 
@@ -112,7 +112,7 @@ def offer(columns: Any, scores: Any, row: Any, column: Any, score: Any, starts: 
     _sift(columns[row], scores[row], len(columns[row]), column, score)
 
 
-@jit()
+@inline()
 def _sift(columns: Any, scores: Any, size: Any, column: Any, score: Any) -> None:
     """Replace the first entry of a heap of this size, and move the new one to its place."""
     place = 0
@@ -127,7 +127,7 @@ def _sift(columns: Any, scores: Any, size: Any, column: Any, score: Any) -> None
     columns[place], scores[place] = column, score
 
 
-@jit()
+@inline()
 def _is_worse(columns: Any, scores: Any, place: Any, column: Any, score: Any) -> Any:
     """Whether the entry at a place comes after another in a list."""
     return scores[place] < score or (scores[place] == score and columns[place] > column)
@@ -143,7 +143,7 @@ def sort_lists(first: Any, last: Any, columns: Any, scores: Any) -> None:
             _sift(columns[row], scores[row], end, column, score)
 
 
-@jit()
+@inline()
 def _contains(ascending: Any, low: Any, high: Any, number: Any) -> Any:
     """Whether a number is among ascending[low:high]."""
     end = high

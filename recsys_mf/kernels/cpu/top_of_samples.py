@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys_mf.arrays.jit import jit
+from recsys_mf.arrays.jit import inline, jit
 from recsys_mf.arrays.threads import ranges, side_by_side
 from recsys_mf.kernels.cpu.simd import FASTMATH, LANES
 from recsys_mf.kernels.cpu.top import GROUPS, HEIGHT, empty_lists, finish_lists, left_out, offer, product
@@ -106,7 +106,7 @@ def _find(
                     offer(columns, scores, row, column, score, starts, excluded)
 
 
-@jit(fastmath=FASTMATH)
+@inline(fastmath=FASTMATH)
 def _add_curve(products: Any, begin: Any, rate: Any, curve: Any, totals: Any) -> None:
     """totals += the polynomial of the interval that each product is in."""
     top = np.float32(len(curve) - 1)

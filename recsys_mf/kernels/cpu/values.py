@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from recsys_mf.arrays.jit import jit
+from recsys_mf.arrays.jit import inline, jit
 from recsys_mf.kernels.cpu.simd import FASTMATH
 
 
-@jit(fastmath=FASTMATH)
+@inline(fastmath=FASTMATH)
 def _dot(x: Any, y: Any) -> Any:
     """The product of the factors of two rows."""
     total = np.float32(0.0)

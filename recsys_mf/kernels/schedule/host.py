@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from recsys_mf.arrays import mapped
-from recsys_mf.arrays.jit import jit
+from recsys_mf.arrays.jit import inline, jit
 from recsys_mf.arrays.threads import ranges, side_by_side
 from recsys_mf.kernels.operands import RatingScale, Triples
 from recsys_mf.kernels.schedule.grid import Arranged, Grid, Places
@@ -46,7 +46,7 @@ def arrange(triples: Triples, places: Places, grid: Grid, scale: RatingScale, se
     return out
 
 
-@jit()
+@inline()
 def _part(fine_row: Any, fine_column: Any, bands: Any, user_parts: Any, item_parts: Any) -> Any:
     """Place of a part: by stratum, row band, item part and user part."""
     row, column = fine_row // user_parts, fine_column // item_parts
@@ -99,7 +99,7 @@ def _shuffle(
             values[last], values[other] = values[other], values[last]
 
 
-@jit()
+@inline()
 def _hashed(seed: Any, place: Any) -> Any:
     """64 random bits of a place. Steele, Lea, Flood: Fast splittable pseudorandom number generators, OOPSLA 2014."""
     x = seed + (np.uint64(place) + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)
