@@ -31,10 +31,7 @@ def select(device: str = "auto", threads: int | None = None) -> Backend:
         from recsys_mf.kernels.cpu.backend import make_backend as on_cpu
 
         return on_cpu(threads)
-    import torch
-
-    # The run records which of the two it was.
-    if find_spec("triton") is not None and torch.cuda.get_device_capability() >= MIN_CAPABILITY:
+    if _takes_triton():  # the run records which of the two it was
         from recsys_mf.kernels.triton.backend import make_verified_backend
 
         return make_verified_backend("cuda", threads, strict=device == "cuda")
@@ -50,6 +47,10 @@ def predictor(device: str = "auto", threads: int | None = None) -> PredictionKer
     """
     threads = _check_threads(threads)
     if _takes_card(device):
+        if _takes_triton():
+            from recsys_mf.kernels.triton.backend import make_verified_prediction
+
+            return make_verified_prediction("cuda", strict=device == "cuda")
         from recsys_mf.kernels.torch.prediction import TorchPrediction
 
         return TorchPrediction("cuda")
@@ -79,6 +80,13 @@ def _takes_card(device: str) -> bool:
     if device == "cuda" and not torch.cuda.is_available():
         raise DeviceError("CUDA is not available here", fix="use the device 'cpu' or 'auto'")
     return torch.cuda.is_available()
+
+
+def _takes_triton() -> bool:
+    """Whether Triton's kernels run on the card."""
+    import torch
+
+    return find_spec("triton") is not None and torch.cuda.get_device_capability() >= MIN_CAPABILITY
 
 
 def has_driver() -> bool:

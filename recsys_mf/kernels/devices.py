@@ -64,7 +64,7 @@ def _kernels(*, check: bool) -> list[str]:
     from recsys_mf.kernels.triton.backend import make_backend
 
     verdicts = verification.verify_again(make_backend("cuda")) if check else verification.read_record()
-    if verdicts is None:
+    if not verdicts:
         return ["kernels: not verified yet; the first use does it, or: recsys-mf devices --check"]
     right = [operation for operation, wrong in verdicts.items() if wrong is None]
     wrong = [f"wrong, replaced by torch: {operation} ({why})" for operation, why in verdicts.items() if why is not None]

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from recsys_mf.arrays import sorting
 from recsys_mf.arrays.csr import Csr
 from recsys_mf.kernels import reference
-from recsys_mf.kernels.backend import Backend
+from recsys_mf.kernels.backend import Backend, PredictionKernels
 from recsys_mf.kernels.operands import (
     GaussianPrior,
     Pairs,
@@ -301,3 +301,21 @@ def check_row_values(backend: Backend, rank: int, *, contexts: bool) -> Agreemen
     ours = backend.device.get(backend.rows.row_values(ratings.to(put), put(X), there))
     # A sum of 3 k + 3 products of standard normals, with room for tails.
     return Agreement(find_worst(ours, reference.row_values(ratings, X, regressors)), (3 * rank + 3) * 8 * EPSILON)
+
+
+def check_find_top(kernels: PredictionKernels, width: int, n: int, rows: int = 5, count: int = 7) -> Agreement:
+    """The best columns with some left out: their scores, and those that the reference gives the columns found."""
+    rng = np.random.default_rng(width)
+    queries, table = draw_rows(rng, rows, width), draw_rows(rng, n, width)
+    chosen = rng.random((rows, n)) < np.linspace(0, 1, rows)[:, None]  # of the last row all
+    starts = np.append(0, np.cumsum(chosen.sum(1)))
+    excluded = Csr(starts, np.nonzero(chosen)[1].astype(np.int32), None, n)
+    columns, scores = kernels.find_top(queries, table, count, excluded)
+    _, expected = reference.find_top(queries, table, count, excluded)
+    products = np.where(chosen, -np.inf, queries.astype(np.float64) @ table.T.astype(np.float64))
+    there = np.take_along_axis(np.hstack([products, np.full((rows, 1), -np.inf)]), columns, axis=1)
+    empty = np.isinf(expected)
+    if not (np.array_equal(empty, np.isinf(scores)) and np.array_equal(empty, np.isinf(there))):
+        return Agreement(float("inf"), 0.0)
+    worst = max(find_worst(found[~empty], expected[~empty]) for found in (scores, there))
+    return Agreement(worst, (width + 4) * 16 * EPSILON)

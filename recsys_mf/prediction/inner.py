@@ -49,4 +49,6 @@ def inner_rows_of_sample(model: Posterior, s: int) -> InnerRows:
 
 
 def _item_rows(factors: F32, bias: F32) -> F32:
-    return np.column_stack([factors, bias, np.ones(len(bias), np.float32)])
+    rows = np.column_stack([factors, bias, np.ones(len(bias), np.float32)])
+    rows.flags.writeable = False  # a device may keep them
+    return rows

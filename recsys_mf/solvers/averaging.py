@@ -3,7 +3,7 @@
     mean of the models s = μ + b_u + b_i + [Σ_s p_u^(s) · q_i^(s) / S]_k
 
 Means and biases are averaged exactly. The mean of the products has rank S k; [·]_k is its truncated SVD, kept up as
-models come, so that memory stays at a few of them.
+models come, so that memory stays at a few of them. The products over rows run on the device, the small SVD on the host.
 
 Brand: Fast low-rank modifications of the thin singular value decomposition, Linear Algebra and its Applications
 415(1), 2006.
@@ -11,23 +11,29 @@ Brand: Fast low-rank modifications of the thin singular value decomposition, Lin
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
+from recsys_mf.kernels.backend import Device
+from recsys_mf.kernels.cpu.device import CpuDevice
 from recsys_mf.models.factorization import Factorization
 
 Matrix = NDArray[np.float64]
 Factors = tuple[NDArray[np.float32], NDArray[np.float32]]
 
+_HOST = CpuDevice(1)
 _ROUNDING = 1e-13  # of the largest eigenvalue of a Gram matrix in float64
 
 
-def merged(average: Factorization, member: Factorization, number: int, rank: int) -> Factorization:
+def merged(
+    average: Factorization, member: Factorization, number: int, rank: int, device: Device = _HOST
+) -> Factorization:
     """The average of number - 1 models with one more, at a rank."""
     old, new = (number - 1) / number, 1 / number
-    P, Q = merged_products(
-        (average.user_factors, average.item_factors), (member.user_factors, member.item_factors), number, rank
-    )
+    before, one = ((model.user_factors, model.item_factors) for model in (average, member))
+    P, Q = merged_products(before, one, number, rank, device)
     return Factorization(
         old * average.mean + new * member.mean,
         (old * average.user_bias + new * member.user_bias).astype(np.float32),
@@ -38,32 +44,37 @@ def merged(average: Factorization, member: Factorization, number: int, rank: int
     )
 
 
-def merged_products(average: Factors, member: Factors, number: int, rank: int) -> Factors:
+def merged_products(average: Factors, member: Factors, number: int, rank: int, device: Device = _HOST) -> Factors:
     """Factors of that rank of the mean of number - 1 products P Qᵀ with one more."""
-    old, new = np.sqrt((number - 1) / number), np.sqrt(1 / number)
-    P, Q = (np.hstack([a * old, b * new], dtype=np.float64) for a, b in zip(average, member, strict=True))
-    P, Q = cut(P, Q, rank)
-    return P.astype(np.float32), Q.astype(np.float32)
+    old, new, xp = np.sqrt((number - 1) / number), np.sqrt(1 / number), device.xp
+
+    def wide(factors: NDArray[np.float32]) -> Any:
+        return xp.asarray(device.put(factors), dtype=xp.float64)
+
+    with device.guard():
+        P, Q = (xp.hstack([wide(a) * old, wide(b) * new]) for a, b in zip(average, member, strict=True))
+        P, Q = (device.get(factors).astype(np.float32) for factors in cut(P, Q, rank, device))
+    return P, Q
 
 
-def cut(P: Matrix, Q: Matrix, rank: int) -> tuple[Matrix, Matrix]:
+def cut(P: Any, Q: Any, rank: int, device: Device = _HOST) -> tuple[Any, Any]:
     """The truncated SVD of P Qᵀ as factors of that rank: [m, rank] and [n, rank], without forming the product.
 
     With PᵀP = V diag(σ²) Vᵀ, P = A R for R = diag(σ) Vᵀ and the orthonormal A = P V diag(1/σ); in the same way Q = B S.
-    So P Qᵀ = A (R Sᵀ) Bᵀ, and the SVD of the small core R Sᵀ is all there is to do.
+    So P Qᵀ = A (R Sᵀ) Bᵀ, and the SVD of the small core R Sᵀ is all there is to do. P, Q : float64, on the device
     """
-    (R, to_A), (S, to_B) = _rooted(P), _rooted(Q)
+    (R, to_A), (S, to_B) = (_rooted(device.get(X.T @ X)) for X in (P, Q))
     W, singular, Zt = np.linalg.svd(R @ S.T)
     k = min(rank, len(singular))
     root = np.sqrt(singular[:k])
-    cut_P, cut_Q = np.zeros((len(P), rank)), np.zeros((len(Q), rank))  # a product of lower rank leaves columns zero
-    cut_P[:, :k], cut_Q[:, :k] = P @ (to_A @ (W[:, :k] * root)), Q @ (to_B @ (Zt[:k].T * root))
-    return cut_P, cut_Q
+    small_P, small_Q = np.zeros((P.shape[1], rank)), np.zeros((Q.shape[1], rank))
+    small_P[:, :k], small_Q[:, :k] = to_A @ (W[:, :k] * root), to_B @ (Zt[:k].T * root)
+    return P @ device.put(small_P), Q @ device.put(small_Q)  # a product of lower rank leaves columns zero
 
 
-def _rooted(X: Matrix) -> tuple[Matrix, Matrix]:
-    """R [r, k] and T [k, r] with X = (X T) R and orthonormal X T, r the rank of X to within rounding."""
-    squares, V = np.linalg.eigh(X.T @ X)
+def _rooted(gram: Matrix) -> tuple[Matrix, Matrix]:
+    """R [r, k] and T [k, r] with X = (X T) R and orthonormal X T, r the rank of X to within rounding; gram : XᵀX."""
+    squares, V = np.linalg.eigh(gram)
     there = squares > _ROUNDING * squares[-1]
     sigma, V = np.sqrt(squares[there]), V[:, there]
     return sigma[:, None] * V.T, V / sigma

@@ -51,11 +51,11 @@ class Committee:
     def run(self, train: Ratings, *, rng: np.random.Generator, backend: Backend) -> Iterator[Epoch]:
         """An Epoch per member, with the committee so far; see `Solver.run`."""
         runs = (self.member.run_once(train, stream, backend) for stream in rng.spawn(self.size))
-        return averaged((deque(epochs, maxlen=1).pop() for epochs in runs), train)
+        return averaged((deque(epochs, maxlen=1).pop() for epochs in runs), train, backend)
 
 
-def averaged(members: Iterable[Epoch], train: Ratings) -> Iterator[Epoch]:
-    """An Epoch per member with the committee so far, at the members' rank.
+def averaged(members: Iterable[Epoch], train: Ratings, backend: Backend) -> Iterator[Epoch]:
+    """An Epoch per member with the committee so far, at the members' rank; merged and compared on the device.
 
     members : the last Epoch of every member, over the users and items of train
     """
@@ -64,9 +64,10 @@ def averaged(members: Iterable[Epoch], train: Ratings) -> Iterator[Epoch]:
     for number, member in enumerate(members, start=1):
         one = member.model()
         assert isinstance(one, Factorization)  # what the members, runs of SGD or ALS, end in
-        committee = one if committee is None else merged(committee, one, number, one.rank)
+        committee = one if committee is None else merged(committee, one, number, one.rank, backend.device)
 
-        disagreement.add(predict(one, disagreement.users, disagreement.items).values)
+        pairs = disagreement.users, disagreement.items
+        disagreement.add(predict(one, *pairs, backend=backend.make_prediction()).values)
 
         @cache
         def model(committee: Factorization = committee) -> Factorization:

@@ -57,6 +57,7 @@ PARTS = {
     "sweeps": Part("gpu_sweeps", "sweeps", 200),
     "accuracy": Part("gpu_sweeps", "accuracy", 80),
     "streams": Part("gpu_kernels", "streams", 40),
+    "lists": Part("gpu_lists", "lists", 60),
     "svd": Part("gpu_sweeps", "svd", 40),
     "real": Part("gpu_sweeps", "real", 120),
     "profile": Part("gpu_kernels", "profile", 300),

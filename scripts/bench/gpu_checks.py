@@ -57,6 +57,8 @@ def _checks(session: Session, rank: int) -> None:
             "contexts" if contexts else "",
             partial(oracle.check_pair_values, backend, rank, contexts=contexts, shape=shape),
         )
+    if not session.settings.rehearsal:
+        row("find_top", "", partial(oracle.check_find_top, backend.make_prediction(), rank, 5000))
     for precision in backend.sgd.precisions:
         session.row(RUNS, f"epoch, rank {rank}, {precision}", partial(_repeat, session, rank, precision))
 

@@ -20,12 +20,22 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from recsys_mf.kernels.triton import pairs, rows, schedule, sgd
+from recsys_mf.kernels.triton import pairs, rows, schedule, sgd, top
 
 TOOLS = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
 NAMES = {torch.float32: "fp32", torch.float16: "fp16", torch.bfloat16: "bf16"}
-INTEGERS = ("users", "items", "others", "contexts", "progress", "stalled")  # pointers to int32
-LONG = ("bounds", "lows", "highs", "starts", "order", "first_pieces", "pieces")  # pointers to int64
+INTEGERS = (
+    "users",
+    "items",
+    "others",
+    "contexts",
+    "progress",
+    "stalled",
+    "bits",
+    "columns",
+    "found_columns",
+)  # pointers to int32
+LONG = ("bounds", "lows", "highs", "starts", "order", "first_pieces", "pieces", "rows")  # pointers to int64
 WHOLE = (
     "seed",
     "batch",
@@ -40,6 +50,11 @@ WHOLE = (
     "n",
     "n_parts",
     "n_columns",
+    "words",
+    "groups",
+    "width",
+    "count",
+    "chosen",
 )
 REAL = ("rate", "bias_rate", "ridge_rate", "noise_precision")
 
@@ -64,7 +79,10 @@ def compiled(kernel: Any, storage: torch.dtype, capability: int, options: dict[s
             return "fp32"
         if in_sgd and name == "squares":
             return "*fp64"
-        return "*" + (NAMES[storage] if in_sgd and name in ("P", "Q") else "fp32")
+        if name == "unsure":
+            return "*i8"
+        stored = (kernel is sgd._epoch and name in ("P", "Q")) or (kernel is top._maxima and name in ("X", "Y"))
+        return "*" + (NAMES[storage] if stored else "fp32")
 
     source = ASTSource(
         kernel,
@@ -99,9 +117,15 @@ def lines(capability: int) -> list[str]:
         found.append(compiled(rows._solve, f32, capability, solve))
         shape = pairs.shape(columns, columns)
         found.append(compiled(pairs._refine, f32, capability, shape))
+        by_sums = {"SPAN": rows.span_of(columns), "num_warps": max(1, rows.span_of(columns) // 16)}
+        found.append(compiled(pairs._refine_by_sums, f32, capability, by_sums))
+        groups, some = top.Groups.of(2500 * columns), {"has_excluded": columns != 48}
+        found.append(compiled(top._maxima, torch.float16, capability, top.maxima_shape(columns, groups.tiles, **some)))
+        found.append(compiled(top._choose, f32, capability, top.choose_shape(columns, groups, 10, **some)))
         found.append(compiled(pairs._sums, f32, capability, pairs.sums_shape(columns, weighted=True)))
         found.append(compiled(pairs._values, f32, capability, shape | {"WITH_CONTEXTS": columns == 48}))
     shuffle = {"PARTS": 32, "num_warps": 1, "num_stages": 1}
+    found.append(compiled(top._mark, f32, capability, {"TILE": 128, "num_warps": 1}))
     return [*found, compiled(schedule._shuffle, f32, capability, shuffle)]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from recsys_mf.kernels.cpu import top_of_samples
 from recsys_mf.kernels.cpu.prediction import CpuPrediction
 from recsys_mf.kernels.operands import Curves, SampleTables, TopQuery
 from recsys_mf.kernels.torch.prediction import TorchPrediction
+from tests.backends import interpreted, on_triton
 
 PREDICTORS: dict[str, Callable[[], PredictionKernels]] = {
     "cpu-1": lambda: CpuPrediction(1),
@@ -21,8 +23,11 @@ PREDICTORS: dict[str, Callable[[], PredictionKernels]] = {
     "torch": lambda: TorchPrediction("cpu"),
     "torch in parts": lambda: TorchPrediction("cpu", room=5_000),
     "torch-cuda": lambda: TorchPrediction("cuda"),
+    "triton": lambda: on_triton("cpu").make_prediction(),
+    "triton-cuda": lambda: on_triton("cuda").make_prediction(),
 }
-NAMES = [pytest.param(name, marks=pytest.mark.cuda if "cuda" in name else ()) for name in PREDICTORS]
+MARKS: dict[str, Any] = {"torch-cuda": pytest.mark.cuda, "triton-cuda": pytest.mark.cuda, "triton": interpreted}
+NAMES = [pytest.param(name, marks=MARKS.get(name, ())) for name in PREDICTORS]
 SHAPES = ((1, 1), (5, 15), (6, 16), (13, 100), (200, 33))  # within, at and past the bounds of a tile
 
 
@@ -121,3 +126,57 @@ def test_lists_by_means_over_samples_have_the_scores_of_the_reference(
     np.put_along_axis(of_column, everything[0], everything[1], axis=1)
     found = np.take_along_axis(of_column, columns, axis=1)
     np.testing.assert_allclose(found, np.where(columns < 0, -np.inf, scores), atol=tolerance, rtol=tolerance)
+
+
+WIDE = 2100  # columns that Triton's kernel searches
+TRITON = pytest.param("triton", marks=interpreted), pytest.param("triton-cuda", marks=pytest.mark.cuda)
+
+
+@pytest.mark.parametrize("name", TRITON)
+@pytest.mark.parametrize("width", [1, 10, 100])
+def test_groups_give_the_lists_of_the_reference_where_sums_are_exact(name: str, width: int) -> None:
+    """Many ties: rows that are unsure are searched as a whole."""
+    rng, engine = np.random.default_rng(width), PREDICTORS[name]()
+    queries, table = (rng.integers(-2, 3, (size, width)).astype(np.float32) for size in (5, WIDE))
+    for excluded in (None, left_out(rng, 5, WIDE)):
+        found, expected = (of.find_top(queries, table, 7, excluded) for of in (engine, reference))
+        np.testing.assert_array_equal(found[0], expected[0])
+        np.testing.assert_array_equal(found[1], expected[1])
+
+
+@pytest.mark.parametrize("name", TRITON)
+def test_groups_find_what_lies_far_below_the_largest_number(name: str) -> None:
+    """Scores that differ by one part in a million are told apart, or their row is searched as a whole."""
+    rng, engine = np.random.default_rng(3), PREDICTORS[name]()
+    table = np.ones((WIDE, 3), np.float32)
+    table[:, 1] = 1e-6 * rng.standard_normal(WIDE)
+    table[0, 2] = -5e4
+    queries = np.array([[1, 1, 1e-3], [3.5, 1, 0], [0, 1, 0], [1e20, 1e20, 0], [1e-20, 1e-20, 0]], np.float32)
+    columns, scores = engine.find_top(queries, table, 5, None)
+    products = queries.astype(np.float64) @ table.T.astype(np.float64)
+    ours = np.take_along_axis(products, columns, axis=1)
+    best = -np.sort(-products, axis=1)[:, :5]
+    np.testing.assert_allclose(ours, best, rtol=3e-7)  # float32 scores, in which neighbours may be equal
+    np.testing.assert_allclose(scores, best, rtol=3e-7)
+
+
+@pytest.mark.parametrize("name", TRITON)
+def test_numbers_that_are_not_finite_are_left_to_torch(name: str) -> None:
+    engine, table = PREDICTORS[name](), np.ones((WIDE, 2), np.float32)
+    table[5] = np.inf
+    columns, scores = engine.find_top(np.ones((1, 2), np.float32), table, 2, None)
+    assert (columns.tolist(), scores.tolist()) == ([[5, 0]], [[np.inf, 2.0]])
+
+
+@pytest.mark.parametrize("name", TRITON)
+def test_a_table_is_searched_in_parts_with_the_same_lists(name: str) -> None:
+    on, rng = "cuda" if "cuda" in name else "cpu", np.random.default_rng(4)
+    from recsys_mf.kernels.triton.prediction import TritonPrediction
+
+    queries, table = (rng.standard_normal((size, 6)).astype(np.float32) for size in (9, WIDE))
+    table.flags.writeable = False
+    excluded, engine = left_out(rng, 9, WIDE), TritonPrediction(on, room=60_000)
+    whole = PREDICTORS[name]().find_top(queries, table, 3, excluded)
+    for _ in range(2):  # the table stays on the device
+        for found, expected in zip(engine.find_top(queries, table, 3, excluded), whole, strict=True):
+            np.testing.assert_array_equal(found, expected)

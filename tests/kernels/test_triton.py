@@ -21,8 +21,8 @@ from recsys_mf.kernels.operands import GaussianPrior, RatingScale, Regressors, S
 from recsys_mf.kernels.oracle import UNITS, M, N
 from recsys_mf.kernels.schedule import host
 from recsys_mf.kernels.schedule.grid import Grid, Places
+from recsys_mf.kernels.triton import pairs, sgd
 from recsys_mf.kernels.triton import rows as triton_rows
-from recsys_mf.kernels.triton import sgd
 from recsys_mf.kernels.triton.occupancy import fitting
 from tests.backends import BACKENDS, on_triton
 
@@ -155,6 +155,15 @@ def test_a_rank_beyond_the_kernels_is_solved_by_torch_with_the_same_result() -> 
     ours, _ = backend.rows.solve(*case.put(backend))
     np.testing.assert_allclose(backend.device.get(ours), exact, atol=1e-3)
     assert backend.device.describe()["kernels_by_torch"] == "solve of rank 140"
+
+
+@pytest.mark.parametrize("rank", [3, 20])
+def test_long_rows_are_refined_by_sums_over_their_pieces(rank: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(triton_rows, "PIECE", 5)
+    monkeypatch.setattr(pairs, "LONG", 8)
+    monkeypatch.setattr(triton_rows, "_BUFFER", 4 * 34 * 32 * 7)  # of seven pieces at most: rows in several parts
+    for agreement in oracle.check_refine(TRITON(), rank, 3):
+        assert agreement.holds
 
 
 def test_blocks_of_a_table_do_not_depend_on_the_card() -> None:

@@ -24,7 +24,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     from recsys_mf.kernels.triton import verification
 
     monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
-    monkeypatch.setattr(verification, "_RANKS", (5,))
+    monkeypatch.setattr(verification, "_FIRST_RANKS", (5,))
     return tmp_path
 
 
@@ -46,7 +46,7 @@ def check_only(monkeypatch: pytest.MonkeyPatch, *operations: str) -> None:
     from recsys_mf.kernels.triton import verification
 
     every = verification._checks
-    monkeypatch.setattr(verification, "_checks", lambda backend: (c for c in every(backend) if c[0] in operations))
+    monkeypatch.setattr(verification, "_checks", lambda *given: (c for c in every(*given) if c[0] in operations))
 
 
 def twice(module: str, name: str) -> Callable[..., Any]:
@@ -65,21 +65,21 @@ def twice(module: str, name: str) -> Callable[..., Any]:
 def test_right_kernels_are_checked_once_and_recorded(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from recsys_mf.kernels.triton import verification
 
-    assert verification.read_record() is None
+    assert verification.read_record() == {}
     backend = use(strict=True)
     assert "kernels_by_torch" not in backend.device.describe()
     (record,) = json.loads((folder / "recsys_mf-verified.json").read_text()).values()
     assert record == dict.fromkeys(verification.OPERATIONS)
-    monkeypatch.setattr(verification, "verify", lambda backend: pytest.fail("checked a second time"))
+    monkeypatch.setattr(verification, "verify", lambda *given: pytest.fail("checked a second time"))
     use()
     monkeypatch.setattr(verification, "_key", lambda: "another card")
-    assert verification.read_record() is None
+    assert verification.read_record() == {}
 
 
 @pytest.mark.parametrize(
     ("operation", "module", "name"),
     [("solve", "rows", "solve"), ("refine", "pairs", "refine"), ("multiply", "pairs", "multiply"),
-     ("pair_values", "pairs", "pair_values"), ("epoch", "sgd", "visit")],
+     ("pair_values", "pairs", "pair_values"), ("epoch", "sgd", "visit"), ("find_top", "top", "find")],
 )  # fmt: skip
 def test_a_wrong_kernel_is_named_and_left_to_torch(
     folder: Path, monkeypatch: pytest.MonkeyPatch, operation: str, module: str, name: str
@@ -99,6 +99,7 @@ def test_a_wrong_kernel_is_named_and_left_to_torch(
         ),
         "pair_values": lambda: oracle.check_pair_values(backend, 5, contexts=True),
         "epoch": lambda: oracle.check_epoch(backend, 5, 16),
+        "find_top": lambda: oracle.check_find_top(backend.make_prediction(), 5, 2200),
     }
     assert checks[operation]().holds
 

@@ -24,6 +24,7 @@ from recsys_mf.solvers.protocol import Epoch
 from recsys_mf.splits import Split, hold_out
 from recsys_mf.training import BASELINE, rmse
 from recsys_mf.training import train as train_run
+from tests.backends import BACKENDS, NAMES
 from tests.planted import planted
 from tests.trained import factorization
 
@@ -86,12 +87,19 @@ def test_two_members_of_half_the_rank_are_averaged_exactly() -> None:
     np.testing.assert_allclose(mean.item_bias, (one.item_bias + other.item_bias) / 2, atol=1e-6)
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_members_are_merged_on_the_device(name: str) -> None:
+    one, other = members(planted()[0], 2)
+    here, there = (merged(one, other, 2, 3, device) for device in (select("cpu").device, BACKENDS[name]().device))
+    np.testing.assert_allclose(product(there), product(here), atol=1e-5)
+
+
 def test_a_committee_is_its_members_merged_and_the_first_is_a_single_run() -> None:
     train = planted()[0]
     found, parts = models(SOLVER, train), members(train, 4)
     assert product(found[0]).tobytes() == product(parts[0]).tobytes()
     epochs = [Epoch(30, len(train), None, partial(lambda part: part, part)) for part in parts]
-    expected = [factorization(epoch) for epoch in averaged(epochs, train)]
+    expected = [factorization(epoch) for epoch in averaged(epochs, train, select("cpu"))]
     assert [product(model).tobytes() for model in found] == [product(model).tobytes() for model in expected]
     # Cut to the rank of the members, the running mean stays near the mean of all of them.
     mean = np.mean([product(part) for part in parts], axis=0)

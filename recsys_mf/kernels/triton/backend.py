@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Collection
 from functools import partial
 
 import numpy as np
@@ -14,7 +15,7 @@ from torch import Tensor
 from recsys_mf.arrays import mapped
 from recsys_mf.arrays.csr import Csr
 from recsys_mf.errors import DeviceError, DeviceWarning
-from recsys_mf.kernels.backend import Backend
+from recsys_mf.kernels.backend import Backend, PredictionKernels
 from recsys_mf.kernels.operands import (
     Pairs,
     Part,
@@ -37,7 +38,8 @@ from recsys_mf.kernels.torch.streaming import room_for_triples
 from recsys_mf.kernels.triton import pairs as triton_pairs
 from recsys_mf.kernels.triton import rows as triton_rows
 from recsys_mf.kernels.triton import schedule, sgd
-from recsys_mf.kernels.triton.verification import read_or_verify
+from recsys_mf.kernels.triton.prediction import TritonPrediction
+from recsys_mf.kernels.triton.verification import OPERATIONS, read_or_verify
 
 _STORAGE = {"float32": torch.float32, "half": torch.float16, "bfloat16": torch.bfloat16}
 _RATINGS_PER_BLOCK = 64
@@ -55,7 +57,8 @@ def make_backend(
     """
     device = TritonDevice(name, threads, f"triton {triton.__version__}", by_torch)
     sgd_kernels = (TorchSgd if "epoch" in by_torch else TritonSgd)(device, room)
-    return Backend(device, TritonRows(device), sgd_kernels, TorchProbit(device), partial(TorchPrediction, name))
+    prediction = TorchPrediction if "find_top" in by_torch else TritonPrediction
+    return Backend(device, TritonRows(device), sgd_kernels, TorchProbit(device), partial(prediction, name))
 
 
 def make_verified_backend(name: str, threads: int = 1, *, strict: bool) -> Backend:
@@ -64,15 +67,28 @@ def make_verified_backend(name: str, threads: int = 1, *, strict: bool) -> Backe
     strict : raise DeviceError if one does not agree, or does not compile; else torch does it, and a warning says so
     """
     checked = make_backend(name, threads)
-    wrong = {operation: why for operation, why in read_or_verify(checked).items() if why is not None}
+    wrong = _find_wrong(checked, OPERATIONS, strict=strict)
+    return make_backend(name, threads, by_torch=wrong) if wrong else checked
+
+
+def make_verified_prediction(name: str, *, strict: bool) -> PredictionKernels:
+    """As `make_verified_backend`, what models predict with; only what it needs is checked."""
+    checked = make_backend(name)
+    wrong = _find_wrong(checked, ("find_top",), strict=strict)
+    return TorchPrediction(name) if wrong else checked.make_prediction()
+
+
+def _find_wrong(backend: Backend, operations: Collection[str], *, strict: bool) -> frozenset[str]:
+    """The operations that do not agree with the reference: an error if strict, else a warning."""
+    wrong = {name: why for name, why in read_or_verify(backend, operations).items() if why is not None}
     if not wrong:
-        return checked
+        return frozenset()
     said = "; ".join(f"{operation} ({why})" for operation, why in sorted(wrong.items()))
     if strict:
         fix = "use the device 'auto', which leaves them to torch, or 'cpu'; recsys-mf devices --check checks again"
         raise DeviceError("kernels are wrong on this card", where="cuda", seen=said, fix=fix)
-    warnings.warn(f"kernels are wrong on this card, torch does their work: {said}", DeviceWarning, stacklevel=4)
-    return make_backend(name, threads, by_torch=frozenset(wrong))
+    warnings.warn(f"kernels are wrong on this card, torch does their work: {said}", DeviceWarning, stacklevel=5)
+    return frozenset(wrong)
 
 
 class TritonDevice(TorchDevice):

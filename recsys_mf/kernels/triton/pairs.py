@@ -2,7 +2,8 @@
 
 Nothing is kept of a pair between passes: its row of the other table is gathered again, a tile of pairs at a time, and
 all that a row of conjugate gradients needs (x, the residual, the direction, the diagonal) stays in registers. Rows
-with many pairs begin first, so that they do not end last.
+with many pairs begin first, so that they do not end last. A row with very many would still keep one program busy while
+the others are done: its Σ q qᵀ is summed over pieces by many programs (`rows`), and a step takes a product with that.
 """
 
 from __future__ import annotations
@@ -16,9 +17,11 @@ from torch import Tensor
 
 from recsys_mf.arrays.csr import Csr
 from recsys_mf.kernels.operands import Pairs, Shrinkage, Tables
+from recsys_mf.kernels.triton import rows
 from recsys_mf.kernels.triton.rows import Columns, gathered, piece_bounds, piece_counts
 
 MAX_RANK = 256
+LONG = 2048  # ratings of a row from which on it is cut into pieces
 _TILE = 32  # pairs gathered at a time
 
 
@@ -32,18 +35,42 @@ def refine(ratings: Csr, X: Tensor, Y: Tensor, prior: Shrinkage, steps: int) -> 
     """As `reference.refine`, for a rank of at most `MAX_RANK`."""
     k, table = Y.shape[1] - 1, Columns.of(Y)
     refined, squared_errors = torch.empty_like(X), torch.empty(len(X), device=X.device)
-    order = torch.argsort(torch.diff(ratings.starts), descending=True)
-    _refine[(len(X),)](
-        order, ratings.starts, ratings.columns, ratings.values, X, *table, prior.weights, prior.ridge,
-        refined, squared_errors, steps, k, **shape(k, table.factors.shape[1]),
-    )  # fmt: skip
+    lengths = torch.diff(ratings.starts)
+    order = torch.argsort(lengths, descending=True)
+    n_long = int((lengths > LONG).sum()) if k <= rows.MAX_RANK else 0
+    if n_long:
+        _refine_long(order[:n_long], ratings, X, table, prior, steps, (refined, squared_errors))
+    if len(order) > n_long:
+        _refine[(len(order) - n_long,)](
+            order[n_long:], ratings.starts, ratings.columns, ratings.values, X, *table, prior.weights, prior.ridge,
+            refined, squared_errors, steps, k, **shape(k, table.factors.shape[1]),
+        )  # fmt: skip
     return refined, squared_errors
+
+
+def _refine_long(
+    chosen: Tensor, ratings: Csr, X: Tensor, table: Columns, prior: Shrinkage, steps: int, out: tuple[Tensor, Tensor]
+) -> None:
+    """The chosen rows, by sums over their pieces, as many at a time as the buffer of `rows` holds."""
+    k, starts = X.shape[1] - 1, ratings.starts
+    span = rows.span_of(k)
+    pieces = piece_counts(starts[chosen + 1] - starts[chosen])
+    for part in rows.chunks(torch.cumsum(pieces, 0), span):
+        of_part, counts = chosen[part], pieces[part]
+        lows, highs = piece_bounds(starts[of_part], starts[of_part + 1], counts)
+        sums = rows.sum_pieces((lows, highs), ratings, table, span)
+        firsts = torch.cumsum(counts, 0) - counts
+        _refine_by_sums[(len(of_part),)](
+            of_part, starts, firsts, counts, *sums, X, prior.weights, prior.ridge, *out, steps, k,
+            SPAN=span, num_warps=max(1, span // 16),
+        )  # fmt: skip
 
 
 def multiply(matrix: Csr, X: Tensor) -> Tensor:
     """As `reference.multiply`, in a fixed order: within pieces of rows, then over the pieces."""
-    pieces, weighted = piece_counts(matrix.starts), matrix.values is not None
-    lows, highs = piece_bounds(matrix.starts, pieces)
+    weighted, starts = matrix.values is not None, matrix.starts
+    pieces = piece_counts(torch.diff(starts))
+    lows, highs = piece_bounds(starts[:-1], starts[1:], pieces)
     out = torch.empty((len(lows), X.shape[1]), dtype=X.dtype, device=X.device)
     if out.numel():
         options = sums_shape(X.shape[1], weighted=weighted)
@@ -156,6 +183,52 @@ def _refine(
     tl.store(refined + row * (k + 1) + column, x, real)
     tl.store(refined + row * (k + 1) + k, x_last)
     tl.store(squared_errors + row, squares)
+
+
+@triton.jit
+def _refine_by_sums(
+    rows, starts, first_pieces, pieces, squares, vectors, numbers, X, weights, ridge, refined, squared_errors, steps, k,
+    SPAN: tl.constexpr,
+):  # fmt: skip
+    """As `_refine`, from the sums over the pieces of a row, as `rows._gram` gives them."""
+    row = tl.load(rows + tl.program_id(0))
+    first = tl.load(first_pieces + tl.program_id(0))
+    column = tl.arange(0, SPAN)
+    real, diagonal = column < k, column[:, None] == column[None, :]
+    G, sum_q, sum_tq = tl.zeros([SPAN, SPAN], tl.float32), tl.zeros([SPAN], tl.float32), tl.zeros([SPAN], tl.float32)
+    sum_t, sum_tt = tl.zeros([], tl.float32), tl.zeros([], tl.float32)
+    for piece in range(first, first + tl.load(pieces + tl.program_id(0))):
+        G += tl.load(squares + piece * SPAN * SPAN + column[:, None] * SPAN + column[None, :])
+        sum_q += tl.load(vectors + piece * 2 * SPAN + column)
+        sum_tq += tl.load(vectors + (piece * 2 + 1) * SPAN + column)
+        sum_t += tl.load(numbers + piece * 2)
+        sum_tt += tl.load(numbers + piece * 2 + 1)
+    count = (tl.load(starts + row + 1) - tl.load(starts + row)).to(tl.float32)
+    weight = tl.load(weights + row)
+    shrink, shrink_last = weight * tl.load(ridge + column, real, 0.0), weight * tl.load(ridge + k)
+    x, x_last = tl.load(X + row * (k + 1) + column, real, 0.0), tl.load(X + row * (k + 1) + k)
+    r = sum_tq - tl.sum(G * x[:, None], 0) - sum_q * x_last - shrink * x
+    r_last = sum_t - tl.sum(sum_q * x) - count * x_last - shrink_last * x_last
+    D, D_last = shrink + tl.sum(tl.where(diagonal, G, 0.0), 0), shrink_last + count
+    D, D_last = tl.where(D > 0, D, float("inf")), tl.where(D_last > 0, D_last, float("inf"))
+    s, s_last = r / D, r_last / D_last
+    old = tl.sum(r * s) + r_last * s_last
+    for _ in range(steps):
+        As = tl.sum(G * s[:, None], 0) + sum_q * s_last + shrink * s
+        As_last = tl.sum(sum_q * s) + count * s_last + shrink_last * s_last
+        curvature = tl.sum(s * As) + s_last * As_last
+        moving = (old > 0) & (curvature > 0)
+        alpha = tl.where(moving, old / tl.where(moving, curvature, 1.0), 0.0)
+        x, x_last = x + alpha * s, x_last + alpha * s_last
+        r, r_last = r - alpha * As, r_last - alpha * As_last
+        new = tl.sum(r * r / D) + r_last * r_last / D_last
+        beta = tl.where(old > 0, new / tl.where(old > 0, old, 1.0), 0.0)
+        s, s_last, old = r / D + beta * s, r_last / D_last + beta * s_last, new
+    errors = sum_tt - 2 * (tl.sum(x * sum_tq) + x_last * sum_t) + count * x_last * x_last
+    errors += tl.sum(x * (tl.sum(G * x[:, None], 0) + 2 * x_last * sum_q))
+    tl.store(refined + row * (k + 1) + column, x, real)
+    tl.store(refined + row * (k + 1) + k, x_last)
+    tl.store(squared_errors + row, tl.maximum(errors, 0.0))
 
 
 @triton.jit(do_not_specialize=["n"])

@@ -87,12 +87,12 @@ def solve(
     squared_errors = torch.empty(n_rows, device=device)
     padded = torch.eye(4 * factored["SIDE"], device=device)  # of the columns that only fill the blocks
     padded[:k, :k] = precision[:-1, :-1]
-    pieces, prior_bias = piece_counts(starts), precision[-1].contiguous()
+    pieces, prior_bias = piece_counts(torch.diff(starts)), precision[-1].contiguous()
     noise = X[:0] if normals is None else normals
     last_pieces = torch.cumsum(pieces, 0)
     before = last_pieces - pieces
-    for rows in _chunks(last_pieces, _BUFFER // (4 * (span + 2) * span)):
-        lows, highs = piece_bounds(starts[rows.start : rows.stop + 1], pieces[rows])
+    for rows in chunks(last_pieces, span):
+        lows, highs = piece_bounds(starts[:-1][rows], starts[1:][rows], pieces[rows])
         sums = _Sums.room(len(lows), span, device)
         _gram[(len(lows),)](lows, highs, others, contexts, values, *table, *third, *sums, **gram)
         _solve[(rows.stop - rows.start,)](
@@ -110,29 +110,50 @@ def _filled(prior: RowPrior, n_rows: int, width: int, device: torch.device) -> t
     return zeros((width, width)), zeros((n_rows, width)), *prior
 
 
-def piece_counts(starts: Tensor) -> Tensor:
-    """The number of pieces of every row, at least one."""
-    return torch.clamp((torch.diff(starts) + PIECE - 1) // PIECE, min=1)
+def sum_pieces(bounds: tuple[Tensor, Tensor], ratings: Csr, table: Columns, span: int) -> _Sums:
+    """The sums over pieces of rows without contexts."""
+    sums = _Sums.room(len(bounds[0]), span, table.factors.device)
+    none, empty = ratings.columns[:0], table.factors[:0]
+    options = _gram_shape(span, table.factors.shape[1], _capability(table.factors.device), with_contexts=False)
+    _gram[(len(bounds[0]),)](
+        *bounds, ratings.columns, none, ratings.values, *table, empty, table.biases[:0], *sums, **options
+    )  # fmt: skip
+    return sums
 
 
-def piece_bounds(starts: Tensor, pieces: Tensor) -> tuple[Tensor, Tensor]:
-    """Where every piece of the rows begins and ends, row after row."""
-    row_of = torch.repeat_interleave(torch.arange(len(pieces), device=starts.device), pieces)
-    number = torch.arange(len(row_of), device=starts.device) - (torch.cumsum(pieces, 0) - pieces)[row_of]
-    lows = starts[row_of] + number * PIECE
-    return lows, torch.minimum(lows + PIECE, starts[row_of + 1])
+def piece_counts(lengths: Tensor) -> Tensor:
+    """The number of pieces of rows with so many ratings, at least one each."""
+    return torch.clamp((lengths + PIECE - 1) // PIECE, min=1)
+
+
+def piece_bounds(begins: Tensor, ends: Tensor, pieces: Tensor) -> tuple[Tensor, Tensor]:
+    """Where every piece of rows begins and ends, row after row."""
+    row_of = torch.repeat_interleave(torch.arange(len(pieces), device=begins.device), pieces)
+    number = torch.arange(len(row_of), device=begins.device) - (torch.cumsum(pieces, 0) - pieces)[row_of]
+    lows = begins[row_of] + number * PIECE
+    return lows, torch.minimum(lows + PIECE, ends[row_of])
 
 
 def shapes(
     k: int, columns: int, *, with_contexts: bool, with_normals: bool, capability: int
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """How the two kernels are compiled for a rank, factors in rows of so many columns, and a card (90 for 9.0)."""
-    span = triton.next_power_of_2(max(16, k))
+    span = span_of(k)
     side = max(16, span // 4)
+    gram = _gram_shape(span, columns, capability, with_contexts=with_contexts)
+    return gram, {"SPAN": span, "SIDE": side, "WITH_NORMALS": with_normals, "num_warps": side // 16}
+
+
+def span_of(k: int) -> int:
+    """The columns of a program for a rank, a power of two."""
+    span: int = triton.next_power_of_2(max(16, k))
+    return span
+
+
+def _gram_shape(span: int, columns: int, capability: int, *, with_contexts: bool) -> dict[str, Any]:
     # The compiler for capability 8.0 spills nearly all of the largest sums on fewer warps.
     warps = 8 if span == 128 and capability < 90 else max(1, span // 32)
-    gram = {"SPAN": span, "COLUMNS": columns, "TILE": TILE, "WITH_CONTEXTS": with_contexts, "num_warps": warps}
-    return gram, {"SPAN": span, "SIDE": side, "WITH_NORMALS": with_normals, "num_warps": side // 16}
+    return {"SPAN": span, "COLUMNS": columns, "TILE": TILE, "WITH_CONTEXTS": with_contexts, "num_warps": warps}
 
 
 def _capability(device: torch.device) -> int:
@@ -141,16 +162,16 @@ def _capability(device: torch.device) -> int:
     return 10 * major + minor
 
 
-def _chunks(last_pieces: Tensor, most: int) -> list[slice]:
-    """Runs of rows with at most so many pieces in all, or of a single row with more."""
-    ends = last_pieces.cpu()
-    chunks, start = [], 0
+def chunks(last_pieces: Tensor, span: int) -> list[slice]:
+    """Runs of rows whose sums fit into the buffer, or of a single row with more; last_pieces : pieces up to each."""
+    ends, most = last_pieces.cpu(), _BUFFER // (4 * (span + 2) * span)
+    found, start = [], 0
     while start < len(ends):
         before = int(ends[start - 1]) if start else 0
         stop = max(start + 1, int(torch.searchsorted(ends, before + most, right=True)))
-        chunks.append(slice(start, stop))
+        found.append(slice(start, stop))
         start = stop
-    return chunks
+    return found
 
 
 @triton.jit
