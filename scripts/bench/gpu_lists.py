@@ -50,8 +50,8 @@ def _figures(session: Session, rated: Csr, rank: int) -> Figures:
     users, items = (rng.standard_normal((n, width), dtype=np.float32) * 0.3 for n in (rated.n_rows, rated.n_columns))
     users[:, -2], items[:, -1], items.flags.writeable = 1, 1, False
     parts = [slice(first, min(first + _PART, len(users))) for first in range(0, len(users), _PART)]
-    tables = [torch.tensor(rows, device=session.device) for rows in (users, items)]
-    multiplied = session.seconds(partial(_multiply, *tables, parts))
+    X, Y = (torch.tensor(rows, device=session.device) for rows in (users, items))
+    multiplied = session.seconds(partial(_multiply, X, Y, parts))
     if not top.takes(len(items), width, LENGTH):  # a rehearsal's table
         return {"product ms": 1e3 * median(multiplied)}
     there = _There(session, users, items, rated, parts)
