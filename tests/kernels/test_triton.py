@@ -168,7 +168,7 @@ def test_long_rows_are_refined_by_sums_over_their_pieces(rank: int, monkeypatch:
 
 def test_blocks_of_a_table_do_not_depend_on_the_card() -> None:
     sgd: Any = TRITON().sgd
-    assert sgd.grid(100_000_000, 480_000, 100_000, 128) == Grid(1024)
+    assert sgd.grid(100_000_000, 480_000, 100_000, 128) == Grid(1188)
     assert sgd.grid(1_000_000, 6040, 3706, 64) == Grid(125)
     assert sgd.grid(50, 30, 2, 64) == Grid(1)
 

@@ -87,8 +87,8 @@ class TorchRows:
         size, z = (matrix.n_rows, len(X)), len(matrix.columns)
         index = torch.int32 if z <= torch.iinfo(torch.int32).max else torch.int64
         ones = torch.ones(z, dtype=X.dtype, device=X.device) if matrix.values is None else matrix.values.to(X.dtype)
-        with warnings.catch_warnings():  # torch gives one with the first such tensor of a process
-            warnings.filterwarnings("ignore", "Sparse CSR tensor support is in beta state")
+        with warnings.catch_warnings():  # torch gives one or the other with the first such tensor of a process
+            warnings.filterwarnings("ignore", "Sparse CSR tensor support is in beta state|Sparse invariant checks are")
             S = torch.sparse_csr_tensor(
                 matrix.starts.to(index), matrix.columns.to(index), ones, size, check_invariants=False
             )

@@ -43,7 +43,7 @@ from recsys_mf.kernels.triton.verification import OPERATIONS, read_or_verify
 
 _STORAGE = {"float32": torch.float32, "half": torch.float16, "bfloat16": torch.bfloat16}
 _RATINGS_PER_BLOCK = 64
-_MAX_BANDS = 1024
+_MAX_BANDS = 1188  # three for each of the three programs that each of 132 multiprocessors holds in half precision
 _SHARE_OF_STEP = 0.5  # a tile moves a row that all its triples share by at most this share of a full correction
 
 
