@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 from recsys_mf.errors import DataError
 from recsys_mf.models import schema
 from recsys_mf.models.schema import Array
+from recsys_mf.models.user_prior import ARRAYS as PRIOR_ARRAYS
+from recsys_mf.models.user_prior import PriorDraw, UserPrior
 
 F32 = NDArray[np.float32]
 
@@ -95,6 +97,7 @@ class Sample:
     users [m, k + 1], items [n, k + 1], contexts [c, k + 1] : (factors, bias)
     noise : standard deviation of a rating, or latent rating, about m
     thresholds [L - 1] : of an ordinal model
+    user_prior : of the users, or None
     """
 
     users: F32
@@ -103,10 +106,16 @@ class Sample:
     offset: float
     noise: float
     thresholds: NDArray[Any]
+    user_prior: PriorDraw | None = None
 
     @classmethod
     def centred(
-        cls, tables: tuple[F32, F32, F32], means: tuple[F32, F32, F32], noise: float, thresholds: NDArray[Any]
+        cls,
+        tables: tuple[F32, F32, F32],
+        means: tuple[F32, F32, F32],
+        noise: float,
+        thresholds: NDArray[Any],
+        user_prior: PriorDraw | None = None,
     ) -> Self:
         """The draw with these rows, less their prior means [k + 1]; every pair is predicted as before.
 
@@ -116,7 +125,8 @@ class Sample:
         total = np.sum(means, axis=0)
         users, items, contexts = (_moved(rows - mean, total - mean) for rows, mean in zip(tables, means, strict=True))
         products = (total[:-1] @ total[:-1] - sum(mean[:-1] @ mean[:-1] for mean in means)) / 2
-        return cls(users, items, contexts, float(total[-1] + products), noise, thresholds)
+        prior = None if user_prior is None else user_prior.moved((total - means[0])[:-1])
+        return cls(users, items, contexts, float(total[-1] + products), noise, thresholds, prior)
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,7 +134,7 @@ class Rounded:
     """A draw as a posterior keeps it, in half the bytes.
 
     tables : rows int16 of users, items and contexts, in units of 1/65,534 of their span, units [3]
-    offset, noise, thresholds : as of the `Sample`
+    offset, noise, thresholds : as of the `Sample`; user_prior : of this sample alone, or None
     """
 
     tables: tuple[NDArray[np.int16], ...]
@@ -132,6 +142,7 @@ class Rounded:
     offset: float
     noise: float
     thresholds: NDArray[Any]
+    user_prior: UserPrior | None
 
     @classmethod
     def of(cls, sample: Sample) -> Self:
@@ -140,7 +151,8 @@ class Rounded:
         tiny = np.finfo(np.float32).tiny
         units = tuple(np.maximum(np.float32(np.abs(rows).max(initial=0) / _MAX_INT16), tiny) for rows in tables)
         rounded = tuple(np.rint(rows / unit).astype(np.int16) for rows, unit in zip(tables, units, strict=True))
-        return cls(rounded, units, sample.offset, sample.noise, sample.thresholds)
+        prior = None if sample.user_prior is None else UserPrior.of([sample.user_prior])
+        return cls(rounded, units, sample.offset, sample.noise, sample.thresholds, prior)
 
 
 @dataclass(frozen=True, eq=False)
@@ -157,6 +169,7 @@ class Posterior:
     scales float32[3, S] : of users, items, contexts
     offsets float32[S] : o_s; noises float32[S] : n_s, standard deviation of a rating about m_s, in units of σ
     thresholds float32[S, L - 1] : τ, [S, 0] if the model is not ordinal
+    user_prior : how users are distributed, for those who come later; or None
 
     An unknown user, item or time (-1, or no times given) has its prior mean in every sample. Raises SolveError when
     a parameter is not finite, DataError when the arrays do not go together or are out of order.
@@ -172,13 +185,16 @@ class Posterior:
     offsets: F32
     noises: F32
     thresholds: F32
+    user_prior: UserPrior | None = None
 
     def __post_init__(self) -> None:
         for name, wanted in _ARRAYS.items():
             array = np.ascontiguousarray(getattr(self, name), wanted.dtype).view()
             array.flags.writeable = False
             object.__setattr__(self, name, array)
-        sizes = schema.check_arrays(self.arrays(), _ARRAYS | _SCALE_ARRAYS)
+        sizes = schema.check_arrays(self.arrays(), _ARRAYS | _SCALE_ARRAYS | PRIOR_ARRAYS)
+        if self.user_prior is not None:
+            self.user_prior.check(self.n_items)
         cuts = max(0, sizes["L"] - 1)
         if not (sizes["S"] and sizes["k + 1"]):
             raise DataError("no samples", where="user_rows", seen=self.user_rows.shape, fix="a model has one or more")
@@ -205,7 +221,9 @@ class Posterior:
             for name in ("offset", "noise", "thresholds")
         )
         units = np.array([sample.units for sample in samples], np.float32).T
-        return cls(scale, users, items, contexts, units, offsets, noises, thresholds)
+        priors = [sample.user_prior for sample in samples if sample.user_prior is not None]
+        prior = UserPrior.joined(priors) if len(priors) == len(samples) else None
+        return cls(scale, users, items, contexts, units, offsets, noises, thresholds, prior)
 
     @property
     def rank(self) -> int:
@@ -250,7 +268,8 @@ class Posterior:
     def arrays(self) -> dict[str, NDArray[Any]]:
         """The parameters by name."""
         scale = {"bins": self.scale.bins.numbers, "levels": self.scale.levels}
-        return {name: getattr(self, name) for name in _ARRAYS} | scale
+        prior = {} if self.user_prior is None else self.user_prior.arrays()
+        return {name: getattr(self, name) for name in _ARRAYS} | scale | prior
 
     def facts(self) -> dict[str, Any]:
         """What else the model is made of, as plain values."""
@@ -267,12 +286,13 @@ class Posterior:
 
         Raises DataError for what is missing, of another type or shape, or out of order; SolveError as the class does.
         """
-        schema.check_types(arrays, _ARRAYS | _SCALE_ARRAYS)
+        with_prior = PRIOR_ARRAYS if any(name in arrays for name in PRIOR_ARRAYS) else {}
+        schema.check_types(arrays, _ARRAYS | _SCALE_ARRAYS | with_prior)
         bins = Bins(arrays["bins"], schema.whole_number(facts, "bin_seconds", low=1))
         mean, deviation = schema.number(facts, "mean"), schema.number(facts, "deviation", above=0)
         scale = Scale(mean, deviation, bins, schema.ordered_pair(facts, "rating_range"), arrays["levels"])
         parameters: dict[str, Any] = {name: arrays[name] for name in _ARRAYS}
-        return cls(scale, **parameters)
+        return cls(scale, **parameters, user_prior=UserPrior.from_arrays(arrays))
 
 
 def _moved(centred: F32, others: F32) -> F32:

@@ -2,11 +2,12 @@
 
 In sample s a user has ratings with values m = o_s + b_u + b_j + p_u · q_j on the scale of the sampler, and
 
-    x_u = (p_u, b_u) ~ N(m_s, C_s),    v_uj = m + ε,  ε ~ N(0, n_s²)
+    x_u = (p_u, b_u) ~ N(F_u β_s, Λ_s⁻¹),    v_uj = m + ε,  ε ~ N(0, n_s²)
 
-with the mean m_s and the covariance C_s of the sample's own users, n_s its noise, and v the standardised rating, or
-for an ordinal model a latent one that lies between the thresholds of its level. Given v, x_u is drawn exactly, as in a
-sweep of the sampler; latent ratings and x_u are drawn in turns, from where the sample before left them.
+with the sample's prior of users (`models.user_prior`), n_s its noise, and v the standardised rating, or for an ordinal
+model a latent one that lies between the thresholds of its level. Given v, x_u is drawn exactly, as in a sweep of the
+sampler; latent ratings and x_u are drawn in turns, from where the sample before left them. For items, and in runs that
+did not keep the prior, mean and covariance are those of the sample's own rows.
 """
 
 from __future__ import annotations
@@ -31,10 +32,10 @@ _MAX_INT16 = 32767
 
 
 class _Tables(NamedTuple):
-    """What a sample gives to the draw: the rows of the side, of the other and of time bins, the last for an unknown
-    one; offset, noise, thresholds."""
+    """What a sample gives to the draw: the prior of the side, None if its rows are all zero; the rows of the other and
+    of time bins, the last for an unknown one; offset, noise, thresholds."""
 
-    own: F32
+    prior: GaussianPrior | None
     other: F32
     contexts: F32
     offset: float
@@ -65,19 +66,37 @@ def draw_rows(
     values = _standardised(model, new.ratings.values)
     X: F32 | None = None
     for s in range(model.n_samples):
-        X = _drawn(_tables(model, side, s), new, values, X, rng, backend)
+        X = _drawn(_tables(model, side, s, new.ratings, backend), new, values, X, rng, backend)
         unit = model.scales[0 if side == "user" else 1, s]
         drawn[:, s] = np.rint(np.clip(X / unit, -_MAX_INT16, _MAX_INT16))
     return drawn
 
 
-def _tables(model: Posterior, side: Side, s: int) -> _Tables:
-    own, other = model.rows(side, s), model.rows("item" if side == "user" else "user", s)
+def _tables(model: Posterior, side: Side, s: int, ratings: Csr, backend: Backend) -> _Tables:
+    prior = _prior(model, side, s, ratings, backend)
     unknown = np.zeros((1, model.rank + 1), np.float32)
     contexts = np.vstack([model.rows("context", s), unknown])
-    return _Tables(
-        own, other, contexts, float(model.offsets[s]), float(model.noises[s]), model.thresholds[s].astype(np.float64)
-    )
+    offset, noise, thresholds = float(model.offsets[s]), float(model.noises[s]), model.thresholds[s]
+    other = model.rows("item" if side == "user" else "user", s)
+    return _Tables(prior, other, contexts, offset, noise, thresholds.astype(np.float64))
+
+
+def _prior(model: Posterior, side: Side, s: int, ratings: Csr, backend: Backend) -> GaussianPrior | None:
+    """The prior of rows with these ratings in sample s."""
+    put, shape = backend.device.put, (ratings.n_rows, model.rank + 1)
+    if side == "user" and model.user_prior is not None:
+        draw = model.user_prior.draw(s)
+        means = put(np.zeros(shape, np.float32))
+        if len(draw.coefficients):
+            sums = backend.rows.multiply(ratings.pattern().to(put), put(draw.coefficients))
+            counts = np.maximum(np.diff(ratings.starts), 1).astype(np.float32)
+            means = put(backend.device.get(sums) / np.sqrt(counts)[:, None])
+        return GaussianPrior(put(draw.precision.astype(np.float32)), means)
+    population = Population.of_rows(model.rows(side, s))
+    if population is None:
+        return None
+    precision = population.precision(np.ones(shape[1])).astype(np.float32)
+    return GaussianPrior(put(precision), put(np.tile(population.mean, (shape[0], 1)).astype(np.float32)))
 
 
 def _standardised(model: Posterior, values: F32) -> NDArray[np.float32] | NDArray[np.uint8]:
@@ -98,18 +117,16 @@ def _drawn(
 ) -> F32:  # fmt: skip
     """The rows float32[rows, k + 1] of a sample, from those of the sample before, None in the first."""
     put, get = backend.device.put, backend.device.get
-    population = Population.of_rows(tables.own)
-    if population is None:
-        return np.zeros((new.ratings.n_rows, tables.own.shape[1]), np.float32)
-    mean = np.tile(population.mean, (new.ratings.n_rows, 1)).astype(np.float32)
-    prior = GaussianPrior(put(population.precision(np.ones(mean.shape[1])).astype(np.float32)), put(mean))
+    prior = tables.prior
+    if prior is None:
+        return np.zeros((new.ratings.n_rows, tables.other.shape[1]), np.float32)
     regressors, slope = Regressors(put(tables.other)), 1 / tables.noise
     if new.contexts is not None:
         bins = np.where(new.contexts < 0, len(tables.contexts) - 1, new.contexts).astype(np.int32)
         regressors = Regressors(put(tables.other), put(bins), put(tables.contexts))
     is_ordinal = len(tables.thresholds) > 0
     turns = 1 if not is_ordinal else _FIRST_TURNS if X is None else _TURNS
-    X, there, targets = mean if X is None else X, new.ratings.to(put), values
+    X, there, targets = get(prior.means) if X is None else X, new.ratings.to(put), values
     for _ in range(turns):
         if is_ordinal:
             at = backend.rows.row_values(there, put(X), regressors) + np.float32(tables.offset)

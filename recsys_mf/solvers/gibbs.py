@@ -136,7 +136,7 @@ class Gibbs(Solver):
             return
         scale, observed = self._observed(train, backend)
         chains = [Chain(observed, figure(self.rank), stream) for stream in rng.spawn(self.chains)]
-        samples = self._most_samples(train.n_users + train.n_items + len(scale.bins))
+        samples = self._most_samples(self._kept_rows(train) + len(scale.bins))
         kept: list[tuple[int, tuple[Rounded, ...]]] = []
 
         for sweep in range(1, self.n_epochs + 1):
@@ -173,10 +173,15 @@ class Gibbs(Solver):
         linked = self.links != "none"
         chains = self.chains * (12 if linked else 8) * width * rows
         search = 4 * width * (8 * max(users, items) + 4 * min(users, items) if linked else 4 * rows)
-        draws = min(self._most_samples(rows), max(1, self.n_epochs - self.selection().burn_ins[0])) * self.chains
-        samples = 2 * width * rows * draws
+        kept_rows = self._kept_rows(train) + bins
+        draws = min(self._most_samples(kept_rows), max(1, self.n_epochs - self.selection().burn_ins[0])) * self.chains
+        samples = 2 * width * kept_rows * draws
         table = (80 + 40 * self.chains) * len(train)
         return Footprint(chains + max(search + samples, 2 * samples) + table, samples)
+
+    def _kept_rows(self, train: Ratings) -> int:
+        """The rows of users and items that a sample keeps, and the coefficients of the links of users."""
+        return train.n_users + train.n_items * (2 if self.links in ("both", "users") else 1)
 
     def _most_samples(self, rows: int) -> int:
         """Samples of a chain that are kept at most, of tables of so many rows."""

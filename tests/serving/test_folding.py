@@ -241,11 +241,11 @@ def test_a_model_without_rows_stays_without() -> None:
 
 
 @functools.cache
-def sampled_run(likelihood: str) -> Run:
+def sampled_run(likelihood: str, links: str = "none") -> Run:
     """Gibbs sampling of rank 3 without times on a planted table, of stars if it is ordinal."""
     table = planted(seed=3)[0]
     values = np.clip(np.rint(table.values), 1, 6) if likelihood == "ordinal" else table.values
-    texts = {"rank": "3", "sweeps": "60", "burn_in": "20", "likelihood": likelihood, "links": "none"}
+    texts = {"rank": "3", "sweeps": "60", "burn_in": "20", "likelihood": likelihood, "links": links}
     settings = SOLVERS["gibbs"].from_texts(texts)
     return train(hold_out(replace(table, values=values.astype(np.float32)), 0.0), settings)
 
@@ -289,15 +289,21 @@ def test_draws_are_those_of_their_seed_and_leave_other_rows_alone() -> None:
     np.testing.assert_array_equal(first.item_rows, run.model.item_rows)
 
 
-def test_the_mean_of_the_draws_is_the_posterior_mean_of_a_row() -> None:
+@pytest.mark.parametrize("prior_kept", [True, False])
+def test_the_mean_of_the_draws_is_the_posterior_mean_of_a_row(prior_kept: bool) -> None:
     """With one sample repeated, draws of a Gaussian row have the mean and covariance of the regression."""
-    run = sampled_run("gaussian")
+    run = sampled_run("gaussian", "both" if prior_kept else "none")
     assert isinstance(run.model, Posterior)
-    many = np.zeros(4000, np.int64)
+    many, kept = np.zeros(4000, np.int64), run.model.user_prior
+    assert kept is not None
+    prior = replace(
+        kept, coefficients=kept.coefficients[:, many], units=kept.units[many], precisions=kept.precisions[many]
+    )
     model = replace(
         run.model, user_rows=run.model.user_rows[:, many], item_rows=run.model.item_rows[:, many],
         context_rows=run.model.context_rows[:, many], scales=run.model.scales[:, many],
         offsets=run.model.offsets[many], noises=run.model.noises[many], thresholds=run.model.thresholds[many],
+        user_prior=prior if prior_kept else None,
     )  # fmt: skip
     items, values = np.array([3, 50, 99], np.int32), np.array([4.0, 1.0, 2.5], np.float32)
     new = NewRatings(Csr(np.array([0, 3]), items, values, 200), None)
@@ -308,9 +314,12 @@ def test_the_mean_of_the_draws_is_the_posterior_mean_of_a_row() -> None:
     Q = model.rows("item", 0)[items].astype(np.float64)
     y, alpha = np.column_stack([Q[:, :-1], np.ones(3)]), 1 / float(model.noises[0]) ** 2
     t = (values - model.scale.mean) / model.scale.deviation - model.offsets[0] - Q[:, -1]
-    precision = population.precision(np.ones(y.shape[1]))
+    precision, at = population.precision(np.ones(y.shape[1])), population.mean
+    if prior_kept:
+        draw = kept.draw(0)
+        precision, at = draw.precision.astype(np.float64), draw.coefficients[items].sum(0) / np.sqrt(3)
     A = precision + alpha * y.T @ y
-    mean = np.linalg.solve(A, precision @ population.mean + alpha * y.T @ t)
+    mean = np.linalg.solve(A, precision @ at + alpha * y.T @ t)
     deviations = np.sqrt(np.diag(np.linalg.inv(A)))
     np.testing.assert_allclose(rows.mean(0), mean, atol=5 * deviations.max() / np.sqrt(4000))
     np.testing.assert_allclose(np.cov(rows.T), np.linalg.inv(A), atol=0.1 * deviations.max() ** 2)

@@ -13,6 +13,7 @@ from recsys_mf.arrays.csr import Csr
 from recsys_mf.kernels.backend import Backend
 from recsys_mf.kernels.operands import Pairs, Tables
 from recsys_mf.models.posterior import Bins, Sample, Scale
+from recsys_mf.models.user_prior import PriorDraw
 from recsys_mf.ratings import Ratings
 from recsys_mf.solvers.sampler.likelihood import Gaussian, Likelihood, OrderedProbit
 from recsys_mf.solvers.sampler.links import Links, side_information, who_rated_what
@@ -121,7 +122,15 @@ class Chain:
             (get(self.users.mean), get(self.items.mean), contexts[1]),
             1 / np.sqrt(self._likelihood.precision),
             self._likelihood.thresholds,
+            self._user_prior(),
         )
+
+    def _user_prior(self) -> PriorDraw | None:
+        """The prior of the users as it stands; None if it uses side information, which a run does not keep."""
+        links = self.users.links
+        if links.n_features not in (0, self.items.links.n_rows) or len(links.blocks) > 1:
+            return None
+        return PriorDraw(self._backend.device.get(self.users.B)[:-1], self.users.precision)
 
     def predict(self, users: Any, items: Any, times: Any, scale: Scale) -> Any:
         """What the chain as it stands predicts for pairs, on the device; an unknown row is at its prior mean."""

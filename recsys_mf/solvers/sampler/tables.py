@@ -38,6 +38,7 @@ class Table:
 
     values : of the ratings, in the order of `rated`, on the device; the likelihood may put others in their place
     B : coefficients β, the last row μ, [features + 1, k + 1]; link_precisions : λ of every block
+    precision : Λ [k + 1, k + 1] on the host, that of the last draw
     """
 
     def __init__(self, backend: Backend, rated: Rated, values: Any, links: Links, rank: int) -> None:
@@ -47,6 +48,7 @@ class Table:
         self.B = backend.device.put(np.zeros((links.n_features + 1, width), np.float32))
         self._prior_means = backend.device.put(np.zeros((links.n_rows, width), np.float32))  # F B
         self.link_precisions = [1.0] * len(links.blocks)
+        self.precision = np.eye(width)
 
     @property
     def mean(self) -> Any:
@@ -67,7 +69,7 @@ class Table:
             backend.device.get(F.T @ F).astype(np.float64)
             for F in (self.X - self._prior_means, self.B * xp.sqrt(ridge))
         )
-        precision = drawn_precision(scatter + of_coefficients, n_rows + len(self.B), rng)
+        self.precision = precision = drawn_precision(scatter + of_coefficients, n_rows + len(self.B), rng)
         root = np.linalg.cholesky(precision)  # Λ = root rootᵀ, so that rows z root⁻¹ are N(0, Λ⁻¹)
         inverse_root = np.linalg.inv(root).astype(np.float32)
         noises = (backend.device.draw_normals(rng, rows, width) @ put(inverse_root) for rows in (n_rows, len(self.B)))
