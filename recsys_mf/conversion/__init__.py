@@ -1,6 +1,6 @@
-"""Conversion: a column from any source becomes ids, ratings or times, or an error names the row and what to type.
+"""Conversion: a column from any source becomes ids, ratings, times or weights, or an error names the row and the fix.
 
-All data enter the package through the same three functions: from files, frames, matrices and arrays; in training,
+All data enter the package through the same four functions: from files, frames, matrices and arrays; in training,
 inspection, evaluation and prediction.
 """
 
@@ -9,6 +9,7 @@ from recsys_mf.conversion.ids import IDS, Ids, id_column
 from recsys_mf.conversion.origin import Origin
 from recsys_mf.conversion.ratings import rating_numbers, rating_values
 from recsys_mf.conversion.times import time_seconds
+from recsys_mf.conversion.weights import rating_weights
 
 __all__ = [
     "IDS",
@@ -20,5 +21,6 @@ __all__ = [
     "id_column",
     "rating_numbers",
     "rating_values",
+    "rating_weights",
     "time_seconds",
 ]
