@@ -16,7 +16,7 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from recsys_mf.arrays.jit import jit
+from recsys_mf.arrays.jit import inline, jit
 from recsys_mf.kernels.cpu import scheduler
 from recsys_mf.kernels.cpu.simd import (
     FASTMATH,
@@ -42,7 +42,7 @@ def visit_kernel(width: int) -> Any:
 
     @jit(fastmath=FASTMATH, error_model="numpy")
     def visit(
-        thread: Any, threads: Any, board: Any, users: Any, items: Any, values: Any, bounds: Any,
+        thread: Any, threads: Any, board: Any, users: Any, items: Any, values: Any, weights: Any, bounds: Any,
         P: Any, Q: Any, user_bias: Any, item_bias: Any, rate: Any, bias_rate: Any, ridge: Any, bias_ridge: Any,
         squared: Any,
     ) -> None:  # fmt: skip
@@ -60,15 +60,30 @@ def visit_kernel(width: int) -> Any:
                 _prefetch_row(Q, items[later], width)
                 u, i = np.uintp(users[j]), np.uintp(items[j])  # unsigned: an index that cannot count from the end
                 e = values[j] - user_bias[u] - item_bias[i] - _product_of(P, Q, u, i, width)
-                total += e * e
-                _move(P, Q, u, i, keep, rate * e, width)
-                user_bias[u] = user_bias[u] * bias_keep + bias_rate * e
-                item_bias[i] = item_bias[i] * bias_keep + bias_rate * e
+                if weights is None:
+                    total += e * e
+                    _move(P, Q, u, i, keep, rate * e, width)
+                    user_bias[u] = user_bias[u] * bias_keep + bias_rate * e
+                    item_bias[i] = item_bias[i] * bias_keep + bias_rate * e
+                else:
+                    weight = weights[j]
+                    total += weight * e * e
+                    step, bias_step = _weighted_step(rate, weight), _weighted_step(bias_rate, weight)
+                    _move(P, Q, u, i, np.float32(1.0) - step * ridge, step * e, width)
+                    shrunk = np.float32(1.0) - bias_step * bias_ridge
+                    user_bias[u] = user_bias[u] * shrunk + bias_step * e
+                    item_bias[i] = item_bias[i] * shrunk + bias_step * e
             squared[s, w] = total
             scheduler.finish(board, block)
             block = scheduler.next_block(board, thread, threads)
 
     return visit
+
+
+@inline(error_model="numpy")
+def _weighted_step(rate: Any, weight: Any) -> Any:
+    """1 - (1 - η)^w."""
+    return np.float32(-np.expm1(np.float64(weight) * np.log1p(-np.float64(rate))))
 
 
 def _prefetch(typing_context: Any, X: Any, row: Any, width: Any) -> Any:

@@ -73,9 +73,17 @@ class TorchSgd(Planner):
             u, i = part.users[run].long(), part.items[run].long()
             p, q, b_u, b_i = P[u], Q[i], user_bias[u], item_bias[i]
             e = part.values[run] - b_u - b_i - (p * q).sum(1)
-            P.index_put_((u,), rate * (e[:, None] * q - ridge * p), accumulate=True)
-            Q.index_put_((i,), rate * (e[:, None] * p - ridge * q), accumulate=True)
-            user_bias.index_put_((u,), bias_rate * (e - bias_ridge * b_u), accumulate=True)
-            item_bias.index_put_((i,), bias_rate * (e - bias_ridge * b_i), accumulate=True)
-            total += e.double().square().sum()
+            squares, w = e.double().square(), None if part.weights is None else part.weights[run]
+            eta, bias_eta = (rate, bias_rate) if w is None else (_steps(rate, w)[:, None], _steps(bias_rate, w))
+            P.index_put_((u,), eta * (e[:, None] * q - ridge * p), accumulate=True)
+            Q.index_put_((i,), eta * (e[:, None] * p - ridge * q), accumulate=True)
+            user_bias.index_put_((u,), bias_eta * (e - bias_ridge * b_u), accumulate=True)
+            item_bias.index_put_((i,), bias_eta * (e - bias_ridge * b_i), accumulate=True)
+            total += (squares if w is None else squares * w).sum()
         return float(total)
+
+
+def _steps(rate: float, weights: Tensor) -> Tensor:
+    """1 - (1 - η)^w of every weight."""
+    with np.errstate(divide="ignore"):
+        return -torch.expm1(weights * float(np.log1p(-rate)))
