@@ -9,7 +9,7 @@ from recsys_mf.conversion.ids import IDS, Ids, id_column
 from recsys_mf.conversion.origin import Origin
 from recsys_mf.conversion.ratings import rating_numbers, rating_values
 from recsys_mf.conversion.times import time_seconds
-from recsys_mf.conversion.weights import rating_weights
+from recsys_mf.conversion.weights import is_weight, rating_weights
 
 __all__ = [
     "IDS",
@@ -19,6 +19,7 @@ __all__ = [
     "decoded",
     "filled",
     "id_column",
+    "is_weight",
     "rating_numbers",
     "rating_values",
     "rating_weights",

@@ -15,6 +15,7 @@ from recsys_mf.errors import DataError
 LEAST = float(np.finfo(np.float32).tiny)
 """The smallest weight: float32 has smaller numbers, but with few digits."""
 
+_MOST = float(np.finfo(np.float32).max)
 _GIVE = "give a finite number above 0"
 
 
@@ -38,12 +39,18 @@ def rating_weights(weights: Any, origin: Origin) -> NDArray[np.float32]:
 
 def are_weights(weights: NDArray[np.float32]) -> bool:
     """Whether all are finite and above 0."""
-    return not len(weights) or bool(weights.min() >= LEAST and weights.max() <= np.finfo(np.float32).max)
+    return not len(weights) or bool(weights.min() >= LEAST and weights.max() <= _MOST)
+
+
+def is_weight(numbers: NDArray[Any]) -> NDArray[np.bool_]:
+    """Which numbers are finite and above 0."""
+    found: NDArray[np.bool_] = (numbers >= LEAST) & (numbers <= _MOST)
+    return found
 
 
 def fault_in_weights(weights: NDArray[Any], origin: Origin) -> DataError:
     """The error of the first of the weights that is none."""
-    row = int(np.argmin((weights >= LEAST) & (weights <= np.finfo(np.float32).max)))
+    row = int(np.argmin(is_weight(weights)))
     seen = float(weights[row])
     if seen == 0:
         return origin.fault("weight is 0", "leave the row out, or give a number above 0", row=row, seen=seen)
