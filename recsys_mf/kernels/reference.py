@@ -122,26 +122,35 @@ def epoch(plan: SgdPlan, state: SgdState, step: SgdStep) -> float:
 
     with η rate, η_b bias_rate, λ ridge, λ_b bias_ridge of the step; both rows from their old values.
 
-    A triple of weight w is moved as by w visits, each of which leaves 1 - η of an error: with 1 - (1 - η)^w in place of
-    η and 1 - (1 - η_b)^w in place of η_b, which no weight brings above 1. It counts w e² in the sum.
+    A triple of weight w counts w e² in the sum, and its steps are taken m times:
+
+        m = w  for w ≤ 1,    m = (1 - (1 - c)^w) / c  for w > 1,    c = min(η (|p_u|² + |q_i|² + λ) + η_b (2 + λ_b), 1)
+
+    c is the part of e that one visit takes away, and m c what w visits in a row do: never more than all of it.
     """
     P, Q, user_bias, item_bias = state
     total = 0.0
     for users, items, values, weights, bounds in plan.triples.passes():
         w = np.ones(len(users)) if weights is None else weights.astype(np.float64)
-        rates, bias_rates = (1 - (1 - rate) ** w for rate in step[:2])
         for low, high in (block for stratum in bounds for block in pairwise(stratum)):
             for start in range(low, high, plan.batch):
                 run = slice(start, min(start + plan.batch, high))
                 u, i = users[run], items[run]
                 p, q, b_u, b_i = P[u], Q[i], user_bias[u], item_bias[i]
-                e, rate, bias_rate = values[run] - b_u - b_i - np.sum(p * q, axis=1), rates[run, None], bias_rates[run]
-                np.add.at(P, u, rate * (e[:, None] * q - step.ridge * p))
-                np.add.at(Q, i, rate * (e[:, None] * p - step.ridge * q))
-                np.add.at(user_bias, u, bias_rate * (e - step.bias_ridge * b_u))
-                np.add.at(item_bias, i, bias_rate * (e - step.bias_ridge * b_i))
+                e = values[run] - b_u - b_i - np.sum(p * q, axis=1)
+                m = _visits(w[run], np.sum(p * p + q * q, axis=1), step)
+                np.add.at(P, u, step.rate * m[:, None] * (e[:, None] * q - step.ridge * p))
+                np.add.at(Q, i, step.rate * m[:, None] * (e[:, None] * p - step.ridge * q))
+                np.add.at(user_bias, u, step.bias_rate * m * (e - step.bias_ridge * b_u))
+                np.add.at(item_bias, i, step.bias_rate * m * (e - step.bias_ridge * b_i))
                 total += float(w[run] @ e**2)
     return total
+
+
+def _visits(w: Array, squares: Array, step: SgdStep) -> Array:
+    """m of `epoch` for weights w and |p_u|² + |q_i|² [z]."""
+    c = np.minimum(step.rate * (squares + step.ridge) + step.bias_rate * (2 + step.bias_ridge), 1)
+    return np.where((w <= 1) | (c == 0), w, (1 - (1 - c) ** w) / np.where(c > 0, c, 1))
 
 
 def solve(

@@ -34,7 +34,7 @@ class Gibbs(Solver):
     """Bayesian matrix factorisation, every hyper-parameter sampled.
 
         m_ui = μ + b_u + b_i + p_u · q_i
-        gaussian:  r_ui = m_ui + ε,  ε ~ N(0, 1/α), on standardised ratings
+        gaussian:  r_ui = m_ui + ε,  ε ~ N(0, 1/(α w_ui)), on standardised ratings, with weights w of mean 1, or 1
         ordinal:   r_ui is level l where τ_l < m_ui + ε ≤ τ_{l+1}    (an ordered probit: `likelihood.OrderedProbit`)
         r̂_ui = mean over the samples of m_ui, or of the expected level
 
@@ -73,7 +73,7 @@ class Gibbs(Solver):
     samples: int = setting(400, "most samples kept; fewer if they would take more than 512 MiB", low=1)
     likelihood: str = setting(
         "auto",
-        f"of a rating; auto: ordinal for 3 to {_MAX_LEVELS} distinct ratings",
+        f"of a rating; auto: ordinal for 3 to {_MAX_LEVELS} distinct ratings without weights",
         choices=("auto", "gaussian", "ordinal"),
     )
     links: str = setting("both", "who-rated-what priors", choices=("both", "users", "items", "none"))
@@ -111,7 +111,13 @@ class Gibbs(Solver):
         rank = int(np.clip(8 * eights, 8, 48)) if self.rank == AUTO else self.rank
         likelihood = self.likelihood
         if likelihood == "auto":
-            likelihood = "ordinal" if 3 <= len(_levels(train)) <= _MAX_LEVELS else "gaussian"
+            is_scale = train.weights is None and 3 <= len(_levels(train)) <= _MAX_LEVELS
+            likelihood = "ordinal" if is_scale else "gaussian"
+        if likelihood == "ordinal" and train.weights is not None:
+            raise ConfigError(
+                "the ordinal likelihood takes no weights", where="likelihood", seen=likelihood,
+                fix="use -p likelihood=gaussian, or give ratings without weights",
+            )  # fmt: skip
         return replace(self, rank=rank, likelihood=likelihood)
 
     def for_part(self, part: Ratings) -> Self:
@@ -175,7 +181,7 @@ class Gibbs(Solver):
         search = 4 * width * (8 * max(users, items) + 4 * min(users, items) if linked else 4 * rows)
         draws = min(self._most_samples(rows), max(1, self.n_epochs - self.selection().burn_ins[0])) * self.chains
         samples = 2 * width * rows * draws
-        table = (80 + 40 * self.chains) * len(train)
+        table = (80 + 40 * self.chains + (0 if train.weights is None else 20)) * len(train)
         return Footprint(chains + max(search + samples, 2 * samples) + table, samples)
 
     def _most_samples(self, rows: int) -> int:

@@ -49,6 +49,7 @@ def visit_kernel(width: int) -> Any:
         """`reference.epoch` of the blocks that fall to a thread; squared [strata, blocks] takes their errors."""
         keep = np.float32(1.0) - rate * ridge
         bias_keep = np.float32(1.0) - bias_rate * bias_ridge
+        twice = bias_rate * (np.float32(2.0) + bias_ridge)
         blocks = bounds.shape[1] - 1
         block = scheduler.next_block(board, thread, threads)
         while block >= 0:
@@ -68,7 +69,8 @@ def visit_kernel(width: int) -> Any:
                 else:
                     weight = weights[j]
                     total += weight * e * e
-                    step, bias_step = _weighted_step(rate, weight), _weighted_step(bias_rate, weight)
+                    m = _multiple(weight, rate * (_squares_of(P, Q, u, i, width) + ridge) + twice)
+                    step, bias_step = m * rate, m * bias_rate
                     _move(P, Q, u, i, np.float32(1.0) - step * ridge, step * e, width)
                     shrunk = np.float32(1.0) - bias_step * bias_ridge
                     user_bias[u] = user_bias[u] * shrunk + bias_step * e
@@ -81,9 +83,13 @@ def visit_kernel(width: int) -> Any:
 
 
 @inline(error_model="numpy")
-def _weighted_step(rate: Any, weight: Any) -> Any:
-    """1 - (1 - η)^w."""
-    return np.float32(-np.expm1(np.float64(weight) * np.log1p(-np.float64(rate))))
+def _multiple(weight: Any, c: Any) -> Any:
+    """How many times the steps of a triple are taken: m of `reference.epoch`."""
+    if weight <= np.float32(1.0) or not c > np.float32(0.0):
+        return weight
+    if c >= np.float32(1.0):
+        return np.float32(1.0)
+    return np.float32(-np.expm1(weight * np.log1p(-np.float64(c))) / c)
 
 
 def _prefetch(typing_context: Any, X: Any, row: Any, width: Any) -> Any:
@@ -104,6 +110,17 @@ def _product(typing_context: Any, P: Any, Q: Any, u: Any, i: Any, width: Any) ->
         rows = (_row(context, builder, signature, arguments, side, side + 2, width) for side in (0, 1))
         p, q = ((load(builder, pointer) for pointer in row) for row in rows)
         return dot(builder, p, q)
+
+    return types.float32(P, Q, types.intp, types.intp, width), generate
+
+
+def _squares(typing_context: Any, P: Any, Q: Any, u: Any, i: Any, width: Any) -> Any:
+    """|p_u|² + |q_i|²."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        rows = (_row(context, builder, signature, arguments, side, side + 2, width) for side in (0, 1))
+        p, q = ([load(builder, pointer) for pointer in row] for row in rows)
+        return dot(builder, p + q, p + q)
 
     return types.float32(P, Q, types.intp, types.intp, width), generate
 
@@ -140,4 +157,5 @@ def _row(
 
 _prefetch_row: Any = intrinsic(prefer_literal=True)(_prefetch)
 _product_of: Any = intrinsic(prefer_literal=True)(_product)
+_squares_of: Any = intrinsic(prefer_literal=True)(_squares)
 _move: Any = intrinsic(prefer_literal=True)(_update)

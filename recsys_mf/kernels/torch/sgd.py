@@ -74,7 +74,11 @@ class TorchSgd(Planner):
             p, q, b_u, b_i = P[u], Q[i], user_bias[u], item_bias[i]
             e = part.values[run] - b_u - b_i - (p * q).sum(1)
             squares, w = e.double().square(), None if part.weights is None else part.weights[run]
-            eta, bias_eta = (rate, bias_rate) if w is None else (_steps(rate, w)[:, None], _steps(bias_rate, w))
+            eta: float | Tensor = rate
+            bias_eta: float | Tensor = bias_rate
+            if w is not None:
+                m = _multiples(w, p.square().sum(1) + q.square().sum(1), step)
+                eta, bias_eta = rate * m[:, None], bias_rate * m
             P.index_put_((u,), eta * (e[:, None] * q - ridge * p), accumulate=True)
             Q.index_put_((i,), eta * (e[:, None] * p - ridge * q), accumulate=True)
             user_bias.index_put_((u,), bias_eta * (e - bias_ridge * b_u), accumulate=True)
@@ -83,7 +87,8 @@ class TorchSgd(Planner):
         return float(total)
 
 
-def _steps(rate: float, weights: Tensor) -> Tensor:
-    """1 - (1 - η)^w of every weight."""
-    with np.errstate(divide="ignore"):
-        return -torch.expm1(weights * float(np.log1p(-rate)))
+def _multiples(weights: Tensor, squares: Tensor, step: SgdStep) -> Tensor:
+    """How many times the steps of triples are taken, m of `reference.epoch`; squares : |p_u|² + |q_i|²."""
+    c = step.rate * (squares + step.ridge) + step.bias_rate * (2 + step.bias_ridge)
+    c = c.double().clamp(max=1)
+    return torch.where((weights <= 1) | (c == 0), weights, (-torch.expm1(weights * torch.log1p(-c)) / c).float())
