@@ -114,7 +114,9 @@ def fold_in(run: R, ratings: Any, side: str, rng: np.random.Generator, backend: 
     """The run with the users (or items) of a table of ratings added or updated: `Run.fold_in`."""
     side = cast(Side, choice(side, "side", SIDES))
     joining.check_side_information(run)
-    known = _of_known_others(run, _as_ratings(run, ratings), side)
+    given = _as_ratings(run, ratings)
+    joining.check_unweighted(given)
+    known = _of_known_others(run, given, side)
     joined = joining.join(run, known)
     if joining.is_weighted(run):
         _require_new(run, known, side, "the model was trained with weights")

@@ -54,6 +54,13 @@ def check_start(run: Trained) -> None:
         raise ConfigError("it was trained with weights, which a run does not keep", where=_WHERE, fix=_FIX)
 
 
+def check_unweighted(ratings: Ratings) -> None:
+    """Raise DataError if new ratings for a run have weights, which it could not keep."""
+    if ratings.weights is not None:
+        fix = "leave the weights out, or train again on all ratings"
+        raise DataError("a run takes up no ratings with weights", where="the new ratings", fix=fix)
+
+
 def is_weighted(run: Trained) -> bool:
     """Whether a run was trained with weights."""
     return bool(run.provenance.get("weighted"))
@@ -73,9 +80,7 @@ def join(run: Trained, ratings: Ratings) -> Joined:
     Raises ConfigError if the run did not keep its training ratings, and DataError when ids are integers on one side and
     strings on the other, and for ratings with weights, which a run does not keep.
     """
-    if ratings.weights is not None:
-        fix = "leave the weights out, or train again on all ratings"
-        raise DataError("a run takes up no ratings with weights", where="the new ratings", fix=fix)
+    check_unweighted(ratings)
     rated = _check_rated(run)
     users = run.user_vocabulary.union(ratings.user_vocabulary, where="user ids")
     items = run.item_vocabulary.union(ratings.item_vocabulary, where="item ids")
