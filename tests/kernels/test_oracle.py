@@ -178,6 +178,7 @@ def test_a_rating_of_weight_two_is_the_rating_twice_in_a_solution(backend: Backe
     weights = np.random.default_rng(0).integers(1, 3, len(case.ratings.columns)).astype(np.float32)
     ratings, places = twice(case.ratings, weights)
     regressors = case.regressors
+    assert regressors.contexts is not None
     repeated = case._replace(ratings=ratings, regressors=regressors._replace(contexts=regressors.contexts[places]))
     weighted = case._replace(regressors=regressors._replace(weights=weights))
     (one, errors), (other, same_errors) = (backend.rows.solve(*of.put(backend)) for of in (repeated, weighted))

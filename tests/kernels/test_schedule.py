@@ -41,6 +41,7 @@ def test_weights_go_with_their_triples_divided_by_their_mean(ratings: Ratings) -
     order, plain = scheduled(weighted, Grid(4, 2, 2)), scheduled(ratings, Grid(4, 2, 2))
     assert np.array_equal(order.users, plain.users)
     expected = np.exp(4 * order.values + 2) / np.exp(ratings.values).mean()
+    assert order.weights is not None
     np.testing.assert_allclose(order.weights, expected, rtol=1e-5)
     assert plain.weights is None
 
@@ -52,8 +53,8 @@ def test_weights_come_from_files_as_from_memory(ratings: Ratings) -> None:
         plan = planned(weighted, Grid(4, 2, 2))
         parts = list(plan.triples.passes())
     assert len(parts) == 4
-    for column, name in ((0, "users"), (3, "weights")):
-        assert np.array_equal(parts[0][column], getattr(here, name))
+    for name in ("users", "weights"):
+        assert np.array_equal(getattr(parts[0], name), getattr(here, name))
 
 
 @pytest.mark.parametrize("grid", [Grid(4), Grid(8, 5, 3)])

@@ -22,11 +22,12 @@ from recsys_mf.kernels.oracle import UNITS, M, N
 from recsys_mf.kernels.schedule import host
 from recsys_mf.kernels.schedule.grid import Grid, Places
 from recsys_mf.kernels.schedule.plan import PlanSettings
+from recsys_mf.kernels.torch.backend import make_backend as on_torch
 from recsys_mf.kernels.triton import rows as triton_rows
 from recsys_mf.kernels.triton import sgd
 from recsys_mf.kernels.triton.occupancy import fitting
 from recsys_mf.ratings import Ratings
-from tests.backends import BACKENDS, on_torch, on_triton
+from tests.backends import BACKENDS, on_triton
 
 TRITON = BACKENDS["triton-cuda" if torch.cuda.is_available() else "triton"]
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from recsys_mf.errors import ConfigError
 from recsys_mf.kernels import select
 from recsys_mf.kernels.backend import Backend
+from recsys_mf.kernels.cpu.sgd import CpuSgd
 from recsys_mf.kernels.operands import SgdState, SgdStep, Triples
 from recsys_mf.kernels.schedule.plan import SgdPlan
 from recsys_mf.models import Factorization
@@ -179,10 +180,9 @@ def one_triple(backend: Backend, weight: float | None, visits: int, rate: float)
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_triple_of_weight_three_moves_as_by_three_visits_in_a_row(name: str) -> None:
-    make, rate = BACKENDS[name], 1e-3
+    rate = 1e-3
     once, thrice, same = (
-        one_triple(make(), *of, rate)
-        for of in ((None, 0), (None, 3), (3.0, 1))  # type: ignore[misc]
+        one_triple(BACKENDS[name](), weight, visits, rate) for weight, visits in ((None, 0), (None, 3), (3.0, 1))
     )
     for start, expected, found in zip(once, thrice, same, strict=True):
         assert np.abs(expected - start).max() > rate
@@ -210,10 +210,11 @@ def test_the_likelihood_of_ratings_with_weights_is_gaussian(backend: Backend) ->
 def test_what_the_weighted_kernels_lack_is_refused(backend: Backend) -> None:
     table, _ = planted(np.random.default_rng(9), 0.5)
 
-    class Offering:
-        precisions, schedules, max_rank = ("float32", "half"), ("conflict-free", "hogwild"), None
+    class Offering(CpuSgd):
+        precisions = ("float32", "half")
+        schedules = ("conflict-free", "hogwild")
 
-    card = replace(backend, sgd=Offering())
+    card = replace(backend, sgd=Offering(1))
     for setting in ({"precision": "half"}, {"schedule": "hogwild"}):
         solver = Sgd(**setting)  # type: ignore[arg-type]
         solver.resolved(without(table), card)
