@@ -48,8 +48,9 @@ class Gibbs(Solver):
     (`kernels.reference.solve`), each from its conditional distribution; then the likelihood's parameters.
     Sampling starts from small random factors, and the first `burn_in` sweeps are left out. More burn-in is not always
     better, so validation chooses it (docs/decisions.md).
-    Predictions are averaged, never factors: the posterior is the same under any rotation of them. Unknown ids and
-    times have their prior mean; a user or item with side information alone is drawn like the others.
+    Predictions are averaged, never factors: the posterior is the same under any rotation of them; intervals are those
+    of a rating of weight 1. Unknown ids and times have their prior mean; a user or item with side information alone is
+    drawn like the others.
 
     Salakhutdinov, Mnih: Bayesian probabilistic matrix factorization using MCMC, ICML 2008; Rendle, Zhang, Koren: On
     the difficulty of evaluating baselines, 2019.

@@ -211,8 +211,8 @@ def test_what_the_weighted_kernels_lack_is_refused(backend: Backend) -> None:
     table, _ = planted(np.random.default_rng(9), 0.5)
 
     class Offering(CpuSgd):
-        precisions = ("float32", "half")
-        schedules = ("conflict-free", "hogwild")
+        precisions: tuple[str, ...] = ("float32", "half")
+        schedules: tuple[str, ...] = ("conflict-free", "hogwild")
 
     card = replace(backend, sgd=Offering(1))
     for setting in ({"precision": "half"}, {"schedule": "hogwild"}):
