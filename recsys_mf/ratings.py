@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 
 from recsys_mf.arrays import lookup, mapped, sorting
 from recsys_mf.arrays.csr import Csr
-from recsys_mf.conversion import Origin, rating_values, time_seconds
+from recsys_mf.conversion import Origin, rating_values, rating_weights, time_seconds
 from recsys_mf.conversion.origin import format_value
 from recsys_mf.conversion.ratings import all_finite
+from recsys_mf.conversion.weights import are_weights, fault_in_weights
 from recsys_mf.errors import ConfigError, DataError, nearest
 from recsys_mf.features import Features
 from recsys_mf.vocabulary import Vocabulary
@@ -38,6 +39,7 @@ class Ratings:
     times : int64[n] seconds since 1970-01-01 UTC, or None
     user_vocabulary, item_vocabulary : the ids of the indices
     user_features, item_features : side information, or None
+    weights : float32[n], finite and above 0: how much each rating counts, 2 as much as two like it; or None
 
     The arrays are read-only and no (user, item) pair occurs twice (`from_ids` sees to it). Raises
     DataError when lengths, ranges or values are wrong.
@@ -51,13 +53,15 @@ class Ratings:
     item_vocabulary: Vocabulary
     user_features: Features | None = None
     item_features: Features | None = None
+    weights: NDArray[np.float32] | None = None
 
     def __post_init__(self) -> None:
         for name, dtype in (
             ("users", np.int32), ("items", np.int32), ("values", np.float32), ("times", np.int64),
+            ("weights", np.float32),
         ):  # fmt: skip
             array = getattr(self, name)
-            if array is None and name == "times":
+            if array is None and name in ("times", "weights"):
                 continue
             array = _column(array, dtype, where=name)
             if array.shape != (len(self.users),):
@@ -84,6 +88,8 @@ class Ratings:
             raise DataError(
                 "rating is not finite", where=f"row {row}", seen=self.values[row], fix="give a finite number"
             )
+        if self.weights is not None and not are_weights(self.weights):
+            raise fault_in_weights(self.weights, Origin("weights"))
 
     @classmethod
     def from_ids(
@@ -93,6 +99,7 @@ class Ratings:
         values: Any,
         times: Any = None,
         *,
+        weights: Any = None,
         duplicates: Duplicates = "error",
         where: str = "ratings",
     ) -> Ratings:
@@ -101,10 +108,11 @@ class Ratings:
         user_ids, item_ids : integers or strings, Arrow, NumPy, pandas or sequences, [n]; as in `conversion.id_column`
         values : numbers, [n], as in `conversion.rating_values`
         times : seconds since 1970 or datetimes, [n], as in `conversion.time_seconds`; or None
+        weights : how much each rating counts, [n], as in `conversion.rating_weights`; or None
         duplicates : as in `without_duplicates`
         where : name of the table, for messages
 
-        Raises DataError for an empty table, columns of different lengths, and invalid ids, ratings or times.
+        Raises DataError for an empty table, columns of different lengths, and invalid ids, ratings, times or weights.
         """
         user_vocabulary, users = Vocabulary.encode(user_ids, where=f"{where}, user ids")
         item_vocabulary, items = Vocabulary.encode(item_ids, where=f"{where}, item ids")
@@ -112,7 +120,8 @@ class Ratings:
             raise DataError("no ratings in the table", where=where, fix="give at least one row")
         ratings = rating_values(values, Origin(f"{where}, values"))
         seconds = None if times is None else time_seconds(times, Origin(f"{where}, times"))[0]
-        table = cls(users, items, ratings, seconds, user_vocabulary, item_vocabulary)
+        counted = None if weights is None else rating_weights(weights, Origin(f"{where}, weights"))
+        table = cls(users, items, ratings, seconds, user_vocabulary, item_vocabulary, weights=counted)
         return table.without_duplicates(duplicates, where=where)
 
     def __len__(self) -> int:
@@ -147,13 +156,31 @@ class Ratings:
         return sorting.counts(self.items, self.n_items)
 
     @cached_property
+    def user_weights(self) -> NDArray[np.float64]:
+        """Sum of the weights of the ratings of every user, float64[n_users]; without weights their number."""
+        return _summed(self.users, self.weights, self.user_counts)
+
+    @cached_property
+    def item_weights(self) -> NDArray[np.float64]:
+        """Sum of the weights of the ratings of every item, float64[n_items]; without weights their number."""
+        return _summed(self.items, self.weights, self.item_counts)
+
+    @cached_property
+    def total_weight(self) -> float:
+        """Sum of the weights of all rows; without weights their number."""
+        return float(len(self)) if self.weights is None else mapped.mean(self.weights) * len(self)
+
+    @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 over ids, values and times in row order: the same for the same rows in the same order."""
+        """SHA-256 over ids, values, times and weights in row order: the same for the same rows in the same order."""
         digest = hashlib.sha256()
         digest.update(self.user_vocabulary.fingerprint.encode())
         digest.update(self.item_vocabulary.fingerprint.encode())
         for array in (self.users, self.items, self.values, self.times):
             digest.update(b"none" if array is None else array.data)
+        if self.weights is not None:
+            digest.update(b"weights")
+            digest.update(self.weights.data)
         return digest.hexdigest()
 
     def check_known(self, *, where: str = "ratings") -> None:
@@ -180,15 +207,25 @@ class Ratings:
         self.check_known()
         return Csr(*sorting.grouped(self.items, self.n_items, self.users, self.values), self.n_users)
 
+    def weights_by_user(self) -> NDArray[np.float32] | None:
+        """The weights in the order of the entries of `by_user`, float32[n]; None without weights."""
+        return None if self.weights is None else self._in_groups(self.users, self.n_users, self.weights)
+
+    def weights_by_item(self) -> NDArray[np.float32] | None:
+        """The weights in the order of the entries of `by_item`, float32[n]; None without weights."""
+        return None if self.weights is None else self._in_groups(self.items, self.n_items, self.weights)
+
+    def _in_groups(self, keys: NDArray[np.int32], n_groups: int, column: NDArray[np.float32]) -> NDArray[np.float32]:
+        return sorting.grouped(keys, n_groups, keys, column)[2]
+
     def select(self, rows: NDArray[Any]) -> Ratings:
         """The given rows (bool[n] or integer row numbers), under the same vocabularies."""
         rows = np.asarray(rows)
-        times = None if self.times is None else mapped.taken(self.times, rows)
+        times, weights = (
+            None if column is None else mapped.taken(column, rows) for column in (self.times, self.weights)
+        )
         users, items, values = (mapped.taken(column, rows) for column in (self.users, self.items, self.values))
-        return Ratings(
-            users, items, values, times,
-            self.user_vocabulary, self.item_vocabulary, self.user_features, self.item_features,
-        )  # fmt: skip
+        return replace(self, users=users, items=items, values=values, times=times, weights=weights)
 
     def restricted(self) -> Ratings:
         """The same rows under vocabularies with only the ids that occur in them or have side information."""
@@ -221,8 +258,9 @@ class Ratings:
         """The table with every (user, item) pair once.
 
         rule : if a pair occurs more than once, "last" keeps its newest row: by time if the table has times (of equal
-            times the later row), else the last row. "mean" keeps the average of its values, and the position and time
-            of that row. "error" raises DataError with the count, an example and what the other rules would keep
+            times the later row), else the last row. "mean" keeps the average of its values, weighted if there are
+            weights, with their sum, and the position and time of that row. "error" raises DataError with the count, an
+            example and what the other rules would keep
         where : name of the table, for messages
 
         Raises DataError if an id is unknown.
@@ -240,12 +278,24 @@ class Ratings:
         group = np.cumsum(is_last) - is_last
         if rule == "error":
             raise self._twice(count, (earlier, later), self.values[order], group, where)
-        newest, values = order[is_last], self.values
-        if rule == "mean":
-            means = np.bincount(group, weights=values[order].astype(np.float64)) / np.bincount(group)
-            values = values.copy()
-            values[newest] = means
-        return replace(self, values=values).select(np.sort(newest))
+        newest = order[is_last]
+        table = self._averaged(order, group, newest) if rule == "mean" else self
+        return table.select(np.sort(newest))
+
+    def _averaged(self, order: NDArray[np.int64], group: NDArray[np.int64], newest: NDArray[np.int64]) -> Ratings:
+        """The table with the average of every pair, and the sum of its weights, in the newest row of it.
+
+        order int64[n] : the rows, sorted by pair; group : the number of the pair of each; newest : a row per pair
+        """
+        values = self.values.copy()
+        ordered = values[order].astype(np.float64)
+        if self.weights is None:
+            values[newest] = np.bincount(group, weights=ordered) / np.bincount(group)
+            return replace(self, values=values)
+        weights, counted = self.weights.copy(), self.weights[order].astype(np.float64)
+        totals = np.bincount(group, weights=counted)
+        values[newest], weights[newest] = np.bincount(group, weights=counted * ordered) / totals, totals
+        return replace(self, values=values, weights=weights)
 
     def _twice(
         self, count: int, rows: tuple[int, int], values: NDArray[np.float32], group: NDArray[np.int64], where: str
@@ -285,7 +335,7 @@ class Ratings:
         return torch.sparse_coo_tensor(indices, values, shape, check_invariants=False).coalesce()
 
     def to_frame(self) -> pd.DataFrame:
-        """The rows as a pandas frame: user_id, item_id, rating and, if known, timestamp (seconds)."""
+        """The rows as a pandas frame: user_id, item_id, rating and, if known, timestamp (seconds) and weight."""
         import pandas as pd
 
         frame: dict[str, Any] = {
@@ -295,6 +345,8 @@ class Ratings:
         }
         if self.times is not None:
             frame["timestamp"] = self.times
+        if self.weights is not None:
+            frame["weight"] = self.weights
         return pd.DataFrame(frame)
 
 
@@ -309,6 +361,19 @@ def _column(column: Any, dtype: type[np.generic], *, where: str) -> NDArray[Any]
         ) from None
     array.flags.writeable = False
     return array
+
+
+def _summed(
+    keys: NDArray[np.int32], weights: NDArray[np.float32] | None, counts: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """Sum of the weights of every key; without weights the counts of the keys; -1 is not summed."""
+    if weights is None:
+        return counts.astype(np.float64)
+    totals = np.zeros(len(counts) + 1)
+    for part in mapped.parts(len(keys)):
+        totals += np.bincount(keys[part] + 1, weights=weights[part], minlength=len(totals))
+    mapped.rest()
+    return totals[1:]
 
 
 def _reindexed(

@@ -75,8 +75,8 @@ class RatingRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
                 self.settings = {**self.settings, name: value}
         return self
 
-    def fit(self, X: Any, y: Any) -> Self:
-        """Train on the rows of X with the ratings y."""
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
+        """Train on the rows of X with the ratings y; sample_weight [n] : how much each counts, above 0."""
         validate_data(self, X, skip_check_array=True)
         columns = _columns(X, least=2)
         if y is None:
@@ -85,7 +85,8 @@ class RatingRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
         with _value_errors():
             solver = choice(self.solver, "solver", SOLVERS, "unknown solver")
             users, items, times = (*columns, None)[:3]
-            ratings = Ratings.from_ids(users, items, values, times, duplicates=self.duplicates, where="X")
+            given = {"weights": sample_weight, "duplicates": self.duplicates}
+            ratings = Ratings.from_ids(users, items, values, times, **given, where="X")
             only = {BASELINE: baselines()[BASELINE]}
             self.run_ = train(
                 ratings, solver, seed=self.seed, threads=self.threads, compared_with=only, **self.settings

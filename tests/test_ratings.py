@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
+from numpy.typing import NDArray
 
 from recsys_mf.errors import ConfigError, DataError
 from recsys_mf.ratings import DUPLICATES, Ratings
@@ -280,3 +282,102 @@ def test_fingerprint_changes_with_everything_in_the_table(table: Ratings) -> Non
     ]
     assert len({table.fingerprint, *(other.fingerprint for other in others)}) == 1 + len(others)
     assert table.fingerprint == Ratings.from_ids(USERS, ITEMS, VALUES, TIMES).fingerprint
+
+
+# Weights.
+
+WEIGHTS = [1.0, 0.5, 2.0, 4.0]
+
+
+def weights_of(table: Ratings) -> NDArray[np.float32]:
+    assert table.weights is not None
+    return table.weights
+
+
+def test_weights_go_with_their_rows() -> None:
+    table = Ratings.from_ids(USERS, ITEMS, VALUES, TIMES, weights=WEIGHTS)
+    assert table.weights is not None
+    assert table.weights.dtype == np.float32
+    chosen = table.select(np.array([3, 0]))
+    assert chosen.weights is not None
+    assert chosen.weights.tolist() == [4.0, 1.0]
+    assert np.array_equal(weights_of(chosen.restricted()), chosen.weights)
+    assert table.to_frame()["weight"].tolist() == WEIGHTS
+    assert table.user_weights.tolist() == [0.5, 3.0, 4.0]
+    assert table.item_weights.tolist() == [2.5, 4.0, 1.0]
+    assert table.total_weight == 7.5
+
+
+def test_weights_by_row_are_in_the_order_of_the_ratings() -> None:
+    table = Ratings.from_ids(USERS, ITEMS, WEIGHTS, weights=WEIGHTS)
+    for found, expected in ((table.weights_by_user(), table.by_user()), (table.weights_by_item(), table.by_item())):
+        assert found is not None
+        assert np.array_equal(found, expected.values)
+
+
+def test_without_weights_every_rating_counts_once(table: Ratings) -> None:
+    assert table.user_weights.tolist() == table.user_counts.tolist()
+    assert table.item_weights.tolist() == table.item_counts.tolist()
+    assert table.total_weight == len(table)
+    assert table.weights_by_user() is None
+    assert table.weights_by_item() is None
+    assert table.select(np.array([0])).weights is None
+
+
+def test_unknown_ids_have_no_weight() -> None:
+    table = Ratings.from_ids([1, 2], [1, 2], [1, 2], weights=[3, 5])
+    known = table.reindexed(Vocabulary.encode([2])[0], table.item_vocabulary)
+    assert known.user_weights.tolist() == [5.0]
+
+
+def test_the_fingerprint_has_the_weights_if_there_are_any(table: Ratings) -> None:
+    weighted, others = (
+        Ratings.from_ids(USERS, ITEMS, VALUES, TIMES, weights=weights) for weights in (WEIGHTS, WEIGHTS[::-1])
+    )
+    assert len({table.fingerprint, weighted.fingerprint, others.fingerprint}) == 3
+
+
+def test_duplicates_last_keeps_the_weight_of_the_newest_row() -> None:
+    kept = Ratings.from_ids(*TWICE, weights=[1, 2, 3, 4, 5], duplicates="last")
+    assert kept.weights is not None
+    assert kept.weights.tolist() == [1.0, 2.0, 4.0]
+
+
+def test_duplicates_mean_is_weighted_and_keeps_the_sum_of_the_weights() -> None:
+    kept = Ratings.from_ids(*TWICE, weights=[1, 2, 3, 4, 6], duplicates="mean")
+    assert rows(kept) == [("a", 1, 4.0), ("b", 2, 2.75), ("a", 2, 4.0)]
+    assert kept.weights is not None
+    assert kept.weights.tolist() == [4.0, 8.0, 4.0]
+
+
+@pytest.mark.parametrize(
+    ("weights", "message"),
+    [
+        ([1, 0], r"row 1: weight is 0 \(saw 0.0\); leave the row out, or give a number above 0$"),
+        ([-2, 1], r"row 0: weight is below 0 \(saw -2.0\); give a finite number above 0$"),
+        ([1, np.nan], r"row 1: weight is not finite \(saw nan\); give a finite number above 0$"),
+        ([np.inf, 1], r"row 0: weight is not finite \(saw inf\)"),
+        ([1, 1e39], r"row 1: weight is beyond float32 \(saw 1e\+39\); give a number from 1.2e-38 to 3.4e38$"),
+        ([1, 1e-39], r"row 1: weight is beyond float32 \(saw 1e-39\)"),
+        (
+            pa.array([1.0, None]),
+            r"row 1: null weight \(saw null, one of 1 in the column\); give a finite",
+        ),
+        (["much", "1"], r"row 0: weight is text, not a number \(saw 'much'\); give numbers$"),
+    ],
+)
+def test_weights_that_are_none_are_refused(weights: Any, message: str) -> None:
+    with pytest.raises(DataError, match="^ratings, weights, " + message):
+        Ratings.from_ids([1, 2], [1, 2], [1, 2], weights=weights)
+
+
+def test_weights_of_another_type_or_length_are_refused() -> None:
+    with pytest.raises(DataError, match=r"^ratings, weights: weights are not numbers \(saw type bool\)"):
+        Ratings.from_ids([1, 2], [1, 2], [1, 2], weights=[True, False])
+    with pytest.raises(DataError, match=r"^weights: arrays of a rating table differ in length"):
+        Ratings.from_ids([1, 2], [1, 2], [1, 2], weights=[1])
+
+
+def test_a_table_made_of_columns_refuses_weights_that_are_none(table: Ratings) -> None:
+    with pytest.raises(DataError, match=r"^weights, row 2: weight is 0"):
+        replace(table, weights=np.array([1, 1, 0, 1], np.float32))

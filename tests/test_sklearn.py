@@ -166,3 +166,15 @@ def test_a_completer_keeps_the_names_of_columns_and_is_a_step_of_a_pipeline() ->
     assert not filled.isna().any().any()
     X, y = frame[["a", "b"]], np.arange(len(frame), dtype=float)
     assert make_pipeline(MatrixCompleter(), LinearRegression()).fit(X, y).predict(X).shape == (len(frame),)
+
+
+def test_sample_weights_are_the_weights_of_ratings() -> None:
+    X, y = table()
+    weights = np.exp(np.random.default_rng(0).standard_normal(len(y)))
+    plain, weighted, common = (
+        RatingRegressor("bias").fit(X, y, sample_weight=of).predict(X) for of in (None, weights, np.full(len(y), 1.0))
+    )
+    np.testing.assert_allclose(common, plain, rtol=1e-5)
+    assert np.abs(weighted - plain).max() > 0.01
+    with pytest.raises(ValueError, match=r"X, weights, row 0: weight is 0 \(saw 0.0\); leave the row out"):
+        RatingRegressor("bias").fit(X, y, sample_weight=np.zeros(len(y)))

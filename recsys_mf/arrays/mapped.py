@@ -70,6 +70,13 @@ def parts(length: int) -> Iterator[slice]:
     return (slice(start, start + _PART) for start in range(0, length, _PART))
 
 
+def mean(column: NDArray[Any]) -> float:
+    """The mean of a column, summed in float64."""
+    total = sum(float(column[part].sum(dtype=np.float64)) for part in parts(len(column)))
+    rest()
+    return total / len(column)
+
+
 def taken(column: NDArray[Any], rows: NDArray[Any]) -> NDArray[Any]:
     """column[rows] for row numbers or bool[n], as a new column."""
     if _LIMIT.get() is None:

@@ -22,6 +22,7 @@ from recsys_mf.errors import ConfigError
 @options.threads_option
 @options.duplicates_option
 @options.column_options
+@options.weight_option
 @options.report_options
 def evaluate(run: Path, test: str, predictions: Path | None, force: bool, **given: Any) -> None:
     """Report the error of the model in the directory RUN, and of its baselines, on a table of ratings.

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 @click.argument("ratings", metavar="RATINGS")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @options.column_options
+@options.weight_option
 def inspect(ratings: str, as_json: bool, **columns: Any) -> None:
     """Describe the table RATINGS.
 
@@ -30,6 +31,17 @@ def inspect(ratings: str, as_json: bool, **columns: Any) -> None:
 
     facts = describe(ratings, **columns)
     options.say(json.dumps(dataclasses.asdict(facts), indent=2) if as_json else _table(facts))
+
+
+def _weights(facts: Description) -> dict[str, str]:
+    """The line of the weights, if there are any."""
+    if facts.weights is None:
+        return {}
+    bad = facts.weights["not_valid"]
+    said = [f"{bad:,.0f} not a finite number above 0"] if bad else []
+    if "mean" in facts.weights:
+        said.insert(0, "{lowest:g} to {highest:g}, mean {mean:.4g}".format_map(facts.weights))
+    return {"weights": "; ".join(said)}
 
 
 def _table(facts: Description) -> str:
@@ -47,6 +59,7 @@ def _table(facts: Description) -> str:
         "density": f"{facts.density:.4%}",
         "scale": f"{scale['lowest']:g} to {scale['highest']:g} ({facts.levels} distinct ratings), {spread}",
         "time range": times,
+        **_weights(facts),
         "nulls": ", ".join(f"{count:,} {role}" for role, count in nulls.items()),
         "NaN or infinite": f"{facts.not_finite:,}",
         "duplicates": f"{facts.duplicates:,}",

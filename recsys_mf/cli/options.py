@@ -54,6 +54,12 @@ def column_options(command: _Command) -> _Command:
     return ids_option(encoding_option(command))
 
 
+def weight_option(command: _Command) -> _Command:
+    """The option that names a column of weights, which is read only if it is named."""
+    text = "Column with the weights of the ratings: one of weight 2 counts as two (default: no weights)."
+    return click.option("--weight-column", metavar="NAME", help=text)(command)
+
+
 def encoding_option(command: _Command) -> _Command:
     """The option that names the encoding of a table of text."""
     text = "Encoding of text and JSON files (default: detected; UTF-8, UTF-16, UTF-32, else cp1252)."

@@ -64,6 +64,7 @@ class Options:
     item_column: str | None
     rating_column: str | None
     time_column: str | None
+    weight_column: str | None
     ids: str
     encoding: str | None
     as_json: bool
@@ -80,7 +81,8 @@ class Options:
     @property
     def reading(self) -> dict[str, Any]:
         """Keywords of `read_ratings`."""
-        names = ("duplicates", "user_column", "item_column", "rating_column", "time_column", "ids", "encoding")
+        columns = ("user_column", "item_column", "rating_column", "time_column", "weight_column")
+        names = ("duplicates", *columns, "ids", "encoding")
         return {name: getattr(self, name) for name in names}
 
     @property
@@ -171,6 +173,7 @@ class Options:
 @options.ranking_options
 @options.duplicates_option
 @options.column_options
+@options.weight_option
 @options.report_options
 @options.quiet_option
 @options.exclusive(

@@ -32,14 +32,17 @@ def rating_values(values: Any, origin: Origin) -> NDArray[np.float32]:
     return ratings
 
 
-def rating_numbers(column: pa.ChunkedArray, origin: Origin) -> pa.ChunkedArray:
-    """A decoded column of ratings as Arrow integers or floats; nulls stay. Raises DataError as `rating_values`."""
+def rating_numbers(column: pa.ChunkedArray, origin: Origin, what: str = "rating") -> pa.ChunkedArray:
+    """A decoded column of ratings as Arrow integers or floats; nulls stay. Raises DataError as `rating_values`.
+
+    what : what the numbers are, for messages; truth values are ratings alone
+    """
     import pyarrow as pa
 
     kind = column.type
     if is_text(kind):
-        return _parsed(as_text(column, origin), origin)
-    if pa.types.is_boolean(kind):
+        return _parsed(as_text(column, origin), origin, what)
+    if pa.types.is_boolean(kind) and what == "rating":
         origin.note("true and false are read as ratings 1 and 0")
         return column.cast(pa.uint8())
     if pa.types.is_decimal(kind):
@@ -47,11 +50,11 @@ def rating_numbers(column: pa.ChunkedArray, origin: Origin) -> pa.ChunkedArray:
     if pa.types.is_null(kind):
         return column.cast(pa.float64())
     if not (pa.types.is_integer(kind) or pa.types.is_floating(kind)):
-        raise origin.fault("ratings are not numbers", "give numbers", seen=f"type {kind}")
+        raise origin.fault(f"{what}s are not numbers", "give numbers", seen=f"type {kind}")
     return column
 
 
-def _parsed(texts: pa.ChunkedArray, origin: Origin) -> pa.ChunkedArray:
+def _parsed(texts: pa.ChunkedArray, origin: Origin, what: str) -> pa.ChunkedArray:
     import pyarrow as pa
     import pyarrow.compute as pc
 
@@ -62,9 +65,9 @@ def _parsed(texts: pa.ChunkedArray, origin: Origin) -> pa.ChunkedArray:
         numbers = converted(texts)
     except pa.ArrowInvalid:
         row = first_refused(texts, converted)
-        raise origin.fault_in(texts, row, "rating is text, not a number", "give numbers") from None
+        raise origin.fault_in(texts, row, f"{what} is text, not a number", "give numbers") from None
     if origin.typed:
-        origin.note("numbers stored as text are read as ratings")
+        origin.note(f"numbers stored as text are read as {what}s")
     return numbers
 
 

@@ -49,7 +49,7 @@ class FoldRow:
 @dataclass(frozen=True)
 class FoldReport:
     """What `summarise_folds` returns: rows as in the reports, and per fold the split, test pairs, fallback share and,
-    if items were ranked, for whom."""
+    if items were ranked, for whom; and whether errors are weighted."""
 
     rows: tuple[FoldRow, ...]
     baseline: str
@@ -64,6 +64,7 @@ class FoldReport:
     threads: int
     rating_range: tuple[float, float]
     ranking: tuple[Ranking, ...] = ()
+    weighted: bool = False
 
     @property
     def best(self) -> str:
@@ -100,6 +101,7 @@ def summarise_folds(reports: Sequence[Report]) -> FoldReport:
         threads=first.threads,
         rating_range=(min(r.rating_range[0] for r in reports), max(r.rating_range[1] for r in reports)),
         ranking=tuple(report.ranking for report in reports if report.ranking is not None),
+        weighted=any(part.weighted for part in held_out),
     )
 
 

@@ -6,7 +6,8 @@ Every metric is a function g of a mean of losses over the test pairs. With e = r
     MAE  = mean of |e|      g(M) = M       g'(M) = 1
 
 The mean M of n losses of standard deviation s has the standard error s / √n, so by the delta method g(M) has
-the standard error |g'(M)| s / √n, and its interval is g(M) ± 1.96 of that.
+the standard error |g'(M)| s / √n, and its interval is g(M) ± 1.96 of that. If pairs have weights w the mean is
+M = Σ w l / Σ w, a ratio of two means, of standard error √(n / (n - 1) Σ w² (l - M)²) / Σ w.
 
 The errors of two models on the same pairs are correlated, so the interval of their difference is much narrower than
 their two intervals suggest. It is computed by resampling pairs and scoring both models on every resample
@@ -56,8 +57,8 @@ class Metric:
     of_mean: Callable[[Any], Any]
     slope: Callable[[float], float]
 
-    def estimate(self, errors: Vector) -> Estimate:
-        """The metric of errors float64[n] with its delta-method interval, truncated at zero.
+    def estimate(self, errors: Vector, weights: Vector | None = None) -> Estimate:
+        """The metric of errors float64[n], with weights [n] or None, and its delta-method interval, truncated at zero.
 
         Raises DataError for fewer than two errors: one says nothing about its own spread.
         """
@@ -65,9 +66,14 @@ class Metric:
         if n < 2:
             raise DataError("an error interval needs at least two test pairs", seen=n, fix="give more test pairs")
         losses = self.loss(errors)
-        mean = float(losses.mean())
+        if weights is None:
+            mean, deviation = float(losses.mean()), float(losses.std(ddof=1)) / math.sqrt(n)
+        else:
+            total = float(weights.sum())
+            mean = float(weights @ losses) / total
+            deviation = math.sqrt(n / (n - 1)) * float(np.linalg.norm(weights * (losses - mean))) / total
         value = float(self.of_mean(mean))
-        reach = Z * self.slope(mean) * float(losses.std(ddof=1)) / math.sqrt(n) if mean > 0 else 0.0
+        reach = Z * self.slope(mean) * deviation if mean > 0 else 0.0
         return Estimate(value, max(0.0, value - reach), value + reach)
 
 
@@ -90,20 +96,24 @@ class PairedBootstrap:
     resampled group means has the variance (s² G / n) / G = s² / n on average over the partition: the same. Both
     means are normal in the limit and g is smooth, so differences of g have the same limiting distribution too.
     Grouping adds only the noise of a variance estimated from G groups: about 1 / √(2 G) = 2 % of the width.
+
+    weights : of the pairs, float64[n], or None; a resample then has the mean Σ w l / Σ w over its pairs
     """
 
-    def __init__(self, n: int, rng: np.random.Generator) -> None:
+    def __init__(self, n: int, rng: np.random.Generator, weights: Vector | None = None) -> None:
         count = min(n, _GROUPS)
         self._groups = np.arange(n, dtype=np.int64) % count
         rng.shuffle(self._groups)
-        weights = rng.multinomial(count, np.full(count, 1 / count), size=_RESAMPLES).astype(np.float64)
-        sizes = np.bincount(self._groups)
-        self._weights = weights / (weights @ sizes)[:, None]  # [resamples, groups]
+        drawn = rng.multinomial(count, np.full(count, 1 / count), size=_RESAMPLES).astype(np.float64)
+        sizes = np.bincount(self._groups, weights=weights)
+        self._shares = drawn / (drawn @ sizes)[:, None]  # [resamples, groups]
+        self.weights = weights
 
     def score(self, metric: Metric, errors: Vector) -> Scored:
         """The metric of errors float64[n], on the pairs and on every resample of them."""
-        means = self._weights @ np.bincount(self._groups, weights=metric.loss(errors))
-        return Scored(metric.estimate(errors), metric.of_mean(means))
+        losses = metric.loss(errors)
+        sums = np.bincount(self._groups, weights=losses if self.weights is None else losses * self.weights)
+        return Scored(metric.estimate(errors, self.weights), metric.of_mean(self._shares @ sums))
 
 
 @dataclass(frozen=True, eq=False)

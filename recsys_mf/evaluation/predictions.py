@@ -1,6 +1,7 @@
 """Test rows with their predictions, as a table that other programs can score; `--predictions FILE` writes it.
 
-    user_id, item_id, rating, timestamp   as they were read, including unknown ids; timestamp if there are times
+    user_id, item_id, rating, timestamp, weight   as they were read, including unknown ids; timestamp and weight if
+                   there are any
     prediction     float32, the same numbers that the report scores
     lower, upper   the 90 % interval, if the model has intervals
     known          which ids the model knows: both, user, item or neither
@@ -109,6 +110,8 @@ def _batches(predicted: PredictedRows) -> Iterator[pa.RecordBatch]:
         }
         if rows.times is not None:
             table["timestamp"] = rows.times[part]
+        if rows.weights is not None:
+            table["weight"] = rows.weights[part]
         table["prediction"] = predicted.predictions[part]
         if predicted.bounds is not None:
             table |= {"lower": predicted.bounds[0, part], "upper": predicted.bounds[1, part]}

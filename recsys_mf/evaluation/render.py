@@ -75,16 +75,17 @@ def _heading(report: Report) -> str:
     """What was tested, on which rows, and where it ran."""
     seed = "" if report.split_seed is None else f", seed {report.split_seed}"
     low, high = report.rating_range
+    trained = f"{report.train_ratings:,} training ratings{_weighted(report.weighted)}"
     peak = max(row.peak_memory_bytes for row in report.rows)
     if report.held_out is None:
         what = f"Validation error (no test ratings: {report.split})"
         pairs = ""
     else:
         what = f"{_of_what(report.held_out)}: {report.split}{seed}"
-        pairs = f" · {report.held_out.n_pairs:,} test pairs"
+        pairs = f" · {report.held_out.n_pairs:,} test pairs{_weighted(report.held_out.weighted)}"
     lines = [
         printable(what if report.data is None else f"{what} · {report.data}"),
-        f"{report.train_ratings:,} training ratings{pairs} · ratings from {low:g} to {high:g}",
+        f"{trained}{pairs} · ratings from {low:g} to {high:g}",
         f"{report.device}, {report.threads} threads, training seed {report.seed} · peak memory {in_words(peak)}",
     ]
     if report.continued is not None:
@@ -104,6 +105,10 @@ def _heading(report: Report) -> str:
             f"{part.unknown_user_pairs:,}, item in {part.unknown_item_pairs:,}, both in {part.unknown_both_pairs:,}"
         )
     return "\n".join(lines)
+
+
+def _weighted(weighted: bool) -> str:
+    return ", weighted" if weighted else ""
 
 
 def _of_what(part: HeldOut) -> str:
@@ -160,10 +165,19 @@ def _held_out_legend(report: Report) -> str:
     return paragraphs(
         "* lowest RMSE. ±: half-width of the 95 % confidence interval; for differences from a paired bootstrap. "
         f"{chosen} Speed counts every visit to a rating.",
+        *_weights_note(report),
         *_svd_note(report.rows),
         *_sampled(trained),
         f"Below: RMSE of {trained.label} and of the baseline by the number of training ratings.",
     )
+
+
+def _weights_note(report: Report) -> Iterator[str]:
+    """Which errors are weighted; nothing if none is."""
+    weighted = {"test": report.held_out is not None and report.held_out.weighted, "training": report.weighted}
+    names = [name for name, has_weights in weighted.items() if has_weights]
+    if names:
+        yield f"Errors on {' and '.join(names)} ratings are weighted: RMSE √(Σ w e² / Σ w), MAE Σ w |e| / Σ w."
 
 
 def _svd_note(rows: Iterable[Row | FoldRow]) -> Iterator[str]:
@@ -227,6 +241,7 @@ def _validation_legend(report: Report) -> str:
             *_svd_note(report.rows),
         )
     return paragraphs(
+        *_weights_note(report),
         "* lowest validation RMSE. The ranks and epochs were chosen on the same validation rows, which were cut from "
         "the training ratings, so expect a slightly higher error on new ratings. "
         "All models were then fitted on all rows.",
@@ -257,11 +272,12 @@ _USUAL = (("schedule", "conflict-free"), ("precision", "float32"))  # the headin
 def _fold_heading(report: FoldReport) -> str:
     low, high = report.rating_range
     what = f"Held-out error over {len(report.splits)} folds, seed {report.split_seed}"
+    pairs = f"{sum(report.n_pairs):,} test pairs in all folds{_weighted(report.weighted)}"
     shares = ", ".join(f"{share:.2%}" for share in report.fallback_shares)
     return "\n".join(
         [
             what if report.data is None else f"{what} · {printable(report.data)}",
-            f"{sum(report.n_pairs):,} test pairs in all folds · ratings from {low:g} to {high:g}",
+            f"{pairs} · ratings from {low:g} to {high:g}",
             f"{report.device}, {report.threads} threads, training seed {report.seed}",
             f"fallback predictions per fold: {shares} of the pairs",
         ]

@@ -116,6 +116,7 @@ class HeldOut:
     bootstrap_seed : seed of the paired intervals
     trained_pairs : pairs that the model was trained on, whose errors say nothing about new ratings; None if this is not
         known because the run did not keep its training pairs
+    weighted : whether errors are √(Σ w e² / Σ w) and Σ w |e| / Σ w, with the weights w of the pairs
     """
 
     n_pairs: int
@@ -125,6 +126,7 @@ class HeldOut:
     fallback_share: float
     bootstrap_seed: int
     trained_pairs: int | None = None
+    weighted: bool = False
 
 
 @dataclass(frozen=True)
@@ -140,6 +142,7 @@ class Report:
     seed, device, threads, rating_range, train_ratings, train_fingerprint : of the training
     continued : if a run was continued, what was kept, added and changed (`recsys_mf.training.provenance`); else None
     ranking : of the lists that the rows have figures of; None if nothing was ranked
+    weighted : whether the training ratings have weights, and so their errors and those of validation
 
     Raises ConfigError when the baseline row is missing or is not a truncated SVD.
     """
@@ -159,6 +162,7 @@ class Report:
     train_fingerprint: str
     continued: Mapping[str, Any] | None = None
     ranking: Ranking | None = None
+    weighted: bool = False
 
     def __post_init__(self) -> None:
         require_svd(self.baseline, {row.label: row.solver for row in self.rows})

@@ -50,8 +50,9 @@ def evaluate(
 ) -> Report:
     """Score every model of a run on all pairs of a table.
 
-    test : any table of at least two ratings, under any vocabularies. Give the table as it was read if there is
-        one, e.g. `Split.test_as_read`: a `Split.test` no longer has its unknown ids.
+    test : any table of at least two ratings, under any vocabularies; its weights, if it has any, are those of errors.
+        Give the table as it was read if there is one, e.g. `Split.test_as_read`: a `Split.test` no longer has its
+        unknown ids.
     seed : of the paired bootstrap
     held_out : how the pairs were chosen, in words, if not by the run's own split
     device : where models predict: "cpu", "cuda" or "auto", which is CUDA if available
@@ -81,9 +82,9 @@ def evaluate(
     for kind, message in said.items():
         if message:
             warnings.warn(message, kind, stacklevel=2)
-    scorer = _Scorer(
-        run, pairs, trained.which, PairedBootstrap(len(pairs), np.random.default_rng(seed)), (device, threads), task
-    )
+    weights = None if pairs.weights is None else pairs.weights.astype(np.float64)
+    bootstrap = PairedBootstrap(len(pairs), np.random.default_rng(seed), weights)
+    scorer = _Scorer(run, pairs, trained.which, bootstrap, (device, threads), task)
     baseline = scorer.scored(fits[run.baseline])
     rows = (
         _row(label, fit, baseline, None) if label == run.baseline else _row(label, fit, scorer.scored(fit), baseline)
@@ -173,17 +174,19 @@ class _Scorer:
         return _ScoredFit(
             metrics,
             coverage(fit.model, predicted, self._pairs.values),
-            dict(self._segment_errors(errors**2)),
+            dict(self._segment_errors(errors)),
             {} if self._task is None else self._task.scored(fit.model, backend),
         )
 
-    def _segment_errors(self, squares: NDArray[np.float64]) -> Iterator[tuple[tuple[str, str], tuple[int, float]]]:
+    def _segment_errors(self, errors: NDArray[np.float64]) -> Iterator[tuple[tuple[str, str], tuple[int, float]]]:
+        weights = self._bootstrap.weights
+        squares = errors**2 if weights is None else weights * errors**2
         for side, (labels, numbers) in self._segments.items():
             counts = np.bincount(numbers, minlength=len(labels))
+            totals = counts if weights is None else np.bincount(numbers, weights=weights, minlength=len(labels))
             sums = np.bincount(numbers, weights=squares, minlength=len(labels))
-            for label, count, total in zip(labels, counts.tolist(), sums.tolist(), strict=True):
-                if count:
-                    yield (side, label), (count, float(np.sqrt(total / count)))
+            for place in np.flatnonzero(counts).tolist():
+                yield (side, labels[place]), (int(counts[place]), float(np.sqrt(sums[place] / totals[place])))
 
 
 def predict_ratings(model: Model, pairs: Ratings, backend: PredictionKernels = CPU) -> Predictions:
@@ -306,6 +309,7 @@ def _held_out(run: Run, pairs: Ratings, trained: Trained, seed: int) -> HeldOut:
         fallback_share=float((no_user | no_item).mean()),
         bootstrap_seed=seed,
         trained_pairs=trained.count,
+        weighted=pairs.weights is not None,
     )
 
 
@@ -321,6 +325,7 @@ def _shared(run: Run) -> dict[str, Any]:
         "rating_range": (low, high),
         "device": f"{device} ({', '.join(facts)})" if facts else device,
         "continued": run.provenance.get("continued"),
+        "weighted": bool(run.provenance.get("weighted")),
         **{name: run.provenance[name] for name in taken},
     }
 

@@ -17,11 +17,13 @@ class Regressors(NamedTuple):
     rows : the other table Y [n, k + 1]; the columns of the ratings' `Csr` are its row numbers
     contexts : int32[z], the row of the third table of every rating; or None
     context_rows : the third table C [c, k + 1], or None
+    weights : float32[z] above 0, by which the precision of every rating's noise is multiplied; None for 1
     """
 
     rows: Any
     contexts: Any | None = None
     context_rows: Any | None = None
+    weights: Any | None = None
 
 
 class GaussianPrior(NamedTuple):
@@ -130,11 +132,12 @@ class RatingScale(NamedTuple):
 
 
 class Triples(NamedTuple):
-    """Observed ratings: users int32[n], items int32[n], values float32[n]."""
+    """Observed ratings: users int32[n], items int32[n], values float32[n], weights float32[n] or None."""
 
     users: Any
     items: Any
     values: Any
+    weights: Any | None = None
 
 
 class RatingTable(Protocol):
@@ -147,9 +150,15 @@ class RatingTable(Protocol):
     @property
     def values(self) -> NDArray[np.float32]: ...
     @property
+    def weights(self) -> NDArray[np.float32] | None: ...
+    @property
     def user_counts(self) -> NDArray[np.int64]: ...
     @property
     def item_counts(self) -> NDArray[np.int64]: ...
+    @property
+    def user_weights(self) -> NDArray[np.float64]: ...
+    @property
+    def item_weights(self) -> NDArray[np.float64]: ...
 
 
 class SgdState(NamedTuple):
@@ -177,10 +186,12 @@ class SgdStep(NamedTuple):
 class Part(NamedTuple):
     """Triples that are visited in one pass: users, items int32[z], values float32[z], in the order of their visits.
 
+    weights : float32[z], how many visits of it a triple's visit stands for; None for 1
     bounds int64[S, W + 1] : block w of stratum s is the triples bounds[s, w]:bounds[s, w + 1]
     """
 
     users: Any
     items: Any
     values: Any
+    weights: Any | None
     bounds: Any

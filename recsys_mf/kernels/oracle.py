@@ -63,8 +63,8 @@ def find_worst(found: Any, exact: Any) -> float:
     return float(errors.max()) if np.isfinite(errors).all() else float("inf")
 
 
-def make_table(rng: np.random.Generator, shape: Shape = SHAPE) -> Triples:
-    """Triples in random order; see the docstring of the module."""
+def make_table(rng: np.random.Generator, shape: Shape = SHAPE, *, weighted: bool = False) -> Triples:
+    """Triples in random order; see the docstring of the module. weighted : with weights from 1/8 to 8"""
     _, n = shape
     observed = rng.random(shape) < 0.4
     observed[0], observed[1], observed[2] = False, np.arange(n) == min(5, n - 1), True
@@ -72,13 +72,19 @@ def make_table(rng: np.random.Generator, shape: Shape = SHAPE) -> Triples:
     users, items = np.nonzero(observed)
     shuffled = rng.permutation(len(users))
     values = rng.standard_normal(len(users)).astype(np.float32)
-    return Triples(users[shuffled].astype(np.int32), items[shuffled].astype(np.int32), values)
+    weights = (8 ** rng.uniform(-1, 1, len(users))).astype(np.float32) if weighted else None
+    return Triples(users[shuffled].astype(np.int32), items[shuffled].astype(np.int32), values, weights)
 
 
 def make_rows(triples: Triples, n_rows: int, n_columns: int) -> Csr:
     """The triples by user."""
     starts, order = sorting.group(triples.users, n_rows)
     return Csr(starts, triples.items[order], triples.values[order], n_columns)
+
+
+def row_weights(triples: Triples, n_rows: int) -> NDArray[np.float32] | None:
+    """The weights of the triples in the order of `make_rows`."""
+    return None if triples.weights is None else triples.weights[sorting.group(triples.users, n_rows)[1]]
 
 
 def draw_rows(rng: np.random.Generator, rows: int, width: int) -> NDArray[np.float32]:
@@ -101,13 +107,15 @@ class Visits(NamedTuple):
         return SgdPlan(passes, self.places.users, self.places.items, width, batch)
 
 
-def make_visits(rng: np.random.Generator, shape: Shape = SHAPE, grid: Grid = Grid(4, 3, 2)) -> Visits:  # noqa: B008
+def make_visits(
+    rng: np.random.Generator, shape: Shape = SHAPE, grid: Grid = Grid(4, 3, 2), *, weighted: bool = False  # noqa: B008
+) -> Visits:  # fmt: skip
     """A table in a grid of 4 by 4 conflict-free blocks, some of them empty, and of 3 by 2 parts each."""
-    triples = make_table(rng, shape)
+    triples = make_table(rng, shape, weighted=weighted)
     users, items = (np.bincount(keys, minlength=size) for keys, size in zip(triples[:2], shape, strict=True))
     places, scale = Places.draw(users, items, grid, rng), RatingScale(0.0, 1.0, (1.0, 5.0))
     arranged = host.arrange(triples, places, grid, scale, int(rng.integers(2**63)), threads=2)
-    return Visits(Triples(*arranged[:3]), arranged.bounds(grid), places)
+    return Visits(Triples(*arranged[:4]), arranged.bounds(grid), places)
 
 
 def make_state(rng: np.random.Generator, rank: int, shape: Shape = SHAPE, length: float = 0.3) -> SgdState:
@@ -139,11 +147,11 @@ def get_state(backend: Backend, state: SgdState, rank: int) -> SgdState:
 
 
 def check_epoch(
-    backend: Backend, rank: int, batch: int, *, precision: str = "float32", shape: Shape = SHAPE
+    backend: Backend, rank: int, batch: int, *, precision: str = "float32", shape: Shape = SHAPE, weighted: bool = False
 ) -> Agreement:
     """An epoch of SGD; the error of the summed squares is relative."""
     rng = np.random.default_rng(rank)
-    visits = make_visits(rng, shape)
+    visits = make_visits(rng, shape, weighted=weighted)
     # A step so short that a tile of one item's updates stays below a full correction.
     state = make_state(rng, rank, shape, 0.3 if shape == SHAPE else 0.9 / np.sqrt(max(rank, 9)))
     exact = SgdState(*(table.copy() for table in state))
@@ -192,12 +200,13 @@ class SolveCase(NamedTuple):
 
 
 def make_solve(
-    rank: int, *, contexts: bool, normals: bool, shrinkage: bool = False, n_rows: int = M, shape: Shape = SHAPE
-) -> SolveCase:
+    rank: int, *, contexts: bool, normals: bool, shrinkage: bool = False, weighted: bool = False,
+    n_rows: int = M, shape: Shape = SHAPE,
+) -> SolveCase:  # fmt: skip
     """A system for every row. shrinkage : use the prior of ALS instead of the sampler's"""
     rng, width = np.random.default_rng(rank), rank + 1
-    triples = make_table(rng, shape)
-    triples = Triples(*(column[triples.users < n_rows] for column in triples))
+    triples = make_table(rng, shape, weighted=weighted)
+    triples = Triples(*(None if column is None else column[triples.users < n_rows] for column in triples))
     ratings = make_rows(triples, n_rows, shape[1])
     third = rng.integers(0, CONTEXTS, len(triples.users)).astype(np.int32)
     Y, C = draw_rows(rng, shape[1], width), draw_rows(rng, CONTEXTS, width)
@@ -207,7 +216,9 @@ def make_solve(
         weights, ridge = ((0.5 + rng.random(size)).astype(np.float32) for size in (n_rows, width))
         prior = Shrinkage(weights, ridge)
     noise = draw_rows(rng, n_rows, width) if normals else None
-    return SolveCase(ratings, Regressors(Y, third, C) if contexts else Regressors(Y), prior, 1.7, noise)
+    regressors = Regressors(Y, third, C) if contexts else Regressors(Y)
+    regressors = regressors._replace(weights=row_weights(triples, n_rows))
+    return SolveCase(ratings, regressors, prior, 1.7, noise)
 
 
 def check_solve(backend: Backend, case: SolveCase) -> tuple[Agreement, Agreement]:
@@ -219,13 +230,14 @@ def check_solve(backend: Backend, case: SolveCase) -> tuple[Agreement, Agreement
     regressors = case.regressors.rows
     if case.regressors.context_rows is not None:
         regressors = regressors + case.regressors.context_rows[:1]
+    heaviest = 1.0 if case.regressors.weights is None else float(case.regressors.weights.max())
     precision = np.eye(width) / 4
     if isinstance(case.prior, GaussianPrior):
         precision = case.prior.precision + np.eye(width)
-    condition = np.linalg.cond(precision + 1.7 * regressors.T @ regressors)
+    condition = np.linalg.cond(precision + 1.7 * heaviest * regressors.T @ regressors)
     size = np.abs(exact).max()
     # Squared errors are differences of sums of N squares of targets and predictions.
-    squares = n * (1 + np.abs(regressors).max() * np.sqrt(width) * size) ** 2
+    squares = heaviest * n * (1 + np.abs(regressors).max() * np.sqrt(width) * size) ** 2
     return (
         Agreement(find_worst(ours, exact), float(condition * (n + width) * EPSILON * size)),
         Agreement(find_worst(errors, exact_errors), float(condition * EPSILON * squares)),
@@ -237,27 +249,31 @@ class RefineCase(NamedTuple):
 
     ratings: Csr
     X: NDArray[np.float32]
-    Y: NDArray[np.float32]
+    regressors: Regressors
     prior: Shrinkage
 
     def put(self, backend: Backend) -> RefineCase:
         """The same on a device."""
         put = backend.device.put
-        return RefineCase(self.ratings.to(put), put(self.X), put(self.Y), Shrinkage(*map(put, self.prior)))
+        regressors = Regressors(*(None if a is None else put(a) for a in self.regressors))
+        return RefineCase(self.ratings.to(put), put(self.X), regressors, Shrinkage(*map(put, self.prior)))
 
 
-def make_refine(seed: int, rank: int, shape: Shape = SHAPE) -> RefineCase:
+def make_refine(seed: int, rank: int, shape: Shape = SHAPE, *, weighted: bool = False) -> RefineCase:
     """Rows to refine, one of them without a rating."""
     rng = np.random.default_rng(seed)
-    ratings = make_rows(make_table(rng, shape), *shape)
+    triples = make_table(rng, shape, weighted=weighted)
+    ratings = make_rows(triples, *shape)
     X, Y = (draw_rows(rng, rows, rank + 1) * np.float32(0.3) for rows in shape)
     weights, ridge = (rng.random(size).astype(np.float32) + np.float32(0.5) for size in (shape[0], rank + 1))
-    return RefineCase(ratings, X, Y, Shrinkage(weights, ridge))
+    return RefineCase(ratings, X, Regressors(Y, weights=row_weights(triples, shape[0])), Shrinkage(weights, ridge))
 
 
-def check_refine(backend: Backend, rank: int, steps: int, shape: Shape = SHAPE) -> tuple[Agreement, Agreement]:
+def check_refine(
+    backend: Backend, rank: int, steps: int, shape: Shape = SHAPE, *, weighted: bool = False
+) -> tuple[Agreement, Agreement]:
     """The rows, and their squared errors."""
-    case = make_refine(rank, rank, shape)
+    case = make_refine(rank, rank, shape, weighted=weighted)
     exact, exact_errors = reference.refine(*case, steps)
     ours, errors = (backend.device.get(a) for a in backend.rows.refine(*case.put(backend), steps))
     # A step divides sums of at most N products of k + 1 terms, which are rounded, by others of their size; the ratio

@@ -121,22 +121,36 @@ def epoch(plan: SgdPlan, state: SgdState, step: SgdStep) -> float:
         q_i += η (e p_u - λ q_i)        b_i += η_b (e - λ_b b_i)
 
     with η rate, η_b bias_rate, λ ridge, λ_b bias_ridge of the step; both rows from their old values.
+
+    A triple of weight w counts w e² in the sum, and its steps are taken m times:
+
+        m = w  for w ≤ 1,    m = (1 - (1 - c)^w) / c  for w > 1,    c = min(η (|p_u|² + |q_i|² + λ) + η_b (2 + λ_b), 1)
+
+    c is the part of e that one visit takes away, and m c what w visits in a row do: never more than all of it.
     """
     P, Q, user_bias, item_bias = state
     total = 0.0
-    for users, items, values, bounds in plan.triples.passes():
+    for users, items, values, weights, bounds in plan.triples.passes():
+        w = np.ones(len(users)) if weights is None else weights.astype(np.float64)
         for low, high in (block for stratum in bounds for block in pairwise(stratum)):
             for start in range(low, high, plan.batch):
                 run = slice(start, min(start + plan.batch, high))
                 u, i = users[run], items[run]
                 p, q, b_u, b_i = P[u], Q[i], user_bias[u], item_bias[i]
                 e = values[run] - b_u - b_i - np.sum(p * q, axis=1)
-                np.add.at(P, u, step.rate * (e[:, None] * q - step.ridge * p))
-                np.add.at(Q, i, step.rate * (e[:, None] * p - step.ridge * q))
-                np.add.at(user_bias, u, step.bias_rate * (e - step.bias_ridge * b_u))
-                np.add.at(item_bias, i, step.bias_rate * (e - step.bias_ridge * b_i))
-                total += float(e @ e)
+                m = _visits(w[run], np.sum(p * p + q * q, axis=1), step)
+                np.add.at(P, u, step.rate * m[:, None] * (e[:, None] * q - step.ridge * p))
+                np.add.at(Q, i, step.rate * m[:, None] * (e[:, None] * p - step.ridge * q))
+                np.add.at(user_bias, u, step.bias_rate * m * (e - step.bias_ridge * b_u))
+                np.add.at(item_bias, i, step.bias_rate * m * (e - step.bias_ridge * b_i))
+                total += float(w[run] @ e**2)
     return total
+
+
+def _visits(w: Array, squares: Array, step: SgdStep) -> Array:
+    """m of `epoch` for weights w and |p_u|² + |q_i|² [z]."""
+    c = np.minimum(step.rate * (squares + step.ridge) + step.bias_rate * (2 + step.bias_ridge), 1)
+    return np.where((w <= 1) | (c == 0), w, (1 - (1 - c) ** w) / np.where(c > 0, c, 1))
 
 
 def solve(
@@ -148,19 +162,19 @@ def solve(
     Row g of any table is x_g = (p_g, b_g). It is rated in the entries j of row g of the ratings, each with a row (q, b)
     of the other table and, if there are contexts, a row (a, w) of theirs:
 
-        v_j = b_g + b + w + p_g · q + p_g · a + q · a + noise of precision α
+        v_j = b_g + b + w + p_g · q + p_g · a + q · a + noise of precision α ω_j
 
     so that x_g has the regressor y_j = (q + a, 1) and the target t_j = v_j - b - w - q · a. With the precision Λ_g of
-    the prior, Λ or w_g diag(d), and its mean m_g, zero for a shrinkage, α noise_precision, and Z standard normals
-    [rows, k + 1], or None for the mode:
+    the prior, Λ or w_g diag(d), and its mean m_g, zero for a shrinkage, α noise_precision, the weights ω of the
+    regressors, or 1, and Z standard normals [rows, k + 1], or None for the mode:
 
-        A_g = Λ_g + α Σ_j y_j y_jᵀ = L Lᵀ
-        x_g = A_g⁻¹ (Λ_g m_g + α Σ_j t_j y_j) + L⁻ᵀ z_g        squared error of g: Σ_j (t_j - x_g · y_j)²
+        A_g = Λ_g + α Σ_j ω_j y_j y_jᵀ = L Lᵀ
+        x_g = A_g⁻¹ (Λ_g m_g + α Σ_j ω_j t_j y_j) + L⁻ᵀ z_g        squared error of g: Σ_j ω_j (t_j - x_g · y_j)²
 
     A row whose system is not positive definite in float32 comes back as NaN.
     """
     starts, others, values, _ = ratings
-    Y, contexts, C = regressors
+    Y, contexts, C, weights = regressors
     width = Y.shape[1]
     X, squared_errors = np.empty((ratings.n_rows, width)), np.empty(ratings.n_rows)
     for g in range(len(X)):
@@ -170,8 +184,9 @@ def solve(
         q, a = other[:, :-1], context[:, :-1]
         y = np.column_stack([q + a, np.ones(len(q))])
         t = values[row] - other[:, -1] - context[:, -1] - np.sum(q * a, axis=1)
-        A = noise_precision * y.T @ y
-        right = noise_precision * t @ y
+        omega = np.ones(len(t)) if weights is None else weights[row].astype(np.float64)
+        A = noise_precision * (omega * y.T) @ y
+        right = noise_precision * (omega * t) @ y
         if isinstance(prior, GaussianPrior):
             A, right = A + prior.precision, right + prior.precision @ prior.means[g]
         else:
@@ -179,33 +194,37 @@ def solve(
         L = np.linalg.cholesky(A)
         z = normals[g] if normals is not None else np.zeros(width)
         X[g] = np.linalg.solve(L.T, np.linalg.solve(L, right) + z)
-        squared_errors[g] = np.sum((t - y @ X[g]) ** 2)
+        squared_errors[g] = omega @ (t - y @ X[g]) ** 2
     return X, squared_errors
 
 
-def refine(ratings: Csr, X: Array, Y: Array, prior: Shrinkage, steps: int) -> tuple[Array, Array]:
-    """Steps of conjugate gradients from X [rows, k + 1] towards the mode of `solve` with the other table Y [n, k + 1].
+def refine(ratings: Csr, X: Array, regressors: Regressors, prior: Shrinkage, steps: int) -> tuple[Array, Array]:
+    """Steps of conjugate gradients from X [rows, k + 1] towards the mode of `solve`.
 
-    The prior has weights w and ridge d alone.
-    With y_j = (q, 1), t_j = v_j - b, the diagonal D_g of A_g = w_g diag(d) + Σ_j y_j y_jᵀ as preconditioner, and the
-    residual r = Σ_j t_j y_j - A_g x, from s = D⁻¹ r:
+    The regressors have the other table Y [n, k + 1] and perhaps weights ω, but no contexts; the prior has weights w and
+    ridge d alone.
+    With y_j = (q, 1), t_j = v_j - b, the diagonal D_g of A_g = w_g diag(d) + Σ_j ω_j y_j y_jᵀ as preconditioner, and
+    the residual r = Σ_j ω_j t_j y_j - A_g x, from s = D⁻¹ r:
 
         x += α s,   r -= α A s,   α = (r · D⁻¹ r) / (s · A s),   then s = D⁻¹ r + β s,   β = new (r · D⁻¹ r) / old
 
-    Returns the new rows and the squared error of every row, Σ_j (t_j - x_g · y_j)². A row whose residual is zero stays.
+    Returns the new rows and the squared error of every row, Σ_j ω_j (t_j - x_g · y_j)². A row whose residual is zero
+    stays.
 
     Hestenes, Stiefel: Methods of conjugate gradients for solving linear systems, 1952; for ALS: Takács, Pilászy, Tikk:
     Applications of the conjugate gradient method for implicit feedback collaborative filtering, RecSys 2011.
     """
     starts, others, values, _ = ratings
+    Y, weights = regressors.rows, regressors.weights
     refined, squared_errors = X.astype(np.float64), np.empty(len(X))
     for g, x in enumerate(refined):
         row = slice(starts[g], starts[g + 1])
         other = Y[others[row]].astype(np.float64)
         y = np.column_stack([other[:, :-1], np.ones(len(other))])
         t = values[row] - other[:, -1]
-        A = prior.weights[g] * np.diag(prior.ridge) + y.T @ y
-        r, D = t @ y - A @ x, np.where(np.diag(A) > 0, np.diag(A), np.inf)
+        omega = np.ones(len(t)) if weights is None else weights[row].astype(np.float64)
+        A = prior.weights[g] * np.diag(prior.ridge) + (omega * y.T) @ y
+        r, D = (omega * t) @ y - A @ x, np.where(np.diag(A) > 0, np.diag(A), np.inf)
         s = r / D
         for _ in range(steps):
             old = r @ (r / D)
@@ -215,7 +234,7 @@ def refine(ratings: Csr, X: Array, Y: Array, prior: Shrinkage, steps: int) -> tu
             x += alpha * s
             r -= alpha * A @ s
             s = r / D + (r @ (r / D)) / old * s
-        squared_errors[g] = np.sum((t - y @ x) ** 2)
+        squared_errors[g] = omega @ (t - y @ x) ** 2
     return refined, squared_errors
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsys_mf.arrays import lookup
-from recsys_mf.conversion import Ids, decoded, filled, id_column, rating_numbers, time_seconds
+from recsys_mf.conversion import Ids, Origin, decoded, filled, id_column, is_weight, rating_numbers, time_seconds
 from recsys_mf.errors import DataError, ReadingNotice
 from recsys_mf.loaders.opening import open_source
 from recsys_mf.loaders.reading import kinds_of_ids, origin, read_columns
@@ -29,10 +29,12 @@ PERCENTILES = (0, 5, 25, 50, 75, 95, 100)
 class Description:
     """Facts of a table.
 
-    columns : the column used for user, item, rating and time (None: there is none)
+    columns : the column used for user, item, rating, time and weight (None: there is none)
     rows : all of them; the facts below are about the rows with both ids and a finite rating, `usable_rows`
-    nulls : null users, items and ratings, and null times if there is a time column
+    nulls : null users, items and ratings, and null times and weights if there are such columns
     not_finite : ratings that are NaN, infinite or beyond float32
+    weights : smallest, largest and mean weight of those rows that have a valid one, and how many have another, null
+        ones included; None without a column of weights
     duplicates : rows whose (user, item) pair occurs in an earlier row
     user_ids, item_ids : "integer" or "string"
     density : distinct pairs / (users · items)
@@ -58,6 +60,7 @@ class Description:
     time_range: tuple[str, str] | None
     user_degrees: dict[int, float]
     item_degrees: dict[int, float]
+    weights: dict[str, float] | None = None
 
 
 def describe(
@@ -67,6 +70,7 @@ def describe(
     item_column: str | None = None,
     rating_column: str | None = None,
     time_column: str | None = None,
+    weight_column: str | None = None,
     ids: Ids = "auto",
     encoding: str | None = None,
 ) -> Description:
@@ -77,7 +81,8 @@ def describe(
     Raises DataError for a file that cannot be read, a missing column, ratings that are not numbers, ids that cannot be
     read, and a table without a usable row. Times that cannot be read give a ReadingNotice.
     """
-    given = {"user": user_column, "item": item_column, "rating": rating_column, "time": time_column}
+    names = user_column, item_column, rating_column, time_column, weight_column
+    given = dict(zip(("user", "item", "rating", "time", "weight"), names, strict=True))
     return described(open_source(path, encoding), given, ids=ids)
 
 
@@ -98,6 +103,9 @@ def described(source: Source, given: Mapping[str, str | None], *, ids: Ids) -> D
     times = None if named.time is None else next(raw)
     if times is not None:
         missing["time"] = _missing(times)
+    weights = None if named.weight is None else next(raw)
+    if weights is not None:
+        missing["weight"] = weights.is_null().to_numpy()
     rows = np.flatnonzero(finite & ~missing["user"] & ~missing["item"])
     if not len(rows):
         seen = f"{len(values)} rows"
@@ -111,7 +119,7 @@ def described(source: Source, given: Mapping[str, str | None], *, ids: Ids) -> D
     usable = values[rows]
     return Description(
         source=source.where,
-        columns={"user": named.user, "item": named.item, "rating": rating, "time": named.time},
+        columns={"user": named.user, "item": named.item, "rating": rating, "time": named.time, "weight": named.weight},
         rows=len(values),
         usable_rows=len(rows),
         nulls={role: int(rows.sum()) for role, rows in missing.items()},
@@ -132,6 +140,7 @@ def described(source: Source, given: Mapping[str, str | None], *, ids: Ids) -> D
         time_range=_time_range(source, named.time, times, rows, missing.get("time")),
         user_degrees=_percentiles(user_indices),
         item_degrees=_percentiles(item_indices),
+        weights=None if weights is None else _weights(weights, rows, origin(source, named.weight or "")),
     )
 
 
@@ -154,6 +163,17 @@ def _encoded(
 
     place = origin(source, name).of_rows(rows)
     return Vocabulary.encode(id_column(column.take(pa.array(rows)), place, ids), where=place.where)
+
+
+def _weights(column: pa.ChunkedArray, rows: NDArray[np.int64], place: Origin) -> dict[str, float]:
+    """Facts of the weights in these rows."""
+    weights = filled(rating_numbers(column, place, "weight"), np.float64)[rows]  # a null becomes NaN
+    with np.errstate(over="ignore", under="ignore"):
+        valid = weights[is_weight(weights.astype(np.float32))]
+    facts = {"not_valid": float(len(weights) - len(valid))}
+    if len(valid):
+        facts |= {"lowest": float(valid.min()), "highest": float(valid.max()), "mean": float(valid.mean())}
+    return facts
 
 
 def _kind(vocabulary: Vocabulary) -> str:

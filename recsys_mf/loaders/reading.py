@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsys_mf.arrays.mapped import rest
-from recsys_mf.conversion import IDS, Ids, Origin, id_column, rating_values, time_seconds
+from recsys_mf.conversion import IDS, Ids, Origin, id_column, rating_values, rating_weights, time_seconds
 from recsys_mf.errors import ConfigError, DataError, nearest
 from recsys_mf.loaders.opening import open_source
 from recsys_mf.loaders.source import ColumnNames, Columns, Source, name_columns, recognise
@@ -46,7 +46,8 @@ def read_ratings(
         a folder of part files, a hive-partitioned tree of Parquet, a glob, a pipe, "-" for standard input
     columns : user_column, item_column, rating_column and time_column, names of the columns; by default recognised
         (user_id, userId, user; item_id, movieId, movie_id, item; rating, score, value; timestamp, time, date; those
-        of Amazon, Yelp, Goodreads and Book-Crossing). The time column is optional, and "none" leaves it out
+        of Amazon, Yelp, Goodreads and Book-Crossing). The time column is optional, and "none" leaves it out.
+        weight_column, how much each rating counts: one of weight 2 as much as two. Read only if it is named
     ids : "integer" or "string" to read them so; "auto" takes the type the table has, as in `conversion.id_column`,
         and in text tables integers if every id is written like one: 0042 and +12 are text
     duplicates : if a (user, item) pair occurs more than once: "error"; "last", which keeps the newest row by time, or
@@ -54,10 +55,10 @@ def read_ratings(
     like : the run or the training table that these ratings go with: "auto" then reads ids of the same kind
     encoding : of text and JSON, under its Python name; by default detected: UTF-8, UTF-16, else Windows-1252
 
-    Valid times and ratings: `conversion.time_seconds`, `conversion.rating_values`. A ReadingNotice says if something
-    is read in a special way. Raises DataError naming the file, column, row (counted from 0) and value for: a missing
-    column, a null id, a null, infinite, NaN or non-numeric rating, an empty table, duplicate pairs, and a file that
-    cannot be read.
+    Valid times, ratings and weights: `conversion.time_seconds`, `rating_values` and `rating_weights`. A ReadingNotice
+    says if something is read in a special way. Raises DataError naming the file, column, row (counted from 0) and value
+    for: a missing column, a null id, a null, infinite, NaN or non-numeric rating or weight, a weight of 0 or below, an
+    empty table, duplicate pairs, and a file that cannot be read.
     """
     given = name_columns(cast(dict[str, str | None], columns))
     return assembled(open_source(path, encoding), given, ids=ids, duplicates=duplicates, like=like)
@@ -82,8 +83,9 @@ def assembled(
     item_vocabulary, items = _encoded(source, columns.item, next(raw), kinds[1])
     values = rating_values(next(raw), origin(source, columns.rating or ""))
     times = None if columns.time is None else time_seconds(next(raw), origin(source, columns.time))[0]
+    weights = None if columns.weight is None else rating_weights(next(raw), origin(source, columns.weight))
     _release_unused()
-    table = Ratings(users, items, values, times, user_vocabulary, item_vocabulary)
+    table = Ratings(users, items, values, times, user_vocabulary, item_vocabulary, weights=weights)
     rest()
     return table.without_duplicates(duplicates, where=source.where)
 
@@ -103,8 +105,9 @@ def kinds_of_ids(source: Source, ids: Ids, like: Vocabularies | None = None) -> 
 
 
 def read_columns(source: Source, columns: Columns, kinds: tuple[Ids, Ids]) -> Iterator[pa.ChunkedArray]:
-    """The columns of users, items, ratings and times that are there, one after another."""
-    names = [name for name in (columns.user, columns.item, columns.rating, columns.time) if name]
+    """The columns of users, items, ratings, times and weights that are there, one after another."""
+    names = [getattr(columns, role) for role in ("user", "item", "rating", "time", "weight")]
+    names = [name for name in names if name]
     texts, ids = ([name for name, kind in zip(names[:2], kinds, strict=True) if kind == k] for k in ("string", "auto"))
     return source.read(names, texts, ids)
 

@@ -21,16 +21,19 @@ NO_COLUMN = "none"
 
 
 class ColumnNames(TypedDict, total=False):
-    """Keywords that name the columns of a table; None, or left out, for one that is recognised by its name."""
+    """Keywords that name the columns of a table; None, or left out, for one that is recognised by its name. A column of
+    weights is read only if it is named.
+    """
 
     user_column: str | None
     item_column: str | None
     rating_column: str | None
     time_column: str | None
+    weight_column: str | None
 
 
 def name_columns(
-    given: Mapping[str, str | None], roles: Sequence[str] = ("user", "item", "rating", "time")
+    given: Mapping[str, str | None], roles: Sequence[str] = ("user", "item", "rating", "time", "weight")
 ) -> dict[str, str | None]:
     """The names by role, of keywords such as `user_column`. Raises ConfigError for a keyword of another name."""
     keywords = {f"{role}_column": role for role in roles}
@@ -48,6 +51,7 @@ _RECOGNISED = {
     ),
     "rating": ("rating", "score", "value", "overall", "stars", "bookrating", "reviewscore"),
     "time": ("timestamp", "time", "date", "unixreviewtime", "datetime"),
+    "weight": (),
 }  # as `_plain` writes them; the first that is there is taken
 
 
@@ -94,19 +98,21 @@ class FileSource(Source, Protocol):
 
 @dataclass(frozen=True)
 class Columns:
-    """Names of the columns of a table; rating and time are None if they do not exist or are not wanted."""
+    """Names of the columns of a table; rating, time and weight are None if they do not exist or are not wanted."""
 
     user: str
     item: str
     rating: str | None
     time: str | None
+    weight: str | None
 
 
 def recognise(source: Source, given: Mapping[str, str | None], *, rated: bool = True) -> Columns:
-    """Which columns of a source hold users, items, ratings and times: as given, else by their names.
+    """Which columns of a source hold users, items, ratings, times and weights: as given, else by their names; weights
+    only if given.
 
-    given : column names by role (user, item, rating, time); None, or no entry, to recognise the name. Upper and lower
-        case, underscores, hyphens and blanks do not matter: userId and User-ID are user_id
+    given : column names by role (user, item, rating, time, weight); None, or no entry, to recognise the name. Upper and
+        lower case, underscores, hyphens and blanks do not matter: userId and User-ID are user_id
     rated : False if ratings are not needed
     Raises DataError for a missing column, with the columns found.
     """
@@ -120,7 +126,18 @@ def recognise(source: Source, given: Mapping[str, str | None], *, rated: bool = 
                 seen=f"columns {listed(source.names)}",
                 fix=f"give its name with --{role}-column ({role}_column in Python)",
             )
-    return Columns(found["user"] or "", found["item"] or "", found["rating"], found["time"])
+    if found["weight"] is not None:
+        _require_own(source, found)
+    return Columns(found["user"] or "", found["item"] or "", found["rating"], found["time"], found["weight"])
+
+
+def _require_own(source: Source, found: Mapping[str, str | None]) -> None:
+    """Raise DataError if the column of weights is that of something else, too."""
+    other = next((role for role, name in found.items() if role != "weight" and name == found["weight"]), None)
+    if other is not None:
+        fix = "name another column with --weight-column (weight_column in Python)"
+        seen = f"'{clipped(str(found['weight']))}' for weights and {other}s"
+        raise DataError("one column cannot be two things", where=source.where, seen=seen, fix=fix)
 
 
 def recognise_ids(source: Source, role: Role, given: str | None = None, *, named: bool = False) -> str:

@@ -13,12 +13,12 @@ from recsys_mf.ratings import Ratings
 
 
 def rmse(model: Model, ratings: Ratings, backend: PredictionKernels = CPU) -> float:
-    """Root mean squared error of the model on all rows of a table, in rating units, summed in float64."""
+    """√(Σ w e² / Σ w) over all rows of a table, with its weights or 1, in rating units, summed in float64."""
     total = 0.0
     for part in mapped.parts(len(ratings)):
         times = None if ratings.times is None else ratings.times[part]
         predicted = predict(model, ratings.users[part], ratings.items[part], times, backend=backend).values
         errors = predicted - ratings.values[part].astype(float)
-        total += float(errors @ errors)
+        total += float(errors @ (errors if ratings.weights is None else errors * ratings.weights[part]))
     mapped.rest()
-    return math.sqrt(total / len(ratings))
+    return math.sqrt(total / ratings.total_weight)

@@ -22,6 +22,7 @@ from recsys_mf.loaders.names import read_names
 from recsys_mf.models import Factorization
 from recsys_mf.prediction.pairs import moments
 from recsys_mf.serving.folding import precision_of
+from recsys_mf.serving.joining import is_weighted
 from recsys_mf.serving.population import Population, Rows
 from recsys_mf.serving.trained import Trained, find_known, is_single
 
@@ -61,6 +62,9 @@ def explain(run: Trained, user_id: Any, item_id: Any, titles: Any) -> Explanatio
     if not isinstance(model, Factorization):
         fix = "explain a run of sgd or als"
         raise ConfigError("only a factorisation can be explained", seen=f"a model of {run.fit.solver}", fix=fix)
+    if is_weighted(run):
+        fix = "explain a run that was trained without weights"
+        raise ConfigError("the run was trained with weights, which it does not keep", where="the run", fix=fix)
     if run.rated is None:
         fix = "train without --no-keep-rated"
         raise ConfigError("the run did not keep its training ratings", where="the run", fix=fix)

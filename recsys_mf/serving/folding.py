@@ -82,7 +82,7 @@ def choose_precision(
     model: Factorization, train: Ratings, valid: Ratings, rng: np.random.Generator, backend: Backend
 ) -> float | None:
     """κ with the lowest error on the validation rows of some users, whose rows are solved from few of their training
-    rows and from all of them; None if no user has both.
+    rows and from all of them; None if no user has both. All without weights, as ratings are folded in.
 
     model : fitted to train; valid : under its vocabularies
     """
@@ -114,8 +114,12 @@ def fold_in(run: R, ratings: Any, side: str, rng: np.random.Generator, backend: 
     """The run with the users (or items) of a table of ratings added or updated: `Run.fold_in`."""
     side = cast(Side, choice(side, "side", SIDES))
     joining.check_side_information(run)
-    known = _of_known_others(run, _as_ratings(run, ratings), side)
+    given = _as_ratings(run, ratings)
+    joining.check_unweighted(given)
+    known = _of_known_others(run, given, side)
     joined = joining.join(run, known)
+    if joining.is_weighted(run):
+        _require_new(run, known, side, "the model was trained with weights")
     table = joined.ratings
     touched, rows, entries = _touched_rows(joined, side)
     times = _times(run, known, joined, side)
@@ -170,16 +174,21 @@ def _times(run: Trained, given: Ratings, joined: Joined, side: Side) -> NDArray[
     """
     if not takes_times(run.model):
         return None
+    _require_new(run, given, side, "the model uses times")
+    if given.times is None:
+        return None
+    return np.concatenate([np.zeros(len(joined.ratings) - len(given), np.int64), given.times])
+
+
+def _require_new(run: Trained, given: Ratings, side: Side, why: str) -> None:
+    """Raise ConfigError if a user (or item) of the ratings is one of the run, which lacks something of its ratings."""
     vocabulary = run.user_vocabulary if side == "user" else run.item_vocabulary
     theirs = given.user_vocabulary if side == "user" else given.item_vocabulary
     known = np.flatnonzero(vocabulary.indices(theirs.entries) >= 0)
     if len(known):
-        what = f"new ratings of a known {side} cannot be folded in: the model uses times, which a run does not keep"
+        what = f"new ratings of a known {side} cannot be folded in: {why}, which a run does not keep"
         seen, fix = f"{format_value(theirs.entries[int(known[0])])}", f"give new {side}s only, or train again"
         raise ConfigError(what, where=f"{side} ids", seen=seen, fix=fix)
-    if given.times is None:
-        return None
-    return np.concatenate([np.zeros(len(joined.ratings) - len(given), np.int64), given.times])
 
 
 def _as_ratings(run: Trained, ratings: Any) -> Ratings:

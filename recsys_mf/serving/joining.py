@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys_mf.errors import ConfigError
+from recsys_mf.errors import ConfigError, DataError
 from recsys_mf.models import Factorization, Posterior, RatedPairs
 from recsys_mf.prediction import takes_times
 from recsys_mf.ratings import Ratings
@@ -50,6 +50,20 @@ def check_start(run: Trained) -> None:
     if takes_times(run.model):
         raise ConfigError("its model uses the times of ratings, which a run does not keep", where=_WHERE, fix=_FIX)
     check_side_information(run)
+    if is_weighted(run):
+        raise ConfigError("it was trained with weights, which a run does not keep", where=_WHERE, fix=_FIX)
+
+
+def check_unweighted(ratings: Ratings) -> None:
+    """Raise DataError if new ratings for a run have weights, which it could not keep."""
+    if ratings.weights is not None:
+        fix = "leave the weights out, or train again on all ratings"
+        raise DataError("a run takes up no ratings with weights", where="the new ratings", fix=fix)
+
+
+def is_weighted(run: Trained) -> bool:
+    """Whether a run was trained with weights."""
+    return bool(run.provenance.get("weighted"))
 
 
 def seen_by(run: Trained, ratings: Ratings) -> NDArray[np.bool_]:
@@ -64,8 +78,9 @@ def join(run: Trained, ratings: Ratings) -> Joined:
     """The table that a run is continued on.
 
     Raises ConfigError if the run did not keep its training ratings, and DataError when ids are integers on one side and
-    strings on the other.
+    strings on the other, and for ratings with weights, which a run does not keep.
     """
+    check_unweighted(ratings)
     rated = _check_rated(run)
     users = run.user_vocabulary.union(ratings.user_vocabulary, where="user ids")
     items = run.item_vocabulary.union(ratings.item_vocabulary, where="item ids")

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from recsys_mf.arrays.csr import Csr
 from recsys_mf.errors import SolveError
@@ -26,9 +27,9 @@ class Als(IterativeSolver):
 
         r̂_ui = μ + b_u + b_i + p_u · q_i
 
-    minimises, with n_u and n_i the numbers of ratings of a user and an item,
+    minimises, with w_ui the weight of a rating, or 1, and n_u and n_i their sums over those of a user and an item,
 
-        Σ_{(u,i)∈Ω} (r_ui - r̂_ui)² + Σ_u n_u^ω (λ |p_u|² + λ_b b_u²) + Σ_i n_i^ω (λ |q_i|² + λ_b b_i²)
+        Σ_{(u,i)∈Ω} w_ui (r_ui - r̂_ui)² + Σ_u n_u^ω (λ |p_u|² + λ_b b_u²) + Σ_i n_i^ω (λ |q_i|² + λ_b b_i²)
 
     by solving every user's (p_u, b_u) with the items fixed, against the regressors (q_i, 1) and the targets
     r_ui - μ - b_i, then every item's in the same way: by a few steps of conjugate gradients from where the row stood
@@ -46,6 +47,7 @@ class Als(IterativeSolver):
     name: ClassVar[str] = "als"
     overtraining: ClassVar[float] = 0.5
     bytes_per_rating: ClassVar[int] = 24
+    bytes_per_weight: ClassVar[int] = 12
     usual: ClassVar[dict[str, float]] = {"rank": 32, "regularisation": 1.0}
 
     rank: int | Auto = setting(
@@ -56,7 +58,9 @@ class Als(IterativeSolver):
         AUTO, "λ of the factors; auto: 1 or a better one on validation rows", low=1e-6, kind=float
     )
     bias_regularisation: float = setting(1.0, "λ_b of the biases", low=1e-6)
-    count_exponent: float = setting(0.5, "ω: a row's regularisation grows as its number of ratings to the ω", high=1)
+    count_exponent: float = setting(
+        0.5, "ω: a row's regularisation grows as its number of ratings, or the sum of their weights, to the ω", high=1
+    )
     initial_scale: float = setting(0.3, "expected length of an item's factor at the start", low=1e-6, high=10)
     cg_steps: int = setting(
         3, "steps of conjugate gradients for a row in an epoch; 0 solves every row exactly", high=1000
@@ -72,7 +76,8 @@ class Als(IterativeSolver):
         scale = find_scale(train)
         values = standardise(train.values, scale)
         scaled = Ratings(train.users, train.items, values, None, train.user_vocabulary, train.item_vocabulary)
-        user_rows, item_rows = _Side(backend, scaled.by_user(), self), _Side(backend, scaled.by_item(), self)
+        user_rows = _Side(backend, scaled.by_user(), train.weights_by_user(), train.user_weights, self)
+        item_rows = _Side(backend, scaled.by_item(), train.weights_by_item(), train.item_weights, self)
         rank = figure(self.rank)
         users = np.zeros((train.n_users, rank + 1), np.float32)
         items = np.zeros((train.n_items, rank + 1), np.float32)
@@ -96,31 +101,39 @@ class Als(IterativeSolver):
             def predict(u: Any, i: Any, times: Any, X: Any = users, Y: Any = items) -> Any:
                 return predict_pairs(backend, Pairs(u, i), Tables(X, Y), scale)
 
-            rmse = scale.deviation * np.sqrt(squared_error / len(train))
+            rmse = scale.deviation * np.sqrt(squared_error / train.total_weight)
             yield Epoch(epoch, 2 * len(train), float(rmse), model, predict)
 
 
 class _Side:
-    """The ratings of one side on the device, and the solution of all its rows against the other side."""
+    """The ratings of one side on the device, and the solution of all its rows against the other side.
 
-    def __init__(self, backend: Backend, ratings: Csr, settings: Als) -> None:
+    weights : of the ratings, in their order, or None; totals float64[rows] : their sum in every row, or their number
+    """
+
+    def __init__(
+        self, backend: Backend, ratings: Csr, weights: NDArray[np.float32] | None, totals: NDArray[np.float64],
+        settings: Als,
+    ) -> None:  # fmt: skip
         ridge = np.full(figure(settings.rank) + 1, figure(settings.regularisation))
         ridge[-1] = settings.bias_regularisation
         ridge = np.minimum(ridge, np.finfo(np.float32).max).astype(np.float32)
         # A row without ratings is held at zero as one with a single rating is.
-        weights = np.maximum(np.diff(ratings.starts), 1).astype(np.float32) ** np.float32(settings.count_exponent)
+        counts = np.where(totals > 0, totals, 1).astype(np.float32) ** np.float32(settings.count_exponent)
         self.backend, self.cg_steps = backend, settings.cg_steps
         put = backend.device.put
-        self.ratings, self.prior = ratings.to(put), Shrinkage(put(weights), put(ridge))
+        self.ratings, self.prior = ratings.to(put), Shrinkage(put(counts), put(ridge))
+        self.weights = None if weights is None else put(weights)
 
     def solved(self, rows: Any, other_side: Any) -> tuple[Any, float]:
         """(factors, bias) float32[rows, k + 1] that minimise the objective given the other side's [others, k + 1],
         exactly or so many steps nearer than the rows given, and their summed squared error."""
         put, kernels = self.backend.device.put, self.backend.rows
+        regressors = Regressors(put(other_side), weights=self.weights)
         if self.cg_steps:
-            found = kernels.refine(self.ratings, put(rows), put(other_side), self.prior, self.cg_steps)
+            found = kernels.refine(self.ratings, put(rows), regressors, self.prior, self.cg_steps)
         else:
-            found = kernels.solve(self.ratings, Regressors(put(other_side)), self.prior, 1.0, None)
+            found = kernels.solve(self.ratings, regressors, self.prior, 1.0, None)
         solved, squared_errors = found
         xp = self.backend.device.xp
         return solved, float(xp.sum(squared_errors, dtype=xp.float64))

@@ -18,6 +18,7 @@ from recsys_mf.models import Factorization
 from recsys_mf.ratings import Ratings
 from recsys_mf.solvers.protocol import Epoch, Solver
 from recsys_mf.solvers.settings import setting
+from recsys_mf.solvers.standardisation import find_mean
 
 Vector = NDArray[np.float64]
 
@@ -27,7 +28,7 @@ _TOLERANCE = 1e-7  # norm of the residual of the user biases, relative to the ri
 
 @dataclass(frozen=True)
 class Mean(Solver):
-    """r̂_ui = μ, the mean of the training ratings, for every pair."""
+    """r̂_ui = μ, the mean of the training ratings, weighted if they have weights, for every pair."""
 
     name: ClassVar[str] = "mean"
 
@@ -39,7 +40,7 @@ class Mean(Solver):
         backend: Backend,
     ) -> Iterator[Epoch]:
         """See `Solver.run`."""
-        mean = float(train.values.mean(dtype=np.float64))
+        mean = find_mean(train)
         zeros = np.zeros(train.n_users), np.zeros(train.n_items)
         yield Epoch(1, len(train), None, lambda: _without_factors(mean, *zeros, train))
 
@@ -50,11 +51,12 @@ class Biases(Solver):
 
         r̂_ui = μ + b_u + b_i
 
-    minimises Σ_{(u,i)∈Ω} (r_ui - r̂_ui)² + d_u Σ_u b_u² + d_i Σ_i b_i², whose minimum is where
+    minimises Σ_{(u,i)∈Ω} w_ui (r_ui - r̂_ui)² + d_u Σ_u b_u² + d_i Σ_i b_i², whose minimum is where
 
-        b_i = Σ_u (r_ui - μ - b_u) / (d_i + n_i),    b_u = Σ_i (r_ui - μ - b_i) / (d_u + n_u)
+        b_i = Σ_u w_ui (r_ui - μ - b_u) / (d_i + n_i),    b_u = Σ_i w_ui (r_ui - μ - b_i) / (d_u + n_u)
 
-    With b_i put into the second, with s the sums of r_ui - μ, W = diag(d + n) and R the 0/1 matrix of who rated what,
+    with w_ui the weight of a rating, or 1, n their sums by user and by item, and μ the weighted mean. With b_i put into
+    the second, with s the sums of w_ui (r_ui - μ), W = diag(d + n) and R the matrix of weights, 0 where none is rated,
 
         (W_u - R W_i⁻¹ Rᵀ) b_u = s_u - R W_i⁻¹ s_i
 
@@ -82,12 +84,12 @@ class Biases(Solver):
 
     def fitted(self, train: Ratings, backend: Backend) -> tuple[float, Vector, Vector]:
         """μ, b_u float64[m], b_i float64[n]."""
-        mean = float(train.values.mean(dtype=np.float64))
-        by_user, by_item = _Sums(train.by_user(), backend), _Sums(train.by_item(), backend)
-        user_weights: Vector = self.user_damping + train.user_counts.astype(np.float64)
-        item_weights: Vector = self.item_damping + train.item_counts.astype(np.float64)
-        user_sums = by_user.of_values() - mean * train.user_counts
-        item_sums = by_item.of_values() - mean * train.item_counts
+        mean = find_mean(train)
+        by_user = _Sums(train.by_user(), train.weights_by_user(), backend)
+        by_item = _Sums(train.by_item(), train.weights_by_item(), backend)
+        user_weights, item_weights = self.user_damping + train.user_weights, self.item_damping + train.item_weights
+        user_sums = by_user.of_values() - mean * train.user_weights
+        item_sums = by_item.of_values() - mean * train.item_weights
 
         def reduced(user_bias: Vector) -> Vector:
             return user_weights * user_bias - by_user.of_others(by_item.of_others(user_bias) / item_weights)
@@ -123,18 +125,26 @@ def _solved(product: Callable[[Vector], Vector], b: Vector, weights: Vector) -> 
 
 
 class _Sums:
-    """Sums over the ratings of every row of one side, on the device."""
+    """Sums over the ratings of every row of one side, on the device.
 
-    def __init__(self, ratings: Csr, backend: Backend) -> None:
-        self.backend, self._ratings = backend, ratings.to(backend.device.put)
+    weights : of the ratings, in their order; None for 1
+    """
+
+    def __init__(self, ratings: Csr, weights: NDArray[np.float32] | None, backend: Backend) -> None:
+        put = backend.device.put
+        if weights is not None:
+            for part in mapped.parts(len(weights)):
+                ratings.values[part] *= weights[part]
+        self.backend, self._ratings = backend, ratings.to(put)
+        self._others = self._ratings._replace(values=None if weights is None else put(weights))
 
     def of_values(self) -> Vector:
-        """Σ_j r_j of every row."""
+        """Σ_j w_j r_j of every row."""
         return self._summed(self._ratings, np.ones(self._ratings.n_columns))
 
     def of_others(self, bias: Vector) -> Vector:
-        """Σ_j b_j of every row, over the other side's biases."""
-        return self._summed(self._ratings.pattern(), bias)
+        """Σ_j w_j b_j of every row, over the other side's biases."""
+        return self._summed(self._others, bias)
 
     def _summed(self, matrix: Csr, x: Vector) -> Vector:
         device = self.backend.device

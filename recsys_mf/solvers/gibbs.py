@@ -34,7 +34,7 @@ class Gibbs(Solver):
     """Bayesian matrix factorisation, every hyper-parameter sampled.
 
         m_ui = μ + b_u + b_i + p_u · q_i
-        gaussian:  r_ui = m_ui + ε,  ε ~ N(0, 1/α), on standardised ratings
+        gaussian:  r_ui = m_ui + ε,  ε ~ N(0, 1/(α w_ui)), on standardised ratings, with weights w of mean 1, or 1
         ordinal:   r_ui is level l where τ_l < m_ui + ε ≤ τ_{l+1}    (an ordered probit: `likelihood.OrderedProbit`)
         r̂_ui = mean over the samples of m_ui, or of the expected level
 
@@ -48,8 +48,9 @@ class Gibbs(Solver):
     (`kernels.reference.solve`), each from its conditional distribution; then the likelihood's parameters.
     Sampling starts from small random factors, and the first `burn_in` sweeps are left out. More burn-in is not always
     better, so validation chooses it (docs/decisions.md).
-    Predictions are averaged, never factors: the posterior is the same under any rotation of them. Unknown ids and
-    times have their prior mean; a user or item with side information alone is drawn like the others.
+    Predictions are averaged, never factors: the posterior is the same under any rotation of them; intervals are those
+    of a rating of weight 1. Unknown ids and times have their prior mean; a user or item with side information alone is
+    drawn like the others.
 
     Salakhutdinov, Mnih: Bayesian probabilistic matrix factorization using MCMC, ICML 2008; Rendle, Zhang, Koren: On
     the difficulty of evaluating baselines, 2019.
@@ -73,7 +74,7 @@ class Gibbs(Solver):
     samples: int = setting(400, "most samples kept; fewer if they would take more than 512 MiB", low=1)
     likelihood: str = setting(
         "auto",
-        f"of a rating; auto: ordinal for 3 to {_MAX_LEVELS} distinct ratings",
+        f"of a rating; auto: ordinal for 3 to {_MAX_LEVELS} distinct ratings without weights",
         choices=("auto", "gaussian", "ordinal"),
     )
     links: str = setting("both", "who-rated-what priors", choices=("both", "users", "items", "none"))
@@ -111,7 +112,13 @@ class Gibbs(Solver):
         rank = int(np.clip(8 * eights, 8, 48)) if self.rank == AUTO else self.rank
         likelihood = self.likelihood
         if likelihood == "auto":
-            likelihood = "ordinal" if 3 <= len(_levels(train)) <= _MAX_LEVELS else "gaussian"
+            is_scale = train.weights is None and 3 <= len(_levels(train)) <= _MAX_LEVELS
+            likelihood = "ordinal" if is_scale else "gaussian"
+        if likelihood == "ordinal" and train.weights is not None:
+            raise ConfigError(
+                "the ordinal likelihood takes no weights", where="likelihood", seen=likelihood,
+                fix="use -p likelihood=gaussian, or give ratings without weights",
+            )  # fmt: skip
         return replace(self, rank=rank, likelihood=likelihood)
 
     def for_part(self, part: Ratings) -> Self:
@@ -176,7 +183,7 @@ class Gibbs(Solver):
         kept_rows = self._kept_rows(train) + bins
         draws = min(self._most_samples(kept_rows), max(1, self.n_epochs - self.selection().burn_ins[0])) * self.chains
         samples = 2 * width * kept_rows * draws
-        table = (80 + 40 * self.chains) * len(train)
+        table = (80 + 40 * self.chains + (0 if train.weights is None else 20)) * len(train)
         return Footprint(chains + max(search + samples, 2 * samples) + table, samples)
 
     def _kept_rows(self, train: Ratings) -> int:

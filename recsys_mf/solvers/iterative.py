@@ -27,7 +27,7 @@ class IterativeSolver(Solver):
     overtraining : epochs of a member over those that are best for it alone
     patience : epochs without a better validation error after which training stops
     usual : numbers for the settings that are "auto", before validation chooses
-    bytes_per_rating : memory that a run takes for its own copies of the table
+    bytes_per_rating, bytes_per_weight : memory that a run takes for its own copies of the table, and of its weights
     """
 
     takes_updates: ClassVar[bool] = True
@@ -35,6 +35,7 @@ class IterativeSolver(Solver):
     patience: ClassVar[int] = 3
     usual: ClassVar[dict[str, float]]
     bytes_per_rating: ClassVar[int]
+    bytes_per_weight: ClassVar[int]
 
     rank: int | Auto
     epochs: int
@@ -80,7 +81,8 @@ class IterativeSolver(Solver):
         """
         rows, width = train.n_users + train.n_items, figure(self.rank) + 1
         tables = 15 if self.members == 1 else 44  # bytes per entry
-        return Footprint(tables * width * rows + self.bytes_per_rating * len(train), 4 * width * rows)
+        per_rating = self.bytes_per_rating + (0 if train.weights is None else self.bytes_per_weight)
+        return Footprint(tables * width * rows + per_rating * len(train), 4 * width * rows)
 
     def run(self, train: Ratings, *, rng: np.random.Generator, backend: Backend) -> Iterator[Epoch]:
         """See `Solver.run`."""

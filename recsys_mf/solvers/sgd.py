@@ -30,14 +30,15 @@ class Sgd(IterativeSolver):
 
         r̂_ui = μ + b_u + b_i + p_u · q_i
 
-    minimises, over the observed pairs Ω alone,
+    minimises, over the observed pairs Ω alone, with w_ui the weight of a rating, or 1,
 
-        Σ_{(u,i)∈Ω} (r_ui - r̂_ui)² + λ (|p_u|² + |q_i|²) + λ_b (b_u² + b_i²)
+        Σ_{(u,i)∈Ω} w_ui [(r_ui - r̂_ui)² + λ (|p_u|² + |q_i|²) + λ_b (b_u² + b_i²)]
 
     by visiting every observed triple once an epoch, in a conflict-free order (`kernels.schedule`), with the update of
-    `kernels.reference.epoch`. The step of epoch t is η γ^(t-1). An unknown user or item has bias and factor
-    zero. Factors start as N(0, s²/k): small, so that early epochs fit what many ratings agree on. The model is the
-    mean of S such runs, cut back to rank k (`committee`); with S = 1 it is a single run, for which λ = 0.045 is best.
+    `kernels.reference.epoch`. The step of epoch t is η γ^(t-1); weights are taken in units of their mean, so that a
+    common factor of all changes nothing. An unknown user or item has bias and factor zero. Factors start as N(0, s²/k):
+    small, so that early epochs fit what many ratings agree on. The model is the mean of S such runs, cut back to rank k
+    (`committee`); with S = 1 it is a single run, for which λ = 0.045 is best.
 
     Koren, Bell, Volinsky: Matrix factorization techniques for recommender systems, Computer 42(8), 2009.
     """
@@ -45,6 +46,7 @@ class Sgd(IterativeSolver):
     name: ClassVar[str] = "sgd"
     overtraining: ClassVar[float] = 1.25
     bytes_per_rating: ClassVar[int] = 24
+    bytes_per_weight: ClassVar[int] = 8
     usual: ClassVar[dict[str, float]] = {"rank": 64, "regularisation": 0.0375}
 
     rank: int | Auto = setting(
@@ -77,8 +79,11 @@ class Sgd(IterativeSolver):
         """With the usual numbers for "auto", if the backend takes it."""
         solver = super().resolved(train, backend)
         for name, offered in (("precision", backend.sgd.precisions), ("schedule", backend.sgd.schedules)):
+            where = f"on the device '{backend.device.name}'"
+            if train.weights is not None:  # the kernels that take them have the first alone
+                offered, where = offered[:1], f"for ratings with weights {where}"
             if getattr(self, name) not in offered:
-                where, fix = f"on the device '{backend.device.name}'", f"use {' or '.join(offered)}"
+                fix = f"use {' or '.join(offered)}"
                 raise ConfigError(f"no such {name} {where}", where=name, seen=getattr(self, name), fix=fix)
         most = backend.sgd.max_rank
         if most is not None and figure(solver.rank) > most:

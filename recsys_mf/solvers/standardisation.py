@@ -21,14 +21,29 @@ from recsys_mf.ratings import Ratings
 F32 = NDArray[np.float32]
 
 
+def find_mean(train: Ratings) -> float:
+    """Σ w r / Σ w over the ratings of weight w, or 1."""
+    if train.weights is None:
+        return float(train.values.mean(dtype=np.float64))
+    total = sum(
+        float(train.weights[part].astype(np.float64) @ train.values[part].astype(np.float64))
+        for part in mapped.parts(len(train))
+    )
+    return total / train.total_weight
+
+
 def find_scale(train: Ratings) -> RatingScale:
-    """Mean, standard deviation and range of the values; if all are equal the deviation is taken as 1."""
-    mean = float(train.values.mean(dtype=np.float64))
+    """Mean, standard deviation √(Σ w (r - μ)² / Σ w) and range of the values; if all are equal the deviation is taken
+    as 1.
+    """
+    mean = find_mean(train)
     if train.rating_range[0] == train.rating_range[1]:
         return RatingScale(mean, 1.0, train.rating_range)
-    offsets = (train.values[part].astype(np.float64) - mean for part in mapped.parts(len(train)))
-    deviation = float(np.sqrt(sum(float(part @ part) for part in offsets) / len(train)))
-    return RatingScale(mean, deviation, train.rating_range)
+    squares = 0.0
+    for part in mapped.parts(len(train)):
+        offsets = train.values[part].astype(np.float64) - mean
+        squares += float(offsets @ (offsets if train.weights is None else offsets * train.weights[part]))
+    return RatingScale(mean, float(np.sqrt(squares / train.total_weight)), train.rating_range)
 
 
 def standardise(values: F32, scale: RatingScale) -> F32:

@@ -18,6 +18,7 @@ from recsys_mf.solvers.biases import Biases
 from recsys_mf.solvers.filled import FilledMatrix, Matrix, basis_size, leading_triplets
 from recsys_mf.solvers.protocol import Epoch, Footprint, Solver
 from recsys_mf.solvers.settings import setting
+from recsys_mf.solvers.standardisation import find_mean
 
 FILLINGS = ("zero", "mean", "item-mean", "bias")
 ROUTES = ("auto", "dense", "operator")
@@ -33,6 +34,7 @@ class TruncatedSvd(Solver):
         zero : 0
         mean : μ, the mean of the training ratings
         item-mean : the mean of the item's training ratings
+        (both weighted if ratings have weights, as the biases are; the decomposition of the filled matrix is not)
         bias : μ + b_u + b_i of `Biases`; that prediction is subtracted first and the residual factorised, with
             zero where it is missing
     route : "dense" forms F and calls torch.linalg.svd, for all values; "operator" never forms it
@@ -108,7 +110,7 @@ class TruncatedSvd(Solver):
 
     def _filled(self, train: Ratings, backend: Backend) -> tuple[Factorization, FilledMatrix]:
         """The rank-free model that unknown ids fall back on, and the matrix to decompose."""
-        mean = float(train.values.mean(dtype=np.float64))
+        mean = find_mean(train)
         user_bias, item_bias = np.zeros(train.n_users), np.zeros(train.n_items)
         fill = np.zeros(train.n_items)
         if self.filling == "zero":
@@ -116,7 +118,9 @@ class TruncatedSvd(Solver):
         elif self.filling == "mean":
             fill[:] = mean
         elif self.filling == "item-mean":
-            fill = np.bincount(train.items, train.values, train.n_items) / np.maximum(train.item_counts, 1)
+            values = train.values if train.weights is None else train.values.astype(np.float64) * train.weights
+            weights = np.where(train.item_counts > 0, train.item_weights, 1)
+            fill = np.bincount(train.items, values, train.n_items) / weights
             fill[train.item_counts == 0] = mean
             item_bias = fill - mean
         else:

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from recsys_mf.arrays import sorting
 from recsys_mf.arrays.csr import Csr
 from recsys_mf.kernels.backend import Backend
-from recsys_mf.kernels.operands import Pairs, Shrinkage, Tables
+from recsys_mf.kernels.operands import Pairs, Regressors, Shrinkage, Tables
 from recsys_mf.models import Factorization
 from recsys_mf.ratings import Ratings
 from recsys_mf.solvers.protocol import Epoch
@@ -131,7 +131,7 @@ class _Side(NamedTuple):
         still = np.zeros((len(self.rows), width), np.float32)
         prior = Shrinkage(put(weights), put(np.full(width, regularisation, np.float32)))
         ratings = Csr(self.starts, self.others, errors, len(Y)).to(put)
-        moves, _ = backend.rows.refine(ratings, put(still), put(factors), prior, _CG_STEPS)
+        moves, _ = backend.rows.refine(ratings, put(still), Regressors(put(factors)), prior, _CG_STEPS)
         moved = X.copy()
         moved[self.rows] += backend.device.get(moves)
         return moved

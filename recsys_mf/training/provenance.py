@@ -19,6 +19,7 @@ It is stored in run.json under "provenance". All values are plain. Written by `t
     train_ratings, train_fingerprint     of the training rows
     test_fingerprint    of the test rows, as the model sees them; null if there are none, or made by hand
     rating_range        least and greatest training rating
+    weighted            whether the training rows have weights
     side_information    user and item -> names of the features
     features            user and item -> fingerprint of the features
     device, threads     where it ran; on a GPU also card, driver and kernels
@@ -36,8 +37,9 @@ and by `recsys-mf train`:
     feature_columns     columns of the side information that were used, null for all
     folds               number of folds that were cross-validated before, or null
 
-A fingerprint is a SHA-256: of a table that of its ids, ratings and times in their order, so that it does not depend on
-the format of the file; of features that of their ids, names and values; of a run that of its model and training rows.
+A fingerprint is a SHA-256: of a table that of its ids, ratings, times and weights in their order, so that it does not
+depend on the format of the file; of features that of their ids, names and values; of a run that of its model and
+training rows.
 """
 
 from __future__ import annotations
@@ -78,6 +80,7 @@ def of_rows(split: Split, validation: float) -> dict[str, Any]:
         "train_fingerprint": split.train.fingerprint,
         "test_fingerprint": split.test.fingerprint if split.test is not None and split.record else None,
         "rating_range": list(split.train.rating_range),
+        "weighted": split.train.weights is not None,
         "side_information": {side: list(features.names) for side, features in known.items()},
         "features": {side: fingerprint_of_features(features) for side, features in known.items()},
     }

@@ -69,13 +69,14 @@ def take_fewer_users(part: Split, seed: int) -> Split:
 
 class RunningError:
     """RMSE of epoch after epoch on the same table, on the device; of draws of a posterior that of their running mean.
+    If the table has weights, √(Σ w e² / Σ w).
 
     burn_ins : the mean is taken from each of these on, and the one of lowest error counts
     """
 
     def __init__(self, ratings: Ratings, burn_ins: tuple[int, ...], backend: Backend) -> None:
         self._ratings, self._backend = ratings, backend
-        pairs = ratings.users, ratings.items, ratings.times, ratings.values
+        pairs = ratings.users, ratings.items, ratings.times, ratings.values, ratings.weights
         self._parts = [
             tuple(None if column is None else backend.device.put(column[part]) for column in pairs)
             for part in mapped.parts(len(ratings))
@@ -86,7 +87,7 @@ class RunningError:
         """The error by the burn-in that gives it, None if the epoch's model is no mean over draws."""
         if epoch.predict is None:
             return {None: rmse(epoch.model(), self._ratings, self._backend.make_prediction())}
-        predictions = [epoch.predict(users, items, times) for users, items, times, _ in self._parts]
+        predictions = [epoch.predict(users, items, times) for users, items, times, *_ in self._parts]
         if not epoch.is_draw:
             return {None: self._rmse(predictions)}
         errors: dict[int | None, float] = {min(self._totals): self._rmse(predictions)}  # of the draw alone
@@ -100,17 +101,18 @@ class RunningError:
 
     def _rmse(self, predictions: list[Any]) -> float:
         xp, total = self._backend.device.xp, 0.0
-        for predicted, (*_, values) in zip(predictions, self._parts, strict=True):
-            total += float(xp.sum(xp.square(xp.asarray(predicted, dtype=xp.float64) - values)))
+        for predicted, (*_, values, weights) in zip(predictions, self._parts, strict=True):
+            squares = xp.square(xp.asarray(predicted, dtype=xp.float64) - values)
+            total += float(xp.sum(squares if weights is None else squares * weights))
         mapped.rest()
-        return math.sqrt(total / len(self._ratings))
+        return math.sqrt(total / self._ratings.total_weight)
 
 
 def pool_errors(errors: Sequence[dict[int | None, float]], tables: Sequence[Ratings]) -> dict[int | None, float]:
-    """Root mean squared error over the rows of all tables, from those of each, by burn-in."""
-    rows = sum(len(table) for table in tables)
+    """Root mean squared error over the rows of all tables, with their weights, from those of each, by burn-in."""
+    weights = [table.total_weight for table in tables]
     return {
-        burn_in: math.sqrt(sum(len(table) * of[burn_in] ** 2 for of, table in zip(errors, tables, strict=True)) / rows)
+        burn_in: math.sqrt(sum(w * of[burn_in] ** 2 for of, w in zip(errors, weights, strict=True)) / sum(weights))
         if len(errors) > 1
         else errors[0][burn_in]
         for burn_in in errors[0]

@@ -227,7 +227,7 @@ class Side:
 
     def refined(self, backend: Any) -> Any:
         """Three steps of conjugate gradients for every row."""
-        return backend.rows.refine(self.ratings, self.X, self.Y, self.shrinkage, 3)
+        return backend.rows.refine(self.ratings, self.X, Regressors(self.Y), self.shrinkage, 3)
 
 
 def rows(session: Session) -> None:

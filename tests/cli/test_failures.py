@@ -254,9 +254,9 @@ EFFECTIVE = {
     "train": {"output", "force", "solver", "settings", "hold_out", "validation", "seed", "device", "threads", "size",
               "start", "repeat", "predictions", "keep_rated", "encoding", "by", "svd_ranks", "svd_route", "duplicates",
               "quiet", "ids", "ranking", "user_features", "item_features",
-              "user_column", "item_column", "rating_column", "time_column", "ratings"},
+              "user_column", "item_column", "rating_column", "time_column", "weight_column", "ratings"},
     "evaluate": {"run", "test", "predictions", "device", "threads", "encoding", "duplicates", "ids", "user_column",
-                 "item_column", "rating_column", "time_column", "ranking"},
+                 "item_column", "rating_column", "time_column", "weight_column", "ranking"},
     "predict": {"run", "pairs", "output", "force", "user_column", "item_column", "device", "threads", "encoding", "ids",
                 "quiet"},
 }  # fmt: skip

@@ -40,7 +40,7 @@ def recsys(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, t
     """Runs the command in a folder of tables; returns (exit code, stdout, stderr)."""
     monkeypatch.chdir(tmp_path)
     frame = small_table().to_frame()
-    frame.to_parquet("table.parquet")
+    frame.assign(w=1 + frame["rating"] % 2).to_parquet("table.parquet")
     frame.rename(columns={"user_id": "who", "item_id": "what", "rating": "stars"}).to_csv("odd.csv", index=False)
     frame.to_csv("plain.csv", index=False)
     pd.concat([frame, frame.iloc[:20].assign(rating=1.0)]).to_parquet("twice.parquet")
@@ -324,6 +324,7 @@ GIVEN: dict[str, tuple[list[str], Callable[[dict[str, Any]], Any], Any]] = {
     "--item-column": (["--item-column", "item_id"], lambda r: r["reading"]["item_column"], "item_id"),
     "--rating-column": (["--rating-column", "rating"], lambda r: r["reading"]["rating_column"], "rating"),
     "--time-column": (["--time-column", "timestamp"], lambda r: r["reading"]["time_column"], "timestamp"),
+    "--weight-column": (["--weight-column", "w"], lambda r: r["reading"]["weight_column"], "w"),
 }  # fmt: skip
 
 

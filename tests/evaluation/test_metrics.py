@@ -20,6 +20,34 @@ def test_metrics_equal_values_computed_by_hand() -> None:
     assert rmse.value - rmse.low == pytest.approx(1.959964 * np.std([9, 16, 0, 0], ddof=1) / 2 / 5, rel=1e-6)
 
 
+def test_weighted_metrics_equal_values_computed_by_hand() -> None:
+    errors, weights = np.array([3.0, -4.0, 0.0]), np.array([2.0, 1.0, 1.0])
+    rmse, mae = (METRICS[name].estimate(errors, weights) for name in ("rmse", "mae"))
+    assert rmse.value == np.sqrt((2 * 9 + 16) / 4)
+    assert mae.value == 2.5
+    # Losses 3, 4, 0 lie 0.5, 1.5 and -2.5 from their mean; weighted, 1, 1.5 and -2.5; n / (n - 1) is 3 / 2.
+    assert mae.high - mae.value == pytest.approx(1.959964 * np.sqrt(1.5 * (1 + 1.5**2 + 2.5**2)) / 4, rel=1e-6)
+
+
+@pytest.mark.parametrize("name", METRICS)
+def test_the_interval_of_a_weighted_metric_covers_the_truth_95_times_in_100(name: str) -> None:
+    rng = np.random.default_rng(3)
+    truth = {"rmse": 1.0, "mae": np.sqrt(2 / np.pi)}[name]
+    estimates = [METRICS[name].estimate(rng.standard_normal(800), 1 + rng.random(800)) for _ in range(1000)]
+    covered = np.mean([estimate.low <= truth <= estimate.high for estimate in estimates])
+    assert abs(covered - 0.95) < 4 * np.sqrt(0.95 * 0.05 / 1000)
+
+
+@pytest.mark.parametrize("n", [300, 1500])
+def test_resamples_have_the_weights_of_their_pairs(n: int) -> None:
+    rng = np.random.default_rng(4)
+    errors, weights = rng.standard_normal(n), rng.exponential(size=n)
+    scored = PairedBootstrap(n, rng, weights).score(METRICS["mae"], errors)
+    reach = (scored.estimate.high - scored.estimate.low) / 2 / 1.959964
+    assert scored.resampled.mean() == pytest.approx(scored.estimate.value, abs=reach / 5)
+    assert scored.resampled.std() == pytest.approx(reach, rel=0.15)
+
+
 @pytest.mark.parametrize("name", METRICS)
 def test_every_metric_is_zero_for_no_error_grows_with_error_and_ignores_order(name: str) -> None:
     metric, errors = METRICS[name], np.random.default_rng(0).standard_normal(1000)

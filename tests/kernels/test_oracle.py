@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from recsys_mf.arrays.aligned import align
 from recsys_mf.arrays.csr import Csr
@@ -52,6 +53,12 @@ def test_epoch_agrees_with_the_reference(backend: Backend, rank: int) -> None:
     assert holds(oracle.check_epoch(backend, rank, batch))
 
 
+@pytest.mark.parametrize("rank", RANKS)
+def test_epoch_with_weights_agrees_with_the_reference(backend: Backend, rank: int) -> None:
+    batch = 1 if backend.device.xp is np else 3
+    assert holds(oracle.check_epoch(backend, rank, batch, weighted=True))
+
+
 @pytest.mark.parametrize("with_contexts", [False, True])
 @pytest.mark.parametrize("with_normals", [False, True])
 @pytest.mark.parametrize("rank", [0, *RANKS, 14, 15, 16, 200])  # near the size of a tile, and too wide for lanes
@@ -67,6 +74,13 @@ def test_solve_agrees_with_the_reference(backend: Backend, rank: int, with_norma
 def test_solve_with_the_prior_of_als_agrees_with_the_reference(backend: Backend, rank: int) -> None:
     n_rows = 6 if is_interpreted(backend) else M
     case = oracle.make_solve(rank, contexts=False, normals=False, shrinkage=True, n_rows=n_rows)
+    assert holds(*oracle.check_solve(backend, case))
+
+
+@pytest.mark.parametrize("both", [False, True])
+@pytest.mark.parametrize("rank", [0, *RANKS, 16, 200])
+def test_solve_with_weights_agrees_with_the_reference(backend: Backend, rank: int, both: bool) -> None:
+    case = oracle.make_solve(rank, contexts=both, normals=both, shrinkage=not both, weighted=True)
     assert holds(*oracle.check_solve(backend, case))
 
 
@@ -146,9 +160,50 @@ def test_refine_agrees_with_the_reference(backend: Backend, rank: int, steps: in
     assert holds(*oracle.check_refine(backend, rank, steps))
 
 
+@pytest.mark.parametrize("rank", [0, *RANKS, 16])
+def test_refine_with_weights_agrees_with_the_reference(backend: Backend, rank: int) -> None:
+    assert holds(*oracle.check_refine(backend, rank, 3, weighted=True))
+
+
+def twice(ratings: Csr, weights: NDArray[np.float32]) -> tuple[Csr, NDArray[np.int64]]:
+    """The ratings with those of weight 2 twice, and the place of each among the ratings."""
+    places = np.repeat(np.arange(len(weights)), weights.astype(int))
+    starts = np.concatenate([[0], np.cumsum(weights)])[ratings.starts].astype(np.int64)
+    return ratings._replace(starts=starts, columns=ratings.columns[places], values=ratings.values[places]), places
+
+
+@pytest.mark.parametrize("rank", [3, 64, 200])
+def test_a_rating_of_weight_two_is_the_rating_twice_in_a_solution(backend: Backend, rank: int) -> None:
+    slow = is_interpreted(backend)
+    case = oracle.make_solve(rank, contexts=True, normals=True, n_rows=6 if slow else M)
+    weights = np.random.default_rng(0).integers(1, 3, len(case.ratings.columns)).astype(np.float32)
+    ratings, places = twice(case.ratings, weights)
+    regressors = case.regressors
+    assert regressors.contexts is not None
+    repeated = case._replace(ratings=ratings, regressors=regressors._replace(contexts=regressors.contexts[places]))
+    weighted = case._replace(regressors=regressors._replace(weights=weights))
+    (one, errors), (other, same_errors) = (backend.rows.solve(*of.put(backend)) for of in (repeated, weighted))
+    bounds = [agreement.bound for agreement in oracle.check_solve(backend, repeated)]
+    np.testing.assert_allclose(backend.device.get(other), backend.device.get(one), atol=2 * bounds[0])
+    np.testing.assert_allclose(backend.device.get(same_errors), backend.device.get(errors), atol=2 * bounds[1])
+
+
+def test_a_rating_of_weight_two_is_the_rating_twice_in_a_refinement(backend: Backend) -> None:
+    case = oracle.make_refine(0, 20)
+    weights = np.random.default_rng(0).integers(1, 3, len(case.ratings.columns)).astype(np.float32)
+    repeated = case._replace(ratings=twice(case.ratings, weights)[0])
+    weighted = case._replace(regressors=case.regressors._replace(weights=weights))
+    (one, errors), (other, same_errors) = (backend.rows.refine(*of.put(backend), 3) for of in (repeated, weighted))
+    tolerance = 4 * 2 * N * 24 * EPSILON  # as in `oracle.check_refine`, of rows twice as long
+    np.testing.assert_allclose(backend.device.get(other), backend.device.get(one), atol=tolerance)
+    np.testing.assert_allclose(
+        backend.device.get(same_errors), backend.device.get(errors), rtol=tolerance, atol=tolerance
+    )
+
+
 def test_enough_refinement_steps_solve_the_rows(backend: Backend) -> None:
     case = oracle.make_refine(1, rank=5)
-    solved, errors = reference.solve(case.ratings, Regressors(case.Y), case.prior, 1.0, None)
+    solved, errors = reference.solve(case.ratings, case.regressors, case.prior, 1.0, None)
     ours, left = (backend.device.get(a) for a in backend.rows.refine(*case.put(backend), 18))
     np.testing.assert_allclose(ours, solved, atol=1e-4)
     np.testing.assert_allclose(left, errors, atol=1e-4 * N)

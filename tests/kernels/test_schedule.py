@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from recsys_mf.arrays.mapped import limited
 from recsys_mf.kernels.cpu.sgd import CpuSgd
 from recsys_mf.kernels.operands import RatingScale
 from recsys_mf.kernels.schedule.grid import Grid
-from recsys_mf.kernels.schedule.plan import PlanSettings
+from recsys_mf.kernels.schedule.plan import PlanSettings, SgdPlan
 from recsys_mf.ratings import Ratings
 
 USERS, ITEMS = 211, 97
@@ -32,6 +34,27 @@ def test_schedule_visits_every_triple_once_under_its_permuted_indices(ratings: R
     moved = zip(order.user_places[ratings.users], order.item_places[ratings.items], values, strict=True)
     assert sorted(moved) == sorted(zip(order.users, order.items, order.values, strict=True))
     assert sorted(order.user_places) == list(range(ratings.n_users))
+
+
+def test_weights_go_with_their_triples_divided_by_their_mean(ratings: Ratings) -> None:
+    weighted = replace(ratings, weights=np.exp(ratings.values))
+    order, plain = scheduled(weighted, Grid(4, 2, 2)), scheduled(ratings, Grid(4, 2, 2))
+    assert np.array_equal(order.users, plain.users)
+    expected = np.exp(4 * order.values + 2) / np.exp(ratings.values).mean()
+    assert order.weights is not None
+    np.testing.assert_allclose(order.weights, expected, rtol=1e-5)
+    assert plain.weights is None
+
+
+def test_weights_come_from_files_as_from_memory(ratings: Ratings) -> None:
+    weighted = replace(ratings, weights=np.exp(ratings.values))
+    here = scheduled(weighted, Grid(4, 2, 2))
+    with limited(1):
+        plan = planned(weighted, Grid(4, 2, 2))
+        parts = list(plan.triples.passes())
+    assert len(parts) == 4
+    for name in ("users", "weights"):
+        assert np.array_equal(getattr(parts[0], name), getattr(here, name))
 
 
 @pytest.mark.parametrize("grid", [Grid(4), Grid(8, 5, 3)])
@@ -72,6 +95,7 @@ class Order(NamedTuple):
     users: NDArray[np.int32]
     items: NDArray[np.int32]
     values: NDArray[np.float32]
+    weights: NDArray[np.float32] | None
     bounds: NDArray[np.int64]
     user_places: NDArray[np.int32]
     item_places: NDArray[np.int32]
@@ -79,12 +103,15 @@ class Order(NamedTuple):
 
 def scheduled(ratings: Ratings, grid: Grid, seed: int = 0, threads: int = 2) -> Order:
     """The order of a plan, cut as the grid asks."""
+    plan = planned(ratings, grid, seed, threads)
+    (part,) = plan.triples.passes()
+    return Order(*part, plan.user_places, plan.item_places)
 
+
+def planned(ratings: Ratings, grid: Grid, seed: int = 0, threads: int = 2) -> SgdPlan:
     class Cut(CpuSgd):
         def grid(self, *_: int) -> Grid:
             return grid
 
     settings = PlanSettings(3, RatingScale(2.0, 4.0, (1.0, 5.0)), "conflict-free", 0.1)
-    plan = Cut(threads).plan(ratings, settings, np.random.default_rng(seed))
-    (part,) = plan.triples.passes()
-    return Order(*part, plan.user_places, plan.item_places)
+    return Cut(threads).plan(ratings, settings, np.random.default_rng(seed))

@@ -16,7 +16,7 @@ from recsys_mf.kernels.torch.sgd import TorchSgd
 from recsys_mf.kernels.torch.streaming import ResidentTriples, StreamedTriples
 from tests.backends import interpreted, on_triton
 
-BYTES = 12  # per triple
+BYTES = {False: 12, True: 16}  # per triple, without and with weights
 MAKERS: dict[str, Callable[..., Backend]] = {"torch": on_torch, "triton": on_triton}
 
 
@@ -24,28 +24,31 @@ def sgd(room: int | None) -> TorchSgd:
     return TorchSgd(TorchDevice("cpu", 1, "torch"), room)
 
 
-def parts(room: int | None, hogwild: bool) -> list[tuple[np.ndarray, ...]]:
+def parts(room: int | None, hogwild: bool, weighted: bool) -> list[tuple[np.ndarray, ...]]:
     """The parts of a pass, copied: a part is valid until the next."""
-    order = oracle.make_visits(np.random.default_rng(0))
+    order = oracle.make_visits(np.random.default_rng(0), weighted=weighted)
     n = len(order.triples.users)
     bounds = np.append(np.arange(0, n, 20), n)[None] if hogwild else order.bounds
     triples = sgd(room).stream(order.triples, bounds)
     assert isinstance(triples, ResidentTriples if room is None else StreamedTriples)
-    first, again = ([tuple(a.numpy().copy() for a in part) for part in triples.passes()] for _ in range(2))
+    first, again = (
+        [tuple(a.numpy().copy() for a in part if a is not None) for part in triples.passes()] for _ in range(2)
+    )
     for one, two in zip(first, again, strict=True):
         assert all((a == b).all() for a, b in zip(one, two, strict=True))
     return first
 
 
+@pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("hogwild", [False, True])
-def test_parts_make_up_the_schedule(hogwild: bool) -> None:
-    (whole,) = parts(None, hogwild)
-    room = BYTES * len(whole[0]) - 1
-    some = parts(room, hogwild)
+def test_parts_make_up_the_schedule(hogwild: bool, weighted: bool) -> None:
+    (whole,) = parts(None, hogwild, weighted)
+    room = BYTES[weighted] * len(whole[0]) - 1
+    some = parts(room, hogwild, weighted)
     assert len(some) > 1
-    for column in range(3):
+    for column in range(4 if weighted else 3):
         np.testing.assert_array_equal(np.concatenate([part[column] for part in some]), whole[column])
-    assert all(BYTES * len(part[0]) <= room // 2 for part in some)
+    assert all(BYTES[weighted] * len(part[0]) <= room // 2 for part in some)
     start = 0
     found = []
     for *_, bounds in some:
@@ -53,20 +56,24 @@ def test_parts_make_up_the_schedule(hogwild: bool) -> None:
         start += bounds[-1, -1]
     joined = np.concatenate(found, axis=0) if not hogwild else None
     if joined is not None:
-        np.testing.assert_array_equal(joined, whole[3])
+        np.testing.assert_array_equal(joined, whole[-1])
     else:
         inner = [bounds[0, :-1] for bounds in found]
-        np.testing.assert_array_equal(np.append(np.concatenate(inner), found[-1][0, -1]), whole[3][0])
+        np.testing.assert_array_equal(np.append(np.concatenate(inner), found[-1][0, -1]), whole[-1][0])
 
 
 @pytest.mark.parametrize(
-    ("name", "precision"),
-    [("torch", "float32"), *(pytest.param("triton", p, marks=interpreted) for p in ("float32", "half", "bfloat16"))],
+    ("name", "precision", "weighted"),
+    [
+        ("torch", "float32", False),
+        ("torch", "float32", True),
+        *(pytest.param("triton", p, False, marks=interpreted) for p in ("float32", "half", "bfloat16")),
+    ],
 )
-def test_an_epoch_in_parts_equals_an_epoch_of_the_whole(name: str, precision: str) -> None:
-    order = oracle.make_visits(np.random.default_rng(0))
+def test_an_epoch_in_parts_equals_an_epoch_of_the_whole(name: str, precision: str, weighted: bool) -> None:
+    order = oracle.make_visits(np.random.default_rng(0), weighted=weighted)
     results = []
-    for room in (None, BYTES * len(order.triples.users) - 1):
+    for room in (None, BYTES[weighted] * len(order.triples.users) - 1):
         backend = MAKERS[name]("cpu", room=room)
         state = oracle.put_state(backend, oracle.make_state(np.random.default_rng(1), 3), precision)
         backend.sgd.epoch(order.plan(backend, 7, state.P.shape[1]), state, oracle.STEP)

@@ -21,9 +21,12 @@ from recsys_mf.kernels.operands import GaussianPrior, RatingScale, Regressors, S
 from recsys_mf.kernels.oracle import UNITS, M, N
 from recsys_mf.kernels.schedule import host
 from recsys_mf.kernels.schedule.grid import Grid, Places
+from recsys_mf.kernels.schedule.plan import PlanSettings
+from recsys_mf.kernels.torch.backend import make_backend as on_torch
 from recsys_mf.kernels.triton import pairs, sgd
 from recsys_mf.kernels.triton import rows as triton_rows
 from recsys_mf.kernels.triton.occupancy import fitting
+from recsys_mf.ratings import Ratings
 from tests.backends import BACKENDS, on_triton
 
 TRITON = BACKENDS["triton-cuda" if torch.cuda.is_available() else "triton"]
@@ -213,6 +216,28 @@ def test_kernels_compile_for_cards_that_are_not_present(capability: int) -> None
         assert int(shared) <= 160 * 1024, line  # what every card of that capability has
         if line.startswith("_epoch"):
             assert ahead == "False", line  # a row must not be read before the one before it is written
+
+
+def test_ratings_with_weights_are_left_to_torch_and_the_device_says_so() -> None:
+    backend = TRITON()
+    solving, refining = oracle.make_solve(3, contexts=False, normals=False, weighted=True), oracle.make_refine(0, 3)
+    backend.rows.solve(*solving.put(backend))
+    backend.rows.refine(*refining.put(backend), 1)
+    assert backend.device.describe()["kernels_by_torch"] == "solve with weights"
+    assert oracle.check_epoch(backend, 3, 3, weighted=True).holds
+    assert backend.device.describe()["kernels_by_torch"] == "epoch with weights, solve with weights"
+
+
+def test_a_plan_with_weights_is_that_of_torch() -> None:
+    rng = np.random.default_rng(0)
+    users, items = np.nonzero(rng.random((40, 30)) < 0.5)
+    table = Ratings.from_ids(users, items, rng.random(len(users)), weights=1 + rng.random(len(users)))
+    settings = PlanSettings(3, RatingScale(0.5, 0.3, (0.0, 1.0)), "conflict-free", 0.03)
+    device = TRITON().device.name
+    plans = [backend.sgd.plan(table, settings, np.random.default_rng(1)) for backend in (TRITON(), on_torch(device))]
+    (ours,), (theirs,) = (list(plan.triples.passes()) for plan in plans)
+    assert all(torch.equal(one, other) for one, other in zip(ours, theirs, strict=True))
+    assert plans[0].batch == plans[1].batch
 
 
 @pytest.mark.parametrize("grid", [Grid(1), Grid(4), Grid(3, 2, 4)], ids=str)

@@ -1,6 +1,6 @@
 """Conjugate gradients for the systems of rows on CPU cores: no matrix is formed, a step is a pass over the ratings.
 
-    A_g x = Σ_j y_j (y_j · x) + w_g d ∘ x
+    A_g x = Σ_j ω_j y_j (y_j · x) + w_g d ∘ x
 
 so a step reads the other table's rows of a row's ratings once, where they stay in registers between the product and
 the sum.
@@ -43,16 +43,19 @@ def refine_kernel(width: int) -> Any:
 
     @jit(fastmath=FASTMATH, error_model="numpy")
     def refine(
-        begin: Any, end: Any, starts: Any, others: Any, values: Any, Y: Any, y_bias: Any, weights: Any, ridge: Any,
-        steps: Any, X: Any, squared_errors: Any,
+        begin: Any, end: Any, starts: Any, others: Any, values: Any, omega: Any, Y: Any, y_bias: Any,
+        weights: Any, ridge: Any, steps: Any, X: Any, squared_errors: Any,
     ) -> None:  # fmt: skip
-        """`reference.refine` of a range of rows, in place; the bias is the last of ridge [width + 1] and of X."""
+        """`reference.refine` of a range of rows, in place; the bias is the last of ridge [width + 1] and of X.
+
+        omega : the weights of the ratings, or None
+        """
         # Vectors of `width` factors, then the bias, then room for the sums of squares.
         r, diagonal = np.empty(width + LANES, np.float32), np.empty(width + LANES, np.float32)
         p, product = np.empty(width + LANES, np.float32), np.empty(width + LANES, np.float32)
         for g in range(begin, end):
             x, w, low, high = X[g], weights[g], starts[g], starts[g + 1]
-            left = _residuals(others, values, low, high, Y, y_bias, x, r, diagonal, width)
+            left = _residuals(others, values, omega, low, high, Y, y_bias, x, r, diagonal, width)
             rz = np.float32(0.0)
             for f in range(width + 1):
                 r[f] -= w * ridge[f] * x[f]
@@ -63,7 +66,7 @@ def refine_kernel(width: int) -> Any:
             for _ in range(steps):
                 if not rz > 0:
                     break
-                _products(others, low, high, Y, p, product, width)
+                _products(others, omega, low, high, Y, p, product, width)
                 pAp = np.float32(0.0)
                 for f in range(width + 1):
                     product[f] += w * ridge[f] * p[f]
@@ -89,56 +92,69 @@ def refine_kernel(width: int) -> Any:
 
 
 def _residual_sums(
-    typing_context: Any, others: Any, values: Any, low: Any, high: Any, Y: Any, y_bias: Any, x: Any, r: Any,
-    diagonal: Any, width: Any,
+    typing_context: Any, others: Any, values: Any, omega: Any, low: Any, high: Any, Y: Any, y_bias: Any, x: Any,
+    r: Any, diagonal: Any, width: Any,
 ) -> Any:  # fmt: skip
-    """Over the ratings low to high, with e = v - b - y · x for y = (q, 1): r = Σ e y, diagonal = Σ y²; returns Σ e²."""
+    """Over the ratings low to high, with e = v - b - y · x for y = (q, 1): r = Σ ω e y, diagonal = Σ ω y²; returns
+    Σ ω e²; ω None for 1.
+    """
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         index, value, table, bias, row, sums, squares = (
-            array_of(context, builder, signature, arguments, place) for place in (0, 1, 4, 5, 6, 7, 8)
+            array_of(context, builder, signature, arguments, place) for place in (0, 1, 5, 6, 7, 8, 9)
         )
+        weights = _weights(context, builder, signature, arguments, 2)
         places, size = range(0, width.literal_value, LANES), width.literal_value
         x = [load(builder, offset(builder, row.data, place)) for place in places]
         own = builder.load(offset(builder, row.data, size))
         added, squared = [accumulator(builder) for _ in places], [accumulator(builder) for _ in places]
-        total_error, total_square = (_scalar(builder) for _ in range(2))
-        with _ratings(builder, index, arguments[2:4], table, size) as (j, other):
+        total_error, total_square, total_weight = (_scalar(builder) for _ in range(3))
+        with _ratings(builder, index, arguments[3:5], table, size) as (j, other):
             y = _row(builder, table, other, places, size)
             target = builder.fsub(_at(builder, value, j), builder.fadd(_at(builder, bias, other), own))
             e = builder.fsub(target, dot(builder, x, y))
-            factor = broadcast(builder, e)
-            for vector, s, q in zip(y, added, squared, strict=True):
+            weighted, scaled = e, y
+            if weights is not None:
+                weight = _at(builder, weights, j)
+                weighted = builder.fmul(weight, e)
+                scaled = [builder.fmul(broadcast(builder, weight), vector) for vector in y]
+                builder.store(builder.fadd(builder.load(total_weight), weight), total_weight)
+            factor = broadcast(builder, weighted)
+            for vector, other_vector, s, q in zip(y, scaled, added, squared, strict=True):
                 builder.store(fma(builder, factor, vector, builder.load(s)), s)
-                builder.store(fma(builder, vector, vector, builder.load(q)), q)
-            builder.store(builder.fadd(builder.load(total_error), e), total_error)
-            builder.store(fma(builder, e, e, builder.load(total_square)), total_square)
+                builder.store(fma(builder, vector, other_vector, builder.load(q)), q)
+            builder.store(builder.fadd(builder.load(total_error), weighted), total_error)
+            builder.store(fma(builder, e, weighted, builder.load(total_square)), total_square)
         for place, s, q in zip(places, added, squared, strict=True):
             store(builder, builder.load(s), offset(builder, sums.data, place))
             store(builder, builder.load(q), offset(builder, squares.data, place))
         builder.store(builder.load(total_error), offset(builder, sums.data, size))
-        count = builder.sitofp(builder.sub(arguments[3], arguments[2]), ir.FloatType())
-        builder.store(count, offset(builder, squares.data, size))
+        count = builder.sitofp(builder.sub(arguments[4], arguments[3]), ir.FloatType())
+        total = count if weights is None else builder.load(total_weight)
+        builder.store(total, offset(builder, squares.data, size))
         return builder.load(total_square)
 
-    kinds = others, values, types.intp, types.intp, Y, y_bias, x, r, diagonal, width
+    kinds = others, values, omega, types.intp, types.intp, Y, y_bias, x, r, diagonal, width
     return types.float32(*kinds), generate
 
 
 def _product_sums(
-    typing_context: Any, others: Any, low: Any, high: Any, Y: Any, p: Any, product: Any, width: Any
+    typing_context: Any, others: Any, omega: Any, low: Any, high: Any, Y: Any, p: Any, product: Any, width: Any
 ) -> Any:  # fmt: skip
-    """product = Σ y (y · p) over the ratings low to high."""
+    """product = Σ ω y (y · p) over the ratings low to high; ω None for 1."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        index, table, vector, sums = (array_of(context, builder, signature, arguments, place) for place in (0, 3, 4, 5))
+        index, table, vector, sums = (array_of(context, builder, signature, arguments, place) for place in (0, 4, 5, 6))
+        weights = _weights(context, builder, signature, arguments, 1)
         places, size = range(0, width.literal_value, LANES), width.literal_value
         p = [load(builder, offset(builder, vector.data, place)) for place in places]
         own = builder.load(offset(builder, vector.data, size))
         added, total_product = [accumulator(builder) for _ in places], _scalar(builder)
-        with _ratings(builder, index, arguments[1:3], table, size) as (_, other):
+        with _ratings(builder, index, arguments[2:4], table, size) as (j, other):
             y = _row(builder, table, other, places, size)
             e = builder.fadd(dot(builder, p, y), own)
+            if weights is not None:
+                e = builder.fmul(_at(builder, weights, j), e)
             factor = broadcast(builder, e)
             for row, s in zip(y, added, strict=True):
                 builder.store(fma(builder, factor, row, builder.load(s)), s)
@@ -148,7 +164,13 @@ def _product_sums(
         builder.store(builder.load(total_product), offset(builder, sums.data, size))
         return context.get_dummy_value()
 
-    return types.void(others, types.intp, types.intp, Y, p, product, width), generate
+    return types.void(others, omega, types.intp, types.intp, Y, p, product, width), generate
+
+
+def _weights(context: Any, builder: Any, signature: Any, arguments: Any, place: int) -> Any | None:
+    """The array that an intrinsic got as its argument at `place`, None for None."""
+    is_none = isinstance(signature.args[place], types.NoneType)
+    return None if is_none else array_of(context, builder, signature, arguments, place)
 
 
 _ZERO = ir.Constant(ir.FloatType(), 0.0)

@@ -1,12 +1,12 @@
 """Row solves on CPU cores: sums over a row's ratings and the solution of its system, in registers.
 
 A row's ratings are packed in runs as y_j beside (1, t_j), so that products of runs give the Gram matrix and, beside it,
-the sums of the regressors and of the targets: all of Σ z zᵀ for z = (y, 1, t). Products are taken in tiles that stay in
-vector registers (`tiles`). Systems of up to `WIDEST` unknowns are solved in the lanes of vectors, sixteen rows at
-a time (`lanes`). Wider ones, which no cache would hold side by side, are solved row by row by a blocked Cholesky
-factorisation that updates its panels with the same tiles and carries the right-hand side along as a column, which is
-its forward substitution. Sums run over a row's ratings in their order, whatever the number of threads. Why the limit is
-there, and speeds beside other ways: docs/decisions.md.
+the sums of the regressors and of the targets: all of Σ z zᵀ for z = (y, 1, t). With weights ω they are packed as √ω z.
+Products are taken in tiles that stay in vector registers (`tiles`). Systems of up to `WIDEST` unknowns are solved in
+the lanes of vectors, sixteen rows at a time (`lanes`). Wider ones, which no cache would hold side by side, are solved
+row by row by a blocked Cholesky factorisation that updates its panels with the same tiles and carries the right-hand
+side along as a column, which is its forward substitution. Sums run over a row's ratings in their order, whatever the
+number of threads. Why the limit is there, and speeds beside other ways: docs/decisions.md.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _pair, _four_pairs = tile(2, 1), tile(2, 4)
 
 @jit(fastmath=FASTMATH, error_model="numpy")
 def solve_in_lanes(
-    begin: Any, end: Any, starts: Any, others: Any, contexts: Any, values: Any,
+    begin: Any, end: Any, starts: Any, others: Any, contexts: Any, values: Any, omega: Any,
     Y: Any, y_bias: Any, C: Any, c_bias: Any, prior_precision: Any, priors: Any, weights: Any, ridge: Any,
     noise_precision: Any, normals: Any,
     X: Any, squared_errors: Any,
@@ -41,6 +41,7 @@ def solve_in_lanes(
 
     Y [n, columns], y_bias [n] : factors in rows padded with zeros to full vectors, and biases; so are C, c_bias
     priors [rows, k + 1] : Λ times the prior means
+    omega : the weights of the ratings, or None
     """
     width = ridge.size
     rows, columns = padded(width)
@@ -62,7 +63,7 @@ def solve_in_lanes(
         for lane in range(count):
             g = first + lane
             sum_ratings(
-                A[lane], width, Z, V, E, starts[g], starts[g + 1], others, contexts, values, Y, y_bias, C, c_bias
+                A[lane], width, Z, V, E, starts[g], starts[g + 1], others, contexts, values, omega, Y, y_bias, C, c_bias
             )
             squares[lane], w[lane] = A[lane, width, width], weights[g]
             for a in range(width):
@@ -81,7 +82,7 @@ def solve_in_lanes(
 
 @jit(fastmath=FASTMATH, error_model="numpy")
 def solve_singly(
-    begin: Any, end: Any, starts: Any, others: Any, contexts: Any, values: Any,
+    begin: Any, end: Any, starts: Any, others: Any, contexts: Any, values: Any, omega: Any,
     Y: Any, y_bias: Any, C: Any, c_bias: Any, prior_precision: Any, priors: Any, weights: Any, ridge: Any,
     noise_precision: Any, normals: Any,
     X: Any, squared_errors: Any,
@@ -91,7 +92,7 @@ def solve_singly(
     A, G = np.zeros(padded(width), np.float32), np.zeros(padded(width), np.float32)
     Z, V, E = packed(Y.shape[1])
     for g in range(begin, end):
-        sum_ratings(A, width, Z, V, E, starts[g], starts[g + 1], others, contexts, values, Y, y_bias, C, c_bias)
+        sum_ratings(A, width, Z, V, E, starts[g], starts[g + 1], others, contexts, values, omega, Y, y_bias, C, c_bias)
         G[:] = A
         _add_prior(A, prior_precision, priors[g], weights[g], ridge, noise_precision)
         _factorise(A, width)
@@ -124,14 +125,14 @@ def packed(columns: Any) -> Any:
 @inline(fastmath=FASTMATH, error_model="numpy")
 def sum_ratings(
     A: Any, width: Any, Z: Any, V: Any, E: Any, low: Any, high: Any, others: Any, contexts: Any, values: Any,
-    Y: Any, y_bias: Any, C: Any, c_bias: Any,
+    omega: Any, Y: Any, y_bias: Any, C: Any, c_bias: Any,
 ) -> None:  # fmt: skip
-    """A = Σ z zᵀ (upper triangle) for z = (y, 1, t) over the ratings low to high."""
+    """A = Σ ω z zᵀ (upper triangle) for z = (y, 1, t) over the ratings low to high; ω None for 1."""
     k = width - 1
     if low == high:
         A[:] = 0
     E[:] = 0
-    total, squares = np.float32(0.0), np.float32(0.0)
+    total, squares, weight = np.float32(0.0), np.float32(0.0), np.float32(0.0)
     for start in range(low, high, Z.shape[0]):
         count = min(Z.shape[0], high - start)
         for j in range(count):
@@ -152,9 +153,19 @@ def sum_ratings(
                 for b in range(0, Y.shape[1], LANES):
                     for lane in range(LANES):
                         Z[j, b + lane] = Y[other, b + lane]
-            V[j, 1] = target
-            total += target
-            squares += target * target
+            if omega is not None:
+                root = np.sqrt(omega[start + j])
+                for b in range(0, Y.shape[1], LANES):
+                    for lane in range(LANES):
+                        Z[j, b + lane] *= root
+                V[j, 0], V[j, 1] = root, root * target
+                weight += omega[start + j]
+                total += omega[start + j] * target
+                squares += omega[start + j] * target * target
+            else:
+                V[j, 1] = target
+                total += target
+                squares += target * target
         for a in range(0, k, _HEIGHT):
             _add_row_of_tiles(A, Z, count, a, start == low)
         b = 0
@@ -166,7 +177,9 @@ def sum_ratings(
             b += LANES
     for a in range(k):
         A[a, k], A[a, k + 1] = E[0, a], E[1, a]
-    A[k, k], A[k, k + 1], A[k + 1, k + 1] = np.float32(high - low), total, squares
+    if omega is None:
+        weight = np.float32(high - low)
+    A[k, k], A[k, k + 1], A[k + 1, k + 1] = weight, total, squares
 
 
 @inline()

@@ -47,16 +47,16 @@ class CpuRows:
         side_by_side(
             cholesky.solve_in_lanes if width <= cholesky.WIDEST else cholesky.solve_singly,
             shares(work, self._threads), self._threads,
-            ratings.starts, ratings.columns, contexts, ratings.values,
+            ratings.starts, ratings.columns, contexts, ratings.values, regressors.weights,
             align(Y[:, :-1]), Y[:, -1].copy(), align(C[:, :-1]), C[:, -1].copy(),
             precision, linear, weights, ridge, np.float32(noise_precision),
             np.zeros((0, width), np.float32) if normals is None else normals, X, squared_errors,
         )  # fmt: skip
         return X, squared_errors
 
-    def refine(self, ratings: Csr, X: F32, Y: F32, prior: Shrinkage, steps: int) -> tuple[F32, F32]:
+    def refine(self, ratings: Csr, X: F32, regressors: Regressors, prior: Shrinkage, steps: int) -> tuple[F32, F32]:
         """As `reference.refine`."""
-        rank, (weights, ridge) = X.shape[1] - 1, prior
+        rank, Y, (weights, ridge) = X.shape[1] - 1, regressors.rows, prior
         factors = align(Y[:, :-1])
         refined = np.zeros((len(X), factors.shape[1] + 1), np.float32)  # padded, then the bias
         refined[:, :rank], refined[:, -1] = X[:, :-1], X[:, -1]
@@ -66,8 +66,8 @@ class CpuRows:
         work = (np.diff(ratings.starts) + 4.0) * (rank * (steps + 1))
         side_by_side(
             cg.refine_kernel(factors.shape[1]), shares(work, self._threads), self._threads,
-            ratings.starts, ratings.columns, ratings.values, factors, Y[:, -1].copy(), weights, padded_ridge,
-            steps, refined, squared_errors,
+            ratings.starts, ratings.columns, ratings.values, regressors.weights,
+            factors, Y[:, -1].copy(), weights, padded_ridge, steps, refined, squared_errors,
         )  # fmt: skip
         return np.column_stack([refined[:, :rank], refined[:, -1]]), squared_errors
 

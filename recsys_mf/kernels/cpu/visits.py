@@ -16,7 +16,7 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from recsys_mf.arrays.jit import jit
+from recsys_mf.arrays.jit import inline, jit
 from recsys_mf.kernels.cpu import scheduler
 from recsys_mf.kernels.cpu.simd import (
     FASTMATH,
@@ -42,13 +42,14 @@ def visit_kernel(width: int) -> Any:
 
     @jit(fastmath=FASTMATH, error_model="numpy")
     def visit(
-        thread: Any, threads: Any, board: Any, users: Any, items: Any, values: Any, bounds: Any,
+        thread: Any, threads: Any, board: Any, users: Any, items: Any, values: Any, weights: Any, bounds: Any,
         P: Any, Q: Any, user_bias: Any, item_bias: Any, rate: Any, bias_rate: Any, ridge: Any, bias_ridge: Any,
         squared: Any,
     ) -> None:  # fmt: skip
         """`reference.epoch` of the blocks that fall to a thread; squared [strata, blocks] takes their errors."""
         keep = np.float32(1.0) - rate * ridge
         bias_keep = np.float32(1.0) - bias_rate * bias_ridge
+        twice = bias_rate * (np.float32(2.0) + bias_ridge)
         blocks = bounds.shape[1] - 1
         block = scheduler.next_block(board, thread, threads)
         while block >= 0:
@@ -60,15 +61,35 @@ def visit_kernel(width: int) -> Any:
                 _prefetch_row(Q, items[later], width)
                 u, i = np.uintp(users[j]), np.uintp(items[j])  # unsigned: an index that cannot count from the end
                 e = values[j] - user_bias[u] - item_bias[i] - _product_of(P, Q, u, i, width)
-                total += e * e
-                _move(P, Q, u, i, keep, rate * e, width)
-                user_bias[u] = user_bias[u] * bias_keep + bias_rate * e
-                item_bias[i] = item_bias[i] * bias_keep + bias_rate * e
+                if weights is None:
+                    total += e * e
+                    _move(P, Q, u, i, keep, rate * e, width)
+                    user_bias[u] = user_bias[u] * bias_keep + bias_rate * e
+                    item_bias[i] = item_bias[i] * bias_keep + bias_rate * e
+                else:
+                    weight = weights[j]
+                    total += weight * e * e
+                    m = _multiple(weight, rate * (_squares_of(P, Q, u, i, width) + ridge) + twice)
+                    step, bias_step = m * rate, m * bias_rate
+                    _move(P, Q, u, i, np.float32(1.0) - step * ridge, step * e, width)
+                    shrunk = np.float32(1.0) - bias_step * bias_ridge
+                    user_bias[u] = user_bias[u] * shrunk + bias_step * e
+                    item_bias[i] = item_bias[i] * shrunk + bias_step * e
             squared[s, w] = total
             scheduler.finish(board, block)
             block = scheduler.next_block(board, thread, threads)
 
     return visit
+
+
+@inline(error_model="numpy")
+def _multiple(weight: Any, c: Any) -> Any:
+    """How many times the steps of a triple are taken: m of `reference.epoch`."""
+    if weight <= np.float32(1.0) or not c > np.float32(0.0):
+        return weight
+    if c >= np.float32(1.0):
+        return np.float32(1.0)
+    return np.float32(-np.expm1(weight * np.log1p(-np.float64(c))) / c)
 
 
 def _prefetch(typing_context: Any, X: Any, row: Any, width: Any) -> Any:
@@ -89,6 +110,17 @@ def _product(typing_context: Any, P: Any, Q: Any, u: Any, i: Any, width: Any) ->
         rows = (_row(context, builder, signature, arguments, side, side + 2, width) for side in (0, 1))
         p, q = ((load(builder, pointer) for pointer in row) for row in rows)
         return dot(builder, p, q)
+
+    return types.float32(P, Q, types.intp, types.intp, width), generate
+
+
+def _squares(typing_context: Any, P: Any, Q: Any, u: Any, i: Any, width: Any) -> Any:
+    """|p_u|² + |q_i|²."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        rows = (_row(context, builder, signature, arguments, side, side + 2, width) for side in (0, 1))
+        p, q = ([load(builder, pointer) for pointer in row] for row in rows)
+        return dot(builder, p + q, p + q)
 
     return types.float32(P, Q, types.intp, types.intp, width), generate
 
@@ -125,4 +157,5 @@ def _row(
 
 _prefetch_row: Any = intrinsic(prefer_literal=True)(_prefetch)
 _product_of: Any = intrinsic(prefer_literal=True)(_product)
+_squares_of: Any = intrinsic(prefer_literal=True)(_squares)
 _move: Any = intrinsic(prefer_literal=True)(_update)

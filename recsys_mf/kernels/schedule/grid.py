@@ -63,12 +63,14 @@ class Places(NamedTuple):
 class Arranged(NamedTuple):
     """Triples part after part, block after block: those of part g are starts[g]:starts[g + 1] of the columns.
 
-    users, items int32[n], values float32[n] (arrays of a backend), starts int64[grid.n_parts + 1]
+    users, items int32[n], values float32[n] and weights float32[n] or None (arrays of a backend),
+    starts int64[grid.n_parts + 1]
     """
 
     users: Any
     items: Any
     values: Any
+    weights: Any | None
     starts: NDArray[np.int64]
 
     def bounds(self, grid: Grid) -> NDArray[np.int64]:

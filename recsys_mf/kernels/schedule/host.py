@@ -1,7 +1,7 @@
 """Order of the triples of masked SGD in memory, made by counting sorts on the host.
 
 This decides where a triple lies, the backends decide what is done to it. The one arithmetic on ratings here is their
-standardisation, on the way to where `arrange` puts them.
+standardisation, and that of their weights, on the way to where `arrange` puts them.
 """
 
 from __future__ import annotations
@@ -20,30 +20,36 @@ _CHUNKS = 16  # ranges of rows that are counted and placed side by side; a const
 
 
 def arrange(triples: Triples, places: Places, grid: Grid, scale: RatingScale, seed: int, *, threads: int) -> Arranged:
-    """The triples (user place, item place, (r - mean) / deviation), grouped by block and by part within it.
+    """The triples (user place, item place, (r - mean) / deviation), grouped by block and by part within it; with them
+    their weights, if there are any, divided by the mean of all.
 
     seed : below 2⁶³; decides the order within a part, a permutation by Fisher and Yates from a hash of seed and place
 
     Block (row band r, column band c) stands at place ((c - r) mod bands, r). Its parts follow by item, then by user.
-    Two passes over the table and one over every part; 12 bytes per rating for the result and no more.
+    Two passes over the table and one over every part; 12 bytes per rating for the result, 16 with weights, and no more.
     """
     n, keys = len(triples.users), grid.n_parts
     found = np.zeros((_CHUNKS, keys), np.int64)
     chunks = np.linspace(0, n, _CHUNKS + 1).astype(np.int64)
-    out = Arranged(
-        mapped.empty(n, np.int32), mapped.empty(n, np.int32), mapped.empty(n, np.float32),
-        np.empty(keys + 1, np.int64),
-    )  # fmt: skip
+    out = _empty(n, keys, weighted=triples.weights is not None)
+    average = np.float32(1 if triples.weights is None else mapped.mean(triples.weights))
     parts, tasks = (places.part_of_user, places.part_of_item), ranges(_CHUNKS, 1)
     side_by_side(_count_parts, tasks, threads, chunks, triples.users, triples.items, *parts, *grid, found)
     out.starts[0], out.starts[1:] = 0, np.cumsum(found.sum(axis=0))
     first = np.cumsum(found, axis=0) - found + out.starts[:-1]
     side_by_side(
         _place, tasks, threads, chunks, *triples, places.users, places.items, *parts,
-        *grid, np.float32(scale.mean), np.float32(scale.deviation), first, *out[:3],
+        *grid, np.float32(scale.mean), np.float32(scale.deviation), average, first, *out[:4],
     )  # fmt: skip
-    side_by_side(_shuffle, ranges(keys, -(-keys // _CHUNKS)), threads, out.starts, np.uint64(seed), *out[:3])
+    side_by_side(_shuffle, ranges(keys, -(-keys // _CHUNKS)), threads, out.starts, np.uint64(seed), *out[:4])
     return out
+
+
+def _empty(n: int, parts: int, *, weighted: bool) -> Arranged:
+    """Room for so many triples."""
+    weights = mapped.empty(n, np.float32) if weighted else None
+    columns = mapped.empty(n, np.int32), mapped.empty(n, np.int32), mapped.empty(n, np.float32)
+    return Arranged(*columns, weights, np.empty(parts + 1, np.int64))
 
 
 @inline()
@@ -69,9 +75,10 @@ def _count_parts(
 
 @jit(error_model="numpy")
 def _place(
-    first: Any, last: Any, chunks: Any, users: Any, items: Any, values: Any, user_places: Any, item_places: Any,
-    part_of_user: Any, part_of_item: Any, bands: Any, user_parts: Any, item_parts: Any,
-    center: Any, scale: Any, places: Any, out_users: Any, out_items: Any, out_values: Any,
+    first: Any, last: Any, chunks: Any, users: Any, items: Any, values: Any, weights: Any,
+    user_places: Any, item_places: Any, part_of_user: Any, part_of_item: Any,
+    bands: Any, user_parts: Any, item_parts: Any, center: Any, scale: Any, average: Any,
+    places: Any, out_users: Any, out_items: Any, out_values: Any, out_weights: Any,
 ) -> None:  # fmt: skip
     for chunk in range(first, last):
         place = places[chunk]
@@ -82,11 +89,13 @@ def _place(
             place[part] = to + 1
             out_users[to], out_items[to] = user_places[u], item_places[i]
             out_values[to] = (values[j] - center) / scale
+            if weights is not None:
+                out_weights[to] = weights[j] / average
 
 
 @jit()
 def _shuffle(
-    first: Any, last: Any, starts: Any, seed: Any, users: Any, items: Any, values: Any
+    first: Any, last: Any, starts: Any, seed: Any, users: Any, items: Any, values: Any, weights: Any
 ) -> None:  # fmt: skip
     for g in range(first, last):
         low = starts[g]
@@ -97,6 +106,8 @@ def _shuffle(
             users[last], users[other] = users[other], users[last]
             items[last], items[other] = items[other], items[last]
             values[last], values[other] = values[other], values[last]
+            if weights is not None:
+                weights[last], weights[other] = weights[other], weights[last]
 
 
 @inline()

@@ -23,11 +23,12 @@ class Passes(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class HostTriples:
-    """users, items int32[n], values float32[n], and bounds int64[S, W + 1] as in `Part`."""
+    """users, items int32[n], values float32[n], weights float32[n] or None, bounds int64[S, W + 1] as in `Part`."""
 
     users: NDArray[np.int32]
     items: NDArray[np.int32]
     values: NDArray[np.float32]
+    weights: NDArray[np.float32] | None
     bounds: NDArray[np.int64]
 
     def passes(self) -> Iterator[Part]:
@@ -35,13 +36,14 @@ class HostTriples:
 
         While a stratum is visited the next is read from the file; then it is dropped from memory.
         """
-        triples = self.users, self.items, self.values
+        triples = self.users, self.items, self.values, self.weights
+        columns = [column for column in triples if column is not None]
         if not mapped.is_mapped(self.users):
             yield Part(*triples, self.bounds)
             return
         for stratum, following in zip(self.bounds, np.roll(self.bounds, -1, axis=0), strict=True):
-            for column in triples:
+            for column in columns:
                 mapped.read_ahead(column, following[0], following[-1])
             yield Part(*triples, stratum[None])
-            for column in triples:
+            for column in columns:
                 mapped.drop(column, stratum[0], stratum[-1])

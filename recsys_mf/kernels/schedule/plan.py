@@ -69,7 +69,7 @@ class Planner(ABC):
 
     @abstractmethod
     def batch(self, share: float, rate: float) -> int:
-        """Ratings taken at a time, if the most rated row has this share of all ratings."""
+        """Ratings taken at a time, if the most rated row has this share of all ratings, by their weights."""
 
     @abstractmethod
     def arrange(self, triples: Triples, places: Places, grid: Grid, scale: RatingScale, seed: int) -> Arranged:
@@ -90,16 +90,15 @@ class Planner(ABC):
         grid = self.grid(n, m, n_items, width)
         places = Places.draw(ratings.user_counts, ratings.item_counts, grid, rng)
         seed = int(rng.integers(2**63))
-        triples = Triples(ratings.users, ratings.items, ratings.values)
+        triples = Triples(ratings.users, ratings.items, ratings.values, ratings.weights)
         arranged = self.arrange(triples, places, grid, settings.scale, seed)
         mapped.rest()
-        share = max(ratings.user_counts.max(), ratings.item_counts.max()) / n
         return SgdPlan(
-            self.stream(Triples(*arranged[:3]), find_bounds(arranged, grid, settings.schedule)),
+            self.stream(Triples(*arranged[:4]), find_bounds(arranged, grid, settings.schedule)),
             places.users,
             places.items,
             width,
-            self.batch(float(share), settings.rate),
+            self.batch(_largest_share(ratings), settings.rate),
         )
 
     def epoch(self, plan: SgdPlan, state: SgdState, step: SgdStep) -> float:
@@ -108,6 +107,14 @@ class Planner(ABC):
         for part in plan.triples.passes():
             squared_error += self.visit(part, plan.batch, state, step)
         return squared_error
+
+
+def _largest_share(ratings: RatingTable) -> float:
+    """Of all ratings, those of the most rated row; with weights, of their sum."""
+    if ratings.weights is None:
+        return float(max(ratings.user_counts.max(), ratings.item_counts.max()) / len(ratings.users))
+    users, items = ratings.user_weights, ratings.item_weights
+    return float(max(users.max(), items.max()) / users.sum())
 
 
 def find_bounds(arranged: Arranged, grid: Grid, schedule: str) -> NDArray[Any]:

@@ -54,23 +54,28 @@ class TorchRows:
             first += len(rows)
         return X, squared_errors
 
-    def refine(self, ratings: Csr, X: Tensor, Y: Tensor, prior: Shrinkage, steps: int) -> tuple[Tensor, Tensor]:
+    def refine(
+        self, ratings: Csr, X: Tensor, regressors: Regressors, prior: Shrinkage, steps: int
+    ) -> tuple[Tensor, Tensor]:
         """As `reference.refine`; a step is two sparse products with the regressors of all ratings."""
-        others, lengths = ratings.columns.long(), torch.diff(ratings.starts)
+        Y, others, lengths = regressors.rows, ratings.columns.long(), torch.diff(ratings.starts)
         rows = torch.repeat_interleave(torch.arange(ratings.n_rows, device=Y.device), lengths)
         bias = torch.ones((len(Y), 1), dtype=Y.dtype, device=Y.device)
         table, shrink = torch.cat([Y[:, :-1], bias], 1), prior.weights[:, None] * prior.ridge
         t = ratings.values - Y[others, -1]
 
+        def weighed(errors: Tensor) -> Tensor:
+            return errors if regressors.weights is None else regressors.weights * errors
+
         def summed(errors: Tensor) -> Tensor:
-            return self.multiply(ratings._replace(values=errors), table)
+            return self.multiply(ratings._replace(values=weighed(errors)), table)
 
         def products(S: Tensor) -> Tensor:
             return (S[rows] * table[others]).sum(1)
 
         X = X.clone()
         R = summed(t - products(X)) - shrink * X
-        D = self.multiply(ratings.pattern(), table.square()) + shrink
+        D = self.multiply(ratings._replace(values=regressors.weights), table.square()) + shrink
         D = torch.where(D > 0, D, torch.inf)
         S = R / D
         for _ in range(steps):
@@ -79,7 +84,7 @@ class TorchRows:
             alpha = torch.where((old > 0) & (curvature > 0), old / curvature, 0.0)[:, None]
             X, R = X + alpha * S, R - alpha * AS
             S = R / D + torch.where(old > 0, (R * R / D).sum(1) / old, 0.0)[:, None] * S
-        squares = (t - products(X)).square()
+        squares = weighed((t - products(X)).square())
         return X, torch.segment_reduce(squares, "sum", lengths=lengths, unsafe=True)
 
     def multiply(self, matrix: Csr, X: Tensor) -> Tensor:
@@ -133,7 +138,7 @@ def _known_rows(table: Tensor, rows: Tensor) -> Tensor:
 
 
 def _regression(ratings: Csr, regressors: Regressors, rows: Tensor, longest: int) -> tuple[Tensor, Tensor]:
-    """Regressors y [b, longest, k + 1] and targets t [b, longest] of the given rows, padded with zeros."""
+    """Regressors √ω y [b, longest, k + 1] and targets √ω t [b, longest] of the given rows, padded with zeros."""
     starts, Y = ratings.starts, regressors.rows
     step = torch.arange(longest, device=Y.device)
     inside = step < (starts[rows + 1] - starts[rows])[:, None]  # [b, longest]
@@ -145,4 +150,5 @@ def _regression(ratings: Csr, regressors: Regressors, rows: Tensor, longest: int
         t = t - c[:, :, -1] - (y[:, :, :-1] * c[:, :, :-1]).sum(2)
         y = y + c
     y[:, :, -1] = 1
-    return y * inside[:, :, None], t * inside
+    scale = inside if regressors.weights is None else inside * regressors.weights[place].sqrt()
+    return y * scale[:, :, None], t * scale

@@ -73,9 +73,22 @@ class TorchSgd(Planner):
             u, i = part.users[run].long(), part.items[run].long()
             p, q, b_u, b_i = P[u], Q[i], user_bias[u], item_bias[i]
             e = part.values[run] - b_u - b_i - (p * q).sum(1)
-            P.index_put_((u,), rate * (e[:, None] * q - ridge * p), accumulate=True)
-            Q.index_put_((i,), rate * (e[:, None] * p - ridge * q), accumulate=True)
-            user_bias.index_put_((u,), bias_rate * (e - bias_ridge * b_u), accumulate=True)
-            item_bias.index_put_((i,), bias_rate * (e - bias_ridge * b_i), accumulate=True)
-            total += e.double().square().sum()
+            squares, w = e.double().square(), None if part.weights is None else part.weights[run]
+            eta: float | Tensor = rate
+            bias_eta: float | Tensor = bias_rate
+            if w is not None:
+                m = _multiples(w, p.square().sum(1) + q.square().sum(1), step)
+                eta, bias_eta = rate * m[:, None], bias_rate * m
+            P.index_put_((u,), eta * (e[:, None] * q - ridge * p), accumulate=True)
+            Q.index_put_((i,), eta * (e[:, None] * p - ridge * q), accumulate=True)
+            user_bias.index_put_((u,), bias_eta * (e - bias_ridge * b_u), accumulate=True)
+            item_bias.index_put_((i,), bias_eta * (e - bias_ridge * b_i), accumulate=True)
+            total += (squares if w is None else squares * w).sum()
         return float(total)
+
+
+def _multiples(weights: Tensor, squares: Tensor, step: SgdStep) -> Tensor:
+    """How many times the steps of triples are taken, m of `reference.epoch`; squares : |p_u|² + |q_i|²."""
+    c = step.rate * (squares + step.ridge) + step.bias_rate * (2 + step.bias_ridge)
+    c = c.double().clamp(max=1)
+    return torch.where((weights <= 1) | (c == 0), weights, (-torch.expm1(weights * torch.log1p(-c)) / c).float())

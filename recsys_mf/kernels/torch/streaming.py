@@ -24,15 +24,14 @@ from recsys_mf.kernels.operands import Part, Triples
 from recsys_mf.kernels.torch import memory
 from recsys_mf.memory import in_words
 
-_BYTES = 12  # of a triple
 _LONGEST_PART = 1 << 26  # triples, if no stratum is longer: larger ones hide nothing more and pin memory of the host
 _SHARE = 0.5  # of what is free: factors, and what is made beside them, want the rest
-_DTYPES = (torch.int32, torch.int32, torch.float32)
+_DTYPES = (torch.int32, torch.int32, torch.float32, torch.float32)  # of users, items, values and weights
 
 
 @dataclass(frozen=True, eq=False)
 class ResidentTriples:
-    """Triples that stay on the device: users, items int32[n], values float32[n], bounds int64[S, W + 1]."""
+    """Triples that stay on the device, as a part with all of them."""
 
     part: Part
 
@@ -57,7 +56,8 @@ class StreamedTriples:
     def passes(self) -> Iterator[Part]:
         """Part after part; a part's tensors are good until the next is asked for, when work on them must be done."""
         if not self._buffers:
-            self._buffers.extend(_Buffer.empty(self.length, self.device) for _ in range(2))
+            columns = len(_columns(self.triples))
+            self._buffers.extend(_Buffer.empty(self.length, columns, self.device) for _ in range(2))
             if self.device.type == "cuda":  # their memory may have been another's, which is still at work
                 _stream(self.device).wait_stream(torch.cuda.current_stream(self.device))
         with ThreadPoolExecutor(1) as courier:
@@ -73,16 +73,16 @@ class StreamedTriples:
 
 @dataclass(frozen=True, eq=False)
 class _Buffer:
-    """Room for a part on the host and on the device."""
+    """Room for a part on the host and on the device: a tensor for every column that there is."""
 
     host: tuple[Tensor, ...]
     there: tuple[Tensor, ...]
 
     @classmethod
-    def empty(cls, length: int, device: torch.device) -> _Buffer:
+    def empty(cls, length: int, columns: int, device: torch.device) -> _Buffer:
         cuda = device.type == "cuda"
         host, there = (
-            tuple(torch.empty(length, dtype=dtype, **place) for dtype in _DTYPES)
+            tuple(torch.empty(length, dtype=dtype, **place) for dtype in _DTYPES[:columns])
             for place in ({"pin_memory": cuda}, {"device": device})
         )
         return cls(host, there)
@@ -90,7 +90,7 @@ class _Buffer:
     def filled(self, triples: Triples, part: slice, bounds: Tensor) -> Part:
         """The part, once it has come to the device on the stream that is for it."""
         size = part.stop - part.start
-        for host, column in zip(self.host, triples, strict=True):
+        for host, column in zip(self.host, _columns(triples), strict=True):
             host[:size].numpy()[:] = column[part]
             mapped.drop(column, part.start, part.stop)
         device = self.there[0].device
@@ -100,12 +100,16 @@ class _Buffer:
                 torch.cuda.current_stream().synchronize()
         else:
             self._send(size)
-        users, items, values = (there[:size] for there in self.there)
-        return Part(users, items, values, bounds)
+        return Part(*Triples(*(there[:size] for there in self.there)), bounds)
 
     def _send(self, size: int) -> None:
         for host, there in zip(self.host, self.there, strict=True):
             there[:size].copy_(host[:size], non_blocking=True)
+
+
+def _columns(triples: Triples) -> list[Any]:
+    """Users, items, values and, if there are any, weights."""
+    return [column for column in triples if column is not None]
 
 
 @cache
@@ -133,13 +137,16 @@ def place(
         return ResidentTriples(Part(*triples, torch.tensor(bounds, device=device)))
     if device.type == "cuda":
         device = torch.device("cuda", torch.cuda.current_device())
-    room = room_for_triples(device, room)
-    if _BYTES * len(triples.users) <= room:
+    room, columns = room_for_triples(device, room), _columns(triples)
+    size = sum(column.itemsize for column in columns)  # bytes of a triple
+    if size * len(triples.users) <= room:
         with memory.guarded():
-            there = (torch.tensor(np.ascontiguousarray(a), device=device) for a in (*triples, bounds))
-            return ResidentTriples(Part(*there))
-    length = min(room // (2 * _BYTES), max(_LONGEST_PART, _longest(bounds)))
-    parts = tuple((part, torch.tensor(of_part - part.start, device=device)) for part, of_part in _parts(bounds, length))
+            *there, at = (torch.tensor(np.ascontiguousarray(a), device=device) for a in (*columns, bounds))
+            return ResidentTriples(Part(*Triples(*there), at))
+    length = min(room // (2 * size), max(_LONGEST_PART, _longest(bounds)))
+    parts = tuple(
+        (part, torch.tensor(of_part - part.start, device=device)) for part, of_part in _parts(bounds, length, size)
+    )
     return StreamedTriples(triples, parts, length, device)
 
 
@@ -154,12 +161,15 @@ def _longest(bounds: NDArray[np.int64]) -> int:
     return int(np.diff(_edges(bounds)).max())
 
 
-def _parts(bounds: NDArray[np.int64], length: int) -> Iterator[tuple[slice, NDArray[np.int64]]]:
-    """Runs of strata, or of the blocks of a single one, of at most `length` triples, with their bounds."""
+def _parts(bounds: NDArray[np.int64], length: int, size: int) -> Iterator[tuple[slice, NDArray[np.int64]]]:
+    """Runs of strata, or of the blocks of a single one, of at most `length` triples, with their bounds.
+
+    size : bytes of a triple
+    """
     whole, edges = len(bounds) > 1, _edges(bounds)
     longest = _longest(bounds)
     if longest > length:
-        needed, there = (in_words(2 * _BYTES * size) for size in (longest, length))
+        needed, there = (in_words(2 * size * triples) for triples in (longest, length))
         fix = "use the device 'cpu', or a card with more memory"
         raise ResourceError(f"a part of the ratings needs {needed} of the card and {there} are free", fix=fix)
     first = 0

@@ -20,6 +20,7 @@ from recsys_mf.kernels.operands import (
     Pairs,
     Part,
     RatingScale,
+    RatingTable,
     Regressors,
     RowPrior,
     SgdState,
@@ -29,6 +30,7 @@ from recsys_mf.kernels.operands import (
     Triples,
 )
 from recsys_mf.kernels.schedule.grid import Arranged, Grid, Places
+from recsys_mf.kernels.schedule.plan import PlanSettings, SgdPlan
 from recsys_mf.kernels.torch.device import TorchDevice
 from recsys_mf.kernels.torch.prediction import TorchPrediction
 from recsys_mf.kernels.torch.probit import TorchProbit
@@ -96,11 +98,18 @@ class TritonDevice(TorchDevice):
 
     def __init__(self, name: str, threads: int, kernels: str, by_torch: frozenset[str]) -> None:
         super().__init__(name, threads, kernels)
-        self._wrong, self._above = by_torch, dict[str, int]()
+        self._wrong, self._above, self._weighted = by_torch, dict[str, int](), set[str]()
 
-    def leaves_to_torch(self, operation: str, rank: int, max_rank: int | None = None) -> bool:
-        """Whether torch does an operation: Triton's kernel is wrong on this card, or the rank is above the kernel's."""
+    def leaves_to_torch(
+        self, operation: str, rank: int, max_rank: int | None = None, *, weighted: bool = False
+    ) -> bool:
+        """Whether torch does an operation: Triton's kernel is wrong on this card, ratings have weights, which it does
+        not take, or the rank is above the kernel's.
+        """
         if operation in self._wrong:
+            return True
+        if weighted:
+            self._weighted.add(operation)
             return True
         if max_rank is None or rank <= max_rank:
             return False
@@ -110,12 +119,15 @@ class TritonDevice(TorchDevice):
     def describe(self) -> dict[str, str]:
         """See `TorchDevice.describe`; with what was left to torch, if anything was."""
         words = [f"{operation} (wrong on this card)" for operation in sorted(self._wrong)]
+        words += [f"{operation} with weights" for operation in sorted(self._weighted)]
         words += [f"{operation} of rank {rank}" for operation, rank in sorted(self._above.items())]
         return super().describe() | ({"kernels_by_torch": ", ".join(words)} if words else {})
 
 
 class TritonRows(TorchRows):
-    """`kernels.backend.RowKernels`: Triton's kernels up to the rank that a program's registers hold, torch's above."""
+    """`kernels.backend.RowKernels`: Triton's kernels up to the rank that a program's registers hold; torch's above it,
+    and for ratings with weights.
+    """
 
     _device: TritonDevice
 
@@ -123,17 +135,19 @@ class TritonRows(TorchRows):
         self, ratings: Csr, regressors: Regressors, prior: RowPrior, noise_precision: float, normals: Tensor | None
     ) -> tuple[Tensor, Tensor]:
         """As `reference.solve`."""
-        rank = regressors.rows.shape[1] - 1
-        if self._device.leaves_to_torch("solve", rank, triton_rows.MAX_RANK):
+        rank, weighted = regressors.rows.shape[1] - 1, regressors.weights is not None
+        if self._device.leaves_to_torch("solve", rank, triton_rows.MAX_RANK, weighted=weighted):
             return super().solve(ratings, regressors, prior, noise_precision, normals)
         return triton_rows.solve(ratings, regressors, prior, noise_precision, normals)
 
-    def refine(self, ratings: Csr, X: Tensor, Y: Tensor, prior: Shrinkage, steps: int) -> tuple[Tensor, Tensor]:
+    def refine(
+        self, ratings: Csr, X: Tensor, regressors: Regressors, prior: Shrinkage, steps: int
+    ) -> tuple[Tensor, Tensor]:
         """As `reference.refine`, a program for every row."""
-        rank = X.shape[1] - 1
-        if self._device.leaves_to_torch("refine", rank, triton_pairs.MAX_RANK):
-            return super().refine(ratings, X, Y, prior, steps)
-        return triton_pairs.refine(ratings, X, Y, prior, steps)
+        rank, weighted = X.shape[1] - 1, regressors.weights is not None
+        if self._device.leaves_to_torch("refine", rank, triton_pairs.MAX_RANK, weighted=weighted):
+            return super().refine(ratings, X, regressors, prior, steps)
+        return triton_pairs.refine(ratings, X, regressors.rows, prior, steps)
 
     def multiply(self, matrix: Csr, X: Tensor) -> Tensor:
         """As `reference.multiply`, in a fixed order, which libraries do not promise."""
@@ -150,11 +164,19 @@ class TritonRows(TorchRows):
 
 
 class TritonSgd(TorchSgd):
-    """`kernels.backend.SgdKernels`: an epoch is one launch."""
+    """`kernels.backend.SgdKernels`: an epoch is one launch; with weights it is torch's, under torch's plan."""
+
+    _device: TritonDevice
 
     precisions: tuple[str, ...] = tuple(_STORAGE)
     schedules: tuple[str, ...] = ("conflict-free", "hogwild")
     max_rank: int | None = sgd.MAX_RANK
+
+    def plan(self, ratings: RatingTable, settings: PlanSettings, rng: np.random.Generator) -> SgdPlan:
+        """See `SgdKernels.plan`."""
+        if ratings.weights is not None:
+            return TorchSgd(self._device, self._room).plan(ratings, settings, rng)
+        return super().plan(ratings, settings, rng)
 
     def width(self, rank: int) -> int:
         """Whole 16 bytes of float16."""
@@ -187,4 +209,6 @@ class TritonSgd(TorchSgd):
 
     def visit(self, part: Part, batch: int, state: SgdState, step: SgdStep) -> float:
         """As `reference.epoch`, in one launch."""
+        if self._device.leaves_to_torch("epoch", state.P.shape[1], weighted=part.weights is not None):
+            return super().visit(part, batch, state, step)
         return float(sgd.visit(part, batch, state, step).sum())

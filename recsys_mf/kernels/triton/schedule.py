@@ -23,7 +23,7 @@ _PARTS = 32  # that a program shuffles: as many as a warp has lanes
 def arrange(
     triples: Triples, places: Places, grid: Grid, scale: RatingScale, seed: int, *, device: torch.device
 ) -> Arranged:
-    """As `host.arrange`, its columns on the device."""
+    """As `host.arrange` of triples without weights, its columns on the device."""
 
     def put(array: NDArray[np.generic]) -> Tensor:
         return torch.tensor(np.ascontiguousarray(array), device=device)
@@ -42,7 +42,7 @@ def arrange(
     del order
     programs = triton.cdiv(n_parts, _PARTS)
     _shuffle[(programs,)](starts, at_users, at_items, targets, seed, n_parts, PARTS=_PARTS, num_warps=1, num_stages=1)
-    return Arranged(at_users, at_items, targets, starts.cpu().numpy())
+    return Arranged(at_users, at_items, targets, None, starts.cpu().numpy())
 
 
 def _parts(fine_row: Tensor, fine_column: Tensor, grid: Grid) -> Tensor:

@@ -50,7 +50,8 @@ TILE = 16  # triples that a program takes at a time, at most: the smallest numbe
 
 
 def visit(part: Part, batch: int, state: SgdState, step: SgdStep) -> Tensor:
-    """The blocks of a part as in `reference.epoch`; returns the squared error met in every user band, float64.
+    """The blocks of a part without weights as in `reference.epoch`; returns the squared error met in every user band,
+    float64.
 
     Raises DeviceError if a program waited for another for too long.
     """
@@ -60,7 +61,7 @@ def visit(part: Part, batch: int, state: SgdState, step: SgdStep) -> Tensor:
     progress = torch.zeros(bands, dtype=torch.int32, device=P.device)
     stalled = torch.zeros(1, dtype=torch.int32, device=P.device)
     arguments = (
-        *part, progress, stalled, *state, squares,
+        part.users, part.items, part.values, part.bounds, progress, stalled, *state, squares,
         step.rate, step.bias_rate, step.ridge, step.bias_ridge, step.seed % 2**31, batch, MAX_POLLS,
     )  # fmt: skip
     columns, storage = P.shape[1], P.dtype

@@ -56,13 +56,18 @@ class Observed:
     def of(
         cls, train: Ratings, values: NDArray[Any], bins: Bins, links: str, backend: Backend, *, is_ordinal: bool
     ) -> Self:
-        """The ratings of train with these values; links : "both", "users", "items" or "none"."""
+        """The ratings of train with these values; links : "both", "users", "items" or "none".
+
+        Weights are taken in units of their mean: a common factor of all is one of α.
+        """
         bin_of, put = bins.indices(train.times), backend.device.put
+        weights = None if train.weights is None else train.weights / np.float32(train.total_weight / len(train))
 
         def field(keys: I32, size: int, others: I32, n_others: int, third: I32 | None, links: Links) -> Field:
             starts, order = sorting.group(keys, size)
             places = Csr(starts, others[order], None, n_others).to(put)
-            return Field(Rated(places, None if third is None else put(third[order])), order, links)
+            of_rows = (None if column is None else put(column[order]) for column in (third, weights))
+            return Field(Rated(places, *of_rows), order, links)
 
         of_users, of_items = (
             Links(backend, size, _blocks(train, name, backend, linked=links in ("both", name)))

@@ -35,7 +35,10 @@ class Likelihood(Protocol):
 
 
 class Gaussian:
-    """r = m + ε,  ε ~ N(0, 1/α),  α ~ Gamma(½, ½)."""
+    """r = m + ε,  ε ~ N(0, 1/(α w)) for a rating of weight w, or 1,  α ~ Gamma(½, ½).
+
+    Given n ratings with errors e, α ~ Gamma((1 + n)/2, (1 + Σ w e²)/2).
+    """
 
     thresholds: F64 = np.zeros(0)
 

@@ -27,10 +27,12 @@ class Rated(NamedTuple):
 
     places : row numbers of the other table, by row of this one; without values, which the likelihood gives
     contexts : int32[z], row numbers of the third table, None if there is none
+    weights : float32[z], by which the precision of the noise is multiplied; None for 1
     """
 
     places: Csr
     contexts: Any | None = None
+    weights: Any | None = None
 
 
 class Table:
@@ -78,7 +80,7 @@ class Table:
         for place, coefficients in enumerate(self.links.parts(self.B)):
             size = _squared(backend, coefficients @ put(root.astype(np.float32)))
             self.link_precisions[place] = rng.gamma((1 + len(coefficients) * width) / 2, 2 / (1 + size))
-        regressors = Regressors(put(Y), self.rated.contexts, None if C is None else put(C))
+        regressors = Regressors(put(Y), self.rated.contexts, None if C is None else put(C), self.rated.weights)
         prior = GaussianPrior(put(precision.astype(np.float32)), put(self._prior_means))
         normals = backend.device.draw_normals(rng, n_rows, width)
         self.X, squared_errors = backend.rows.solve(self.ratings, regressors, prior, noise_precision, normals)

@@ -1,0 +1,61 @@
+"""Weights of ratings of every type as numbers above 0."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recsys_mf.conversion.arrow import arrow_column, decoded, filled, refuse_nulls
+from recsys_mf.conversion.origin import Origin
+from recsys_mf.conversion.ratings import rating_numbers
+from recsys_mf.errors import DataError
+
+LEAST = float(np.finfo(np.float32).tiny)
+"""The smallest weight: float32 has smaller numbers, but with few digits."""
+
+_MOST = float(np.finfo(np.float32).max)
+_GIVE = "give a finite number above 0"
+
+
+def rating_weights(weights: Any, origin: Origin) -> NDArray[np.float32]:
+    """A column of weights as float32[n], finite and above 0.
+
+    weights : as in `arrow_column`: numbers of every type, and numbers stored as text, for which there is a notice
+    Raises DataError with the row and the value for a null, text that is not a number, NaN, infinity, a number below 0
+    or beyond float32 (1.2e-38 to 3.4e38), and for 0, since a rating that counts nothing is one to leave out; with the
+    name of the column if it has another type.
+    """
+    column = decoded(arrow_column(weights, origin))
+    refuse_nulls(column, origin, "null weight", _GIVE)
+    numbers: NDArray[np.float64] = filled(rating_numbers(column, origin, "weight"), np.float64)
+    with np.errstate(over="ignore", under="ignore"):
+        found = numbers.astype(np.float32)
+    if not are_weights(found):
+        raise fault_in_weights(numbers, origin)
+    return found
+
+
+def are_weights(weights: NDArray[np.float32]) -> bool:
+    """Whether all are finite and above 0."""
+    return not len(weights) or bool(weights.min() >= LEAST and weights.max() <= _MOST)
+
+
+def is_weight(numbers: NDArray[Any]) -> NDArray[np.bool_]:
+    """Which numbers are finite and above 0."""
+    found: NDArray[np.bool_] = (numbers >= LEAST) & (numbers <= _MOST)
+    return found
+
+
+def fault_in_weights(weights: NDArray[Any], origin: Origin) -> DataError:
+    """The error of the first of the weights that is none."""
+    row = int(np.argmin(is_weight(weights)))
+    seen = float(weights[row])
+    if seen == 0:
+        return origin.fault("weight is 0", "leave the row out, or give a number above 0", row=row, seen=seen)
+    if seen < 0:
+        return origin.fault("weight is below 0", _GIVE, row=row, seen=seen)
+    if not np.isfinite(seen):
+        return origin.fault("weight is not finite", _GIVE, row=row, seen=seen)
+    return origin.fault("weight is beyond float32", "give a number from 1.2e-38 to 3.4e38", row=row, seen=seen)
