@@ -75,7 +75,7 @@ def test_weights_of_a_frame_are_read_if_they_are_named() -> None:
 def test_a_missing_column_of_weights_is_an_error(path: Path) -> None:
     with pytest.raises(DataError, match=r"no column 'weights'; did you mean 'weight'\?"):
         read_ratings(path, weight_column="weights")
-    with pytest.raises(DataError, match=r"one column cannot be two things \(saw 'rating' for weights and ratings\)"):
+    with pytest.raises(DataError, match=r"one column cannot be two things \(saw 'rating' for ratings and weights\)"):
         read_ratings(path, weight_column="rating")
 
 

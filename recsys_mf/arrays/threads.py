@@ -10,15 +10,29 @@ import os
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from functools import cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from threadpoolctl import ThreadpoolController
 
 _SPLIT = 8  # tasks a thread, so that one whose core is busy with another program does not hold up the others
 _PAIR = 16  # multiplications that a pair costs beside its factors
 _LITTLE = 1 << 18  # multiplications: what takes less time than a thread takes to wake
+
+
+def limit_blas() -> AbstractContextManager[Any]:
+    """Inside, BLAS has one thread: one that has done its part waits busily for more, on a core that others lack."""
+    limited: AbstractContextManager[Any] = _libraries().limit(limits=1, user_api="blas")
+    return limited
+
+
+@cache
+def _libraries() -> ThreadpoolController:
+    """The libraries with threads of their own; to look for them takes milliseconds."""
+    return ThreadpoolController()
 
 
 def side_by_side(kernel: Callable[..., Any], tasks: Sequence[tuple[Any, ...]], threads: int, *arguments: Any) -> None:

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from threadpoolctl import threadpool_limits
 
 from recsys_mf import arguments
+from recsys_mf.arrays.threads import limit_blas
 from recsys_mf.completion.choice import METHODS, Path, Trial, choose, fit, path_of, usable_methods
 from recsys_mf.completion.containers import Matrix, read_matrix
 from recsys_mf.completion.fitted import Fitted
@@ -120,7 +120,7 @@ def complete(A: Any, method: str = "auto", *, rank: int | None = None, seed: int
     if n_empty := int(missing.all(axis=1).sum()):
         warnings.warn(EmptyRowWarning(_empty_rows(matrix, missing, n_empty)), stacklevel=2)
     values = matrix.values[~missing.all(axis=1)]
-    with threadpool_limits(limits=1):  # threads of BLAS cost more than they give in stacks of small systems
+    with limit_blas():
         trials = choose(values, paths, rng)
         best = trials[0]
         fitted = replace(fit(values, best, rng), calibration=_calibration(best))

@@ -126,18 +126,23 @@ def recognise(source: Source, given: Mapping[str, str | None], *, rated: bool = 
                 seen=f"columns {listed(source.names)}",
                 fix=f"give its name with --{role}-column ({role}_column in Python)",
             )
-    if found["weight"] is not None:
-        _require_own(source, found)
+    if not rated and found["rating"] in (found["user"], found["item"]):
+        found["rating"] = None
+    _require_own(source, found)
     return Columns(found["user"] or "", found["item"] or "", found["rating"], found["time"], found["weight"])
 
 
 def _require_own(source: Source, found: Mapping[str, str | None]) -> None:
-    """Raise DataError if the column of weights is that of something else, too."""
-    other = next((role for role, name in found.items() if role != "weight" and name == found["weight"]), None)
-    if other is not None:
-        fix = "name another column with --weight-column (weight_column in Python)"
-        seen = f"'{clipped(str(found['weight']))}' for weights and {other}s"
-        raise DataError("one column cannot be two things", where=source.where, seen=seen, fix=fix)
+    """Raise DataError if a column is that of two roles."""
+    roles = list(found)
+    for place, role in enumerate(roles):
+        other = next(
+            (first for first in roles[:place] if found[first] is not None and found[first] == found[role]), None
+        )
+        if other is not None:
+            fix = f"name another column with --{role}-column or --{other}-column ({role}_column in Python)"
+            seen = f"'{clipped(str(found[role]))}' for {other}s and {role}s"
+            raise DataError("one column cannot be two things", where=source.where, seen=seen, fix=fix)
 
 
 def recognise_ids(source: Source, role: Role, given: str | None = None, *, named: bool = False) -> str:

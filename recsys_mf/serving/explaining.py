@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from recsys_mf.arrays.threads import limit_blas
 from recsys_mf.errors import ConfigError, DataError
 from recsys_mf.kernels.cpu.prediction import CPU
 from recsys_mf.loaders.names import read_names
@@ -73,7 +74,8 @@ def explain(run: Trained, user_id: Any, item_id: Any, titles: Any) -> Explanatio
             raise DataError("one id at a time is explained", where=name, seen=type(given).__name__, fix="give one id")
     user, item = find_known(run, user_id, "user"), find_known(run, item_id, "item")
     names = None if titles is None else read_names(titles, "item", run.item_vocabulary)
-    population = Population.of(Rows.of(model, "user"))
+    with limit_blas():
+        population = Population.of(Rows.of(model, "user"))
     own = run.rated.of_users(user)
     Y = np.column_stack([model.item_factors, np.ones(model.n_items)])
     base, effects = model.mean + float(model.item_bias[item[0]]), np.zeros(len(own.columns))

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from recsys_mf.arguments import choice, is_path
 from recsys_mf.arrays import sorting
 from recsys_mf.arrays.csr import Csr, find_entries
+from recsys_mf.arrays.threads import limit_blas
 from recsys_mf.conversion.origin import format_value
 from recsys_mf.errors import ConfigError, DataError, FoldWarning
 from recsys_mf.kernels.backend import Backend
@@ -141,9 +142,11 @@ def fold_in(run: R, ratings: Any, side: str, rng: np.random.Generator, backend: 
         "how": "folded in",
         "since_full_fit": continued.get("since_full_fit", 0) + int(joined.is_new.sum()),
     }
+    with limit_blas():
+        fit, baselines = folded(run.fit), {label: folded(fit) for label, fit in run.baselines.items()}
     changes: dict[str, Any] = {
-        "fit": folded(run.fit),
-        "baselines": {label: folded(fit) for label, fit in run.baselines.items()},
+        "fit": fit,
+        "baselines": baselines,
         "user_vocabulary": table.user_vocabulary,
         "item_vocabulary": table.item_vocabulary,
         "user_counts": table.user_counts,

@@ -5,12 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cache
 
 import numpy as np
-from threadpoolctl import ThreadpoolController
 
 from recsys_mf.arrays import mapped
+from recsys_mf.arrays.threads import limit_blas
 from recsys_mf.kernels.backend import Backend
 from recsys_mf.ratings import Ratings
 from recsys_mf.solvers import Epoch, Solver
@@ -48,19 +47,12 @@ def time_epochs(epochs: Iterator[Epoch], backend: Backend) -> Iterator[tuple[Epo
     """Epochs with the seconds that each took; what the caller does between them is not counted."""
     while True:
         began = time.perf_counter()
-        # A BLAS thread that has done its part waits busily for more, on a core that the kernels then lack.
-        with _libraries().limit(limits=1, user_api="blas"), backend.device.guard():
+        with limit_blas(), backend.device.guard():
             epoch = next(epochs, None)
         mapped.rest()
         if epoch is None:
             return
         yield epoch, time.perf_counter() - began
-
-
-@cache
-def _libraries() -> ThreadpoolController:
-    """The libraries with threads of their own; to look for them takes milliseconds."""
-    return ThreadpoolController()
 
 
 def compile_kernels(solver: Solver, backend: Backend) -> None:

@@ -298,6 +298,21 @@ def test_wrong_names_suggest_the_nearest(tmp_path: Path) -> None:
         from_frame(pd.DataFrame({"user": ["a", 1], "item": [1, 1], "rating": [1, 2]}))
 
 
+@pytest.mark.parametrize(
+    ("role", "name", "others"),
+    [
+        ("time", "rating", "ratings and times"),
+        ("item", "user", "users and items"),
+        ("rating", "item", "items and ratings"),
+    ],
+)
+def test_a_column_named_for_two_roles_is_an_error(tmp_path: Path, role: str, name: str, others: str) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text("user,item,rating\n1,2,3\n")
+    with pytest.raises(DataError, match=rf"one column cannot be two things \(saw '{name}' for {others}\)"):
+        read_ratings(path, **{f"{role}_column": name})
+
+
 def test_a_description_counts_the_faults_that_reading_refuses(tmp_path: Path) -> None:
     path = written(
         tmp_path / "a.parquet",
