@@ -30,6 +30,15 @@ def peak() -> int:
     return high_water if sys.platform == "darwin" else high_water * 1024  # bytes there, KiB elsewhere
 
 
+def reset_peak() -> bool:
+    """Let `peak` count from now on, from what is resident now; False if the system cannot (only Linux can)."""
+    try:
+        Path("/proc/self/clear_refs").write_text("5")
+    except OSError:
+        return False
+    return True
+
+
 def available() -> int:
     """Memory that can still be allocated, bytes: the smallest limit of machine, control group and process."""
     limits = [*_of_machine(), *_of_process(), *_of_groups(Path("/proc/self/cgroup"), Path("/sys/fs/cgroup"))]

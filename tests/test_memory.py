@@ -151,3 +151,12 @@ def test_a_rank_to_compress_to_is_at_most_that_of_the_matrix() -> None:
     assert {name: array.tobytes() for name, array in wide.arrays().items()} == {
         name: array.tobytes() for name, array in most.arrays().items()
     }
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux forgets a peak")
+def test_a_peak_that_is_reset_is_that_of_what_came_after() -> None:
+    big = np.ones(20_000_000)
+    before = memory.peak()
+    del big
+    assert memory.reset_peak()
+    assert memory.peak() < before - 100_000_000

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -94,20 +95,13 @@ def train(
     def fitted(label: str, method: Solver) -> Fit:
         return Fitting(label, method, split.train, parts, seed, backend, watch).fit()
 
-    if not solver.takes_features and (split.train.user_features or split.train.item_features):
-        fix = "leave it out, or use a solver that takes it: gibbs"
-        raise ConfigError(f"solver '{solver.name}' makes no use of side information", fix=fix)
+    _check_features(solver, split.train)
     for method in (*others.values(), solver):
         method.resolved(split.train, backend)  # raises for what the table or the device does not bear
     if compress is not None and not solver.samples_posterior:
         fix = "leave it out, or use a solver that samples: gibbs"
         raise ConfigError(f"solver '{solver.name}' gives no posterior to compress", where="--compress", fix=fix)
-    what = f"training '{solver.name}' on {split.train.n_users:,} users and {split.train.n_items:,} items"
-    fix = "lower the rank, give --memory (columns in files) or train on another machine"
-    if backend.device.name == "cpu":
-        methods = (*others.values(), solver)
-        memory.require(_needed(methods, split.train, parts, backend, compress), what, fix=fix)
-    with memory.guarded(what, fix=fix):
+    with _room((*others.values(), solver), split.train, parts, backend, compress):
         fits = {label: fitted(label, method) for label, method in others.items()}
         fit = fitted(solver.name, solver)
         if compress is not None:
@@ -126,6 +120,46 @@ def train(
         rated=RatedPairs.of(split.train),
     )
     return _reported(run)
+
+
+def fit_alone(
+    split: Split,
+    solver: Solver,
+    backend: Backend,
+    *,
+    seed: int = 0,
+    validation: float = 0.1,
+    watch: Watcher = lambda progress: None,
+) -> Fit:
+    """The fit that `train` makes of this solver on split.train, to the same bytes, without the baselines.
+
+    backend : as `kernels.select` gives it; the other arguments and errors are those of `train`
+    """
+    _check_features(solver, split.train)
+    parts = cut_parts(split, validation, seed)
+    solver.resolved(split.train, backend)  # raises for what the table or the device does not bear
+    with _room((solver,), split.train, parts, backend, None):
+        return Fitting(solver.name, solver, split.train, parts, seed, backend, watch).fit()
+
+
+def _check_features(solver: Solver, train: Ratings) -> None:
+    """Raise ConfigError if there is side information and the solver does not take it."""
+    if not solver.takes_features and (train.user_features or train.item_features):
+        fix = "leave it out, or use a solver that takes it: gibbs"
+        raise ConfigError(f"solver '{solver.name}' makes no use of side information", fix=fix)
+
+
+@contextlib.contextmanager
+def _room(
+    methods: tuple[Solver, ...], train: Ratings, parts: tuple[Split, ...], backend: Backend, compress: int | None
+) -> Iterator[None]:
+    """Raise ResourceError if the fits of these, the last of them the model, do not fit in memory: before, or inside."""
+    what = f"training '{methods[-1].name}' on {train.n_users:,} users and {train.n_items:,} items"
+    fix = "lower the rank, give --memory (columns in files) or train on another machine"
+    if backend.device.name == "cpu":
+        memory.require(_needed(methods, train, parts, backend, compress), what, fix=fix)
+    with memory.guarded(what, fix=fix):
+        yield
 
 
 def _reported(run: Run) -> Run:
