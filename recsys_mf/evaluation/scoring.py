@@ -77,7 +77,7 @@ def evaluate(
     pairs = test.reindexed(run.user_vocabulary, run.item_vocabulary)
     task = None if top is None else RankingTask.of(run, test, pairs, top)
     trained = trained_on(run, test, pairs)
-    said = {IdMismatchWarning: _id_mismatch(run, test, pairs), LeakWarning: _leak(trained, len(pairs))}
+    said = {IdMismatchWarning: describe_mismatch(run, test, pairs), LeakWarning: _leak(trained, len(pairs))}
     for kind, message in said.items():
         if message:
             warnings.warn(message, kind, stacklevel=2)
@@ -240,7 +240,7 @@ def _row(label: str, fit: Fit, scored: _ScoredFit | None, baseline: _ScoredFit |
         label=label,
         solver=fit.solver,
         settings=dict(fit.settings),
-        rank=_rank(fit),
+        rank=fit.rank,
         epochs=fit.epochs,
         members=fit.members,
         fit_seconds=fit.seconds,
@@ -263,12 +263,6 @@ def convergence(fit: Fit) -> tuple[Summary, ...]:
     kept = {name: np.array(chains)[:, burn_in:] for name, chains in fit.traces.items()}
     enough = {name: draws for name, draws in kept.items() if draws.shape[1] >= MIN_DRAWS}
     return summarise(enough)
-
-
-def _rank(fit: Fit) -> int:
-    """The rank from the settings: the model of a filled SVD has one more column, for the fill."""
-    rank = fit.details.rank
-    return fit.model.rank if rank is None else rank
 
 
 def _labelled(run: Run) -> dict[str, Fit]:
@@ -325,7 +319,7 @@ def _shared(run: Run) -> dict[str, Any]:
     }
 
 
-def _id_mismatch(run: Run, test: Ratings, pairs: Ratings) -> str | None:
+def describe_mismatch(run: Run, test: Ratings, pairs: Ratings) -> str | None:
     """The warning that nearly all pairs are unknown, with an example; else None."""
     unknown = UnknownIds(run.user_vocabulary, run.item_vocabulary)
     unknown.add(

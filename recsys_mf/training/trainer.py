@@ -75,7 +75,7 @@ def train(
     that cannot be continued and for side information that the solver cannot take, ResourceError before what would not
     fit in memory. Warns with LeakWarning when the start was trained on pairs of split.test.
     """
-    split, solver = _as_split(data), _as_solver(solver, settings)
+    split, solver = _as_split(data), as_solver(solver, settings)
     split.train.check_known(where="split.train")
     seed, validation = whole(seed, "seed"), fraction(validation, "validation")
     compress = None if compress is None else whole(compress, "compress", 1)
@@ -209,7 +209,8 @@ def as_ratings(data: Any, **reading: Any) -> Ratings:
     return instance(data, "data", Ratings, fix)
 
 
-def _as_solver(solver: Any, settings: Mapping[str, Any] | None = None) -> Solver:
+def as_solver(solver: Any, settings: Mapping[str, Any] | None = None) -> Solver:
+    """A Solver as it is; a name or a class with these settings. Raises ConfigError for anything else."""
     settings = settings or {}
     if isinstance(solver, str):
         solver = SOLVERS[solver]
@@ -224,7 +225,7 @@ def _as_solver(solver: Any, settings: Mapping[str, Any] | None = None) -> Solver
 def _as_baselines(given: Any) -> dict[str, Solver]:
     fix = "give a dict of label: solver, as baselines() does"
     items = instance(given, "compared_with", dict, fix).items()
-    return {str(label): _as_solver(solver) for label, solver in items}
+    return {str(label): as_solver(solver) for label, solver in items}
 
 
 def _check_continued(start: Run, solver: Solver, compared_with: object, compress: object) -> None:
