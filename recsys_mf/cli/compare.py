@@ -17,7 +17,7 @@ from recsys_mf.errors import ArtifactError, ConfigError, RecsysError, printable
 
 if TYPE_CHECKING:
     from recsys_mf.cli.progress import ComparisonBar
-    from recsys_mf.comparison import Candidate, Comparison, Plan
+    from recsys_mf.comparison import Candidate, Comparison, Standing
     from recsys_mf.ratings import Ratings
 
 _READING = ("duplicates", "user_column", "item_column", "rating_column", "time_column", "ids", "encoding")
@@ -107,21 +107,17 @@ def _of_ratings(path: str, given: dict[str, Any]) -> Comparison:
     announce_compilation(quiet=quiet)
     ratings = read_ratings(path, **reading)
     if given["test"] is not None:
-        plan = _with_test(plan, read_ratings(given["test"], **{**reading, "like": ratings}))
+        plan = replace(plan, test=read_ratings(given["test"], **{**reading, "like": ratings}))
     place = {name: given[name] for name in ("device", "threads", "state")}
     with ComparisonBar(quiet=quiet) as bar, _telling_what_is_kept(bar, given["state"]):
 
-        def watch(standing: Any) -> None:
+        def watch(standing: Standing) -> None:
             if bar.standing is None and standing.kept and not quiet:
                 kept = f"{standing.kept} of {standing.total} fits are taken from {given['state']}"
                 click.echo(printable(kept), err=True)
             bar(standing)
 
         return compare_by_plan(plan, ratings, name=path, watch=watch, **place)
-
-
-def _with_test(plan: Plan, test: Ratings) -> Plan:
-    return replace(plan, test=test)
 
 
 def _candidates(given: dict[str, Any]) -> tuple[Candidate, ...]:

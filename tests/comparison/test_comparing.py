@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from recsys_mf import SOLVERS, Experiment, compare, evaluate, hold_out, train
-from recsys_mf.comparison import Comparison, Standing, comparing, running
+from recsys_mf.comparison import Comparison, Standing, comparing, tested
 from recsys_mf.comparison.running import estimate_seconds_left
 from recsys_mf.comparison.table import BOOTSTRAP, T_TEST, find_front
 from recsys_mf.errors import ArtifactError, DataError, SolveError
@@ -45,13 +45,13 @@ def without_measurements(comparison: Comparison) -> list[dict[str, Any]]:
 def fits(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The names of the solvers that are fitted, as they are."""
     made: list[str] = []
-    fit_and_test = running.fit_and_test
+    fit_and_test = tested.fit_and_test
 
     def counted(split: Any, solver: Solver, *rest: Any, **named: Any) -> Any:
         made.append(solver.name)
         return fit_and_test(split, solver, *rest, **named)
 
-    monkeypatch.setattr(running, "fit_and_test", counted)
+    monkeypatch.setattr("recsys_mf.comparison.running.fit_and_test", counted)
     return made
 
 
@@ -97,8 +97,8 @@ def test_the_rows_are_in_order_and_the_worse_are_known() -> None:
 def test_candidates_that_predict_the_same_differ_by_nothing() -> None:
     same = {"one": SOLVERS["bias"](), "other": SOLVERS["sgd"](epochs=0, members=1)}
     same["third"] = SOLVERS["als"](epochs=0, members=1)
-    for named in ({}, {"folds": 2}):
-        comparison = compared(same, **named)
+    for folds in (None, 2):
+        comparison = compared(same, folds=folds)
         equal = [row for row in comparison.rows if row.rmses == comparison.best.rmses]
         assert not any(row.is_worse for row in equal)
         assert all(row.difference is None or row.difference.value == 0 for row in equal)
@@ -188,7 +188,7 @@ def test_a_candidate_that_fails_is_named(monkeypatch: pytest.MonkeyPatch) -> Non
     def fail(*given: Any, **named: Any) -> None:
         raise SolveError("diverged", where="epoch 3", fix="use a lower step")
 
-    monkeypatch.setattr(running, "fit_and_test", fail)
+    monkeypatch.setattr("recsys_mf.comparison.running.fit_and_test", fail)
     with pytest.raises(SolveError, match=r"^one: epoch 3: diverged; use a lower step$"):
         compared()
 
