@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import json
-import sys
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from recsys_mf.cli import options
+from recsys_mf.cli.failures import say_error
 from recsys_mf.errors import ArtifactError, ConfigError, RecsysError, printable
 
 if TYPE_CHECKING:
@@ -86,8 +87,7 @@ def compare(targets: tuple[str, ...], as_json: bool, markdown: bool, **given: An
     if as_json or markdown:
         options.say(rendering.to_json(comparison) if as_json else rendering.to_markdown(comparison))
         return
-    shade = (lambda line: click.style(line, dim=True)) if sys.stdout.isatty() else str
-    options.say(rendering.to_text(comparison, shade))
+    options.say(rendering.to_text(comparison, partial(click.style, dim=True)))  # which is left out off a terminal
 
 
 def _is_run(target: str) -> bool:
@@ -157,7 +157,7 @@ def _telling_what_is_kept(bar: ComparisonBar, state: Path | None) -> Iterator[No
             finished = f"{standing.done} of {standing.total} fits are finished"
             kept = f"and kept in {state}: the same command goes on with the others"
             lost = "and lost; with --state DIR they would have been kept"
-            click.echo(printable(f"{finished} {lost if state is None else kept}"), err=True)
+            say_error(printable(f"{finished} {lost if state is None else kept}"))
         raise
 
 

@@ -98,7 +98,16 @@ def _range(counts: tuple[int, ...]) -> str:
 
 
 def _table(comparison: Comparison) -> Table:
-    head = ["candidate", "rank", "RMSE", "difference from the best", "verdict", "MAE", "fit seconds"]
+    head = [
+        "candidate",
+        *(["solver"] if _names_lack_solvers(comparison) else []),
+        "rank",
+        "RMSE",
+        "difference from the best",
+        "verdict",
+        "MAE",
+        "fit seconds",
+    ]
     head += ["seconds with choosing"] if _has_totals(comparison) else []
     return Table((*head, "peak memory", "front"), tuple(_cells(row, comparison) for row in comparison.rows))
 
@@ -107,11 +116,16 @@ def _has_totals(comparison: Comparison) -> bool:
     return all(row.seconds is not None for row in comparison.rows)
 
 
+def _names_lack_solvers(comparison: Comparison) -> bool:
+    return not all(row.name.startswith(row.solver) for row in comparison.rows)
+
+
 def _cells(row: Row, comparison: Comparison) -> tuple[str, ...]:
     verdict = "best" if row is comparison.best else "worse" if row.is_worse else "unclear"
     low, high = min(row.ranks), max(row.ranks)
     cells = [
         _name(row),
+        *([row.solver] if _names_lack_solvers(comparison) else []),
         str(low) if low == high else f"{low}-{high}",
         f"{row.rmse:.4f}",
         "" if row.difference is None else _with_reach(row.difference),

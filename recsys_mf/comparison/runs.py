@@ -93,6 +93,7 @@ def _tested(name: str, run: Run, rows: Ratings, device: str, threads: int | None
             warnings.warn(message, kind, stacklevel=3)
     fit = run.fit
     facts = Facts(
+        solver=fit.solver,
         settings=dict(fit.settings),
         rank=fit.rank,
         fit_seconds=fit.seconds,

@@ -38,6 +38,7 @@ class Row:
     """
 
     name: str
+    solver: str
     rmse: float
     mae: float
     difference: Difference | None
@@ -175,6 +176,7 @@ def _row(
     peaks = [cell.facts.peak_memory for cell in cells]
     return Row(
         name=name,
+        solver=cells[0].facts.solver,
         rmse=_mean(cells, "rmse"),
         mae=_mean(cells, "mae"),
         difference=difference,

@@ -26,13 +26,14 @@ from recsys_mf.training.epochs import compile_kernels
 class Facts:
     """What a fit took and chose.
 
-    settings : those that were fitted with; rank : of the model
+    solver : its name; settings : those that were fitted with; rank : of the model
     fit_seconds : of the final fit
     seconds : of choosing settings on validation rows and the final fit; None if not known
     peak_memory : the most memory that the process had in the meantime, bytes; None if the system does not say
     train_ratings : rows that it was fitted on
     """
 
+    solver: str
     settings: Mapping[str, Any]
     rank: int
     fit_seconds: float
@@ -59,7 +60,7 @@ def fit_and_test(
     is_measured, began = memory.reset_peak(), time.perf_counter()
     fit = fit_alone(split, solver, backend, seed=seed, validation=validation, watch=watch)
     seconds, peak = time.perf_counter() - began, memory.peak() if is_measured else None
-    facts = Facts(dict(fit.settings), fit.rank, fit.seconds, seconds, peak, len(split.train))
+    facts = Facts(fit.solver, dict(fit.settings), fit.rank, fit.seconds, seconds, peak, len(split.train))
     return Tested(facts, errors_of(fit.model, split.test, backend.make_prediction()))
 
 

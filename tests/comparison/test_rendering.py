@@ -32,7 +32,7 @@ def row(name: str, rmse: float, reach: float | None = None, *, worse: bool = Fal
     value = rmse - 0.8
     difference = None if reach is None else Difference(value, value - reach, value + reach, 0.01)
     return Row(
-        name=name, rmse=rmse, mae=0.5, difference=difference, adjusted_p=None if reach is None else 0.02,
+        name=name, solver="sgd", rmse=rmse, mae=0.5, difference=difference, adjusted_p=None if reach is None else 0.02,
         is_worse=worse, is_on_front=name == "a", fit_seconds=1.5, seconds=4.0, peak_memory=3 << 20, ranks=(4,),
         rmses=(rmse,), maes=(0.5,), settings=({"rank": 4},),
     )  # fmt: skip
@@ -83,8 +83,16 @@ def test_text_and_markdown_have_the_same_figures() -> None:
     for text in (to_text(shown), to_markdown(shown)):
         for figure in ("0.8000", "+0.0100 ±0.0200", "+0.1000 ±0.0100", "best", "unclear", "worse", "3.0 MiB", "front"):
             assert figure in text
-    assert "| c | 4 | 0.9000 | +0.1000 ±0.0100 | worse | 0.5000 | 1.50 | 4.00 | 3.0 MiB |  |" in to_markdown(shown)
+    assert "| c | sgd | 4 | 0.9000 | +0.1000 ±0.0100 | worse | 0.5000 | 1.50 | 4.00 | 3.0 MiB |  |" in to_markdown(
+        shown
+    )
     assert max(map(len, to_text(shown).split("\n"))) <= 100
+
+
+def test_the_solver_has_a_column_if_the_names_do_not_say_it() -> None:
+    named = [replace(one, name=f"sgd {one.name}") for one in (BEST, WORSE)]
+    assert "| solver |" in to_markdown(comparison(BEST, WORSE))
+    assert "| solver |" not in to_markdown(comparison(*named))
 
 
 def test_the_method_is_named_with_what_it_assumes() -> None:
