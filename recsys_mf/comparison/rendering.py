@@ -49,8 +49,8 @@ def describe_verdict(comparison: Comparison) -> str:
     best, undecided = _name(comparison.best), comparison.undecided
     if not undecided:
         row = comparison.rows[1]
-        following = "" if len(comparison.rows) == 2 else "the next is "
-        return f"{best} is best; {following}{_name(row)}, {_interval(row.difference)}."
+        following = f"{_name(row)} is" if len(comparison.rows) == 2 else f"the next is {_name(row)},"
+        return f"{best} is best; {following} {_interval(row.difference)}."
     others = [f"{_name(row)} ({_worse(row.difference)})" for row in undecided[:_NAMED]]
     others += [f"{len(undecided) - _NAMED} more"] if undecided[_NAMED:] else []
     sentence = f"{best} has the lowest RMSE, but it is not clear that it is better than {_listed(others)}."

@@ -48,7 +48,7 @@ BEST, CLOSE, WORSE = row("a", 0.8), row("b", 0.81, 0.02), row("c", 0.9, 0.01, wo
 @pytest.mark.parametrize(
     ("rows", "sentence"),
     [
-        ([BEST, WORSE], "a is best; c, 0.1000 worse (95 % interval 0.0900 to 0.1100)."),
+        ([BEST, WORSE], "a is best; c is 0.1000 worse (95 % interval 0.0900 to 0.1100)."),
         (
             [BEST, WORSE, row("d", 1.0, 0.1, worse=True)],
             "a is best; the next is c, 0.1000 worse (95 % interval 0.0900 to 0.1100).",
