@@ -67,6 +67,9 @@ class Plan:
             if self.test is not None or self.by != "random":
                 other = "a test table" if self.test is not None else f"by '{self.by}'"
                 raise ConfigError(f"folds and {other} exclude each other", where="folds", fix="leave one of them out")
+        elif self.test is not None and self.by != "random":
+            what = f"by '{self.by}' and a test table exclude each other"
+            raise ConfigError(what, where="by", fix="leave one of them out")
         elif self.test is None and not self.hold_out:
             raise ConfigError("nothing is held out to compare on", where="hold_out", seen=0, fix="give more than 0")
         if self.seeds > 1 and (self.test is not None or self.by in BY_TIME):

@@ -174,7 +174,8 @@ def _costs(comparison: Comparison) -> Iterator[str]:
     yield "front: no other candidate has both a lower RMSE and fewer fit seconds (the Pareto front)."
     if _has_totals(comparison):
         yield "Fit seconds are those of the final fit; those with choosing include the choice of settings on validation"
-        yield "rows. Peak memory: the most that the process had in the meantime, with the table and the libraries."
+        host = "" if comparison.setup.device == "cpu" else ", without that of the GPU"
+        yield f"rows. Peak memory: the most that the process had meanwhile, with the table and the libraries{host}."
     else:
         yield "Fit seconds are those of the final fit, and peak memory is that of the process, as the runs record them."
 

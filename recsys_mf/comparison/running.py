@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -10,7 +11,8 @@ from typing import NamedTuple
 from recsys_mf.comparison.keeping import KeptFits
 from recsys_mf.comparison.plan import Plan, Trial
 from recsys_mf.comparison.tested import Tested, fit_and_test
-from recsys_mf.errors import RecsysError
+from recsys_mf.errors import DataError, IdMismatchWarning, RecsysError
+from recsys_mf.evaluation.scoring import describe_mismatch
 from recsys_mf.kernels.backend import Backend
 from recsys_mf.ratings import Ratings
 from recsys_mf.splits import Split
@@ -56,6 +58,7 @@ def run_plan(
     trials = plan.trials(ratings)
     clock = _Clock(trials, kept, watch)
     for number, split in enumerate(plan.splits(ratings)):
+        _check_test(split)
         for trial in (trial for trial in trials if trial.split == number):
             if kept is not None and trial in kept:
                 yield Finished(trial, split, kept.load(trial))
@@ -66,6 +69,17 @@ def run_plan(
                 kept.save(trial, tested)
             clock.stop(trial)
             yield Finished(trial, split, tested)
+
+
+def _check_test(split: Split) -> None:
+    """Raise DataError for fewer than two test rows; warn with IdMismatchWarning if nearly all have unknown ids."""
+    assert split.test is not None
+    assert split.test_as_read is not None
+    if len(split.test) < 2:
+        raise DataError("too few test rows", where=split.rule, seen=len(split.test), fix="hold out more")
+    message = describe_mismatch(split.train, split.test_as_read, split.test)
+    if message:
+        warnings.warn(message, IdMismatchWarning, stacklevel=5)
 
 
 def _fitted(plan: Plan, trial: Trial, split: Split, backend: Backend, clock: _Clock) -> Tested:

@@ -8,11 +8,13 @@ from collections.abc import Mapping
 from recsys_mf.arguments import instance
 from recsys_mf.comparison.table import Cells, Comparison, Setup
 from recsys_mf.comparison.tested import Facts, Tested, errors_of
-from recsys_mf.errors import ConfigError, DataError, IdMismatchWarning, LeakWarning
+from recsys_mf.errors import ConfigError, DataError, IdMismatchWarning, LeakWarning, RecsysWarning
 from recsys_mf.evaluation.scoring import describe_mismatch, trained_on
 from recsys_mf.kernels import predictor
 from recsys_mf.ratings import Ratings
 from recsys_mf.run import Run
+
+_PLACE = ("device", "card", "threads", "processor")  # facts of a run on which its seconds depend
 
 
 def compare_runs(
@@ -32,7 +34,8 @@ def compare_runs(
     device, threads : where models predict, as in `evaluate`
     Seconds and memory are those that the runs record. Raises ConfigError for fewer than two runs, DataError if the rows
     of two runs differ and if a run was trained on some of them. Warns with LeakWarning if a run does not say whether it
-    was, with IdMismatchWarning if over 90 % of the rows have an id that a run does not know.
+    was, with IdMismatchWarning if over 90 % of the rows have an id that a run does not know, and with RecsysWarning if
+    the runs were trained on different machines.
     """
     if len(runs) < 2:
         raise ConfigError("a comparison needs two runs or more", seen=", ".join(runs) or "none", fix="give another")
@@ -43,19 +46,26 @@ def compare_runs(
         instance(run, name, Run, "give what train returned, or load(directory)")
         _check_same_rows(name, tables[name], first, tables[first])
         cells.add(name, _tested(name, run, tables[name], device, threads))
-    records = [run.provenance for run in runs.values()]
-    setup = Setup(
+    return cells.compare(_setup(list(runs.values()), len(tables[first]), held_out))
+
+
+def _setup(runs: list[Run], n_test: int, held_out: str) -> Setup:
+    """What the runs record. Warns with RecsysWarning if their seconds were not measured under the same conditions."""
+    records = [run.provenance for run in runs]
+    if len({tuple(str(record.get(fact)) for fact in _PLACE) for record in records}) > 1:
+        message = "the runs were trained on different machines or numbers of threads: do not compare their seconds"
+        warnings.warn(message, RecsysWarning, stacklevel=3)
+    return Setup(
         data=records[0].get("data"),
         splits=(held_out,),
         train_ratings=tuple(int(record["train_ratings"]) for record in records),
-        test_ratings=(len(tables[first]),),
+        test_ratings=(n_test,),
         folds=None,
         seeds=None,
         seed=None,
         device=", ".join(sorted({str(record["device"]) for record in records})),
         threads=None,
     )
-    return cells.compare(setup)
 
 
 def _check_same_rows(name: str, rows: Ratings, first: str, others: Ratings) -> None:
@@ -79,7 +89,8 @@ def _check_same_rows(name: str, rows: Ratings, first: str, others: Ratings) -> N
 
 def _tested(name: str, run: Run, rows: Ratings, device: str, threads: int | None) -> Tested:
     pairs = rows.reindexed(run.user_vocabulary, run.item_vocabulary)
-    count = trained_on(run, rows, pairs).count
+    is_own = pairs.fingerprint == run.provenance.get("test_fingerprint")  # separated from its training rows by rule
+    count = 0 if is_own else trained_on(run, rows, pairs).count
     if count:
         fix = "give rows that no run was trained on"
         seen = f"{count:,} of {len(pairs):,} rows"

@@ -26,6 +26,7 @@ from recsys_mf.evaluation.report import SEGMENTS, Coverage, HeldOut, Report, Row
 from recsys_mf.kernels import predictor
 from recsys_mf.kernels.backend import PredictionKernels
 from recsys_mf.kernels.cpu.prediction import CPU
+from recsys_mf.loaders.reading import Vocabularies
 from recsys_mf.mismatch import UnknownIds
 from recsys_mf.models import Fit, Model, Posterior
 from recsys_mf.prediction import Predictions, has_intervals, predict
@@ -319,9 +320,12 @@ def _shared(run: Run) -> dict[str, Any]:
     }
 
 
-def describe_mismatch(run: Run, test: Ratings, pairs: Ratings) -> str | None:
-    """The warning that nearly all pairs are unknown, with an example; else None."""
-    unknown = UnknownIds(run.user_vocabulary, run.item_vocabulary)
+def describe_mismatch(known: Vocabularies, test: Ratings, pairs: Ratings) -> str | None:
+    """The warning that nearly all pairs are unknown, with an example; else None.
+
+    known : a run, or its training ratings; pairs : the pairs of test under its vocabularies
+    """
+    unknown = UnknownIds(known.user_vocabulary, known.item_vocabulary)
     unknown.add(
         pairs.users,
         pairs.items,

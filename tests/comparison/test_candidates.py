@@ -94,6 +94,7 @@ TWO = as_candidates(["bias", "mean"])
         ({"validation": 1}, "validation is out of range"),
         ({"hold_out": 0}, "nothing is held out to compare on"),
         ({"folds": 3, "by": "time"}, "folds and by 'time' exclude each other"),
+        ({"by": "user", "test": small_table()}, "by: by 'user' and a test table exclude each other"),
         ({"folds": 3, "test": small_table()}, "folds and a test table exclude each other"),
         ({"seeds": 2, "by": "user-time"}, "the split by 'user-time' is the same for every seed"),
         ({"seeds": 2, "test": small_table()}, "the split of a test table is the same for every seed"),

@@ -14,7 +14,7 @@ from recsys_mf import SOLVERS, Experiment, compare, evaluate, hold_out, train
 from recsys_mf.comparison import Comparison, Standing, comparing, tested
 from recsys_mf.comparison.running import estimate_seconds_left
 from recsys_mf.comparison.table import BOOTSTRAP, T_TEST, find_front
-from recsys_mf.errors import ArtifactError, DataError, SolveError
+from recsys_mf.errors import ArtifactError, DataError, IdMismatchWarning, SolveError
 from recsys_mf.evaluation import FoldReport
 from recsys_mf.ratings import Ratings
 from recsys_mf.solvers import Solver
@@ -209,6 +209,12 @@ def test_one_test_row_is_too_few() -> None:
     table = small_table()
     with pytest.raises(DataError, match="too few test rows"):
         compared(table=table.select(np.arange(len(table)) > 0), test=table.select(np.arange(len(table)) == 0))
+
+
+def test_a_test_table_with_other_ids_is_warned_of() -> None:
+    test = Ratings.from_ids([100_001, 100_002, 100_003], [1, 2, 3], [1.0, 2.0, 3.0])
+    with pytest.warns(IdMismatchWarning):
+        compared(test=test)
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import pytest
 
 from recsys_mf import SOLVERS, compare_runs, evaluate, hold_out, train
 from recsys_mf.comparison.table import BOOTSTRAP
-from recsys_mf.errors import ConfigError, DataError, IdMismatchWarning, LeakWarning
+from recsys_mf.errors import ConfigError, DataError, IdMismatchWarning, LeakWarning, RecsysWarning
 from recsys_mf.ratings import Ratings
 from recsys_mf.run import Run
 from recsys_mf.splits import Split
@@ -77,6 +77,17 @@ def test_a_run_that_does_not_say_what_it_was_trained_on_is_warned_of(other: Run)
     table = held_out(hold_out(small_table(), 0.05, seed=0))  # a part of the rows that were held out
     with pytest.warns(LeakWarning, match="b does not say whether it was trained on some of the test rows"):
         compare_runs({"a": small_run(), "b": replace(other, rated=None)}, table, device="cpu")
+
+
+def test_the_rows_that_a_run_held_out_are_known_without_its_training_pairs(other: Run) -> None:
+    runs = {"a": replace(small_run(), rated=None), "b": replace(other, rated=None)}
+    assert len(compare_runs(runs, held_out(small_split()), device="cpu").rows) == 2
+
+
+def test_seconds_of_different_machines_are_warned_of(other: Run) -> None:
+    moved = replace(other, provenance={**other.provenance, "threads": 64})
+    with pytest.warns(RecsysWarning, match="different machines or numbers of threads: do not compare their seconds"):
+        compare_runs({"a": small_run(), "b": moved}, held_out(small_split()), device="cpu")
 
 
 def test_rows_with_other_ids_are_warned_of(other: Run) -> None:
