@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import re
 import sys
@@ -30,13 +31,21 @@ def peak() -> int:
     return high_water if sys.platform == "darwin" else high_water * 1024  # bytes there, KiB elsewhere
 
 
-def reset_peak() -> bool:
-    """Let `peak` count from now on, from what is resident now; False if the system cannot (only Linux can)."""
+def reset_peak() -> int | None:
+    """Give unused memory back to the system and let `peak` count from now on.
+
+    Gives what is resident now, bytes: from there `peak` counts. None if the system cannot (only Linux can).
+    """
+    import ctypes
+
+    gc.collect()
+    with contextlib.suppress(AttributeError, OSError, TypeError):  # only glibc has it
+        ctypes.CDLL(None).malloc_trim(0)
     try:
         Path("/proc/self/clear_refs").write_text("5")
     except OSError:
-        return False
-    return True
+        return None
+    return peak()
 
 
 def available() -> int:

@@ -15,6 +15,7 @@ from recsys_mf.evaluation.layout import Table, paragraphs, piped, plain
 from recsys_mf.memory import in_words
 
 _NAMED = 3  # candidates that a sentence names
+_FEW = 5  # splits below which the t-distribution has such wide tails that hardly anything is significant
 _LONGEST = 40  # characters of a name
 
 
@@ -109,7 +110,8 @@ def _table(comparison: Comparison) -> Table:
         "fit seconds",
     ]
     head += ["seconds with choosing"] if _has_totals(comparison) else []
-    return Table((*head, "peak memory", "front"), tuple(_cells(row, comparison) for row in comparison.rows))
+    memory = "memory added" if _has_totals(comparison) else "peak memory"
+    return Table((*head, memory, "front"), tuple(_cells(row, comparison) for row in comparison.rows))
 
 
 def _has_totals(comparison: Comparison) -> bool:
@@ -134,7 +136,7 @@ def _cells(row: Row, comparison: Comparison) -> tuple[str, ...]:
         f"{row.fit_seconds:.2f}",
     ]
     cells += [f"{row.seconds:.2f}"] if row.seconds is not None and _has_totals(comparison) else []
-    memory = "unknown" if row.peak_memory is None else in_words(row.peak_memory)
+    memory = "unknown" if row.memory is None else in_words(row.memory)
     return (*cells, memory, "front" if row.is_on_front else "")
 
 
@@ -167,6 +169,8 @@ def _judged(comparison: Comparison) -> Iterator[str]:
         yield "worse: the interval excludes 0, and the difference is still significant at 5 % after Holm's correction"
         yield f"for all {comparison.n_pairs} pairs of candidates, since the best of many is partly so by chance;"
         yield "unclear: not both."
+        if count in range(2, _FEW) and any(row.difference and row.difference.low > 0 for row in comparison.undecided):
+            yield f"Over {count} splits even a large difference can remain unclear: give more folds or seeds."
 
 
 def _costs(comparison: Comparison) -> Iterator[str]:
@@ -174,8 +178,8 @@ def _costs(comparison: Comparison) -> Iterator[str]:
     yield "front: no other candidate has both a lower RMSE and fewer fit seconds (the Pareto front)."
     if _has_totals(comparison):
         yield "Fit seconds are those of the final fit; those with choosing include the choice of settings on validation"
-        host = "" if comparison.setup.device == "cpu" else ", without that of the GPU"
-        yield f"rows. Peak memory: the most that the process had meanwhile, with the table and the libraries{host}."
+        where = "" if comparison.setup.device == "cpu" else " on the host"
+        yield f"rows. Memory added: the most that the process had{where} beyond what it had before the fit."
     else:
         yield "Fit seconds are those of the final fit, and peak memory is that of the process, as the runs record them."
 

@@ -109,7 +109,7 @@ def _tested(name: str, run: Run, rows: Ratings, device: str, threads: int | None
         rank=fit.rank,
         fit_seconds=fit.seconds,
         seconds=None,
-        peak_memory=fit.peak_memory or None,
+        memory=fit.peak_memory or None,
         train_ratings=int(run.provenance["train_ratings"]),
     )
     return Tested(facts, errors_of(fit.model, pairs, predictor(device, threads)))

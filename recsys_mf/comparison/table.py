@@ -33,7 +33,7 @@ class Row:
     adjusted_p : its p-value after Holm's correction for all pairs of candidates
     is_worse : whether the interval excludes 0 and adjusted_p is at most 5 %
     is_on_front : whether no other candidate has both a lower error and fewer fit seconds
-    fit_seconds, seconds : means of `Facts`; peak_memory : the most of them; None if not known
+    fit_seconds, seconds : means of `Facts`; memory : the most of them; None if not known
     ranks, settings : of every split
     """
 
@@ -47,7 +47,7 @@ class Row:
     is_on_front: bool
     fit_seconds: float
     seconds: float | None
-    peak_memory: int | None
+    memory: int | None
     ranks: tuple[int, ...]
     rmses: tuple[float, ...]
     maes: tuple[float, ...]
@@ -173,7 +173,7 @@ def _row(
     name: str, cells: Sequence[_Cell], difference: Difference | None, adjusted_p: float | None, is_on_front: bool
 ) -> Row:
     totals = [cell.facts.seconds for cell in cells]
-    peaks = [cell.facts.peak_memory for cell in cells]
+    sizes = [cell.facts.memory for cell in cells]
     return Row(
         name=name,
         solver=cells[0].facts.solver,
@@ -185,7 +185,7 @@ def _row(
         is_on_front=is_on_front,
         fit_seconds=_mean_fit_seconds(cells),
         seconds=float(np.mean(known)) if len(known := _known(totals)) == len(cells) else None,
-        peak_memory=int(max(peak)) if len(peak := _known(peaks)) == len(cells) else None,
+        memory=int(max(size)) if len(size := _known(sizes)) == len(cells) else None,
         ranks=tuple(cell.facts.rank for cell in cells),
         rmses=tuple(cell.rmse for cell in cells),
         maes=tuple(cell.mae for cell in cells),

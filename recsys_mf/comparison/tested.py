@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -29,7 +28,8 @@ class Facts:
     solver : its name; settings : those that were fitted with; rank : of the model
     fit_seconds : of the final fit
     seconds : of choosing settings on validation rows and the final fit; None if not known
-    peak_memory : the most memory that the process had in the meantime, bytes; None if the system does not say
+    memory : the most that this added to the memory of the process, bytes; None if the system does not say. Of a run
+        that stands it is the most that its process had
     train_ratings : rows that it was fitted on
     """
 
@@ -38,7 +38,7 @@ class Facts:
     rank: int
     fit_seconds: float
     seconds: float | None
-    peak_memory: int | None
+    memory: int | None
     train_ratings: int
 
 
@@ -56,11 +56,10 @@ def fit_and_test(
     """Fit a solver on the training part of a split, measure what that takes, and test it; arguments as of `train`."""
     assert split.test is not None
     compile_kernels(solver, backend)  # neither its seconds nor its memory belong to the candidate
-    gc.collect()
-    is_measured, began = memory.reset_peak(), time.perf_counter()
+    before, began = memory.reset_peak(), time.perf_counter()
     fit = fit_alone(split, solver, backend, seed=seed, validation=validation, watch=watch)
-    seconds, peak = time.perf_counter() - began, memory.peak() if is_measured else None
-    facts = Facts(fit.solver, dict(fit.settings), fit.rank, fit.seconds, seconds, peak, len(split.train))
+    seconds, added = time.perf_counter() - began, None if before is None else memory.peak() - before
+    facts = Facts(fit.solver, dict(fit.settings), fit.rank, fit.seconds, seconds, added, len(split.train))
     return Tested(facts, errors_of(fit.model, split.test, backend.make_prediction()))
 
 

@@ -37,7 +37,7 @@ def compared(candidates: Any = SMALL, table: Ratings | None = None, **named: Any
 
 def without_measurements(comparison: Comparison) -> list[dict[str, Any]]:
     """The rows without what a clock or the system decides."""
-    measured = ("fit_seconds", "seconds", "peak_memory", "is_on_front")
+    measured = ("fit_seconds", "seconds", "memory", "is_on_front")
     return [{name: value for name, value in asdict(row).items() if name not in measured} for row in comparison.rows]
 
 

@@ -33,7 +33,7 @@ def row(name: str, rmse: float, reach: float | None = None, *, worse: bool = Fal
     difference = None if reach is None else Difference(value, value - reach, value + reach, 0.01)
     return Row(
         name=name, solver="sgd", rmse=rmse, mae=0.5, difference=difference, adjusted_p=None if reach is None else 0.02,
-        is_worse=worse, is_on_front=name == "a", fit_seconds=1.5, seconds=4.0, peak_memory=3 << 20, ranks=(4,),
+        is_worse=worse, is_on_front=name == "a", fit_seconds=1.5, seconds=4.0, memory=3 << 20, ranks=(4,),
         rmses=(rmse,), maes=(0.5,), settings=({"rank": 4},),
     )  # fmt: skip
 
@@ -108,8 +108,16 @@ def test_the_method_is_named_with_what_it_assumes() -> None:
     assert "Holm" not in several
 
 
+def test_few_splits_are_said_to_be_few_if_that_is_why_something_is_unclear() -> None:
+    three, clear = replace(FOLDS, splits=("fold",) * 3, seeds=1), row("b", 0.85, 0.02)
+    hint = "Over 3 splits even a large difference can remain unclear"
+    assert hint in " ".join(to_text(comparison(BEST, clear, WORSE, setup=three, method=T_TEST)).split())
+    assert hint not in " ".join(to_text(comparison(BEST, CLOSE, WORSE, setup=three, method=T_TEST)).split())
+    assert "even a large" not in to_text(comparison(BEST, clear, WORSE, setup=FOLDS, method=T_TEST))
+
+
 def test_what_is_not_known_is_not_shown_as_a_figure() -> None:
-    rows = [replace(one, seconds=None, peak_memory=None) for one in (BEST, WORSE)]
+    rows = [replace(one, seconds=None, memory=None) for one in (BEST, WORSE)]
     text = to_text(comparison(*rows, setup=replace(SETUP, threads=None, seed=None, data=None)))
     assert "unknown" in text
     assert "choosing" not in text.split("±")[0]
