@@ -21,6 +21,8 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from recsys_mf.comparison import compare as compare
+    from recsys_mf.comparison import compare_runs as compare_runs
     from recsys_mf.completion import complete as complete
     from recsys_mf.evaluation import evaluate as evaluate
     from recsys_mf.experiment import Experiment as Experiment
@@ -41,6 +43,8 @@ if TYPE_CHECKING:
     from recsys_mf.training import train as train
 
 _HOMES = {
+    "compare": "comparison",
+    "compare_runs": "comparison",
     "complete": "completion",
     "evaluate": "evaluation",
     "Experiment": "experiment",

@@ -148,6 +148,15 @@ class Experiment:
         tested(run, split)
         return _outcome(run, reports[0], predicted[0] if predicted else None)
 
+    def test_rows(self, on_read: Callable[[str, Any], None] = _read_nothing) -> Ratings | None:
+        """The rows that `run` holds out, as they were read; None with folds, and if it holds out none.
+
+        on_read : as in `run`, whose errors this raises too
+        """
+        if self.folds is not None:
+            return None
+        return self._split(self._read(on_read), on_read).test_as_read
+
     @property
     def _split_seed(self) -> int:
         return self.seed if self.split_seed is None else self.split_seed

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import re
 import sys
@@ -28,6 +29,23 @@ def peak() -> int:
         return 0
     high_water = int(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
     return high_water if sys.platform == "darwin" else high_water * 1024  # bytes there, KiB elsewhere
+
+
+def reset_peak() -> int | None:
+    """Give unused memory back to the system and let `peak` count from now on.
+
+    Gives what is resident now, bytes: from there `peak` counts. None if the system cannot (only Linux can).
+    """
+    import ctypes
+
+    gc.collect()
+    with contextlib.suppress(AttributeError, OSError, TypeError):  # only glibc has it
+        ctypes.CDLL(None).malloc_trim(0)
+    try:
+        Path("/proc/self/clear_refs").write_text("5")
+    except OSError:
+        return None
+    return peak()
 
 
 def available() -> int:

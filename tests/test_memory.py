@@ -151,3 +151,16 @@ def test_a_rank_to_compress_to_is_at_most_that_of_the_matrix() -> None:
     assert {name: array.tobytes() for name, array in wide.arrays().items()} == {
         name: array.tobytes() for name, array in most.arrays().items()
     }
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux forgets a peak")
+def test_a_peak_that_is_reset_is_that_of_what_came_after() -> None:
+    big = np.ones(20_000_000)
+    before = memory.peak()
+    del big
+    resident = memory.reset_peak()
+    assert resident is not None
+    assert resident < before - 100_000_000
+    more = np.ones(10_000_000)
+    assert 70_000_000 < memory.peak() - resident < 120_000_000
+    del more

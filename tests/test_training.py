@@ -17,13 +17,14 @@ import pytest
 
 from recsys_mf.arrays.cores import available_threads
 from recsys_mf.errors import ConfigError, DataError, SolveError
+from recsys_mf.kernels import select
 from recsys_mf.models import Factorization, Model
 from recsys_mf.prediction import predict
 from recsys_mf.ratings import Ratings
 from recsys_mf.run import Run
 from recsys_mf.solvers import SOLVERS, Als, Biases, Gibbs, Mean, Sgd, Solver, TruncatedSvd
 from recsys_mf.splits import Split, hold_out, with_validation
-from recsys_mf.training import BASELINE, Progress, baselines, rmse, train
+from recsys_mf.training import BASELINE, Progress, baselines, fit_alone, rmse, train
 from tests.planted import planted
 
 ONE: dict[str, Solver] = {BASELINE: TruncatedSvd(ranks=(2,))}
@@ -399,3 +400,20 @@ def test_run_predicts_by_id_and_says_which_ids_it_knows(split: Split) -> None:
         DataError, match=r"^pairs, item ids: the ids are strings, but the model was trained on integer ids"
     ):
         run.predict([1], ["1"])
+
+
+@pytest.mark.parametrize(
+    ("solver", "settings"),
+    [
+        ("sgd", {"rank": "3", "epochs": "5"}),
+        ("als", {}),
+        ("svd", {"ranks": "1,2"}),
+        ("gibbs", {"rank": "2", "sweeps": "8"}),
+    ],
+)
+def test_a_fit_alone_is_the_fit_of_a_training(split: Split, solver: str, settings: dict[str, str]) -> None:
+    chosen = SOLVERS[solver].from_texts(settings)
+    alone = fit_alone(split, chosen, select("cpu"), seed=3, validation=0.2)
+    beside = fitted(split, chosen, seed=3, validation=0.2).fit
+    assert parameters(alone.model) == parameters(beside.model)
+    assert (alone.settings, alone.valid_rmse) == (beside.settings, beside.valid_rmse)

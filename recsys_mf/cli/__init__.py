@@ -16,6 +16,7 @@ from typing import Any
 import click
 
 from recsys_mf import __version__
+from recsys_mf.cli.compare import compare
 from recsys_mf.cli.complete import complete
 from recsys_mf.cli.datasets import datasets
 from recsys_mf.cli.devices import devices
@@ -42,6 +43,7 @@ def command() -> None:
     \b
     recsys-mf train ratings.parquet -o run        train, and report the error on 10 % of the ratings
     recsys-mf evaluate run --test new.parquet     report the error on another table
+    recsys-mf compare ratings.parquet             compare solvers on the same held-out ratings
     recsys-mf predict run pairs.csv -o out.csv    add a prediction to every (user, item) row
     recsys-mf recommend run --users 17,42         list the best items of users
     recsys-mf complete matrix.csv -o full.csv     fill the missing entries of a table of numbers
@@ -53,6 +55,7 @@ def command() -> None:
 for subcommand in (
     train,
     evaluate,
+    compare,
     predict,
     recommend,
     similar,

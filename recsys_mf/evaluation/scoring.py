@@ -26,6 +26,7 @@ from recsys_mf.evaluation.report import SEGMENTS, Coverage, HeldOut, Report, Row
 from recsys_mf.kernels import predictor
 from recsys_mf.kernels.backend import PredictionKernels
 from recsys_mf.kernels.cpu.prediction import CPU
+from recsys_mf.loaders.reading import Vocabularies
 from recsys_mf.mismatch import UnknownIds
 from recsys_mf.models import Fit, Model, Posterior
 from recsys_mf.prediction import Predictions, has_intervals, predict
@@ -78,7 +79,7 @@ def evaluate(
     pairs = test.reindexed(run.user_vocabulary, run.item_vocabulary)
     task = None if top is None else RankingTask.of(run, test, pairs, top)
     trained = trained_on(run, test, pairs)
-    said = {IdMismatchWarning: _id_mismatch(run, test, pairs), LeakWarning: _leak(trained, len(pairs))}
+    said = {IdMismatchWarning: describe_mismatch(run, test, pairs), LeakWarning: _leak(trained, len(pairs))}
     for kind, message in said.items():
         if message:
             warnings.warn(message, kind, stacklevel=2)
@@ -243,7 +244,7 @@ def _row(label: str, fit: Fit, scored: _ScoredFit | None, baseline: _ScoredFit |
         label=label,
         solver=fit.solver,
         settings=dict(fit.settings),
-        rank=_rank(fit),
+        rank=fit.rank,
         epochs=fit.epochs,
         members=fit.members,
         fit_seconds=fit.seconds,
@@ -266,12 +267,6 @@ def convergence(fit: Fit) -> tuple[Summary, ...]:
     kept = {name: np.array(chains)[:, burn_in:] for name, chains in fit.traces.items()}
     enough = {name: draws for name, draws in kept.items() if draws.shape[1] >= MIN_DRAWS}
     return summarise(enough)
-
-
-def _rank(fit: Fit) -> int:
-    """The rank from the settings: the model of a filled SVD has one more column, for the fill."""
-    rank = fit.details.rank
-    return fit.model.rank if rank is None else rank
 
 
 def _labelled(run: Run) -> dict[str, Fit]:
@@ -330,9 +325,12 @@ def _shared(run: Run) -> dict[str, Any]:
     }
 
 
-def _id_mismatch(run: Run, test: Ratings, pairs: Ratings) -> str | None:
-    """The warning that nearly all pairs are unknown, with an example; else None."""
-    unknown = UnknownIds(run.user_vocabulary, run.item_vocabulary)
+def describe_mismatch(known: Vocabularies, test: Ratings, pairs: Ratings) -> str | None:
+    """The warning that nearly all pairs are unknown, with an example; else None.
+
+    known : a run, or its training ratings; pairs : the pairs of test under its vocabularies
+    """
+    unknown = UnknownIds(known.user_vocabulary, known.item_vocabulary)
     unknown.add(
         pairs.users,
         pairs.items,

@@ -88,6 +88,12 @@ class Fit:
         """What others read of the settings."""
         return Details.of(self.settings)
 
+    @property
+    def rank(self) -> int:
+        """The rank by the settings: the model of a filled SVD has one more column, for the fill."""
+        rank = self.details.rank
+        return self.model.rank if rank is None else rank
+
 
 def as_of_today(facts: Mapping[str, Any]) -> dict[str, Any]:
     """The plain facts of a stored fit, or of a row of a report, with `members` and staged `history`.

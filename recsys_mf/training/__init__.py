@@ -7,9 +7,9 @@
 from recsys_mf.prediction import rmse
 from recsys_mf.training.continuing import MAX_UPDATED_SHARE, continued, solver_of
 from recsys_mf.training.epochs import Progress, Watcher
-from recsys_mf.training.trainer import BASELINE, as_ratings, baselines, train
+from recsys_mf.training.trainer import BASELINE, as_ratings, as_solver, baselines, fit_alone, train
 
 __all__ = [
-    "BASELINE", "MAX_UPDATED_SHARE", "Progress", "Watcher", "as_ratings", "baselines", "continued", "rmse", "solver_of",
-    "train",
+    "BASELINE", "MAX_UPDATED_SHARE", "Progress", "Watcher", "as_ratings", "as_solver", "baselines", "continued",
+    "fit_alone", "rmse", "solver_of", "train",
 ]  # fmt: skip

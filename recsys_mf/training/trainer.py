@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -74,7 +75,7 @@ def train(
     that cannot be continued and for side information that the solver cannot take, ResourceError before what would not
     fit in memory. Warns with LeakWarning when the start was trained on pairs of split.test.
     """
-    split, solver = _as_split(data), _as_solver(solver, settings)
+    split, solver = _as_split(data), as_solver(solver, settings)
     split.train.check_known(where="split.train")
     seed, validation = whole(seed, "seed"), fraction(validation, "validation")
     compress = None if compress is None else whole(compress, "compress", 1)
@@ -94,20 +95,13 @@ def train(
     def fitted(label: str, method: Solver) -> Fit:
         return Fitting(label, method, split.train, parts, seed, backend, watch).fit()
 
-    if not solver.takes_features and (split.train.user_features or split.train.item_features):
-        fix = "leave it out, or use a solver that takes it: gibbs"
-        raise ConfigError(f"solver '{solver.name}' makes no use of side information", fix=fix)
+    _check_features(solver, split.train)
     for method in (*others.values(), solver):
         method.resolved(split.train, backend)  # raises for what the table or the device does not bear
     if compress is not None and not solver.samples_posterior:
         fix = "leave it out, or use a solver that samples: gibbs"
         raise ConfigError(f"solver '{solver.name}' gives no posterior to compress", where="--compress", fix=fix)
-    what = f"training '{solver.name}' on {split.train.n_users:,} users and {split.train.n_items:,} items"
-    fix = "lower the rank, give --memory (columns in files) or train on another machine"
-    if backend.device.name == "cpu":
-        methods = (*others.values(), solver)
-        memory.require(_needed(methods, split.train, parts, backend, compress), what, fix=fix)
-    with memory.guarded(what, fix=fix):
+    with _room((*others.values(), solver), split.train, parts, backend, compress):
         fits = {label: fitted(label, method) for label, method in others.items()}
         fit = fitted(solver.name, solver)
         if compress is not None:
@@ -126,6 +120,46 @@ def train(
         rated=RatedPairs.of(split.train),
     )
     return _reported(run)
+
+
+def fit_alone(
+    split: Split,
+    solver: Solver,
+    backend: Backend,
+    *,
+    seed: int = 0,
+    validation: float = 0.1,
+    watch: Watcher = lambda progress: None,
+) -> Fit:
+    """The fit that `train` makes of this solver on split.train, to the same bytes, without the baselines.
+
+    backend : as `kernels.select` gives it; the other arguments and errors are those of `train`
+    """
+    _check_features(solver, split.train)
+    parts = cut_parts(split, validation, seed)
+    solver.resolved(split.train, backend)  # raises for what the table or the device does not bear
+    with _room((solver,), split.train, parts, backend, None):
+        return Fitting(solver.name, solver, split.train, parts, seed, backend, watch).fit()
+
+
+def _check_features(solver: Solver, train: Ratings) -> None:
+    """Raise ConfigError if there is side information and the solver does not take it."""
+    if not solver.takes_features and (train.user_features or train.item_features):
+        fix = "leave it out, or use a solver that takes it: gibbs"
+        raise ConfigError(f"solver '{solver.name}' makes no use of side information", fix=fix)
+
+
+@contextlib.contextmanager
+def _room(
+    methods: tuple[Solver, ...], train: Ratings, parts: tuple[Split, ...], backend: Backend, compress: int | None
+) -> Iterator[None]:
+    """Raise ResourceError if the fits of these, the last of them the model, do not fit in memory: before, or inside."""
+    what = f"training '{methods[-1].name}' on {train.n_users:,} users and {train.n_items:,} items"
+    fix = "lower the rank, give --memory (columns in files) or train on another machine"
+    if backend.device.name == "cpu":
+        memory.require(_needed(methods, train, parts, backend, compress), what, fix=fix)
+    with memory.guarded(what, fix=fix):
+        yield
 
 
 def _reported(run: Run) -> Run:
@@ -175,7 +209,8 @@ def as_ratings(data: Any, **reading: Any) -> Ratings:
     return instance(data, "data", Ratings, fix)
 
 
-def _as_solver(solver: Any, settings: Mapping[str, Any] | None = None) -> Solver:
+def as_solver(solver: Any, settings: Mapping[str, Any] | None = None) -> Solver:
+    """A Solver as it is; a name or a class with these settings. Raises ConfigError for anything else."""
     settings = settings or {}
     if isinstance(solver, str):
         solver = SOLVERS[solver]
@@ -190,7 +225,7 @@ def _as_solver(solver: Any, settings: Mapping[str, Any] | None = None) -> Solver
 def _as_baselines(given: Any) -> dict[str, Solver]:
     fix = "give a dict of label: solver, as baselines() does"
     items = instance(given, "compared_with", dict, fix).items()
-    return {str(label): _as_solver(solver) for label, solver in items}
+    return {str(label): as_solver(solver) for label, solver in items}
 
 
 def _check_continued(start: Run, solver: Solver, compared_with: object, compress: object) -> None:

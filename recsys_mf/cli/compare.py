@@ -1,0 +1,239 @@
+"""`recsys-mf compare`: solvers on a table of ratings, or runs that stand, on the same held-out rows."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from recsys_mf.cli import options
+from recsys_mf.cli.failures import say_error
+from recsys_mf.errors import ArtifactError, ConfigError, RecsysError, printable
+
+if TYPE_CHECKING:
+    from recsys_mf.cli.progress import ComparisonBar
+    from recsys_mf.comparison import Candidate, Comparison, Standing
+    from recsys_mf.ratings import Ratings
+
+_READING = ("duplicates", "user_column", "item_column", "rating_column", "time_column", "ids", "encoding")
+_SPLITTING = ("folds", "seeds", "hold_out", "by", "validation", "seed", "split_seed")
+_PLANNED = ("solvers", "ranks", "settings", *_SPLITTING, "state", "quiet")
+"""Options that decide how candidates are trained, and do nothing for runs that stand."""
+
+
+@click.command()
+@click.argument("targets", metavar="RATINGS | RUN RUN …", nargs=-1, required=True)
+@click.option("--solvers", default="sgd,als,svd", show_default=True, metavar="NAME,…",
+              help="Solvers to compare: sgd, als, gibbs, svd, bias, mean.")  # fmt: skip
+@click.option("--ranks", metavar="K,K,…", help="Ranks of every solver; without them each chooses its rank.")
+@click.option(
+    "--set",
+    "-p",
+    "settings",
+    multiple=True,
+    metavar="SOLVER.NAME=VALUE,…",
+    help="Setting of a solver, e.g. -p sgd.members=1,6; every value is a candidate; repeatable.",
+)
+@click.option(
+    "--test",
+    metavar="FILE",
+    help="Table of test ratings; without it a part of RATINGS is held out, and runs are compared on the rows that they "
+    "held out.",
+)
+@click.option("--folds", type=int, help="Cross-validate on this many folds.")
+@click.option(
+    "--seeds", type=int, default=1, show_default=True, help="Repeat with so many seeds, each with another split."
+)
+@click.option("--hold-out", type=float, default=0.1, show_default=True, help="Fraction of the ratings to hold out.")
+@click.option("--by", default="random", show_default=True, metavar="random|user|time|user-time",
+              help="How the held-out ratings are chosen, as in train.")  # fmt: skip
+@click.option("--validation", type=float, default=0.1, show_default=True,
+              help="Fraction of the training ratings on which settings are chosen.")  # fmt: skip
+@click.option(
+    "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="First seed of every random draw."
+)
+@click.option("--split-seed", type=click.IntRange(min=0), help="First seed of the splits.  [default: that of --seed]")
+@click.option("--state", type=click.Path(path_type=Path), metavar="DIR",
+              help="Keep finished fits in DIR, so that the same command continues after an interruption.")  # fmt: skip
+@options.device_option
+@options.threads_option
+@options.duplicates_option
+@options.column_options
+@options.report_options
+@options.quiet_option
+@options.exclusive(
+    ("--test", "--hold-out"), ("--test", "--folds"), ("--hold-out", "--folds"), ("--by", "--test"), ("--by", "--folds")
+)
+def compare(targets: tuple[str, ...], as_json: bool, markdown: bool, **given: Any) -> None:
+    """Compare solvers on RATINGS, or trained runs, and say which is best and of which others that can be said.
+
+    Every candidate is fitted on the same splits and tested on the same rows. Differences from the best have 95 %
+    intervals: of one split by a paired bootstrap, over several (--folds, --seeds) by the corrected resampled t-test.
+
+    \b
+    recsys-mf compare ratings.parquet --solvers sgd,als,svd --ranks 16,32 --folds 5 --state comparison
+    recsys-mf compare run-sgd run-als
+    """
+    from recsys_mf.comparison import rendering
+
+    runs = [Path(target) for target in targets if _is_run(target)]
+    comparison = _of_ratings(targets[0], given) if len(targets) == 1 and not runs else _of_runs(targets, given)
+    if as_json or markdown:
+        options.say(rendering.to_json(comparison) if as_json else rendering.to_markdown(comparison))
+        return
+    options.say(rendering.to_text(comparison, partial(click.style, dim=True)))  # which is left out off a terminal
+
+
+def _is_run(target: str) -> bool:
+    from recsys_mf.store.layout import FACTS
+
+    return (Path(target) / FACTS).is_file()
+
+
+def _of_ratings(path: str, given: dict[str, Any]) -> Comparison:
+    """The comparison of solvers on a table."""
+    from recsys_mf.cli.progress import ComparisonBar, announce_compilation
+    from recsys_mf.comparison import Plan, compare_by_plan
+    from recsys_mf.loaders import read_ratings
+
+    quiet, reading = given["quiet"], {name: given[name] for name in _READING}
+    plan = Plan(candidates=_candidates(given), **{name: given[name] for name in _SPLITTING})  # before anything is read
+    announce_compilation(quiet=quiet)
+    ratings = read_ratings(path, **reading)
+    if given["test"] is not None:
+        plan = replace(plan, test=read_ratings(given["test"], **{**reading, "like": ratings}))
+    place = {name: given[name] for name in ("device", "threads", "state")}
+    with ComparisonBar(quiet=quiet) as bar, _telling_what_is_kept(bar, given["state"]):
+
+        def watch(standing: Standing) -> None:
+            if bar.standing is None and standing.kept and not quiet:
+                kept = f"{standing.kept} of {standing.total} fits are taken from {given['state']}"
+                click.echo(printable(kept), err=True)
+            bar(standing)
+
+        return compare_by_plan(plan, ratings, name=path, watch=watch, **place)
+
+
+def _candidates(given: dict[str, Any]) -> tuple[Candidate, ...]:
+    from recsys_mf.comparison import grid
+
+    settings: dict[tuple[str, str], str] = {}
+    for text in given["settings"]:
+        name, equals, value = text.partition("=")
+        solver, dot, setting = name.strip().partition(".")
+        if not (equals and dot and setting):
+            fix = "write it as SOLVER.NAME=VALUE, e.g. sgd.members=1"
+            raise ConfigError("not a setting of a solver", where="-p", seen=repr(text), fix=fix)
+        if settings.setdefault((solver, setting), value.strip()) != value.strip():
+            fix = "give all values in one: NAME=VALUE,VALUE"
+            raise ConfigError("given twice", where=f"setting {solver}.{setting}", fix=fix)
+    ranks = [] if given["ranks"] is None else _words(given["ranks"], "--ranks")
+    return grid(_words(given["solvers"], "--solvers"), ranks, settings)
+
+
+def _words(text: str, option: str) -> list[str]:
+    """The words of a list with commas between. Raises ConfigError if one is empty."""
+    words = [word.strip() for word in text.split(",")]
+    if not all(words):
+        raise ConfigError("an empty name in a list", where=option, seen=repr(text), fix="write it as a,b,c")
+    return words
+
+
+@contextlib.contextmanager
+def _telling_what_is_kept(bar: ComparisonBar, state: Path | None) -> Iterator[None]:
+    """Print on stderr what is left of a comparison that does not come to its end."""
+    try:
+        yield
+    except BaseException:
+        standing = bar.standing
+        bar.__exit__(None, None, None)
+        if standing is not None and standing.done:
+            finished = f"{standing.done} of {standing.total} fits are finished"
+            kept = f"and kept in {state}: the same command goes on with the others"
+            lost = "and lost; with --state DIR they would have been kept"
+            say_error(printable(f"{finished} {lost if state is None else kept}"))
+        raise
+
+
+def _of_runs(targets: tuple[str, ...], given: dict[str, Any]) -> Comparison:
+    """The comparison of runs that stand."""
+    from recsys_mf import store
+    from recsys_mf.comparison import compare_runs
+    from recsys_mf.loaders import read_ratings
+
+    paths = list(map(Path, targets))
+    for path in paths:
+        if not _is_run(str(path)) and path.exists():
+            fix = "give one table to train on, or two or more directories that `recsys-mf train` wrote"
+            raise ArtifactError("not a run directory", where=str(path), fix=fix)
+    if len({path.resolve() for path in paths}) < len(targets) or len(targets) == 1:
+        what = "one run alone cannot be compared" if len(targets) == 1 else "a run is given twice"
+        raise ConfigError(what, where=", ".join(targets), fix="give two or more different runs, or a table to train on")
+    _refuse_idle(given)
+    place = {name: given[name] for name in ("device", "threads")}
+    runs = {str(path): store.load(path) for path in paths}
+    if given["test"] is not None:
+        reading = {name: given[name] for name in _READING}
+        test = read_ratings(given["test"], like=next(iter(runs.values())), **reading)
+        return compare_runs(runs, test, held_out=f"the pairs of {given['test']}", **place)
+    first = next(iter(runs.values())).provenance
+    seed = "" if first["split_seed"] is None else f", seed {first['split_seed']}"
+    return compare_runs(runs, _rows_held_out(paths), held_out=f"{first['split']}{seed}", **place)
+
+
+def _refuse_idle(given: dict[str, Any]) -> None:
+    """Raise ConfigError for an option that does nothing for runs that stand."""
+    idle = dict.fromkeys(_PLANNED, "with runs, which are trained already")
+    if given["test"] is None:
+        idle |= dict.fromkeys(_READING, "with runs, unless there is --test")
+    for parameter in click.get_current_context().command.params:
+        why = idle.get(str(parameter.name))
+        if why is not None and options.is_given(str(parameter.name)):
+            raise ConfigError(f"{' or '.join(parameter.opts)} has no effect {why}", fix="leave it out")
+
+
+def _rows_held_out(runs: list[Path]) -> dict[str, Ratings]:
+    """The rows that each run held out, found again in its table by its record.
+
+    Raises ArtifactError if a run held none out, or if they cannot be found.
+    """
+    found: dict[str, Ratings | None] = {}
+    rows: dict[str, Ratings] = {}
+    for path in runs:
+        table, fix = None, "give a table of test ratings with --test FILE"
+        try:
+            table = _found_again(path, found)
+        except RecsysError as error:
+            what = "the rows that the run held out cannot be found again"
+            raise ArtifactError(what, where=str(path), seen=error, fix=fix) from error
+        if table is None:
+            raise ArtifactError("the run held no rows out", where=str(path), fix=fix)
+        rows[str(path)] = table
+    return rows
+
+
+def _found_again(path: Path, found: dict[str, Ratings | None]) -> Ratings | None:
+    """The rows that a run held out.
+
+    found : those of other runs by everything that decides them, to read no table twice
+    """
+    from recsys_mf import splits, store
+    from recsys_mf.cli.plan import plan_of_record
+
+    record = store.load_provenance(path)
+    plan = plan_of_record(record, path, {})
+    key = json.dumps([plan.files, record["split_rule"], record.get("reading"), plan.experiment.folds], default=str)
+    if key not in found:
+
+        def check(role: str, table: Any) -> None:
+            plan.check(role, splits.fingerprint_as_read(table))
+
+        experiment = replace(plan.experiment, user_features=None, item_features=None, feature_columns=None)
+        found[key] = experiment.test_rows(check)
+    return found[key]

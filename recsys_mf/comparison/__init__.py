@@ -1,0 +1,20 @@
+"""Comparison: which of several models is best on the same held-out rows, and of which others that can be said."""
+
+from recsys_mf.comparison.candidates import Candidate, as_candidates, grid
+from recsys_mf.comparison.comparing import compare, compare_by_plan
+from recsys_mf.comparison.plan import Plan
+from recsys_mf.comparison.running import Standing
+from recsys_mf.comparison.runs import compare_runs
+from recsys_mf.comparison.table import Comparison
+
+__all__ = [
+    "Candidate",
+    "Comparison",
+    "Plan",
+    "Standing",
+    "as_candidates",
+    "compare",
+    "compare_by_plan",
+    "compare_runs",
+    "grid",
+]
