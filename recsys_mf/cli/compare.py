@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from recsys_mf.comparison import Candidate, Comparison, Standing
     from recsys_mf.ratings import Ratings
 
-_READING = ("duplicates", "user_column", "item_column", "rating_column", "time_column", "ids", "encoding")
+_COLUMNS = ("user_column", "item_column", "rating_column", "time_column", "weight_column")
+_READING = ("duplicates", *_COLUMNS, "ids", "encoding")
 _SPLITTING = ("folds", "seeds", "hold_out", "by", "validation", "seed", "split_seed")
 _PLANNED = ("solvers", "ranks", "settings", *_SPLITTING, "state", "quiet")
 """Options that decide how candidates are trained, and do nothing for runs that stand."""
@@ -65,6 +66,7 @@ _PLANNED = ("solvers", "ranks", "settings", *_SPLITTING, "state", "quiet")
 @options.threads_option
 @options.duplicates_option
 @options.column_options
+@options.weight_option
 @options.report_options
 @options.quiet_option
 @options.exclusive(

@@ -79,7 +79,8 @@ def compare_by_plan(
     cells = Cells(plan.n_splits)
     sizes: dict[int, tuple[str, int, int]] = {}
     for trial, split, tested in run_plan(plan, ratings, backend, kept, watch):
-        cells.add(trial.candidate.name, tested)
+        assert split.test is not None
+        cells.add(trial.candidate.name, tested, split.test.weights)
         sizes[trial.split] = split.rule, len(split.train), len(tested.errors)
     rules, trained, held_out = zip(*sizes.values(), strict=True)
     setup = Setup(
@@ -92,5 +93,6 @@ def compare_by_plan(
         seed=plan.seed,
         device=backend.device.name,
         threads=backend.device.threads,
+        weighted=(ratings if plan.test is None else plan.test).weights is not None,
     )
     return cells.compare(setup)

@@ -80,6 +80,8 @@ def _heading(setup: Setup) -> str:
     rows = f"{_range(setup.train_ratings)} training ratings · {_range(setup.test_ratings)} test ratings"
     if len(setup.splits) > 1:
         rows += " per split"
+    if setup.weighted:
+        rows += ", weighted"
     where = [setup.device] if setup.threads is None else [setup.device, f"{setup.threads} threads"]
     if setup.seed is not None:
         last = setup.seed + (setup.seeds or 1) - 1
@@ -153,8 +155,10 @@ def _legend(comparison: Comparison) -> str:
 
 
 def _judged(comparison: Comparison) -> Iterator[str]:
-    """How differences were judged."""
+    """What errors are, if they are not plain, and how differences were judged."""
     setup, count = comparison.setup, len(comparison.setup.splits)
+    if setup.weighted:
+        yield "Errors are weighted: RMSE √(Σ w e² / Σ w), MAE Σ w |e| / Σ w."
     interval = "±: half-width of the 95 % interval of the difference of RMSE"
     if comparison.method == BOOTSTRAP:
         yield f"{interval}, from a paired bootstrap of the test rows."

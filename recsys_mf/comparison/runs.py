@@ -45,11 +45,11 @@ def compare_runs(
     for name, run in runs.items():
         instance(run, name, Run, "give what train returned, or load(directory)")
         _check_same_rows(name, tables[name], first, tables[first])
-        cells.add(name, _tested(name, run, tables[name], device, threads))
-    return cells.compare(_setup(list(runs.values()), len(tables[first]), held_out))
+        cells.add(name, _tested(name, run, tables[name], device, threads), tables[name].weights)
+    return cells.compare(_setup(list(runs.values()), tables[first], held_out))
 
 
-def _setup(runs: list[Run], n_test: int, held_out: str) -> Setup:
+def _setup(runs: list[Run], test: Ratings, held_out: str) -> Setup:
     """What the runs record. Warns with RecsysWarning if their seconds were not measured under the same conditions."""
     records = [run.provenance for run in runs]
     if len({tuple(str(record.get(fact)) for fact in _PLACE) for record in records}) > 1:
@@ -59,17 +59,18 @@ def _setup(runs: list[Run], n_test: int, held_out: str) -> Setup:
         data=records[0].get("data"),
         splits=(held_out,),
         train_ratings=tuple(int(record["train_ratings"]) for record in records),
-        test_ratings=(n_test,),
+        test_ratings=(len(test),),
         folds=None,
         seeds=None,
         seed=None,
         device=", ".join(sorted({str(record["device"]) for record in records})),
         threads=None,
+        weighted=test.weights is not None,
     )
 
 
 def _check_same_rows(name: str, rows: Ratings, first: str, others: Ratings) -> None:
-    """Raise DataError unless both tables have the same ids and ratings in the same order; times may differ."""
+    """Raise DataError unless both tables have the same ids, ratings and weights in the same order; times may differ."""
     if len(rows) < 2:
         raise DataError("too few test rows", where=name, seen=len(rows), fix="give at least two")
     if rows is others:
@@ -80,11 +81,17 @@ def _check_same_rows(name: str, rows: Ratings, first: str, others: Ratings) -> N
         same = all(
             (one == other).all()
             for one, other in ((known.users, others.users), (known.items, others.items), (known.values, others.values))
-        )
+        ) and _same_weights(known, others)
     if not same:
         seen = f"{len(rows):,} rows and {len(others):,}" if len(rows) != len(others) else "other rows"
         fix = "give test rows for all of them with --test FILE"
         raise DataError(f"{name} and {first} were tested on different rows", seen=seen, fix=fix)
+
+
+def _same_weights(one: Ratings, other: Ratings) -> bool:
+    if one.weights is None or other.weights is None:
+        return one.weights is other.weights
+    return bool((one.weights == other.weights).all())
 
 
 def _tested(name: str, run: Run, rows: Ratings, device: str, threads: int | None) -> Tested:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from recsys_mf.comparison.differences import (
     LEVEL,
@@ -62,6 +63,7 @@ class Setup:
         was trained on
     folds, seeds : as in `Plan`, None for runs that stand
     seed : of the first training, None for runs that stand
+    weighted : whether errors are √(Σ w e² / Σ w) and Σ w |e| / Σ w, with the weights w of the test ratings
     bootstrap_seed : of the paired intervals on a single split
     """
 
@@ -74,6 +76,7 @@ class Setup:
     seed: int | None
     device: str
     threads: int | None
+    weighted: bool
     bootstrap_seed: int = 0
 
     @property
@@ -127,13 +130,13 @@ class Cells:
         self._bootstrap: PairedBootstrap | None = None
         self._cells: dict[str, list[_Cell]] = {}
 
-    def add(self, name: str, tested: Tested) -> None:
-        """The fit of a candidate on its next split."""
-        errors = tested.errors.astype(np.float64)
+    def add(self, name: str, tested: Tested, weights: NDArray[np.float32] | None) -> None:
+        """The fit of a candidate on its next split, and the weights of its test rows."""
+        errors, w = tested.errors.astype(np.float64), None if weights is None else weights.astype(np.float64)
         if self._bootstrap is None and self._seed is not None:
-            self._bootstrap = PairedBootstrap(len(errors), np.random.default_rng(self._seed))
+            self._bootstrap = PairedBootstrap(len(errors), np.random.default_rng(self._seed), w)
         scored = None if self._bootstrap is None else self._bootstrap.score(METRICS["rmse"], errors)
-        rmse, mae = (float(metric.of_mean(metric.loss(errors).mean())) for metric in METRICS.values())
+        rmse, mae = (float(metric.of_mean(np.average(metric.loss(errors), weights=w))) for metric in METRICS.values())
         self._cells.setdefault(name, []).append(_Cell(tested.facts, rmse, mae, scored))
 
     def compare(self, setup: Setup) -> Comparison:

@@ -12,6 +12,7 @@ import pytest
 
 from recsys_mf import SOLVERS, Experiment, compare, evaluate, hold_out, train
 from recsys_mf.comparison import Comparison, Standing, comparing, tested
+from recsys_mf.comparison.rendering import to_text
 from recsys_mf.comparison.running import estimate_seconds_left
 from recsys_mf.comparison.table import BOOTSTRAP, T_TEST, find_front
 from recsys_mf.errors import ArtifactError, DataError, IdMismatchWarning, SolveError
@@ -53,6 +54,27 @@ def fits(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     monkeypatch.setattr("recsys_mf.comparison.running.fit_and_test", counted)
     return made
+
+
+@pytest.mark.parametrize("folds", [None, 2])
+def test_errors_on_ratings_with_weights_are_weighted(folds: int | None) -> None:
+    plain = small_table()
+    weights = np.random.default_rng(0).uniform(0.2, 5, len(plain)).astype(np.float32)
+    table = replace(plain, weights=weights)
+    comparison = compared(SMALL, table, seed=3, folds=folds)
+    assert comparison.setup.weighted
+    assert not compared(SMALL, seed=3).setup.weighted
+    assert "Errors are weighted" in to_text(comparison)
+    if folds is None:
+        split = hold_out(table, 0.1, seed=3)
+        assert split.test_as_read is not None
+        for row in comparison.rows:
+            report = evaluate(train(split, SMALL[row.name], seed=3, device="cpu"), split.test_as_read)
+            assert row.rmse == pytest.approx(report.rows[-1].scores["rmse"].value, rel=1e-6)
+            assert row.mae == pytest.approx(report.rows[-1].scores["mae"].value, rel=1e-6)
+    else:
+        other = compared(SMALL, replace(plain, weights=np.roll(weights, 1)), seed=3, folds=folds)
+        assert {row.rmse for row in comparison.rows}.isdisjoint(row.rmse for row in other.rows)
 
 
 def test_errors_are_those_of_a_training_and_its_report() -> None:

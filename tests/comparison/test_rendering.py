@@ -21,6 +21,7 @@ SETUP = Setup(
     seed=0,
     device="cpu",
     threads=2,
+    weighted=False,
 )
 FOLDS = replace(
     SETUP, splits=("fold",) * 6, train_ratings=(666, 667) * 3, test_ratings=(334, 333) * 3, folds=3, seeds=2, seed=4

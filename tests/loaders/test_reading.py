@@ -6,7 +6,7 @@ import gzip
 import json
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -310,7 +310,7 @@ def test_a_column_named_for_two_roles_is_an_error(tmp_path: Path, role: str, nam
     path = tmp_path / "t.csv"
     path.write_text("user,item,rating\n1,2,3\n")
     with pytest.raises(DataError, match=rf"one column cannot be two things \(saw '{name}' for {others}\)"):
-        read_ratings(path, **{f"{role}_column": name})
+        read_ratings(path, **cast(Any, {f"{role}_column": name}))
 
 
 def test_a_description_counts_the_faults_that_reading_refuses(tmp_path: Path) -> None:
