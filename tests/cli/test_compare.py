@@ -281,8 +281,8 @@ def test_what_cannot_be_compared_is_refused_in_one_line(
 VALUES = {
     "solvers": "sgd,als", "ranks": "4", "settings": "sgd.rank=2", "folds": "2", "seeds": "2", "hold_out": "0.2",
     "by": "user", "validation": "0.2", "seed": "1", "split_seed": "1", "state": "state", "quiet": None,
-    "duplicates": "last", "user_column": "u", "item_column": "i", "rating_column": "r", "time_column": "t", "weight_column": "w",
-    "ids": "string", "encoding": "utf-8",
+    "duplicates": "last", "user_column": "u", "item_column": "i", "rating_column": "r", "time_column": "t",
+    "weight_column": "w", "ids": "string", "encoding": "utf-8",
 }  # fmt: skip
 
 
