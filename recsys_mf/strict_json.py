@@ -7,9 +7,9 @@ import math
 from typing import Any
 
 
-def to_text(value: Any) -> str:
-    """Plain values as indented ASCII text; null for a number that is not finite."""
-    return json.dumps(_finite(value), indent=2, allow_nan=False)
+def to_text(value: Any, *, indent: int | None = 2) -> str:
+    """Plain values as ASCII text, indented or on one line; null for a number that is not finite."""
+    return json.dumps(_finite(value), indent=indent, allow_nan=False)
 
 
 def from_text(text: bytes) -> Any:

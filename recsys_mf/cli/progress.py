@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from recsys_mf.comparison import Standing
     from recsys_mf.training import Progress
 
-_PURPOSES = {
+PURPOSES = {
     "search": "choosing settings",
     "member": "one run of several",
     "validate": "choosing epochs",
@@ -58,7 +58,7 @@ class Bars:
 
         return tqdm(
             total=progress.n_epochs,
-            desc=f"{progress.label}, {_PURPOSES[progress.stage]}",
+            desc=f"{progress.label}, {PURPOSES[progress.stage]}",
             unit="epoch" if progress.noise is None else "sweep",
             file=sys.stderr,
             leave=False,
@@ -98,7 +98,7 @@ class ComparisonBar:
             return
         if self._bar is None:
             self._bar = self._opened(standing)
-        purpose = "" if standing.progress is None else f", {_PURPOSES[standing.progress.stage]}"
+        purpose = "" if standing.progress is None else f", {PURPOSES[standing.progress.stage]}"
         now = f"{standing.candidate}{purpose}" if standing.candidate else "done"
         self._bar.set_postfix_str(f"{_time_left(standing.seconds_left)}: {now}", refresh=False)
         self._bar.n = standing.done

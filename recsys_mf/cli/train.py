@@ -14,6 +14,7 @@ from recsys_mf.cli.plan import FILES, Plan, plan_of_record, refuse_with_repeat, 
 from recsys_mf.errors import ConfigError, printable
 
 if TYPE_CHECKING:
+    from recsys_mf.cli.log import LogFile
     from recsys_mf.features import Features
     from recsys_mf.ratings import Ratings
     from recsys_mf.run import Run
@@ -56,6 +57,7 @@ class Options:
     precision: str | None
     predictions: Path | None
     trace: Path | None
+    log: Path | None
     keep_rated: bool
     svd_ranks: str | None
     svd_route: str
@@ -165,6 +167,8 @@ class Options:
     metavar="FILE.svg",
     help="Draw the monitored quantities of a sampler (gibbs) over its sweeps.",
 )
+@click.option("--log", type=click.Path(path_type=Path), metavar="FILE.jsonl",
+              help="Write a line of JSON per stage and per epoch to FILE while training runs.")  # fmt: skip
 @click.option("--keep-rated/--no-keep-rated", default=True, show_default=True,
               help="Store the training ratings in the run directory; --from needs them.")  # fmt: skip
 @click.option("--svd-ranks", metavar="K,K,…", help="Ranks to try for the truncated SVD baselines.")
@@ -191,6 +195,7 @@ def train(**given: Any) -> None:
     """
     from recsys_mf import memory, store
     from recsys_mf.arrays.mapped import limited
+    from recsys_mf.cli.log import Lines, LogFile, tell_all
     from recsys_mf.cli.progress import Bars, announce_compilation
     from recsys_mf.cli.trace import check_trace, write_trace
     from recsys_mf.evaluation.predictions import check_predictions, write_predictions
@@ -200,6 +205,7 @@ def train(**given: Any) -> None:
     store.check_free(chosen.output, force=chosen.force, inputs=inputs)
     if chosen.trace is not None:
         check_trace(chosen.trace, force=chosen.force)
+    log = LogFile(chosen.log, force=chosen.force)
     if chosen.size is not None:
         context.with_resource(limited(memory.parsed(chosen.size)))
     announce_compilation(quiet=chosen.quiet)
@@ -221,14 +227,17 @@ def train(**given: Any) -> None:
         held_out = experiment.test is not None or experiment.folds is not None or experiment.hold_out > 0
         check_predictions(chosen.predictions, force=chosen.force, held_out=held_out)
 
+    context.with_resource(log)
     with Bars(quiet=chosen.quiet) as bars:
         run, report, predicted = experiment.run(
-            device=device, threads=chosen.threads, watch=bars, keep_predictions=chosen.predictions is not None,
-            on_read=partial(_check_read, plan, quiet=chosen.quiet), record=plan.recorded,
+            device=device, threads=chosen.threads, watch=tell_all(bars, Lines(quiet=chosen.quiet), log),
+            keep_predictions=chosen.predictions is not None,
+            on_read=partial(_check_read, plan, log, quiet=chosen.quiet), record=plan.recorded,
         )  # fmt: skip
     if chosen.repeat is not None:
         say_whether_repeated(chosen.repeat, record, run, quiet=chosen.quiet)  # before the new run may replace it
     store.save(run, chosen.output, force=chosen.force, report=report, keep_rated=chosen.keep_rated)
+    log.write("saved", run=str(chosen.output))
     if chosen.predictions is not None and predicted is not None:
         write_predictions(predicted, chosen.predictions, force=chosen.force)
     if chosen.trace is not None:
@@ -276,8 +285,9 @@ def _plan(chosen: Options, context: click.Context) -> Plan:
     return Plan(experiment, files=chosen.files, given=typed, expected={})
 
 
-def _check_read(plan: Plan, role: str, found: Ratings | Features, *, quiet: bool) -> None:
+def _check_read(plan: Plan, log: LogFile, role: str, found: Ratings | Features, *, quiet: bool) -> None:
     """Raise DataError if what was read is not what the plan is for; say on stderr what was left out of features."""
+    log.write("read", role=role, rows=len(found))
     from recsys_mf import splits
     from recsys_mf.features import Features
     from recsys_mf.training import provenance

@@ -163,11 +163,11 @@ def test_one_bar_shows_all_fits_and_the_time_left(recsys: Cli, monkeypatch: pyte
 
 
 def test_the_bar_names_what_is_being_done() -> None:
-    from recsys_mf.cli.progress import _PURPOSES, _time_left
+    from recsys_mf.cli.progress import PURPOSES, _time_left
 
-    assert set(_PURPOSES) == {"search", "member", "validate", "fit"}
+    assert set(PURPOSES) == {"search", "member", "validate", "fit"}
     assert Progress.__doc__ is not None
-    assert all(stage in Progress.__doc__ for stage in _PURPOSES)
+    assert all(stage in Progress.__doc__ for stage in PURPOSES)
     assert (_time_left(None), _time_left(62.4), _time_left(7384)) == (
         "time left not known yet", "about 01:02 left", "about 2:03:04 left",
     )  # fmt: skip

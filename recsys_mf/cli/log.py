@@ -1,0 +1,111 @@
+"""Logs of training: a line of JSON per stage and per epoch into a file, and without a terminal a line now and then.
+
+Every line of the file is an object with `event`, `time` (UTC, ISO 8601) and `seconds` since the command began:
+
+    read     role, rows                             a table was read
+    stage    label, stage, n_epochs                 a fit, or its validation, begins
+    epoch    label, stage, n_epochs and the rest of `training.Progress`; memory_bytes, the most that there was
+    saved    run                                    the run directory is complete
+
+Lines are written as they come, so that other programs can follow. A command that came to its end ends in `saved`.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import IO, TYPE_CHECKING, Any, Self
+
+import click
+
+from recsys_mf import memory, strict_json
+from recsys_mf.cli.progress import PURPOSES
+from recsys_mf.errors import ResourceError, printable
+from recsys_mf.outputs import check_output
+
+if TYPE_CHECKING:
+    from recsys_mf.training import Progress, Watcher
+
+_INTERVAL = 10.0  # seconds between two lines on stderr
+
+
+class LogFile:
+    """The file; without a path every method does nothing."""
+
+    def __init__(self, path: Path | None, *, force: bool) -> None:
+        """Raises ConfigError or ResourceError if the file cannot be written."""
+        self._path, self._began = path, time.monotonic()
+        self._file: IO[str] | None = None
+        self._fit: tuple[str, str] | None = None
+        if path is not None:
+            check_output(path, "log", (".jsonl",), force=force)
+
+    def __enter__(self) -> Self:
+        self._file = None if self._path is None else self._path.open("w", encoding="utf-8")
+        return self
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self._file is not None:
+            self._file.close()
+        self._file = None
+
+    def write(self, event: str, **facts: Any) -> None:
+        """Write a line. Raises ResourceError if the disk is full."""
+        if self._file is None:
+            return
+        seconds = round(time.monotonic() - self._began, 3)
+        line = {"event": event, "time": datetime.now(UTC).isoformat(timespec="milliseconds"), "seconds": seconds}
+        try:
+            self._file.write(strict_json.to_text(line | facts, indent=None) + "\n")
+            self._file.flush()
+        except OSError as error:
+            fix = "free some space there, or leave --log out"
+            raise ResourceError(
+                "the log cannot be written", where=str(self._path), seen=error.strerror, fix=fix
+            ) from error
+
+    def __call__(self, progress: Progress) -> None:
+        """Write an epoch, and before the first of a fit its stage."""
+        facts = asdict(progress)
+        fit = {"label": facts.pop("label"), "stage": facts.pop("stage"), "n_epochs": facts.pop("n_epochs")}
+        if self._fit != (progress.label, progress.stage) or progress.epoch == 1:
+            self._fit = progress.label, progress.stage
+            self.write("stage", **fit)
+        self.write("epoch", **fit, **facts, memory_bytes=memory.peak())
+
+
+class Lines:
+    """Prints a line every ten seconds on stderr if that is no terminal; silent if quiet is set."""
+
+    def __init__(self, *, quiet: bool, clock: Callable[[], float] = time.monotonic) -> None:
+        self._silent, self._clock = quiet or sys.stderr.isatty(), clock
+        self._last: float | None = None
+
+    def __call__(self, progress: Progress) -> None:
+        """Say how far it is, if it is time."""
+        now = self._clock()
+        if self._last is None:
+            self._last = now
+        if self._silent or now < self._last + _INTERVAL:
+            return
+        self._last = now
+        unit = "epoch" if progress.noise is None else "sweep"
+        figures = {"train RMSE": progress.train_rmse, "validation RMSE": progress.valid_rmse}
+        shown = [f"{name} {value:.4f}" for name, value in figures.items() if value is not None]
+        what = f"{progress.label}, {PURPOSES[progress.stage]}: {unit} {progress.epoch} of at most {progress.n_epochs}"
+        click.echo(printable(", ".join([what, *shown])), err=True)
+
+
+def tell_all(*watchers: Watcher) -> Watcher:
+    """A watcher that tells these."""
+
+    def told(progress: Progress) -> None:
+        for watcher in watchers:
+            watcher(progress)
+
+    return told
