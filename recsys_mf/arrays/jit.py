@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -95,8 +96,9 @@ def _say_uncached() -> None:
     )
 
 
-def call_on_compilation(action: Callable[[], None]) -> None:
-    """Call the action when a function is compiled for the first time from now on, instead of read from disk."""
+@contextmanager
+def on_compilation(action: Callable[[], None]) -> Iterator[None]:
+    """Inside, the action is called when a function is compiled for the first time, instead of read from disk."""
     from numba.core import event
 
     class Listener(event.Listener):
@@ -110,7 +112,12 @@ def call_on_compilation(action: Callable[[], None]) -> None:
         def on_end(self, event: Any) -> None:
             pass
 
-    event.register("numba:compile", Listener())  # type: ignore[no-untyped-call]
+    listener = Listener()
+    event.register("numba:compile", listener)  # type: ignore[no-untyped-call]
+    try:
+        yield
+    finally:
+        event.unregister("numba:compile", listener)  # type: ignore[no-untyped-call]
 
 
 def target() -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -127,13 +128,10 @@ def is_silent(*, quiet: bool) -> bool:
 
 
 def announce_compilation(*, quiet: bool) -> None:
-    """Print a line on stderr, once, if numba compiles a kernel instead of reading it from its cache on disk."""
+    """Print a line on stderr, once, if the command compiles a kernel instead of reading it from its cache on disk."""
     if quiet:
         return
-    from recsys_mf.arrays.jit import call_on_compilation
+    from recsys_mf.arrays.jit import on_compilation
 
-    call_on_compilation(
-        lambda: click.echo(
-            "compiling kernels; this takes some seconds, but only once: they are then cached on disk", err=True
-        )
-    )
+    text = "compiling kernels; this takes some seconds, but only once: they are then cached on disk"
+    click.get_current_context().with_resource(on_compilation(partial(click.echo, text, err=True)))

@@ -20,7 +20,7 @@ from recsys_mf.models.schema import Array
 F32 = NDArray[np.float32]
 
 _MAX_INT16 = 32767
-_PREFIX = "user_prior_"
+_PREFIX = "prior_"
 ARRAYS = {
     f"{_PREFIX}coefficients": Array(np.int16, ("items with coefficients", "S", "k + 1")),
     f"{_PREFIX}units": Array(np.float32, ("S",), "non-negative"),

@@ -123,6 +123,7 @@ def test_an_interruption_says_what_is_left_and_the_same_command_goes_on(tmp_path
         "import os, signal, sys\n"
         "from recsys_mf.comparison import running\n"
         "from recsys_mf.cli import main\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # ignored in what a shell runs in the background
         "fit = running.fit_and_test\n"
         "def slow(split, solver, *rest, **named):\n"
         "    if solver.name == 'mean': os.kill(os.getpid(), signal.SIGINT)\n"

@@ -76,6 +76,23 @@ def test_kernels_cached_by_other_sources_are_not_used(monkeypatch: pytest.Monkey
     assert double._cache._index_key(double.signatures[0], codegen) != before
 
 
+def test_only_compilations_inside_are_told_and_once() -> None:
+    told: list[int] = []
+
+    def compiled(number: int) -> None:
+        @jit.jit()
+        def add(x: Any) -> Any:
+            return x + number
+
+        assert add(1) == number + 1
+
+    with jit.on_compilation(lambda: told.append(1)):
+        compiled(1)
+        compiled(2)
+    compiled(3)
+    assert told == [1]
+
+
 def test_an_interrupt_that_was_lost_during_a_compilation_is_raised(monkeypatch: pytest.MonkeyPatch) -> None:
     def lost(*given: Any) -> None:
         raise RuntimeError("no compiled object yet for <Library 'f' at 0x7f>")

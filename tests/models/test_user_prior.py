@@ -74,14 +74,12 @@ def test_a_prior_that_does_not_fit_its_model_is_refused() -> None:
     model, _ = posterior(np.random.default_rng(3))
     prior = model.user_prior
     assert prior is not None
-    with pytest.raises(
-        DataError, match=r"^user_prior_coefficients: shape does not match \(saw 5\); it has 0 or 6 rows"
-    ):
+    with pytest.raises(DataError, match=r"^prior_coefficients: shape does not match \(saw 5\); it has 0 or 6 rows"):
         replace(model, user_prior=replace(prior, coefficients=prior.coefficients[:5]))
-    with pytest.raises(DataError, match=r"^user_prior_precisions: a precision is not positive definite"):
+    with pytest.raises(DataError, match=r"^prior_precisions: a precision is not positive definite"):
         replace(model, user_prior=replace(prior, precisions=-prior.precisions))
-    arrays = {name: array for name, array in model.arrays().items() if name != "user_prior_units"}
-    with pytest.raises(DataError, match=r"^user_prior_units: an array of the model is missing"):
+    arrays = {name: array for name, array in model.arrays().items() if name != "prior_units"}
+    with pytest.raises(DataError, match=r"^prior_units: an array of the model is missing"):
         Posterior.from_parts(arrays, model.facts())
 
 
