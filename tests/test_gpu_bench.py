@@ -12,7 +12,7 @@ import pytest
 import torch
 
 ROOT = Path(__file__).resolve().parents[1]
-PARTS = ["machine", "checks", "sgd", "rows", "sweeps", "accuracy", "streams", "svd", "real"]
+PARTS = ["machine", "checks", "sgd", "rows", "sweeps", "accuracy", "streams", "lists", "svd", "real"]
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
