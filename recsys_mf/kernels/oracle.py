@@ -328,10 +328,13 @@ def check_find_top(kernels: PredictionKernels, width: int, n: int, rows: int = 5
     excluded = Csr(starts, np.nonzero(chosen)[1].astype(np.int32), None, n)
     columns, scores = kernels.find_top(queries, table, count, excluded)
     _, expected = reference.find_top(queries, table, count, excluded)
+    bound = (width + 4) * 16 * EPSILON
+    if columns.min() < -1 or columns.max() >= n:
+        return Agreement(float("inf"), bound)
     products = np.where(chosen, -np.inf, queries.astype(np.float64) @ table.T.astype(np.float64))
     there = np.take_along_axis(np.hstack([products, np.full((rows, 1), -np.inf)]), columns, axis=1)
     empty = np.isinf(expected)
     if not (np.array_equal(empty, np.isinf(scores)) and np.array_equal(empty, np.isinf(there))):
-        return Agreement(float("inf"), 0.0)
+        return Agreement(float("inf"), bound)
     worst = max(find_worst(found[~empty], expected[~empty]) for found in (scores, there))
-    return Agreement(worst, (width + 4) * 16 * EPSILON)
+    return Agreement(worst, bound)
