@@ -13,7 +13,7 @@ from recsys_mf.conversion.ratings import rating_numbers
 from recsys_mf.errors import DataError
 
 LEAST = float(np.finfo(np.float32).tiny)
-"""The smallest weight: float32 has smaller numbers, but with few digits."""
+"""The smallest weight: float32 has few digits for smaller numbers."""
 
 _MOST = float(np.finfo(np.float32).max)
 _GIVE = "give a finite number above 0"

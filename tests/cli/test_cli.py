@@ -26,20 +26,10 @@ SMALL = ("-p", "rank=4", "-p", "epochs=6", "--svd-ranks", "1,2,4")
 
 
 @pytest.fixture
-def recsys(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Cli:
+def recsys(recsys: Cli) -> Cli:
     """Runs the command in an empty folder that holds `table.parquet`; returns (exit code, stdout, stderr)."""
-    small_table().to_frame().to_parquet(tmp_path / "table.parquet")
-    monkeypatch.chdir(tmp_path)
-
-    def run(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["recsys-mf", *arguments])
-        with pytest.raises(SystemExit) as stop:
-            cli.main()
-        out, err = capfd.readouterr()
-        code = stop.value.code
-        return int(code or 0), out, err
-
-    return run
+    small_table().to_frame().to_parquet("table.parquet")
+    return recsys
 
 
 def rmse(report: dict[str, object], label: str) -> float:

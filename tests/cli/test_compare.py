@@ -32,18 +32,10 @@ TRAINED = ("-p", "rank=2", "-p", "epochs=3", "-p", "members=1", "--svd-ranks", "
 
 
 @pytest.fixture
-def recsys(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Cli:
+def recsys(recsys: Cli) -> Cli:
     """Runs the command in a folder that has `table.parquet`; returns (exit code, stdout, stderr)."""
-    small_table().to_frame().to_parquet(tmp_path / "table.parquet")
-    monkeypatch.chdir(tmp_path)
-
-    def run(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["recsys-mf", *arguments])
-        with pytest.raises(SystemExit) as stop:
-            cli.main()
-        return (int(stop.value.code or 0), *capfd.readouterr())
-
-    return run
+    small_table().to_frame().to_parquet("table.parquet")
+    return recsys
 
 
 def rows(out: str) -> dict[str, Any]:

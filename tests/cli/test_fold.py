@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from recsys_mf import cli
 from recsys_mf.store import load, save
 from tests.trained import factor_run
 
@@ -18,22 +16,14 @@ NEW = 100_000
 
 
 @pytest.fixture
-def recsys(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Cli:
+def recsys(recsys: Cli) -> Cli:
     """Runs the command in a folder that holds `run` and `new.csv`, ratings of a user that the run does not know."""
-    monkeypatch.chdir(tmp_path)
     save(factor_run(), "run")
     items = factor_run().item_vocabulary.entries.to_pylist()[:4]
     rows = [f"{NEW},{item},{1 + n}" for n, item in enumerate(items)]
     Path("new.csv").write_text("\n".join(["user_id,item_id,rating", *rows]) + "\n")
     Path("foreign.csv").write_text(f"user_id,item_id,rating\n{NEW},777777,4\n")
-
-    def run(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["recsys-mf", *arguments])
-        with pytest.raises(SystemExit) as stop:
-            cli.main()
-        return (int(stop.value.code or 0), *capfd.readouterr())
-
-    return run
+    return recsys
 
 
 def test_a_new_user_is_folded_in_explained_and_forgotten(recsys: Cli) -> None:

@@ -12,7 +12,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from recsys_mf import cli
 from recsys_mf.cli import columns
 from recsys_mf.prediction.ranking import Draw
 from recsys_mf.store import save
@@ -23,19 +22,11 @@ EVIL = "x\x1b]0;owned\x07\nforged\u202e"
 
 
 @pytest.fixture
-def recsys(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Cli:
+def recsys(recsys: Cli) -> Cli:
     """Runs the command in a folder that holds the runs `run` and `words`; returns (exit code, stdout, stderr)."""
-    monkeypatch.chdir(tmp_path)
     save(factor_run(), "run")
     save(factor_run(strings=True), "words")
-
-    def run(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["recsys-mf", *arguments])
-        with pytest.raises(SystemExit) as stop:
-            cli.main()
-        return (int(stop.value.code or 0), *capfd.readouterr())
-
-    return run
+    return recsys
 
 
 def cells(printed: str) -> list[list[str]]:

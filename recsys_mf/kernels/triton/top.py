@@ -19,17 +19,12 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 import triton
 import triton.language as tl
-from numpy.typing import NDArray
 from torch import Tensor
 
 from recsys_mf.arrays.csr import Csr
-
-F32 = NDArray[np.float32]
-I32 = NDArray[np.int32]
 
 ROWS, COLUMNS = 128, 64  # of a tile of scores
 MIN_COLUMNS = 2048  # of a table; fewer are no work
@@ -170,8 +165,7 @@ def maxima_shape(width: int, tiles: int, *, has_excluded: bool) -> dict[str, Any
     padded = _width(width)
     return {
         "W": padded, "CHUNK": padded if padded <= _WHOLE else _CHUNK, "ROWS": ROWS, "COLUMNS": COLUMNS, "TILES": tiles,
-        "HAS_EXCLUDED": has_excluded,
-        "num_warps": 8, "num_stages": 3,
+        "HAS_EXCLUDED": has_excluded, "num_warps": 8, "num_stages": 3,
     }  # fmt: skip
 
 
