@@ -26,6 +26,7 @@ from recsys_mf.training import provenance
 from recsys_mf.training.continuing import continued
 from recsys_mf.training.epochs import Watcher
 from recsys_mf.training.fitting import Fitting, compress_fit
+from recsys_mf.training.selection import Validated
 from recsys_mf.training.validation import cut_parts
 
 BASELINE = "svd bias"
@@ -140,6 +141,25 @@ def fit_alone(
     solver.resolved(split.train, backend)  # raises for what the table or the device does not bear
     with _room((solver,), split.train, parts, backend, None):
         return Fitting(solver.name, solver, split.train, parts, seed, backend, watch).fit()
+
+
+def validate_alone(
+    split: Split,
+    parts: tuple[Split, ...],
+    solver: Solver,
+    backend: Backend,
+    *,
+    seed: int = 0,
+    watch: Watcher = lambda progress: None,
+) -> Validated:
+    """What `train` chooses on validation rows for this solver, with its error, without the fit on all of split.train.
+
+    parts : as `cut_parts` makes them of the split; the other arguments and errors are those of `fit_alone`
+    """
+    _check_features(solver, split.train)
+    solver.resolved(split.train, backend)  # raises for what the table or the device does not bear
+    with _room((solver,), split.train, parts, backend, None):
+        return Fitting(solver.name, solver, split.train, parts, seed, backend, watch).validate()
 
 
 def _check_features(solver: Solver, train: Ratings) -> None:

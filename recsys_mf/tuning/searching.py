@@ -1,0 +1,186 @@
+"""Searching: which solver is tried next, until the trials or the time are used up."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from recsys_mf.errors import RecsysError, ResourceError
+from recsys_mf.training import Progress
+from recsys_mf.tuning.study import COMPLETE, FAILED, RUNNING, Attempt, Study, Trial
+from recsys_mf.tuning.trying import Job, TooSlowError, try_next
+
+_PROMISING = 0.02  # of the best error, relative: a solver whose best is worse by more is not searched any further
+_HOPELESS = 10  # failures in a row after which a solver is given up
+_MARGIN = 1.2  # on an estimate of the time needed
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How far it is, as a watcher is told before every trial, after every epoch and after every trial.
+
+    finished : trials that are over, of this process and of others; wanted : how many there shall be, None if the time
+        decides
+    best : the lowest validation RMSE so far, None before the first
+    solver : what is being tried or, at the end, fitted; is_final : whether that is the fit at the end
+    progress : the epoch, None before the first
+    ended : the trial that has just ended, or None
+    elapsed, seconds_left : of the budget; infinite seconds are left without one
+    """
+
+    finished: int
+    wanted: int | None
+    best: float | None
+    solver: str
+    is_final: bool
+    progress: Progress | None
+    ended: Trial | None
+    elapsed: float
+    seconds_left: float
+
+
+TuningWatcher = Callable[[Standing], None]
+
+
+@dataclass(eq=False)
+class Search:
+    """The studies of all solvers that are searched.
+
+    wanted : trials of all studies together, None for no limit
+    left_out : solver -> why it is not searched, in words
+    """
+
+    studies: Sequence[Study]
+    job: Job
+    wanted: int | None
+    watch: TuningWatcher
+    left_out: dict[str, str] = field(default_factory=dict)
+    _slow: set[str] = field(default_factory=set)
+    _needed: list[float] = field(default_factory=list)
+
+    def run(self) -> None:
+        """Try the defaults of every solver, then go on with those that are promising, in turns.
+
+        Raises ResourceError if the time does not even do for the defaults of one solver, and what `train` raises for
+        the defaults of the only solver.
+        """
+        for study in self.studies:
+            if study.needs_defaults and not self._is_enough():
+                self._try_defaults(study)
+        while not self._is_enough() and (turn := self._next()) is not None:
+            study, allowance = turn
+            try:
+                self._try(study, allowance)
+            except TooSlowError:
+                self._slow.add(study.space.solver.name)
+        if not self._complete():
+            self._raise_nothing()
+
+    def best(self) -> tuple[Study, Trial]:
+        """The complete trial of lowest error over all studies, the earliest of equals."""
+        return min(self._complete(), key=lambda found: (found[1].error, found[1].number))
+
+    def trials(self) -> tuple[Trial, ...]:
+        """The trials of all studies."""
+        return tuple(trial for study in self.studies for trial in study.trials)
+
+    def _complete(self) -> list[tuple[Study, Trial]]:
+        return [
+            (study, trial)
+            for study in self.studies
+            for trial in study.trials
+            if trial.state == COMPLETE and trial.error is not None
+        ]
+
+    def _is_enough(self) -> bool:
+        return self.wanted is not None and self._n_finished() >= self.wanted
+
+    def _n_finished(self) -> int:
+        return sum(trial.state != RUNNING for trial in self.trials())
+
+    def _try_defaults(self, study: Study) -> None:
+        """Try the defaults; a solver that cannot be tried is left out, if there are others."""
+        name = study.space.solver.name
+        allowance = self.job.clock.allowance(self._reserve(), None)
+        try:
+            self._try(study, allowance)
+        except TooSlowError as slow:
+            needed = self.job.clock.elapsed + self.job.clock.reserve(slow.seconds, None) + slow.seconds
+            self._needed.append(needed)
+            self.left_out[name] = f"its defaults take about {slow.seconds:.0f} s, and there were {allowance:.0f} s"
+        except RecsysError as error:
+            if len(self.studies) == 1:
+                raise
+            self.left_out[name] = str(error)
+
+    def _raise_nothing(self) -> None:
+        """Raise ResourceError: no trial is complete."""
+        if not self._needed:
+            reasons = "; ".join(dict.fromkeys(trial.problem or trial.state for trial in self.trials()))
+            fix = "give more time or more trials"
+            raise ResourceError("no settings could be tried to the end", where="tune", seen=reasons or None, fix=fix)
+        minutes = math.ceil(10 * _MARGIN * min(self._needed) / 60) / 10
+        fix, seen = f"give about {minutes:g} or more", f"{self.job.clock.minutes:g}"
+        raise ResourceError("too little time even for the default settings", where="minutes", seen=seen, fix=fix)
+
+    def _next(self) -> tuple[Study, float] | None:
+        """Of the promising solvers that fit into the time the one that had the least of it, and its allowance."""
+        reserve, turns = self._reserve(), []
+        for study in self.studies:
+            allowance = self.job.clock.allowance(reserve, _seconds_of_defaults(study))
+            if self._is_promising(study) and _usual_seconds(study) <= allowance:
+                turns.append((sum(trial.seconds for trial in study.trials), study, allowance))
+        return min(turns, key=lambda turn: turn[0])[1:] if turns else None
+
+    def _is_promising(self, study: Study) -> bool:
+        """Whether there is anything to search, and it may become the best."""
+        name, trials = study.space.solver.name, study.trials
+        over = [trial for trial in trials if trial.state != RUNNING]
+        is_hopeless = len(over) >= _HOPELESS and all(trial.state == FAILED for trial in over[-_HOPELESS:])
+        if not study.space.axes or name in self._slow or name in self.left_out or is_hopeless:
+            return False
+        errors = [trial.error for trial in trials if trial.state == COMPLETE and trial.error is not None]
+        best = min((trial.error for _, trial in self._complete() if trial.error is not None), default=math.inf)
+        return not errors or min(errors) <= (1 + _PROMISING) * best
+
+    def _reserve(self) -> float | None:
+        """Seconds to keep for the best so far, None if there is none."""
+        if not self._complete():
+            return None
+        study, best = self.best()
+        return self.job.clock.reserve(best.seconds, None if best.is_default else _seconds_of_defaults(study))
+
+    def _try(self, study: Study, allowance: float) -> None:
+        found = self._complete()
+        best = min(trial.error for _, trial in found if trial.error is not None) if found else None
+        finished = self._n_finished()
+
+        def told(attempt: Attempt, progress: Progress | None) -> None:
+            self.watch(self.standing(attempt.solver.name, finished, best, progress))
+
+        ended = try_next(study, self.job, allowance, told)
+        errors = [error for error in (best, ended.error if ended.state == COMPLETE else None) if error is not None]
+        self.watch(replace(self.standing(ended.solver, finished + 1, min(errors, default=None), None), ended=ended))
+
+    def standing(
+        self, solver: str, finished: int, best: float | None, progress: Progress | None, *, is_final: bool = False
+    ) -> Standing:
+        """How far it is now."""
+        clock = self.job.clock
+        left = max(0.0, clock.left)
+        return Standing(finished, self.wanted, best, solver, is_final, progress, None, clock.elapsed, left)
+
+
+def _usual_seconds(study: Study) -> float:
+    """Seconds of a complete trial, those of the defaults if there is no other; 0 if there is none."""
+    done = [trial for trial in study.trials if trial.state == COMPLETE]
+    tuned = [trial.seconds for trial in done if not trial.is_default] or [trial.seconds for trial in done]
+    return float(np.median(tuned)) if tuned else 0.0
+
+
+def _seconds_of_defaults(study: Study) -> float | None:
+    """Seconds that the trial of the defaults took, None if it is not complete."""
+    return next((trial.seconds for trial in study.trials if trial.is_default and trial.state == COMPLETE), None)
