@@ -5,7 +5,7 @@ Every line of the file is an object with `event`, `time` (UTC, ISO 8601) and `se
     read     role, rows                             a table was read
     stage    label, stage, n_epochs                 a fit, or its validation, begins
     epoch    label, stage, n_epochs and the rest of `training.Progress`; memory_bytes, the most that there was
-    trial    of a search of settings, what was tried and how it ended (`tuning.Trial`)
+    trial    of a search of settings, what was tried and how it ended (`tuning.Trial`); trial_seconds, what it took
     saved    run                                    the run directory is complete
 
 Lines are written as they come, so that other programs can follow. A command that came to its end ends in `saved`.

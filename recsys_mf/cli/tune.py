@@ -166,7 +166,8 @@ def _log(log: LogFile, standing: Standing) -> None:
     if standing.progress is not None:
         log(standing.progress)
     if standing.ended is not None:
-        log.write("trial", **dataclasses.asdict(standing.ended), best=standing.best)
+        facts = dataclasses.asdict(standing.ended)
+        log.write("trial", trial_seconds=facts.pop("seconds"), **facts, best=standing.best)
 
 
 def _write_best(path: Path, tuned: Tuned, ratings: str, given: dict[str, Any]) -> None:

@@ -10,6 +10,7 @@ from recsys_mf.arguments import format_argument, is_finite, is_number, whole
 from recsys_mf.errors import ConfigError
 from recsys_mf.experiment import Experiment
 from recsys_mf.solvers import SOLVERS, Solver
+from recsys_mf.tuning.space import declared
 
 CHEAP_FIRST = ("bias", "svd", "als", "sgd", "gibbs")
 """The solvers that are tried if none is given, in the order of what they usually cost."""
@@ -27,7 +28,7 @@ class Plan:
     study : file in which trials are kept and shared; None to keep them in memory
     search_only : leave the fit and the test to another call
 
-    Raises ConfigError for what is out of range, and if neither minutes nor trials end the search.
+    Raises ConfigError for what is out of range, if there is nothing to search, and if nothing ends the search.
     """
 
     experiment: Experiment
@@ -39,6 +40,9 @@ class Plan:
     search_only: bool = False
 
     def __post_init__(self) -> None:
+        if self.solver is not None and not declared(self.solver, self.fixed):
+            fix = "leave a setting free, or use train"
+            raise ConfigError(f"nothing to search of solver '{self.solver.name}'", where="tune", fix=fix)
         if self.minutes is None and self.trials is None:
             fix = "give minutes, trials or both: --minutes 5 (minutes=5 in Python)"
             raise ConfigError("nothing says when to stop", where="tune", fix=fix)

@@ -9,13 +9,14 @@ from recsys_mf import strict_json
 from recsys_mf.errors import printable
 from recsys_mf.evaluation.layout import Table, paragraphs, piped, plain, shown_name
 from recsys_mf.training import BASELINE
-from recsys_mf.tuning.study import COMPLETE, FAILED, PRUNED, RUNNING, Trial
+from recsys_mf.tuning.study import COMPLETE, FAILED, PRUNED, RUNNING, STOPPED, Trial
 from recsys_mf.tuning.tuned import Tuned
 
 _NO_TEST = "Nothing was held out, so there is no error to believe: give --hold-out or --test."
 _ENDED = {
     COMPLETE: "to the end",
     PRUNED: "given up early as clearly worse (pruned)",
+    STOPPED: "stopped as too slow for the time that was left",
     FAILED: "failed",
     RUNNING: "not yet at an end in another process",
 }
@@ -106,9 +107,9 @@ def _solvers(tuned: Tuned) -> Table:
         trials = [trial for trial in tuned.trials if trial.solver == name]
         errors = [trial.error for trial in trials if trial.state == COMPLETE and trial.error is not None]
         seconds = sum(trial.seconds for trial in trials)
-        note = "left out" if name in tuned.left_out else ""
+        note = "left out" if name in tuned.left_out else "best" if name == tuned.best.solver else ""
         rows.append((name, str(len(trials)), _number(min(errors, default=None)), f"{seconds:.1f}", note))
-    return Table(("solver", "tried", "lowest validation RMSE", "seconds", ""), tuple(rows))
+    return Table(("solver", "tried", "lowest validation RMSE", "seconds", "note"), tuple(rows))
 
 
 def _settings(tuned: Tuned) -> Table:

@@ -48,4 +48,4 @@ def pruner(n_epochs: int) -> BasePruner:
     """
     from optuna.pruners import MedianPruner
 
-    return MedianPruner(n_startup_trials=_BEFORE_PRUNING, n_warmup_steps=n_epochs // 6)
+    return MedianPruner(n_startup_trials=_BEFORE_PRUNING, n_warmup_steps=n_epochs // 6 + 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -58,7 +59,6 @@ class Search:
     wanted: int | None
     watch: TuningWatcher
     left_out: dict[str, str] = field(default_factory=dict)
-    _slow: set[str] = field(default_factory=set)
     _needed: list[float] = field(default_factory=list)
 
     def run(self) -> None:
@@ -72,10 +72,8 @@ class Search:
                 self._try_defaults(study)
         while not self._is_enough() and (turn := self._next()) is not None:
             study, allowance = turn
-            try:
+            with contextlib.suppress(TooSlowError):
                 self._try(study, allowance)
-            except TooSlowError:
-                self._slow.add(study.space.solver.name)
         if not self._complete():
             self._raise_nothing()
 
@@ -140,7 +138,7 @@ class Search:
         name, trials = study.space.solver.name, study.trials
         over = [trial for trial in trials if trial.state != RUNNING]
         is_hopeless = len(over) >= _HOPELESS and all(trial.state == FAILED for trial in over[-_HOPELESS:])
-        if not study.space.axes or name in self._slow or name in self.left_out or is_hopeless:
+        if not study.space.axes or name in self.left_out or is_hopeless:
             return False
         errors = [trial.error for trial in trials if trial.state == COMPLETE and trial.error is not None]
         best = min((trial.error for _, trial in self._complete() if trial.error is not None), default=math.inf)

@@ -56,9 +56,9 @@ class Space:
         Of words only those are tried that the table and the device bear.
         """
         axes: dict[str, Axis] = {}
-        for field in dataclasses.fields(solver):
+        for field in declared(solver, fixed):
             values = field.metadata["search"]
-            if values is None or field.name in fixed or (values.needs_times and train.times is None):
+            if values.needs_times and train.times is None:
                 continue
             if isinstance(values, Among):
                 borne = (word for word in values.values if _is_borne(solver, field.name, word, train, backend))
@@ -79,6 +79,12 @@ class Space:
     def to_mapping(self) -> dict[str, list[Any]]:
         """The axes as plain values."""
         return {name: [type(axis.values).__name__.lower(), *axis.values] for name, axis in self.axes.items()}
+
+
+def declared(solver: Solver, fixed: Collection[str]) -> list[dataclasses.Field[Any]]:
+    """The settings of a solver that declare values to try, but for those that are fixed."""
+    fields = dataclasses.fields(solver)
+    return [field for field in fields if field.metadata["search"] is not None and field.name not in fixed]
 
 
 def _is_borne(solver: Solver, name: str, word: str, train: Ratings, backend: Backend) -> bool:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from optuna.storages import BaseStorage
     from optuna.trial import FrozenTrial
 
-COMPLETE, PRUNED, FAILED, RUNNING = "complete", "pruned", "failed", "running"
+COMPLETE, PRUNED, STOPPED, FAILED, RUNNING = "complete", "pruned", "stopped", "failed", "running"
 _DIFFERS = {
     "split": "ratings or another split of them",
     "validation": "validation rows",
@@ -48,12 +48,12 @@ class Trial:
     """Settings that were tried.
 
     number : in its study, from 0
-    state : complete, pruned (given up as clearly worse), failed or running
+    state : complete, pruned (given up as clearly worse), stopped (too slow for the time left), failed or running
     settings : as they were asked for; chosen : with what validation made of them, such as epochs; None unless complete
     error : the validation RMSE, of pruned settings that of the last epoch; None if not known
     epochs : epochs that ran, in all stages
     is_default : whether these are the defaults of the solver
-    problem : why it failed, or None
+    problem : why it failed or was stopped, or None
     """
 
     number: int
@@ -185,8 +185,8 @@ class Study:
         """End a trial."""
         from optuna.trial import TrialState
 
-        states = {COMPLETE: TrialState.COMPLETE, PRUNED: TrialState.PRUNED, FAILED: TrialState.FAIL}
-        return self._as_trial(self._study.tell(trial, value, state=states[state]))
+        states = {COMPLETE: TrialState.COMPLETE, PRUNED: TrialState.PRUNED}
+        return self._as_trial(self._study.tell(trial, value, state=states.get(state, TrialState.FAIL)))
 
     def _frozen(self) -> list[FrozenTrial]:
         return self._study.get_trials(deepcopy=False)
@@ -206,6 +206,7 @@ class Study:
 
         names = {TrialState.COMPLETE: COMPLETE, TrialState.PRUNED: PRUNED, TrialState.FAIL: FAILED}
         facts, state = trial.user_attrs, names.get(trial.state, RUNNING)
+        state = STOPPED if state == FAILED and facts.get("stopped") else state
         lost = "the process ended" if state == FAILED else None
         return Trial(
             number=trial.number,
@@ -257,6 +258,10 @@ class Attempt:
     def prune(self, seconds: float) -> Trial:
         """Given up."""
         return self._end(PRUNED, seconds)
+
+    def stop(self, problem: str, seconds: float) -> Trial:
+        """Too slow."""
+        return self._end(STOPPED, seconds, problem=problem, stopped=True)
 
     def fail(self, problem: object, seconds: float) -> Trial:
         """Ended without an error to compare."""

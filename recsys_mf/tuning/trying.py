@@ -10,6 +10,7 @@ from recsys_mf.errors import ConfigError, ResourceError, SolveError
 from recsys_mf.kernels.backend import Backend
 from recsys_mf.splits import Split
 from recsys_mf.training import Progress, validate_alone
+from recsys_mf.training.epochs import compile_kernels
 from recsys_mf.tuning.clock import Clock
 from recsys_mf.tuning.study import Attempt, PrunedError, Study, Trial
 
@@ -47,7 +48,9 @@ def try_next(study: Study, job: Job, allowance: float, watch: Callable[[Attempt,
     watch : called at the start and after every epoch
     Raises TooSlowError if the allowance does not do, and what `train` raises for the defaults.
     """
-    attempt, began = study.start(), job.clock.elapsed
+    attempt = study.start()
+    compile_kernels(attempt.solver, job.backend)  # not counted among the seconds of the trial
+    began = job.clock.elapsed
 
     def seconds() -> float:
         return job.clock.elapsed - began
@@ -66,7 +69,7 @@ def try_next(study: Study, job: Job, allowance: float, watch: Callable[[Attempt,
     except PrunedError:
         return attempt.prune(seconds())
     except TooSlowError as slow:
-        attempt.fail(f"too slow for the time that was left: about {slow.seconds:.0f} s", seconds())
+        attempt.stop(f"about {slow.seconds:.0f} s", seconds())
         raise
     except (ConfigError, ResourceError, SolveError) as error:
         trial = attempt.fail(error, seconds())

@@ -18,7 +18,7 @@ from recsys_mf.kernels.backend import PredictionKernels
 from recsys_mf.models import Model
 from recsys_mf.ratings import Ratings
 from recsys_mf.solvers import Solver
-from recsys_mf.tuning.study import COMPLETE, FAILED, PRUNED, RUNNING, Trial
+from recsys_mf.tuning.study import COMPLETE, FAILED, PRUNED, RUNNING, STOPPED, Trial
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ class Tuned:
     def counts(self) -> dict[str, int]:
         """The trials by their states."""
         found = Counter(trial.state for trial in self.trials)
-        return {state: found[state] for state in (COMPLETE, PRUNED, FAILED, RUNNING)}
+        return {state: found[state] for state in (COMPLETE, PRUNED, STOPPED, FAILED, RUNNING)}
 
     def to_mapping(self) -> dict[str, Any]:
         """All but the run as plain values."""

@@ -218,7 +218,9 @@ def changing_options() -> list[click.Option]:
 
 @pytest.mark.parametrize("option", changing_options(), ids=lambda option: option.opts[0])
 def test_with_repeat_no_option_changes_the_result(recsys: Cli, option: click.Option) -> None:
-    value = {"--ids": "auto", "--duplicates": "error"}.get(option.opts[0], "1")  # a given default is also refused
+    given = {"--ids": "auto", "--duplicates": "error", "--config": "empty.toml"}
+    value = given.get(option.opts[0], "1")  # a given default is also refused
+    Path("empty.toml").touch()
     save(small_run(), "run")
     code, _, err = recsys(
         "train", "--repeat", "run", "-o", "new", *([option.opts[0]] if option.is_flag else [option.opts[0], value])
