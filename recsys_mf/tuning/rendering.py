@@ -40,13 +40,14 @@ def to_markdown(tuned: Tuned) -> str:
 def describe_verdict(tuned: Tuned) -> str:
     """Whether the search gained anything on the test part, in one sentence."""
     best, tested = tuned.best, tuned.tested
+    if best.is_default:
+        return _describe_defaults(tuned)
     if tested is None:
         gained = "" if tuned.default is None else f", of its defaults {_number(tuned.default.error)}"
         return f"{_name(best)} has the lowest validation RMSE: {_number(best.error)}{gained}."
-    if tested.difference is None:
-        what = "no other settings had" if len(tuned.searched) == 1 else "nothing else had"
-        return f"The defaults of {best.solver} are best: {what} a lower validation error."
     difference = tested.difference
+    if difference is None:
+        return f"The settings found for {best.solver} have the test RMSE {tested.best.value:.4f}."
     ends = sorted((abs(difference.low), abs(difference.high)))
     if difference.low > 0 or difference.high < 0:
         word = "worse" if difference.low > 0 else "better"
@@ -57,6 +58,18 @@ def describe_verdict(tuned: Tuned) -> str:
     return (
         f"It is not clear that the settings found for {best.solver} are better than its defaults: on the test ratings "
         f"the difference is {difference.value:+.4f} (95 % interval {difference.low:+.4f} to {difference.high:+.4f})."
+    )
+
+
+def _describe_defaults(tuned: Tuned) -> str:
+    """That the defaults were kept, and why."""
+    best, lowest = tuned.best, tuned.lowest
+    if lowest.is_default or best.error is None:
+        return f"The defaults of {best.solver} are best: nothing else had a lower validation RMSE."
+    return (
+        f"The defaults of {best.solver} are kept: nothing was clearly better on the validation rows. The lowest RMSE "
+        f"is {_number(lowest.error)} (trial {lowest.number}), of the defaults {_number(best.error)}; less than "
+        f"{tuned.chance * best.error:.4f} between them may be chance."
     )
 
 
@@ -88,6 +101,8 @@ def _errors(tuned: Tuned) -> Table:
         reach = (tested.difference.high - tested.difference.low) / 2
         difference = f"{tested.difference.value:+.4f} ±{reach:.4f}"
     rows.append((_name(tuned.best), _number(tuned.best.error), _value(tested and tested.best), difference))
+    if not tuned.lowest.is_default and tuned.best.is_default:
+        rows.append((_name(tuned.lowest), _number(tuned.lowest.error), "", ""))
     if default is not None and not tuned.best.is_default:
         rows.append((_name(default), _number(default.error), _value(tested and tested.default), ""))
     if tuned.outcome is not None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from recsys_mf.errors import RecsysError, ResourceError
+from recsys_mf.solvers.search import is_better
 from recsys_mf.training import Progress
 from recsys_mf.tuning.study import COMPLETE, FAILED, RUNNING, Attempt, Study, Trial
 from recsys_mf.tuning.trying import Job, TooSlowError, try_next
@@ -78,20 +79,33 @@ class Search:
             self._raise_nothing()
 
     def best(self) -> tuple[Study, Trial]:
-        """The complete trial of lowest error over all studies, the earliest of equals."""
-        return min(self._complete(), key=lambda found: (found[1].error, found[1].number))
+        """The settings to use: of every solver the defaults, or those of lowest error if that is clearly lower; of the
+        solvers the one whose error is then lowest.
+
+        What was found good on many tables is not given up for the chance of some validation rows (`Job.chance`).
+        """
+        return min((self._of_solver(study) for study in self._tried()), key=lambda found: _error(found[1]))
+
+    def lowest(self, study: Study) -> Trial:
+        """The complete trial of lowest error of a solver, the earliest of equals."""
+        return min(self._complete(study), key=lambda trial: (_error(trial), trial.number))
+
+    def _of_solver(self, study: Study) -> tuple[Study, Trial]:
+        lowest, default = self.lowest(study), study.default
+        if default is None or is_better(_error(lowest), _error(default), self.job.chance):
+            return study, lowest
+        return study, default
+
+    def _tried(self) -> list[Study]:
+        return [study for study in self.studies if self._complete(study)]
+
+    def _complete(self, *studies: Study) -> list[Trial]:
+        found = (trial for study in studies or self.studies for trial in study.trials)
+        return [trial for trial in found if trial.state == COMPLETE and trial.error is not None]
 
     def trials(self) -> tuple[Trial, ...]:
         """The trials of all studies."""
         return tuple(trial for study in self.studies for trial in study.trials)
-
-    def _complete(self) -> list[tuple[Study, Trial]]:
-        return [
-            (study, trial)
-            for study in self.studies
-            for trial in study.trials
-            if trial.state == COMPLETE and trial.error is not None
-        ]
 
     def _is_enough(self) -> bool:
         return self.wanted is not None and self._n_finished() >= self.wanted
@@ -140,9 +154,8 @@ class Search:
         is_hopeless = len(over) >= _HOPELESS and all(trial.state == FAILED for trial in over[-_HOPELESS:])
         if not study.space.axes or name in self.left_out or is_hopeless:
             return False
-        errors = [trial.error for trial in trials if trial.state == COMPLETE and trial.error is not None]
-        best = min((trial.error for _, trial in self._complete() if trial.error is not None), default=math.inf)
-        return not errors or min(errors) <= (1 + _PROMISING) * best
+        errors = list(map(_error, self._complete(study)))
+        return not errors or min(errors) <= (1 + _PROMISING) * min(map(_error, self._complete()))
 
     def _reserve(self) -> float | None:
         """Seconds to keep for the best so far, None if there is none."""
@@ -152,8 +165,7 @@ class Search:
         return self.job.clock.reserve(best.seconds, None if best.is_default else _seconds_of_defaults(study))
 
     def _try(self, study: Study, allowance: float) -> None:
-        found = self._complete()
-        best = min(trial.error for _, trial in found if trial.error is not None) if found else None
+        best = min(map(_error, self._complete()), default=None)
         finished = self._n_finished()
 
         def told(attempt: Attempt, progress: Progress | None) -> None:
@@ -181,4 +193,8 @@ def _usual_seconds(study: Study) -> float:
 
 def _seconds_of_defaults(study: Study) -> float | None:
     """Seconds that the trial of the defaults took, None if it is not complete."""
-    return next((trial.seconds for trial in study.trials if trial.is_default and trial.state == COMPLETE), None)
+    return None if study.default is None else study.default.seconds
+
+
+def _error(trial: Trial) -> float:
+    return math.inf if trial.error is None else trial.error

@@ -151,6 +151,11 @@ class Study:
         return tuple(map(self._as_trial, self._frozen()))
 
     @property
+    def default(self) -> Trial | None:
+        """The trial of the defaults, None if it did not come to its end."""
+        return next((trial for trial in self.trials if trial.is_default and trial.state == COMPLETE), None)
+
+    @property
     def needs_defaults(self) -> bool:
         """Whether the defaults were not tried, or their trial was lost."""
         frozen = self._frozen()

@@ -16,6 +16,7 @@ from recsys_mf.tuning.study import Attempt, PrunedError, Study, Trial
 
 _FEW = 3  # epochs after which the seconds of all are estimated
 _BEFORE_VALIDATION = 4  # seconds of a trial in all, in those up to the choice of the epochs
+_CORRELATION = 0.97
 _SHARE = 0.5  # of the most epochs that a solver is expected to need
 
 
@@ -39,6 +40,16 @@ class Job:
     backend: Backend
     seed: int
     clock: Clock
+
+    @property
+    def chance(self) -> float:
+        """By how much, relatively, one validation RMSE may be lower than another by chance: about a standard error.
+
+        Of two models whose squared errors have the correlation ρ, and about normal errors, the relative difference of
+        RMSE on n rows has the standard error √(1 - ρ) / √n; good models of the same ratings have ρ of 0.97 or so.
+        """
+        rows = sum(len(part.valid) for part in self.parts if part.valid is not None)
+        return math.sqrt((1 - _CORRELATION) / rows)
 
 
 def try_next(study: Study, job: Job, allowance: float, watch: Callable[[Attempt, Progress | None], None]) -> Trial:

@@ -39,7 +39,9 @@ class Tested:
 class Tuned:
     """What `tune` found.
 
-    best : the trial of lowest validation RMSE; default : that of the defaults of its solver, None if it did not end
+    best : the trial whose settings are used: that of the defaults, unless another has a clearly lower validation RMSE
+    default : that of the defaults of its solver, None if it did not end; lowest : that of lowest validation RMSE
+    chance : what is clearly lower, relatively (`trying.Job.chance`)
     trials : all of them, in the order of the solvers
     searched : solver -> the settings that were searched, with what was tried of each; fixed : those that were not
     left_out : solver -> why it was not searched
@@ -52,6 +54,8 @@ class Tuned:
 
     best: Trial
     default: Trial | None
+    lowest: Trial
+    chance: float
     trials: tuple[Trial, ...]
     searched: Mapping[str, Mapping[str, Any]]
     fixed: Mapping[str, Any]
@@ -84,7 +88,7 @@ class Tuned:
         plain = {
             field.name: getattr(self, field.name)
             for field in dataclasses.fields(self)
-            if field.name not in ("outcome", "best", "default", "trials", "tested")
+            if field.name not in ("outcome", "best", "default", "lowest", "trials", "tested")
         }
         trials = {name: None if one is None else dataclasses.asdict(one) for name, one in self._named.items()}
         tested = None if self.tested is None else dataclasses.asdict(self.tested)
@@ -93,7 +97,7 @@ class Tuned:
 
     @property
     def _named(self) -> dict[str, Trial | None]:
-        return {"best": self.best, "default": self.default}
+        return {"best": self.best, "default": self.default, "lowest": self.lowest}
 
 
 def score(best: Model, default: Model | None, test: Ratings, backend: PredictionKernels) -> Tested:

@@ -107,7 +107,9 @@ def tune_by_plan(
         study, best = search.best()
         found = Tuned(
             best=best,
-            default=next((trial for trial in study.trials if trial.is_default and trial.error is not None), None),
+            default=study.default,
+            lowest=search.lowest(study),
+            chance=job.chance,
             trials=search.trials(),
             searched={one.space.solver.name: one.space.to_mapping() for one in search.studies},
             fixed={name: best.settings[name] for name in plan.fixed},

@@ -21,6 +21,7 @@ from recsys_mf.splits import hold_out
 from recsys_mf.training import Progress, Validated, cut_parts
 from recsys_mf.tuning import Trial, tune
 from recsys_mf.tuning.clock import Clock
+from recsys_mf.tuning.searching import Search
 from recsys_mf.tuning.space import Space
 from recsys_mf.tuning.study import Attempt, PrunedError, Study, open_storage, quiet_optuna
 from recsys_mf.tuning.trying import Job, try_next
@@ -119,6 +120,26 @@ def test_a_trial_that_was_interrupted_is_failed_and_the_interruption_goes_on() -
     assert [(trial.state, trial.problem) for trial in study.trials] == [("failed", "interrupted")]
     assert study.needs_defaults
     assert study.start().is_default
+
+
+def test_the_defaults_are_kept_unless_others_are_clearly_better() -> None:
+    split, study = hold_out(small_table(), 0.1, seed=0), study_of()
+    job = Job(split, cut_parts(split, 0.1, 0), select("cpu"), 0, Clock(None))
+    search = Search([study], job, None, lambda standing: None)
+    finish(study.start(), 1.0)
+    finish(study.start(), 1 - job.chance / 2)
+    assert search.best()[1].number == 0
+    assert search.lowest(study).number == 1
+    finish(study.start(), 1 - 2 * job.chance)
+    assert search.best()[1].number == 2
+
+
+def test_what_may_be_chance_shrinks_with_the_root_of_the_validation_rows() -> None:
+    split = hold_out(small_table(), 0.1, seed=0)
+    parts = cut_parts(split, 0.1, 0)
+    one, all_parts = (Job(split, some, select("cpu"), 0, Clock(None)).chance for some in (parts[:1], parts))
+    rows = [len(part.valid) for part in parts if part.valid is not None]
+    assert one / all_parts == pytest.approx((sum(rows) / rows[0]) ** 0.5)
 
 
 # In a file.

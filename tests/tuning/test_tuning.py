@@ -9,12 +9,14 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from recsys_mf import hold_out, train
 from recsys_mf.errors import ConfigError, ResourceError
+from recsys_mf.loaders.features import features_from_frame
 from recsys_mf.ratings import Ratings
-from recsys_mf.solvers import SOLVERS
+from recsys_mf.solvers import SOLVERS, gibbs
 from recsys_mf.training import provenance
 from recsys_mf.tuning import Standing, Tuned, rendering, tune, tuning
 from recsys_mf.tuning.clock import Clock
@@ -101,7 +103,14 @@ def test_without_a_test_part_nothing_is_tested() -> None:
     assert "Nothing was held out, so there is no error to believe" in rendering.to_text(tuned)
 
 
-def test_without_a_solver_all_are_tried_cheap_ones_first() -> None:
+@pytest.fixture
+def short_chains(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`gibbs` takes at most 24 sweeps by itself."""
+    monkeypatch.setattr(gibbs, "_MAX_SWEEPS", 24)
+    monkeypatch.setattr(gibbs, "_MIN_SWEEPS", 12)
+
+
+def test_without_a_solver_all_are_tried_cheap_ones_first(short_chains: None) -> None:
     told: list[Standing] = []
     tuned = tune(small_table(), trials=9, watch=told.append)
     order = list(dict.fromkeys(standing.solver for standing in told if not standing.is_final))
@@ -114,13 +123,15 @@ def test_without_a_solver_all_are_tried_cheap_ones_first() -> None:
     assert "svd" in rendering.to_text(tuned)
 
 
-def test_a_solver_that_does_not_bear_the_table_is_left_out_of_many_and_an_error_of_one() -> None:
+def test_a_solver_that_does_not_bear_the_table_is_left_out_of_many_and_an_error_of_one(short_chains: None) -> None:
     table = small_table()
-    features = replace(table, weights=np.ones(601, np.float32))
-    tuned = tune(features, trials=6)
-    assert tuned.left_out == {}
-    with pytest.raises(ConfigError, match="the ordinal likelihood takes no weights"):
-        tune(features, "gibbs", trials=2, fixed={"likelihood": "ordinal"})
+    kinds = pd.DataFrame({"item_id": table.to_frame()["item_id"].unique(), "kind": np.arange(table.n_items) % 3})
+    known = table.with_features(items=features_from_frame(kinds, role="item"))
+    tuned = tune(known, trials=6)
+    assert set(tuned.left_out) == {"bias", "svd", "als", "sgd"}
+    assert tuned.best.solver == "gibbs"
+    with pytest.raises(ConfigError, match="solver 'sgd' makes no use of side information"):
+        tune(known, trials=2, **SGD)
 
 
 @pytest.mark.parametrize(
@@ -175,11 +186,11 @@ def test_the_fit_at_the_end_begins_in_time_and_no_trial_after_it(ticking: Tickin
         if standing.is_final:
             begun.append(ticking.time)
 
-    tuned = tune(small_table(), minutes=10, watch=watch, **SGD)
+    tuned = tune(small_table(), minutes=4, watch=watch, **SGD)
     assert len(tuned.trials) > 3
-    assert begun[0] < 600
-    assert tuned.seconds <= 600 * 1.02
-    assert tuned.seconds > 300  # the time is used
+    assert begun[0] < 240
+    assert tuned.seconds <= 240 * 1.05
+    assert tuned.seconds > 120  # the time is used
 
 
 def test_too_little_time_is_refused_with_what_would_do(ticking: Ticking) -> None:
@@ -192,9 +203,11 @@ def test_too_little_time_is_refused_with_what_would_do(ticking: Ticking) -> None
         tune(small_table(), minutes=1, watch=watch, **SGD)
 
 
-def test_a_solver_that_is_too_slow_is_left_out_and_the_others_are_searched(ticking: Ticking) -> None:
+def test_a_solver_that_is_too_slow_is_left_out_and_the_others_are_searched(
+    ticking: Ticking, short_chains: None
+) -> None:
     def watch(standing: Standing) -> None:
-        ticking.time += 40.0 if standing.solver == "gibbs" else 0.1
+        ticking.time += 80.0 if standing.solver == "gibbs" else 0.1
 
     tuned = tune(small_table(), minutes=10, trials=12, watch=watch)
     assert set(tuned.left_out) == {"gibbs"}
