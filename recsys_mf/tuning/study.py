@@ -294,7 +294,7 @@ class _Curve:
 
     def step(self, progress: Progress) -> int | None:
         """The step of an epoch, None for one that is not compared with those of other trials."""
-        if progress.stage not in self._offsets:
+        if progress.stage not in self._offsets or self.length == 1:
             return None
         step = self._offsets[progress.stage] + progress.epoch
         if step <= self._last or progress.epoch % max(1, progress.n_epochs // self._POINTS):

@@ -56,11 +56,11 @@ class Tuned:
     default: Trial | None
     lowest: Trial
     chance: float
-    trials: tuple[Trial, ...]
+    trials: tuple[Trial, ...] = dataclasses.field(repr=False)
     searched: Mapping[str, Mapping[str, Any]]
     fixed: Mapping[str, Any]
     left_out: Mapping[str, str]
-    outcome: Outcome | None
+    outcome: Outcome | None = dataclasses.field(repr=False)
     tested: Tested | None
     times_tested: int
     seconds: float
