@@ -122,7 +122,9 @@ class Search:
         except TooSlowError as slow:
             needed = self.job.clock.elapsed + self.job.clock.reserve(slow.seconds, None) + slow.seconds
             self._needed.append(needed)
-            self.left_out[name] = f"its defaults take about {slow.seconds:.0f} s, and there were {allowance:.0f} s"
+            self.left_out[name] = (
+                f"its defaults take about {slow.seconds:.0f} s, and there were {max(0, allowance):.0f} s"
+            )
         except RecsysError as error:
             if len(self.studies) == 1:
                 raise

@@ -7,9 +7,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 
-from recsys_mf.cli.config import read_config, write_config
+from recsys_mf.cli.config import SHORTHANDS, _options, read_config, write_config
+from recsys_mf.cli.train import train
 from tests.trained import small_table
 
 Cli = Callable[..., tuple[int, str, str]]
@@ -33,6 +35,9 @@ epochs = 4
 members = 1
 regularisation = 0.7
 """
+
+
+OPTIONS = _options(click.Context(train))
 
 
 @pytest.fixture
@@ -89,6 +94,22 @@ def test_a_setting_with_an_option_of_its_own_stands_at_the_top_too(recsys: Cli) 
     Path("c.toml").write_text('solver = "gibbs"\nsweeps = 6\nquiet = true\n[settings]\nburn_in = 2\nrank = 2\n')
     assert recsys("train", "table.parquet", "-o", "run", "--config", "c.toml", "-p", "sweeps=5")[0] == 0
     assert record("run")["provenance"]["settings"]["sweeps"] == 5
+
+
+VALUES: dict[type, Any] = {bool: True, int: 3, float: 0.25, str: "text"}
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_every_option_may_stand_in_a_file(tmp_path: Path, name: str) -> None:
+    option = OPTIONS[name]
+    kind = bool if getattr(option, "is_flag", False) else {"integer": int, "float": float}.get(option.type.name, str)
+    kind = int if option.type.name == "integer range" else kind
+    value = option.type.choices[0] if isinstance(option.type, click.Choice) else VALUES[kind]
+    path = tmp_path / "c.toml"
+    write_config(path, "", {name: value}, {})
+    config = read_config(path, click.Context(train))
+    found = config.settings if name in SHORTHANDS else config.options
+    assert found == {name: value}
 
 
 @pytest.mark.parametrize(
@@ -159,10 +180,6 @@ def test_options_of_a_file_exclude_each_other_as_typed_ones_do(recsys: Cli) -> N
 
 
 def test_what_is_written_is_read_back(tmp_path: Path) -> None:
-    import click
-
-    from recsys_mf.cli.train import train
-
     path = tmp_path / "c.toml"
     options: dict[str, Any] = {
         "solver": "sgd", "hold-out": 0.1 + 0.2, "seed": 2**40, "keep-rated": False,
