@@ -19,7 +19,7 @@ from recsys_mf.run import Run
 from recsys_mf.serving.joining import seen_by
 from recsys_mf.solvers import Solver
 from recsys_mf.splits import By, Split
-from recsys_mf.training import Watcher, as_ratings, train
+from recsys_mf.training import Validated, Watcher, as_ratings, train
 
 Record = Mapping[str, Any]
 
@@ -151,11 +151,13 @@ class Experiment:
         watch: Watcher = lambda progress: None,
         keep_predictions: bool = False,
         record: Callable[[Record], Record] = dict,
+        validated: Validated | None = None,
     ) -> Outcome:
-        """What `run` does with a split of the ratings."""
+        """What `run` does with a split of the ratings; validated : as in `train`."""
         run = train(
             split, self.solver, seed=self.seed, device=device, threads=threads, validation=self.validation,
             compared_with=self.baselines, start=self.start, compress=self.compress, watch=watch,
+            validated=validated,
         )  # fmt: skip
         run = replace(run, provenance=record(run.provenance))
         if split.test_as_read is None:

@@ -41,13 +41,16 @@ class Fitting:
     backend: Backend
     watch: Watcher
 
-    def fit(self) -> Fit:
-        """Choose on validation if there is a validation part, then fit."""
+    def fit(self, validated: Validated | None = None) -> Fit:
+        """Choose on validation if there is a validation part, then fit.
+
+        validated : what `validate` returned, if that is known
+        """
         if not self.parts:
             compile_kernels(self.solver, self.backend)
             solver = self.solver.resolved(self.train, self.backend)
             return self._final(solver.selection().choose(None), (), None)
-        found = self.validate()
+        found = validated or self.validate()
         fit = self._final(found.solver, found.history, found.error)
         valid = self.parts[0].valid
         if isinstance(fit.model, Factorization) and isinstance(found.model, Factorization) and valid is not None:

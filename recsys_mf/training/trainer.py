@@ -55,6 +55,7 @@ def train(
     start: Run | None = None,
     compress: int | None = None,
     watch: Watcher = lambda progress: None,
+    validated: Validated | None = None,
     **settings: Any,
 ) -> Run:
     """Fit the solver and the baselines on split.train and return them as a Run; split.test is not looked at.
@@ -72,6 +73,7 @@ def train(
         that of the run, whose settings stay; compared_with and compress must be left out
     compress : rank of the plain factorisation that takes the place of a posterior (`Posterior.compress`)
     watch : called after every epoch
+    validated : what `validate_alone` returned for the same solver, split and seed, so that it is not done again
     Raises SolveError when the fit diverges, ConfigError for an argument of another type or out of range, for a start
     that cannot be continued and for side information that the solver cannot take, ResourceError before what would not
     fit in memory. Warns with LeakWarning when the start was trained on pairs of split.test.
@@ -93,8 +95,8 @@ def train(
     if BASELINE not in others:
         raise ConfigError(f"the baselines lack '{BASELINE}'", seen=", ".join(others), fix="add it")
 
-    def fitted(label: str, method: Solver) -> Fit:
-        return Fitting(label, method, split.train, parts, seed, backend, watch).fit()
+    def fitted(label: str, method: Solver, found: Validated | None = None) -> Fit:
+        return Fitting(label, method, split.train, parts, seed, backend, watch).fit(found)
 
     _check_features(solver, split.train)
     for method in (*others.values(), solver):
@@ -104,7 +106,7 @@ def train(
         raise ConfigError(f"solver '{solver.name}' gives no posterior to compress", where="--compress", fix=fix)
     with _room((*others.values(), solver), split.train, parts, backend, compress):
         fits = {label: fitted(label, method) for label, method in others.items()}
-        fit = fitted(solver.name, solver)
+        fit = fitted(solver.name, solver, validated)
         if compress is not None:
             fit = compress_fit(fit, compress, split.train, backend)
     run = Run(
@@ -131,6 +133,7 @@ def fit_alone(
     seed: int = 0,
     validation: float = 0.1,
     watch: Watcher = lambda progress: None,
+    validated: Validated | None = None,
 ) -> Fit:
     """The fit that `train` makes of this solver on split.train, to the same bytes, without the baselines.
 
@@ -140,7 +143,7 @@ def fit_alone(
     parts = cut_parts(split, validation, seed)
     solver.resolved(split.train, backend)  # raises for what the table or the device does not bear
     with _room((solver,), split.train, parts, backend, None):
-        return Fitting(solver.name, solver, split.train, parts, seed, backend, watch).fit()
+        return Fitting(solver.name, solver, split.train, parts, seed, backend, watch).fit(validated)
 
 
 def validate_alone(

@@ -7,9 +7,15 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-_FINAL = 2.2
-"""Seconds of the fit at the end, in those of its trial: the choice on validation rows again, the fit on all of train,
-and its test."""
+_FIT = 1.5  # seconds of the fit on all of train and its test, in those of its trial
+
+
+def fit_seconds(trial_seconds: float, *, is_known: bool) -> float:
+    """Seconds of the fit and the test of settings at the end.
+
+    is_known : whether what validation chose for them is at hand, so that it is not done again
+    """
+    return (_FIT if is_known else 1 + _FIT) * trial_seconds
 
 
 @dataclass
@@ -40,20 +46,17 @@ class Clock:
         """Seconds left, infinite without a budget."""
         return math.inf if self.minutes is None else 60 * self.minutes - self.elapsed
 
-    def reserve(self, best: float, default: float | None) -> float:
-        """Seconds to keep for the end if the best trial took so long.
+    def reserve(self, fits: float) -> float:
+        """Seconds to keep for the end if its fits take so long (`fit_seconds`)."""
+        return self.baselines + fits if self.has_end else 0.0
 
-        default : seconds of the trial of its solver's defaults, which are fitted beside it; None if it is the best
-        """
-        return self.baselines + _FINAL * (best + (default or 0.0)) if self.has_end else 0.0
-
-    def allowance(self, best: float | None, default: float | None) -> float:
+    def allowance(self, best: float | None, default: float) -> float:
         """Seconds that a trial may take, so that whichever is then the best can be fitted at the end.
 
         best : seconds to keep for the best so far (`reserve`), None if there is none
-        default : as in `reserve`, for the trial itself
+        default : seconds of the fit of the defaults of the trial's solver, which is made beside that of the best
         """
         if not self.has_end:
             return self.left
-        as_best = (self.left - self.reserve(0.0, default)) / (1 + _FINAL)
+        as_best = (self.left - self.reserve(default)) / (1 + _FIT)
         return as_best if best is None else min(as_best, self.left - best)

@@ -12,6 +12,7 @@ import numpy as np
 from recsys_mf.errors import RecsysError, ResourceError
 from recsys_mf.solvers.search import is_better
 from recsys_mf.training import Progress
+from recsys_mf.tuning.clock import fit_seconds
 from recsys_mf.tuning.study import COMPLETE, FAILED, RUNNING, Attempt, Study, Trial
 from recsys_mf.tuning.trying import Job, TooSlowError, try_next
 
@@ -116,12 +117,12 @@ class Search:
     def _try_defaults(self, study: Study) -> None:
         """Try the defaults; a solver that cannot be tried is left out, if there are others."""
         name = study.space.solver.name
-        allowance = self.job.clock.allowance(self._reserve(), None)
+        clock, allowance = self.job.clock, self.job.clock.allowance(self._reserve(), 0.0)
         try:
             self._try(study, allowance)
         except TooSlowError as slow:
-            needed = self.job.clock.elapsed + self.job.clock.reserve(slow.seconds, None) + slow.seconds
-            self._needed.append(needed)
+            fit = fit_seconds(slow.seconds, is_known=True)
+            self._needed.append(clock.elapsed + slow.seconds + clock.reserve(fit))
             self.left_out[name] = (
                 f"its defaults take about {slow.seconds:.0f} s, and there were {max(0, allowance):.0f} s"
             )
@@ -144,7 +145,7 @@ class Search:
         """Of the promising solvers that fit into the time the one that had the least of it, and its allowance."""
         reserve, turns = self._reserve(), []
         for study in self.studies:
-            allowance = self.job.clock.allowance(reserve, _seconds_of_defaults(study))
+            allowance = self.job.clock.allowance(reserve, _fit_seconds(study, study.default))
             if self._is_promising(study) and _usual_seconds(study) <= allowance:
                 turns.append((sum(trial.seconds for trial in study.trials), study, allowance))
         return min(turns, key=lambda turn: turn[0])[1:] if turns else None
@@ -164,7 +165,8 @@ class Search:
         if not self._complete():
             return None
         study, best = self.best()
-        return self.job.clock.reserve(best.seconds, None if best.is_default else _seconds_of_defaults(study))
+        default = None if best.is_default else study.default
+        return self.job.clock.reserve(_fit_seconds(study, best) + _fit_seconds(study, default))
 
     def _try(self, study: Study, allowance: float) -> None:
         best = min(map(_error, self._complete()), default=None)
@@ -193,9 +195,9 @@ def _usual_seconds(study: Study) -> float:
     return float(np.median(tuned)) if tuned else 0.0
 
 
-def _seconds_of_defaults(study: Study) -> float | None:
-    """Seconds that the trial of the defaults took, None if it is not complete."""
-    return None if study.default is None else study.default.seconds
+def _fit_seconds(study: Study, trial: Trial | None) -> float:
+    """Seconds of the fit of a trial at the end, 0 without a trial."""
+    return 0.0 if trial is None else fit_seconds(trial.seconds, is_known=trial.number in study.known)
 
 
 def _error(trial: Trial) -> float:

@@ -127,6 +127,7 @@ class Study:
 
     facts : what every trial depends on, as plain values
     where : of the storage, for messages
+    known : number -> what validation chose, of the defaults and the best trial of this process
     Raises ArtifactError if the storage has a study of this solver with other facts.
     """
 
@@ -134,6 +135,7 @@ class Study:
         import optuna
 
         self.space, self._seed = space, seed
+        self.known: dict[int, Validated] = {}
         name = space.solver.name
         self._study = optuna.create_study(study_name=name, storage=storage, direction="minimize", load_if_exists=True)
         known = self._study.user_attrs.get("facts")
@@ -192,6 +194,17 @@ class Study:
 
         states = {COMPLETE: TrialState.COMPLETE, PRUNED: TrialState.PRUNED}
         return self._as_trial(self._study.tell(trial, value, state=states.get(state, TrialState.FAIL)))
+
+    def keep(self, trial: Trial, found: Validated) -> None:
+        """Keep what validation chose if it may be needed at the end."""
+        if trial.is_default:
+            self.known[trial.number] = found
+            return
+        others = [number for number in self.known if self.default is None or number != self.default.number]
+        if all(found.error < self.known[number].error for number in others):
+            for number in others:
+                del self.known[number]
+            self.known[trial.number] = found
 
     def _frozen(self) -> list[FrozenTrial]:
         return self._study.get_trials(deepcopy=False)
@@ -258,7 +271,9 @@ class Attempt:
         if self._place is not None:
             self._place.update(self._study.space.nearest(found.solver))
             self._study.space.draw(self._trial)  # so that the sampler knows where the defaults are
-        return self._end(COMPLETE, seconds, found.error, chosen=found.solver.settings())
+        trial = self._end(COMPLETE, seconds, found.error, chosen=found.solver.settings())
+        self._study.keep(trial, found)
+        return trial
 
     def prune(self, seconds: float) -> Trial:
         """Given up."""

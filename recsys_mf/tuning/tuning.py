@@ -13,7 +13,7 @@ from recsys_mf.experiment import Experiment, Outcome, Record
 from recsys_mf.kernels import select
 from recsys_mf.solvers import Solver
 from recsys_mf.splits import Split
-from recsys_mf.training import BASELINE, Progress, as_solver, baselines, cut_parts, fit_alone
+from recsys_mf.training import BASELINE, Progress, Validated, as_solver, baselines, cut_parts, fit_alone
 from recsys_mf.tuning.clock import Clock
 from recsys_mf.tuning.plan import Plan
 from recsys_mf.tuning.searching import Search, Standing, TuningWatcher
@@ -129,7 +129,7 @@ def tune_by_plan(
         def told(progress: Progress | None) -> None:
             watch(search.standing(best.solver, finished, best.error, progress, is_final=True))
 
-        outcome, tested = _fit_and_test(plan, job, found, (device, threads), told, record)
+        outcome, tested = _fit_and_test(plan, job, found, study.known, (device, threads), told, record)
         return replace(found, outcome=outcome, tested=tested, times_tested=study.times_tested, seconds=clock.elapsed)
 
 
@@ -164,6 +164,7 @@ def _fit_and_test(
     plan: Plan,
     job: Job,
     found: Tuned,
+    known: Mapping[int, Validated],
     place: tuple[str, int | None],
     told: Callable[[Progress | None], None],
     record: Callable[[Record], Record],
@@ -176,14 +177,17 @@ def _fit_and_test(
     def recorded(provenance: Record) -> Record:
         return {**record(provenance), "tuned": _what_was_chosen(plan, found)}
 
-    outcome = experiment.run_on(split, device=device, threads=threads, watch=told, record=recorded)
+    outcome = experiment.run_on(
+        split, device=device, threads=threads, watch=told, record=recorded, validated=known.get(found.best.number)
+    )
     if split.test is None:
         return outcome, None
     default = None
     if not found.best.is_default and found.default is not None:
         fit = fit_alone(
-            split, found.default.as_solver(), job.backend, seed=job.seed, validation=experiment.validation, watch=told
-        )
+            split, found.default.as_solver(), job.backend, seed=job.seed, validation=experiment.validation, watch=told,
+            validated=known.get(found.default.number),
+        )  # fmt: skip
         default = fit.model
     return outcome, score(outcome.run.model, default, split.test, job.backend.make_prediction())
 

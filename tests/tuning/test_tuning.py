@@ -19,7 +19,7 @@ from recsys_mf.ratings import Ratings
 from recsys_mf.solvers import SOLVERS, gibbs
 from recsys_mf.training import provenance
 from recsys_mf.tuning import Standing, Tuned, rendering, tune, tuning
-from recsys_mf.tuning.clock import Clock
+from recsys_mf.tuning.clock import Clock, fit_seconds
 from tests.trained import small_table
 
 SGD: dict[str, Any] = {"solver": "sgd", "fixed": {"epochs": 6, "members": 2}}
@@ -221,14 +221,15 @@ def test_the_clock_keeps_time_for_the_end() -> None:
     now = Ticking()
     clock = Clock(1.0, now=now)
     clock.baselines = 4.0
-    assert clock.reserve(10.0, None) == pytest.approx(4 + 2.2 * 10)
-    assert clock.reserve(10.0, 5.0) == pytest.approx(4 + 2.2 * 15)
-    seconds = clock.allowance(None, None)
-    assert seconds + clock.reserve(seconds, None) == pytest.approx(clock.left)
+    assert clock.reserve(10.0) == 14.0
+    for default in (0.0, 5.0):  # a trial that takes as long as allowed and becomes the best leaves time for its fit
+        seconds = clock.allowance(None, default)
+        assert seconds + clock.reserve(fit_seconds(seconds, is_known=True) + default) == pytest.approx(60)
     now.time = 50.0
-    assert clock.allowance(8.0, None) == pytest.approx(2.0 if (10 - 4) / 3.2 > 2 else (10 - 4) / 3.2)
-    assert Clock(None).allowance(None, None) == math.inf
-    assert Clock(1.0, has_end=False, now=now).allowance(None, None) == 60
+    assert clock.allowance(9.0, 0.0) == 1.0  # or that of the best so far
+    assert fit_seconds(1.0, is_known=False) == 1 + fit_seconds(1.0, is_known=True)
+    assert Clock(None).allowance(None, 0.0) == math.inf
+    assert Clock(1.0, has_end=False, now=now).allowance(None, 0.0) == 60
 
 
 # The report.
