@@ -118,7 +118,7 @@ class ComparisonBar:
 class TuningBar:
     """Watches a search of settings and draws one bar over its trials or its time; silent as `Bars` is.
 
-    finished : trials that are over
+    finished : trials that are over, 0 as long as none came to its end
     """
 
     def __init__(self, *, quiet: bool) -> None:
@@ -136,7 +136,7 @@ class TuningBar:
 
     def __call__(self, standing: TuningStanding) -> None:
         """Show how far it is."""
-        self.finished = standing.finished
+        self.finished = 0 if standing.best is None else standing.finished
         if self.silent or not (standing.ended or time.monotonic() > self._drawn + _PAUSE):
             return
         if self._bar is None:

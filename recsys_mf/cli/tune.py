@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -83,6 +84,7 @@ def tune(ratings: str, as_json: bool, markdown: bool, quiet: bool, **given: Any)
     recsys-mf train ratings.parquet --config best.toml -o run
     recsys-mf tune ratings.parquet --minutes 5 --run run        the best model in five minutes
     """
+    began = time.monotonic()  # before the imports, which count too
     from recsys_mf import store
     from recsys_mf.cli.log import Lines, LogFile
     from recsys_mf.cli.progress import TuningBar, announce_compilation
@@ -110,6 +112,7 @@ def tune(ratings: str, as_json: bool, markdown: bool, quiet: bool, **given: Any)
         tuned = tune_by_plan(
             plan, device=given["device"], threads=given["threads"], watch=watch,
             on_read=lambda role, table: log.write("read", role=role, rows=len(table)), record=record,
+            began=began,
         )  # fmt: skip
         if tuned.outcome is not None and given["run"] is not None:
             store.save(tuned.outcome.run, given["run"], force=force, report=tuned.outcome.report)

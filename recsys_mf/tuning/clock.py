@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 _FIT = 1.5  # seconds of the fit on all of train and its test, in those of its trial
 
@@ -22,8 +22,9 @@ def fit_seconds(trial_seconds: float, *, is_known: bool) -> float:
 class Clock:
     """What is left of a budget.
 
-    minutes : the budget from now on; None for no limit
+    minutes : the budget; None for no limit
     has_end : whether there are a fit and a test at the end
+    began : when it began, by `now`; None for now
     baselines : seconds that the baselines take there, once they are known
     """
 
@@ -31,15 +32,15 @@ class Clock:
     has_end: bool = True
     now: Callable[[], float] = time.monotonic
     baselines: float = 0.0
-    began: float = field(init=False)
+    began: float | None = None
 
     def __post_init__(self) -> None:
-        self.began = self.now()
+        self._began = self.now() if self.began is None else self.began
 
     @property
     def elapsed(self) -> float:
         """Seconds since the beginning."""
-        return self.now() - self.began
+        return self.now() - self._began
 
     @property
     def left(self) -> float:

@@ -8,6 +8,7 @@ from typing import Any
 from recsys_mf import strict_json
 from recsys_mf.errors import printable
 from recsys_mf.evaluation.layout import Table, paragraphs, piped, plain, shown_name
+from recsys_mf.solvers.settings import AUTO
 from recsys_mf.training import BASELINE
 from recsys_mf.tuning.study import COMPLETE, FAILED, PRUNED, RUNNING, STOPPED, Trial
 from recsys_mf.tuning.tuned import Tuned
@@ -64,6 +65,8 @@ def describe_verdict(tuned: Tuned) -> str:
 def _describe_defaults(tuned: Tuned) -> str:
     """That the defaults were kept, and why."""
     best, lowest = tuned.best, tuned.lowest
+    if sum(trial.solver == best.solver for trial in tuned.trials) == 1:
+        return f"The defaults of {best.solver} are best; no other settings of it were tried."
     if lowest.is_default or best.error is None:
         return f"The defaults of {best.solver} are best: nothing else had a lower validation RMSE."
     return (
@@ -79,7 +82,7 @@ def _parts(tuned: Tuned, table: Callable[[Table], str], wrapped: Callable[..., s
     yield _printable(table(_errors(tuned)))
     if len(tuned.searched) > 1:
         yield _printable(table(_solvers(tuned)))
-    if tuned.searched[tuned.best.solver]:
+    if not tuned.best.is_default:
         yield _printable(table(_settings(tuned)))
     yield _printable(wrapped(*_legend(tuned)))
 
@@ -171,7 +174,7 @@ def _setting(trial: Trial | None, name: str) -> str:
     if trial is None:
         return ""
     value, chosen = trial.settings[name], (trial.chosen or {}).get(name)
-    return f"{value} ({chosen})" if value == "auto" and chosen is not None else str(value)
+    return f"{value} ({chosen})" if value == AUTO and chosen not in (None, AUTO) else str(value)
 
 
 def _number(value: float | None) -> str:

@@ -124,7 +124,7 @@ class Search:
             fit = fit_seconds(slow.seconds, is_known=True)
             self._needed.append(clock.elapsed + slow.seconds + clock.reserve(fit))
             self.left_out[name] = (
-                f"its defaults take about {slow.seconds:.0f} s, and there were {max(0, allowance):.0f} s"
+                f"its defaults take about {slow.seconds:.1f} s, and there were {max(0, allowance):.1f} s"
             )
         except RecsysError as error:
             if len(self.studies) == 1:

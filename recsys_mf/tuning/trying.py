@@ -80,7 +80,7 @@ def try_next(study: Study, job: Job, allowance: float, watch: Callable[[Attempt,
     except PrunedError:
         return attempt.prune(seconds())
     except TooSlowError as slow:
-        attempt.stop(f"about {slow.seconds:.0f} s", seconds())
+        attempt.stop(f"about {slow.seconds:.1f} s", seconds())
         raise
     except (ConfigError, ResourceError, SolveError) as error:
         trial = attempt.fail(error, seconds())

@@ -89,13 +89,15 @@ def tune_by_plan(
     watch: TuningWatcher = _ignore,
     on_read: Callable[[str, Any], None] = _read_nothing,
     record: Callable[[Record], Record] = dict,
+    began: float | None = None,
 ) -> Tuned:
     """`tune` by a plan.
 
     on_read, record : as in `Experiment.run`
+    began : since when the minutes count, by `time.monotonic`; None for now
     """
     require_optuna()
-    clock, backend = Clock(plan.minutes, not plan.search_only), select(device, threads)
+    clock, backend = Clock(plan.minutes, not plan.search_only, began=began), select(device, threads)
     split = plan.experiment.split(on_read)
     parts = cut_parts(split, plan.experiment.validation, plan.experiment.seed)
     job = Job(split, parts, backend, plan.experiment.seed, clock)
