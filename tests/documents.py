@@ -42,7 +42,8 @@ def agree(shown: str, printed: str, *, whole_numbers_may_differ: bool = False) -
 
     whole_numbers_may_differ : such as numbers of epochs; else they are ids and counts
     """
-    measured = r"peak memory .*|\d+ threads|─+|( +\d+\.\d+)+ +[\d.]+ [KMG]iB( +front)?$"  # the last of a comparison
+    of_comparison = r"( +\d+\.\d+)+ +[\d.]+ [KMG]iB( +front)?$"
+    measured = rf"peak memory .*|took \d+ seconds|\d+ threads|─+|{of_comparison}"
     shown, printed = (re.sub(measured, "", text, flags=re.MULTILINE) for text in (shown, printed))
     if len(shown.splitlines()) != len(printed.splitlines()):
         return False

@@ -26,6 +26,7 @@ from recsys_mf.training import provenance
 from recsys_mf.training.continuing import continued
 from recsys_mf.training.epochs import Watcher
 from recsys_mf.training.fitting import Fitting, compress_fit
+from recsys_mf.training.selection import Validated
 from recsys_mf.training.validation import cut_parts
 
 BASELINE = "svd bias"
@@ -54,6 +55,7 @@ def train(
     start: Run | None = None,
     compress: int | None = None,
     watch: Watcher = lambda progress: None,
+    validated: Validated | None = None,
     **settings: Any,
 ) -> Run:
     """Fit the solver and the baselines on split.train and return them as a Run; split.test is not looked at.
@@ -71,6 +73,7 @@ def train(
         that of the run, whose settings stay; compared_with and compress must be left out
     compress : rank of the plain factorisation that takes the place of a posterior (`Posterior.compress`)
     watch : called after every epoch
+    validated : what `validate_alone` returned for the same solver, split and seed, so that it is not done again
     Raises SolveError when the fit diverges, ConfigError for an argument of another type or out of range, for a start
     that cannot be continued and for side information that the solver cannot take, ResourceError before what would not
     fit in memory. Warns with LeakWarning when the start was trained on pairs of split.test.
@@ -92,8 +95,8 @@ def train(
     if BASELINE not in others:
         raise ConfigError(f"the baselines lack '{BASELINE}'", seen=", ".join(others), fix="add it")
 
-    def fitted(label: str, method: Solver) -> Fit:
-        return Fitting(label, method, split.train, parts, seed, backend, watch).fit()
+    def fitted(label: str, method: Solver, found: Validated | None = None) -> Fit:
+        return Fitting(label, method, split.train, parts, seed, backend, watch).fit(found)
 
     _check_features(solver, split.train)
     for method in (*others.values(), solver):
@@ -103,7 +106,7 @@ def train(
         raise ConfigError(f"solver '{solver.name}' gives no posterior to compress", where="--compress", fix=fix)
     with _room((*others.values(), solver), split.train, parts, backend, compress):
         fits = {label: fitted(label, method) for label, method in others.items()}
-        fit = fitted(solver.name, solver)
+        fit = fitted(solver.name, solver, validated)
         if compress is not None:
             fit = compress_fit(fit, compress, split.train, backend)
     run = Run(
@@ -130,6 +133,7 @@ def fit_alone(
     seed: int = 0,
     validation: float = 0.1,
     watch: Watcher = lambda progress: None,
+    validated: Validated | None = None,
 ) -> Fit:
     """The fit that `train` makes of this solver on split.train, to the same bytes, without the baselines.
 
@@ -139,7 +143,26 @@ def fit_alone(
     parts = cut_parts(split, validation, seed)
     solver.resolved(split.train, backend)  # raises for what the table or the device does not bear
     with _room((solver,), split.train, parts, backend, None):
-        return Fitting(solver.name, solver, split.train, parts, seed, backend, watch).fit()
+        return Fitting(solver.name, solver, split.train, parts, seed, backend, watch).fit(validated)
+
+
+def validate_alone(
+    split: Split,
+    parts: tuple[Split, ...],
+    solver: Solver,
+    backend: Backend,
+    *,
+    seed: int = 0,
+    watch: Watcher = lambda progress: None,
+) -> Validated:
+    """What `train` chooses on validation rows for this solver, with its error, without the fit on all of split.train.
+
+    parts : as `cut_parts` makes them of the split; the other arguments and errors are those of `fit_alone`
+    """
+    _check_features(solver, split.train)
+    solver.resolved(split.train, backend)  # raises for what the table or the device does not bear
+    with _room((solver,), split.train, parts, backend, None):
+        return Fitting(solver.name, solver, split.train, parts, seed, backend, watch).validate()
 
 
 def _check_features(solver: Solver, train: Ratings) -> None:

@@ -243,7 +243,7 @@ def test_an_option_that_would_do_nothing_is_refused(recsys: Cli, tmp_path: Path,
 
 EFFECTIVE = {
     "train": {"output", "force", "solver", "settings", "hold_out", "validation", "seed", "device", "threads", "size",
-              "start", "repeat", "predictions", "html", "plots", "log", "keep_rated", "encoding", "by",
+              "start", "repeat", "predictions", "html", "plots", "log", "config", "keep_rated", "encoding", "by",
               "svd_ranks", "svd_route",
               "duplicates", "quiet", "ids", "ranking", "user_features", "item_features",
               "user_column", "item_column", "rating_column", "time_column", "weight_column", "ratings"},
