@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE.parent), str(HERE / "extensions")]
@@ -59,3 +60,14 @@ html_theme_options = {
     "light_css_variables": dict.fromkeys(_BRAND, "#0b5fa5"),
     "dark_css_variables": dict.fromkeys(_BRAND, "#79b8ff"),
 }
+
+
+def _name_levels(app: object, page: str, template: str, context: dict[str, Any], tree: object) -> None:
+    """Captions of the navigation are headings, which must say their level."""
+    key = "furo_navigation_tree"
+    context[key] = context.get(key, "").replace('role="heading"', 'role="heading" aria-level="2"')
+
+
+def setup(app: Any) -> None:
+    """Sphinx calls this."""
+    app.connect("html-page-context", _name_levels, priority=900)  # after the theme
