@@ -138,7 +138,7 @@ class Experiment:
             run = trained(splits.hold_out(table, 0, self._split_seed))
             numbers = splits.fold_numbers(len(table), self.folds, self._split_seed)
             rows = join_folds(table, numbers, predicted) if predicted else None
-            return _outcome(run, summarise_folds(reports), rows)
+            return _outcome(run, replace(summarise_folds(reports), record=run.provenance), rows)
         split = self._split(table, on_read)
         del table  # its rows are in the split
         self._check_ranking(split)

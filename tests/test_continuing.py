@@ -143,7 +143,7 @@ def test_a_continued_run_keeps_its_intervals(name: str) -> None:
         if not has_intervals(run.model):
             continue
         pairs = test.reindexed(run.user_vocabulary, run.item_vocabulary)
-        _, lower, upper, _ = predict(run.model, pairs.users, pairs.items, probability=0.9)
+        _, lower, upper, *_ = predict(run.model, pairs.users, pairs.items, probability=0.9)
         assert lower is not None
         assert upper is not None
         assert (lower <= upper).all()

@@ -20,8 +20,8 @@ TESTS = Path(__file__).parent
 
 LAYERS = (
     {"errors", "arguments"},
-    {"memory", "atomic", "outputs", "strict_json"},
-    {"arrays"},
+    {"memory", "atomic", "outputs", "strict_json", "layout"},
+    {"arrays", "drawing"},
     {"kernels", "conversion"},
     {"ratings", "features", "vocabulary", "mismatch", "models"},
     {"loaders", "splits", "prediction"},

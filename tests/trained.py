@@ -75,7 +75,7 @@ def factorization(epoch: Epoch) -> Factorization:
 
 def intervals(model: Model, users: NDArray[Any], items: NDArray[Any]) -> tuple[NDArray[np.float32], ...]:
     """Predictions of pairs and the bounds of their 90 % intervals."""
-    values, lower, upper, _ = predict(model, users, items, probability=0.9)
+    values, lower, upper, *_ = predict(model, users, items, probability=0.9)
     assert lower is not None
     assert upper is not None
     return values, lower, upper

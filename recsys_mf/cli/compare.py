@@ -14,6 +14,7 @@ import click
 
 from recsys_mf.cli import options
 from recsys_mf.cli.failures import say_error
+from recsys_mf.cli.pictures import PictureFiles, picture_options
 from recsys_mf.errors import ArtifactError, ConfigError, RecsysError, printable
 
 if TYPE_CHECKING:
@@ -62,6 +63,8 @@ _PLANNED = ("solvers", "ranks", "settings", *_SPLITTING, "state", "quiet")
 @click.option("--split-seed", type=click.IntRange(min=0), help="First seed of the splits.  [default: that of --seed]")
 @click.option("--state", type=click.Path(path_type=Path), metavar="DIR",
               help="Keep finished fits in DIR, so that the same command continues after an interruption.")  # fmt: skip
+@click.option("--force", is_flag=True, help="Replace the --html and --plots files if they exist.")
+@picture_options
 @options.device_option
 @options.threads_option
 @options.duplicates_option
@@ -84,8 +87,14 @@ def compare(targets: tuple[str, ...], as_json: bool, markdown: bool, **given: An
     """
     from recsys_mf.comparison import rendering
 
+    pictures = PictureFiles(given.pop("html"), given.pop("plots"), given["force"])
+    if given.pop("force") and pictures.html is None and pictures.plots is None:
+        fix = "leave --force out, or give --html or --plots"
+        raise ConfigError("there is no output file to replace", where="--force", fix=fix)
+    pictures.check(given["state"])
     runs = [Path(target) for target in targets if _is_run(target)]
     comparison = _of_ratings(targets[0], given) if len(targets) == 1 and not runs else _of_runs(targets, given)
+    pictures.write(comparison)
     if as_json or markdown:
         options.say(rendering.to_json(comparison) if as_json else rendering.to_markdown(comparison))
         return

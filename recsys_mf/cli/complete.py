@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from recsys_mf.cli import options
+from recsys_mf.cli.pictures import PictureFiles, picture_options
 from recsys_mf.errors import ConfigError, printable
 
 if TYPE_CHECKING:
@@ -26,9 +27,10 @@ _SHOWN = 5  # columns with the largest error that are printed
               help="How entries are filled; auto: by the least error on held-out entries.")  # fmt: skip
 @click.option("--rank", type=int, metavar="K", help="Number of factors of the method factors (default: chosen).")
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of the entries that are held out.")
+@picture_options
 @click.option("--force", is_flag=True, help="Replace the output files if they exist.")
 def complete(
-    matrix: Path, output: Path, errors: Path | None, method: str, rank: int | None, seed: int, force: bool
+    matrix: Path, output: Path, errors: Path | None, method: str, rank: int | None, seed: int, force: bool, **drawn: Any
 ) -> None:
     """Fill the missing entries of the table of numbers MATRIX.
 
@@ -45,12 +47,15 @@ def complete(
         raise ConfigError("two results in one file", where="--errors", seen=str(errors), fix="give another name")
     for path in filter(None, (output, errors)):
         check_output(path, "output", WRITTEN, force=force)
+    pictures = PictureFiles(drawn["html"], drawn["plots"], force)
+    pictures.check(output, errors)
     table = read_table(matrix)
     result = completion.complete(read_matrix(table.frame, where=str(matrix)), method, rank=rank, seed=seed)
     write_table(table, result.filled, output, force=force)
     if errors is not None:
         write_table(table, result.deviations, errors, force=force)
     written = f"{output}" if errors is None else f"{output}, {errors}"
+    pictures.write(result)
     options.say(_report(result, written))
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from recsys_mf.cli import options
+from recsys_mf.cli.pictures import PictureFiles, name_items, picture_options, titles_option
 from recsys_mf.errors import ConfigError
 
 
@@ -16,7 +17,9 @@ from recsys_mf.errors import ConfigError
 @click.option("--test", required=True, metavar="FILE", help="Table of ratings to compute the error on.")
 @click.option("--predictions", type=click.Path(path_type=Path), metavar="FILE",
               help="Write the rows of the table with their predictions to FILE (.parquet, .csv or .tsv).")  # fmt: skip
-@click.option("--force", is_flag=True, help="Replace the --predictions file if it exists.")
+@click.option("--force", is_flag=True, help="Replace the --predictions, --html and --plots files if they exist.")
+@picture_options
+@titles_option
 @options.ranking_options
 @options.device_option
 @options.threads_option
@@ -37,9 +40,11 @@ def evaluate(run: Path, test: str, predictions: Path | None, force: bool, **give
 
     if predictions is not None:
         check_predictions(predictions, force=force, held_out=True)
-    elif force:
-        fix = "leave --force out, or give --predictions"
+    elif force and given["html"] is None and given["plots"] is None:
+        fix = "leave --force out, or give --predictions, --html or --plots"
         raise ConfigError("there is no output file to replace", where="--force", fix=fix)
+    pictures = PictureFiles(given.pop("html"), given.pop("plots"), force, given.pop("titles"))
+    pictures.check(predictions)
     printing = {name: given.pop(name) for name in ("as_json", "markdown")}
     n, relevant = (given.pop(name) for name in ("ranking", "relevant"))
     check_arguments(n, relevant)
@@ -50,4 +55,5 @@ def evaluate(run: Path, test: str, predictions: Path | None, force: bool, **give
     report = evaluation.evaluate(loaded, table, held_out=f"the pairs of {test}", ranking=ranking, **place)
     if predictions is not None:
         write_predictions(predict_rows(loaded, table, **place), predictions, force=force)
+    pictures.write(name_items(report, pictures.titles))
     options.print_report(report, **printing)

@@ -30,8 +30,8 @@ FILES = {
 """The roles of the files that a training reads, and the options that name them."""
 
 HARMLESS = {
-    "output", "force", "quiet", "device", "threads", "size", "trace", "log", "predictions", "keep_rated", "as_json",
-    "markdown", "repeat", "ranking", "relevant",
+    "output", "force", "quiet", "device", "threads", "size", "html", "plots", "titles", "log", "predictions",
+    "keep_rated", "as_json", "markdown", "repeat", "ranking", "relevant",
 }  # fmt: skip
 """Options of `recsys-mf train` that decide where it runs and what is written, but do not change the numbers."""
 

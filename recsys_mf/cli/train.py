@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from recsys_mf.cli import options
+from recsys_mf.cli.pictures import PictureFiles, name_items, picture_options, titles_option
 from recsys_mf.cli.plan import FILES, Plan, plan_of_record, refuse_with_repeat, say_whether_repeated
 from recsys_mf.errors import ConfigError, printable
 
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
 
 DECIDED_BY_START = (
     "settings", "folds", "compress", "likelihood", "sweeps", "chains", "schedule", "precision", "svd_ranks",
-    "svd_route", "user_features", "item_features", "trace",
+    "svd_route", "user_features", "item_features",
 )  # fmt: skip
 
 
@@ -56,7 +58,9 @@ class Options:
     schedule: str | None
     precision: str | None
     predictions: Path | None
-    trace: Path | None
+    html: Path | None
+    plots: Path | None
+    titles: str | None
     log: Path | None
     keep_rated: bool
     svd_ranks: str | None
@@ -161,12 +165,8 @@ class Options:
 @click.option("--precision", metavar="float32|half|bfloat16", help="The same as -p precision=… (sgd on CUDA).")
 @click.option("--predictions", type=click.Path(path_type=Path), metavar="FILE",
               help="Write the test rows with their predictions to FILE (.parquet, .csv or .tsv).")  # fmt: skip
-@click.option(
-    "--trace",
-    type=click.Path(path_type=Path),
-    metavar="FILE.svg",
-    help="Draw the monitored quantities of a sampler (gibbs) over its sweeps.",
-)
+@picture_options
+@titles_option
 @click.option("--log", type=click.Path(path_type=Path), metavar="FILE.jsonl",
               help="Write a line of JSON per stage and per epoch to FILE while training runs.")  # fmt: skip
 @click.option("--keep-rated/--no-keep-rated", default=True, show_default=True,
@@ -181,7 +181,12 @@ class Options:
 @options.report_options
 @options.quiet_option
 @options.exclusive(
-    ("--test", "--hold-out"), ("--test", "--folds"), ("--hold-out", "--folds"), ("--by", "--test"), ("--by", "--folds")
+    ("--test", "--hold-out"),
+    ("--test", "--folds"),
+    ("--hold-out", "--folds"),
+    ("--by", "--test"),
+    ("--by", "--folds"),
+    ("--titles", "--folds"),
 )
 def train(**given: Any) -> None:
     """Train a model on RATINGS, write it as a run directory, and print a report of its error on held-out ratings.
@@ -197,14 +202,13 @@ def train(**given: Any) -> None:
     from recsys_mf.arrays.mapped import limited
     from recsys_mf.cli.log import Lines, LogFile, tell_all
     from recsys_mf.cli.progress import Bars, announce_compilation
-    from recsys_mf.cli.trace import check_trace, write_trace
     from recsys_mf.evaluation.predictions import check_predictions, write_predictions
 
     chosen, context = Options(**given), click.get_current_context()
     inputs = [file for file in (chosen.ratings, chosen.test, chosen.user_features, chosen.item_features) if file]
     store.check_free(chosen.output, force=chosen.force, inputs=inputs)
-    if chosen.trace is not None:
-        check_trace(chosen.trace, force=chosen.force)
+    pictures = PictureFiles(chosen.html, chosen.plots, chosen.force, chosen.titles)
+    pictures.check(chosen.output, chosen.predictions, chosen.log)
     log = LogFile(chosen.log, force=chosen.force)
     if chosen.size is not None:
         context.with_resource(limited(memory.parsed(chosen.size)))
@@ -219,10 +223,6 @@ def train(**given: Any) -> None:
         device = device if options.is_given("device") else record["device"]
     plan = replace(plan, experiment=replace(plan.experiment, ranking=chosen.ranking, relevant=chosen.relevant))
     experiment = plan.experiment
-    solver = cast("Solver", experiment.solver)
-    if chosen.trace is not None and not solver.samples_posterior:
-        fix = "leave --trace out, or use --solver gibbs, which samples"
-        raise ConfigError(f"solver '{solver.name}' has no traces to draw", where="--trace", fix=fix)
     if chosen.predictions is not None:
         held_out = experiment.test is not None or experiment.folds is not None or experiment.hold_out > 0
         check_predictions(chosen.predictions, force=chosen.force, held_out=held_out)
@@ -240,8 +240,8 @@ def train(**given: Any) -> None:
     log.write("saved", run=str(chosen.output))
     if chosen.predictions is not None and predicted is not None:
         write_predictions(predicted, chosen.predictions, force=chosen.force)
-    if chosen.trace is not None:
-        write_trace(run, chosen.trace, report.data, force=chosen.force)
+    repeating = shlex.join(["recsys-mf", "train", "--repeat", str(chosen.output), "-o", "NEW"])
+    pictures.write(name_items(report, chosen.titles), {"to repeat": repeating})
     options.print_report(report, as_json=chosen.as_json, markdown=chosen.markdown)
 
 

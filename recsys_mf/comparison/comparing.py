@@ -94,5 +94,6 @@ def compare_by_plan(
         device=backend.device.name,
         threads=backend.device.threads,
         weighted=(ratings if plan.test is None else plan.test).weights is not None,
+        fingerprint=ratings.fingerprint,
     )
     return cells.compare(setup)

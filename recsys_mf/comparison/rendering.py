@@ -11,7 +11,7 @@ from recsys_mf import strict_json
 from recsys_mf.comparison.differences import Difference
 from recsys_mf.comparison.table import BOOTSTRAP, Comparison, Row, Setup
 from recsys_mf.errors import printable
-from recsys_mf.evaluation.layout import Table, paragraphs, piped, plain
+from recsys_mf.layout import Table, paragraphs, piped, plain
 from recsys_mf.memory import in_words
 
 _NAMED = 3  # candidates that a sentence names
@@ -29,19 +29,19 @@ def to_text(comparison: Comparison, shade: Callable[[str], str] = str) -> str:
 
     shade : what is made of a line of a candidate that is worse
     """
-    lines = [printable(line) for line in plain(_table(comparison)).split("\n")]
+    lines = [printable(line) for line in plain(list_candidates(comparison)).split("\n")]
     head = len(lines) - len(comparison.rows)
     rows = (shade(line) if row.is_worse else line for row, line in zip(comparison.rows, lines[head:], strict=True))
     table = "\n".join([*lines[:head], *rows])
-    parts = [_printable(paragraphs(describe_verdict(comparison))), _printable(_heading(comparison.setup))]
-    return "\n\n".join([*parts, table, _printable(_legend(comparison))])
+    parts = [_printable(paragraphs(describe_verdict(comparison))), _printable(describe_setup(comparison.setup))]
+    return "\n\n".join([*parts, table, _printable(describe_table(comparison))])
 
 
 def to_markdown(comparison: Comparison) -> str:
     """For GitHub and notebooks."""
-    heading = _heading(comparison.setup).replace("\n", "\\\n")
-    legend = _legend(comparison).replace("*", "\\*")
-    parts = describe_verdict(comparison), heading, piped(_table(comparison)), legend
+    heading = describe_setup(comparison.setup).replace("\n", "\\\n")
+    legend = describe_table(comparison).replace("*", "\\*")
+    parts = describe_verdict(comparison), heading, piped(list_candidates(comparison)), legend
     return "\n\n".join(map(_printable, parts))
 
 
@@ -74,7 +74,7 @@ def _listed(texts: list[str]) -> str:
     return " and ".join([", ".join(texts[:-1]), texts[-1]] if len(texts) > 1 else texts)
 
 
-def _heading(setup: Setup) -> str:
+def describe_setup(setup: Setup) -> str:
     """What was tested, on which rows, and where it ran."""
     what = f"Held-out error: {setup.splits[0]}" if len(setup.splits) == 1 else f"Held-out error over {_splits(setup)}"
     rows = f"{_range(setup.train_ratings)} training ratings · {_range(setup.test_ratings)} test ratings"
@@ -100,7 +100,8 @@ def _range(counts: tuple[int, ...]) -> str:
     return f"{low:,}" if low == high else f"{low:,} to {high:,}"
 
 
-def _table(comparison: Comparison) -> Table:
+def list_candidates(comparison: Comparison) -> Table:
+    """A row per candidate, the best first."""
     head = [
         "candidate",
         *(["solver"] if _names_lack_solvers(comparison) else []),
@@ -150,7 +151,8 @@ def _with_reach(difference: Difference) -> str:
     return f"{difference.value:+.4f} ±{(difference.high - difference.low) / 2:.4f}"
 
 
-def _legend(comparison: Comparison) -> str:
+def describe_table(comparison: Comparison) -> str:
+    """What the columns of the table are and how differences were judged."""
     return paragraphs(" ".join(_judged(comparison)), " ".join(_costs(comparison)))
 
 

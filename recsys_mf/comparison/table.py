@@ -19,6 +19,7 @@ from recsys_mf.comparison.differences import (
     corrected_resampled_difference,
 )
 from recsys_mf.comparison.tested import Facts, Tested
+from recsys_mf.drawing import Drawable
 from recsys_mf.evaluation.metrics import METRICS, PairedBootstrap, Scored
 
 BOOTSTRAP = "paired bootstrap"
@@ -65,6 +66,7 @@ class Setup:
     seed : of the first training, None for runs that stand
     weighted : whether errors are √(Σ w e² / Σ w) and Σ w |e| / Σ w, with the weights w of the test ratings
     bootstrap_seed : of the paired intervals on a single split
+    fingerprint : of the table that was split; None for runs that stand
     """
 
     data: str | None
@@ -78,6 +80,7 @@ class Setup:
     threads: int | None
     weighted: bool
     bootstrap_seed: int = 0
+    fingerprint: str | None = None
 
     @property
     def test_share(self) -> float:
@@ -86,8 +89,11 @@ class Setup:
 
 
 @dataclass(frozen=True)
-class Comparison:
-    """Rows by ascending RMSE; method is how differences were judged, n_pairs how many pairs of candidates there are."""
+class Comparison(Drawable):
+    """Rows by ascending RMSE; method is how differences were judged, n_pairs how many pairs of candidates there are.
+
+    `plot("differences")` draws a picture (`pictures` has their names), `save_html` and `save_plots` write all of them.
+    """
 
     rows: tuple[Row, ...]
     method: str

@@ -6,5 +6,6 @@ that are held out, `columns` gives all columns the same units, `neighbours` adds
 
 from recsys_mf.completion.choice import METHODS
 from recsys_mf.completion.filling import ColumnError, Completion, Tried, complete
+from recsys_mf.completion.page import lay_out_completion as lay_out_completion  # registers the page
 
 __all__ = ["METHODS", "ColumnError", "Completion", "Tried", "complete"]

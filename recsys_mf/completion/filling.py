@@ -15,6 +15,7 @@ from recsys_mf.completion.choice import METHODS, Path, Trial, choose, fit, path_
 from recsys_mf.completion.containers import Matrix, read_matrix
 from recsys_mf.completion.fitted import Fitted
 from recsys_mf.completion.patterns import F64, rms
+from recsys_mf.drawing import Drawable
 from recsys_mf.errors import ConfigError, DataError, EmptyRowWarning, ReadingNotice
 
 _PRIOR_ENTRIES = 5.0  # entries with the error of all columns that count beside the held-out ones of a column
@@ -51,7 +52,7 @@ class ColumnError:
 
 
 @dataclass(frozen=True, eq=False)
-class Completion:
+class Completion(Drawable):
     """A matrix with its missing entries filled, and the model that filled them.
 
     filled : of the type of the matrix that was given; its observed entries are kept
@@ -61,7 +62,9 @@ class Completion:
     error : root mean square error on held-out entries, in standard deviations of the columns
     column_errors : the same per column, drawn towards the error of all columns where few entries were held out
     tried : every method with its error, the best first
-    If nothing was missing, method, rank and error are None, and nothing was tried.
+    held_out_ratios : errors of the held-out entries divided by their deviations, float64[h]
+    If nothing was missing, method, rank, error and held_out_ratios are None, and nothing was tried.
+    `plot("methods")` draws a picture (`pictures` has their names), `save_html` and `save_plots` write all of them.
     """
 
     filled: Any
@@ -73,6 +76,7 @@ class Completion:
     tried: tuple[Tried, ...]
     _names: tuple[str, ...]
     _fitted: Fitted | None
+    held_out_ratios: NDArray[np.float64] | None = None
 
     def transform(self, rows: Any) -> Completion:
         """Other rows [m, n] of the same columns, filled with the model as it is; in a frame, columns may be in any
@@ -128,7 +132,16 @@ def complete(A: Any, method: str = "auto", *, rank: int | None = None, seed: int
     tried = tuple(_tried(trial) for trial in trials)
     errors = _column_errors(matrix, missing, best, fitted)
     return Completion(
-        filled, deviations, best.recipe.method, best.rank, best.error, errors, tried, matrix.names, fitted
+        filled,
+        deviations,
+        best.recipe.method,
+        best.rank,
+        best.error,
+        errors,
+        tried,
+        matrix.names,
+        fitted,
+        _ratios(best, fitted),
     )
 
 
@@ -174,6 +187,13 @@ def _calibration(trial: Trial) -> float:
     """Factor of the deviations with which the held-out errors have the spread that the deviations say."""
     known = trial.deviations > 0
     return rms(trial.errors[known] / trial.deviations[known]) if known.any() else 1.0
+
+
+def _ratios(trial: Trial, fitted: Fitted) -> NDArray[np.float64]:
+    """Errors of the held-out entries in units of the deviations that such entries are given."""
+    known = trial.deviations > 0
+    ratios: NDArray[np.float64] = trial.errors[known] / (fitted.calibration * trial.deviations[known])
+    return ratios
 
 
 def _tried(trial: Trial) -> Tried:

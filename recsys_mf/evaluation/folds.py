@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from recsys_mf.drawing import Drawable
 from recsys_mf.errors import ConfigError
 from recsys_mf.evaluation.metrics import METRICS
 from recsys_mf.evaluation.report import Ranking, Report
@@ -47,9 +48,12 @@ class FoldRow:
 
 
 @dataclass(frozen=True)
-class FoldReport:
+class FoldReport(Drawable):
     """What `summarise_folds` returns: rows as in the reports, and per fold the split, test pairs, fallback share and,
-    if items were ranked, for whom; and whether errors are weighted."""
+    if items were ranked, for whom; and whether errors are weighted.
+
+    record : the provenance of the run on all ratings, for its page; not part of `to_mapping`
+    """
 
     rows: tuple[FoldRow, ...]
     baseline: str
@@ -65,6 +69,7 @@ class FoldReport:
     rating_range: tuple[float, float]
     ranking: tuple[Ranking, ...] = ()
     weighted: bool = False
+    record: Mapping[str, Any] | None = field(default=None, compare=False, repr=False)
 
     @property
     def best(self) -> str:
@@ -73,7 +78,9 @@ class FoldReport:
 
     def to_mapping(self) -> dict[str, Any]:
         """The report as plain values, with `kind` and `best`."""
-        return {"kind": "folds", "best": self.best, **dataclasses.asdict(self)}
+        plain = dataclasses.asdict(self)
+        del plain["record"]
+        return {"kind": "folds", "best": self.best, **plain}
 
 
 def summarise_folds(reports: Sequence[Report]) -> FoldReport:

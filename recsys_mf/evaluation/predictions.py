@@ -56,10 +56,10 @@ def predict_rows(run: Run, rows: Ratings, *, device: str = "auto", threads: int 
     Raises DataError when ids are integers on one side and strings on the other.
     """
     pairs = rows.reindexed(run.user_vocabulary, run.item_vocabulary)
-    values, lower, upper, _ = predict_ratings(run.model, pairs, predictor(device, threads))
-    bounds = None if lower is None or upper is None else np.stack([lower, upper])
+    found = predict_ratings(run.model, pairs, predictor(device, threads))
+    bounds = None if found.lower is None or found.upper is None else np.stack([found.lower, found.upper])
     known = (pairs.users >= 0).astype(np.int8) + np.int8(2) * (pairs.items >= 0).astype(np.int8)
-    return PredictedRows(rows, values, known, bounds)
+    return PredictedRows(rows, found.values, known, bounds)
 
 
 def join_folds(rows: Ratings, folds: NDArray[np.int64], parts: Sequence[PredictedRows]) -> PredictedRows:

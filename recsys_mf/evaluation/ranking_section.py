@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from recsys_mf.evaluation.folds import FoldReport, Spread
-from recsys_mf.evaluation.layout import Table, paragraphs, shown_name
 from recsys_mf.evaluation.metrics import Z
+from recsys_mf.evaluation.names import shown_name
 from recsys_mf.evaluation.ranking import FIGURES, Figure
 from recsys_mf.evaluation.report import Ranking, Report
+from recsys_mf.layout import Table, paragraphs
 
 _FIGURES = (*FIGURES, "coverage", "novelty")
 _HEADS = {"ndcg": "NDCG", "map": "MAP", "mrr": "MRR"}

@@ -8,13 +8,17 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
+from recsys_mf.drawing import Drawable
 from recsys_mf.errors import ArtifactError, ConfigError
 from recsys_mf.evaluation.convergence import Summary
 from recsys_mf.evaluation.metrics import Estimate
 from recsys_mf.evaluation.ranking import Figure
 from recsys_mf.models.fit import as_of_today
+
+if TYPE_CHECKING:
+    from recsys_mf.evaluation.diagnostics import Diagnostics
 
 SEGMENTS = ("0", "1-4", "5-19", "20-99", "100-499", "500+")
 """Segments of users and of items by their number of training ratings; 0 is an unknown id."""
@@ -130,7 +134,7 @@ class HeldOut:
 
 
 @dataclass(frozen=True)
-class Report:
+class Report(Drawable):
     """Rows of models scored alike; built by `evaluate` and `validation_report`.
 
     rows : the baselines, then the trained model
@@ -143,7 +147,9 @@ class Report:
     continued : if a run was continued, what was kept, added and changed (`recsys_mf.training.provenance`); else None
     ranking : of the lists that the rows have figures of; None if nothing was ranked
     weighted : whether the training ratings have weights, and so their errors and those of validation
+    diagnostics : what pictures show; not part of `to_mapping`, and None in a report that was read again
 
+    `plot("curves")` draws a picture (`pictures` has their names), `save_html` and `save_plots` write all of them.
     Raises ConfigError when the baseline row is missing or is not a truncated SVD.
     """
 
@@ -163,6 +169,7 @@ class Report:
     continued: Mapping[str, Any] | None = None
     ranking: Ranking | None = None
     weighted: bool = False
+    diagnostics: Diagnostics | None = field(default=None, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         require_svd(self.baseline, {row.label: row.solver for row in self.rows})
@@ -187,7 +194,21 @@ class Report:
 
     def to_mapping(self) -> dict[str, Any]:
         """The report as plain values, with `kind` and `best`; `from_mapping` reads it back."""
-        return {"kind": self.kind, "best": self.best, **dataclasses.asdict(self)}
+        plain = dataclasses.asdict(dataclasses.replace(self, diagnostics=None))
+        del plain["diagnostics"]
+        return {"kind": self.kind, "best": self.best, **plain}
+
+    def name_items(self, titles: Any) -> Self:
+        """The report with titles beside the ids of items.
+
+        titles : a table of the items with a column title or name: a path or a frame
+        Raises what `loaders.names.read_names` raises.
+        """
+        from recsys_mf.evaluation.diagnostics import name_items
+
+        if self.diagnostics is None:
+            return self
+        return dataclasses.replace(self, diagnostics=name_items(self.diagnostics, titles))
 
     @classmethod
     def from_mapping(cls, mapping: Mapping[str, Any]) -> Self:

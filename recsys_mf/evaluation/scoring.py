@@ -19,6 +19,7 @@ from recsys_mf import splits
 from recsys_mf.arguments import instance, whole
 from recsys_mf.errors import DataError, IdMismatchWarning, LeakWarning
 from recsys_mf.evaluation.convergence import MIN_DRAWS, Summary, summarise
+from recsys_mf.evaluation.diagnostics import OnTest, diagnose_test, diagnose_training, share_inside, transform_bounds
 from recsys_mf.evaluation.full_ranking import RankingTask, Top, check_arguments
 from recsys_mf.evaluation.metrics import METRICS, Estimate, PairedBootstrap, Scored
 from recsys_mf.evaluation.ranking import Figure
@@ -86,25 +87,29 @@ def evaluate(
     weights = None if pairs.weights is None else pairs.weights.astype(np.float64)
     bootstrap = PairedBootstrap(len(pairs), np.random.default_rng(seed), weights)
     scorer = _Scorer(run, pairs, trained.which, bootstrap, (device, threads), task)
-    baseline = scorer.scored(fits[run.baseline])
-    rows = (
-        _row(label, fit, baseline, None) if label == run.baseline else _row(label, fit, scorer.scored(fit), baseline)
-        for label, fit in fits.items()
-    )
+    *others, trained_label = fits
+    scores = {label: scorer.scored(fits[label]) for label in others}
+    scores[trained_label] = scorer.scored(run.fit, diagnosed=True)
+    baseline = scores[run.baseline]
+    rows = (_row(label, fit, scores[label], None if label == run.baseline else baseline) for label, fit in fits.items())
+    diagnostics = replace(diagnose_training(run, trained_label), on_test=scores[trained_label].on_test)
     given = {} if held_out is None else {"split": held_out, "split_seed": None}
     return Report(
         rows=tuple(rows),
         held_out=_held_out(run, pairs, trained, seed),
         warnings=tuple(message for message in said.values() if message),
         ranking=None if task is None else task.rule,
+        diagnostics=diagnostics,
         **_shared(run) | given,
     )
 
 
 def validation_report(run: Run) -> Report:
     """The report of a run without a test part: validation errors, which also chose the settings."""
-    rows = tuple(_row(label, fit, None, None) for label, fit in _labelled(run).items())
-    return Report(rows=rows, held_out=None, warnings=(), **_shared(run))
+    fits = _labelled(run)
+    rows = tuple(_row(label, fit, None, None) for label, fit in fits.items())
+    diagnostics = diagnose_training(run, list(fits)[-1])
+    return Report(rows=rows, held_out=None, warnings=(), diagnostics=diagnostics, **_shared(run))
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,6 +118,7 @@ class _ScoredFit:
     coverage: Coverage | None
     segments: Mapping[tuple[str, str], tuple[int, float]]  # (side, training ratings) -> pairs, RMSE
     ranking: Mapping[str, Figure]
+    on_test: OnTest | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -167,7 +173,8 @@ class _Scorer:
         if trained is not None and trained.any() and not trained.all():
             self._segments["pair"] = ("0", "1"), trained.astype(np.int64)
 
-    def scored(self, fit: Fit) -> _ScoredFit:
+    def scored(self, fit: Fit, *, diagnosed: bool = False) -> _ScoredFit:
+        """The scores of a fit; diagnosed: with what pictures show of its predictions."""
         backend = predictor(*self._place)
         predicted = predict_ratings(fit.model, self._pairs, backend)
         errors = predicted.values - self._values
@@ -177,6 +184,7 @@ class _Scorer:
             coverage(fit.model, predicted, self._pairs.values),
             dict(self._segment_errors(errors)),
             {} if self._task is None else self._task.scored(fit.model, backend),
+            diagnose_test(fit.model, predicted, self._pairs) if diagnosed else None,
         )
 
     def _segment_errors(self, errors: NDArray[np.float64]) -> Iterator[tuple[tuple[str, str], tuple[int, float]]]:
@@ -208,19 +216,9 @@ def coverage(model: Model, predicted: Predictions, values: NDArray[np.float32]) 
     covered = float(((predicted.lower <= values) & (values <= predicted.upper)).mean())
     if predicted.distribution is None or not isinstance(model, Posterior):
         return Coverage(PROBABILITY, covered, covered)
-    below = np.cumsum(predicted.distribution, axis=1, dtype=np.float64)
-    levels = np.searchsorted(model.scale.levels, values)
-    at = np.clip(levels, 0, below.shape[1] - 1)
-    rows = np.arange(len(values))
-    high, low = below[rows, at], np.where(at > 0, below[rows, at - 1], 0.0)
-    # Within a level the randomised transform is uniform on (low, high). Instead of drawing from it, take the share of
-    # (low, high) that is inside the central interval.
-    edge = (1 - PROBABILITY) / 2
-    inside = np.clip(np.minimum(high, 1 - edge) - np.maximum(low, edge), 0, None)
-    return Coverage(PROBABILITY, covered, float((inside / np.maximum(high - low, _TINY)).mean()))
-
-
-_TINY = 1e-12
+    bounds = transform_bounds(model, predicted, values)
+    assert bounds is not None
+    return Coverage(PROBABILITY, covered, share_inside(*bounds, PROBABILITY))
 
 
 def _segment_numbers(counts: NDArray[np.int64], indices: NDArray[np.int32]) -> NDArray[np.int64]:
@@ -230,7 +228,7 @@ def _segment_numbers(counts: NDArray[np.int64], indices: NDArray[np.int32]) -> N
 
 
 def _row(label: str, fit: Fit, scored: _ScoredFit | None, baseline: _ScoredFit | None) -> Row:
-    """The row of a fit; baseline None in the baseline row itself."""
+    """The row of a fit; scored None in a validation report, baseline None in the baseline row itself."""
     scores: dict[str, Estimate] = {}
     differences: dict[str, Estimate] = {}
     segments: tuple[Segment, ...] = ()

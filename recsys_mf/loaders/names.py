@@ -60,6 +60,13 @@ def read_names(table: Any, role: Role, vocabulary: Vocabulary) -> pa.Array:
     return texts.take(pa.array(rows, mask=rows < 0))
 
 
+def check_names(table: Any, role: Role) -> None:
+    """Raise what `read_names` would raise of the columns of a table, before its ids are needed."""
+    source: Source = open_source(table) if is_path(table) else FrameSource(table)
+    recognise_ids(source, role)
+    _recognise_name(source)
+
+
 def note_unnamed(names: pa.Array, rows: NDArray[np.integer[Any]], role: Role, vocabulary: Vocabulary) -> None:
     """Warn, as a ReadingNotice, if some of the rows listed to a user have no name.
 

@@ -25,12 +25,16 @@ class Predictions(NamedTuple):
     values float32[b] : predicted ratings
     lower, upper float32[b] : ends of the intervals
     distribution float32[b, L] : probabilities of the levels of the scale, which sum to one
+    means, deviations [b] : of the normal distribution that the ends of the intervals are quantiles of, before these are
+        clipped; None with a distribution of levels
     """
 
     values: F32
     lower: F32 | None = None
     upper: F32 | None = None
     distribution: F32 | None = None
+    means: F32 | None = None
+    deviations: NDArray[np.float64] | None = None
 
 
 def predict(
@@ -135,7 +139,8 @@ def _of_factorization(
     variances = None if probability is None else _variances(model, users, items)
     if probability is None or variances is None:
         return Predictions(values)
-    return Predictions(values, *normal_bounds(values, variances, probability, model.rating_range))
+    bounds = normal_bounds(values, variances, probability, model.rating_range)
+    return Predictions(values, *bounds, means=values, deviations=np.sqrt(variances))
 
 
 def _parameters(model: Factorization, rating_range: tuple[float, float]) -> FactorModel:
@@ -162,7 +167,8 @@ def _of_moments(
     if probability is None:
         return Predictions(values)
     variances += model.noise_variance
-    return Predictions(values, *normal_bounds(means, variances, probability, model.rating_range))
+    bounds = normal_bounds(means, variances, probability, model.rating_range)
+    return Predictions(values, *bounds, means=means, deviations=np.sqrt(variances))
 
 
 def _kind(model: Model) -> str:

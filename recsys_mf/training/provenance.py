@@ -114,6 +114,12 @@ def of_machine(backend: Backend) -> dict[str, Any]:
     }
 
 
+def describe_software() -> str:
+    """Versions of Python and of the libraries that compute, in words."""
+    libraries = ", ".join(f"{name} {metadata.version(name)}" for name in _LIBRARIES)
+    return f"recsys_mf {__version__}, Python {platform.python_version()}, {libraries}"
+
+
 def fingerprints(record: Mapping[str, Any]) -> dict[str, str]:
     """Role -> fingerprint of the inputs of a run; the roles are those of `files`."""
     rule, features = record["split_rule"], record["features"]

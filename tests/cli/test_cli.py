@@ -196,14 +196,14 @@ def test_a_sampler_with_side_information_chains_and_a_trace(recsys: Cli) -> None
     pq.write_table(
         pa.table({"item_id": items, "kind": kinds, "title": [f"t{item}" for item in items]}), "items.parquet"
     )
-    options = "--sweeps", "30", "--chains", "2", "--likelihood", "ordinal", "--trace", "trace.svg"
+    options = "--sweeps", "30", "--chains", "2", "--likelihood", "ordinal", "--plots", "plots"
     files = "--item-features", "items.parquet"
     code, out, err = recsys("train", "table.parquet", "-o", "run", *SAMPLED, *options, *files)
     assert code == 0, err
     assert "items.parquet: 2 features of 35 items; left out: title: all 35 categories occur once" in err
     assert "90% intervals of gibbs contain" in out
     assert "split R̂ is at most" in " ".join(out.split())
-    picture = ElementTree.parse("trace.svg").getroot()
+    picture = ElementTree.parse("plots/traces.svg").getroot()
     assert "ordinal" not in "".join(picture.itertext())
     assert "noise" in "".join(picture.itertext())
 
@@ -296,8 +296,15 @@ MISTAKES = {
         "occurs twice",
     ),
     "columns alone": (["train", "table.parquet", "-o", "run", "--feature-columns", "a"], 2, "give --user-features"),
-    "trace of none": (["train", "table.parquet", "-o", "run", "--trace", "t.svg"], 2, "solver 'sgd' has no traces"),
-    "kind of trace": (["train", "table.parquet", "-o", "run", *SAMPLED, "--trace", "t.png"], 2, "end the name in .svg"),
+    "kind of page": (["train", "table.parquet", "-o", "run", "--html", "t.pdf"], 2, "end the name in .html"),
+    "pictures in the run": (["train", "table.parquet", "-o", "run", "--plots", "run"], 2, "two results in one place"),
+    "titles of none": (["train", "table.parquet", "-o", "run", "--titles", "t.csv"], 2, "give --html too"),
+    "titles of a matrix": (
+        ["train", "table.parquet", "-o", "run", "--html", "a.html", "--titles", "table.parquet"],
+        3,
+        "call it title or name",
+    ),
+    "no titles": (["train", "table.parquet", "-o", "run", "--html", "a.html", "--titles", "t.csv"], 3, "no such file"),
     "likelihood": (
         ["train", "table.parquet", "-o", "run", *SAMPLED, "--likelihood", "ordnal"],
         2,

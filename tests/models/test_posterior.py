@@ -89,7 +89,7 @@ def test_an_ordinal_interval_is_the_fewest_neighbouring_levels() -> None:
     posterior, _ = ordinal_model()
     u, i = np.mgrid[:M, :N].reshape(2, -1)
     distribution = predict(posterior, u, i, distribution=True).distribution
-    _, lower, upper, _ = predict(posterior, u, i, probability=0.7)
+    _, lower, upper, *_ = predict(posterior, u, i, probability=0.7)
     assert distribution is not None
     assert lower is not None
     assert upper is not None

@@ -1,4 +1,4 @@
-"""Tables, paragraphs and names of models in a report, as text and as Markdown."""
+"""Tables and paragraphs of results, as text and as Markdown."""
 
 from __future__ import annotations
 
@@ -10,26 +10,12 @@ WIDTH = 100
 """Characters of a line of text."""
 
 
-_NAMES = {
-    "svd zero": "SVD, zero fill",
-    "svd mean": "SVD, mean fill",
-    "svd item-mean": "SVD, item-mean fill",
-    "svd bias": "SVD, bias fill",
-}
-"""How a report shows the labels of the usual baselines."""
-
-
 @dataclass(frozen=True)
 class Table:
     """Columns of text; the first is aligned left, the others right."""
 
     head: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
-
-
-def shown_name(label: str, best: str | None) -> str:
-    """The model as a report shows it, with a mark if it is the best."""
-    return f"{_NAMES.get(label, label)} *" if label == best else _NAMES.get(label, label)
 
 
 def paragraphs(*texts: str) -> str:

@@ -1,0 +1,251 @@
+"""Diagnostics: what pictures of a report show beyond its tables, as a few numbers per bin and not per test row.
+
+Of training: the errors on validation rows per step, and the traces of a sampler. Of the test rows: predictions by the
+rating that was given, residuals, how well intervals and probabilities of ratings are calibrated, errors by item.
+Test rows count alike here, whatever their weights.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recsys_mf.loaders.names import read_names
+from recsys_mf.models import Model, Posterior
+from recsys_mf.prediction import Predictions
+from recsys_mf.ratings import Ratings
+from recsys_mf.run import Run
+from recsys_mf.vocabulary import Vocabulary
+
+F64 = NDArray[np.float64]
+
+QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
+"""Of the predictions at a rating."""
+
+PROBABILITIES = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99)
+"""Of the intervals whose coverage is measured."""
+
+_MOST_LEVELS = 20  # distinct ratings that have a bin each
+_BINS = 10  # of ratings that are more than that
+_RESIDUAL_BINS = 60
+_TAIL = 0.001  # share of residuals that the outermost bins take in
+_PROBABILITY_BINS = 20
+_LISTED = 8  # items with the least and with the largest error
+_FEWEST = (10, 5, 2)  # test ratings that a listed item has: the most of these that leave enough items
+
+
+@dataclass(frozen=True)
+class AtRating:
+    """Predictions of the test rows whose rating is in a bin.
+
+    rating : the mean of these ratings; quantiles : of the predictions, at QUANTILES
+    """
+
+    label: str
+    n_pairs: int
+    rating: float
+    mean: float
+    quantiles: tuple[float, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Reliability:
+    """How often a rating was given to which the model gave a probability, over all levels of the scale.
+
+    predicted, observed float64[b] : means over a bin of probabilities; counts int64[b] : (row, level) pairs in it
+    """
+
+    predicted: F64
+    observed: F64
+    counts: NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class Items:
+    """Items with at least `fewest` test ratings, the k with the least error and then the k with the largest.
+
+    vocabulary : of the run; items int64[2k] : dense indices, in the order of the errors
+    counts, means, predicted, errors [2k] : test ratings, their mean, the mean of their predictions, the RMSE
+    titles : of these items, None where there is none
+    """
+
+    fewest: int
+    n_items: int
+    vocabulary: Vocabulary
+    items: NDArray[np.int64]
+    counts: NDArray[np.int64]
+    means: F64
+    predicted: F64
+    errors: F64
+    titles: Sequence[str | None] | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class OnTest:
+    """Of the trained model on the test rows.
+
+    residual_edges float64[b + 1], residual_counts int64[b] : of r̂ - r; the outermost bins hold all beyond them
+    coverage : share of ratings inside the central interval of each of PROBABILITIES, by the probability integral
+        transform; None for a model without intervals
+    reliability : None for a model without probabilities of ratings
+    items : None if too few items have several test ratings
+    """
+
+    by_rating: tuple[AtRating, ...]
+    residual_edges: F64
+    residual_counts: NDArray[np.int64]
+    coverage: tuple[float, ...] | None
+    reliability: Reliability | None
+    items: Items | None
+
+
+@dataclass(frozen=True, eq=False)
+class Diagnostics:
+    """Of a run.
+
+    histories : label of a row of the report -> `Fit.history`
+    traces, burn_in : of the trained model, as in `Fit`
+    record : the provenance of the run
+    """
+
+    histories: Mapping[str, Sequence[Mapping[str, Any]]]
+    traces: Mapping[str, Sequence[Sequence[float]]]
+    burn_in: int
+    record: Mapping[str, Any]
+    on_test: OnTest | None = field(default=None)
+
+
+def diagnose_training(run: Run, label: str) -> Diagnostics:
+    """What is known of the training of a run, whose model has this label in the report."""
+    histories = {name: fit.history for name, fit in {**run.baselines, label: run.fit}.items()}
+    return Diagnostics(histories, run.fit.traces, run.fit.details.burn_in, run.provenance)
+
+
+def diagnose_test(model: Model, predicted: Predictions, pairs: Ratings) -> OnTest:
+    """What is known of predictions of the test rows, with their intervals if the model has them.
+
+    pairs : the test rows under any vocabularies
+    """
+    values = pairs.values.astype(np.float64)
+    errors = predicted.values - values
+    edges, counts = _residuals(errors)
+    return OnTest(
+        _by_rating(pairs.values, predicted.values),
+        edges,
+        counts,
+        _coverage(model, predicted, pairs.values),
+        _reliability(model, predicted, pairs.values),
+        _items(pairs, predicted.values, errors),
+    )
+
+
+def name_items(diagnostics: Diagnostics, titles: Any) -> Diagnostics:
+    """The diagnostics with the titles of the items that are listed; arguments and errors as in `Report.name_items`."""
+    on_test = diagnostics.on_test
+    if on_test is None or on_test.items is None:
+        return diagnostics
+    names = read_names(titles, "item", on_test.items.vocabulary)
+    items = replace(on_test.items, titles=names.take(on_test.items.items).to_pylist())
+    return replace(diagnostics, on_test=replace(on_test, items=items))
+
+
+def transform_bounds(model: Model, predicted: Predictions, values: NDArray[np.float32]) -> tuple[F64, F64] | None:
+    """Where each rating lies in its predictive distribution F: F just below it and at it, float64[n] each.
+
+    For a model of levels these differ, for a normal distribution they are equal; None for a model without intervals.
+    """
+    if predicted.distribution is not None and isinstance(model, Posterior):
+        below = np.cumsum(predicted.distribution, axis=1, dtype=np.float64)
+        levels = np.clip(np.searchsorted(model.scale.levels, values), 0, below.shape[1] - 1)
+        rows = np.arange(len(values))
+        return np.where(levels > 0, below[rows, levels - 1], 0.0), below[rows, levels]
+    if predicted.means is None or predicted.deviations is None:
+        return None
+    from scipy.special import ndtr
+
+    at = ndtr((values.astype(np.float64) - predicted.means) / predicted.deviations)
+    return at, at
+
+
+def share_inside(low: F64, high: F64, probability: float) -> float:
+    """Share of ratings inside the central intervals of a probability, from `transform_bounds`.
+
+    Within a level the randomised transform is uniform on (low, high). Instead of drawing from it, this takes the share
+    of (low, high) that is inside the interval.
+    """
+    edge = (1 - probability) / 2
+    width = high - low
+    inside = np.clip(np.minimum(high, 1 - edge) - np.maximum(low, edge), 0, None)
+    at = (edge <= high) & (high <= 1 - edge)
+    return float(np.where(width > _TINY, inside / np.maximum(width, _TINY), at).mean())
+
+
+_TINY = 1e-12
+
+
+def _by_rating(values: NDArray[np.float32], predictions: NDArray[np.float32]) -> tuple[AtRating, ...]:
+    levels, numbers = np.unique(values, return_inverse=True)
+    labels = [f"{level:g}" for level in levels.tolist()]
+    if len(levels) > _MOST_LEVELS:
+        edges = np.unique(np.quantile(values, np.linspace(0, 1, _BINS + 1)[1:-1]))
+        numbers = np.searchsorted(edges, values, side="right")
+        ends = [values.min(), *edges, values.max()]
+        labels = [f"{low:.3g} to {high:.3g}" for low, high in itertools.pairwise(ends)]
+    order = np.argsort(numbers, kind="stable")
+    starts = np.searchsorted(numbers[order], np.arange(len(labels) + 1))
+    found = []
+    for label, start, end in zip(labels, starts[:-1], starts[1:], strict=True):
+        if end > start:
+            rows = order[start:end]
+            part = predictions[rows].astype(np.float64)
+            quantiles = tuple(np.quantile(part, QUANTILES).tolist())
+            found.append(AtRating(label, len(rows), float(values[rows].mean(dtype=np.float64)), part.mean(), quantiles))
+    return tuple(found)
+
+
+def _residuals(errors: F64) -> tuple[F64, NDArray[np.int64]]:
+    reach = float(np.quantile(np.abs(errors), 1 - _TAIL)) or 1.0
+    counts, edges = np.histogram(np.clip(errors, -reach, reach), _RESIDUAL_BINS, (-reach, reach))
+    return edges, counts
+
+
+def _coverage(model: Model, predicted: Predictions, values: NDArray[np.float32]) -> tuple[float, ...] | None:
+    bounds = transform_bounds(model, predicted, values)
+    return None if bounds is None else tuple(share_inside(*bounds, probability) for probability in PROBABILITIES)
+
+
+def _reliability(model: Model, predicted: Predictions, values: NDArray[np.float32]) -> Reliability | None:
+    if predicted.distribution is None or not isinstance(model, Posterior):
+        return None
+    p = predicted.distribution
+    bins = np.minimum((p * _PROBABILITY_BINS).astype(np.int64), _PROBABILITY_BINS - 1).ravel()
+    given = (model.scale.levels[None, :] == values[:, None]).ravel()
+    counts = np.bincount(bins, minlength=_PROBABILITY_BINS)
+    sums, hits = (np.bincount(bins, of, _PROBABILITY_BINS) for of in (p.ravel(), given))
+    some = counts > 0
+    return Reliability(sums[some] / counts[some], hits[some] / counts[some], counts[some])
+
+
+def _items(pairs: Ratings, predictions: NDArray[np.float32], errors: F64) -> Items | None:
+    known = pairs.items >= 0
+    items, n = pairs.items[known], pairs.n_items
+    counts = np.bincount(items, minlength=n)
+    for fewest in _FEWEST:
+        rows = np.flatnonzero(counts >= fewest)
+        if len(rows) >= 2 * _LISTED:
+            break
+    k = min(_LISTED, len(rows) // 2)
+    if k == 0:
+        return None
+    sums = (np.bincount(items, of[known], n)[rows] for of in (pairs.values, predictions, errors**2))
+    means, predicted, squares = (total / counts[rows] for total in sums)
+    order = np.argsort(squares, kind="stable")
+    order = np.concatenate([order[:k], order[-k:]])
+    chosen = rows[order].astype(np.int64)
+    predicted, errors_of = predicted[order], np.sqrt(squares[order])
+    return Items(fewest, len(rows), pairs.item_vocabulary, chosen, counts[chosen], means[order], predicted, errors_of)
