@@ -1,4 +1,4 @@
-"""The documentation site in a browser: no error, no request, no page wider than its screen, no serious fault for readers
+"""The documentation site in a browser: no error, no request, no page wider than its screen, no serious fault for those
 who use a keyboard or a screen reader.
 """
 
