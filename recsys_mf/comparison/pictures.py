@@ -8,7 +8,7 @@ import numpy as np
 
 from recsys_mf.comparison.table import Comparison, Row
 from recsys_mf.drawing import Picture
-from recsys_mf.drawing.style import DASHES, INK, MARKERS, MUTED, SERIES, add_legend, label_values
+from recsys_mf.drawing.style import DASHES, INK, MARKERS, MUTED, SERIES, add_legend, label_values, scale_seconds
 from recsys_mf.errors import printable
 from recsys_mf.layout import Table
 
@@ -65,17 +65,19 @@ def draw_front(comparison: Comparison) -> Picture:
             of = [row for row in rows if row.is_on_front is is_on]
             if of:
                 axes.plot([r.fit_seconds for r in of], [r.rmse for r in of], marker, color=colour, label=label)
-        for row in rows:
-            axes.annotate(printable(row.name, _LONGEST), (row.fit_seconds, row.rmse), xytext=(4, 3), fontsize=7.5,
-                          textcoords="offset points", color=INK if row.is_on_front else MUTED)  # fmt: skip
-        axes.set_xscale("log")
+        for place, row in enumerate(comparison.rows, start=1):
+            if row.fit_seconds > 0:
+                axes.annotate(str(place), (row.fit_seconds, row.rmse), xytext=(4, 3), fontsize=8.5,
+                              textcoords="offset points", color=INK if row.is_on_front else MUTED)  # fmt: skip
+        scale_seconds(axes)
         axes.margins(x=0.18, y=0.12)
         label_values(axes, "seconds of the final fit", "RMSE")
         add_legend(axes)
 
     cells = tuple((r.name, f"{r.fit_seconds:.2f}", f"{r.rmse:.4f}", "yes" if r.is_on_front else "no") for r in rows)
     caption = (
-        "Down and to the left is better. No candidate has both a lower error and fewer seconds than one on the front."
+        "Down and to the left is better: no candidate has both a lower error and fewer seconds than one on the front. "
+        "A number is the place of a candidate in the table above."
     )
     table = Table(("candidate", "fit seconds", "RMSE", "on the front"), cells)
     return Picture("front", "Error against seconds", caption, draw, table)

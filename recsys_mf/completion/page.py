@@ -12,6 +12,7 @@ from recsys_mf.drawing import Page, PageTable, Picture, Section, lay_out
 from recsys_mf.drawing.style import MUTED, SERIES, add_legend, label_values
 from recsys_mf.errors import printable
 from recsys_mf.layout import Table
+from recsys_mf.training.provenance import describe_software
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -43,9 +44,9 @@ def lay_out_completion(completion: Completion) -> Page:
         pictures=(draw_methods(completion), *_calibration(completion)),
     )
     filled = _worst(completion)
-    tables = (PageTable(f"The {len(filled)} filled columns with the largest error", _list_columns(filled)),)
-    per_column = Section("Columns", tables=tables, pictures=(draw_columns(filled),))
-    return Page(title, verdict, (tried, per_column))
+    most = f"The {len(filled)} filled columns with the largest error." if len(filled) == _MOST_COLUMNS else ""
+    per_column = Section("Columns", paragraphs=(most,) if most else (), pictures=(draw_columns(filled),))
+    return Page(title, verdict, (tried, per_column), (), {"software": describe_software()})
 
 
 def draw_methods(completion: Completion) -> Picture:

@@ -74,7 +74,8 @@ def _parsed(texts: pa.ChunkedArray, origin: Origin) -> pa.ChunkedArray:
         return converted(texts)
     except pa.ArrowInvalid:
         row = first_refused(texts, converted)
-        raise origin.fault_in(texts, row, "id is not an integer", "read the ids as strings (--ids string)") from None
+        fix = "give integers; text needs --ids string, in training too"
+        raise origin.fault_in(texts, row, "id is not an integer", fix) from None
 
 
 def _of_integers(column: pa.ChunkedArray, origin: Origin, ids: Ids) -> pa.ChunkedArray:

@@ -77,6 +77,16 @@ def label_values(axes: Axes, x: str, y: str) -> None:
     axes.set_ylabel(y)
 
 
+def scale_seconds(axes: Axes) -> None:
+    """A logarithmic x axis with plain numbers: 0.1, 0.2, 0.5, 1, 2, 5, 10."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.xaxis.set_minor_formatter(NullFormatter())
+
+
 def add_legend(axes: Axes) -> None:
     """The legend above the plot, where it hides nothing."""
     count = len(axes.get_legend_handles_labels()[1])
