@@ -32,11 +32,14 @@ def converted(lines: list[str]) -> list[str]:
         elif line[0].isspace():  # after a paragraph: as it is
             block, place = _indented(lines, place)
             out += ["", "::", "", *(INDENT + text for text in block), ""]
-        elif found := _ITEM.fullmatch(line):
+        elif _ITEM.fullmatch(line):
             rest, place = _indented(lines, place + 1)
-            terms = (f"``{term}``" for term in re.split(r", (?![^\[]*\])", found["term"]))
-            body = converted([found["text"], *_alternatives(rest, listed=found["text"] == "one of")])
-            out += [", ".join(terms), *(INDENT + text if text else "" for text in body)]
+            for first, *others in _items(line, rest):
+                found = _ITEM.fullmatch(first)
+                assert found is not None
+                terms = (f"``{term}``" for term in re.split(r", (?![^\[]*\])", found["term"]))
+                body = converted([found["text"], *others])
+                out += [", ".join(terms), *(INDENT + text if text else "" for text in body)]
             out += [] if place < len(lines) and _ITEM.fullmatch(lines[place]) else [""]
         elif line.startswith("- "):
             rest, place = _indented(lines, place + 1)
@@ -60,18 +63,20 @@ def _indented(lines: list[str], place: int) -> tuple[list[str], int]:
     return [text[least:] for text in block], place
 
 
-def _alternatives(rest: list[str], *, listed: bool) -> list[str]:
-    """The lines of an item after its first: those that stand deeper go on with the line before.
-
-    listed : whether each is an alternative, which becomes a point of a list
-    """
+def _items(line: str, rest: list[str]) -> list[list[str]]:
+    """An item and the lines that go on with it: several if a semicolon stands between them (`a : this; b : that`); with
+    its alternatives on lines of their own if it has such."""
     lines: list[str] = []
     for text in rest:
         if text.startswith(" ") and lines:
             lines[-1] += " " + text.strip()
         else:
-            lines.append(f"- {text}" if listed and text and not _ITEM.fullmatch(text) else text)
-    return lines
+            lines.append(text)
+    if line.endswith(" : one of"):
+        return [[line, *(text if _ITEM.fullmatch(text) else f"- {text}" for text in lines)]]
+    if any(map(_ITEM.fullmatch, lines)):
+        return [[line, *lines]]
+    return [[item] for item in re.split(r"; (?=[^\s;:][^;:]{0,40} : )", " ".join([line, *lines]))]
 
 
 def _paragraph(lines: list[str], place: int) -> tuple[str, int]:
