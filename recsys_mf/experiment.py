@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from recsys_mf import splits
 from recsys_mf.arguments import is_path
 from recsys_mf.errors import ConfigError
-from recsys_mf.evaluation import FoldReport, Report, evaluate, summarise_folds
+from recsys_mf.evaluation import FoldReport, Report, evaluate, summarise_folds, validation_report
 from recsys_mf.evaluation.full_ranking import Top, check_arguments, least_relevant, require_relevant
 from recsys_mf.evaluation.predictions import PredictedRows, join_folds, predict_rows
 from recsys_mf.features import Features
@@ -121,7 +121,8 @@ class Experiment:
                 split, self.solver, seed=self.seed, device=device, threads=threads, validation=self.validation,
                 compared_with=self.baselines, start=self.start, compress=self.compress, watch=watch,
             )  # fmt: skip
-            return replace(run, provenance=record(run.provenance))
+            run = replace(run, provenance=record(run.provenance))
+            return replace(run, report=validation_report(run))
 
         def tested(run: Run, split: Split) -> None:
             assert split.test_as_read is not None
@@ -138,7 +139,7 @@ class Experiment:
             run = trained(splits.hold_out(table, 0, self._split_seed))
             numbers = splits.fold_numbers(len(table), self.folds, self._split_seed)
             rows = join_folds(table, numbers, predicted) if predicted else None
-            return _outcome(run, replace(summarise_folds(reports), record=run.provenance), rows)
+            return _outcome(run, replace(summarise_folds(reports), final=run.report), rows)
         split = self._split(table, on_read)
         del table  # its rows are in the split
         self._check_ranking(split)

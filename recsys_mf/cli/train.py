@@ -223,8 +223,11 @@ def train(**given: Any) -> None:
         device = device if options.is_given("device") else record["device"]
     plan = replace(plan, experiment=replace(plan.experiment, ranking=chosen.ranking, relevant=chosen.relevant))
     experiment = plan.experiment
+    held_out = experiment.test is not None or experiment.folds is not None or experiment.hold_out > 0
+    if chosen.titles is not None and not held_out:
+        fix = "leave --titles out, or hold ratings out"
+        raise ConfigError("without test ratings no items are shown", where="--titles", seen="--hold-out 0", fix=fix)
     if chosen.predictions is not None:
-        held_out = experiment.test is not None or experiment.folds is not None or experiment.hold_out > 0
         check_predictions(chosen.predictions, force=chosen.force, held_out=held_out)
 
     context.with_resource(log)
