@@ -90,7 +90,7 @@ def tune(ratings: str, as_json: bool, markdown: bool, quiet: bool, **given: Any)
     from recsys_mf.cli.progress import TuningBar, announce_compilation
     from recsys_mf.outputs import check_output
     from recsys_mf.tuning import rendering, tune_by_plan
-    from recsys_mf.tuning.study import require_optuna
+    from recsys_mf.tuning.storage import require_optuna
 
     require_optuna()
     plan = _plan(ratings, given)

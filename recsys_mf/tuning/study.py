@@ -1,9 +1,4 @@
-"""Study: what was tried of one solver, kept by Optuna in memory, or in a file that several processes share.
-
-The file is a journal: every change is a line that is appended under a lock, so that processes cannot spoil each
-other's lines, and one that is killed loses no more than its own trial. Optuna advises against SQLite for this, where a
-writer may find the database locked.
-"""
+"""Study: what was tried of one solver, and what is tried next, kept by Optuna (`storage`)."""
 
 from __future__ import annotations
 
@@ -11,13 +6,12 @@ import contextlib
 import math
 import os
 import platform
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from recsys_mf import strict_json
-from recsys_mf.errors import ArtifactError, ConfigError, system_errors
+from recsys_mf.errors import ArtifactError
 from recsys_mf.solvers import SOLVERS, Solver
 from recsys_mf.training import Progress, Validated
 from recsys_mf.tuning.sampling import fixed_sampler, pruner, sampler
@@ -72,56 +66,6 @@ class Trial:
         return SOLVERS[self.solver](**self.settings)
 
 
-def require_optuna() -> None:
-    """Raise ConfigError if Optuna is not installed."""
-    try:
-        import optuna  # noqa: F401
-    except ImportError:
-        fix = "install it: pip install 'recsys-mf[tune]'"
-        raise ConfigError("tune needs the package optuna", where="tune", fix=fix) from None
-
-
-@contextlib.contextmanager
-def quiet_optuna() -> Iterator[None]:
-    """Optuna says nothing on stderr inside the block."""
-    import optuna
-
-    before = optuna.logging.get_verbosity()
-    optuna.logging.set_verbosity(optuna.logging.CRITICAL)
-    try:
-        yield
-    finally:
-        optuna.logging.set_verbosity(before)
-
-
-def open_storage(file: Path | None) -> BaseStorage:
-    """Where studies are kept. Raises ArtifactError for a file that is no study, or that cannot be read and written."""
-    from optuna.storages import InMemoryStorage, JournalStorage
-    from optuna.storages.journal import JournalFileBackend
-
-    if file is None:
-        return InMemoryStorage()
-    fix = "give another file, or a new one"
-    with system_errors(ArtifactError, "the study cannot be written", where=file, fix=fix):
-        if file.exists() and file.stat().st_size:
-            with file.open("rb") as lines:
-                _check_journal(lines.readline(1 << 20), file)
-        file.open("ab").close()
-        try:
-            return JournalStorage(JournalFileBackend(str(file)))
-        except (ValueError, KeyError, TypeError) as error:
-            raise ArtifactError("the study is damaged", where=str(file), seen=error, fix=fix) from error
-
-
-def _check_journal(line: bytes, file: Path) -> None:
-    try:
-        entry = strict_json.from_text(line)
-    except ValueError:
-        entry = None
-    if not (isinstance(entry, dict) and "op_code" in entry):
-        raise ArtifactError("the file exists and is no study", where=str(file), fix="give another file, or a new one")
-
-
 class Study:
     """The trials of one solver in a storage.
 
@@ -136,13 +80,13 @@ class Study:
 
         self.space, self._seed = space, seed
         self.known: dict[int, Validated] = {}
-        name = space.solver.name
+        name, facts = space.solver.name, strict_json.from_text(strict_json.to_text(facts).encode())
         self._study = optuna.create_study(study_name=name, storage=storage, direction="minimize", load_if_exists=True)
         known = self._study.user_attrs.get("facts")
         if known is None:
-            self._study.set_user_attr("facts", dict(facts))
-        elif known != strict_json.from_text(strict_json.to_text(facts).encode()):
-            other = next(word for key, word in _DIFFERS.items() if known.get(key) != facts[key])
+            self._study.set_user_attr("facts", facts)
+        elif known != facts:
+            other = next((word for key, word in _DIFFERS.items() if known.get(key) != facts.get(key)), "facts")
             fix = "give another file, or the options that the study was made with"
             raise ArtifactError(f"the study of '{name}' has other {other}", where=where, fix=fix)
         self._fail_lost()

@@ -18,7 +18,8 @@ from recsys_mf.tuning.clock import Clock
 from recsys_mf.tuning.plan import Plan
 from recsys_mf.tuning.searching import Search, Standing, TuningWatcher
 from recsys_mf.tuning.space import Space
-from recsys_mf.tuning.study import Study, open_storage, quiet_optuna, require_optuna
+from recsys_mf.tuning.storage import open_storage, quiet_optuna, require_optuna
+from recsys_mf.tuning.study import Study
 from recsys_mf.tuning.trying import Job
 from recsys_mf.tuning.tuned import Tested, Tuned, score
 

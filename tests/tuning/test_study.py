@@ -23,7 +23,8 @@ from recsys_mf.tuning import Trial, tune
 from recsys_mf.tuning.clock import Clock
 from recsys_mf.tuning.searching import Search
 from recsys_mf.tuning.space import Space
-from recsys_mf.tuning.study import Attempt, PrunedError, Study, open_storage, quiet_optuna
+from recsys_mf.tuning.storage import open_storage, quiet_optuna
+from recsys_mf.tuning.study import Attempt, PrunedError, Study
 from recsys_mf.tuning.trying import Job, try_next
 from tests.trained import small_table
 
