@@ -122,7 +122,7 @@ def _searches(
             yield _Search(np.flatnonzero(samples == s), _QUERIES, by_product(inner_rows_of_sample(model, s)))
     elif isinstance(score, Mean) and isinstance(model, Factorization):
         yield _Search(everyone, _QUERIES, by_product(inner_rows(model)))
-    elif isinstance(model, Posterior):
+    elif isinstance(model, Posterior) and not _depends_on_noise(model, score):
         yield _Search(everyone, _QUERIES, _by_samples(model, among, score, backend))
     else:
         items = _all_items(model, among)
@@ -133,6 +133,11 @@ def _searches(
                 _scores(model, users, items, score, backend), count, excluded
             ),
         )  # fmt: skip
+
+
+def _depends_on_noise(model: Posterior, score: Score) -> bool:
+    """Whether scores depend on the noise of users and items: variances, and the levels of an ordinal model."""
+    return model.noise is not None and (model.is_ordinal or isinstance(score, Lower))
 
 
 def _by_samples(

@@ -77,6 +77,9 @@ class Gibbs(Solver):
         f"of a rating; auto: ordinal for 3 to {_MAX_LEVELS} distinct ratings without weights",
         choices=("auto", "gaussian", "ordinal"),
     )
+    noise: str = setting(
+        "common", "of a rating; personal: a scale for every user and every item", choices=("personal", "common")
+    )
     links: str = setting("both", "who-rated-what priors", choices=("both", "users", "items", "none"))
     time: str = setting("auto", "a table of time bins, if there are timestamps", choices=("auto", "none"))
     bin_days: float = setting(1.0, "width of a time bin", low=1e-3, high=1e6)
@@ -143,7 +146,7 @@ class Gibbs(Solver):
             return
         scale, observed = self._observed(train, backend)
         chains = [Chain(observed, figure(self.rank), stream) for stream in rng.spawn(self.chains)]
-        samples = self._most_samples(self._kept_rows(train) + len(scale.bins))
+        samples = self._most_samples(self._kept_numbers(train, len(scale.bins)))
         kept: list[tuple[int, tuple[Rounded, ...]]] = []
 
         for sweep in range(1, self.n_epochs + 1):
@@ -180,19 +183,24 @@ class Gibbs(Solver):
         linked = self.links != "none"
         chains = self.chains * (12 if linked else 8) * width * rows
         search = 4 * width * (8 * max(users, items) + 4 * min(users, items) if linked else 4 * rows)
-        kept_rows = self._kept_rows(train) + bins
-        draws = min(self._most_samples(kept_rows), max(1, self.n_epochs - self.selection().burn_ins[0])) * self.chains
-        samples = 2 * width * kept_rows * draws
-        table = (80 + 40 * self.chains + (0 if train.weights is None else 20)) * len(train)
+        numbers = self._kept_numbers(train, bins)
+        draws = min(self._most_samples(numbers), max(1, self.n_epochs - self.selection().burn_ins[0])) * self.chains
+        samples = 2 * numbers * draws
+        personal = 4 if self.noise == "personal" and self.likelihood == "ordinal" else 0  # scales of all ratings
+        table = (80 + (40 + personal) * self.chains + (0 if train.weights is None else 20)) * len(train)
         return Footprint(chains + max(search + samples, 2 * samples) + table, samples)
 
-    def _kept_rows(self, train: Ratings) -> int:
-        """The rows of users and items that a sample keeps, and the coefficients of the links of users."""
-        return train.n_users + train.n_items * (2 if self.links in ("both", "users") else 1)
+    def _kept_numbers(self, train: Ratings, bins: int) -> int:
+        """The numbers that a sample keeps: rows of users, items and bins of time, the coefficients of the links of
+        users, and with personal noise a factor per user and item.
+        """
+        rows = train.n_users + train.n_items * (2 if self.links in ("both", "users") else 1) + bins
+        factors = train.n_users + train.n_items if self.noise == "personal" else 0
+        return (figure(self.rank) + 1) * rows + factors
 
-    def _most_samples(self, rows: int) -> int:
-        """Samples of a chain that are kept at most, of tables of so many rows."""
-        return max(1, min(self.samples, _MAX_BYTES // (2 * (figure(self.rank) + 1) * rows)) // self.chains)
+    def _most_samples(self, numbers: int) -> int:
+        """Samples of a chain that are kept at most, of so many numbers each."""
+        return max(1, min(self.samples, _MAX_BYTES // (2 * numbers)) // self.chains)
 
     def _observed(self, train: Ratings, backend: Backend) -> tuple[Scale, Observed]:
         """The scale of the model, and the ratings as the chains take them."""
@@ -210,7 +218,8 @@ class Gibbs(Solver):
                 )  # fmt: skip
             values = np.searchsorted(levels, train.values).astype(np.uint8)
             scale = Scale(0.0, 1.0, bins, train.rating_range, levels)
-        return scale, Observed.of(train, values, bins, self.links, backend, is_ordinal=self.likelihood == "ordinal")
+        personal, ordinal = self.noise == "personal", self.likelihood == "ordinal"
+        return scale, Observed.of(train, values, bins, self.links, backend, is_ordinal=ordinal, is_personal=personal)
 
 
 class RunningMean(Selection[Gibbs]):

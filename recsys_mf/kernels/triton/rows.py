@@ -68,9 +68,9 @@ class _Sums(NamedTuple):
 def solve(
     ratings: Csr, regressors: Regressors, prior: RowPrior, noise_precision: float, normals: Tensor | None
 ) -> tuple[Tensor, Tensor]:
-    """As `reference.solve` without weights, for a rank of at most `MAX_RANK`."""
+    """As `reference.solve` without weights and scales, for a rank of at most `MAX_RANK`."""
     starts, others, values, _ = ratings
-    Y, contexts, C, _ = regressors
+    Y, contexts, C, *_ = regressors
     device, k, n_rows = Y.device, Y.shape[1] - 1, ratings.n_rows
     table, third = Columns.of(Y), Columns.of(Y[:0] if C is None else C)
     contexts = others[:0] if contexts is None else contexts
