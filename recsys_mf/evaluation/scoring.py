@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from recsys_mf import splits
 from recsys_mf.arguments import instance, whole
 from recsys_mf.errors import DataError, IdMismatchWarning, LeakWarning
+from recsys_mf.evaluation.calibration import PROBABILITY, Calibration, calibration, inside
 from recsys_mf.evaluation.convergence import MIN_DRAWS, Summary, summarise
 from recsys_mf.evaluation.full_ranking import RankingTask, Top, check_arguments
 from recsys_mf.evaluation.metrics import METRICS, Estimate, PairedBootstrap, Scored
@@ -32,9 +33,6 @@ from recsys_mf.models import Fit, Model, Posterior
 from recsys_mf.prediction import Predictions, has_intervals, predict
 from recsys_mf.ratings import Ratings
 from recsys_mf.run import Run
-
-PROBABILITY = 0.9
-"""Nominal probability of the intervals that are scored."""
 
 _SEGMENT_STARTS = (1, 5, 20, 100, 500)  # least training ratings of SEGMENTS[1:]
 
@@ -111,6 +109,7 @@ def validation_report(run: Run) -> Report:
 class _ScoredFit:
     metrics: Mapping[str, Scored]
     coverage: Coverage | None
+    calibration: Calibration | None
     segments: Mapping[tuple[str, str], tuple[int, float]]  # (side, training ratings) -> pairs, RMSE
     ranking: Mapping[str, Figure]
 
@@ -175,6 +174,7 @@ class _Scorer:
         return _ScoredFit(
             metrics,
             coverage(fit.model, predicted, self._pairs.values),
+            calibration(fit.model, predicted, self._pairs, backend),
             dict(self._segment_errors(errors)),
             {} if self._task is None else self._task.scored(fit.model, backend),
         )
@@ -205,22 +205,8 @@ def coverage(model: Model, predicted: Predictions, values: NDArray[np.float32]) 
     """Share of the ratings inside the intervals predicted with PROBABILITY; None if the model has no intervals."""
     if predicted.lower is None or predicted.upper is None:
         return None
-    covered = float(((predicted.lower <= values) & (values <= predicted.upper)).mean())
-    if predicted.distribution is None or not isinstance(model, Posterior):
-        return Coverage(PROBABILITY, covered, covered)
-    below = np.cumsum(predicted.distribution, axis=1, dtype=np.float64)
-    levels = np.searchsorted(model.scale.levels, values)
-    at = np.clip(levels, 0, below.shape[1] - 1)
-    rows = np.arange(len(values))
-    high, low = below[rows, at], np.where(at > 0, below[rows, at - 1], 0.0)
-    # Within a level the randomised transform is uniform on (low, high). Instead of drawing from it, take the share of
-    # (low, high) that is inside the central interval.
-    edge = (1 - PROBABILITY) / 2
-    inside = np.clip(np.minimum(high, 1 - edge) - np.maximum(low, edge), 0, None)
-    return Coverage(PROBABILITY, covered, float((inside / np.maximum(high - low, _TINY)).mean()))
-
-
-_TINY = 1e-12
+    covered, pit = inside(model, predicted, values)
+    return Coverage(PROBABILITY, float(covered.mean()), float(pit.mean()))
 
 
 def _segment_numbers(counts: NDArray[np.int64], indices: NDArray[np.int32]) -> NDArray[np.int64]:
@@ -256,6 +242,7 @@ def _row(label: str, fit: Fit, scored: _ScoredFit | None, baseline: _ScoredFit |
         differences=differences,
         segments=segments,
         coverage=None if scored is None else scored.coverage,
+        calibration=None if scored is None else scored.calibration,
         convergence=convergence(fit),
         ranking={} if scored is None else scored.ranking,
     )
