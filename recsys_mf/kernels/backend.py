@@ -18,6 +18,7 @@ from recsys_mf.arrays.csr import Csr
 from recsys_mf.kernels.operands import (
     Curves,
     FactorModel,
+    LevelScores,
     Pairs,
     RatingScale,
     RatingTable,
@@ -150,6 +151,10 @@ class PredictionKernels(Protocol):
 
     def find_top_of_samples(
         self, samples: SampleTables, query: TopQuery, curves: Curves
+    ) -> tuple[NDArray[np.int32], NDArray[np.float32]]: ...
+
+    def find_top_of_levels(
+        self, samples: SampleTables, query: TopQuery, levels: LevelScores
     ) -> tuple[NDArray[np.int32], NDArray[np.float32]]: ...
 
     def select_top(

@@ -160,6 +160,22 @@ class Curves(NamedTuple):
     variance: float
 
 
+class LevelScores(NamedTuple):
+    """What the levels of an ordinal model count, for scores of expected levels.
+
+        A = mean_s Σ_l values[l] P_s(l),  B = mean_s Σ_l squares[l] P_s(l),  score = A - z √max(B - A², 0)
+
+    with P_s as in `predict_levels`; thresholds float32[S, T], noises float32[S]; values, squares [T + 1]
+    squares None : the score is A
+    """
+
+    thresholds: Any
+    noises: Any
+    values: Any
+    squares: Any | None
+    z: float
+
+
 class RatingScale(NamedTuple):
     """How a value m becomes a rating: μ + σ m, clipped to a range; and a rating a value: (r - μ) / σ."""
 

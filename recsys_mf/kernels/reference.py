@@ -18,6 +18,7 @@ from recsys_mf.kernels.operands import (
     Curves,
     FactorModel,
     GaussianPrior,
+    LevelScores,
     Pairs,
     RatingScale,
     Regressors,
@@ -100,6 +101,20 @@ def find_top_of_samples(samples: SampleTables, query: TopQuery, curves: Curves) 
     if curves.squares is not None:
         squares = np.sum(curves.squares[s, j] * powers, axis=2).mean(axis=1)
         score = score - curves.z * np.sqrt(np.maximum(squares - score**2, 0) + curves.variance)
+    return select_top(score.reshape(shape), query.length, query.excluded)
+
+
+def find_top_of_levels(samples: SampleTables, query: TopQuery, levels: LevelScores) -> tuple[Array, Array]:
+    """`select_top` of the scores (`LevelScores`) of every user and item of a query; columns are places among its items.
+
+    The values are those of `predict_samples` without a context.
+    """
+    shape = len(query.users), len(query.items)
+    pairs = Pairs(np.repeat(query.users, shape[1]), np.tile(query.items, shape[0]))
+    probabilities = predict_levels(samples._replace(contexts=None), pairs, levels.thresholds, levels.noises)
+    score = probabilities @ levels.values
+    if levels.squares is not None:
+        score = score - levels.z * np.sqrt(np.maximum(probabilities @ levels.squares - score**2, 0))
     return select_top(score.reshape(shape), query.length, query.excluded)
 
 

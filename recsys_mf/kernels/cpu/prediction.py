@@ -15,9 +15,9 @@ from recsys_mf.arrays.cores import available_threads
 from recsys_mf.arrays.csr import Csr
 from recsys_mf.arrays.jit import inline, jit
 from recsys_mf.arrays.threads import pairs, side_by_side
-from recsys_mf.kernels.cpu import normal, top, top_of_samples
+from recsys_mf.kernels.cpu import normal, top, top_of_levels, top_of_samples
 from recsys_mf.kernels.cpu.simd import FASTMATH
-from recsys_mf.kernels.operands import Curves, FactorModel, Pairs, RatingScale, SampleTables, TopQuery
+from recsys_mf.kernels.operands import Curves, FactorModel, LevelScores, Pairs, RatingScale, SampleTables, TopQuery
 
 F32 = NDArray[np.float32]
 I32 = NDArray[np.int32]
@@ -72,6 +72,10 @@ class CpuPrediction:
     def find_top_of_samples(self, samples: SampleTables, query: TopQuery, curves: Curves) -> tuple[I32, F32]:
         """As `reference.find_top_of_samples`."""
         return top_of_samples.find_top_of_samples(samples, query, curves, self.threads or available_threads())
+
+    def find_top_of_levels(self, samples: SampleTables, query: TopQuery, levels: LevelScores) -> tuple[I32, F32]:
+        """As `reference.find_top_of_levels`."""
+        return top_of_levels.find_top_of_levels(samples, query, levels, self.threads or available_threads())
 
     def select_top(self, scores: F32, count: int, excluded: Csr | None) -> tuple[I32, F32]:
         """As `reference.select_top`."""

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from recsys_mf.arrays.csr import Csr
-from recsys_mf.kernels.operands import Curves, FactorModel, Pairs, RatingScale, SampleTables, TopQuery
+from recsys_mf.kernels.operands import Curves, FactorModel, LevelScores, Pairs, RatingScale, SampleTables, TopQuery
 from recsys_mf.kernels.torch import memory
 
 F32 = NDArray[np.float32]
@@ -148,6 +148,37 @@ class TorchPrediction:
             shape = len(query.users), len(query.items)
             return self._top(scores_of, shape, query.length, query.excluded, cost=_SCORED + _CURVED)
 
+    def find_top_of_levels(self, samples: SampleTables, query: TopQuery, levels: LevelScores) -> tuple[I32, F32]:
+        """As `reference.find_top_of_levels`."""
+        n_samples = len(samples.offsets)
+        with memory.guarded():
+            there = self._samples(samples._replace(contexts=None))
+            cuts, slopes = (torch.tensor(a, device=self._device) for a in (levels.thresholds, 1 / levels.noises))
+            counted = [levels.values, *([] if levels.squares is None else [levels.squares])]
+            items = torch.tensor(query.items, device=self._device).long()
+
+            def scores_of(rows: slice) -> Tensor:
+                users = torch.tensor(query.users[rows], device=self._device).long()
+                shape = len(users), len(items)
+                sums = [torch.zeros(shape, dtype=torch.float64, device=self._device) for _ in counted]
+                for s in range(n_samples):
+                    m, slope = there.products(users, items, s), slopes[s]
+                    if there.noise is not None:
+                        own, other = there.noise.sides((users, items), slice(s, s + 1))
+                        slope = slope / (own * other.T).float()
+                    for t in range(cuts.shape[1]):
+                        below = torch.special.ndtr((cuts[s, t] - m) * slope)
+                        for total, values in zip(sums, counted, strict=True):
+                            total += float(values[t + 1] - values[t]) * below
+                score = float(counted[0][-1]) - sums[0] / n_samples
+                if len(sums) > 1:
+                    squares = float(counted[1][-1]) - sums[1] / n_samples
+                    score -= levels.z * (squares - score**2).clamp(min=0).sqrt()
+                return score.float()
+
+            shape = len(query.users), len(query.items)
+            return self._top(scores_of, shape, query.length, query.excluded, cost=_SCORED + _CURVED)
+
     def select_top(self, scores: F32, count: int, excluded: Csr | None) -> tuple[I32, F32]:
         """As `reference.select_top`."""
         with memory.guarded():
@@ -256,11 +287,16 @@ class _Noise:
 
     def factors(self, indices: Sequence[Tensor], run: slice) -> Tensor:
         """The products of the factors of users and items in a run of samples, float64[z, s]."""
+        users, items = self.sides(indices, run)
+        return users * items
+
+    def sides(self, indices: Sequence[Tensor], run: slice) -> tuple[Tensor, Tensor]:
+        """The factors of users and of items in a run of samples, float64[z, s] each."""
         users, items = (
             torch.where((rows < 0)[:, None], 1.0, table[:, run][rows].double() * unit)
             for table, rows, unit in zip(self.tables, indices[:2], self.units[:, run], strict=True)
         )
-        return users * items
+        return users, items
 
 
 @dataclass(frozen=True)
