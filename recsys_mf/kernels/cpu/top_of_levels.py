@@ -59,7 +59,7 @@ def find_top_of_levels(samples: SampleTables, query: TopQuery, levels: LevelScor
     return finish_lists(columns, scores, threads)
 
 
-@jit(fastmath=FASTMATH)
+@jit(fastmath=FASTMATH, error_model="numpy")
 def _unpack_slopes(first: Any, last: Any, factors: Any, units: Any, otherwise: Any, rows: Any, slopes: Any) -> None:
     """slopes[g, s, h] = 1 / noise of rows g · height to g · height + height - 1; that of `otherwise` if unknown."""
     height = slopes.shape[2]
@@ -73,7 +73,7 @@ def _unpack_slopes(first: Any, last: Any, factors: Any, units: Any, otherwise: A
                 slopes[g, s, h] = np.float32(1.0) / noise
 
 
-@jit(fastmath=FASTMATH)
+@jit(fastmath=FASTMATH, error_model="numpy")
 def _find(
     first: Any, last: Any, X: Any, Y: Any, slopes: Any, rates: Any, n_columns: Any, first_column: Any,
     thresholds: Any, rises: Any, square_rises: Any, highest: Any, highest_square: Any, z: Any,
@@ -81,39 +81,40 @@ def _find(
 ) -> None:  # fmt: skip
     """The lists of the rows in groups first to last, with a slice of the columns taken up."""
     n_samples, width = X.shape[1], X.shape[2]
-    products, totals = np.zeros((HEIGHT, LANES), np.float32), np.zeros((HEIGHT, LANES), np.float32)
-    of_squares = np.zeros((HEIGHT, LANES), np.float32)
+    tile, size = np.zeros((HEIGHT, LANES), np.float32), HEIGHT * LANES
+    products, own = tile.reshape(size), np.zeros(size, np.float32)
+    totals, of_squares = np.zeros(size, np.float32), np.zeros(size, np.float32)
     share = np.float32(1.0) / np.float32(n_samples)
     for panel in range(Y.shape[0]):
         for group in range(first, last):
             totals[:] = 0
             of_squares[:] = 0
             for s in range(n_samples):
-                product(X[group, s], Y[panel, s], products, width, 0, 0, np.float32(1.0))
+                product(X[group, s], Y[panel, s], tile, width, 0, 0, np.float32(1.0))
+                for h in range(HEIGHT):
+                    for lane in range(LANES):
+                        own[h * LANES + lane] = slopes[group, s, h] * rates[panel, s, lane]
                 for t in range(rises.size):
-                    _add_below(products, slopes[group, s], rates[panel, s], thresholds[s, t], rises[t], totals)
+                    _add_below(products, own, thresholds[s, t], rises[t], totals)
                     if square_rises.size:
-                        _add_below(
-                            products, slopes[group, s], rates[panel, s], thresholds[s, t], square_rises[t], of_squares
-                        )
+                        _add_below(products, own, thresholds[s, t], square_rises[t], of_squares)
             for h in range(min(HEIGHT, len(columns) - group * HEIGHT)):
                 row = group * HEIGHT + h
                 for lane in range(min(LANES, n_columns - panel * LANES)):
-                    score = highest - totals[h, lane] * share
+                    at = h * LANES + lane
+                    score = highest - totals[at] * share
                     if square_rises.size:
-                        spread = max(highest_square - of_squares[h, lane] * share - score * score, np.float32(0.0))
+                        spread = max(highest_square - of_squares[at] * share - score * score, np.float32(0.0))
                         score -= z * np.sqrt(spread)
                     column = first_column + panel * LANES + lane
                     offer(columns, scores, row, column, score, starts, excluded)
 
 
-@inline(fastmath=FASTMATH)
-def _add_below(products: Any, slopes: Any, rates: Any, threshold: Any, rise: Any, totals: Any) -> None:
-    """totals += rise Φ((τ - m) / σ) of every product m."""
-    for h in range(HEIGHT):
-        slope = slopes[h]
-        for lane in range(LANES):
-            totals[h, lane] += rise * _cdf((threshold - products[h, lane]) * slope * rates[lane])
+@inline(fastmath=FASTMATH, error_model="numpy")
+def _add_below(products: Any, slopes: Any, threshold: Any, rise: Any, totals: Any) -> None:
+    """totals += rise Φ((τ - m) / σ) of every product m; a loop over more than a vector, which the compiler takes."""
+    for at in range(products.size):
+        totals[at] += rise * _cdf((threshold - products[at]) * slopes[at])
 
 
 @inline(fastmath=FASTMATH, error_model="numpy")
