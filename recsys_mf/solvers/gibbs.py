@@ -34,8 +34,9 @@ class Gibbs(Solver):
     """Bayesian matrix factorisation, every hyper-parameter sampled.
 
         m_ui = μ + b_u + b_i + p_u · q_i
-        gaussian:  r_ui = m_ui + ε,  ε ~ N(0, 1/(α w_ui)), on standardised ratings, with weights w of mean 1, or 1
+        gaussian:  r_ui = m_ui + ε,  ε ~ N(0, 1/(α w_ui γ_u δ_i)), on standardised ratings, weights w of mean 1, or 1
         ordinal:   r_ui is level l where τ_l < m_ui + ε ≤ τ_{l+1}    (an ordered probit: `likelihood.OrderedProbit`)
+        personal noise:  γ_u ~ Gamma(ν/2, ν/2), and so the δ_i with a ν of their own; else both are 1    (`noise`)
         r̂_ui = mean over the samples of m_ui, or of the expected level
 
     With timestamps there is a third table, a row (a_t, w_t) for every bin of time: m_ui gains w_t + p_u · a_t +
@@ -44,12 +45,13 @@ class Gibbs(Solver):
         x_g ~ N(μ_g, Λ⁻¹),   μ_g = μ + F_g β,   Λ ~ Wishart(k + 1, I),   α ~ Gamma(½, ½)
 
     of `links`: F_u says which items the user rated in train, F_i who rated the item, and both what side information
-    there is. A sweep draws, for users, time and items in turn, Λ, (μ, β), λ and all rows
-    (`kernels.reference.solve`), each from its conditional distribution; then the likelihood's parameters.
+    there is. A sweep draws, for users, time and items in turn, Λ, (μ, β), λ, all rows (`kernels.reference.solve`)
+    and the scales of their noise, each from its conditional distribution; then the likelihood's parameters.
     Sampling starts from small random factors, and the first `burn_in` sweeps are left out. More burn-in is not always
     better, so validation chooses it (docs/decisions.md).
     Predictions are averaged, never factors: the posterior is the same under any rotation of them; intervals are those
-    of a rating of weight 1. Unknown ids and times have their prior mean; a user or item with side information alone is
+    of a rating of weight 1, and if noise is personal as wide as that of user and item. Unknown ids and times have their
+    prior mean; a user or item with side information alone is
     drawn like the others.
 
     Salakhutdinov, Mnih: Bayesian probabilistic matrix factorization using MCMC, ICML 2008; Rendle, Zhang, Koren: On
