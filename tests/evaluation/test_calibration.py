@@ -62,7 +62,7 @@ def noisy() -> Split:
 
 def fitted(split: Split, **settings: Any) -> tuple[Run, Report]:
     assert split.test is not None
-    run = train(split, Gibbs(rank=3, sweeps=60, burn_in=20, **settings), device="cpu", validation=0)
+    run = train(split, Gibbs(rank=3, sweeps=70, burn_in=30, **settings), device="cpu", validation=0)
     return run, evaluate(run, split.test)
 
 

@@ -46,7 +46,7 @@ def fitted(likelihood: str) -> Run:
     values = table.values + np.random.default_rng(2).standard_normal(len(table)) / np.sqrt(gammas[table.users])
     values = np.clip(np.rint(values), 1, 6) if likelihood == "ordinal" else values
     split = hold_out(replace(table, values=values.astype(np.float32)), 0.1, seed=0)
-    solver = Gibbs(rank=3, sweeps=30, burn_in=10, likelihood=likelihood, noise="personal")
+    solver = Gibbs(rank=3, sweeps=45, burn_in=25, likelihood=likelihood, noise="personal")
     return train(split, solver, device="cpu", validation=0)
 
 

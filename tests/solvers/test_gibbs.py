@@ -189,7 +189,7 @@ def test_a_sweep_keeps_the_joint_distribution(blocks: int, personal: bool, monke
     others.X = Y
     weights = rng.uniform(0.5, 2, len(users)).astype(np.float32) if personal else None
     if personal:
-        others.noise = RowNoise(links.backend, np.zeros(n_others, np.int64))
+        others.noise = RowNoise(links.backend, np.zeros(n_others, np.int64), wait=0)
         others.noise.scales = rng.uniform(0.3, 3, n_others).astype(np.float32)
 
     def observed_from(table: Table) -> np.ndarray[Any, Any]:
@@ -226,7 +226,7 @@ def test_a_sweep_keeps_the_joint_distribution(blocks: int, personal: bool, monke
 
     rated = Rated(ids.by_user().pattern(), weights=weights)
     direct, chain = [], []
-    noise = RowNoise(links.backend, ids.user_counts) if personal else None
+    noise = RowNoise(links.backend, ids.user_counts, wait=0) if personal else None
     table = Table(links.backend, rated, np.zeros(len(users), np.float32), links, rank, noise)
     for _ in range(DRAWS):
         from_the_prior(table)
@@ -311,7 +311,7 @@ def test_sweeps_of_latents_and_scales_keep_the_joint_distribution() -> None:
     sides = (ids.by_user(), ids.user_counts), (ids.by_item(), ids.item_counts)
     order = np.argsort(items, kind="stable")
     tables = [
-        Table(backend, Rated(rows.pattern()), None, Links(backend, len(counts), ()), 1, RowNoise(backend, counts))
+        Table(backend, Rated(rows.pattern()), None, Links(backend, len(counts), ()), 1, RowNoise(backend, counts, 0))
         for rows, counts in sides
     ]
     probit = OrderedProbit(backend, np.zeros(30, np.uint8), ends, (order, None))

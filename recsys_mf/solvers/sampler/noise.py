@@ -29,6 +29,7 @@ F64 = NDArray[np.float64]
 FREEDOMS: F64 = 2.0 * 256.0 ** (np.arange(24) / 23)
 """The values that ν can have."""
 
+_WAIT = 20  # sweeps: while the factors grow from their start, scales would take up what they do not yet explain
 _ROWS = 1 << 15  # whose terms of all ν are held at once
 
 
@@ -38,14 +39,20 @@ class RowNoise:
     scales : γ float32[rows], on the device; freedom : ν
     """
 
-    def __init__(self, backend: Backend, counts: NDArray[np.int64]) -> None:
-        """counts int64[rows] : n, the ratings of every row"""
-        self._backend, self._counts = backend, counts
+    def __init__(self, backend: Backend, counts: NDArray[np.int64], wait: int = _WAIT) -> None:
+        """
+        counts int64[rows] : n, the ratings of every row
+        wait : draws at the start that leave the scales at 1
+        """
+        self._backend, self._counts, self._wait = backend, counts, wait
         self.scales = backend.device.put(np.ones(len(counts), np.float32))
-        self.freedom = 10.0
+        self.freedom = float(FREEDOMS[-1])
 
     def draw(self, squares: F64, rng: np.random.Generator) -> None:
         """Draw ν and γ given S [rows]."""
+        if self._wait:
+            self._wait -= 1
+            return
         log_density = log_freedom_density(squares, self._counts)
         shares = np.exp(log_density - log_density.max())
         self.freedom = float(rng.choice(FREEDOMS, p=shares / shares.sum()))
