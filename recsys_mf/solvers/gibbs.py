@@ -80,7 +80,7 @@ class Gibbs(Solver):
         choices=("auto", "gaussian", "ordinal"),
     )
     noise: str = setting(
-        "common", "of a rating; personal: a scale for every user and every item", choices=("personal", "common")
+        "personal", "of a rating; personal: with a scale for every user and item", choices=("personal", "common")
     )
     links: str = setting("both", "who-rated-what priors", choices=("both", "users", "items", "none"))
     time: str = setting("auto", "a table of time bins, if there are timestamps", choices=("auto", "none"))

@@ -126,7 +126,7 @@ class TritonDevice(TorchDevice):
 
 class TritonRows(TorchRows):
     """`kernels.backend.RowKernels`: Triton's kernels up to the rank that a program's registers hold; torch's above it,
-    and for ratings with weights or with noise of their own.
+    and to refine rows of ratings with weights.
     """
 
     _device: TritonDevice
@@ -135,9 +135,7 @@ class TritonRows(TorchRows):
         self, ratings: Csr, regressors: Regressors, prior: RowPrior, noise_precision: float, normals: Tensor | None
     ) -> tuple[Tensor, Tensor]:
         """As `reference.solve`."""
-        rank = regressors.rows.shape[1] - 1
-        given = "weights" if regressors.weights is not None else None if regressors.scales is None else "personal noise"
-        if self._device.leaves_to_torch("solve", rank, triton_rows.MAX_RANK, given=given):
+        if self._device.leaves_to_torch("solve", regressors.rows.shape[1] - 1, triton_rows.MAX_RANK):
             return super().solve(ratings, regressors, prior, noise_precision, normals)
         return triton_rows.solve(ratings, regressors, prior, noise_precision, normals)
 
