@@ -51,8 +51,7 @@ class Gibbs(Solver):
     better, so validation chooses it (docs/decisions.md).
     Predictions are averaged, never factors: the posterior is the same under any rotation of them; intervals are those
     of a rating of weight 1, and if noise is personal as wide as that of user and item. Unknown ids and times have their
-    prior mean; a user or item with side information alone is
-    drawn like the others.
+    prior mean; a user or item with side information alone is drawn like the others.
 
     Salakhutdinov, Mnih: Bayesian probabilistic matrix factorization using MCMC, ICML 2008; Rendle, Zhang, Koren: On
     the difficulty of evaluating baselines, 2019.
