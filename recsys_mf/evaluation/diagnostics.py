@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from recsys_mf.evaluation.calibration import find_shares, transform_bounds
 from recsys_mf.loaders.names import read_names
 from recsys_mf.models import Model, Posterior
 from recsys_mf.prediction import Predictions
@@ -154,40 +155,6 @@ def name_items(diagnostics: Diagnostics, titles: Any) -> Diagnostics:
     return replace(diagnostics, on_test=replace(on_test, items=items))
 
 
-def transform_bounds(model: Model, predicted: Predictions, values: NDArray[np.float32]) -> tuple[F64, F64] | None:
-    """Where each rating lies in its predictive distribution F: F just below it and at it, float64[n] each.
-
-    For a model of levels these differ, for a normal distribution they are equal; None for a model without intervals.
-    """
-    if predicted.distribution is not None and isinstance(model, Posterior):
-        below = np.cumsum(predicted.distribution, axis=1, dtype=np.float64)
-        levels = np.clip(np.searchsorted(model.scale.levels, values), 0, below.shape[1] - 1)
-        rows = np.arange(len(values))
-        return np.where(levels > 0, below[rows, levels - 1], 0.0), below[rows, levels]
-    if predicted.means is None or predicted.deviations is None:
-        return None
-    from scipy.special import ndtr
-
-    at = ndtr((values.astype(np.float64) - predicted.means) / predicted.deviations)
-    return at, at
-
-
-def share_inside(low: F64, high: F64, probability: float) -> float:
-    """Share of ratings inside the central intervals of a probability, from `transform_bounds`.
-
-    Within a level the randomised transform is uniform on (low, high). Instead of drawing from it, this takes the share
-    of (low, high) that is inside the interval.
-    """
-    edge = (1 - probability) / 2
-    width = high - low
-    inside = np.clip(np.minimum(high, 1 - edge) - np.maximum(low, edge), 0, None)
-    at = (edge <= high) & (high <= 1 - edge)
-    return float(np.where(width > _TINY, inside / np.maximum(width, _TINY), at).mean())
-
-
-_TINY = 1e-12
-
-
 def _by_rating(values: NDArray[np.float32], predictions: NDArray[np.float32]) -> tuple[AtRating, ...]:
     levels, numbers = np.unique(values, return_inverse=True)
     labels = [f"{level:g}" for level in levels.tolist()]
@@ -216,7 +183,11 @@ def _residuals(errors: F64) -> tuple[F64, NDArray[np.int64]]:
 
 def _coverage(model: Model, predicted: Predictions, values: NDArray[np.float32]) -> tuple[float, ...] | None:
     bounds = transform_bounds(model, predicted, values)
-    return None if bounds is None else tuple(share_inside(*bounds, probability) for probability in PROBABILITIES)
+    return (
+        None
+        if bounds is None
+        else tuple(float(find_shares(*bounds, probability).mean()) for probability in PROBABILITIES)
+    )
 
 
 def _reliability(model: Model, predicted: Predictions, values: NDArray[np.float32]) -> Reliability | None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from recsys_mf.drawing import Drawable
 from recsys_mf.errors import ArtifactError, ConfigError
+from recsys_mf.evaluation.calibration import Calibration
 from recsys_mf.evaluation.convergence import Summary
 from recsys_mf.evaluation.metrics import Estimate
 from recsys_mf.evaluation.ranking import Figure
@@ -85,6 +86,7 @@ class Row:
         baseline row and in a validation report
     segments : those that have test pairs, users then items
     coverage : of the intervals, if the model has them; else None, also in a validation report
+    calibration : of the predictive distributions, alike
     convergence : of a sampler's monitored scalars after burn-in
     members : runs that the model is the mean of; epochs are those of each
     ranking : figure -> value with its standard error, by the names of `ranking.FIGURES`, then coverage and novelty;
@@ -109,6 +111,7 @@ class Row:
     convergence: tuple[Summary, ...] = ()
     members: int = 1
     ranking: Mapping[str, Figure] = field(default_factory=dict)
+    calibration: Calibration | None = None
 
 
 @dataclass(frozen=True)
@@ -238,6 +241,7 @@ def _row_from(mapping: Mapping[str, Any]) -> Row:
     rest = {
         "segments": tuple(Segment(**segment) for segment in mapping["segments"]),
         "coverage": mapping["coverage"] and Coverage(**mapping["coverage"]),
+        "calibration": mapping.get("calibration") and Calibration.from_mapping(mapping["calibration"]),
         "convergence": tuple(Summary(**summary) for summary in mapping["convergence"]),
         "ranking": {name: Figure(**figure) for name, figure in mapping.get("ranking", {}).items()},
     }

@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 from recsys_mf import splits
 from recsys_mf.arguments import instance, whole
 from recsys_mf.errors import DataError, IdMismatchWarning, LeakWarning
+from recsys_mf.evaluation.calibration import PROBABILITY, Calibration, calibration, inside
 from recsys_mf.evaluation.convergence import MIN_DRAWS, Summary, summarise
-from recsys_mf.evaluation.diagnostics import OnTest, diagnose_test, diagnose_training, share_inside, transform_bounds
+from recsys_mf.evaluation.diagnostics import OnTest, diagnose_test, diagnose_training
 from recsys_mf.evaluation.full_ranking import RankingTask, Top, check_arguments
 from recsys_mf.evaluation.metrics import METRICS, Estimate, PairedBootstrap, Scored
 from recsys_mf.evaluation.ranking import Figure
@@ -33,9 +34,6 @@ from recsys_mf.models import Fit, Model, Posterior
 from recsys_mf.prediction import Predictions, has_intervals, predict
 from recsys_mf.ratings import Ratings
 from recsys_mf.run import Run
-
-PROBABILITY = 0.9
-"""Nominal probability of the intervals that are scored."""
 
 _SEGMENT_STARTS = (1, 5, 20, 100, 500)  # least training ratings of SEGMENTS[1:]
 
@@ -116,6 +114,7 @@ def validation_report(run: Run) -> Report:
 class _ScoredFit:
     metrics: Mapping[str, Scored]
     coverage: Coverage | None
+    calibration: Calibration | None
     segments: Mapping[tuple[str, str], tuple[int, float]]  # (side, training ratings) -> pairs, RMSE
     ranking: Mapping[str, Figure]
     on_test: OnTest | None
@@ -182,6 +181,7 @@ class _Scorer:
         return _ScoredFit(
             metrics,
             coverage(fit.model, predicted, self._pairs.values),
+            calibration(fit.model, predicted, self._pairs),
             dict(self._segment_errors(errors)),
             {} if self._task is None else self._task.scored(fit.model, backend),
             diagnose_test(fit.model, predicted, self._pairs) if diagnosed else None,
@@ -213,12 +213,8 @@ def coverage(model: Model, predicted: Predictions, values: NDArray[np.float32]) 
     """Share of the ratings inside the intervals predicted with PROBABILITY; None if the model has no intervals."""
     if predicted.lower is None or predicted.upper is None:
         return None
-    covered = float(((predicted.lower <= values) & (values <= predicted.upper)).mean())
-    if predicted.distribution is None or not isinstance(model, Posterior):
-        return Coverage(PROBABILITY, covered, covered)
-    bounds = transform_bounds(model, predicted, values)
-    assert bounds is not None
-    return Coverage(PROBABILITY, covered, share_inside(*bounds, PROBABILITY))
+    covered, pit = inside(model, predicted, values)
+    return Coverage(PROBABILITY, float(covered.mean()), float(pit.mean()))
 
 
 def _segment_numbers(counts: NDArray[np.int64], indices: NDArray[np.int32]) -> NDArray[np.int64]:
@@ -254,6 +250,7 @@ def _row(label: str, fit: Fit, scored: _ScoredFit | None, baseline: _ScoredFit |
         differences=differences,
         segments=segments,
         coverage=None if scored is None else scored.coverage,
+        calibration=None if scored is None else scored.calibration,
         convergence=convergence(fit),
         ranking={} if scored is None else scored.ranking,
     )

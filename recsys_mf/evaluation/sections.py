@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from recsys_mf.errors import printable
+from recsys_mf.evaluation.calibration import Calibration
 from recsys_mf.evaluation.folds import FoldReport, FoldRow, Spread
 from recsys_mf.evaluation.metrics import Estimate
 from recsys_mf.evaluation.names import shown_name
@@ -173,6 +174,8 @@ def _sampled(row: Row) -> Iterator[str]:
         part = row.coverage
         exact = "" if part.covered == part.pit else f" (whole rating levels; cut exactly: {part.pit:.1%})"
         yield f"{part.probability:.0%} intervals of {row.label} contain {part.covered:.1%} of the test ratings{exact}."
+    if row.calibration is not None:
+        yield _calibrated(row.calibration)
     if row.convergence:
         least = min(row.convergence, key=lambda summary: summary.ess)
         most = max(row.convergence, key=lambda summary: summary.r_hat)
@@ -180,6 +183,16 @@ def _sampled(row: Row) -> Iterator[str]:
             f"Of {len(row.convergence)} monitored scalars, the effective sample size is at least {least.ess:,.0f} "
             f"({least.name}) and split R̂ is at most {most.r_hat:.3f} ({most.name})."
         )
+
+
+def _calibrated(found: Calibration) -> str:
+    """How wide the intervals are, and how well the distributions fit."""
+    scores = f"CRPS {found.crps:.4f}" + ("" if found.log_score is None else f", log score {found.log_score:.4f}")
+    said = f"Their mean width is {found.width:.3f}; {scores} (lower is better)."
+    if found.thirds:
+        parts = ", ".join(f"{third.pit:.1%} (width {third.width:.3f})" for third in found.thirds)
+        said += f" Cut exactly, within thirds of the users from the least noise to the most: {parts}."
+    return said
 
 
 def _segment_table(report: Report) -> Table:

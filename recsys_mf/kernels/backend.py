@@ -18,6 +18,7 @@ from recsys_mf.arrays.csr import Csr
 from recsys_mf.kernels.operands import (
     Curves,
     FactorModel,
+    LevelScores,
     Pairs,
     RatingScale,
     RatingTable,
@@ -83,6 +84,8 @@ class RowKernels(Protocol):
 
     def multiply(self, matrix: Csr, X: Any) -> Any: ...
 
+    def row_scales(self, ratings: Csr, regressors: Regressors) -> Any: ...
+
     def row_values(self, ratings: Csr, X: Any, regressors: Regressors) -> Any: ...
 
     def pair_values(self, pairs: Pairs, tables: Tables) -> Any: ...
@@ -114,11 +117,17 @@ class SgdKernels(Protocol):
 class ProbitKernels(Protocol):
     """The cumulative probit of ordinal ratings."""
 
-    def expected_levels(self, means: Any, thresholds: F64, noise: float, levels: NDArray[Any]) -> Any: ...
+    def expected_levels(
+        self, means: Any, scales: Any | None, thresholds: F64, noise: float, levels: NDArray[Any]
+    ) -> Any: ...
 
-    def ordinal_terms(self, means: Any, levels: Any, cuts: F64, slope: float) -> tuple[float, F64, F64]: ...
+    def ordinal_terms(
+        self, means: Any, scales: Any | None, levels: Any, cuts: F64, slope: float
+    ) -> tuple[float, F64, F64]: ...
 
-    def draw_latents(self, means: Any, levels: Any, cuts: F64, slope: float, uniforms: Any) -> Any: ...
+    def draw_latents(
+        self, means: Any, scales: Any | None, levels: Any, cuts: F64, slope: float, uniforms: Any
+    ) -> Any: ...
 
 
 class PredictionKernels(Protocol):
@@ -134,12 +143,18 @@ class PredictionKernels(Protocol):
         self, samples: SampleTables, pairs: Pairs, thresholds: NDArray[Any], noises: NDArray[Any]
     ) -> NDArray[np.float32]: ...
 
+    def predict_noise(self, samples: SampleTables, pairs: Pairs, noises: NDArray[Any]) -> F64: ...
+
     def find_top(
         self, queries: NDArray[Any], table: NDArray[Any], count: int, excluded: Csr | None
     ) -> tuple[NDArray[np.int32], NDArray[np.float32]]: ...
 
     def find_top_of_samples(
         self, samples: SampleTables, query: TopQuery, curves: Curves
+    ) -> tuple[NDArray[np.int32], NDArray[np.float32]]: ...
+
+    def find_top_of_levels(
+        self, samples: SampleTables, query: TopQuery, levels: LevelScores
     ) -> tuple[NDArray[np.int32], NDArray[np.float32]]: ...
 
     def select_top(

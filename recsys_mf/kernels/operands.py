@@ -5,10 +5,23 @@ A row of any table is one vector x = (factors, bias) of k + 1 numbers, since the
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+
+
+class NoiseScales(NamedTuple):
+    """Factors on the precision of the noise, a number per row of a table; those of a rating are multiplied.
+
+    rows float32[rows] : of the rows that are solved; others float32[n] : of the other table
+    contexts float32[c] : of the third table; None for 1
+    """
+
+    rows: Any
+    others: Any
+    contexts: Any | None = None
 
 
 class Regressors(NamedTuple):
@@ -18,12 +31,23 @@ class Regressors(NamedTuple):
     contexts : int32[z], the row of the third table of every rating; or None
     context_rows : the third table C [c, k + 1], or None
     weights : float32[z] above 0, by which the precision of every rating's noise is multiplied; None for 1
+    scales : factors above 0 on it by row of each table; None for 1
     """
 
     rows: Any
     contexts: Any | None = None
     context_rows: Any | None = None
     weights: Any | None = None
+    scales: NoiseScales | None = None
+
+    def put(self, put: Callable[[Any], Any]) -> Regressors:
+        """The same on the device that `put` puts arrays on."""
+
+        def put_all(arrays: Any) -> list[Any]:
+            return [None if array is None else put(array) for array in arrays]
+
+        there = Regressors(*put_all(self[:4]))  # all but the scales
+        return there if self.scales is None else there._replace(scales=NoiseScales(*put_all(self.scales)))
 
 
 class GaussianPrior(NamedTuple):
@@ -76,12 +100,24 @@ class FactorModel(NamedTuple):
     rating_range: tuple[float, float]
 
 
+class NoiseTables(NamedTuple):
+    """Factors on the standard deviation of the noise in every sample as integers, and their units.
+
+    users int16[m, S], items int16[n, S] : above 0, in units of units[0, s] and units[1, s]; units float32[2, S]
+    """
+
+    users: Any
+    items: Any
+    units: Any
+
+
 class SampleTables(NamedTuple):
     """The rows of every sample of a posterior as integers, and what turns them into numbers.
 
     users int16[m, S, k + 1], items int16[n, S, k + 1], contexts int16[c, S, k + 1] or None : rows (factors, bias) in
         units of units[0, s], units[1, s] and units[2, s]
     units float32[3, S], offsets float32[S]
+    noise : of every user and item, or None
     """
 
     users: Any
@@ -89,6 +125,7 @@ class SampleTables(NamedTuple):
     contexts: Any | None
     units: Any
     offsets: Any
+    noise: NoiseTables | None = None
 
 
 class TopQuery(NamedTuple):
@@ -121,6 +158,22 @@ class Curves(NamedTuple):
     squares: Any | None
     z: float
     variance: float
+
+
+class LevelScores(NamedTuple):
+    """What the levels of an ordinal model count, for scores of expected levels.
+
+        A = mean_s Σ_l values[l] P_s(l),  B = mean_s Σ_l squares[l] P_s(l),  score = A - z √max(B - A², 0)
+
+    with P_s as in `predict_levels`; thresholds float32[S, T], noises float32[S]; values, squares [T + 1]
+    squares None : the score is A
+    """
+
+    thresholds: Any
+    noises: Any
+    values: Any
+    squares: Any | None
+    z: float
 
 
 class RatingScale(NamedTuple):

@@ -18,6 +18,7 @@ from recsys_mf.kernels import reference
 from recsys_mf.kernels.backend import Backend, PredictionKernels
 from recsys_mf.kernels.operands import (
     GaussianPrior,
+    NoiseScales,
     Pairs,
     RatingScale,
     Regressors,
@@ -192,7 +193,7 @@ class SolveCase(NamedTuple):
         put = backend.device.put
         return SolveCase(
             self.ratings.to(put),
-            Regressors(*(None if a is None else put(a) for a in self.regressors)),
+            self.regressors.put(put),
             type(self.prior)(*map(put, self.prior)),
             self.noise_precision,
             None if self.normals is None else put(self.normals),
@@ -201,9 +202,11 @@ class SolveCase(NamedTuple):
 
 def make_solve(
     rank: int, *, contexts: bool, normals: bool, shrinkage: bool = False, weighted: bool = False,
-    n_rows: int = M, shape: Shape = SHAPE,
+    scaled: bool = False, n_rows: int = M, shape: Shape = SHAPE,
 ) -> SolveCase:  # fmt: skip
-    """A system for every row. shrinkage : use the prior of ALS instead of the sampler's"""
+    """A system for every row. shrinkage : use the prior of ALS instead of the sampler's; scaled : with scales of the
+    noise of every table
+    """
     rng, width = np.random.default_rng(rank), rank + 1
     triples = make_table(rng, shape, weighted=weighted)
     triples = Triples(*(None if column is None else column[triples.users < n_rows] for column in triples))
@@ -218,6 +221,11 @@ def make_solve(
     noise = draw_rows(rng, n_rows, width) if normals else None
     regressors = Regressors(Y, third, C) if contexts else Regressors(Y)
     regressors = regressors._replace(weights=row_weights(triples, n_rows))
+    if scaled:
+        scales = ((2 ** rng.uniform(-1, 1, size)).astype(np.float32) for size in (n_rows, shape[1], CONTEXTS))
+        regressors = regressors._replace(
+            scales=NoiseScales(*scales) if contexts else NoiseScales(next(scales), next(scales))
+        )
     return SolveCase(ratings, regressors, prior, 1.7, noise)
 
 
@@ -231,6 +239,7 @@ def check_solve(backend: Backend, case: SolveCase) -> tuple[Agreement, Agreement
     if case.regressors.context_rows is not None:
         regressors = regressors + case.regressors.context_rows[:1]
     heaviest = 1.0 if case.regressors.weights is None else float(case.regressors.weights.max())
+    heaviest *= float(reference.row_scales(case.ratings, case.regressors).max(initial=1.0))
     precision = np.eye(width) / 4
     if isinstance(case.prior, GaussianPrior):
         precision = case.prior.precision + np.eye(width)
@@ -255,8 +264,7 @@ class RefineCase(NamedTuple):
     def put(self, backend: Backend) -> RefineCase:
         """The same on a device."""
         put = backend.device.put
-        regressors = Regressors(*(None if a is None else put(a) for a in self.regressors))
-        return RefineCase(self.ratings.to(put), put(self.X), regressors, Shrinkage(*map(put, self.prior)))
+        return RefineCase(self.ratings.to(put), put(self.X), self.regressors.put(put), Shrinkage(*map(put, self.prior)))
 
 
 def make_refine(seed: int, rank: int, shape: Shape = SHAPE, *, weighted: bool = False) -> RefineCase:
@@ -306,6 +314,13 @@ def check_pair_values(backend: Backend, rank: int, *, contexts: bool, shape: Sha
     return Agreement(find_worst(ours, reference.pair_values(pairs, tables)), (rank + 4) * 16 * EPSILON)
 
 
+def check_row_scales(backend: Backend, case: SolveCase) -> Agreement:
+    """The products of the scales of every rating; the error is relative."""
+    there = case.put(backend)
+    ours = backend.device.get(backend.rows.row_scales(there.ratings, there.regressors))
+    return Agreement(find_worst(ours / reference.row_scales(case.ratings, case.regressors), 1.0), 4 * EPSILON)
+
+
 def check_row_values(backend: Backend, rank: int, *, contexts: bool) -> Agreement:
     """Values of the ratings of rows."""
     rng, put = np.random.default_rng(rank), backend.device.put
@@ -313,8 +328,7 @@ def check_row_values(backend: Backend, rank: int, *, contexts: bool) -> Agreemen
     third = rng.integers(0, CONTEXTS, len(ratings.columns)).astype(np.int32)
     X, Y, C = (draw_rows(rng, rows, rank + 1) for rows in (M, N, CONTEXTS))
     regressors = Regressors(Y, third, C) if contexts else Regressors(Y)
-    there = Regressors(*(None if a is None else put(a) for a in regressors))
-    ours = backend.device.get(backend.rows.row_values(ratings.to(put), put(X), there))
+    ours = backend.device.get(backend.rows.row_values(ratings.to(put), put(X), regressors.put(put)))
     # A sum of 3 k + 3 products of standard normals, with room for tails.
     return Agreement(find_worst(ours, reference.row_values(ratings, X, regressors)), (3 * rank + 3) * 8 * EPSILON)
 

@@ -18,6 +18,7 @@ from recsys_mf.kernels.operands import (
     Curves,
     FactorModel,
     GaussianPrior,
+    LevelScores,
     Pairs,
     RatingScale,
     Regressors,
@@ -60,13 +61,23 @@ def predict_samples(samples: SampleTables, pairs: Pairs, scale: RatingScale) -> 
 def predict_levels(samples: SampleTables, pairs: Pairs, thresholds: Array, noises: Array) -> Array:
     """Mean over samples s of P_s(level l) = Φ((τ_{l+1} - m_s) / σ_s) - Φ((τ_l - m_s) / σ_s), [z, T + 1].
 
-    m_s as in `predict_samples`; thresholds τ [S, T] ascending, noises σ [S]
+    m_s as in `predict_samples`; thresholds τ [S, T] ascending; σ_s the noises [S] times the factors of user and item
+    (`predict_noise`)
     """
     values = _sample_values(samples, pairs)
-    below = ndtr((thresholds - values[:, :, None]) / noises[:, None])  # [z, S, T]
+    below = ndtr((thresholds - values[:, :, None]) / (noises * _noise_factors(samples, pairs))[:, :, None])  # [z, S, T]
     edges = np.concatenate([np.zeros_like(below[:, :, :1]), below, np.ones_like(below[:, :, :1])], axis=2)
     probabilities: Array = np.diff(edges, axis=2).mean(axis=1)
     return probabilities
+
+
+def predict_noise(samples: SampleTables, pairs: Pairs, noises: Array) -> Array:
+    """Mean over samples of the variance of a rating about m_s, (n_s g_su g_si)² [z].
+
+    noises n [S]; g the factors of user and item, 1 for an index of -1 and for a model without
+    """
+    variances: Array = np.square(noises * _noise_factors(samples, pairs)).mean(axis=1)
+    return variances
 
 
 def find_top(queries: Array, table: Array, count: int, excluded: Csr | None) -> tuple[Array, Array]:
@@ -90,6 +101,20 @@ def find_top_of_samples(samples: SampleTables, query: TopQuery, curves: Curves) 
     if curves.squares is not None:
         squares = np.sum(curves.squares[s, j] * powers, axis=2).mean(axis=1)
         score = score - curves.z * np.sqrt(np.maximum(squares - score**2, 0) + curves.variance)
+    return select_top(score.reshape(shape), query.length, query.excluded)
+
+
+def find_top_of_levels(samples: SampleTables, query: TopQuery, levels: LevelScores) -> tuple[Array, Array]:
+    """`select_top` of the scores (`LevelScores`) of every user and item of a query; columns are places among its items.
+
+    The values are those of `predict_samples` without a context.
+    """
+    shape = len(query.users), len(query.items)
+    pairs = Pairs(np.repeat(query.users, shape[1]), np.tile(query.items, shape[0]))
+    probabilities = predict_levels(samples._replace(contexts=None), pairs, levels.thresholds, levels.noises)
+    score = probabilities @ levels.values
+    if levels.squares is not None:
+        score = score - levels.z * np.sqrt(np.maximum(probabilities @ levels.squares - score**2, 0))
     return select_top(score.reshape(shape), query.length, query.excluded)
 
 
@@ -165,8 +190,9 @@ def solve(
         v_j = b_g + b + w + p_g · q + p_g · a + q · a + noise of precision α ω_j
 
     so that x_g has the regressor y_j = (q + a, 1) and the target t_j = v_j - b - w - q · a. With the precision Λ_g of
-    the prior, Λ or w_g diag(d), and its mean m_g, zero for a shrinkage, α noise_precision, the weights ω of the
-    regressors, or 1, and Z standard normals [rows, k + 1], or None for the mode:
+    the prior, Λ or w_g diag(d), and its mean m_g, zero for a shrinkage, α noise_precision, ω the weights of the
+    regressors, or 1, times their scales of g, of the other row and of the row of the third table (`row_scales`), and Z
+    standard normals [rows, k + 1], or None for the mode:
 
         A_g = Λ_g + α Σ_j ω_j y_j y_jᵀ = L Lᵀ
         x_g = A_g⁻¹ (Λ_g m_g + α Σ_j ω_j t_j y_j) + L⁻ᵀ z_g        squared error of g: Σ_j ω_j (t_j - x_g · y_j)²
@@ -174,9 +200,10 @@ def solve(
     A row whose system is not positive definite in float32 comes back as NaN.
     """
     starts, others, values, _ = ratings
-    Y, contexts, C, weights = regressors
+    Y, contexts, C, weights, _ = regressors
     width = Y.shape[1]
     X, squared_errors = np.empty((ratings.n_rows, width)), np.empty(ratings.n_rows)
+    omegas = row_scales(ratings, regressors) * (1.0 if weights is None else weights.astype(np.float64))
     for g in range(len(X)):
         row = slice(starts[g], starts[g + 1])
         other = Y[others[row]].astype(np.float64)
@@ -184,7 +211,7 @@ def solve(
         q, a = other[:, :-1], context[:, :-1]
         y = np.column_stack([q + a, np.ones(len(q))])
         t = values[row] - other[:, -1] - context[:, -1] - np.sum(q * a, axis=1)
-        omega = np.ones(len(t)) if weights is None else weights[row].astype(np.float64)
+        omega = omegas[row]
         A = noise_precision * (omega * y.T) @ y
         right = noise_precision * (omega * t) @ y
         if isinstance(prior, GaussianPrior):
@@ -201,8 +228,8 @@ def solve(
 def refine(ratings: Csr, X: Array, regressors: Regressors, prior: Shrinkage, steps: int) -> tuple[Array, Array]:
     """Steps of conjugate gradients from X [rows, k + 1] towards the mode of `solve`.
 
-    The regressors have the other table Y [n, k + 1] and perhaps weights ω, but no contexts; the prior has weights w and
-    ridge d alone.
+    The regressors have the other table Y [n, k + 1] and perhaps weights ω, but no contexts and no scales; the prior has
+    weights w and ridge d alone.
     With y_j = (q, 1), t_j = v_j - b, the diagonal D_g of A_g = w_g diag(d) + Σ_j ω_j y_j y_jᵀ as preconditioner, and
     the residual r = Σ_j ω_j t_j y_j - A_g x, from s = D⁻¹ r:
 
@@ -249,6 +276,21 @@ def multiply(matrix: Csr, X: Array) -> Array:
     return product
 
 
+def row_scales(ratings: Csr, regressors: Regressors) -> Array:
+    """The product of the scales of every entry of every row [z]: of its row, the other row and that of the third table.
+
+    1 for what there is no scale of.
+    """
+    scales = regressors.scales
+    if scales is None:
+        return np.ones(len(ratings.columns))
+    own = np.repeat(scales.rows.astype(np.float64), np.diff(ratings.starts))
+    products: Array = own * scales.others[ratings.columns]
+    if scales.contexts is not None and regressors.contexts is not None:
+        products = products * scales.contexts[regressors.contexts]
+    return products
+
+
 def row_values(ratings: Csr, X: Array, regressors: Regressors) -> Array:
     """m_j = b_g + b + w + p_g · q + p_g · a + q · a of every entry j of every row g, [z]; rows as in `solve`."""
     rows = np.repeat(np.arange(ratings.n_rows), np.diff(ratings.starts))
@@ -270,28 +312,32 @@ def pair_values(pairs: Pairs, tables: Tables) -> Array:
     return values
 
 
-def expected_levels(means: Array, thresholds: Array, noise: float, levels: Array) -> Array:
+def expected_levels(means: Array, scales: Array | None, thresholds: Array, noise: float, levels: Array) -> Array:
     """Σ_l v_l (Φ((τ_{l+1} - m) / σ) - Φ((τ_l - m) / σ)) of every m [z], with τ_0 = -∞ and τ_{T+1} = ∞.
 
-    thresholds τ [T] ascending, noise σ, levels v [T + 1]
+    scales ω [z], or None for 1: 1/σ² = ω / noise² of each; thresholds τ [T] ascending; levels v [T + 1]
     """
-    below = ndtr((thresholds - means[:, None].astype(np.float64)) / noise)
+    deviations = noise / np.sqrt(_scales(scales, means))
+    below = ndtr((thresholds - means[:, None].astype(np.float64)) / deviations[:, None])
     expected: Array = levels[-1] - below @ np.diff(levels.astype(np.float64))
     return expected
 
 
-def ordinal_terms(means: Array, levels: Array, cuts: Array, slope: float) -> tuple[float, Array, Array]:
+def ordinal_terms(
+    means: Array, scales: Array | None, levels: Array, cuts: Array, slope: float
+) -> tuple[float, Array, Array]:
     """Log-likelihood of a cumulative probit, its gradient [T + 1] and its negated Hessian [T + 1, T + 1] in (c, κ).
 
-        P(level l | m) = Φ(b) - Φ(a),    a = c_l - κ m,  b = c_{l+1} - κ m,  c_0 = -∞, c_{T+1} = ∞
+        P(level l | m) = Φ(b) - Φ(a),    a = √ω (c_l - κ m),  b = √ω (c_{l+1} - κ m),  c_0 = -∞, c_{T+1} = ∞
 
-    means m [z], levels uint8[z] in 0 to T, cuts c_1 < … < c_T [T], slope κ. With A = -φ(a) / P and B = φ(b) / P the
-    derivatives of log P are
+    means m [z], scales ω [z], or None for 1, levels uint8[z] in 0 to T, cuts c_1 < … < c_T [T], slope κ. With
+    A = -φ(a) / P and B = φ(b) / P the derivatives of log P are
 
         ∂a: A    ∂b: B    ∂a²: a φ(a) / P - A²    ∂b²: -b φ(b) / P - B²    ∂a∂b: -A B
     """
     edges = np.concatenate([[-np.inf], cuts, [np.inf]])
-    low, high = edges[levels] - slope * means, edges[levels + 1] - slope * means
+    roots = np.sqrt(_scales(scales, means))
+    low, high = roots * (edges[levels] - slope * means), roots * (edges[levels + 1] - slope * means)
     log_mass = _log_mass(low, high)
     A, B = (sign * np.exp(_log_density(x) - log_mass) for sign, x in ((-1, low), (1, high)))
     A_a = np.where(np.isfinite(low), -low, 0.0) * A - A**2
@@ -299,32 +345,39 @@ def ordinal_terms(means: Array, levels: Array, cuts: Array, slope: float) -> tup
     gradient, information = np.zeros(len(cuts) + 1), np.zeros((len(cuts) + 1, len(cuts) + 1))
     for j, level in enumerate(levels):
         first = np.zeros((2, len(cuts) + 1))  # of a and b in (c, κ)
-        first[:, -1] = -means[j]
+        first[:, -1] = -roots[j] * means[j]
         if level > 0:
-            first[0, level - 1] = 1
+            first[0, level - 1] = roots[j]
         if level < len(cuts):
-            first[1, level] = 1
+            first[1, level] = roots[j]
         ends = first * [[level > 0], [level < len(cuts)]]
         gradient += np.array([A[j], B[j]]) @ ends
         information -= ends.T @ np.array([[A_a[j], -A[j] * B[j]], [-A[j] * B[j], B_b[j]]]) @ ends
     return float(log_mass.sum()), gradient, information
 
 
-def draw_latents(means: Array, levels: Array, cuts: Array, slope: float, uniforms: Array) -> Array:
-    """Latent ratings z_j ~ N(m_j, 1/κ²) cut to their level, c_l < κ z_j < c_{l+1}, by inversion; [z].
+def draw_latents(
+    means: Array, scales: Array | None, levels: Array, cuts: Array, slope: float, uniforms: Array
+) -> Array:
+    """Latent ratings z_j ~ N(m_j, 1/(κ² ω_j)) cut to their level, c_l < κ z_j < c_{l+1}, by inversion; [z].
 
     Arguments as in `ordinal_terms`; uniforms [z] in [0, 1) are multiples of 2⁻²⁴, and half a step is added to them.
     """
     edges = np.concatenate([[-np.inf], cuts, [np.inf]])
-    low, high = edges[levels] - slope * means, edges[levels + 1] - slope * means
+    roots = np.sqrt(_scales(scales, means))
+    low, high = roots * (edges[levels] - slope * means), roots * (edges[levels + 1] - slope * means)
     share = uniforms.astype(np.float64) + 2.0**-25
     flipped = low > 0  # to the side where Φ is accurate
     low, high = np.where(flipped, -high, low), np.where(flipped, -low, high)
     share = np.where(flipped, 1 - share, share)
     at_low = ndtr(low)
     x = ndtri(np.clip(at_low + share * (ndtr(high) - at_low), _MIN_PROBABILITY, 1.0))
-    latents: Array = means + np.where(flipped, -x, x) / slope
+    latents: Array = means + np.where(flipped, -x, x) / (slope * roots)
     return latents
+
+
+def _scales(scales: Array | None, means: Array) -> Array:
+    return np.ones(len(means)) if scales is None else scales.astype(np.float64)
 
 
 def _log_density(x: Array) -> Array:
@@ -339,6 +392,17 @@ def _log_mass(low: Array, high: Array) -> Array:
     low, high = np.where(flipped, -high, low), np.where(flipped, -low, high)
     logarithms: Array = np.log(np.maximum(ndtr(high) - ndtr(low), _MIN_PROBABILITY))
     return logarithms
+
+
+def _noise_factors(samples: SampleTables, pairs: Pairs) -> Array:
+    """g_su g_si of every pair and sample, [z, S]."""
+    factors = np.ones((len(pairs.users), len(samples.offsets)))
+    if samples.noise is None:
+        return factors
+    users, items, units = samples.noise
+    for table, unit, rows in ((users, units[0], pairs.users), (items, units[1], pairs.items)):
+        factors = factors * np.where((rows >= 0)[:, None], table[rows] * unit.astype(np.float64), 1.0)
+    return factors
 
 
 def _sample_values(samples: SampleTables, pairs: Pairs) -> Array:

@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 
 from recsys_mf.errors import DataError
 from recsys_mf.models import schema
+from recsys_mf.models.personal_noise import ARRAYS as NOISE_ARRAYS
+from recsys_mf.models.personal_noise import NoiseDraw, PersonalNoise
 from recsys_mf.models.schema import Array
 from recsys_mf.models.user_prior import ARRAYS as PRIOR_ARRAYS
 from recsys_mf.models.user_prior import PriorDraw, UserPrior
@@ -98,6 +100,7 @@ class Sample:
     noise : standard deviation of a rating, or latent rating, about m
     thresholds [L - 1] : of an ordinal model
     user_prior : of the users, or None
+    personal : the scales of the noise of users and items, or None
     """
 
     users: F32
@@ -107,6 +110,7 @@ class Sample:
     noise: float
     thresholds: NDArray[Any]
     user_prior: PriorDraw | None = None
+    personal: NoiseDraw | None = None
 
     @classmethod
     def centred(
@@ -116,6 +120,7 @@ class Sample:
         noise: float,
         thresholds: NDArray[Any],
         user_prior: PriorDraw | None = None,
+        personal: NoiseDraw | None = None,
     ) -> Self:
         """The draw with these rows, less their prior means [k + 1]; every pair is predicted as before.
 
@@ -126,7 +131,7 @@ class Sample:
         users, items, contexts = (_moved(rows - mean, total - mean) for rows, mean in zip(tables, means, strict=True))
         products = (total[:-1] @ total[:-1] - sum(mean[:-1] @ mean[:-1] for mean in means)) / 2
         prior = None if user_prior is None else user_prior.moved((total - means[0])[:-1])
-        return cls(users, items, contexts, float(total[-1] + products), noise, thresholds, prior)
+        return cls(users, items, contexts, float(total[-1] + products), noise, thresholds, prior, personal)
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,7 +139,7 @@ class Rounded:
     """A draw as a posterior keeps it, in half the bytes.
 
     tables : rows int16 of users, items and contexts, in units of 1/65,534 of their span, units [3]
-    offset, noise, thresholds : as of the `Sample`; user_prior : of this sample alone, or None
+    offset, noise, thresholds : as of the `Sample`; user_prior, personal : of this sample alone, or None
     """
 
     tables: tuple[NDArray[np.int16], ...]
@@ -143,6 +148,7 @@ class Rounded:
     noise: float
     thresholds: NDArray[Any]
     user_prior: UserPrior | None
+    personal: PersonalNoise | None
 
     @classmethod
     def of(cls, sample: Sample) -> Self:
@@ -152,7 +158,8 @@ class Rounded:
         units = tuple(np.maximum(np.float32(np.abs(rows).max(initial=0) / _MAX_INT16), tiny) for rows in tables)
         rounded = tuple(np.rint(rows / unit).astype(np.int16) for rows, unit in zip(tables, units, strict=True))
         prior = None if sample.user_prior is None else UserPrior.of([sample.user_prior])
-        return cls(rounded, units, sample.offset, sample.noise, sample.thresholds, prior)
+        personal = None if sample.personal is None else PersonalNoise.of(sample.personal)
+        return cls(rounded, units, sample.offset, sample.noise, sample.thresholds, prior, personal)
 
 
 @dataclass(frozen=True, eq=False)
@@ -161,7 +168,9 @@ class Posterior:
 
         m_s = o_s + b_u + b_i + w_t + p_u · q_i + p_u · a_t + q_i · a_t
         r̂_ui = mean of μ + σ m_s, each clipped to the range of the training ratings
-        r̂_ui = mean of Σ_l v_l P_s(l),  P_s(l) = Φ((τ_{l+1} - m_s) / n_s) - Φ((τ_l - m_s) / n_s), for an ordinal model
+        r̂_ui = mean of Σ_l v_l P_s(l),  P_s(l) = Φ((τ_{l+1} - m_s) / n) - Φ((τ_l - m_s) / n), for an ordinal model
+
+    with n = n_s, or n_s g_su g_si for personal noise (`personal_noise`).
 
     scale : μ, σ, the time bins and the levels v
     user_rows int16[m, S, k + 1], item_rows int16[n, S, k + 1], context_rows int16[c, S, k + 1] : (factors, bias) of
@@ -170,6 +179,7 @@ class Posterior:
     offsets float32[S] : o_s; noises float32[S] : n_s, standard deviation of a rating about m_s, in units of σ
     thresholds float32[S, L - 1] : τ, [S, 0] if the model is not ordinal
     user_prior : how users are distributed, for those who come later; or None
+    noise : the factors g of users and items on the noise; None for 1
 
     An unknown user, item or time (-1, or no times given) has its prior mean in every sample. Raises SolveError when
     a parameter is not finite, DataError when the arrays do not go together or are out of order.
@@ -186,13 +196,14 @@ class Posterior:
     noises: F32
     thresholds: F32
     user_prior: UserPrior | None = None
+    noise: PersonalNoise | None = None
 
     def __post_init__(self) -> None:
         for name, wanted in _ARRAYS.items():
             array = np.ascontiguousarray(getattr(self, name), wanted.dtype).view()
             array.flags.writeable = False
             object.__setattr__(self, name, array)
-        sizes = schema.check_arrays(self.arrays(), _ARRAYS | _SCALE_ARRAYS | PRIOR_ARRAYS)
+        sizes = schema.check_arrays(self.arrays(), _ARRAYS | _SCALE_ARRAYS | PRIOR_ARRAYS | NOISE_ARRAYS)
         if self.user_prior is not None:
             self.user_prior.check(self.n_items)
         cuts = max(0, sizes["L"] - 1)
@@ -223,7 +234,9 @@ class Posterior:
         units = np.array([sample.units for sample in samples], np.float32).T
         priors = [sample.user_prior for sample in samples if sample.user_prior is not None]
         prior = UserPrior.joined(priors) if len(priors) == len(samples) else None
-        return cls(scale, users, items, contexts, units, offsets, noises, thresholds, prior)
+        personal = [sample.personal for sample in samples if sample.personal is not None]
+        noise = PersonalNoise.joined(personal) if len(personal) == len(samples) else None
+        return cls(scale, users, items, contexts, units, offsets, noises, thresholds, prior, noise)
 
     @property
     def rank(self) -> int:
@@ -257,7 +270,8 @@ class Posterior:
 
     @cached_property
     def noise_variance(self) -> float:
-        """Mean over samples of the variance of a rating about m_s, in squared rating units (latent, if ordinal)."""
+        """Mean over samples of the variance of a rating about m_s, in squared rating units (latent, if ordinal), for a
+        user and an item with factors of 1."""
         return float(np.mean(self.noises.astype(np.float64) ** 2)) * self.scale.deviation**2
 
     def rows(self, side: str, s: int) -> F32:
@@ -269,7 +283,8 @@ class Posterior:
         """The parameters by name."""
         scale = {"bins": self.scale.bins.numbers, "levels": self.scale.levels}
         prior = {} if self.user_prior is None else self.user_prior.arrays()
-        return {name: getattr(self, name) for name in _ARRAYS} | scale | prior
+        noise = {} if self.noise is None else self.noise.arrays()
+        return {name: getattr(self, name) for name in _ARRAYS} | scale | prior | noise
 
     def facts(self) -> dict[str, Any]:
         """What else the model is made of, as plain values."""
@@ -286,13 +301,16 @@ class Posterior:
 
         Raises DataError for what is missing, of another type or shape, or out of order; SolveError as the class does.
         """
-        with_prior = PRIOR_ARRAYS if any(name in arrays for name in PRIOR_ARRAYS) else {}
-        schema.check_types(arrays, _ARRAYS | _SCALE_ARRAYS | with_prior)
+        optional: dict[str, Array] = {}
+        for part in (PRIOR_ARRAYS, NOISE_ARRAYS):
+            optional |= part if any(name in arrays for name in part) else {}
+        schema.check_types(arrays, _ARRAYS | _SCALE_ARRAYS | optional)
         bins = Bins(arrays["bins"], schema.whole_number(facts, "bin_seconds", low=1))
         mean, deviation = schema.number(facts, "mean"), schema.number(facts, "deviation", above=0)
         scale = Scale(mean, deviation, bins, schema.ordered_pair(facts, "rating_range"), arrays["levels"])
         parameters: dict[str, Any] = {name: arrays[name] for name in _ARRAYS}
-        return cls(scale, **parameters, user_prior=UserPrior.from_arrays(arrays))
+        prior, noise = UserPrior.from_arrays(arrays), PersonalNoise.from_arrays(arrays)
+        return cls(scale, **parameters, user_prior=prior, noise=noise)
 
 
 def _moved(centred: F32, others: F32) -> F32:

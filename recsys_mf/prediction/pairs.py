@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from recsys_mf.errors import ConfigError, DataError
 from recsys_mf.kernels.backend import PredictionKernels
 from recsys_mf.kernels.cpu.prediction import CPU, are_indices
-from recsys_mf.kernels.operands import FactorModel, Pairs, RatingScale, SampleTables
+from recsys_mf.kernels.operands import FactorModel, NoiseTables, Pairs, RatingScale, SampleTables
 from recsys_mf.models import Factorization, Model, Posterior
 from recsys_mf.prediction.intervals import check_probability, find_shortest_runs, normal_bounds
 
@@ -57,7 +57,8 @@ def predict(
 
     probability : adds intervals that hold a new rating with it. m ± z √variance, z the normal quantile, clipped to the
         range: of a committee with the variance of `MemberSpread`, and for an unknown user or item that of the biases
-        added; of a posterior that between samples and that of a rating, m being the mean before clipping. Of an
+        added; of a posterior that between samples and that of a rating, m being the mean before clipping. If the noise
+        is personal, so is the width. Of an
         ordinal model the fewest neighbouring levels that have the probability, the most probable of several as few
     distribution : adds the probabilities of the levels of an ordinal model
     backend : `kernels.predictor(device, threads)`; it may keep the tables of a model between calls
@@ -80,7 +81,7 @@ def predict(
         raise DataError("users and times differ in length", seen=seen, fix="give a time per pair")
     pairs = Pairs(users, items, model.scale.bins.indices(times))
     if not model.is_ordinal:
-        return _of_moments(model, sample_moments(model, pairs, backend), probability)
+        return _of_moments(model, pairs, probability, backend)
     probabilities = backend.predict_levels(samples_of(model), pairs, model.thresholds, model.noises)
     found = Predictions(probabilities @ model.scale.levels, distribution=probabilities if distribution else None)
     if probability is None:
@@ -102,20 +103,21 @@ def takes_times(model: Model) -> bool:
 
 
 def moments(
-    model: Model, users: I32, items: I32, backend: PredictionKernels, *, with_variances: bool
+    model: Model, users: I32, items: I32, backend: PredictionKernels, *, with_variances: bool, times: Times = None
 ) -> tuple[F32, NDArray[np.float64] | None]:
-    """Mean and variance of a new rating of pairs of dense indices, neither clipped, at an average time; [b] each.
+    """Mean and variance of a new rating of pairs of dense indices, neither clipped, at these times; [b] each.
 
+    times : None for an average time
     Of an ordinal model those of its distribution of levels. Variances are None if they are not asked for, and of a
     factorisation without intervals.
     """
     if isinstance(model, Factorization):
         means = backend.predict(_parameters(model, (-np.inf, np.inf)), Pairs(users, items))
         return means, _variances(model, users, items) if with_variances else None
-    pairs = Pairs(users, items, model.scale.bins.indices(None))
+    pairs = Pairs(users, items, model.scale.bins.indices(times))
     if not model.is_ordinal:
         _, means, variances = sample_moments(model, pairs, backend)
-        return means, variances + model.noise_variance
+        return means, variances + noise_variances(model, pairs, backend) if with_variances else None
     probabilities = backend.predict_levels(samples_of(model), pairs, model.thresholds, model.noises)
     means, levels = probabilities @ model.scale.levels, model.scale.levels.astype(np.float64)
     return means, np.maximum(probabilities @ levels**2 - means.astype(np.float64) ** 2, 0.0)
@@ -129,7 +131,17 @@ def sample_moments(model: Posterior, pairs: Pairs, backend: PredictionKernels) -
 
 def samples_of(model: Posterior) -> SampleTables:
     """Its tables as the kernels take them."""
-    return SampleTables(model.user_rows, model.item_rows, model.context_rows, model.scales, model.offsets)
+    noise = None if model.noise is None else NoiseTables(model.noise.users, model.noise.items, model.noise.units)
+    return SampleTables(model.user_rows, model.item_rows, model.context_rows, model.scales, model.offsets, noise)
+
+
+def noise_variances(model: Posterior, pairs: Pairs, backend: PredictionKernels) -> NDArray[np.float64] | float:
+    """The variance of a rating about m_s, its mean over samples: of every pair [b] if noise is personal, else of all;
+    in squared rating units.
+    """
+    if model.noise is None:
+        return model.noise_variance
+    return backend.predict_noise(samples_of(model), pairs, model.noises) * model.scale.deviation**2
 
 
 def _of_factorization(
@@ -160,13 +172,11 @@ def _variances(model: Factorization, users: I32, items: I32) -> NDArray[np.float
     return variances
 
 
-def _of_moments(
-    model: Posterior, moments: tuple[F32, F32, NDArray[np.float64]], probability: float | None
-) -> Predictions:
-    values, means, variances = moments
+def _of_moments(model: Posterior, pairs: Pairs, probability: float | None, backend: PredictionKernels) -> Predictions:
+    values, means, variances = sample_moments(model, pairs, backend)
     if probability is None:
         return Predictions(values)
-    variances += model.noise_variance
+    variances += noise_variances(model, pairs, backend)
     bounds = normal_bounds(means, variances, probability, model.rating_range)
     return Predictions(values, *bounds, means=means, deviations=np.sqrt(variances))
 

@@ -14,7 +14,7 @@ from recsys_mf.arrays.csr import Csr
 from recsys_mf.errors import ConfigError, DataError
 from recsys_mf.kernels.backend import PredictionKernels
 from recsys_mf.kernels.cpu.prediction import CPU
-from recsys_mf.kernels.operands import TopQuery
+from recsys_mf.kernels.operands import LevelScores, TopQuery
 from recsys_mf.models import Factorization, Model, Posterior
 from recsys_mf.prediction.curves import rating_curves
 from recsys_mf.prediction.inner import InnerRows, inner_rows, inner_rows_of_sample
@@ -122,7 +122,9 @@ def _searches(
             yield _Search(np.flatnonzero(samples == s), _QUERIES, by_product(inner_rows_of_sample(model, s)))
     elif isinstance(score, Mean) and isinstance(model, Factorization):
         yield _Search(everyone, _QUERIES, by_product(inner_rows(model)))
-    elif isinstance(model, Posterior):
+    elif isinstance(model, Posterior) and model.noise is not None and model.is_ordinal:
+        yield _Search(everyone, _QUERIES, _by_levels(model, among, score, backend))
+    elif isinstance(model, Posterior) and (model.noise is None or not isinstance(score, Lower)):
         yield _Search(everyone, _QUERIES, _by_samples(model, among, score, backend))
     else:
         items = _all_items(model, among)
@@ -133,6 +135,23 @@ def _searches(
                 _scores(model, users, items, score, backend), count, excluded
             ),
         )  # fmt: skip
+
+
+def _by_levels(
+    model: Posterior, among: I32 | None, score: Score, backend: PredictionKernels
+) -> Callable[[I32, int, Csr | None], tuple[I32, F32]]:
+    """The search by the expected level, or the lower end about it, of an ordinal model with personal noise."""
+    z = normal_quantile(score.probability) if isinstance(score, Lower) else 0.0
+    levels = model.scale.levels.astype(np.float64)
+    centre = float(levels[0] + levels[-1]) / 2
+    counted = LevelScores(model.thresholds, model.noises, levels - centre, (levels - centre) ** 2 if z else None, z)
+    items, samples = _all_items(model, among), samples_of(model)
+
+    def find(users: I32, count: int, excluded: Csr | None) -> tuple[I32, F32]:
+        columns, scores = backend.find_top_of_levels(samples, TopQuery(users, items, count, excluded), counted)
+        return columns, scores + np.float32(centre)
+
+    return find
 
 
 def _by_samples(

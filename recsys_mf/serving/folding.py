@@ -130,8 +130,11 @@ def fold_in(run: R, ratings: Any, side: str, rng: np.random.Generator, backend: 
         if isinstance(fit.model, Posterior):
             samples = joining.align_samples(fit.model, run, *vocabularies)
             bins = fit.model.scale.bins.indices(None if times is None else times[entries])
-            drawn = draw_rows(samples, side, NewRatings(rows, bins), rng, backend)
-            return replace(fit, model=_with_draws(samples, side, touched, drawn))
+            drawn, factors = draw_rows(samples, side, NewRatings(rows, bins), rng, backend)
+            model = _with_draws(samples, side, touched, drawn)
+            if model.noise is not None and factors is not None:
+                model = replace(model, noise=model.noise.with_factors(side, touched, factors))
+            return replace(fit, model=model)
         aligned = joining.align(fit.model, run, *vocabularies)
         population = Population.of(Rows.of(fit.model, side))
         X = solve_rows(aligned, side, rows, precision_of(fit), backend, population)

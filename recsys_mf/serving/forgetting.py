@@ -58,7 +58,10 @@ def _without(fit: Fit, kept: NDArray[np.bool_]) -> Fit:
 def _restricted(model: Model, kept: NDArray[np.bool_]) -> Model:
     """The model with some of its users, every bit of theirs as it was."""
     if not isinstance(model, Factorization):
-        return replace(model, user_rows=model.user_rows[kept])
+        noise = model.noise
+        if noise is not None:
+            noise = noise.taken(kept, np.ones(model.n_items, np.bool_))
+        return replace(model, user_rows=model.user_rows[kept], noise=noise)
     spread = model.spread
     if spread is not None:
         spread = replace(spread, user_variance=spread.user_variance[kept])

@@ -104,13 +104,16 @@ def join(run: Trained, ratings: Ratings) -> Joined:
 
 
 def align_samples(model: Posterior, run: Trained, user_ids: Vocabulary, item_ids: Vocabulary) -> Posterior:
-    """A posterior of the run over other vocabularies: rows it does not know are zero, their prior mean."""
+    """A posterior of the run over other vocabularies: rows it does not know are zero, their prior mean, and so is the
+    scale of their noise 1.
+    """
     rows, columns = run.user_vocabulary.indices(user_ids.entries), run.item_vocabulary.indices(item_ids.entries)
     prior = model.user_prior
     if prior is not None and len(prior.coefficients):
         prior = replace(prior, coefficients=_taken(prior.coefficients, columns))
     users, items = _taken(model.user_rows, rows), _taken(model.item_rows, columns)
-    return replace(model, user_rows=users, item_rows=items, user_prior=prior)
+    noise = None if model.noise is None else model.noise.taken(rows, columns)
+    return replace(model, user_rows=users, item_rows=items, user_prior=prior, noise=noise)
 
 
 def align(model: Factorization, run: Trained, users: Vocabulary, items: Vocabulary) -> Factorization:

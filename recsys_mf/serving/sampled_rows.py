@@ -6,13 +6,15 @@ In sample s a user has ratings with values m = o_s + b_u + b_j + p_u · q_j on t
 
 with the sample's prior of users (`models.user_prior`), n_s its noise, and v the standardised rating, or for an ordinal
 model a latent one that lies between the thresholds of its level. Given v, x_u is drawn exactly, as in a sweep of the
-sampler; latent ratings and x_u are drawn in turns, from where the sample before left them. For items, and in runs that
-did not keep the prior, mean and covariance are those of the sample's own rows.
+sampler; latent ratings and x_u are drawn in turns, from where the sample before left them. With personal noise
+(`models.personal_noise`) the precision of ε is γ_u δ_j / n_s², and γ_u is drawn in turns with them, from its prior with
+the sample's ν and the errors of the user's own ratings. For items, and in runs that did not keep the prior, mean and
+covariance are those of the sample's own rows.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +22,7 @@ from numpy.typing import NDArray
 from recsys_mf.arrays.csr import Csr
 from recsys_mf.errors import DataError
 from recsys_mf.kernels.backend import Backend
-from recsys_mf.kernels.operands import GaussianPrior, Regressors
+from recsys_mf.kernels.operands import GaussianPrior, NoiseScales, Regressors
 from recsys_mf.models import Posterior
 from recsys_mf.serving.population import Population
 from recsys_mf.serving.trained import Side
@@ -33,7 +35,8 @@ _MAX_INT16 = 32767
 
 class _Tables(NamedTuple):
     """What a sample gives to the draw: the prior of the side, None if its rows are all zero; the rows of the other and
-    of time bins, the last for an unknown one; offset, noise, thresholds."""
+    of time bins, the last for an unknown one; offset, noise, thresholds; with personal noise δ of the other side and ν
+    of this one."""
 
     prior: GaussianPrior | None
     other: F32
@@ -41,6 +44,15 @@ class _Tables(NamedTuple):
     offset: float
     noise: float
     thresholds: NDArray[np.float64]
+    other_scales: F32 | None
+    freedom: float
+
+
+class _State(NamedTuple):
+    """What the draw of a sample goes on from: the rows x float32[rows, k + 1], and γ float32[rows]."""
+
+    X: F32
+    scales: F32
 
 
 class NewRatings(NamedTuple):
@@ -56,20 +68,24 @@ class NewRatings(NamedTuple):
 
 def draw_rows(
     model: Posterior, side: Side, new: NewRatings, rng: np.random.Generator, backend: Backend
-) -> NDArray[np.int16]:
-    """The rows int16[rows, S, k + 1] of users (or items) with these ratings, in the units of the model's table.
+) -> tuple[NDArray[np.int16], F32 | None]:
+    """The rows int16[rows, S, k + 1] of users (or items) with these ratings, in the units of the model's table, and if
+    its noise is personal their factors g float32[rows, S] on it.
 
     A number beyond the largest of the table is cut to it. Raises DataError for a rating that is no level of an ordinal
     model.
     """
     drawn = np.empty((new.ratings.n_rows, model.n_samples, model.rank + 1), np.int16)
+    factors = None if model.noise is None else np.empty(drawn.shape[:2], np.float32)
     values = _standardised(model, new.ratings.values)
-    X: F32 | None = None
+    state: _State | None = None
     for s in range(model.n_samples):
-        X = _drawn(_tables(model, side, s, new.ratings, backend), new, values, X, rng, backend)
+        state = _drawn(_tables(model, side, s, new.ratings, backend), new, values, state, rng, backend)
         unit = model.scales[0 if side == "user" else 1, s]
-        drawn[:, s] = np.rint(np.clip(X / unit, -_MAX_INT16, _MAX_INT16))
-    return drawn
+        drawn[:, s] = np.rint(np.clip(state.X / unit, -_MAX_INT16, _MAX_INT16))
+        if factors is not None:
+            factors[:, s] = 1 / np.sqrt(state.scales)
+    return drawn, factors
 
 
 def _tables(model: Posterior, side: Side, s: int, ratings: Csr, backend: Backend) -> _Tables:
@@ -77,8 +93,12 @@ def _tables(model: Posterior, side: Side, s: int, ratings: Csr, backend: Backend
     unknown = np.zeros((1, model.rank + 1), np.float32)
     contexts = np.vstack([model.rows("context", s), unknown])
     offset, noise, thresholds = float(model.offsets[s]), float(model.noises[s]), model.thresholds[s]
-    other = model.rows("item" if side == "user" else "user", s)
-    return _Tables(prior, other, contexts, offset, noise, thresholds.astype(np.float64))
+    other_side = "item" if side == "user" else "user"
+    other, scales, freedom = model.rows(other_side, s), None, np.inf
+    if model.noise is not None:
+        scales = (1 / np.square(model.noise.factors(other_side)[:, s])).astype(np.float32)
+        freedom = float(model.noise.freedoms[0 if side == "user" else 1, s])
+    return _Tables(prior, other, contexts, offset, noise, thresholds.astype(np.float64), scales, freedom)
 
 
 def _prior(model: Posterior, side: Side, s: int, ratings: Csr, backend: Backend) -> GaussianPrior | None:
@@ -112,28 +132,42 @@ def _standardised(model: Posterior, values: F32) -> NDArray[np.float32] | NDArra
 
 
 def _drawn(
-    tables: _Tables, new: NewRatings, values: NDArray[np.float32] | NDArray[np.uint8], X: F32 | None,
+    tables: _Tables, new: NewRatings, values: NDArray[np.float32] | NDArray[np.uint8], state: _State | None,
     rng: np.random.Generator, backend: Backend,
-) -> F32:  # fmt: skip
-    """The rows float32[rows, k + 1] of a sample, from those of the sample before, None in the first."""
+) -> _State:  # fmt: skip
+    """The rows and scales of a sample, from those of the sample before, None in the first."""
     put, get = backend.device.put, backend.device.get
-    prior = tables.prior
+    prior, there = tables.prior, new.ratings.to(put)
+    scales = np.ones(new.ratings.n_rows, np.float32) if state is None else state.scales
     if prior is None:
-        return np.zeros((new.ratings.n_rows, tables.other.shape[1]), np.float32)
+        return _State(np.zeros((new.ratings.n_rows, tables.other.shape[1]), np.float32), scales)
     regressors, slope = Regressors(put(tables.other)), 1 / tables.noise
     if new.contexts is not None:
         bins = np.where(new.contexts < 0, len(tables.contexts) - 1, new.contexts).astype(np.int32)
         regressors = Regressors(put(tables.other), put(bins), put(tables.contexts))
-    is_ordinal = len(tables.thresholds) > 0
-    turns = 1 if not is_ordinal else _FIRST_TURNS if X is None else _TURNS
-    X, there, targets = get(prior.means) if X is None else X, new.ratings.to(put), values
+    is_ordinal, is_personal = len(tables.thresholds) > 0, tables.other_scales is not None
+    turns = 1 if not (is_ordinal or is_personal) else _FIRST_TURNS if state is None else _TURNS
+    X, targets = get(prior.means) if state is None else state.X, values
     for _ in range(turns):
+        if is_personal:
+            regressors = regressors._replace(scales=NoiseScales(put(scales), put(tables.other_scales)))
         if is_ordinal:
             at = backend.rows.row_values(there, put(X), regressors) + np.float32(tables.offset)
+            of_ratings = backend.rows.row_scales(there, regressors) if is_personal else None
             uniforms = backend.device.draw_uniforms(rng, len(values))
-            targets = get(backend.probit.draw_latents(at, put(values), tables.thresholds * slope, slope, uniforms))
+            cuts = tables.thresholds * slope
+            targets = get(backend.probit.draw_latents(at, of_ratings, put(values), cuts, slope, uniforms))
         shifted = put((targets - np.float32(tables.offset)).astype(np.float32))
         normals = backend.device.draw_normals(rng, *X.shape)
-        X = get(backend.rows.solve(there._replace(values=shifted), regressors, prior, slope**2, normals)[0])
-    assert X is not None
-    return X
+        rows, errors = backend.rows.solve(there._replace(values=shifted), regressors, prior, slope**2, normals)
+        X = get(rows)
+        if is_personal:
+            squares = get(errors) / scales * np.float64(slope) ** 2
+            scales = _drawn_scales(squares, np.diff(new.ratings.starts), tables.freedom, rng)
+    return _State(X, scales)
+
+
+def _drawn_scales(squares: Any, counts: NDArray[np.int64], freedom: float, rng: np.random.Generator) -> F32:
+    """γ given ν and the errors, as `solvers.sampler.noise` has it."""
+    drawn: F32 = (rng.standard_gamma((freedom + counts) / 2) * 2 / (freedom + squares)).astype(np.float32)
+    return np.maximum(drawn, np.finfo(np.float32).tiny)

@@ -12,6 +12,7 @@ from recsys_mf.kernels.backend import PredictionKernels
 from recsys_mf.kernels.cpu.prediction import CPU
 from recsys_mf.kernels.operands import Pairs
 from recsys_mf.models import Factorization, Model, Posterior
+from recsys_mf.models.personal_noise import NoiseDraw
 from recsys_mf.models.posterior import Sample
 from recsys_mf.prediction import takes_times
 from recsys_mf.prediction.pairs import sample_moments
@@ -28,7 +29,8 @@ def compress(model: Posterior, rank: int, train: Ratings, backend: PredictionKer
 
     If there are time terms or thresholds it is a Posterior of one sample, which keeps them: thresholds are
     averaged, p_u · a_t and q_i · a_t cut like p_u · q_i to a rank of their own, a quarter of this, and its noise
-    has the variance between samples of m at the pairs of train added. Otherwise it is a plain Factorization.
+    has the variance between samples of m at the pairs of train added; personal factors on it are those of their mean
+    squares. Otherwise it is a plain Factorization.
     A rank above the lesser number of users and items is that number. Raises ConfigError for a rank below 1.
     """
     wanted = whole(rank, "compress", 1)
@@ -46,7 +48,8 @@ def compress(model: Posterior, rank: int, train: Ratings, backend: PredictionKer
         _wide(np.zeros((len(A_u), rank), np.float32), A_u, A_i, biases[2]),
     )
     noise = float(np.sqrt(np.mean(model.noises.astype(np.float64) ** 2) + _variance(model, train, backend)))
-    return Posterior.of([Sample(*tables, offset, noise, model.thresholds.mean(axis=0))], model.scale)
+    sample = Sample(*tables, offset, noise, model.thresholds.mean(axis=0), personal=_mean_noise(model))
+    return Posterior.of([sample], model.scale)
 
 
 def compress_scores(model: Posterior, rank: int) -> Factorization:
@@ -81,6 +84,18 @@ def _mean_bias(model: Posterior, side: str) -> F32:
     for s in range(model.n_samples):
         total += model.rows(side, s)[:, -1]
     return (total / model.n_samples).astype(np.float32)
+
+
+def _mean_noise(model: Posterior) -> NoiseDraw | None:
+    """The scales of the noise whose variances are the means over samples, if it is personal."""
+    if model.noise is None:
+        return None
+    users, items = (
+        (1 / np.square(model.noise.factors(side), dtype=np.float64).mean(axis=1)).astype(np.float32)
+        for side in ("user", "item")
+    )
+    of_users, of_items = model.noise.freedoms.mean(axis=1).tolist()
+    return NoiseDraw(users, items, (of_users, of_items))
 
 
 def _variance(model: Posterior, train: Ratings, backend: PredictionKernels) -> float:

@@ -35,8 +35,9 @@ class Gibbs(Solver):
     """Bayesian matrix factorisation, every hyper-parameter sampled.
 
         m_ui = μ + b_u + b_i + p_u · q_i
-        gaussian:  r_ui = m_ui + ε,  ε ~ N(0, 1/(α w_ui)), on standardised ratings, with weights w of mean 1, or 1
+        gaussian:  r_ui = m_ui + ε,  ε ~ N(0, 1/(α w_ui γ_u δ_i)), on standardised ratings, weights w of mean 1, or 1
         ordinal:   r_ui is level l where τ_l < m_ui + ε ≤ τ_{l+1}    (an ordered probit: `likelihood.OrderedProbit`)
+        personal noise:  γ_u ~ Gamma(ν/2, ν/2), and so the δ_i with a ν of their own; else both are 1    (`noise`)
         r̂_ui = mean over the samples of m_ui, or of the expected level
 
     With timestamps there is a third table, a row (a_t, w_t) for every bin of time: m_ui gains w_t + p_u · a_t +
@@ -45,13 +46,13 @@ class Gibbs(Solver):
         x_g ~ N(μ_g, Λ⁻¹),   μ_g = μ + F_g β,   Λ ~ Wishart(k + 1, I),   α ~ Gamma(½, ½)
 
     of `links`: F_u says which items the user rated in train, F_i who rated the item, and both what side information
-    there is. A sweep draws, for users, time and items in turn, Λ, (μ, β), λ and all rows
-    (`kernels.reference.solve`), each from its conditional distribution; then the likelihood's parameters.
+    there is. A sweep draws, for users, time and items in turn, Λ, (μ, β), λ, all rows (`kernels.reference.solve`)
+    and the scales of their noise, each from its conditional distribution; then the likelihood's parameters.
     Sampling starts from small random factors, and the first `burn_in` sweeps are left out. More burn-in is not always
     better, so validation chooses it (docs/decisions.md).
     Predictions are averaged, never factors: the posterior is the same under any rotation of them; intervals are those
-    of a rating of weight 1. Unknown ids and times have their prior mean; a user or item with side information alone is
-    drawn like the others.
+    of a rating of weight 1, and if noise is personal as wide as that of user and item. Unknown ids and times have their
+    prior mean; a user or item with side information alone is drawn like the others.
 
     Salakhutdinov, Mnih: Bayesian probabilistic matrix factorization using MCMC, ICML 2008; Rendle, Zhang, Koren: On
     the difficulty of evaluating baselines, 2019.
@@ -79,6 +80,12 @@ class Gibbs(Solver):
         f"of a rating; auto: ordinal for 3 to {_MAX_LEVELS} distinct ratings without weights",
         choices=("auto", "gaussian", "ordinal"),
         search=Among(("gaussian", "ordinal")),
+    )
+    noise: str = setting(
+        "personal",
+        "of a rating; personal: with a scale for every user and item",
+        choices=("personal", "common"),
+        search=Among(("personal", "common")),
     )
     links: str = setting("both", "who-rated-what priors", choices=_LINKS, search=Among(_LINKS))
     time: str = setting(
@@ -149,7 +156,7 @@ class Gibbs(Solver):
             return
         scale, observed = self._observed(train, backend)
         chains = [Chain(observed, figure(self.rank), stream) for stream in rng.spawn(self.chains)]
-        samples = self._most_samples(self._kept_rows(train) + len(scale.bins))
+        samples = self._most_samples(self._kept_numbers(train, len(scale.bins)))
         kept: list[tuple[int, tuple[Rounded, ...]]] = []
 
         for sweep in range(1, self.n_epochs + 1):
@@ -186,19 +193,24 @@ class Gibbs(Solver):
         linked = self.links != "none"
         chains = self.chains * (12 if linked else 8) * width * rows
         search = 4 * width * (8 * max(users, items) + 4 * min(users, items) if linked else 4 * rows)
-        kept_rows = self._kept_rows(train) + bins
-        draws = min(self._most_samples(kept_rows), max(1, self.n_epochs - self.selection().burn_ins[0])) * self.chains
-        samples = 2 * width * kept_rows * draws
-        table = (80 + 40 * self.chains + (0 if train.weights is None else 20)) * len(train)
+        numbers = self._kept_numbers(train, bins)
+        draws = min(self._most_samples(numbers), max(1, self.n_epochs - self.selection().burn_ins[0])) * self.chains
+        samples = 2 * numbers * draws
+        personal = 4 if self.noise == "personal" and self.likelihood == "ordinal" else 0  # scales of all ratings
+        table = (80 + (40 + personal) * self.chains + (0 if train.weights is None else 20)) * len(train)
         return Footprint(chains + max(search + samples, 2 * samples) + table, samples)
 
-    def _kept_rows(self, train: Ratings) -> int:
-        """The rows of users and items that a sample keeps, and the coefficients of the links of users."""
-        return train.n_users + train.n_items * (2 if self.links in ("both", "users") else 1)
+    def _kept_numbers(self, train: Ratings, bins: int) -> int:
+        """The numbers that a sample keeps: rows of users, items and bins of time, the coefficients of the links of
+        users, and with personal noise a factor per user and item.
+        """
+        rows = train.n_users + train.n_items * (2 if self.links in ("both", "users") else 1) + bins
+        factors = train.n_users + train.n_items if self.noise == "personal" else 0
+        return (figure(self.rank) + 1) * rows + factors
 
-    def _most_samples(self, rows: int) -> int:
-        """Samples of a chain that are kept at most, of tables of so many rows."""
-        return max(1, min(self.samples, _MAX_BYTES // (2 * (figure(self.rank) + 1) * rows)) // self.chains)
+    def _most_samples(self, numbers: int) -> int:
+        """Samples of a chain that are kept at most, of so many numbers each."""
+        return max(1, min(self.samples, _MAX_BYTES // (2 * numbers)) // self.chains)
 
     def _observed(self, train: Ratings, backend: Backend) -> tuple[Scale, Observed]:
         """The scale of the model, and the ratings as the chains take them."""
@@ -216,7 +228,8 @@ class Gibbs(Solver):
                 )  # fmt: skip
             values = np.searchsorted(levels, train.values).astype(np.uint8)
             scale = Scale(0.0, 1.0, bins, train.rating_range, levels)
-        return scale, Observed.of(train, values, bins, self.links, backend, is_ordinal=self.likelihood == "ordinal")
+        personal, ordinal = self.noise == "personal", self.likelihood == "ordinal"
+        return scale, Observed.of(train, values, bins, self.links, backend, is_ordinal=ordinal, is_personal=personal)
 
 
 class RunningMean(Selection[Gibbs]):

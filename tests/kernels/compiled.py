@@ -111,8 +111,9 @@ def lines(capability: int) -> list[str]:
     ]
     for columns in (16, 48, 64, 128):
         gram, solve = rows.shapes(
-            columns, columns, with_contexts=columns == 48, with_normals=columns != 64, capability=capability
-        )
+            columns, columns, with_contexts=columns == 48, with_normals=columns != 64, capability=capability,
+            with_weights=columns in (48, 128), with_scales=columns in (16, 48),
+        )  # fmt: skip
         found.append(compiled(rows._gram, f32, capability, gram))
         found.append(compiled(rows._solve, f32, capability, solve))
         shape = pairs.shape(columns, columns)

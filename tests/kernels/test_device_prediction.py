@@ -20,7 +20,7 @@ from recsys_mf.evaluation import evaluate
 from recsys_mf.kernels import predictor, reference
 from recsys_mf.kernels.backend import PredictionKernels
 from recsys_mf.kernels.cpu.prediction import CpuPrediction
-from recsys_mf.kernels.operands import FactorModel, Pairs, RatingScale, SampleTables
+from recsys_mf.kernels.operands import FactorModel, NoiseTables, Pairs, RatingScale, SampleTables
 from recsys_mf.kernels.torch.prediction import TorchPrediction
 from recsys_mf.loaders import parquet
 from recsys_mf.models import Factorization, Posterior
@@ -55,6 +55,12 @@ def pairs(rng: np.random.Generator, *, contexts: bool = False) -> Pairs:
     users = np.append(rng.integers(-1, M, PAIRS), [M - 1, -1, -1, 0]).astype(np.int32)
     items = np.append(rng.integers(-1, N, PAIRS), [N - 1, -1, 0, -1]).astype(np.int32)
     return Pairs(users, items, rng.integers(-1, CONTEXTS, len(users)).astype(np.int32) if contexts else None)
+
+
+def noise(rng: np.random.Generator) -> NoiseTables:
+    """Factors on the noise from 1/2 to 2."""
+    users, items = (rng.integers(8192, 32768, (n, SAMPLES)).astype(np.int16) for n in (M, N))
+    return NoiseTables(users, items, np.full((2, SAMPLES), 2 / 32767, np.float32))
 
 
 def posterior(rng: np.random.Generator, rank: int) -> SampleTables:
@@ -97,17 +103,33 @@ def test_predict_samples_agrees_with_the_reference(engine: PredictionKernels, ra
         np.testing.assert_allclose(got, want, atol=tolerance)
 
 
+@pytest.mark.parametrize("personal", [False, True])
 @pytest.mark.parametrize("with_contexts", [False, True])
 @pytest.mark.parametrize("rank", RANKS)
-def test_predict_levels_agrees_with_the_reference(engine: PredictionKernels, rank: int, with_contexts: bool) -> None:
+def test_predict_levels_agrees_with_the_reference(
+    engine: PredictionKernels, rank: int, with_contexts: bool, personal: bool
+) -> None:
     rng = np.random.default_rng(rank)
     thresholds = np.sort(rng.standard_normal((SAMPLES, 4)), axis=1).astype(np.float32)
     noises = (0.5 + rng.random(SAMPLES)).astype(np.float32)
-    arguments = posterior(rng, rank), pairs(rng, contexts=with_contexts), thresholds, noises
+    tables, of = posterior(rng, rank), pairs(rng, contexts=with_contexts)
+    if personal:
+        tables = tables._replace(noise=noise(rng))
+    arguments = tables, of, thresholds, noises
     ours = engine.predict_levels(*arguments)
-    # Φ has slope below one half, and its argument carries the rounding of 3 k + 5 terms over a noise of at least 0.5.
-    np.testing.assert_allclose(ours, reference.predict_levels(*arguments), atol=(3 * rank + 5) * 8 * EPSILON)
+    # Φ has slope below one half, and its argument carries the rounding of 3 k + 5 terms over a noise of at least 0.5,
+    # or of a quarter of that.
+    bound = (3 * rank + 5) * (32 if personal else 8) * EPSILON
+    np.testing.assert_allclose(ours, reference.predict_levels(*arguments), atol=bound)
     np.testing.assert_allclose(ours.sum(axis=1), 1, atol=8 * EPSILON)
+
+
+@pytest.mark.parametrize("personal", [False, True])
+def test_predict_noise_agrees_with_the_reference(engine: PredictionKernels, personal: bool) -> None:
+    rng = np.random.default_rng(0)
+    tables = posterior(rng, 2)._replace(noise=noise(rng) if personal else None)
+    arguments = tables, pairs(rng), (0.5 + rng.random(SAMPLES)).astype(np.float32)
+    np.testing.assert_allclose(engine.predict_noise(*arguments), reference.predict_noise(*arguments), rtol=16 * EPSILON)
 
 
 def test_no_pairs_have_no_predictions(engine: PredictionKernels) -> None:

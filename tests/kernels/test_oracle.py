@@ -80,8 +80,30 @@ def test_solve_with_the_prior_of_als_agrees_with_the_reference(backend: Backend,
 @pytest.mark.parametrize("both", [False, True])
 @pytest.mark.parametrize("rank", [0, *RANKS, 16, 200])
 def test_solve_with_weights_agrees_with_the_reference(backend: Backend, rank: int, both: bool) -> None:
-    case = oracle.make_solve(rank, contexts=both, normals=both, shrinkage=not both, weighted=True)
+    n_rows = 6 if is_interpreted(backend) else M
+    case = oracle.make_solve(rank, contexts=both, normals=both, shrinkage=not both, weighted=True, n_rows=n_rows)
     assert holds(*oracle.check_solve(backend, case))
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("with_contexts", [False, True])
+@pytest.mark.parametrize("rank", [0, 3, 16, 200])
+def test_solve_with_scales_of_rows_agrees_with_the_reference(
+    backend: Backend, rank: int, with_contexts: bool, weighted: bool
+) -> None:
+    n_rows = 6 if is_interpreted(backend) else M
+    case = oracle.make_solve(rank, contexts=with_contexts, normals=True, weighted=weighted, scaled=True, n_rows=n_rows)
+    assert holds(*oracle.check_solve(backend, case), oracle.check_row_scales(backend, case))
+
+
+def test_scales_of_rows_are_weights_of_their_ratings() -> None:
+    """In the reference: with the products of the scales as weights the solution is the same."""
+    case = oracle.make_solve(5, contexts=True, normals=True, weighted=True, scaled=True)
+    regressors = case.regressors
+    weights = regressors.weights * reference.row_scales(case.ratings, regressors)
+    same = case._replace(regressors=regressors._replace(weights=weights, scales=None))
+    for found, wanted in zip(reference.solve(*case), reference.solve(*same), strict=True):
+        np.testing.assert_allclose(found, wanted, rtol=1e-12)
 
 
 def test_solve_gives_nan_for_a_system_that_is_not_positive_definite(backend: Backend) -> None:
@@ -149,9 +171,13 @@ def test_row_values_agree_with_the_reference(backend: Backend, rank: int, with_c
 def test_expected_levels_agree_with_the_reference(backend: Backend) -> None:
     means = np.append(np.random.default_rng(0).normal(0, 2, 100), [-40, 40]).astype(np.float32)
     levels = np.array([1, 2, 3.5, 5], np.float32)
-    rest = np.array([-1.2, 0.1, 0.9]), 0.7, levels
-    ours = backend.device.get(backend.probit.expected_levels(backend.device.put(means), *rest))
-    np.testing.assert_allclose(ours, reference.expected_levels(means, *rest), atol=8 * EPSILON * levels[-1])
+    some = np.random.default_rng(1).uniform(0.2, 5, len(means)).astype(np.float32)
+    for scales in (None, some):
+        rest = np.array([-1.2, 0.1, 0.9]), 0.7, levels
+        there = None if scales is None else backend.device.put(scales)
+        ours = backend.device.get(backend.probit.expected_levels(backend.device.put(means), there, *rest))
+        exact = reference.expected_levels(means, scales, *rest)
+        np.testing.assert_allclose(ours, exact, atol=8 * EPSILON * levels[-1])
 
 
 @pytest.mark.parametrize("steps", [0, 1, 3])

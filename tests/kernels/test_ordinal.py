@@ -36,24 +36,34 @@ def observed(rng: np.random.Generator, cuts: NDArray[Any] = CUTS) -> tuple[NDArr
     return means.astype(np.float32), levels.astype(np.uint8)
 
 
+def scales_of(backend: Backend, *, personal: bool) -> tuple[Any, Any]:
+    """Scales of the noise on the host and on the device, or None."""
+    scales = np.random.default_rng(7).uniform(0.2, 5, Z).astype(np.float32)
+    return (scales, backend.device.put(scales)) if personal else (None, None)
+
+
+@pytest.mark.parametrize("personal", [False, True])
 @pytest.mark.parametrize("cuts", [CUTS, CUTS[:2], np.linspace(-2, 2, 9)], ids=len)
-def test_terms_agree_with_the_reference(backend: Backend, cuts: NDArray[Any]) -> None:
+def test_terms_agree_with_the_reference(backend: Backend, cuts: NDArray[Any], personal: bool) -> None:
     means, levels = observed(np.random.default_rng(0), cuts)
-    exact: tuple[Any, ...] = reference.ordinal_terms(means.astype(np.float64), levels, cuts, SLOPE)
+    here, there = scales_of(backend, personal=personal)
+    exact: tuple[Any, ...] = reference.ordinal_terms(means.astype(np.float64), here, levels, cuts, SLOPE)
     ours: tuple[Any, ...] = backend.probit.ordinal_terms(
-        backend.device.put(means), backend.device.put(levels), cuts, SLOPE
+        backend.device.put(means), there, backend.device.put(levels), cuts, SLOPE
     )
     for got, want in zip(ours, exact, strict=True):
         # A tail of Φ is accurate to 1e-12; twenty deviations out, second derivatives are differences of its squares.
         np.testing.assert_allclose(got, want, rtol=1e-7, atol=1e-7 * np.abs(want).max())
 
 
-def test_reference_terms_are_derivatives() -> None:
+@pytest.mark.parametrize("personal", [False, True])
+def test_reference_terms_are_derivatives(personal: bool) -> None:
     means, levels = observed(np.random.default_rng(1))
+    scales = np.random.default_rng(7).uniform(0.2, 5, Z) if personal else None
     at = np.append(CUTS, SLOPE)
 
     def terms(x: NDArray[Any]) -> tuple[float, NDArray[Any], NDArray[Any]]:
-        return reference.ordinal_terms(means.astype(np.float64), levels, x[:-1], float(x[-1]))
+        return reference.ordinal_terms(means.astype(np.float64), scales, levels, x[:-1], float(x[-1]))
 
     _, gradient, information = terms(at)
     h = 1e-5
@@ -64,14 +74,16 @@ def test_reference_terms_are_derivatives() -> None:
         np.testing.assert_allclose(information[j], (down_gradient - up_gradient) / (2 * h), rtol=1e-5, atol=1e-3)
 
 
-def test_latents_agree_with_the_reference_and_stay_within_their_level(backend: Backend) -> None:
+@pytest.mark.parametrize("personal", [False, True])
+def test_latents_agree_with_the_reference_and_stay_within_their_level(backend: Backend, personal: bool) -> None:
     rng = np.random.default_rng(2)
     means, levels = observed(rng)
     uniforms = rng.random(Z, np.float32)
     uniforms[4:8] = 0, 1 - 2**-24, 0.5, 0
-    exact = reference.draw_latents(means.astype(np.float64), levels, CUTS, SLOPE, uniforms)
+    here, there = scales_of(backend, personal=personal)
+    exact = reference.draw_latents(means.astype(np.float64), here, levels, CUTS, SLOPE, uniforms)
     m, seen, u = (backend.device.put(array) for array in (means, levels, uniforms))
-    ours = backend.device.get(backend.probit.draw_latents(m, seen, CUTS, SLOPE, u))
+    ours = backend.device.get(backend.probit.draw_latents(m, there, seen, CUTS, SLOPE, u))
     np.testing.assert_allclose(ours, exact, atol=16 * EPSILON * np.abs(exact).max())
     edges = np.concatenate([[-np.inf], CUTS, [np.inf]]) / SLOPE
     slack = 16 * EPSILON * np.abs(exact).max()
@@ -84,9 +96,9 @@ def test_latents_follow_the_truncated_normal() -> None:
     rng = np.random.default_rng(3)
     means, levels = np.full(Z, 0.3), np.full(Z, 2, np.uint8)
     uniforms = rng.random(Z, np.float32)
-    latents = reference.draw_latents(means, levels, CUTS, SLOPE, uniforms)
-    low, high = (CUTS[place] - SLOPE * means for place in (1, 2))
-    below = (ndtr(SLOPE * (latents - means)) - ndtr(low)) / (ndtr(high) - ndtr(low))
+    latents = reference.draw_latents(means, np.full(Z, 4.0), levels, CUTS, SLOPE, uniforms)
+    low, high = (2 * (CUTS[place] - SLOPE * means) for place in (1, 2))
+    below = (ndtr(2 * SLOPE * (latents - means)) - ndtr(low)) / (ndtr(high) - ndtr(low))
     np.testing.assert_allclose(below, uniforms + 2.0**-25, atol=1e-12)
 
 

@@ -11,9 +11,9 @@ import pytest
 from recsys_mf.arrays.csr import Csr
 from recsys_mf.kernels import reference
 from recsys_mf.kernels.backend import PredictionKernels
-from recsys_mf.kernels.cpu import top_of_samples
+from recsys_mf.kernels.cpu import top_of_levels, top_of_samples
 from recsys_mf.kernels.cpu.prediction import CpuPrediction
-from recsys_mf.kernels.operands import Curves, SampleTables, TopQuery
+from recsys_mf.kernels.operands import Curves, LevelScores, NoiseTables, SampleTables, TopQuery
 from recsys_mf.kernels.torch.prediction import TorchPrediction
 from tests.backends import interpreted, on_triton
 
@@ -126,6 +126,39 @@ def test_lists_by_means_over_samples_have_the_scores_of_the_reference(
     np.put_along_axis(of_column, everything[0], everything[1], axis=1)
     found = np.take_along_axis(of_column, columns, axis=1)
     np.testing.assert_allclose(found, np.where(columns < 0, -np.inf, scores), atol=tolerance, rtol=tolerance)
+
+
+@pytest.mark.parametrize("with_squares", [False, True])
+@pytest.mark.parametrize("personal", [False, True])
+@pytest.mark.parametrize(("rank", "n_samples"), [(0, 1), (3, 5), (16, 40)])
+def test_lists_by_expected_levels_have_the_scores_of_the_reference(
+    engine: PredictionKernels, rank: int, n_samples: int, personal: bool, with_squares: bool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(top_of_levels, "_ROOM", 40_000)  # users and items in several blocks
+    rng = np.random.default_rng([rank, n_samples])
+    m, n, width = 150, 210, rank + 1
+    rows = [rng.integers(-3000, 3000, (size, n_samples, width)).astype(np.int16) for size in (m, n)]
+    units = rng.uniform(1e-4, 4e-4, (3, n_samples)).astype(np.float32)
+    offsets = rng.standard_normal(n_samples).astype(np.float32) * 0.1
+    factors = [rng.integers(8192, 32768, (size, n_samples)).astype(np.int16) for size in (m, n)]
+    noise = NoiseTables(factors[0], factors[1], np.full((2, n_samples), 2 / 32767, np.float32))
+    samples = SampleTables(rows[0], rows[1], None, units, offsets, noise if personal else None)
+    users = np.concatenate([[-1], rng.integers(0, m, 120)]).astype(np.int32)
+    items = np.flatnonzero(rng.random(n) < 0.7).astype(np.int32)
+    thresholds = np.sort(rng.standard_normal((n_samples, 4)), axis=1).astype(np.float32)
+    values = np.array([-2.0, -1, 0, 1, 2])
+    noises = rng.uniform(0.5, 1, n_samples).astype(np.float32)
+    levels = LevelScores(thresholds, noises, values, values**2 if with_squares else None, 0.7)
+    query = TopQuery(users, items, 8, left_out(rng, len(users), len(items)))
+    columns, scores = engine.find_top_of_levels(samples, query, levels)
+    everything = reference.find_top_of_levels(samples, query._replace(length=len(items)), levels)
+    tolerance = 2e-5 if not with_squares else 2e-4  # Φ to 3e-7, and the root of a difference
+    np.testing.assert_allclose(scores, everything[1][:, :8], atol=tolerance)
+    of_column = np.full((len(users), len(items) + 1), -np.inf)
+    np.put_along_axis(of_column, everything[0], everything[1], axis=1)
+    found = np.take_along_axis(of_column, columns, axis=1)
+    np.testing.assert_allclose(found, np.where(columns < 0, -np.inf, scores), atol=tolerance)
 
 
 WIDE = 2100  # columns that Triton's kernel searches

@@ -218,14 +218,16 @@ def test_kernels_compile_for_cards_that_are_not_present(capability: int) -> None
             assert ahead == "False", line  # a row must not be read before the one before it is written
 
 
-def test_ratings_with_weights_are_left_to_torch_and_the_device_says_so() -> None:
+def test_ratings_with_weights_are_left_to_torch_where_triton_does_not_take_them_and_the_device_says_so() -> None:
     backend = TRITON()
-    solving, refining = oracle.make_solve(3, contexts=False, normals=False, weighted=True), oracle.make_refine(0, 3)
+    solving = oracle.make_solve(3, contexts=True, normals=False, weighted=True, scaled=True)
     backend.rows.solve(*solving.put(backend))
-    backend.rows.refine(*refining.put(backend), 1)
-    assert backend.device.describe()["kernels_by_torch"] == "solve with weights"
+    backend.rows.refine(*oracle.make_refine(0, 3).put(backend), 1)
+    assert "kernels_by_torch" not in backend.device.describe()
+    backend.rows.refine(*oracle.make_refine(0, 3, weighted=True).put(backend), 1)
+    assert backend.device.describe()["kernels_by_torch"] == "refine with weights"
     assert oracle.check_epoch(backend, 3, 3, weighted=True).holds
-    assert backend.device.describe()["kernels_by_torch"] == "epoch with weights, solve with weights"
+    assert backend.device.describe()["kernels_by_torch"] == "epoch with weights, refine with weights"
 
 
 def test_a_plan_with_weights_is_that_of_torch() -> None:

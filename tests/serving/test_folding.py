@@ -303,11 +303,11 @@ def test_the_mean_of_the_draws_is_the_posterior_mean_of_a_row(prior_kept: bool) 
         run.model, user_rows=run.model.user_rows[:, many], item_rows=run.model.item_rows[:, many],
         context_rows=run.model.context_rows[:, many], scales=run.model.scales[:, many],
         offsets=run.model.offsets[many], noises=run.model.noises[many], thresholds=run.model.thresholds[many],
-        user_prior=prior if prior_kept else None,
+        user_prior=prior if prior_kept else None, noise=None,
     )  # fmt: skip
     items, values = np.array([3, 50, 99], np.int32), np.array([4.0, 1.0, 2.5], np.float32)
     new = NewRatings(Csr(np.array([0, 3]), items, values, 200), None)
-    drawn = draw_rows(model, "user", new, np.random.default_rng(0), select("cpu"))
+    drawn, _ = draw_rows(model, "user", new, np.random.default_rng(0), select("cpu"))
     rows = drawn[0] * model.scales[0, 0].astype(np.float64)
     population = Population.of_rows(model.rows("user", 0))
     assert population is not None

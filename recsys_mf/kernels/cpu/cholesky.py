@@ -32,7 +32,7 @@ _pair, _four_pairs = tile(2, 1), tile(2, 4)
 
 @jit(fastmath=FASTMATH, error_model="numpy")
 def solve_in_lanes(
-    begin: Any, end: Any, starts: Any, others: Any, contexts: Any, values: Any, omega: Any,
+    begin: Any, end: Any, starts: Any, others: Any, contexts: Any, values: Any, omega: Any, scales: Any,
     Y: Any, y_bias: Any, C: Any, c_bias: Any, prior_precision: Any, priors: Any, weights: Any, ridge: Any,
     noise_precision: Any, normals: Any,
     X: Any, squared_errors: Any,
@@ -41,7 +41,7 @@ def solve_in_lanes(
 
     Y [n, columns], y_bias [n] : factors in rows padded with zeros to full vectors, and biases; so are C, c_bias
     priors [rows, k + 1] : Λ times the prior means
-    omega : the weights of the ratings, or None
+    omega : the weights of the ratings, or None; scales : those of rows, of others and of contexts, or None
     """
     width = ridge.size
     rows, columns = padded(width)
@@ -63,7 +63,7 @@ def solve_in_lanes(
         for lane in range(count):
             g = first + lane
             sum_ratings(
-                A[lane], width, Z, V, E, starts[g], starts[g + 1], others, contexts, values, omega, Y, y_bias, C, c_bias
+                A[lane], width, Z, V, E, g, starts, others, contexts, values, omega, scales, Y, y_bias, C, c_bias
             )
             squares[lane], w[lane] = A[lane, width, width], weights[g]
             for a in range(width):
@@ -82,7 +82,7 @@ def solve_in_lanes(
 
 @jit(fastmath=FASTMATH, error_model="numpy")
 def solve_singly(
-    begin: Any, end: Any, starts: Any, others: Any, contexts: Any, values: Any, omega: Any,
+    begin: Any, end: Any, starts: Any, others: Any, contexts: Any, values: Any, omega: Any, scales: Any,
     Y: Any, y_bias: Any, C: Any, c_bias: Any, prior_precision: Any, priors: Any, weights: Any, ridge: Any,
     noise_precision: Any, normals: Any,
     X: Any, squared_errors: Any,
@@ -92,7 +92,7 @@ def solve_singly(
     A, G = np.zeros(padded(width), np.float32), np.zeros(padded(width), np.float32)
     Z, V, E = packed(Y.shape[1])
     for g in range(begin, end):
-        sum_ratings(A, width, Z, V, E, starts[g], starts[g + 1], others, contexts, values, omega, Y, y_bias, C, c_bias)
+        sum_ratings(A, width, Z, V, E, g, starts, others, contexts, values, omega, scales, Y, y_bias, C, c_bias)
         G[:] = A
         _add_prior(A, prior_precision, priors[g], weights[g], ridge, noise_precision)
         _factorise(A, width)
@@ -124,11 +124,14 @@ def packed(columns: Any) -> Any:
 
 @inline(fastmath=FASTMATH, error_model="numpy")
 def sum_ratings(
-    A: Any, width: Any, Z: Any, V: Any, E: Any, low: Any, high: Any, others: Any, contexts: Any, values: Any,
-    omega: Any, Y: Any, y_bias: Any, C: Any, c_bias: Any,
+    A: Any, width: Any, Z: Any, V: Any, E: Any, g: Any, starts: Any, others: Any, contexts: Any, values: Any,
+    omega: Any, scales: Any, Y: Any, y_bias: Any, C: Any, c_bias: Any,
 ) -> None:  # fmt: skip
-    """A = Σ ω z zᵀ (upper triangle) for z = (y, 1, t) over the ratings low to high; ω None for 1."""
-    k = width - 1
+    """A = Σ ω z zᵀ (upper triangle) for z = (y, 1, t) over the ratings of row g."""
+    k, low, high = width - 1, starts[g], starts[g + 1]
+    own = np.float32(1.0)
+    if scales is not None:
+        own = scales[0][g]
     if low == high:
         A[:] = 0
     E[:] = 0
@@ -149,23 +152,29 @@ def sum_ratings(
                         Z[j, b + lane] = Y[other, b + lane] + C[context, b + lane]
                         dot += Y[other, b + lane] * C[context, b + lane]
                 target -= dot + c_bias[context]
-            else:
+            elif omega is None and scales is None:
                 for b in range(0, Y.shape[1], LANES):
                     for lane in range(LANES):
                         Z[j, b + lane] = Y[other, b + lane]
-            if omega is not None:
-                root = np.sqrt(omega[start + j])
-                for b in range(0, Y.shape[1], LANES):
-                    for lane in range(LANES):
-                        Z[j, b + lane] *= root
-                V[j, 0], V[j, 1] = root, root * target
-                weight += omega[start + j]
-                total += omega[start + j] * target
-                squares += omega[start + j] * target * target
-            else:
+            if omega is None and scales is None:
                 V[j, 1] = target
                 total += target
                 squares += target * target
+            else:
+                w = rating_weight(omega, own, scales, start + j, others, contexts)
+                root = np.sqrt(w)
+                if contexts.size:
+                    for b in range(0, Y.shape[1], LANES):
+                        for lane in range(LANES):
+                            Z[j, b + lane] *= root
+                else:
+                    for b in range(0, Y.shape[1], LANES):
+                        for lane in range(LANES):
+                            Z[j, b + lane] = root * Y[other, b + lane]
+                V[j, 0], V[j, 1] = root, root * target
+                weight += w
+                total += w * target
+                squares += w * target * target
         for a in range(0, k, _HEIGHT):
             _add_row_of_tiles(A, Z, count, a, start == low)
         b = 0
@@ -177,9 +186,23 @@ def sum_ratings(
             b += LANES
     for a in range(k):
         A[a, k], A[a, k + 1] = E[0, a], E[1, a]
-    if omega is None:
+    if omega is None and scales is None:
         weight = np.float32(high - low)
     A[k, k], A[k, k + 1], A[k + 1, k + 1] = weight, total, squares
+
+
+@inline()
+def rating_weight(omega: Any, own: Any, scales: Any, j: Any, others: Any, contexts: Any) -> Any:
+    """ω of rating j: the scale of its row times its weight and the other scales, if there are any."""
+    w = own
+    if omega is not None:
+        w *= omega[j]
+    if scales is not None:
+        _, columns, third = scales
+        w *= columns[others[j]]
+        if third.size:
+            w *= third[contexts[j]]
+    return w
 
 
 @inline()

@@ -109,18 +109,23 @@ def quantile(p: float) -> Any:
 
 
 @jit(error_model="numpy")
-def expected_levels(low: Any, high: Any, means: Any, thresholds: Any, slope: Any, levels: Any, out: Any) -> None:
+def expected_levels(
+    low: Any, high: Any, means: Any, scales: Any, thresholds: Any, slope: Any, levels: Any, out: Any
+) -> None:
     for j in range(low, high):
-        expected = levels[-1]
+        expected, own = levels[-1], slope
+        if scales is not None:
+            own = slope * math.sqrt(np.float64(scales[j]))
         for t in range(thresholds.size):
-            expected -= (levels[t + 1] - levels[t]) * cdf((thresholds[t] - means[j]) * slope)
+            expected -= (levels[t + 1] - levels[t]) * cdf((thresholds[t] - means[j]) * own)
         out[j] = expected
 
 
 @jit(error_model="numpy")
 def ordinal_sums(
-    first: Any, last: Any, chunks: Any, means: Any, levels: Any, edges: Any, slope: float, sums: Any, logs: Any
-) -> None:
+    first: Any, last: Any, chunks: Any, means: Any, scales: Any, levels: Any, edges: Any, slope: float,
+    sums: Any, logs: Any,
+) -> None:  # fmt: skip
     """Of the chunks of pairs first to last, the log-likelihood, and by level the sums that `probit.assemble` takes.
 
     edges [T + 2] : the cuts with ends far beyond every mean; sums [chunks, T + 1, 9], logs [chunks]
@@ -130,6 +135,9 @@ def ordinal_sums(
         for j in range(chunks[chunk], chunks[chunk + 1]):
             level, m = levels[j], np.float64(means[j])
             a, b = edges[level] - slope * m, edges[level + 1] - slope * m
+            if scales is not None:
+                root = math.sqrt(np.float64(scales[j]))
+                a, b = root * a, root * b
             tail_a, density_a = _tail(a)
             tail_b, density_b = _tail(b)
             probability = max(_mass(a, b, tail_a, tail_b), _MIN_PROBABILITY)
@@ -143,6 +151,9 @@ def ordinal_sums(
             inverse = 1.0 / probability
             A, B = -density_a * inverse, density_b * inverse
             A_a, A_b, B_b = -a * A - A * A, -A * B, -b * B - B * B
+            if scales is not None:
+                A, B = root * A, root * B
+                A_a, A_b, B_b = scales[j] * A_a, scales[j] * A_b, scales[j] * B_b
             out = sums[chunk, level]
             out[0] += A
             out[1] += B
@@ -158,16 +169,19 @@ def ordinal_sums(
 
 @jit(error_model="numpy")
 def draw_latents(
-    low: Any, high: Any, means: Any, levels: Any, edges: Any, slope: float, uniforms: Any, latents: Any
+    low: Any, high: Any, means: Any, scales: Any, levels: Any, edges: Any, slope: float, uniforms: Any, latents: Any
 ) -> None:
     """`reference.draw_latents` of the pairs low to high, into latents; edges [T + 2] : the cuts with infinite ends."""
     for j in range(low, high):
         m, level = np.float64(means[j]), levels[j]
-        a, b = edges[level] - slope * m, edges[level + 1] - slope * m
+        a, b, root = edges[level] - slope * m, edges[level + 1] - slope * m, 1.0
+        if scales is not None:
+            root = math.sqrt(np.float64(scales[j]))
+            a, b = root * a, root * b
         share = np.float64(uniforms[j]) + 2.0**-25
         flipped = a > 0
         if flipped:
             a, b, share = -b, -a, 1.0 - share
         at_low = cdf(a)
         x = quantile(max(at_low + share * (cdf(b) - at_low), _MIN_PROBABILITY))
-        latents[j] = m + (-x if flipped else x) / slope
+        latents[j] = m + (-x if flipped else x) / (slope * root)

@@ -15,9 +15,9 @@ from recsys_mf.arrays.cores import available_threads
 from recsys_mf.arrays.csr import Csr
 from recsys_mf.arrays.jit import inline, jit
 from recsys_mf.arrays.threads import pairs, side_by_side
-from recsys_mf.kernels.cpu import normal, top, top_of_samples
+from recsys_mf.kernels.cpu import normal, top, top_of_levels, top_of_samples
 from recsys_mf.kernels.cpu.simd import FASTMATH
-from recsys_mf.kernels.operands import Curves, FactorModel, Pairs, RatingScale, SampleTables, TopQuery
+from recsys_mf.kernels.operands import Curves, FactorModel, LevelScores, Pairs, RatingScale, SampleTables, TopQuery
 
 F32 = NDArray[np.float32]
 I32 = NDArray[np.int32]
@@ -56,7 +56,13 @@ class CpuPrediction:
         tables, indices = operands[:5], operands[5:]
         out = np.empty((len(pairs.users), thresholds.shape[1] + 1), np.float32)
         work = _cost(samples, pairs) + normal.WORK * thresholds.size
-        self._run(_predict_levels, len(out), work, *tables, thresholds, 1 / noises, *indices, out)
+        self._run(_predict_levels, len(out), work, *tables, samples.noise, thresholds, 1 / noises, *indices, out)
+        return out
+
+    def predict_noise(self, samples: SampleTables, pairs: Pairs, noises: F32) -> NDArray[np.float64]:
+        """As `reference.predict_noise`."""
+        out = np.empty(len(pairs.users))
+        self._run(_predict_noise, len(out), 8 * len(noises), samples.noise, noises, pairs.users, pairs.items, out)
         return out
 
     def find_top(self, queries: F32, table: F32, count: int, excluded: Csr | None) -> tuple[I32, F32]:
@@ -66,6 +72,10 @@ class CpuPrediction:
     def find_top_of_samples(self, samples: SampleTables, query: TopQuery, curves: Curves) -> tuple[I32, F32]:
         """As `reference.find_top_of_samples`."""
         return top_of_samples.find_top_of_samples(samples, query, curves, self.threads or available_threads())
+
+    def find_top_of_levels(self, samples: SampleTables, query: TopQuery, levels: LevelScores) -> tuple[I32, F32]:
+        """As `reference.find_top_of_levels`."""
+        return top_of_levels.find_top_of_levels(samples, query, levels, self.threads or available_threads())
 
     def select_top(self, scores: F32, count: int, excluded: Csr | None) -> tuple[I32, F32]:
         """As `reference.select_top`."""
@@ -100,7 +110,7 @@ def _are_indices(numbers: Any, size: int) -> Any:
 
 def _operands(samples: SampleTables, pairs: Pairs) -> tuple[Any, ...]:
     """Tables of users, items and contexts, units, offsets, and indices of users, items and contexts, for the loops."""
-    users, items, contexts, units, offsets = samples
+    users, items, contexts, units, offsets, _ = samples
     contexts = users[:0] if contexts is None else contexts
     of_context = _NO_INDICES if pairs.contexts is None else pairs.contexts
     return users, items, contexts, units, offsets, pairs.users, pairs.items, of_context
@@ -155,20 +165,46 @@ def _predict_samples(
 
 @jit(error_model="numpy")
 def _predict_levels(
-    first: Any, last: Any, users: Any, items: Any, contexts: Any, scales: Any, offsets: Any, thresholds: Any,
-    slopes: Any, u: Any, i: Any, c: Any, out: Any,
+    first: Any, last: Any, users: Any, items: Any, contexts: Any, scales: Any, offsets: Any, noise: Any,
+    thresholds: Any, slopes: Any, u: Any, i: Any, c: Any, out: Any,
 ) -> None:  # fmt: skip
     samples, top = thresholds.shape
     for j in range(first, last):
         context = c[j] if c.size else -1
         below = np.zeros(top + 2)  # sums over samples of P(level < l)
         for s in range(samples):
-            r = _sampled(users, items, contexts, scales, offsets, u[j], i[j], context, s)
+            r, slope = _sampled(users, items, contexts, scales, offsets, u[j], i[j], context, s), slopes[s]
+            if noise is not None:
+                slope = slope / _noise_factor(noise, u[j], i[j], s)
             for t in range(top):
-                below[t + 1] += normal.cdf((thresholds[s, t] - r) * slopes[s])
+                below[t + 1] += normal.cdf((thresholds[s, t] - r) * slope)
         below[top + 1] = samples
         for level in range(top + 1):
             out[j, level] = (below[level + 1] - below[level]) / samples
+
+
+@jit(error_model="numpy")
+def _predict_noise(first: Any, last: Any, noise: Any, noises: Any, u: Any, i: Any, out: Any) -> None:
+    for j in range(first, last):
+        total = 0.0
+        for s in range(noises.size):
+            n = np.float64(noises[s])
+            if noise is not None:
+                n *= _noise_factor(noise, u[j], i[j], s)
+            total += n * n
+        out[j] = total / noises.size
+
+
+@inline()
+def _noise_factor(noise: Any, user: Any, item: Any, s: Any) -> Any:
+    """The product of the factors of user and item in a sample."""
+    users, items, units = noise
+    factor = np.float32(1.0)
+    if user >= 0:
+        factor *= users[user, s] * units[0, s]
+    if item >= 0:
+        factor *= items[item, s] * units[1, s]
+    return factor
 
 
 @inline(fastmath=FASTMATH)

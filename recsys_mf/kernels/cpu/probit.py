@@ -22,27 +22,33 @@ class CpuProbit:
     def __init__(self, threads: int) -> None:
         self._threads = threads
 
-    def expected_levels(self, means: F32, thresholds: F64, noise: float, levels: NDArray[Any]) -> F32:
+    def expected_levels(
+        self, means: F32, scales: F32 | None, thresholds: F64, noise: float, levels: NDArray[Any]
+    ) -> F32:
         """As `reference.expected_levels`."""
         out = np.empty(len(means), np.float32)
-        given = means, thresholds.astype(np.float64), 1 / noise, levels.astype(np.float64)
+        given = means, scales, thresholds.astype(np.float64), 1 / noise, levels.astype(np.float64)
         tasks = pairs(len(means), normal.WORK * len(thresholds))
         side_by_side(normal.expected_levels, tasks, self._threads, *given, out)
         return out
 
-    def ordinal_terms(self, means: F32, levels: NDArray[np.uint8], cuts: F64, slope: float) -> tuple[float, F64, F64]:
+    def ordinal_terms(
+        self, means: F32, scales: F32 | None, levels: NDArray[np.uint8], cuts: F64, slope: float
+    ) -> tuple[float, F64, F64]:
         """As `reference.ordinal_terms`."""
         chunks = np.linspace(0, len(means), _CHUNKS + 1).astype(np.int64)
         sums, logs = np.zeros((_CHUNKS, len(cuts) + 1, 9)), np.zeros(_CHUNKS)
-        given = chunks, means, levels, _edges(cuts, probit.FAR), slope
+        given = chunks, means, scales, levels, _edges(cuts, probit.FAR), slope
         tasks = shares(np.full(_CHUNKS, len(means) / _CHUNKS * 2 * normal.WORK), self._threads)
         side_by_side(normal.ordinal_sums, tasks, self._threads, *given, sums, logs)
         return float(logs.sum()), *probit.assemble(sums.sum(axis=0))
 
-    def draw_latents(self, means: F32, levels: NDArray[np.uint8], cuts: F64, slope: float, uniforms: F32) -> F32:
+    def draw_latents(
+        self, means: F32, scales: F32 | None, levels: NDArray[np.uint8], cuts: F64, slope: float, uniforms: F32
+    ) -> F32:
         """As `reference.draw_latents`."""
         latents = np.empty_like(means)
-        given = means, levels, _edges(cuts, np.inf), slope, uniforms
+        given = means, scales, levels, _edges(cuts, np.inf), slope, uniforms
         side_by_side(normal.draw_latents, pairs(len(means), 3 * normal.WORK), self._threads, *given, latents)
         return latents
 

@@ -47,7 +47,7 @@ class CpuRows:
         side_by_side(
             cholesky.solve_in_lanes if width <= cholesky.WIDEST else cholesky.solve_singly,
             shares(work, self._threads), self._threads,
-            ratings.starts, ratings.columns, contexts, ratings.values, regressors.weights,
+            ratings.starts, ratings.columns, contexts, ratings.values, regressors.weights, _scales(regressors),
             align(Y[:, :-1]), Y[:, -1].copy(), align(C[:, :-1]), C[:, -1].copy(),
             precision, linear, weights, ridge, np.float32(noise_precision),
             np.zeros((0, width), np.float32) if normals is None else normals, X, squared_errors,
@@ -75,6 +75,17 @@ class CpuRows:
         """As `reference.multiply`, in the precision of X."""
         return sparse.multiply(matrix, X, threads=self._threads)
 
+    def row_scales(self, ratings: Csr, regressors: Regressors) -> F32:
+        """As `reference.row_scales`."""
+        found = np.ones(len(ratings.columns), np.float32)
+        scales = _scales(regressors)
+        if scales is not None:
+            contexts = _NO_INDICES if regressors.contexts is None else regressors.contexts
+            tasks = shares(np.diff(ratings.starts) * 4.0, self._threads)
+            operands = ratings.starts, ratings.columns, contexts, scales, found
+            side_by_side(values.row_scales, tasks, self._threads, *operands)
+        return found
+
     def row_values(self, ratings: Csr, X: F32, regressors: Regressors) -> F32:
         """As `reference.row_values`."""
         found = np.empty(len(ratings.columns), np.float32)
@@ -97,3 +108,11 @@ class CpuRows:
         if contexts is not None:
             side_by_side(values.add_contexts, tasks, self._threads, users, items, contexts, X, Y, C, found)
         return found
+
+
+def _scales(regressors: Regressors) -> tuple[F32, F32, F32] | None:
+    """The scales of rows, of others and of contexts, empty for 1."""
+    if regressors.scales is None:
+        return None
+    rows, others, contexts = regressors.scales
+    return rows, others, np.zeros(0, np.float32) if contexts is None else contexts

@@ -34,11 +34,11 @@ def find_top_of_samples(samples: SampleTables, query: TopQuery, curves: Curves, 
     numbers = np.float32(curves.z), np.float32(curves.variance)
     for first, last in ranges(len(query.users), step):
         X = np.empty((-(-(last - first) // HEIGHT), n_samples, width + 1, HEIGHT), np.float32)
-        side_by_side(_unpack_users, ranges(len(X), 8), threads,
+        side_by_side(unpack_users, ranges(len(X), 8), threads,
                      samples.users, samples.units[0], samples.offsets, query.users[first:last], X)  # fmt: skip
         for low, high in ranges(len(query.items), step):
             Y = np.empty((-(-(high - low) // LANES), n_samples, width + 1, LANES), np.float32)
-            side_by_side(_unpack_items, ranges(len(Y), 8), threads,
+            side_by_side(unpack_items, ranges(len(Y), 8), threads,
                          samples.items, samples.units[1], query.items[low:high], Y)  # fmt: skip
             tasks = ranges(len(X), max(1, min(GROUPS, -(-len(X) // threads))))
             side_by_side(
@@ -49,7 +49,7 @@ def find_top_of_samples(samples: SampleTables, query: TopQuery, curves: Curves, 
 
 
 @jit(fastmath=FASTMATH)
-def _unpack_users(first: Any, last: Any, rows: Any, units: Any, offsets: Any, users: Any, X: Any) -> None:
+def unpack_users(first: Any, last: Any, rows: Any, units: Any, offsets: Any, users: Any, X: Any) -> None:
     """X[g, s] = (p_u, 1, o_s + b_u) of users g · HEIGHT to g · HEIGHT + HEIGHT - 1; zero factors of an unknown one."""
     k = rows.shape[2] - 1
     for g in range(first, last):
@@ -64,7 +64,7 @@ def _unpack_users(first: Any, last: Any, rows: Any, units: Any, offsets: Any, us
 
 
 @jit(fastmath=FASTMATH)
-def _unpack_items(first: Any, last: Any, rows: Any, units: Any, items: Any, Y: Any) -> None:
+def unpack_items(first: Any, last: Any, rows: Any, units: Any, items: Any, Y: Any) -> None:
     """Y[g, s] = (q_i, b_i, 1) of items g · LANES to g · LANES + LANES - 1; the last ones may be any."""
     k = rows.shape[2] - 1
     for g in range(first, last):

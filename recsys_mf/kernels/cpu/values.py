@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from recsys_mf.arrays.jit import inline, jit
+from recsys_mf.kernels.cpu.cholesky import rating_weight
 from recsys_mf.kernels.cpu.simd import FASTMATH
 
 
@@ -65,3 +66,11 @@ def row_values(
                 for f in range(k):
                     total += x[f] * y[f]
             values[j] = total
+
+
+@jit()
+def row_scales(begin: Any, end: Any, starts: Any, others: Any, contexts: Any, scales: Any, found: Any) -> None:
+    """`reference.row_scales` of a range of rows, into found."""
+    for g in range(begin, end):
+        for j in range(starts[g], starts[g + 1]):
+            found[j] = rating_weight(None, scales[0][g], scales, j, others, contexts)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from recsys_mf.arrays.csr import Csr
-from recsys_mf.kernels.operands import Curves, FactorModel, Pairs, RatingScale, SampleTables, TopQuery
+from recsys_mf.kernels.operands import Curves, FactorModel, LevelScores, Pairs, RatingScale, SampleTables, TopQuery
 from recsys_mf.kernels.torch import memory
 
 F32 = NDArray[np.float32]
@@ -94,9 +94,23 @@ class TorchPrediction:
                 below[:, -1] = n_samples
                 for run in part.runs:
                     r = there.values(part.indices, run).double()  # [z, s]
+                    own = slopes[run] if there.noise is None else slopes[run] / there.noise.factors(part.indices, run)
                     for t in range(top):
-                        below[:, t + 1] += torch.special.ndtr((cuts[run, t] - r) * slopes[run]).sum(1)
+                        below[:, t + 1] += torch.special.ndtr((cuts[run, t] - r) * own).sum(1)
                 out[part.pairs] = below.diff(dim=1).cpu().numpy() / n_samples
+        return out
+
+    def predict_noise(self, samples: SampleTables, pairs: Pairs, noises: F32) -> NDArray[np.float64]:
+        """As `reference.predict_noise`."""
+        out = np.empty(len(pairs.users))
+        with memory.guarded():
+            noise, n = self._noise(samples), torch.tensor(noises, device=self._device).double()
+            for part in self._parts((pairs.users, pairs.items), len(noises), _SAMPLED):
+                total = torch.zeros(len(part.indices[0]), dtype=torch.float64, device=self._device)
+                for run in part.runs:
+                    own = n[run] if noise is None else n[run] * noise.factors(part.indices, run)
+                    total += own.square().sum(-1)
+                out[part.pairs] = total.cpu().numpy() / len(noises)
         return out
 
     def find_top(self, queries: F32, table: F32, count: int, excluded: Csr | None) -> tuple[I32, F32]:
@@ -129,6 +143,37 @@ class TorchPrediction:
                 if len(sums) > 1:
                     spread = (sums[1] / len(samples.offsets) - score**2).clamp(min=0)
                     score -= curves.z * (spread + curves.variance).sqrt()
+                return score.float()
+
+            shape = len(query.users), len(query.items)
+            return self._top(scores_of, shape, query.length, query.excluded, cost=_SCORED + _CURVED)
+
+    def find_top_of_levels(self, samples: SampleTables, query: TopQuery, levels: LevelScores) -> tuple[I32, F32]:
+        """As `reference.find_top_of_levels`."""
+        n_samples = len(samples.offsets)
+        with memory.guarded():
+            there = self._samples(samples._replace(contexts=None))
+            cuts, slopes = (torch.tensor(a, device=self._device) for a in (levels.thresholds, 1 / levels.noises))
+            counted = [levels.values, *([] if levels.squares is None else [levels.squares])]
+            items = torch.tensor(query.items, device=self._device).long()
+
+            def scores_of(rows: slice) -> Tensor:
+                users = torch.tensor(query.users[rows], device=self._device).long()
+                shape = len(users), len(items)
+                sums = [torch.zeros(shape, dtype=torch.float64, device=self._device) for _ in counted]
+                for s in range(n_samples):
+                    m, slope = there.products(users, items, s), slopes[s]
+                    if there.noise is not None:
+                        own, other = there.noise.sides((users, items), slice(s, s + 1))
+                        slope = slope / (own * other.T).float()
+                    for t in range(cuts.shape[1]):
+                        below = torch.special.ndtr((cuts[s, t] - m) * slope)
+                        for total, values in zip(sums, counted, strict=True):
+                            total += float(values[t + 1] - values[t]) * below
+                score = float(counted[0][-1]) - sums[0] / n_samples
+                if len(sums) > 1:
+                    squares = float(counted[1][-1]) - sums[1] / n_samples
+                    score -= levels.z * (squares - score**2).clamp(min=0).sqrt()
                 return score.float()
 
             shape = len(query.users), len(query.items)
@@ -170,9 +215,17 @@ class TorchPrediction:
 
     def _samples(self, samples: SampleTables) -> _Samples:
         """The tables of a posterior on the device."""
-        users, items, contexts, units, offsets = samples
+        users, items, contexts, units, offsets, _ = samples
         tables = tuple(self._put(table) for table in (users, items, contexts) if table is not None)
-        return _Samples(tables, *(torch.tensor(array, device=self._device) for array in (units, offsets)))
+        scales, constants = (torch.tensor(array, device=self._device) for array in (units, offsets))
+        return _Samples(tables, scales, constants, self._noise(samples))
+
+    def _noise(self, samples: SampleTables) -> _Noise | None:
+        """The factors on the noise of a posterior on the device, if it has them."""
+        if samples.noise is None:
+            return None
+        users, items, units = samples.noise
+        return _Noise((self._put(users), self._put(items)), torch.tensor(units, device=self._device).double())
 
     def _put(self, table: NDArray[Any]) -> Tensor:
         """The table on the device with a row of zeros appended."""
@@ -226,12 +279,34 @@ class _Part(NamedTuple):
 
 
 @dataclass(frozen=True)
+class _Noise:
+    """Factors on the noise int16[rows + 1, S] of users and items, 0 for 1 of an unknown one, and units [2, S]."""
+
+    tables: tuple[Tensor, Tensor]
+    units: Tensor
+
+    def factors(self, indices: Sequence[Tensor], run: slice) -> Tensor:
+        """The products of the factors of users and items in a run of samples, float64[z, s]."""
+        users, items = self.sides(indices, run)
+        return users * items
+
+    def sides(self, indices: Sequence[Tensor], run: slice) -> tuple[Tensor, Tensor]:
+        """The factors of users and of items in a run of samples, float64[z, s] each."""
+        users, items = (
+            torch.where((rows < 0)[:, None], 1.0, table[:, run][rows].double() * unit)
+            for table, rows, unit in zip(self.tables, indices[:2], self.units[:, run], strict=True)
+        )
+        return users, items
+
+
+@dataclass(frozen=True)
 class _Samples:
     """Tables int16[rows + 1, S, k + 1] of users, items and contexts, units [3, S] and offsets [S], on the device."""
 
     tables: tuple[Tensor, ...]
     units: Tensor
     offsets: Tensor
+    noise: _Noise | None = None
 
     @property
     def cost(self) -> int:

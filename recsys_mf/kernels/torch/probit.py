@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -18,70 +18,89 @@ _MIN_PROBABILITY = 1e-300  # of a probability
 _ROOT_TAU = float(np.sqrt(2 * np.pi))
 
 
+class _Pairs(NamedTuple):
+    """Means m float64[z], √ω float64[z], or a 1, and levels int64[z]."""
+
+    means: Tensor
+    roots: Tensor
+    levels: Tensor
+
+    @classmethod
+    def of(cls, means: Tensor, scales: Tensor | None, levels: Tensor) -> _Pairs:
+        """Of a part of the arguments."""
+        ones = torch.ones((), dtype=torch.float64, device=means.device)
+        return cls(means.double(), ones if scales is None else scales.double().sqrt(), levels.long())
+
+
 class TorchProbit:
     """`kernels.backend.ProbitKernels` on a torch device."""
 
     def __init__(self, device: TorchDevice) -> None:
         self._device = device
 
-    def expected_levels(self, means: Tensor, thresholds: NDArray[Any], noise: float, levels: NDArray[Any]) -> Tensor:
+    def expected_levels(
+        self, means: Tensor, scales: Tensor | None, thresholds: NDArray[Any], noise: float, levels: NDArray[Any]
+    ) -> Tensor:
         """As `reference.expected_levels`."""
+        slopes = (1.0 if scales is None else scales.double().sqrt()) / noise
         expected = torch.full_like(means, float(levels[-1]), dtype=torch.float64)
         for threshold, step in zip(thresholds.tolist(), np.diff(levels.astype(np.float64)).tolist(), strict=True):
-            expected -= step * _cdf((threshold - means.double()) / noise)
+            expected -= step * _cdf((threshold - means.double()) * slopes)
         return expected.to(means.dtype)
 
     def ordinal_terms(
-        self, means: Tensor, levels: Tensor, cuts: NDArray[np.float64], slope: float
+        self, means: Tensor, scales: Tensor | None, levels: Tensor, cuts: NDArray[np.float64], slope: float
     ) -> tuple[float, NDArray[np.float64], NDArray[np.float64]]:
         """As `reference.ordinal_terms`; sums by level are products with indicators, in a fixed order."""
         log_likelihood = torch.zeros((), dtype=torch.float64, device=self._device.name)
         sums = torch.zeros((len(cuts) + 1, 9), dtype=torch.float64, device=self._device.name)
         for part in split(len(means), _MAX_PAIRS):
-            terms, mass = self._ordinal_parts(means[part].double(), levels[part].long(), cuts, slope)
+            pairs = _Pairs.of(means[part], scales if scales is None else scales[part], levels[part])
+            terms, mass = self._ordinal_parts(pairs, cuts, slope)
             indicators = levels[part, None] == torch.arange(len(cuts) + 1, device=self._device.name)
             sums += indicators.double().mT @ terms
             log_likelihood += torch.log(mass).sum()
         return float(log_likelihood), *assemble(sums.cpu().numpy())
 
-    def _ordinal_parts(
-        self, m: Tensor, level: Tensor, cuts: NDArray[np.float64], slope: float
-    ) -> tuple[Tensor, Tensor]:
+    def _ordinal_parts(self, pairs: _Pairs, cuts: NDArray[np.float64], slope: float) -> tuple[Tensor, Tensor]:
         """What is summed of every pair by level, [z, 9], and the probability of its level."""
-        low, high = self._ends(level, m, cuts, slope, FAR)
+        m, roots, _ = pairs
+        low, high = self._ends(pairs, cuts, slope, FAR)
         flipped = low > 0
         mass = _cdf(torch.where(flipped, -low, high)) - _cdf(torch.where(flipped, -high, low))
         mass = mass.clamp_min(_MIN_PROBABILITY)
         A, B = (sign * torch.exp(-0.5 * x * x) / _ROOT_TAU / mass for sign, x in ((-1, low), (1, high)))
-        A_a, A_b, B_b = -low * A - A * A, -A * B, -high * B - B * B
+        A_a, A_b, B_b = (roots * roots * x for x in (-low * A - A * A, -A * B, -high * B - B * B))
+        A, B = roots * A, roots * B
         terms = [A, B, A_a, B_b, A_b, m * (A_a + A_b), m * (B_b + A_b), m * (A + B), m * m * (A_a + 2 * A_b + B_b)]
         return torch.stack(terms, dim=1), mass
 
     def draw_latents(
-        self, means: Tensor, levels: Tensor, cuts: NDArray[np.float64], slope: float, uniforms: Tensor
-    ) -> Tensor:
+        self, means: Tensor, scales: Tensor | None, levels: Tensor, cuts: NDArray[np.float64], slope: float,
+        uniforms: Tensor,
+    ) -> Tensor:  # fmt: skip
         """As `reference.draw_latents`."""
         latents = torch.empty_like(means)
         for part in split(len(means), _MAX_PAIRS):
-            latents[part] = self._latents(means[part].double(), levels[part].long(), cuts, slope, uniforms[part])
+            pairs = _Pairs.of(means[part], scales if scales is None else scales[part], levels[part])
+            latents[part] = self._latents(pairs, cuts, slope, uniforms[part])
         return latents
 
-    def _latents(self, m: Tensor, levels: Tensor, cuts: NDArray[np.float64], slope: float, uniforms: Tensor) -> Tensor:
-        low, high = self._ends(levels, m, cuts, slope, np.inf)
+    def _latents(self, pairs: _Pairs, cuts: NDArray[np.float64], slope: float, uniforms: Tensor) -> Tensor:
+        low, high = self._ends(pairs, cuts, slope, np.inf)
         flipped = low > 0
         low, high = torch.where(flipped, -high, low), torch.where(flipped, -low, high)
         share = uniforms.double() + 2.0**-25
         share = torch.where(flipped, 1 - share, share)
         at_low = _cdf(low)
         x = torch.special.ndtri((at_low + share * (_cdf(high) - at_low)).clamp_min(_MIN_PROBABILITY))
-        return m + torch.where(flipped, -x, x) / slope
+        return pairs.means + torch.where(flipped, -x, x) / (slope * pairs.roots)
 
-    def _ends(
-        self, levels: Tensor, means: Tensor, cuts: NDArray[np.float64], slope: float, end: float
-    ) -> tuple[Tensor, Tensor]:
-        """c_l - κ m and c_{l+1} - κ m of every pair."""
+    def _ends(self, pairs: _Pairs, cuts: NDArray[np.float64], slope: float, end: float) -> tuple[Tensor, Tensor]:
+        """√ω (c_l - κ m) and √ω (c_{l+1} - κ m) of every pair."""
+        means, roots, levels = pairs
         edges = torch.tensor(np.concatenate([[-end], cuts, [end]]), device=self._device.name)
-        return edges[levels] - slope * means, edges[levels + 1] - slope * means
+        return roots * (edges[levels] - slope * means), roots * (edges[levels + 1] - slope * means)
 
 
 def _cdf(x: Tensor) -> Tensor:

@@ -99,6 +99,15 @@ class TorchRows:
             )
         return S @ X
 
+    def row_scales(self, ratings: Csr, regressors: Regressors) -> Tensor:
+        """As `reference.row_scales`."""
+        if regressors.scales is None:
+            return torch.ones(len(ratings.columns), device=ratings.columns.device)
+        rows = torch.repeat_interleave(
+            torch.arange(ratings.n_rows, device=ratings.columns.device), torch.diff(ratings.starts)
+        )
+        return _scales(regressors, rows, ratings.columns, regressors.contexts)
+
     def row_values(self, ratings: Csr, X: Tensor, regressors: Regressors) -> Tensor:
         """As `reference.row_values`."""
         rows = torch.repeat_interleave(torch.arange(ratings.n_rows, device=X.device), torch.diff(ratings.starts))
@@ -151,4 +160,17 @@ def _regression(ratings: Csr, regressors: Regressors, rows: Tensor, longest: int
         y = y + c
     y[:, :, -1] = 1
     scale = inside if regressors.weights is None else inside * regressors.weights[place].sqrt()
+    if regressors.scales is not None:
+        contexts = None if regressors.contexts is None else regressors.contexts[place]
+        scale = scale * _scales(regressors, rows[:, None], ratings.columns[place], contexts).sqrt()
     return y * scale[:, :, None], t * scale
+
+
+def _scales(regressors: Regressors, rows: Tensor, others: Tensor, contexts: Tensor | None) -> Tensor:
+    """The products of the scales of these rows, others and contexts."""
+    assert regressors.scales is not None
+    of_rows, of_others, of_contexts = regressors.scales
+    products: Tensor = of_rows[rows] * of_others[others.long()]
+    if of_contexts is not None and contexts is not None:
+        products = products * of_contexts[contexts.long()]
+    return products

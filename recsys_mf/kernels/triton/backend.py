@@ -98,18 +98,18 @@ class TritonDevice(TorchDevice):
 
     def __init__(self, name: str, threads: int, kernels: str, by_torch: frozenset[str]) -> None:
         super().__init__(name, threads, kernels)
-        self._wrong, self._above, self._weighted = by_torch, dict[str, int](), set[str]()
+        self._wrong, self._above, self._given = by_torch, dict[str, int](), set[str]()
 
     def leaves_to_torch(
-        self, operation: str, rank: int, max_rank: int | None = None, *, weighted: bool = False
+        self, operation: str, rank: int, max_rank: int | None = None, *, given: str | None = None
     ) -> bool:
-        """Whether torch does an operation: Triton's kernel is wrong on this card, ratings have weights, which it does
-        not take, or the rank is above the kernel's.
+        """Whether torch does an operation: Triton's kernel is wrong on this card, does not take something that is
+        given ("weights"), or the rank is above the kernel's.
         """
         if operation in self._wrong:
             return True
-        if weighted:
-            self._weighted.add(operation)
+        if given is not None:
+            self._given.add(f"{operation} with {given}")
             return True
         if max_rank is None or rank <= max_rank:
             return False
@@ -119,14 +119,14 @@ class TritonDevice(TorchDevice):
     def describe(self) -> dict[str, str]:
         """See `TorchDevice.describe`; with what was left to torch, if anything was."""
         words = [f"{operation} (wrong on this card)" for operation in sorted(self._wrong)]
-        words += [f"{operation} with weights" for operation in sorted(self._weighted)]
+        words += sorted(self._given)
         words += [f"{operation} of rank {rank}" for operation, rank in sorted(self._above.items())]
         return super().describe() | ({"kernels_by_torch": ", ".join(words)} if words else {})
 
 
 class TritonRows(TorchRows):
     """`kernels.backend.RowKernels`: Triton's kernels up to the rank that a program's registers hold; torch's above it,
-    and for ratings with weights.
+    and to refine rows of ratings with weights.
     """
 
     _device: TritonDevice
@@ -135,8 +135,7 @@ class TritonRows(TorchRows):
         self, ratings: Csr, regressors: Regressors, prior: RowPrior, noise_precision: float, normals: Tensor | None
     ) -> tuple[Tensor, Tensor]:
         """As `reference.solve`."""
-        rank, weighted = regressors.rows.shape[1] - 1, regressors.weights is not None
-        if self._device.leaves_to_torch("solve", rank, triton_rows.MAX_RANK, weighted=weighted):
+        if self._device.leaves_to_torch("solve", regressors.rows.shape[1] - 1, triton_rows.MAX_RANK):
             return super().solve(ratings, regressors, prior, noise_precision, normals)
         return triton_rows.solve(ratings, regressors, prior, noise_precision, normals)
 
@@ -144,8 +143,8 @@ class TritonRows(TorchRows):
         self, ratings: Csr, X: Tensor, regressors: Regressors, prior: Shrinkage, steps: int
     ) -> tuple[Tensor, Tensor]:
         """As `reference.refine`, a program for every row."""
-        rank, weighted = X.shape[1] - 1, regressors.weights is not None
-        if self._device.leaves_to_torch("refine", rank, triton_pairs.MAX_RANK, weighted=weighted):
+        rank, given = X.shape[1] - 1, None if regressors.weights is None else "weights"
+        if self._device.leaves_to_torch("refine", rank, triton_pairs.MAX_RANK, given=given):
             return super().refine(ratings, X, regressors, prior, steps)
         return triton_pairs.refine(ratings, X, regressors.rows, prior, steps)
 
@@ -209,6 +208,7 @@ class TritonSgd(TorchSgd):
 
     def visit(self, part: Part, batch: int, state: SgdState, step: SgdStep) -> float:
         """As `reference.epoch`, in one launch."""
-        if self._device.leaves_to_torch("epoch", state.P.shape[1], weighted=part.weights is not None):
+        given = None if part.weights is None else "weights"
+        if self._device.leaves_to_torch("epoch", state.P.shape[1], given=given):
             return super().visit(part, batch, state, step)
         return float(sgd.visit(part, batch, state, step).sum())

@@ -53,7 +53,7 @@ class Columns(NamedTuple):
 
 
 class _Sums(NamedTuple):
-    """Of every piece: Σ q qᵀ [K, K], Σ q and Σ t q [2, K], and Σ t, Σ t² [2]."""
+    """Of every piece: Σ ω q qᵀ [K, K], Σ ω q and Σ ω t q [2, K], and Σ ω t, Σ ω t², Σ ω [3]."""
 
     squares: Tensor
     vectors: Tensor
@@ -62,15 +62,15 @@ class _Sums(NamedTuple):
     @classmethod
     def room(cls, pieces: int, span: int, device: torch.device) -> _Sums:
         """Not yet filled."""
-        return cls(*(torch.empty((pieces, *s), device=device) for s in ((span, span), (2, span), (2,))))
+        return cls(*(torch.empty((pieces, *s), device=device) for s in ((span, span), (2, span), (3,))))
 
 
 def solve(
     ratings: Csr, regressors: Regressors, prior: RowPrior, noise_precision: float, normals: Tensor | None
 ) -> tuple[Tensor, Tensor]:
-    """As `reference.solve` without weights, for a rank of at most `MAX_RANK`."""
+    """As `reference.solve`, for a rank of at most `MAX_RANK`."""
     starts, others, values, _ = ratings
-    Y, contexts, C, _ = regressors
+    Y, contexts, C, omega, scales = regressors
     device, k, n_rows = Y.device, Y.shape[1] - 1, ratings.n_rows
     table, third = Columns.of(Y), Columns.of(Y[:0] if C is None else C)
     contexts = others[:0] if contexts is None else contexts
@@ -80,8 +80,12 @@ def solve(
         table.factors.shape[1],
         with_contexts=len(contexts) > 0,
         with_normals=normals is not None,
+        with_weights=omega is not None,
+        with_scales=scales is not None,
         capability=_capability(device),
     )
+    own, of_others, of_contexts = _scales(regressors, n_rows)
+    omega = values[:0] if omega is None else omega
     span = gram["SPAN"]
     X = torch.empty((n_rows, k + 1), device=device)
     squared_errors = torch.empty(n_rows, device=device)
@@ -94,12 +98,25 @@ def solve(
     for rows in chunks(last_pieces, span):
         lows, highs = piece_bounds(starts[:-1][rows], starts[1:][rows], pieces[rows])
         sums = _Sums.room(len(lows), span, device)
-        _gram[(len(lows),)](lows, highs, others, contexts, values, *table, *third, *sums, **gram)
+        of_pieces = own if scales is None else torch.repeat_interleave(own[rows], pieces[rows])
+        _gram[(len(lows),)](
+            lows, highs, others, contexts, values, omega, of_pieces, of_others, of_contexts,
+            *table, *third, *sums, **gram,
+        )  # fmt: skip
         _solve[(rows.stop - rows.start,)](
-            starts, before, pieces, *sums, padded, prior_bias, right, weights, ridge,
+            before, pieces, *sums, padded, prior_bias, right, weights, ridge,
             noise_precision, noise, X, squared_errors, rows.start, int(before[rows.start]), k, **factored
         )  # fmt: skip
     return X, squared_errors
+
+
+def _scales(regressors: Regressors, n_rows: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Those of rows, of others and of contexts; ones for what there is none of, empty if there are none at all."""
+    Y, C, scales = regressors.rows, regressors.context_rows, regressors.scales
+    if scales is None:
+        return Y[:0, 0], Y[:0, 0], Y[:0, 0]
+    ones = torch.ones(0 if C is None else len(C), device=Y.device)
+    return scales.rows, scales.others, ones if scales.contexts is None else scales.contexts
 
 
 def _filled(prior: RowPrior, n_rows: int, width: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -113,10 +130,11 @@ def _filled(prior: RowPrior, n_rows: int, width: int, device: torch.device) -> t
 def sum_pieces(bounds: tuple[Tensor, Tensor], ratings: Csr, table: Columns, span: int) -> _Sums:
     """The sums over pieces of rows without contexts."""
     sums = _Sums.room(len(bounds[0]), span, table.factors.device)
-    none, empty = ratings.columns[:0], table.factors[:0]
+    none, empty, nothing = ratings.columns[:0], table.factors[:0], table.biases[:0]
     options = _gram_shape(span, table.factors.shape[1], _capability(table.factors.device), with_contexts=False)
     _gram[(len(bounds[0]),)](
-        *bounds, ratings.columns, none, ratings.values, *table, empty, table.biases[:0], *sums, **options
+        *bounds, ratings.columns, none, ratings.values, nothing, nothing, nothing, nothing,
+        *table, empty, nothing, *sums, **options,
     )  # fmt: skip
     return sums
 
@@ -135,12 +153,20 @@ def piece_bounds(begins: Tensor, ends: Tensor, pieces: Tensor) -> tuple[Tensor, 
 
 
 def shapes(
-    k: int, columns: int, *, with_contexts: bool, with_normals: bool, capability: int
+    k: int,
+    columns: int,
+    *,
+    with_contexts: bool,
+    with_normals: bool,
+    capability: int,
+    with_weights: bool = False,
+    with_scales: bool = False,
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """How the two kernels are compiled for a rank, factors in rows of so many columns, and a card (90 for 9.0)."""
     span = span_of(k)
     side = max(16, span // 4)
     gram = _gram_shape(span, columns, capability, with_contexts=with_contexts)
+    gram |= {"WITH_WEIGHTS": with_weights, "WITH_SCALES": with_scales}
     return gram, {"SPAN": span, "SIDE": side, "WITH_NORMALS": with_normals, "num_warps": side // 16}
 
 
@@ -153,7 +179,9 @@ def span_of(k: int) -> int:
 def _gram_shape(span: int, columns: int, capability: int, *, with_contexts: bool) -> dict[str, Any]:
     # The compiler for capability 8.0 spills nearly all of the largest sums on fewer warps.
     warps = 8 if span == 128 and capability < 90 else max(1, span // 32)
-    return {"SPAN": span, "COLUMNS": columns, "TILE": TILE, "WITH_CONTEXTS": with_contexts, "num_warps": warps}
+    plain = {"WITH_WEIGHTS": False, "WITH_SCALES": False}
+    sizes = {"SPAN": span, "COLUMNS": columns, "TILE": TILE, "num_warps": warps}
+    return sizes | plain | {"WITH_CONTEXTS": with_contexts}
 
 
 def _capability(device: torch.device) -> int:
@@ -190,16 +218,17 @@ def _root(pivot):
 
 @triton.jit
 def _gram(
-    lows, highs, others, contexts, values, factors, biases, context_factors, context_biases,
-    squares, vectors, numbers,
+    lows, highs, others, contexts, values, omega, piece_scales, scales, context_scales,
+    factors, biases, context_factors, context_biases, squares, vectors, numbers,
     COLUMNS: tl.constexpr, SPAN: tl.constexpr, TILE: tl.constexpr, WITH_CONTEXTS: tl.constexpr,
+    WITH_WEIGHTS: tl.constexpr, WITH_SCALES: tl.constexpr,
 ):  # fmt: skip
     piece = tl.program_id(0).to(tl.int64)
     low, high = tl.load(lows + piece), tl.load(highs + piece)
     column = tl.arange(0, SPAN)
     G = tl.zeros([SPAN, SPAN], tl.float32)
     sum_q, sum_tq = tl.zeros([SPAN], tl.float32), tl.zeros([SPAN], tl.float32)
-    sum_t, sum_tt = tl.zeros([], tl.float32), tl.zeros([], tl.float32)
+    sum_t, sum_tt, sum_w = tl.zeros([], tl.float32), tl.zeros([], tl.float32), tl.zeros([], tl.float32)
     for start in range(low, high, TILE):
         j = start + tl.arange(0, TILE)
         inside = j < high
@@ -211,16 +240,34 @@ def _gram(
             a = gathered(context_factors, c, inside, COLUMNS, SPAN)
             t -= tl.load(context_biases + c, inside, 0.0) + tl.sum(q * a, 1)
             q += a
+        if WITH_WEIGHTS or WITH_SCALES:
+            w = tl.where(inside, 1.0, 0.0)
+            if WITH_WEIGHTS:
+                w *= tl.load(omega + j, inside, 0.0)
+            if WITH_SCALES:
+                w *= tl.load(piece_scales + piece) * tl.load(scales + o, inside, 0.0)
+                if WITH_CONTEXTS:
+                    w *= tl.load(context_scales + c, inside, 0.0)
+            root = tl.sqrt(w)
+            q *= root[:, None]
+            t *= root
+            sum_q += tl.sum(q * root[:, None], 0)
+            sum_t += tl.sum(t * root)
+            sum_w += tl.sum(w)
+        else:
+            sum_q += tl.sum(q, 0)
+            sum_t += tl.sum(t)
         G = tl.dot(tl.trans(q), q, G, input_precision="tf32x3")
-        sum_q += tl.sum(q, 0)
         sum_tq += tl.sum(q * t[:, None], 0)
-        sum_t += tl.sum(t)
         sum_tt += tl.sum(t * t)
+    if not (WITH_WEIGHTS or WITH_SCALES):
+        sum_w += (high - low).to(tl.float32)
     tl.store(squares + piece * SPAN * SPAN + column[:, None] * SPAN + column[None, :], G)
     tl.store(vectors + piece * 2 * SPAN + column, sum_q)
     tl.store(vectors + (piece * 2 + 1) * SPAN + column, sum_tq)
-    tl.store(numbers + piece * 2, sum_t)
-    tl.store(numbers + piece * 2 + 1, sum_tt)
+    tl.store(numbers + piece * 3, sum_t)
+    tl.store(numbers + piece * 3 + 1, sum_tt)
+    tl.store(numbers + piece * 3 + 2, sum_w)
 
 
 @triton.jit
@@ -304,7 +351,7 @@ def _taken(rows, number: tl.constexpr):
 
 @triton.jit(do_not_specialize=["first_row", "first_piece"])
 def _solve(
-    starts, first_pieces, pieces, squares, vectors, numbers, prior, prior_bias, right, weights, ridge,
+    first_pieces, pieces, squares, vectors, numbers, prior, prior_bias, right, weights, ridge,
     noise_precision, normals, X, squared_errors, first_row, first_piece, k,
     SPAN: tl.constexpr, SIDE: tl.constexpr, WITH_NORMALS: tl.constexpr,
 ):  # fmt: skip
@@ -333,11 +380,11 @@ def _solve(
     W3 = _inverse_factor(D, min(k - 3 * SIDE, SIDE), SIDE)
     Y3 = _outer(_right_sides(*R, 3, SIDE, SPAN) - _outer(Y0, L30) - _outer(Y1, L31) - _outer(Y2, L32), W3)
 
-    count = (tl.load(starts + row + 1) - tl.load(starts + row)).to(tl.float32)
-    sum_t, sum_tt = tl.zeros([], tl.float32), tl.zeros([], tl.float32)
+    count, sum_t, sum_tt = tl.zeros([], tl.float32), tl.zeros([], tl.float32), tl.zeros([], tl.float32)
     for piece in range(low, high):
-        sum_t += tl.load(numbers + piece * 2)
-        sum_tt += tl.load(numbers + piece * 2 + 1)
+        sum_t += tl.load(numbers + piece * 3)
+        sum_tt += tl.load(numbers + piece * 3 + 1)
+        count += tl.load(numbers + piece * 3 + 2)  # of ratings, or of their weights
     c = noise_precision * count + tl.load(prior_bias + k) + weight * tl.load(ridge + k)
     root = _root(c - _inner(Y0, 0, 0) - _inner(Y1, 0, 0) - _inner(Y2, 0, 0) - _inner(Y3, 0, 0))
     x_last = noise_precision * sum_t + tl.load(right + k)

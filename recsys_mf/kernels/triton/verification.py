@@ -75,6 +75,7 @@ def _checks(backend: Backend, rank: int) -> Iterator[tuple[str, str, Callable[[]
     words = f"rank {rank}"
     case = partial(oracle.make_solve, rank, contexts=True, normals=True)
     yield "solve", words, lambda: oracle.check_solve(backend, case())[0]
+    yield "solve", f"{words}, weighted", lambda: oracle.check_solve(backend, case(weighted=True, scaled=True))[0]
     yield "pair_values", words, partial(oracle.check_pair_values, backend, rank, contexts=True)
     yield "refine", words, lambda: oracle.check_refine(backend, rank, 3)[0]
     matrix = oracle.make_solve(rank, contexts=False, normals=False).ratings

@@ -12,15 +12,20 @@ from recsys_mf.arrays import sorting
 from recsys_mf.arrays.csr import Csr
 from recsys_mf.kernels.backend import Backend
 from recsys_mf.kernels.operands import Pairs, Tables
+from recsys_mf.models.personal_noise import NoiseDraw
 from recsys_mf.models.posterior import Bins, Sample, Scale
 from recsys_mf.models.user_prior import PriorDraw
 from recsys_mf.ratings import Ratings
 from recsys_mf.solvers.sampler.likelihood import Gaussian, Likelihood, OrderedProbit
 from recsys_mf.solvers.sampler.links import Links, side_information, who_rated_what
+from recsys_mf.solvers.sampler.noise import RowNoise
 from recsys_mf.solvers.sampler.tables import Rated, Table
 
 I32 = NDArray[np.int32]
 _START = 0.1  # standard deviation of the factors that sampling starts from
+_START_BIAS = (
+    0.4  # and of the biases: rather large, since of rows with few ratings a small one takes hundreds of sweeps to grow
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,19 +48,22 @@ class Observed:
 
     values [z] : in the order of the rows of train: standardised float32, or levels uint8
     is_ordinal : whether they are levels
+    is_personal : whether every user and item has a scale of the noise (`noise`)
     """
 
     backend: Backend
     values: NDArray[Any]
     is_ordinal: bool
+    is_personal: bool
     users: Field
     items: Field
     contexts: Field | None
 
     @classmethod
     def of(
-        cls, train: Ratings, values: NDArray[Any], bins: Bins, links: str, backend: Backend, *, is_ordinal: bool
-    ) -> Self:
+        cls, train: Ratings, values: NDArray[Any], bins: Bins, links: str, backend: Backend, *,
+        is_ordinal: bool, is_personal: bool,
+    ) -> Self:  # fmt: skip
         """The ratings of train with these values; links : "both", "users", "items" or "none".
 
         Weights are taken in units of their mean: a common factor of all is one of α.
@@ -79,7 +87,7 @@ class Observed:
         contexts = None
         if bin_of is not None:  # a bin has users on one side and items as the third
             contexts = field(bin_of, len(bins), train.users, m, train.items, Links(backend, len(bins), ()))
-        return cls(backend, values, is_ordinal, users, items, contexts)
+        return cls(backend, values, is_ordinal, is_personal, users, items, contexts)
 
 
 class Chain:
@@ -90,15 +98,18 @@ class Chain:
         self._rng = rng
         values = observed.values.astype(np.float32)
 
-        def table(field: Field) -> Table:
-            return Table(observed.backend, field.rated, put(values[field.order]), field.links, rank)
+        def table(field: Field, noise: RowNoise | None = None) -> Table:
+            return Table(observed.backend, field.rated, put(values[field.order]), field.links, rank, noise)
 
-        self.users, self.items = table(observed.users), table(observed.items)
+        def noise(field: Field) -> RowNoise | None:
+            counts = np.diff(self._backend.device.get(field.rated.places.starts))
+            return RowNoise(observed.backend, counts) if observed.is_personal else None
+
+        self.users, self.items = (table(field, noise(field)) for field in (observed.users, observed.items))
         self.contexts = None if observed.contexts is None else table(observed.contexts)
         for side in (self.users, self.items):
-            start = np.zeros(side.X.shape, np.float32)
-            start[:, :-1] = rng.standard_normal((len(start), rank)) * _START
-            side.X = put(start)
+            start = rng.standard_normal(side.X.shape) * np.append(np.full(rank, _START), _START_BIAS)
+            side.X = put(start.astype(np.float32))
         self._likelihood: Likelihood = Gaussian(len(values))
         if observed.is_ordinal:
             probit = _probit(observed)
@@ -109,10 +120,10 @@ class Chain:
         """Draw everything once; returns the summed squared error left, on the scale of the tables."""
         users, items, contexts, rng = self.users, self.items, self.contexts, self._rng
         precision = self._likelihood.precision
-        users.sweep(items.X, self._context_rows, precision, rng)
+        users.sweep(items, contexts, precision, rng)
         if contexts is not None:
-            contexts.sweep(users.X, items.X, precision, rng)
-        squared_error = items.sweep(users.X, self._context_rows, precision, rng)
+            contexts.sweep(users, items, precision, rng)
+        squared_error = items.sweep(users, contexts, precision, rng)
         self._likelihood.draw(users, items, contexts, squared_error, rng)
         return squared_error
 
@@ -128,7 +139,16 @@ class Chain:
             1 / np.sqrt(self._likelihood.precision),
             self._likelihood.thresholds,
             self._user_prior(),
+            self._personal(),
         )
+
+    def _personal(self) -> NoiseDraw | None:
+        """The scales of the noise as they stand; None if it is common."""
+        users, items = self.users.noise, self.items.noise
+        if users is None or items is None:
+            return None
+        get = self._backend.device.get
+        return NoiseDraw(get(users.scales), get(items.scales), (users.freedom, items.freedom))
 
     def _user_prior(self) -> PriorDraw | None:
         """The prior of the users as it stands; None if it uses side information, which a run does not keep."""
@@ -152,13 +172,10 @@ class Chain:
             tables = Tables(X, Y, rows(self.contexts))
         values = self._backend.rows.pair_values(pairs, tables)
         if len(scale.levels):
-            noise = 1 / np.sqrt(self._likelihood.precision)
-            return self._backend.probit.expected_levels(values, self._likelihood.thresholds, float(noise), scale.levels)
+            noise = float(1 / np.sqrt(self._likelihood.precision))
+            rest = self._likelihood.thresholds, noise, scale.levels
+            return self._backend.probit.expected_levels(values, self._pair_scales(u, i), *rest)
         return xp.clip(scale.mean + scale.deviation * values, *scale.rating_range)
-
-    @property
-    def _context_rows(self) -> Any | None:
-        return None if self.contexts is None else self.contexts.X
 
     def _contexts(self, users: Any, times: Any, bins: Bins) -> Any:
         """The time bin of every pair, one more than the last if train has none."""
@@ -169,12 +186,22 @@ class Chain:
         places = xp.clip(xp.searchsorted(numbers, wanted), None, len(bins) - 1)
         return xp.asarray(xp.where(numbers[places] == wanted, places, len(bins)), dtype=xp.int32)
 
+    def _pair_scales(self, users: Any, items: Any) -> Any | None:
+        """γ_u δ_i of every pair, 1 for a row after the last; None without personal noise."""
+        xp, put = self._backend.device.xp, self._backend.device.put
+        if self.users.noise is None or self.items.noise is None:
+            return None
+        one = put(np.ones(1, np.float32))
+        own, other = (xp.hstack([table.noise.scales, one]) for table in (self.users, self.items) if table.noise)
+        return own[users] * other[items]
+
     def monitored(self, deviation: float) -> dict[str, float]:
         """Scalars that no other choice of the same predictions changes, in rating units (latent, if ordinal).
 
-        noise; standard deviations over all pairs of the parts of m that vary with the user, with the item, and with
-        both; the links' √(1 / λ). With p̄ and q̄ the means of the factors these parts are b_u + p_u · q̄, b_i + q_i · p̄
-        and (p_u - p̄) · (q_i - q̄): unlike b_u itself they stay when factors are rotated or shifted.
+        noise, and with personal noise √(2/ν) of users and of items; standard deviations over all pairs of the parts of
+        m that vary with the user, with the item, and with both; the links' √(1 / λ). With p̄ and q̄ the means of the
+        factors these parts are b_u + p_u · q̄, b_i + q_i · p̄ and (p_u - p̄) · (q_i - q̄): unlike b_u itself they stay when
+        factors are rotated or shifted.
         """
         xp = self._backend.device.xp
 
@@ -196,6 +223,8 @@ class Chain:
             for number, precision in enumerate(table.link_precisions, start=1):
                 name = f"{side} links {number}" if len(table.link_precisions) > 1 else f"{side} links"
                 figures[name] = 1 / float(np.sqrt(precision))
+            if table.noise is not None:
+                figures[f"{side} noise"] = float(np.sqrt(2 / table.noise.freedom))
         return figures
 
 

@@ -12,7 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsys_mf.kernels.backend import Backend
-from recsys_mf.kernels.operands import Regressors
 from recsys_mf.solvers.sampler.tables import Table
 
 F64 = NDArray[np.float64]
@@ -35,9 +34,10 @@ class Likelihood(Protocol):
 
 
 class Gaussian:
-    """r = m + ε,  ε ~ N(0, 1/(α w)) for a rating of weight w, or 1,  α ~ Gamma(½, ½).
+    """r = m + ε,  ε ~ N(0, 1/(α ω)),  α ~ Gamma(½, ½), with ω the weight of a rating, or 1, times γ_u δ_i if there is
+    personal noise (`noise`).
 
-    Given n ratings with errors e, α ~ Gamma((1 + n)/2, (1 + Σ w e²)/2).
+    Given n ratings with errors e, α ~ Gamma((1 + n)/2, (1 + Σ ω e²)/2).
     """
 
     thresholds: F64 = np.zeros(0)
@@ -53,15 +53,16 @@ class Gaussian:
 
 
 class OrderedProbit:
-    """The rating is level l where τ_l < z ≤ τ_{l+1} for a latent z = m + ε,  ε ~ N(0, 1/κ²).
+    """The rating is level l where τ_l < z ≤ τ_{l+1} for a latent z = m + ε,  ε ~ N(0, 1/(κ² ω)),  ω = 1 or, with
+    personal noise (`noise`), γ_u δ_i.
 
-        P(level l) = Φ(c_{l+1} - κ m) - Φ(c_l - κ m),    c = κ τ
+        P(level l) = Φ(√ω (c_{l+1} - κ m)) - Φ(√ω (c_l - κ m)),    c = κ τ
 
     Let τ⁰ be the thresholds at which a standard normal z would have the observed shares of levels. Shifting and
     stretching m and τ together changes nothing, so the outer two stay there, and what is drawn is
     θ = (κ, c_2 … c_{T-1}) of prior density exp(-κ²/2 - Σ_t (c_t - κ τ⁰_t)²/2) on c_1 < c_2 < … < c_T. The latents are
-    integrated out for it: a Metropolis-Hastings step proposes from the normal approximation at one Newton step from
-    the present θ (the density is log-concave in θ), and draws of the latents follow.
+    integrated out for it, given ω: a Metropolis-Hastings step proposes from the normal approximation at one Newton step
+    from the present θ (the density is log-concave in θ), and draws of the latents follow.
 
     Albert, Chib: Bayesian analysis of binary and polychotomous response data, JASA 88(422), 1993; Cowles: Accelerating
     Monte Carlo Markov chain convergence for cumulative-link generalized linear models, Statistics and Computing 6,
@@ -106,47 +107,51 @@ class OrderedProbit:
         self, users: Table, items: Table, contexts: Table | None, squared_error: float, rng: np.random.Generator
     ) -> None:
         """See `Likelihood`."""
-        context_rows = None if contexts is None else contexts.X
-        regressors = Regressors(items.X, users.rated.contexts, context_rows)
+        regressors = users.regressors(items, contexts)
         means = self._backend.rows.row_values(users.rated.places, users.X, regressors)
-        self._draw_cuts(means, rng)
-        self._draw_latents(means, users, items, contexts, rng)
+        scales = None
+        if regressors.scales is not None:
+            scales = self._backend.rows.row_scales(users.rated.places, regressors)
+        self._draw_cuts(means, scales, rng)
+        self._draw_latents((means, scales), users, items, contexts, rng)
 
     def begin(self, users: Table, items: Table, contexts: Table | None, rng: np.random.Generator) -> None:
         """Draw latents to start from, with m = 0."""
         means = self._backend.device.put(np.zeros(self._n_ratings, np.float32))
-        self._draw_latents(means, users, items, contexts, rng)
+        self._draw_latents((means, None), users, items, contexts, rng)
 
     def _draw_latents(
-        self, means: Any, users: Table, items: Table, contexts: Table | None, rng: np.random.Generator
-    ) -> None:
+        self, of_ratings: tuple[Any, Any | None], users: Table, items: Table, contexts: Table | None,
+        rng: np.random.Generator,
+    ) -> None:  # fmt: skip
+        """of_ratings : m and ω of every rating, in the order of the users' table"""
         uniforms = self._backend.device.draw_uniforms(rng, self._n_ratings)
-        latents = self._backend.probit.draw_latents(means, self._levels, self._cuts, self._slope, uniforms)
+        latents = self._backend.probit.draw_latents(*of_ratings, self._levels, self._cuts, self._slope, uniforms)
         users.values, items.values = latents, latents[self._orders[0]]
         if contexts is not None:
             contexts.values = latents[self._orders[1]]
 
-    def _draw_cuts(self, means: Any, rng: np.random.Generator) -> None:
+    def _draw_cuts(self, means: Any, scales: Any | None, rng: np.random.Generator) -> None:
         now = np.append(self._slope, self._cuts[1:-1])
-        log_density, centre, information = self._approximated(means, now)
+        log_density, centre, information = self._approximated(means, scales, now)
         root = np.linalg.cholesky(information)
         proposed = centre + np.linalg.solve(root.T, rng.standard_normal(len(now)))
         chance = np.log(rng.random())
         cuts = (self._J @ proposed)[:-1]
         if not (proposed[0] > 0 and (np.diff(cuts) > 0).all()):
             return
-        back_log_density, back_centre, back_information = self._approximated(means, proposed)
+        back_log_density, back_centre, back_information = self._approximated(means, scales, proposed)
         forth = _log_normal(proposed, centre, information)
         back = _log_normal(now, back_centre, back_information)
         if chance < back_log_density - log_density + back - forth:
             self._slope, self._cuts = float(proposed[0]), cuts
             self.accepted += 1
 
-    def _approximated(self, means: Any, theta: F64) -> tuple[float, F64, F64]:
+    def _approximated(self, means: Any, scales: Any | None, theta: F64) -> tuple[float, F64, F64]:
         """Log density of θ up to a constant; mean and precision of the normal approximation one Newton step away."""
         full = self._J @ theta
         log_likelihood, gradient, information = self._backend.probit.ordinal_terms(
-            means, self._levels, full[:-1], full[-1]
+            means, scales, self._levels, full[:-1], full[-1]
         )
         gradient = self._J.T @ gradient - self._prior @ theta
         information = self._J.T @ information @ self._J + self._prior

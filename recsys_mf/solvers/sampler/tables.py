@@ -2,8 +2,8 @@
 
     x_g = (factors, bias) ~ N(μ_g, Λ⁻¹),   μ_g = μ + F_g β,   Λ ~ Wishart(k + 1, I),   λ ~ Gamma(½, ½)
 
-with the features F and their coefficients of `links`. A draw takes Λ, then (μ, β), then every λ, then all rows, each
-from its distribution given the rest and the other tables.
+with the features F and their coefficients of `links`. A draw takes Λ, then (μ, β), then every λ, then all rows, then
+the scales of their noise if it is personal (`noise`), each from its distribution given the rest and the other tables.
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 from recsys_mf.arrays.csr import Csr
 from recsys_mf.errors import SolveError
 from recsys_mf.kernels.backend import Backend
-from recsys_mf.kernels.operands import GaussianPrior, Regressors
+from recsys_mf.kernels.operands import GaussianPrior, NoiseScales, Regressors
 from recsys_mf.solvers.sampler.links import Links
+from recsys_mf.solvers.sampler.noise import RowNoise
 
 F32 = NDArray[np.float32]
 
@@ -41,11 +42,14 @@ class Table:
     values : of the ratings, in the order of `rated`, on the device; the likelihood may put others in their place
     B : coefficients β, the last row μ, [features + 1, k + 1]; link_precisions : λ of every block
     precision : Λ [k + 1, k + 1] on the host, that of the last draw
+    noise : the scales of the noise of the rows; None for 1
     """
 
-    def __init__(self, backend: Backend, rated: Rated, values: Any, links: Links, rank: int) -> None:
+    def __init__(
+        self, backend: Backend, rated: Rated, values: Any, links: Links, rank: int, noise: RowNoise | None = None
+    ) -> None:
         width = rank + 1
-        self.backend, self.rated, self.values, self.links = backend, rated, values, links
+        self.backend, self.rated, self.values, self.links, self.noise = backend, rated, values, links, noise
         self.X = backend.device.put(np.zeros((links.n_rows, width), np.float32))
         self.B = backend.device.put(np.zeros((links.n_features + 1, width), np.float32))
         self._prior_means = backend.device.put(np.zeros((links.n_rows, width), np.float32))  # F B
@@ -62,8 +66,27 @@ class Table:
         """The ratings with their values."""
         return self.rated.places._replace(values=self.values)
 
-    def sweep(self, Y: Any, C: Any | None, noise_precision: float, rng: np.random.Generator) -> float:
-        """Draw Λ, (μ, β), λ and the rows given the other tables; returns the summed squared error left."""
+    def regressors(self, others: Table, contexts: Table | None) -> Regressors:
+        """What the ratings of the rows are regressed on: these tables, with the scales of the noise."""
+        put = self.backend.device.put
+        rows = None if contexts is None else put(contexts.X)
+        return Regressors(put(others.X), self.rated.contexts, rows, self.rated.weights, self._scales(others, contexts))
+
+    def _scales(self, others: Table, contexts: Table | None) -> NoiseScales | None:
+        """Those of the rows, of the others and of the contexts; None if none has any."""
+        tables = (self, others, *(() if contexts is None else (contexts,)))
+        if all(table.noise is None for table in tables):
+            return None
+        ones = (np.ones(table.links.n_rows, np.float32) for table in tables)
+        return NoiseScales(*(
+            self.backend.device.put(one) if table.noise is None else table.noise.scales
+            for table, one in zip(tables, ones, strict=True)
+        ))  # fmt: skip
+
+    def sweep(self, others: Table, contexts: Table | None, noise_precision: float, rng: np.random.Generator) -> float:
+        """Draw Λ, (μ, β), λ, the rows and the scales of their noise given the other tables; returns the summed squared
+        error left, every square times the weight and the scales of its rating.
+        """
         n_rows, width = self.X.shape
         backend, put, xp = self.backend, self.backend.device.put, self.backend.device.xp
         ridge = put(self.links.ridge(self.link_precisions))
@@ -80,13 +103,18 @@ class Table:
         for place, coefficients in enumerate(self.links.parts(self.B)):
             size = _squared(backend, coefficients @ put(root.astype(np.float32)))
             self.link_precisions[place] = rng.gamma((1 + len(coefficients) * width) / 2, 2 / (1 + size))
-        regressors = Regressors(put(Y), self.rated.contexts, None if C is None else put(C), self.rated.weights)
+        regressors = self.regressors(others, contexts)
         prior = GaussianPrior(put(precision.astype(np.float32)), put(self._prior_means))
         normals = backend.device.draw_normals(rng, n_rows, width)
         self.X, squared_errors = backend.rows.solve(self.ratings, regressors, prior, noise_precision, normals)
         if not xp.isfinite(self.X).all():
             raise SolveError("Gibbs sampling met a system that is not positive definite", fix="lower the rank")
-        return float(xp.sum(squared_errors, dtype=xp.float64))
+        if self.noise is None:
+            return float(xp.sum(squared_errors, dtype=xp.float64))
+        unscaled = (backend.device.get(array).astype(np.float64) for array in (squared_errors, self.noise.scales))
+        squares = np.divide(*unscaled)
+        self.noise.draw(noise_precision * squares, rng)
+        return float(squares @ backend.device.get(self.noise.scales).astype(np.float64))
 
 
 def _squared(backend: Backend, F: Any) -> float:

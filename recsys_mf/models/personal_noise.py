@@ -1,0 +1,105 @@
+"""PersonalNoise: by what factor the noise of every user and of every item is larger than that of all, in every sample.
+
+    deviation of a rating about m_s:  n_s g_su g_si,    g = 1/√γ,   γ ~ Gamma(ν_s/2, ν_s/2) of mean 1
+
+with a ν for users and another for items. An unknown user or item counts with g = 1, where γ has its prior mean.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recsys_mf.models.schema import Array
+
+F32 = NDArray[np.float32]
+
+_MAX_INT16 = 32767
+_SIDES = ("user", "item")
+_PREFIX = "noise_"
+ARRAYS = {
+    f"{_PREFIX}users": Array(np.int16, ("m", "S"), "positive"),
+    f"{_PREFIX}items": Array(np.int16, ("n", "S"), "positive"),
+    f"{_PREFIX}units": Array(np.float32, (2, "S"), "positive"),
+    f"{_PREFIX}freedoms": Array(np.float32, (2, "S"), "positive"),
+}
+
+
+@dataclass(frozen=True, eq=False)
+class NoiseDraw:
+    """One draw: γ of users [m] and of items [n], and ν of both."""
+
+    users: F32
+    items: F32
+    freedoms: tuple[float, float]
+
+
+@dataclass(frozen=True, eq=False)
+class PersonalNoise:
+    """The draws of all samples.
+
+    users int16[m, S], items int16[n, S] : g in units of their sample, units float32[2, S]
+    freedoms float32[2, S] : ν of users and of items
+    """
+
+    users: NDArray[np.int16]
+    items: NDArray[np.int16]
+    units: F32
+    freedoms: F32
+
+    @classmethod
+    def of(cls, draw: NoiseDraw) -> Self:
+        """Of one draw, rounded to 1/32,767 of the largest factor."""
+        factors = [1 / np.sqrt(scales.astype(np.float64)) for scales in (draw.users, draw.items)]
+        units = np.array([[of.max(initial=1.0) / _MAX_INT16] for of in factors], np.float32)
+        users, items = (rounded_factors(of, unit[0])[:, None] for of, unit in zip(factors, units, strict=True))
+        return cls(users, items, units, np.array(draw.freedoms, np.float32)[:, None])
+
+    @classmethod
+    def joined(cls, parts: Sequence[Self]) -> Self:
+        """The samples of all parts."""
+        names = (name.removeprefix(_PREFIX) for name in ARRAYS)
+        return cls(*(np.concatenate([getattr(part, name) for part in parts], axis=1) for name in names))
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, NDArray[Any]]) -> Self | None:
+        """From the `arrays()` of another among those of a model; None if there are none."""
+        found = [arrays[name] for name in ARRAYS if name in arrays]
+        return cls(*found) if len(found) == len(ARRAYS) else None
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """The arrays by name."""
+        return {name: getattr(self, name.removeprefix(_PREFIX)) for name in ARRAYS}
+
+    def taken(self, users: NDArray[Any], items: NDArray[Any]) -> Self:
+        """The factors of these users and items, int64[.] or bool[m] and bool[n]; 1 for an index of -1."""
+        tables = []
+        for table, rows, units in ((self.users, users, self.units[0]), (self.items, items, self.units[1])):
+            rounded = table[rows].copy()
+            if rows.dtype != np.bool_:
+                rounded[rows < 0] = rounded_factors(np.ones(1), units)
+            tables.append(rounded)
+        return replace(self, users=tables[0], items=tables[1])
+
+    def with_factors(self, side: str, rows: NDArray[Any], factors: NDArray[Any]) -> Self:
+        """With other factors g [rows, S] of some users, or items; those beyond the largest are cut to it."""
+        place = _SIDES.index(side)
+        table = (self.users, self.items)[place].copy()
+        table[rows] = rounded_factors(factors, self.units[place])
+        return replace(self, users=table) if side == "user" else replace(self, items=table)
+
+    def factors(self, side: str) -> F32:
+        """g of all users, or items, in every sample, float32[., S]."""
+        place = _SIDES.index(side)
+        factors: F32 = (self.users, self.items)[place] * self.units[place]
+        return factors
+
+
+def rounded_factors(factors: NDArray[Any], unit: Any) -> NDArray[np.int16]:
+    """g as integers from 1 on, in this unit; those beyond the largest are cut to it."""
+    rounded: NDArray[np.int16] = np.clip(np.rint(factors / unit), 1, _MAX_INT16).astype(np.int16)
+    return rounded
