@@ -103,18 +103,17 @@ def takes_times(model: Model) -> bool:
 
 
 def moments(
-    model: Model, users: I32, items: I32, backend: PredictionKernels, *, with_variances: bool, times: Times = None
+    model: Model, users: I32, items: I32, backend: PredictionKernels, *, with_variances: bool
 ) -> tuple[F32, NDArray[np.float64] | None]:
-    """Mean and variance of a new rating of pairs of dense indices, neither clipped, at these times; [b] each.
+    """Mean and variance of a new rating of pairs of dense indices, neither clipped, at an average time; [b] each.
 
-    times : None for an average time
     Of an ordinal model those of its distribution of levels. Variances are None if they are not asked for, and of a
     factorisation without intervals.
     """
     if isinstance(model, Factorization):
         means = backend.predict(_parameters(model, (-np.inf, np.inf)), Pairs(users, items))
         return means, _variances(model, users, items) if with_variances else None
-    pairs = Pairs(users, items, model.scale.bins.indices(times))
+    pairs = Pairs(users, items, model.scale.bins.indices(None))
     if not model.is_ordinal:
         _, means, variances = sample_moments(model, pairs, backend)
         return means, variances + noise_variances(model, pairs, backend) if with_variances else None
