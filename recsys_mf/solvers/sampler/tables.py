@@ -77,11 +77,12 @@ class Table:
         tables = (self, others, *(() if contexts is None else (contexts,)))
         if all(table.noise is None for table in tables):
             return None
-        ones = (np.ones(table.links.n_rows, np.float32) for table in tables)
-        return NoiseScales(*(
-            self.backend.device.put(one) if table.noise is None else table.noise.scales
-            for table, one in zip(tables, ones, strict=True)
-        ))  # fmt: skip
+        return NoiseScales(*(table.scales for table in tables))
+
+    @property
+    def scales(self) -> Any:
+        """γ of every row, 1 without personal noise."""
+        return self.backend.device.put(np.ones(len(self.X), np.float32)) if self.noise is None else self.noise.scales
 
     def sweep(self, others: Table, contexts: Table | None, noise_precision: float, rng: np.random.Generator) -> float:
         """Draw Λ, (μ, β), λ, the rows and the scales of their noise given the other tables; returns the summed squared
