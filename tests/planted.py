@@ -51,19 +51,3 @@ def planted(
     users, items = rng.permutation(np.argwhere(observed)).T
     values = truth.expected(users, items) + rng.normal(0, noise, len(users))
     return Ratings.from_ids(users, items, values.astype(np.float32)), truth
-
-
-def ultra_sparse(seed: int = 0) -> Ratings:
-    """About 5,300 ratings from 1 to 100 of up to 3,000 users and items, most of which have one or two: biases of
-    deviation 10 on either side, interactions of deviation 6 and noise of deviation 17.
-    """
-    rng, m, n, rank = np.random.default_rng(seed), 3000, 3000, 3
-    often = [rng.pareto(shape, size) + 0.3 for shape, size in ((1.5, m), (1.2, n))]
-    users, items = (rng.choice(len(w), 5900, p=w / w.sum()) for w in often)
-    pairs = rng.permutation(np.unique(users * n + items))
-    users, items = pairs // n, pairs % n
-    P, Q = rng.standard_normal((m, rank)), rng.standard_normal((n, rank))
-    expected = 60 + 10 * rng.standard_normal(m)[users] + 10 * rng.standard_normal(n)[items]
-    expected += 6 / np.sqrt(rank) * np.einsum("zk,zk->z", P[users], Q[items])
-    values = np.clip(np.rint(expected + 17 * rng.standard_normal(len(pairs))), 1, 100)
-    return Ratings.from_ids(users, items, values.astype(np.float32))

@@ -23,9 +23,6 @@ from recsys_mf.solvers.sampler.tables import Rated, Table
 
 I32 = NDArray[np.int32]
 _START = 0.1  # standard deviation of the factors that sampling starts from
-_START_BIAS = (
-    0.4  # and of the biases: rather large, since of rows with few ratings a small one takes hundreds of sweeps to grow
-)
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,8 +105,9 @@ class Chain:
         self.users, self.items = (table(field, noise(field)) for field in (observed.users, observed.items))
         self.contexts = None if observed.contexts is None else table(observed.contexts)
         for side in (self.users, self.items):
-            start = rng.standard_normal(side.X.shape) * np.append(np.full(rank, _START), _START_BIAS)
-            side.X = put(start.astype(np.float32))
+            start = np.zeros(side.X.shape, np.float32)
+            start[:, :-1] = rng.standard_normal((len(start), rank)) * _START
+            side.X = put(start)
         self._likelihood: Likelihood = Gaussian(len(values))
         if observed.is_ordinal:
             probit = _probit(observed)
