@@ -82,7 +82,7 @@ class Gibbs(Solver):
         search=Among(("gaussian", "ordinal")),
     )
     noise: str = setting(
-        "personal",
+        "common",
         "of a rating; personal: with a scale for every user and item",
         choices=("personal", "common"),
         search=Among(("personal", "common")),
