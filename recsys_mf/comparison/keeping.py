@@ -14,12 +14,8 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
 
 from recsys_mf import atomic, strict_json
 from recsys_mf.comparison.plan import Plan, Trial
@@ -27,7 +23,7 @@ from recsys_mf.comparison.tested import Facts, Tested
 from recsys_mf.errors import ArtifactError, DataError, system_errors
 from recsys_mf.kernels.backend import Backend
 from recsys_mf.outputs import FolderKind
-from recsys_mf.store.tensors import read_tensors
+from recsys_mf.store.tensors import read_sealed, sealed_tensors
 from recsys_mf.training import provenance
 
 _KIND = FolderKind("a comparison", "comparison.json", "recsys_mf comparison", ())
@@ -97,27 +93,9 @@ class KeptFits:
 
 
 def _packed(tested: Tested) -> bytes:
-    from safetensors.numpy import save
-
-    facts = strict_json.to_text(dataclasses.asdict(tested.facts)).encode()
-    arrays: dict[str, NDArray[Any]] = {"errors": tested.errors, "facts": np.frombuffer(facts, np.uint8)}
-    data: bytes = save(arrays | {"digest": np.frombuffer(_digest(arrays), np.uint8)})
-    return data
+    return sealed_tensors(dataclasses.asdict(tested.facts), {"errors": tested.errors})
 
 
 def _unpacked(data: bytes) -> Tested:
-    arrays = read_tensors(data)
-    if arrays.pop("digest").tobytes() != _digest(arrays):
-        raise DataError("changed since it was written")
-    facts = strict_json.from_text(arrays["facts"].tobytes())
+    facts, arrays = read_sealed(data)
     return Tested(Facts(**facts), arrays["errors"])
-
-
-def _digest(arrays: Mapping[str, Any]) -> bytes:
-    """SHA-256 of the arrays that a file should have."""
-    total = hashlib.sha256()
-    for name in ("errors", "facts"):
-        array = arrays[name]
-        total.update(f"{name} {array.dtype} {array.shape}".encode())
-        total.update(np.ascontiguousarray(array).data)
-    return total.digest()
