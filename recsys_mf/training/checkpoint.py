@@ -23,7 +23,7 @@ from recsys_mf.errors import ConfigError
 from recsys_mf.solvers import Solver
 from recsys_mf.solvers.state import State
 from recsys_mf.splits import Split
-from recsys_mf.training.kept_files import Kept, KeptFiles
+from recsys_mf.training.kept_files import KIND, Kept, KeptFiles
 from recsys_mf.training.steps import PROGRESS, Step, Steps
 
 EVERY = 60.0
@@ -72,7 +72,7 @@ class Checkpoint:
             raise ConfigError("every is out of range", seen=format_argument(every), fix=fix)
         self.folder, self._every, self._on_continue = Path(folder), float(every), on_continue
         self._files = KeptFiles(self.folder)
-        self._is_stopping = self._has_begun = False
+        self._is_stopping = self._has_begun = self._has_told = False
         self._finished = 0
         self._running: Solver | None = None
         self._began = self._saved = time.monotonic()
@@ -84,10 +84,10 @@ class Checkpoint:
     def __exit__(self, kind: Any, error: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
 
-    @property
-    def is_there(self) -> bool:
-        """Whether the folder holds a training."""
-        return self._files.is_there
+    @staticmethod
+    def is_at(folder: Path) -> bool:
+        """Whether there is one; does not check whether it is intact."""
+        return KIND.is_at(folder)
 
     @property
     def seconds(self) -> float:
@@ -121,6 +121,7 @@ class Checkpoint:
         text = json.dumps(identity, sort_keys=True, default=str)
         try:
             yield partial(self._step, text)
+            self._tell(None, None, None)  # if all of its steps were finished
         finally:
             self._running = None
 
@@ -159,13 +160,17 @@ class Checkpoint:
         self._has_begun = True
         found = self._files.read_state(key)
         if found is None:
-            if self._finished:
-                self._on_continue(Continued(self.folder, self._finished, None, None, None))
+            self._tell(None, None, None)
             return None
         self._earlier = max(self._earlier, found.seconds)
-        epoch = found.state.facts[PROGRESS]["epoch"]
-        self._on_continue(Continued(self.folder, self._finished, label, stage, epoch))
+        self._tell(label, stage, found.state.facts[PROGRESS]["epoch"])
         return found.state
+
+    def _tell(self, label: str | None, stage: str | None, epoch: int | None) -> None:
+        """Say once where the training goes on, if it does."""
+        if not self._has_told and (self._finished or label is not None):
+            self._on_continue(Continued(self.folder, self._finished, label, stage, epoch))
+        self._has_told = True
 
     def _offer(self, key: str, state: Callable[[], State]) -> None:
         if self._is_stopping or self.unsaved >= self._every:

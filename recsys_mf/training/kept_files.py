@@ -26,7 +26,7 @@ from recsys_mf.solvers.state import State
 from recsys_mf.store.tensors import read_sealed, sealed_tensors
 from recsys_mf.training.identity import describe_differences
 
-_KIND = FolderKind("a checkpoint", "checkpoint.json", "recsys_mf checkpoint 1", ())
+KIND = FolderKind("a checkpoint", "checkpoint.json", "recsys_mf checkpoint 1", ())
 _STEP, _STATE, _SUFFIX = "step-", "state-", ".safetensors"
 _KEPT_STATES = 2
 
@@ -56,27 +56,22 @@ class KeptFiles:
             if not os.path.lexists(folder):
                 atomic.prove_writable(folder)
                 return
-            atomic.prove_writable(folder / _KIND.facts)  # removes what a killed writer left
-            if not (self.is_there or atomic.is_free(folder)):
+            atomic.prove_writable(folder / KIND.facts)  # removes what a killed writer left
+            if not (KIND.is_at(folder) or atomic.is_free(folder)):
                 fix = "give another folder, or a new one"
                 raise ArtifactError("not a folder of a checkpoint", where=str(folder), fix=fix)
-
-    @property
-    def is_there(self) -> bool:
-        """Whether the folder holds a training."""
-        return _KIND.is_at(self.folder)
 
     def take(self, identity: Mapping[str, Any]) -> None:
         """Lock the folder for a training, and make it if there is none.
 
         Raises ArtifactError if another process has it, and if it belongs to another training.
         """
-        path = self.folder / _KIND.facts
+        path = self.folder / KIND.facts
         now = json.loads(json.dumps(identity, default=str))
         with self._writing():
             self.folder.mkdir(exist_ok=True)
             with contextlib.suppress(FileExistsError), atomic.written_file(path, replace=False) as aside:
-                aside.write_text(strict_json.to_text({"format": _KIND.format, "training": now}) + "\n")
+                aside.write_text(strict_json.to_text({"format": KIND.format, "training": now}) + "\n")
             try:
                 self._lock = atomic.lock(path)
             except BlockingIOError:
@@ -130,7 +125,7 @@ class KeptFiles:
         """Remove all of them, and the folder if nothing else is in it."""
         with self._writing():
             atomic.clean(self.folder)
-            for path in (*self._paths(_STATE), *self._paths(_STEP), self.folder / _KIND.facts):
+            for path in (*self._paths(_STATE), *self._paths(_STEP), self.folder / KIND.facts):
                 path.unlink(missing_ok=True)
             self.release()
             with contextlib.suppress(OSError):  # it holds other files
