@@ -28,6 +28,7 @@ from recsys_mf.splits import Split, hold_out
 from recsys_mf.training import BASELINE, Checkpoint, Continued, Progress, provenance, train
 from recsys_mf.training.kept_files import Kept, KeptFiles
 from tests.planted import planted
+from tests.trained import small_split
 
 T = TypeVar("T")
 MEASURED = {
@@ -326,3 +327,14 @@ def test_a_solver_without_states_begins_its_step_again(tmp_path: Path) -> None:
     told: list[Progress] = []
     again(tmp_path / "kept", solver=Plain(), watch=told.append)
     assert [(one.label, one.epoch) for one in told] == [("plain", 1), ("plain", 2), ("plain", 3)]
+
+
+def test_a_search_on_the_parts_of_a_small_table_goes_on(tmp_path: Path) -> None:
+    given: dict[str, Any] = {
+        "data": small_split(), "solver": SOLVERS["sgd"](epochs=3, members=2), "compared_with": FEW, "device": "cpu",
+    }  # fmt: skip
+    expected = train(**given)
+    assert {row["stage"] for row in expected.fit.history} <= {"member", "committee", "single"}
+    found, times = halted(lambda watch: train(**given, watch=watch, checkpoint=tmp_path / "kept", every=0))
+    assert times > 10
+    assert facts(found, tmp_path / "found") == facts(expected, tmp_path / "expected")

@@ -56,7 +56,8 @@ class KeptFiles:
             if not os.path.lexists(folder):
                 atomic.prove_writable(folder)
                 return
-            atomic.prove_writable(folder / KIND.facts)  # removes what a killed writer left
+            if folder.is_dir():
+                atomic.prove_writable(folder / KIND.facts)  # removes what a killed writer left
             if not (KIND.is_at(folder) or atomic.is_free(folder)):
                 fix = "give another folder, or a new one"
                 raise ArtifactError("not a folder of a checkpoint", where=str(folder), fix=fix)

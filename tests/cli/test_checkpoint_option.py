@@ -5,16 +5,23 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from recsys_mf.cli import keeping
+from recsys_mf.solvers import SOLVERS
+from recsys_mf.splits import hold_out
+from recsys_mf.training import Checkpoint, Progress, train
+from tests.cli.conftest import Cli
 from tests.planted import planted
 from tests.test_checkpoint import MEASURED
 
@@ -121,3 +128,131 @@ def test_a_signal_finishes_the_epoch_saves_and_says_how_to_go_on(
 
 def lines(path: Path) -> list[str]:
     return path.read_text().splitlines() if path.exists() else []
+
+
+@pytest.fixture
+def small(recsys: Cli) -> Cli:
+    """The command in a folder with the table, with settings for a quick training."""
+    planted(density=0.2)[0].to_frame().to_csv("ratings.csv", index=False)
+
+    def run(*options: str) -> tuple[int, str, str]:
+        return recsys("train", "ratings.csv", "-o", "run", *FIXED[:-1], "rank=2", *CASES["sgd"], "--json", *options)
+
+    return run
+
+
+def test_a_checkpoint_is_gone_when_the_run_is_saved(small: Cli, tmp_path: Path) -> None:
+    code, _, error = small("--checkpoint", "kept", "--every", "0s")
+    assert (code, error) == (0, "")
+    assert {path.name for path in tmp_path.iterdir()} == {"ratings.csv", "run"}
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--every", "5s"), "error: --every has no effect without --checkpoint; give --checkpoint DIR too"),
+        (("--checkpoint", "kept", "--every", "soon"), "error: --every: not a time (saw 'soon'); write it as 30s, 5min"),
+        (("--checkpoint", "kept", "--every", "-1s"), "error: --every: not a time (saw '-1s')"),
+        (("--checkpoint", "run"), "error: run: the checkpoint and the run are in the way of each other; give two"),
+        (("--checkpoint", "run/kept"), "error: run/kept: the checkpoint and the run are in the way of each other"),
+        (("--checkpoint", "."), "error: .: the checkpoint and the run are in the way of each other"),
+        (("--checkpoint", "no/kept"), "no: no such folder; create it first"),
+        (("--checkpoint", "ratings.csv"), "error: ratings.csv: not a folder of a checkpoint"),
+    ],
+)
+def test_options_that_make_no_sense_are_refused_in_one_line(
+    small: Cli, tmp_path: Path, options: tuple[str, ...], message: str
+) -> None:
+    code, out, error = small(*options)
+    assert code
+    assert not out
+    assert message in error
+    assert error.count("\n") == 1
+    assert {path.name for path in tmp_path.iterdir()} == {"ratings.csv"}
+
+
+@pytest.fixture
+def interrupted(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The training is interrupted in an epoch of sgd as if by Ctrl-C, once."""
+    told = keeping.Work.__call__
+    sent: list[int] = []
+
+    def interrupting(work: keeping.Work, progress: Progress) -> None:
+        told(work, progress)
+        if progress.label == "sgd" and not sent:
+            sent.append(1)
+            signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(keeping.Work, "__call__", interrupting)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interrupted")
+def test_the_same_command_goes_on_and_says_from_where_and_adds_to_its_log(small: Cli) -> None:
+    options = ("--checkpoint", "kept", "--log", "log.jsonl", "--validation", "0")
+    code, out, error = small(*options)
+    assert (code, out) == (130, "")
+    lines = error.splitlines()
+    assert lines[0] == "saving after this epoch; a second Ctrl-C stops at once"
+    assert re.fullmatch(r"\d+ s of training are kept in kept: the same command goes on", lines[1])
+    assert lines[2:] == ["interrupted"]
+    assert not Path("run").exists()
+    code, out, error = small(*options)
+    assert code == 0
+    events = [json.loads(line) for line in Path("log.jsonl").read_text().splitlines()]
+    assert [event["event"] for event in events if event["event"] not in ("epoch", "stage")] == [
+        "read", "read", "continued", "saved",
+    ]  # fmt: skip
+    (continued,) = (event for event in events if event["event"] == "continued")
+    assert {key: continued[key] for key in ("checkpoint", "finished", "label", "stage", "epoch")} == {
+        "checkpoint": "kept", "finished": 6, "label": "sgd", "stage": "fit", "epoch": 1,
+    }  # fmt: skip
+    assert [e["epoch"] for e in events if e.get("label") == "sgd" and e["event"] == "epoch"] == list(range(1, 41))
+
+
+@pytest.mark.usefixtures("interrupted")
+def test_where_the_training_goes_on_is_said_on_stderr(small: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys.modules[__name__], "FIXED", tuple(word for word in FIXED if word != "-q"))
+    options = ("--checkpoint", "kept", "--validation", "0")
+    assert small(*options)[0] == 130
+    told = "going on from kept: 6 steps are finished; sgd, fitting all training ratings: after epoch 1"
+    assert told in small(*options)[2].splitlines()
+
+
+@pytest.mark.usefixtures("interrupted")
+@pytest.mark.parametrize("much", [0.0, 60.0])
+def test_without_a_checkpoint_an_interruption_says_what_is_lost_if_it_is_much(
+    small: Cli, monkeypatch: pytest.MonkeyPatch, much: float
+) -> None:
+    monkeypatch.setattr(keeping, "_MUCH", much)
+    code, _, error = small("--validation", "0")
+    lost = r"\d+ s of training, \d+ epochs, are lost; with --checkpoint DIR they would have been kept\n"
+    assert code == 130
+    assert re.fullmatch("interrupted\n" if much else f"{lost}interrupted\n", error)
+
+
+def test_the_checkpoint_of_another_command_is_refused_in_one_line(small: Cli) -> None:
+    options = ("--checkpoint", "kept", "--validation", "0")
+    with Checkpoint("kept") as one:
+        train(hold_out(planted(density=0.2, seed=9)[0], 0.1), SOLVERS["bias"](), checkpoint=one, validation=0)
+    code, out, error = small(*options)
+    assert (code, out) == (5, "")
+    assert re.fullmatch(
+        r"error: kept: the checkpoint belongs to another training \(saw other ratings; solver bias, now sgd; other "
+        r"baselines\); give its command, or another folder\n",
+        error,
+    )
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"), [(0.4, "0 s"), (59.6, "60 s"), (100, "2 min"), (3599, "1 h 0 min"), (9000, "2 h 30 min")]
+)
+def test_durations_read_as_people_say_them(seconds: float, words: str) -> None:
+    assert keeping._duration(seconds) == words
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("60", 60), ("2.5 s", 2.5), ("5min", 300), ("1h", 3600), ("0", 0)])
+def test_times_are_read_as_people_write_them(text: str, seconds: float) -> None:
+    assert keeping._seconds(text) == seconds
