@@ -1,8 +1,9 @@
-"""Keeping: finished fits in a folder, so that a comparison that was interrupted, or is extended, continues.
+"""Keeping: fits in a folder, so that a comparison that was interrupted, or is extended, continues.
 
     comparison.json       what the folder is
     KEY.safetensors       one fit: `errors` float32[n] of the test rows, `facts` (JSON as bytes) and `digest`, the
                           SHA-256 of both
+    KEY/                  the fit that is being made (`training.checkpoint`)
 
 KEY is a digest of everything that a result depends on: the rows, the split, the candidate with its settings, the seed,
 the device, its threads and the versions of the software. If any of these changes, the fit is made again; nothing that
@@ -24,7 +25,7 @@ from recsys_mf.errors import ArtifactError, DataError, system_errors
 from recsys_mf.kernels.backend import Backend
 from recsys_mf.outputs import FolderKind
 from recsys_mf.store.tensors import read_sealed, sealed_tensors
-from recsys_mf.training import provenance
+from recsys_mf.training import Checkpoint, provenance
 
 _KIND = FolderKind("a comparison", "comparison.json", "recsys_mf comparison", ())
 _MACHINE = ("device", "card", "driver", "kernels", "threads", "processor", "libraries")
@@ -64,6 +65,10 @@ class KeptFits:
         path = self._path(trial)
         with self._writing(), atomic.written_file(path, replace=True) as aside:
             aside.write_bytes(_packed(tested))
+
+    def checkpoint(self, trial: Trial) -> Checkpoint:
+        """That of a fit which is not finished, to be removed once it is kept."""
+        return Checkpoint(self._path(trial).with_suffix(""))
 
     def _open(self) -> None:
         with self._writing():

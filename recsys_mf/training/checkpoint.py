@@ -54,6 +54,7 @@ class Checkpoint:
     folder : made by the first training, to which it then belongs
     every : seconds between two states
     on_continue : called once, if there is something to go on from
+    earlier : seconds of work that earlier processes saved, as far as they were needed until now
 
     Raises ArtifactError for a folder with other files, and in `training` for one that belongs to another training or
     that another process uses; ResourceError if it cannot be written. Warns with CheckpointWarning if a file is damaged:
@@ -76,7 +77,7 @@ class Checkpoint:
         self._finished = 0
         self._running: Solver | None = None
         self._began = self._saved = time.monotonic()
-        self._earlier = 0.0
+        self.earlier = 0.0
 
     def __enter__(self) -> Self:
         return self
@@ -92,7 +93,7 @@ class Checkpoint:
     @property
     def seconds(self) -> float:
         """Of work in the training until now, with what earlier processes saved."""
-        return self._earlier + time.monotonic() - self._began
+        return self.earlier + time.monotonic() - self._began
 
     @property
     def unsaved(self) -> float:
@@ -149,7 +150,7 @@ class Checkpoint:
         found = self._files.read_result(key) if self._files.has_result(key) else None
         if found is None:
             return None
-        self._earlier = max(self._earlier, found.seconds)
+        self.earlier = max(self.earlier, found.seconds)
         self._finished += not self._has_begun
         return found.state
 
@@ -162,7 +163,7 @@ class Checkpoint:
         if found is None:
             self._tell(None, None, None)
             return None
-        self._earlier = max(self._earlier, found.seconds)
+        self.earlier = max(self.earlier, found.seconds)
         self._tell(label, stage, found.state.facts[PROGRESS]["epoch"])
         return found.state
 
