@@ -66,7 +66,7 @@ def facts(run: Run, folder: Path) -> Any:
         return [plain(entry) for entry in value] if isinstance(value, list) else value
 
     files = {path.name: path.read_bytes() for path in sorted(folder.iterdir()) if path.suffix != ".json"}
-    return plain(json.loads((folder / "run.json").read_text())), files
+    return json.dumps(plain(json.loads((folder / "run.json").read_text())), indent=1), files  # in its order
 
 
 class HaltedError(Exception):

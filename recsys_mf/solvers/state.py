@@ -16,7 +16,8 @@ class State:
     """Everything that a run needs to go on to the same bytes.
 
     facts : plain values: finite numbers, texts, lists and mappings of these
-    arrays : by name; they may be those that the run works on, so a state is to be written before it goes on
+    arrays : by name, in no order; they may be those that the run works on, so a state is to be written before it goes
+        on
     """
 
     facts: Mapping[str, Any]

@@ -33,16 +33,15 @@ class Traces:
     def state(self) -> State:
         """The scalars so far: float64[sweeps, chains] by name."""
         names = self._sweeps[0] if self._sweeps else ()
-        return State({"ess": self.ess}, {name: np.array([sweep[name] for sweep in self._sweeps]) for name in names})
+        arrays = {name: np.array([sweep[name] for sweep in self._sweeps]) for name in names}
+        return State({"ess": self.ess, "names": list(names)}, arrays)
 
     def restore(self, state: State) -> None:
         """Take up the scalars of a state."""
         self.ess = state.facts["ess"]
-        sweeps = max(map(len, state.arrays.values()), default=0)
-        self._sweeps = [
-            {name: tuple(map(float, scalars[sweep])) for name, scalars in state.arrays.items()}
-            for sweep in range(sweeps)
-        ]
+        arrays = {name: state.arrays[name].tolist() for name in state.facts["names"]}  # in the order of a report
+        sweeps = zip(*arrays.values(), strict=True)
+        self._sweeps = [dict(zip(arrays, map(tuple, scalars), strict=True)) for scalars in sweeps]
 
     def noise(self) -> float | None:
         """The mean over chains of the scalar "noise" in the last sweep."""

@@ -63,7 +63,7 @@ def content(run: Path) -> tuple[Any, dict[str, bytes]]:
             return {key: plain(entry) for key, entry in value.items() if key not in {*MEASURED, "command"}}
         return [plain(entry) for entry in value] if isinstance(value, list) else value
 
-    facts = [plain(json.loads(path.read_text())) for path in sorted(run.glob("*.json"))]
+    facts = [json.dumps(plain(json.loads(path.read_text())), indent=1) for path in sorted(run.glob("*.json"))]
     return facts, {path.name: path.read_bytes() for path in run.iterdir() if path.suffix != ".json"}
 
 
