@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from recsys_mf.store import load as load
     from recsys_mf.store import save as save
     from recsys_mf.training import train as train
+    from recsys_mf.tuning import tune as tune
 
 _HOMES = {
     "compare": "comparison",
@@ -63,6 +64,7 @@ _HOMES = {
     "load": "store",
     "save": "store",
     "train": "training",
+    "tune": "tuning",
 }
 
 __all__ = sorted(_HOMES)

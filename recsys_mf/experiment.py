@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from recsys_mf import splits
 from recsys_mf.arguments import is_path
 from recsys_mf.errors import ConfigError
-from recsys_mf.evaluation import FoldReport, Report, evaluate, summarise_folds
+from recsys_mf.evaluation import FoldReport, Report, evaluate, summarise_folds, validation_report
 from recsys_mf.evaluation.full_ranking import Top, check_arguments, least_relevant, require_relevant
 from recsys_mf.evaluation.predictions import PredictedRows, join_folds, predict_rows
 from recsys_mf.features import Features
@@ -20,7 +20,7 @@ from recsys_mf.run import Run
 from recsys_mf.serving.joining import seen_by
 from recsys_mf.solvers import Solver
 from recsys_mf.splits import By, Split
-from recsys_mf.training import EVERY, Checkpoint, Watcher, as_ratings, train
+from recsys_mf.training import EVERY, Checkpoint, Validated, Watcher, as_ratings, train
 from recsys_mf.training.checkpoint import opened
 
 Record = Mapping[str, Any]
@@ -123,42 +123,62 @@ class Experiment:
                     device=device, threads=threads, watch=watch, keep_predictions=keep_predictions, on_read=on_read,
                     record=record, checkpoint=kept,
                 )  # fmt: skip
-        table = self._read(on_read)
-        reports: list[Report] = []
-        predicted: list[PredictedRows] = []
 
-        def trained(split: Split) -> Run:
-            run = train(
-                split, self.solver, seed=self.seed, device=device, threads=threads, validation=self.validation,
-                compared_with=self.baselines, start=self.start, compress=self.compress, watch=watch,
+        def finished(split: Split) -> Outcome:
+            return self.run_on(
+                split, device=device, threads=threads, watch=watch, keep_predictions=keep_predictions, record=record,
                 checkpoint=checkpoint,
             )  # fmt: skip
-            return replace(run, provenance=record(run.provenance))
 
-        def tested(run: Run, split: Split) -> None:
-            assert split.test_as_read is not None
-            reports.append(evaluate(run, split.test_as_read, device=device, threads=threads, ranking=self._top))
-            if keep_predictions:
-                predicted.append(predict_rows(run, split.test_as_read, device=device, threads=threads))
-
-        if self.folds is not None:
-            if self.ranking is not None:
-                for split in splits.k_folds(table, self.folds, self._split_seed):
-                    self._check_ranking(split)
+        if self.folds is None:
+            return finished(self.split(on_read))
+        table = self._read(on_read)
+        if self.ranking is not None:
             for split in splits.k_folds(table, self.folds, self._split_seed):
-                tested(trained(split), split)
-            run = trained(splits.hold_out(table, 0, self._split_seed))
-            numbers = splits.fold_numbers(len(table), self.folds, self._split_seed)
-            rows = join_folds(table, numbers, predicted) if predicted else None
-            return _outcome(run, replace(summarise_folds(reports), record=run.provenance), rows)
-        split = self._split(table, on_read)
-        del table  # its rows are in the split
+                self._check_ranking(split)
+        reports: list[Report] = []
+        predicted: list[PredictedRows] = []
+        for split in splits.k_folds(table, self.folds, self._split_seed):
+            _, report, rows = finished(split)
+            assert isinstance(report, Report)
+            reports.append(report)
+            predicted += [] if rows is None else [rows]
+        run = finished(splits.hold_out(table, 0, self._split_seed)).run
+        numbers = splits.fold_numbers(len(table), self.folds, self._split_seed)
+        joined = join_folds(table, numbers, predicted) if predicted else None
+        return _outcome(run, replace(summarise_folds(reports), final=run.report), joined)
+
+    def split(self, on_read: Callable[[str, Any], None] = _read_nothing) -> Split:
+        """The ratings, read and split; not for folds. Raises what `run` raises before it trains."""
+        split = self._split(self._read(on_read), on_read)
         self._check_ranking(split)
-        run = trained(split)
-        if split.test is None:
+        return split
+
+    def run_on(
+        self,
+        split: Split,
+        *,
+        device: str = "auto",
+        threads: int | None = None,
+        watch: Watcher = lambda progress: None,
+        keep_predictions: bool = False,
+        record: Callable[[Record], Record] = dict,
+        validated: Validated | None = None,
+        checkpoint: Checkpoint | str | os.PathLike[str] | None = None,
+    ) -> Outcome:
+        """What `run` does with a split of the ratings; validated, checkpoint : as in `train`."""
+        run = train(
+            split, self.solver, seed=self.seed, device=device, threads=threads, validation=self.validation,
+            compared_with=self.baselines, start=self.start, compress=self.compress, watch=watch,
+            validated=validated, checkpoint=checkpoint,
+        )  # fmt: skip
+        run = replace(run, provenance=record(run.provenance))
+        run = replace(run, report=validation_report(run))
+        if split.test_as_read is None:
             return _outcome(run, run.report, None)
-        tested(run, split)
-        return _outcome(run, reports[0], predicted[0] if predicted else None)
+        report = evaluate(run, split.test_as_read, device=device, threads=threads, ranking=self._top)
+        rows = predict_rows(run, split.test_as_read, device=device, threads=threads) if keep_predictions else None
+        return _outcome(run, report, rows)
 
     def test_rows(self, on_read: Callable[[str, Any], None] = _read_nothing) -> Ratings | None:
         """The rows that `run` holds out, as they were read; None with folds, and if it holds out none.

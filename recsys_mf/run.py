@@ -44,6 +44,11 @@ class Run:
     rated: RatedPairs | None = None
     report: Any = None
 
+    def __repr__(self) -> str:
+        """In a line, without its arrays."""
+        sizes = f"{len(self.user_vocabulary):,} users, {len(self.item_vocabulary):,} items"
+        return f"Run({self.fit.solver}, rank {self.fit.rank}, {sizes}, {int(self.user_counts.sum()):,} ratings)"
+
     @property
     def model(self) -> Model:
         """The trained model, in dense indices."""

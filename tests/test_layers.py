@@ -28,7 +28,7 @@ LAYERS = (
     {"serving"},
     {"run", "solvers"},
     {"store", "streaming", "training", "evaluation", "dense", "completion", "exporting"},
-    {"experiment", "sklearn", "comparison"},
+    {"experiment", "sklearn", "comparison", "tuning"},
     {"cli"},
 )
 LAYER = {part: number for number, parts in enumerate(LAYERS) for part in parts}

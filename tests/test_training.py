@@ -26,6 +26,7 @@ from recsys_mf.solvers import SOLVERS, Als, Biases, Gibbs, Mean, Sgd, Solver, Tr
 from recsys_mf.splits import Split, hold_out, with_validation
 from recsys_mf.training import BASELINE, Progress, baselines, fit_alone, rmse, train
 from tests.planted import planted
+from tests.trained import small_run, small_split
 
 ONE: dict[str, Solver] = {BASELINE: TruncatedSvd(ranks=(2,))}
 """The least that a run is compared with."""
@@ -417,3 +418,9 @@ def test_a_fit_alone_is_the_fit_of_a_training(split: Split, solver: str, setting
     beside = fitted(split, chosen, seed=3, validation=0.2).fit
     assert parameters(alone.model) == parameters(beside.model)
     assert (alone.settings, alone.valid_rmse) == (beside.settings, beside.valid_rmse)
+
+
+def test_a_run_shows_itself_in_one_line() -> None:
+    run = small_run()
+    users, items = len(run.user_vocabulary), len(run.item_vocabulary)
+    assert repr(run) == f"Run(sgd, rank 4, {users} users, {items} items, {len(small_split().train)} ratings)"

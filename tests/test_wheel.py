@@ -30,7 +30,7 @@ def test_the_wheel_holds_every_module_and_the_data(wheel: Path) -> None:
     names = set(zipfile.ZipFile(wheel).namelist())
     modules = {str(path.relative_to(ROOT)) for path in (ROOT / "recsys_mf").rglob("*.py")}
     data = {f"recsys_mf/datasets/{name}" for name in ("__init__.py", "README.md", "catalog.toml", "sample.parquet")}
-    assert modules | data | {"recsys_mf/py.typed"} <= names
+    assert modules | data | {"recsys_mf/py.typed", "recsys_mf/drawing/page.html.jinja"} <= names
     assert {name.split("/")[0] for name in names if ".dist-info/" not in name} == {"recsys_mf"}
 
 

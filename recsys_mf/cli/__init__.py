@@ -29,6 +29,7 @@ from recsys_mf.cli.predict import predict
 from recsys_mf.cli.recommend import explain, recommend, similar
 from recsys_mf.cli.solvers import solvers
 from recsys_mf.cli.train import train
+from recsys_mf.cli.tune import tune
 from recsys_mf.errors import ReadingNotice, RecsysWarning, printable
 
 
@@ -44,6 +45,7 @@ def command() -> None:
     recsys-mf train ratings.parquet -o run        train, and report the error on 10 % of the ratings
     recsys-mf evaluate run --test new.parquet     report the error on another table
     recsys-mf compare ratings.parquet             compare solvers on the same held-out ratings
+    recsys-mf tune ratings.parquet --minutes 5    find the best solver and settings in five minutes
     recsys-mf predict run pairs.csv -o out.csv    add a prediction to every (user, item) row
     recsys-mf recommend run --users 17,42         list the best items of users
     recsys-mf complete matrix.csv -o full.csv     fill the missing entries of a table of numbers
@@ -56,6 +58,7 @@ for subcommand in (
     train,
     evaluate,
     compare,
+    tune,
     predict,
     recommend,
     similar,

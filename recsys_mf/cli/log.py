@@ -6,6 +6,7 @@ Every line of the file is an object with `event`, `time` (UTC, ISO 8601) and `se
     continued  checkpoint, finished, label, stage, epoch   where a training goes on that was interrupted
     stage    label, stage, n_epochs                 a fit, or its validation, begins
     epoch    label, stage, n_epochs and the rest of `training.Progress`; memory_bytes, the most that there was
+    trial    of a search of settings, what was tried and how it ended (`tuning.Trial`); trial_seconds, what it took
     saved    run                                    the run directory is complete
 
 Lines are written as they come, so that other programs can follow. A command that came to its end ends in `saved`. With
@@ -26,12 +27,13 @@ from typing import IO, TYPE_CHECKING, Any, Self
 import click
 
 from recsys_mf import memory, strict_json
-from recsys_mf.cli.progress import PURPOSES
+from recsys_mf.cli.progress import PURPOSES, describe_tuning
 from recsys_mf.errors import ResourceError, printable
 from recsys_mf.outputs import check_output
 
 if TYPE_CHECKING:
     from recsys_mf.training import Progress, Watcher
+    from recsys_mf.tuning import Standing as TuningStanding
 
 _INTERVAL = 10.0  # seconds between two lines on stderr
 
@@ -94,17 +96,27 @@ class Lines:
 
     def __call__(self, progress: Progress) -> None:
         """Say how far it is, if it is time."""
-        now = self._clock()
-        if self._last is None:
-            self._last = now
-        if self._silent or now < self._last + _INTERVAL:
+        if not self._is_time():
             return
-        self._last = now
         unit = "epoch" if progress.noise is None else "sweep"
         figures = {"train RMSE": progress.train_rmse, "validation RMSE": progress.valid_rmse}
         shown = [f"{name} {value:.4f}" for name, value in figures.items() if value is not None]
         what = f"{progress.label}, {PURPOSES[progress.stage]}: {unit} {progress.epoch} of at most {progress.n_epochs}"
         click.echo(printable(", ".join([what, *shown])), err=True)
+
+    def tell_tuning(self, standing: TuningStanding) -> None:
+        """The same of a search of settings."""
+        if self._is_time():
+            click.echo(printable(describe_tuning(standing)), err=True)
+
+    def _is_time(self) -> bool:
+        now = self._clock()
+        if self._last is None:
+            self._last = now
+        if self._silent or now < self._last + _INTERVAL:
+            return False
+        self._last = now
+        return True
 
 
 def tell_all(*watchers: Watcher) -> Watcher:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import click
@@ -40,8 +40,9 @@ def exclusive(*pairs: tuple[str, str], why: str = "has no effect") -> Callable[[
 
 
 def is_given(name: str) -> bool:
-    """Whether the parameter of this name was typed on the command line."""
-    return click.get_current_context().get_parameter_source(name) is ParameterSource.COMMANDLINE
+    """Whether the parameter of this name was typed on the command line, or is in a file of options (--config)."""
+    given = (ParameterSource.COMMANDLINE, ParameterSource.DEFAULT_MAP)
+    return click.get_current_context().get_parameter_source(name) in given
 
 
 def column_options(command: _Command) -> _Command:
@@ -124,6 +125,27 @@ def ranking_options(command: _Command) -> _Command:
     command = click.option("--relevant", type=float, metavar="RATING", help=text)(command)
     text = "Also report how well each model ranks: NDCG, recall and more of the first N of all items for every user."
     return click.option("--ranking", type=int, metavar="N", help=text)(command)
+
+
+def parse_settings(settings: tuple[str, ...], shorthands: Mapping[str, str | None] | None = None) -> dict[str, str]:
+    """Settings of a solver by name, as they were typed with -p or with options of their own.
+
+    Raises ConfigError if one is given twice with different values.
+    """
+    texts: dict[str, str] = {}
+    for key, value in [*map(_named, settings), *(shorthands or {}).items()]:
+        if value is not None and texts.setdefault(key, value) != value:
+            raise ConfigError(
+                "given twice", where=f"setting {key}", seen=f"{texts[key]} and {value}", fix="give one value"
+            )
+    return texts
+
+
+def _named(setting: str) -> tuple[str, str]:
+    name, equals, value = setting.partition("=")
+    if not equals:
+        raise ConfigError("not a setting", where="-p", seen=repr(setting), fix="write it as NAME=VALUE")
+    return name.strip(), value.strip()
 
 
 def print_report(report: Any, *, as_json: bool, markdown: bool) -> None:

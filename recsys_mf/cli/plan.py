@@ -16,6 +16,7 @@ import click
 from recsys_mf.errors import ArtifactError, ConfigError, DataError, RecsysWarning
 
 if TYPE_CHECKING:
+    from recsys_mf.cli.config import Config
     from recsys_mf.experiment import Experiment
     from recsys_mf.run import Run
     from recsys_mf.solvers import Solver
@@ -43,12 +44,14 @@ class Plan:
     files : role -> path, for the roles in FILES that are used
     given : settings of the solver as they were typed
     expected : role -> fingerprint that the file must have; empty if the files are read for the first time
+    config : the file of options, if there is one
     """
 
     experiment: Experiment
     files: Mapping[str, str]
     given: Mapping[str, str]
     expected: Mapping[str, str]
+    config: Config | None = None
 
     def check(self, role: str, fingerprint: str) -> None:
         """Raise DataError if the file of a role is not the one that the run was made from."""
@@ -73,6 +76,7 @@ class Plan:
             "reading": dict(self.experiment.reading),
             "feature_columns": None if columns is None else ",".join(columns),
             "folds": self.experiment.folds,
+            **({} if self.config is None else {"config": self.config.to_mapping()}),
         }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from functools import partial
@@ -13,6 +14,7 @@ import click
 if TYPE_CHECKING:
     from recsys_mf.comparison import Standing
     from recsys_mf.training import Progress
+    from recsys_mf.tuning import Standing as TuningStanding
 
 PURPOSES = {
     "search": "choosing settings",
@@ -111,6 +113,58 @@ class ComparisonBar:
 
         shape = "|{bar:20}| {n_fmt} of {total_fmt} fits, {elapsed} gone{postfix}"
         return tqdm(total=standing.total, bar_format=shape, file=sys.stderr, leave=False)
+
+
+class TuningBar:
+    """Watches a search of settings and draws one bar over its trials or its time; silent as `Bars` is.
+
+    finished : trials that are over, 0 as long as none came to its end
+    """
+
+    def __init__(self, *, quiet: bool) -> None:
+        self.silent, self.finished = is_silent(quiet=quiet), 0
+        self._bar: Any = None
+        self._drawn = 0.0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self._bar is not None:
+            self._bar.close()
+        self._bar = None
+
+    def __call__(self, standing: TuningStanding) -> None:
+        """Show how far it is."""
+        self.finished = 0 if standing.best is None else standing.finished
+        if self.silent or not (standing.ended or time.monotonic() > self._drawn + _PAUSE):
+            return
+        if self._bar is None:
+            self._bar = self._opened(standing)
+        self._bar.set_postfix_str(describe_tuning(standing), refresh=False)
+        self._bar.n = standing.finished if math.isinf(standing.seconds_left) else round(standing.elapsed, 1)
+        self._bar.refresh()
+        self._drawn = time.monotonic()
+
+    def _opened(self, standing: TuningStanding) -> Any:
+        from tqdm import tqdm
+
+        timed = not math.isinf(standing.seconds_left)
+        total = standing.elapsed + standing.seconds_left if timed else standing.wanted
+        return tqdm(total=total, bar_format="|{bar:20}| {elapsed} gone{postfix}", file=sys.stderr, leave=False)
+
+
+def describe_tuning(standing: TuningStanding) -> str:
+    """How far a search is, in words."""
+    wanted = "" if standing.wanted is None else f" of {standing.wanted}"
+    parts = [f"{standing.finished}{wanted} trials"]
+    if standing.best is not None:
+        parts.append(f"best validation RMSE {standing.best:.4f}")
+    if not math.isinf(standing.seconds_left):
+        parts.append(_time_left(standing.seconds_left))
+    purpose = PURPOSES[standing.progress.stage] if standing.progress is not None else "starting"
+    what = f"{standing.solver}, {'the best settings: ' if standing.is_final else ''}{purpose}"
+    return f"{', '.join(parts)}: {what}"
 
 
 def _time_left(seconds: float | None) -> str:

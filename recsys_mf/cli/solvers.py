@@ -29,7 +29,7 @@ def solvers(name: str | None, as_json: bool) -> None:
         options.say(f"{key}: {_summary(solver)}")
         for field in dataclasses.fields(solver):
             default = solver().settings()[field.name]
-            options.say(f"  {field.name:22} {default!s:14} {field.metadata['help']}{_choices(field)}")
+            options.say(f"  {field.name:22} {default!s:14} {field.metadata['help']}{_choices(field)}{_searched(field)}")
         options.say("")
     if name is not None:
         options.say(_documentation(SOLVERS[name]))
@@ -42,7 +42,12 @@ def solvers(name: str | None, as_json: bool) -> None:
 def _described(solver: type[Solver]) -> dict[str, Any]:
     defaults = solver().settings()
     fields = [
-        {"name": field.name, "default": defaults[field.name], "help": field.metadata["help"]}
+        {
+            "name": field.name,
+            "default": defaults[field.name],
+            "help": field.metadata["help"],
+            "tuned": None if (values := field.metadata["search"]) is None else list(values),
+        }
         for field in dataclasses.fields(solver)
     ]
     return {"summary": _summary(solver), "settings": fields}
@@ -52,6 +57,12 @@ def _choices(field: dataclasses.Field[Any]) -> str:
     """The values that a setting takes, if these are a few words."""
     choices = field.metadata["choices"]
     return f" (choices: {', '.join(choices)})" if choices else ""
+
+
+def _searched(field: dataclasses.Field[Any]) -> str:
+    """What `recsys-mf tune` tries of a number."""
+    values = field.metadata["search"]
+    return f" (tune tries {values.low:g} to {values.high:g})" if hasattr(values, "low") else ""
 
 
 def _documentation(solver: type[Solver]) -> str:

@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from recsys_mf.cli import options
+from recsys_mf.cli.config import SHORTHANDS, config_option
 from recsys_mf.cli.keeping import Work, checkpoint_options, open_checkpoint, telling_what_is_kept
 from recsys_mf.cli.pictures import PictureFiles, name_items, picture_options, titles_option
 from recsys_mf.cli.plan import FILES, Plan, plan_of_record, refuse_with_repeat, say_whether_repeated
 from recsys_mf.errors import ConfigError, printable
 
 if TYPE_CHECKING:
+    from recsys_mf.cli.config import Config
     from recsys_mf.cli.log import LogFile
     from recsys_mf.features import Features
     from recsys_mf.ratings import Ratings
@@ -49,6 +51,7 @@ class Options:
     size: str | None
     start: Path | None
     repeat: Path | None
+    config: Config | None
     compress: int | None
     user_features: str | None
     item_features: str | None
@@ -97,8 +100,7 @@ class Options:
     @property
     def shorthands(self) -> dict[str, str | None]:
         """Settings of the solver that have an option of their own."""
-        names = ("likelihood", "sweeps", "chains", "schedule", "precision")
-        return {name: getattr(self, name) for name in names}
+        return {name: getattr(self, name) for name in SHORTHANDS}
 
 
 @click.command()
@@ -147,6 +149,7 @@ class Options:
 )
 @click.option("--repeat", type=click.Path(path_type=Path), metavar="RUN",
               help="Train again exactly as the run in this directory was trained.")  # fmt: skip
+@config_option
 @click.option(
     "--compress", type=int, metavar="K", help="Store the model of a sampler (gibbs) as one factorisation of rank K."
 )
@@ -228,8 +231,11 @@ def train(**given: Any) -> None:
         device = device if options.is_given("device") else record["device"]
     plan = replace(plan, experiment=replace(plan.experiment, ranking=chosen.ranking, relevant=chosen.relevant))
     experiment = plan.experiment
+    held_out = experiment.test is not None or experiment.folds is not None or experiment.hold_out > 0
+    if chosen.titles is not None and not held_out:
+        fix = "leave --titles out, or hold ratings out"
+        raise ConfigError("without test ratings no items are shown", where="--titles", seen="--hold-out 0", fix=fix)
     if chosen.predictions is not None:
-        held_out = experiment.test is not None or experiment.folds is not None or experiment.hold_out > 0
         check_predictions(chosen.predictions, force=chosen.force, held_out=held_out)
 
     context.with_resource(log)
@@ -265,8 +271,10 @@ def _plan(chosen: Options, context: click.Context) -> Plan:
         )
     start = None if chosen.start is None else store.load(chosen.start)
     if start is not None:
-        _refuse_with_start(context)
-    typed = _typed(chosen.settings, chosen.shorthands)
+        _refuse_with_start(context, chosen.config)
+    typed = options.parse_settings(chosen.settings, chosen.shorthands)
+    if chosen.config is not None:
+        typed = {**chosen.config.settings_for(chosen.solver), **typed}
     solver, reading = _solver(chosen.solver, typed, start), chosen.reading
     if reading["time_column"] is None and not solver.takes_times and chosen.by not in BY_TIME:
         reading["time_column"] = "none"  # not needed
@@ -290,7 +298,7 @@ def _plan(chosen: Options, context: click.Context) -> Plan:
         feature_columns=None if columns is None else [name.strip() for name in columns.split(",")],
         reading=reading,
     )
-    return Plan(experiment, files=chosen.files, given=typed, expected={})
+    return Plan(experiment, files=chosen.files, given=typed, expected={}, config=chosen.config)
 
 
 def _check_read(plan: Plan, log: LogFile, role: str, found: Ratings | Features, *, quiet: bool) -> None:
@@ -312,8 +320,11 @@ def _check_read(plan: Plan, log: LogFile, role: str, found: Ratings | Features, 
         click.echo(printable(line), err=True)
 
 
-def _refuse_with_start(context: click.Context) -> None:
+def _refuse_with_start(context: click.Context, config: Config | None) -> None:
     """Raise ConfigError if an option is given that --from takes from the run."""
+    if config is not None and config.settings:
+        what = f"the settings in {config.path} cannot be given with --from, which takes them from the run"
+        raise ConfigError(what, fix="leave them out, or train without --from")
     for name in DECIDED_BY_START:
         if options.is_given(name):
             option = next(" or ".join(p.opts) for p in context.command.params if p.name == name)
@@ -329,24 +340,6 @@ def _solver(name: str | None, texts: dict[str, str], start: Run | None) -> Solve
     if start is not None and name in (None, start.fit.solver):
         return solver_of(start.fit)
     return SOLVERS[name or "sgd"].from_texts(texts)
-
-
-def _typed(settings: tuple[str, ...], shorthands: dict[str, str | None]) -> dict[str, str]:
-    """Settings by name, as they were typed. Raises ConfigError if one is given twice with different values."""
-    texts: dict[str, str] = {}
-    for key, value in [*map(_named, settings), *shorthands.items()]:
-        if value is not None and texts.setdefault(key, value) != value:
-            raise ConfigError(
-                "given twice", where=f"setting {key}", seen=f"{texts[key]} and {value}", fix="give one value"
-            )
-    return texts
-
-
-def _named(setting: str) -> tuple[str, str]:
-    name, equals, value = setting.partition("=")
-    if not equals:
-        raise ConfigError("not a setting", where="-p", seen=repr(setting), fix="write it as NAME=VALUE")
-    return name.strip(), value.strip()
 
 
 def _baselines(ranks: str | None, route: str) -> dict[str, Solver]:

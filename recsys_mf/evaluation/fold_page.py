@@ -10,7 +10,7 @@ from recsys_mf.drawing import Page, PageTable, Picture, Section, lay_out
 from recsys_mf.drawing.style import DASHES, MARKERS, SERIES, add_legend, label_values
 from recsys_mf.evaluation.folds import FoldReport
 from recsys_mf.evaluation.names import shown_name
-from recsys_mf.evaluation.page import lay_out_ranking, list_provenance, present
+from recsys_mf.evaluation.page import lay_out_ranking, lay_out_ranks, lay_out_training, list_record, present
 from recsys_mf.evaluation.sections import describe
 from recsys_mf.layout import Table
 
@@ -30,16 +30,16 @@ def lay_out_folds(report: FoldReport) -> Page:
         "Errors",
         paragraphs=tuple(said.heading.split("\n")),
         tables=(PageTable("", said.models, labels.index(report.best)),),
-        pictures=present(draw_folds(report)),
+        pictures=present(draw_folds(report), None if report.final is None else lay_out_ranks(report.final)),
         notes=(" ".join(said.legend.split()),),
     )
     trained = report.rows[-1]
     return Page(
         title=f"{trained.label}{data}, {len(report.splits)} folds",
         verdict=_describe_verdict(report),
-        sections=(errors, *lay_out_ranking(report)),
+        sections=(errors, *lay_out_ranking(report), *lay_out_training(report.final)),
         warnings=report.warnings,
-        record={} if report.record is None else list_provenance(report.record),
+        record={} if report.final is None else list_record(report.final),
     )
 
 

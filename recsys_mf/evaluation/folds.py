@@ -52,7 +52,7 @@ class FoldReport(Drawable):
     """What `summarise_folds` returns: rows as in the reports, and per fold the split, test pairs, fallback share and,
     if items were ranked, for whom; and whether errors are weighted.
 
-    record : the provenance of the run on all ratings, for its page; not part of `to_mapping`
+    final : the report of the run on all ratings, for the page; not part of `to_mapping`
     """
 
     rows: tuple[FoldRow, ...]
@@ -69,7 +69,7 @@ class FoldReport(Drawable):
     rating_range: tuple[float, float]
     ranking: tuple[Ranking, ...] = ()
     weighted: bool = False
-    record: Mapping[str, Any] | None = field(default=None, compare=False, repr=False)
+    final: Report | None = field(default=None, compare=False, repr=False)
 
     @property
     def best(self) -> str:
@@ -78,8 +78,8 @@ class FoldReport(Drawable):
 
     def to_mapping(self) -> dict[str, Any]:
         """The report as plain values, with `kind` and `best`."""
-        plain = dataclasses.asdict(self)
-        del plain["record"]
+        plain = dataclasses.asdict(dataclasses.replace(self, final=None))
+        del plain["final"]
         return {"kind": "folds", "best": self.best, **plain}
 
 

@@ -36,7 +36,7 @@ def lay_out_report(report: Report) -> Page:
         *_by_part(report),
         *lay_out_ranking(report),
         *_probabilities(report),
-        *_training(report),
+        *lay_out_training(report),
     ]
     return Page(
         title=f"{report.rows[-1].label}{data}",
@@ -130,14 +130,18 @@ def _errors(report: Report) -> Section:
     labels = [row.label for row in report.rows]
     best = None if report.best is None else labels.index(report.best)
     title = "Errors" if report.held_out is not None else "Validation errors"
-    ranks = None if report.diagnostics is None else draw_ranks(report.diagnostics, report.rows)
     return Section(
         title,
         paragraphs=tuple(said.heading.split("\n")),
         tables=(PageTable("", said.models, best),),
-        pictures=present(draw_models(report), ranks),
+        pictures=present(draw_models(report), lay_out_ranks(report)),
         notes=tuple(_sentences(said.legend)),
     )
+
+
+def lay_out_ranks(report: Report) -> Picture | None:
+    """Error against the rank of the truncated SVD, if it is known."""
+    return None if report.diagnostics is None else draw_ranks(report.diagnostics, report.rows)
 
 
 def _sentences(legend: str) -> Iterator[str]:
@@ -181,9 +185,10 @@ def _probabilities(report: Report) -> Iterator[Section]:
         yield Section("How sure the model is", pictures=pictures)
 
 
-def _training(report: Report) -> Iterator[Section]:
-    diagnostics = report.diagnostics
-    if diagnostics is None:
+def lay_out_training(report: Report | None) -> Iterator[Section]:
+    """How the model of a report was trained; nothing if that is not known."""
+    diagnostics = None if report is None else report.diagnostics
+    if report is None or diagnostics is None:
         return
     trained = report.rows[-1]
     pictures = present(

@@ -39,6 +39,8 @@ def draw_curves(diagnostics: Diagnostics, row: Row) -> Picture | None:
     low, high, is_cut = _span_of(finite)
 
     def draw(axes: Axes) -> None:
+        from matplotlib.ticker import MaxNLocator
+
         for number, (name, (x, y)) in enumerate(lines.items()):
             axes.plot(x, y, linestyle=DASHES[number % len(DASHES)], color=SERIES[number % len(SERIES)], label=name)
         if row.epochs <= max(x.max() for x, _ in lines.values()):
@@ -46,6 +48,7 @@ def draw_curves(diagnostics: Diagnostics, row: Row) -> Picture | None:
             axes.annotate(f"final fit: {row.epochs}", (row.epochs, high), xytext=(-3, -3), textcoords="offset points",
                           rotation=90, ha="right", va="top", color=MUTED, fontsize=8)  # fmt: skip
         axes.set_ylim(low, high)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         label_values(axes, unit, "RMSE")
         add_legend(axes)
 

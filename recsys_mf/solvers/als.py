@@ -17,7 +17,7 @@ from recsys_mf.models import Factorization
 from recsys_mf.ratings import Ratings
 from recsys_mf.solvers.iterative import IterativeSolver
 from recsys_mf.solvers.protocol import Epoch
-from recsys_mf.solvers.settings import AUTO, Auto, figure, setting
+from recsys_mf.solvers.settings import AUTO, Auto, Between, figure, setting
 from recsys_mf.solvers.standardisation import find_scale, predict_pairs, restore, standardise
 from recsys_mf.solvers.state import State
 
@@ -52,21 +52,26 @@ class Als(IterativeSolver):
     usual: ClassVar[dict[str, float]] = {"rank": 32, "regularisation": 1.0}
 
     rank: int | Auto = setting(
-        AUTO, "columns k of the factors; auto: 32 or a better one on validation rows", low=1, high=1024, kind=int
-    )
+        AUTO, "columns k of the factors; auto: 32 or a better one on validation rows", low=1, high=1024, kind=int,
+        search=Between(4, 128),
+    )  # fmt: skip
     epochs: int = setting(15, "most passes over users and items; 0 for the damped biases alone")
     regularisation: float | Auto = setting(
-        AUTO, "λ of the factors; auto: 1 or a better one on validation rows", low=1e-6, kind=float
-    )
-    bias_regularisation: float = setting(1.0, "λ_b of the biases", low=1e-6)
+        AUTO, "λ of the factors; auto: 1 or a better one on validation rows", low=1e-6, kind=float,
+        search=Between(0.2, 5),
+    )  # fmt: skip
+    bias_regularisation: float = setting(1.0, "λ_b of the biases", low=1e-6, search=Between(0.1, 10))
     count_exponent: float = setting(
-        0.5, "ω: a row's regularisation grows as its number of ratings, or the sum of their weights, to the ω", high=1
-    )
+        0.5, "ω: a row's regularisation grows as its number of ratings, or the sum of their weights, to the ω", high=1,
+        search=Between(0, 1, is_log=False),
+    )  # fmt: skip
     initial_scale: float = setting(0.3, "expected length of an item's factor at the start", low=1e-6, high=10)
     cg_steps: int = setting(
         3, "steps of conjugate gradients for a row in an epoch; 0 solves every row exactly", high=1000
     )
-    members: int = setting(6, "S: independent runs that are averaged; 1 for a single run", low=1, high=1024)
+    members: int = setting(
+        6, "S: independent runs that are averaged; 1 for a single run", low=1, high=1024, search=Between(3, 12)
+    )
 
     def has_settled(self, epochs: int) -> bool:
         """After six: if biases explain nothing, errors may rise for as many before they fall."""

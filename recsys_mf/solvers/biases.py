@@ -17,7 +17,7 @@ from recsys_mf.kernels.backend import Backend
 from recsys_mf.models import Factorization
 from recsys_mf.ratings import Ratings
 from recsys_mf.solvers.protocol import Epoch, Solver
-from recsys_mf.solvers.settings import setting
+from recsys_mf.solvers.settings import Between, setting
 from recsys_mf.solvers.standardisation import find_mean
 
 Vector = NDArray[np.float64]
@@ -68,8 +68,12 @@ class Biases(Solver):
 
     name: ClassVar[str] = "bias"
 
-    user_damping: float = setting(5.0, "d_u: ratings of prior weight that hold a user's bias at zero", low=1e-6)
-    item_damping: float = setting(5.0, "d_i: ratings of prior weight that hold an item's bias at zero", low=1e-6)
+    user_damping: float = setting(
+        5.0, "d_u: ratings of prior weight that hold a user's bias at zero", low=1e-6, search=Between(0.5, 50)
+    )
+    item_damping: float = setting(
+        5.0, "d_i: ratings of prior weight that hold an item's bias at zero", low=1e-6, search=Between(0.5, 50)
+    )
 
     def run(
         self,

@@ -17,7 +17,7 @@ from recsys_mf.ratings import Ratings
 from recsys_mf.solvers.protocol import Epoch, Footprint, Solver
 from recsys_mf.solvers.sampler.chain import Chain, Observed
 from recsys_mf.solvers.selection import Selection
-from recsys_mf.solvers.settings import AUTO, Auto, figure, setting
+from recsys_mf.solvers.settings import AUTO, Among, Auto, Between, figure, setting
 from recsys_mf.solvers.standardisation import find_scale, standardise
 
 _FLAT = 2e-4  # running validation RMSE that a quarter more sweeps must gain, relative
@@ -27,6 +27,7 @@ _BURN_INS = (10, 20, 40, 80)
 _MAX_LEVELS = 20  # distinct ratings that are taken for an ordered scale
 _MAX_BYTES = 1 << 29  # of the samples of a model
 _DAY = 86400
+_LINKS = ("both", "users", "items", "none")
 
 
 @dataclass(frozen=True)
@@ -62,8 +63,9 @@ class Gibbs(Solver):
     takes_times: ClassVar[bool] = True
 
     rank: int | Auto = setting(
-        AUTO, "columns k of the factors; auto: √ratings / 20, from 8 to 48 in eights", low=1, high=1024, kind=int
-    )
+        AUTO, "columns k of the factors; auto: √ratings / 20, from 8 to 48 in eights", low=1, high=1024, kind=int,
+        search=Between(4, 64),
+    )  # fmt: skip
     sweeps: int | Auto = setting(
         AUTO, "sweeps; auto: as many as lower the validation error, at most 400", low=1, kind=int
     )
@@ -76,10 +78,14 @@ class Gibbs(Solver):
         "auto",
         f"of a rating; auto: ordinal for 3 to {_MAX_LEVELS} distinct ratings without weights",
         choices=("auto", "gaussian", "ordinal"),
+        search=Among(("gaussian", "ordinal")),
     )
-    links: str = setting("both", "who-rated-what priors", choices=("both", "users", "items", "none"))
-    time: str = setting("auto", "a table of time bins, if there are timestamps", choices=("auto", "none"))
-    bin_days: float = setting(1.0, "width of a time bin", low=1e-3, high=1e6)
+    links: str = setting("both", "who-rated-what priors", choices=_LINKS, search=Among(_LINKS))
+    time: str = setting(
+        "auto", "a table of time bins, if there are timestamps", choices=("auto", "none"),
+        search=Among(("auto", "none"), needs_times=True),
+    )  # fmt: skip
+    bin_days: float = setting(1.0, "width of a time bin", low=1e-3, high=1e6, search=Between(0.1, 30, needs_times=True))
 
     def __post_init__(self) -> None:
         super().__post_init__()

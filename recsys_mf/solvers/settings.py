@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, NamedTuple, TypeVar
 
 from recsys_mf import arguments
 from recsys_mf.errors import ConfigError, nearest
@@ -14,6 +14,22 @@ Auto = Literal["auto"]
 
 AUTO: Auto = "auto"
 N = TypeVar("N", int, float)
+
+
+class Between(NamedTuple):
+    """What a search of settings tries of a number: low to high, on a logarithmic scale or a linear one."""
+
+    low: float
+    high: float
+    is_log: bool = True
+    needs_times: bool = False
+
+
+class Among(NamedTuple):
+    """What a search of settings tries of a choice. `needs_times`: only if ratings have times."""
+
+    values: tuple[str, ...]
+    needs_times: bool = False
 
 
 SYNONYMS: dict[str, tuple[str, ...]] = {
@@ -56,17 +72,19 @@ def require_settings(solver: Any, names: Iterable[str]) -> None:
 
 def setting(
     default: Any, text: str, *, low: float = 0, high: float | None = None, choices: tuple[str, ...] = (),
-    kind: type | None = None,
+    kind: type | None = None, search: Between | Among | None = None,
 ) -> Any:  # fmt: skip
     """A field of a solver: its default, its help text, and its valid range or choices.
 
     high : by default the most there is: any finite number, or of whole numbers `arguments.MAX_WHOLE`
     kind : of a number whose default is "auto", its type; "auto" is then a value of the setting beside the numbers
+    search : what `tuning` tries of it; None for a setting that is not searched, as it does not change the error, is
+        chosen on validation rows anyway, or is the better the dearer
     """
     kind = kind or type(default)
     if high is None:
         high = float("inf") if kind is float else arguments.MAX_WHOLE
-    metadata = {"help": text, "low": low, "high": high, "choices": choices, "kind": kind}
+    metadata = {"help": text, "low": low, "high": high, "choices": choices, "kind": kind, "search": search}
     return dataclasses.field(default=default, metadata=metadata)
 
 

@@ -18,7 +18,7 @@ from recsys_mf.models import Factorization
 from recsys_mf.ratings import Ratings
 from recsys_mf.solvers.iterative import IterativeSolver
 from recsys_mf.solvers.protocol import Epoch
-from recsys_mf.solvers.settings import AUTO, Auto, figure, setting
+from recsys_mf.solvers.settings import AUTO, Auto, Between, figure, setting
 from recsys_mf.solvers.standardisation import find_scale, join_biases, predict_pairs, restore
 from recsys_mf.solvers.state import State
 
@@ -52,18 +52,28 @@ class Sgd(IterativeSolver):
     usual: ClassVar[dict[str, float]] = {"rank": 64, "regularisation": 0.0375}
 
     rank: int | Auto = setting(
-        AUTO, "columns k of the factors; auto: 64 or a better one on validation rows", low=1, high=4096, kind=int
-    )
+        AUTO, "columns k of the factors; auto: 64 or a better one on validation rows", low=1, high=4096, kind=int,
+        search=Between(4, 128),
+    )  # fmt: skip
     epochs: int = setting(60, "most passes over the ratings; 0 for the damped biases alone")
-    learning_rate: float = setting(0.03, "step η of the factors in the first epoch", low=1e-8, high=1)
-    bias_learning_rate: float = setting(0.01, "step of the biases in the first epoch", high=1)
-    decay: float = setting(0.94, "factor γ on both steps from one epoch to the next", low=1e-3, high=1)
-    regularisation: float | Auto = setting(
-        AUTO, "λ of the factors, per rating; auto: 0.0375 or a better one on validation rows", kind=float
+    learning_rate: float = setting(
+        0.03, "step η of the factors in the first epoch", low=1e-8, high=1, search=Between(0.01, 0.1)
     )
-    bias_regularisation: float = setting(0.02, "λ_b of the biases, per rating")
+    bias_learning_rate: float = setting(
+        0.01, "step of the biases in the first epoch", high=1, search=Between(0.002, 0.05)
+    )
+    decay: float = setting(
+        0.94, "factor γ on both steps from one epoch to the next", low=1e-3, high=1, search=Between(0.85, 0.99, False)
+    )
+    regularisation: float | Auto = setting(
+        AUTO, "λ of the factors, per rating; auto: 0.0375 or a better one on validation rows", kind=float,
+        search=Between(0.005, 0.2),
+    )  # fmt: skip
+    bias_regularisation: float = setting(0.02, "λ_b of the biases, per rating", search=Between(0.002, 0.2))
     initial_scale: float = setting(0.06, "s: expected length of a factor at the start", high=10)
-    members: int = setting(6, "S: independent runs that are averaged; 1 for a single run", low=1, high=1024)
+    members: int = setting(
+        6, "S: independent runs that are averaged; 1 for a single run", low=1, high=1024, search=Between(3, 12)
+    )
     schedule: str = setting(
         "conflict-free", "conflict-free or, on CUDA, hogwild: blocks do not wait for those they share rows with",
         choices=("conflict-free", "hogwild"),

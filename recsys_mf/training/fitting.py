@@ -49,13 +49,16 @@ class Fitting:
     watch: Watcher
     steps: Steps = unkept
 
-    def fit(self) -> Fit:
-        """Choose on validation if there is a validation part, then fit."""
-        compile_kernels(self.solver, self.backend)
-        solver = self.solver.resolved(self.train, self.backend)
+    def fit(self, validated: Validated | None = None) -> Fit:
+        """Choose on validation if there is a validation part, then fit.
+
+        validated : what `validate` returned, if that is known
+        """
         if not self.parts:
+            compile_kernels(self.solver, self.backend)
+            solver = self.solver.resolved(self.train, self.backend)
             return self._final(solver.selection().choose(None), (), None)
-        found = self._selected(solver)
+        found = validated or self.validate()
         fit = self._final(found.solver, found.history, found.error)
         valid = self.parts[0].valid
         if isinstance(fit.model, Factorization) and isinstance(found.model, Factorization) and valid is not None:
@@ -65,6 +68,11 @@ class Fitting:
                 precision = choose_precision(found.model, self.parts[0].train, valid, rng, self.backend)
                 fit = replace(fit, fold_in_precision=precision)
         return fit
+
+    def validate(self) -> Validated:
+        """What validation chooses, with its error; the part of `fit` before the fit on all of train."""
+        compile_kernels(self.solver, self.backend)
+        return self._selected(self.solver.resolved(self.train, self.backend))
 
     def _selected(self, solver: Solver) -> Validated:
         """The best on validation of a committee, one of its members alone, and the plainest model of the solver."""

@@ -36,6 +36,9 @@ and by `recsys-mf train`:
     reading             how tables were read: columns, ids, duplicates and so on
     feature_columns     columns of the side information that were used, null for all
     folds               number of folds that were cross-validated before, or null
+    config              only with --config: its path, and the options and settings that are in it
+    tuned               only by `recsys-mf tune`: the budget, how many settings were tried and how they ended, the best
+                        of them and its validation error; the settings that were chosen are in `settings`
 
 A fingerprint is a SHA-256: of a table that of its ids, ratings, times and weights in their order, so that it does not
 depend on the format of the file; of features that of their ids, names and values; of a run that of its model and

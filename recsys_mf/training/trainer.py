@@ -28,6 +28,7 @@ from recsys_mf.training.continuing import continued
 from recsys_mf.training.epochs import Watcher
 from recsys_mf.training.fitting import Fitting, compress_fit
 from recsys_mf.training.identity import identity_of
+from recsys_mf.training.selection import Validated
 from recsys_mf.training.steps import Steps, unkept
 from recsys_mf.training.validation import cut_parts
 
@@ -59,6 +60,7 @@ def train(
     watch: Watcher = lambda progress: None,
     checkpoint: Checkpoint | str | os.PathLike[str] | None = None,
     every: float = EVERY,
+    validated: Validated | None = None,
     **settings: Any,
 ) -> Run:
     """Fit the solver and the baselines on split.train and return them as a Run; split.test is not looked at.
@@ -80,6 +82,7 @@ def train(
         same bytes. It is removed when the training is done; that of a `Checkpoint` stays until its `remove`, so that it
         outlives the saving of the run
     every : seconds between two states of a training in the checkpoint of a folder
+    validated : what `validate_alone` returned for the same solver, split and seed, so that it is not done again
     Raises SolveError when the fit diverges, ConfigError for an argument of another type or out of range, for a start
     that cannot be continued and for side information that the solver cannot take, ResourceError before what would not
     fit in memory, and what `Checkpoint` raises. Warns with LeakWarning when the start was trained on pairs of
@@ -120,11 +123,11 @@ def train(
         _room((*others.values(), solver), split.train, parts, backend, compress),
     ):
 
-        def fitted(label: str, method: Solver) -> Fit:
-            return Fitting(label, method, split.train, parts, seed, backend, watch, steps).fit()
+        def fitted(label: str, method: Solver, found: Validated | None = None) -> Fit:
+            return Fitting(label, method, split.train, parts, seed, backend, watch, steps).fit(found)
 
         fits = {label: fitted(label, method) for label, method in others.items()}
-        fit = fitted(solver.name, solver)
+        fit = fitted(solver.name, solver, validated)
         if compress is not None:
             fit = compress_fit(fit, compress, split.train, backend)
     run = Run(
@@ -150,6 +153,7 @@ def fit_alone(
     validation: float = 0.1,
     watch: Watcher = lambda progress: None,
     checkpoint: Checkpoint | None = None,
+    validated: Validated | None = None,
 ) -> Fit:
     """The fit that `train` makes of this solver on split.train, to the same bytes, without the baselines.
 
@@ -163,7 +167,7 @@ def fit_alone(
         _steps(checkpoint, split, validation, fit_facts, backend) as steps,
         _room((solver,), split.train, parts, backend, None),
     ):
-        return Fitting(solver.name, solver, split.train, parts, seed, backend, watch, steps).fit()
+        return Fitting(solver.name, solver, split.train, parts, seed, backend, watch, steps).fit(validated)
 
 
 @contextlib.contextmanager
@@ -180,6 +184,25 @@ def _steps(
     record = provenance.of_rows(split, validation) | fit_facts | provenance.of_machine(backend)
     with checkpoint.training(identity_of(record, split)) as steps:
         yield steps
+
+
+def validate_alone(
+    split: Split,
+    parts: tuple[Split, ...],
+    solver: Solver,
+    backend: Backend,
+    *,
+    seed: int = 0,
+    watch: Watcher = lambda progress: None,
+) -> Validated:
+    """What `train` chooses on validation rows for this solver, with its error, without the fit on all of split.train.
+
+    parts : as `cut_parts` makes them of the split; the other arguments and errors are those of `fit_alone`
+    """
+    _check_features(solver, split.train)
+    solver.resolved(split.train, backend)  # raises for what the table or the device does not bear
+    with _room((solver,), split.train, parts, backend, None):
+        return Fitting(solver.name, solver, split.train, parts, seed, backend, watch).validate()
 
 
 def _check_features(solver: Solver, train: Ratings) -> None:

@@ -205,6 +205,9 @@ IDLE = [
     ["train", "t.parquet", "-o", "r", "--feature-columns", "a"],
     ["train", "t.parquet", "-o", "r", "--compress", "2"],
     ["train", "t.parquet", "-o", "r", "--titles", "t.csv"],
+    ["train", "t.parquet", "-o", "r", "--titles", "t.csv", "--html", "t.html", "--folds", "2"],
+    ["train", "t.parquet", "-o", "r", "--titles", "titles.csv", "--html", "t.html", "--hold-out", "0"],
+    ["evaluate", "run", "--test", "t.parquet", "--titles", "t.csv"],
     ["train", "t.parquet", "-o", "r", "--sweeps", "3"],
     ["train", "t.parquet", "-o", "r", "--chains", "3"],
     ["train", "t.parquet", "-o", "r", "--likelihood", "gaussian"],
@@ -228,6 +231,7 @@ IDLE = [
 @pytest.mark.parametrize("arguments", IDLE, ids=lambda arguments: " ".join(arguments[1:]))
 def test_an_option_that_would_do_nothing_is_refused(recsys: Cli, tmp_path: Path, arguments: list[str]) -> None:
     small_table().to_frame().to_parquet(tmp_path / "t.parquet")
+    (tmp_path / "titles.csv").write_text("item_id,title\n100,A\n")
     if arguments[0] != "train":
         save(small_run(), tmp_path / "run")
     before = sorted(path.name for path in tmp_path.iterdir())
@@ -239,11 +243,12 @@ def test_an_option_that_would_do_nothing_is_refused(recsys: Cli, tmp_path: Path,
 
 EFFECTIVE = {
     "train": {"output", "force", "solver", "settings", "hold_out", "validation", "seed", "device", "threads", "size",
-              "start", "repeat", "predictions", "log", "keep_rated", "encoding", "by", "svd_ranks", "svd_route",
+              "start", "repeat", "predictions", "html", "plots", "log", "config", "keep_rated", "encoding", "by",
+              "svd_ranks", "svd_route",
               "duplicates", "quiet", "ids", "ranking", "user_features", "item_features",
               "user_column", "item_column", "rating_column", "time_column", "weight_column", "ratings"},
-    "evaluate": {"run", "test", "predictions", "device", "threads", "encoding", "duplicates", "ids", "user_column",
-                 "item_column", "rating_column", "time_column", "weight_column", "ranking"},
+    "evaluate": {"run", "test", "predictions", "html", "plots", "device", "threads", "encoding", "duplicates", "ids",
+                 "user_column", "item_column", "rating_column", "time_column", "weight_column", "ranking"},
     "predict": {"run", "pairs", "output", "force", "user_column", "item_column", "device", "threads", "encoding", "ids",
                 "quiet"},
 }  # fmt: skip

@@ -43,6 +43,7 @@ def recsys(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, t
     frame.assign(w=1 + frame["rating"] % 2).to_parquet("table.parquet")
     frame.rename(columns={"user_id": "who", "item_id": "what", "rating": "stars"}).to_csv("odd.csv", index=False)
     frame.to_csv("plain.csv", index=False)
+    Path("c.toml").write_text("seed = 12\n")
     pd.concat([frame, frame.iloc[:20].assign(rating=1.0)]).to_parquet("twice.parquet")
     rows = np.arange(len(frame)) % 5
     frame[rows > 0].to_parquet("train.parquet")
@@ -218,7 +219,8 @@ def changing_options() -> list[click.Option]:
 
 @pytest.mark.parametrize("option", changing_options(), ids=lambda option: option.opts[0])
 def test_with_repeat_no_option_changes_the_result(recsys: Cli, option: click.Option) -> None:
-    value = {"--ids": "auto", "--duplicates": "error"}.get(option.opts[0], "1")  # a given default is also refused
+    given = {"--ids": "auto", "--duplicates": "error", "--config": "c.toml"}
+    value = given.get(option.opts[0], "1")  # a given default is also refused
     save(small_run(), "run")
     code, _, err = recsys(
         "train", "--repeat", "run", "-o", "new", *([option.opts[0]] if option.is_flag else [option.opts[0], value])
@@ -306,6 +308,7 @@ GIVEN: dict[str, tuple[list[str], Callable[[dict[str, Any]], Any], Any]] = {
     "--folds": (["--folds", "2"], lambda r: r["folds"], 2),
     "--validation": (["--validation", "0.123"], lambda r: r["validation"], 0.123),
     "--seed": (["--seed", "12"], lambda r: (r["seed"], r["split_rule"]["seed"]), (12, 12)),
+    "--config": (["--config", "c.toml"], lambda r: (r["seed"], r["config"]["options"]), (12, {"seed": 12})),
     "--compress": ([*SAMPLED, "--compress", "2"], lambda r: r["compress"], 2),
     "--feature-columns": (
         [*SAMPLED, "--item-features", "i.parquet", "--feature-columns", "w"], lambda r: r["feature_columns"], "w"

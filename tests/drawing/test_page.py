@@ -70,7 +70,7 @@ PICTURES = {
     "sampler": {"models", "svd_ranks", "by_rating", "residuals", "activity", "popularity", "calibration",
                 "reliability", "curves", "traces"},
     "svd": {"models", "svd_ranks", "by_rating", "residuals", "activity", "popularity"},
-    "folds": {"folds"},
+    "folds": {"folds", "svd_ranks"},
     "comparison": {"differences", "front", "splits"},
     "comparison of one split": {"differences", "front"},
     "completion": {"methods", "columns", "calibration"},

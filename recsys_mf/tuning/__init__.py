@@ -1,0 +1,13 @@
+"""Tuning: the settings of a solver, or the solver itself, searched on validation rows and tested once at the end.
+
+`space` is what is searched, `study` what was tried, by Optuna, `storage` where that is kept; `trying` tries one,
+`searching` chooses what is tried next, `clock` says what the time allows, and `tuning.tune` is the whole.
+"""
+
+from recsys_mf.tuning.plan import Plan
+from recsys_mf.tuning.searching import Standing
+from recsys_mf.tuning.study import Trial
+from recsys_mf.tuning.tuned import Tuned
+from recsys_mf.tuning.tuning import tune, tune_by_plan
+
+__all__ = ["Plan", "Standing", "Trial", "Tuned", "tune", "tune_by_plan"]
