@@ -146,8 +146,8 @@ def _move_to_free_name(path: Path, target: Path) -> None:
 @contextlib.contextmanager
 def _aside(target: Path) -> Iterator[Path]:
     """A path with the target's name in a locked folder next to it; the folder is removed at the end."""
-    _clean(target.parent)
-    folder, lock = _locked_folder(target.parent)
+    clean(target.parent)
+    folder, held = _locked_folder(target.parent)
     try:
         (folder / "new").mkdir()
         yield folder / "new" / target.name
@@ -155,8 +155,8 @@ def _aside(target: Path) -> Iterator[Path]:
         try:
             _remove(folder)
         finally:
-            if lock is not None:
-                os.close(lock)
+            if held is not None:
+                os.close(held)
 
 
 def _locked_folder(parent: Path) -> tuple[Path, int | None]:
@@ -166,7 +166,7 @@ def _locked_folder(parent: Path) -> tuple[Path, int | None]:
         try:
             os.mkdir(folder, 0o700)
             try:
-                return folder, _lock(folder)
+                return folder, lock(folder / "lock")
             except (BlockingIOError, FileNotFoundError):
                 continue  # a cleaner thinks that the writer of this folder is dead, and removes it
         except FileExistsError:
@@ -177,12 +177,11 @@ def _locked_folder(parent: Path) -> tuple[Path, int | None]:
     raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN), str(parent))
 
 
-def _lock(folder: Path) -> int | None:
-    """The open lock of a folder, None if the system has no locks; released when closed or the process dies.
+def lock(path: Path) -> int | None:
+    """The locked handle of a file, None if the system has no locks; released when closed or the process dies.
 
-    Raises BlockingIOError if another holds it, FileNotFoundError if the folder has gone.
+    Raises BlockingIOError if another holds it, FileNotFoundError if its folder has gone.
     """
-    path = folder / "lock"
     handle = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o666)
     try:
         import fcntl
@@ -199,17 +198,17 @@ def _lock(folder: Path) -> int | None:
     return handle
 
 
-def _clean(parent: Path) -> None:
+def clean(parent: Path) -> None:
     """Remove what killed writers left in a folder, and move back what they had moved out of the way."""
     with contextlib.suppress(OSError):
         for folder in parent.glob(f"{_PREFIX}*"):
             with contextlib.suppress(OSError):
-                lock = None if folder.is_symlink() else _lock(folder)
-                if lock is not None:
+                held = None if folder.is_symlink() else lock(folder / "lock")
+                if held is not None:
                     try:
                         _remove(folder)
                     finally:
-                        os.close(lock)
+                        os.close(held)
 
 
 def _remove(folder: Path) -> None:

@@ -11,6 +11,7 @@ RecsysError             1
 Warnings, each a RecsysWarning: IdMismatchWarning (nearly every pair of a table is unknown to the model),
 LeakWarning (a model may have been trained on its test ratings),
 EmptyRowWarning (a matrix has a row in which nothing is observed),
+CheckpointWarning (a file of a checkpoint is damaged: work that was saved is done again),
 ReadingNotice (a table was read in a way that its owner should know about),
 CacheWarning (compiled kernels cannot be kept on disk).
 """
@@ -153,6 +154,10 @@ class FoldWarning(RecsysWarning):
 
 class EmptyRowWarning(RecsysWarning):
     """A matrix has a row in which nothing is observed: its entries are filled, with wide deviations."""
+
+
+class CheckpointWarning(RecsysWarning):
+    """A file of a checkpoint is damaged: the state before it takes its place, or a step is made again."""
 
 
 class ReadingNotice(RecsysWarning):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
@@ -19,7 +20,8 @@ from recsys_mf.run import Run
 from recsys_mf.serving.joining import seen_by
 from recsys_mf.solvers import Solver
 from recsys_mf.splits import By, Split
-from recsys_mf.training import Validated, Watcher, as_ratings, train
+from recsys_mf.training import EVERY, Checkpoint, Validated, Watcher, as_ratings, train
+from recsys_mf.training.checkpoint import opened
 
 Record = Mapping[str, Any]
 
@@ -103,6 +105,8 @@ class Experiment:
         keep_predictions: bool = False,
         on_read: Callable[[str, Any], None] = _read_nothing,
         record: Callable[[Record], Record] = dict,
+        checkpoint: Checkpoint | str | os.PathLike[str] | None = None,
+        every: float = EVERY,
     ) -> Outcome:
         """Read, split, train and evaluate.
 
@@ -110,13 +114,21 @@ class Experiment:
         keep_predictions : return the held-out rows with their predictions
         on_read : called with the role (ratings, test, user_features, item_features) of what was read and with it
         record : what becomes the provenance of a run
+        checkpoint, every : as in `train`; it keeps the trainings of all folds
         Raises what `read_ratings`, `train` and `evaluate` raise.
         """
+        if is_path(checkpoint):
+            with opened(checkpoint, every) as kept:
+                return self.run(
+                    device=device, threads=threads, watch=watch, keep_predictions=keep_predictions, on_read=on_read,
+                    record=record, checkpoint=kept,
+                )  # fmt: skip
 
         def finished(split: Split) -> Outcome:
             return self.run_on(
-                split, device=device, threads=threads, watch=watch, keep_predictions=keep_predictions, record=record
-            )
+                split, device=device, threads=threads, watch=watch, keep_predictions=keep_predictions, record=record,
+                checkpoint=checkpoint,
+            )  # fmt: skip
 
         if self.folds is None:
             return finished(self.split(on_read))
@@ -152,12 +164,13 @@ class Experiment:
         keep_predictions: bool = False,
         record: Callable[[Record], Record] = dict,
         validated: Validated | None = None,
+        checkpoint: Checkpoint | str | os.PathLike[str] | None = None,
     ) -> Outcome:
-        """What `run` does with a split of the ratings; validated : as in `train`."""
+        """What `run` does with a split of the ratings; validated, checkpoint : as in `train`."""
         run = train(
             split, self.solver, seed=self.seed, device=device, threads=threads, validation=self.validation,
             compared_with=self.baselines, start=self.start, compress=self.compress, watch=watch,
-            validated=validated,
+            validated=validated, checkpoint=checkpoint,
         )  # fmt: skip
         run = replace(run, provenance=record(run.provenance))
         run = replace(run, report=validation_report(run))

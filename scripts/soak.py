@@ -30,6 +30,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import recsys_mf as mf
 from recsys_mf.errors import ArtifactError, RecsysError
 from tests import hostile
+from tests.planted import planted
 
 LIMIT = 120  # seconds that a case may take; if it takes longer, it hangs
 PAIRS = [7, 14, 21, 28], [101, 102, 103, 104]
@@ -50,6 +51,7 @@ def main() -> None:
     parser.add_argument("--tables", type=int, default=10_000)
     parser.add_argument("--flips", type=int, default=5_000, help="in each file of a run")
     parser.add_argument("--kills", type=int, default=100)
+    parser.add_argument("--trainings", type=int, default=100, help="that are killed and go on from a checkpoint")
     parser.add_argument("--loads", type=int, default=2_000, help="while a writer replaces the run")
     parser.add_argument("--folders", type=int, default=500, help="with other files, which --force must not touch")
     parser.add_argument("--first", type=int, default=0, help="number of the first table")
@@ -61,6 +63,7 @@ def main() -> None:
             "tables": _read_tables(asked.first, asked.tables),
             "flips": _flip_bits(here, asked.flips),
             "kills": _kill_writers(here, runs, asked.kills),
+            "trainings killed": _kill_trainings(here, asked.trainings),
             "loads under a writer": _load_under_a_writer(here, runs, asked.loads),
             "folders in the way": _force_over_folders(here, asked.folders),
         }
@@ -178,6 +181,63 @@ def _kill_writers(here: Path, runs: dict[str, list[float]], number: int) -> Coun
             counts["WRONG left behind"] += 1
             print(f"kill {seed}: {left}", file=sys.stderr)
     return counts
+
+
+def _kill_trainings(here: Path, number: int) -> Counter[str]:
+    """A training with a checkpoint is killed at a random moment and goes on: in the end the run has the same bytes."""
+    counts: Counter[str] = Counter()
+    folder = here / "trainings"
+    folder.mkdir()
+    planted(density=0.2)[0].to_frame().to_csv(folder / "ratings.csv", index=False)
+    took: dict[str, float] = {}
+    for name in _TRAININGS:
+        began = time.monotonic()
+        _training(folder, name, "-o", name).wait(LIMIT)
+        took[name] = time.monotonic() - began
+    for seed in _cases("trainings", range(number)):
+        r, name = random.Random(seed), list(_TRAININGS)[seed % len(_TRAININGS)]
+        process = _training(folder, name, "-o", f"{name}-new", "--checkpoint", f"{name}-kept", "--every", "0")
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(r.uniform(0.3, 1) * took[name])
+        process.send_signal(r.choice((signal.SIGKILL, signal.SIGKILL, signal.SIGTERM, signal.SIGINT)))
+        counts["killed" if process.wait(LIMIT) else "done before"] += 1
+        counts.update(_checked(folder, name))
+    for name in _TRAININGS:
+        if _training(folder, name, "-o", f"{name}-new", "--checkpoint", f"{name}-kept").wait(LIMIT):
+            counts["WRONG does not go on"] += 1
+        counts.update(_checked(folder, name))
+    if left := [*folder.glob("*-kept"), *folder.glob(".recsys_mf-*")]:
+        counts["WRONG left behind"] += len(left)
+    return counts
+
+
+_TRAININGS = {
+    "sgd": ("-p", "members=1", "-p", "epochs=40"),
+    "committee": ("-p", "members=4", "-p", "epochs=20"),
+    "als": ("--solver", "als", "-p", "members=3", "-p", "epochs=8"),
+}
+
+
+def _training(folder: Path, name: str, *options: str) -> subprocess.Popen[bytes]:
+    """The command that makes a run of this name."""
+    script = "from recsys_mf.cli import main; main()"
+    fixed = ("train", "ratings.csv", "--svd-ranks", "2", "-q", "-p", "rank=16", "-p", "regularisation=0.04")
+    command = [sys.executable, "-c", script, *fixed, *_TRAININGS[name], *options]
+    env = os.environ | {"PYTHONPATH": str(Path(__file__).resolve().parent.parent)}
+    return subprocess.Popen(command, cwd=folder, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+def _checked(folder: Path, name: str) -> Counter[str]:
+    """If the run is there, whether it has the bytes of the one that was not killed; it is then removed."""
+    new = folder / f"{name}-new"
+    if not new.exists():
+        return Counter()
+    one, other = (
+        {file.name: file.read_bytes() for file in run.iterdir() if file.suffix == ".safetensors"}
+        for run in (folder / name, new)
+    )
+    shutil.rmtree(new)
+    return Counter({"the same bytes" if one == other else "WRONG bytes": 1})
 
 
 def _load_under_a_writer(here: Path, runs: dict[str, list[float]], number: int) -> Counter[str]:

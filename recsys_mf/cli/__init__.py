@@ -94,7 +94,7 @@ def main() -> None:
             warnings.simplefilter("ignore")  # of libraries, and of arithmetic whose results are checked
             warnings.simplefilter("always", RecsysWarning)
             warnings.showwarning = _show_warning
-            command.main(prog_name="recsys-mf", standalone_mode=False)
+            command.main(prog_name="recsys-mf", standalone_mode=False, obj=signals)
             if sys.stdout is not None:
                 sys.stdout.flush()
     except BaseException as error:

@@ -62,7 +62,7 @@ _PLANNED = ("solvers", "ranks", "settings", *_SPLITTING, "state", "quiet")
 )
 @click.option("--split-seed", type=click.IntRange(min=0), help="First seed of the splits.  [default: that of --seed]")
 @click.option("--state", type=click.Path(path_type=Path), metavar="DIR",
-              help="Keep finished fits in DIR, so that the same command continues after an interruption.")  # fmt: skip
+              help="Keep fits in DIR, so that the same command continues after an interruption.")  # fmt: skip
 @click.option("--force", is_flag=True, help="Replace the --html and --plots files if they exist.")
 @picture_options
 @options.device_option
@@ -161,12 +161,12 @@ def _telling_what_is_kept(bar: ComparisonBar, state: Path | None) -> Iterator[No
     """Print on stderr what is left of a comparison that does not come to its end."""
     try:
         yield
-    except BaseException:
-        standing = bar.standing
+    except BaseException as error:
+        standing, has_failed = bar.standing, isinstance(error, RecsysError)
         bar.__exit__(None, None, None)
-        if standing is not None and standing.done:
+        if standing is not None and (standing.done or not (state is None or has_failed)):
             finished = f"{standing.done} of {standing.total} fits are finished"
-            kept = f"and kept in {state}: the same command goes on with the others"
+            kept = f"and kept in {state}: the same command goes on"
             lost = "and lost; with --state DIR they would have been kept"
             say_error(printable(f"{finished} {lost if state is None else kept}"))
         raise

@@ -83,10 +83,13 @@ class Signals:
 
     received : the signal that arrived, or None. It tells an interruption from an error even if a library turns the
         exception into another one, as numba's compiler does.
+    defer : called when a signal arrives; the exception is not raised if it returns True, because the running code is
+        going to stop by itself
     """
 
     def __init__(self) -> None:
         self.received: signal.Signals | None = None
+        self.defer: Callable[[], bool] = lambda: False
         self._before: dict[signal.Signals, Any] = {}
         self._unraisable: Callable[[Any], Any] = sys.unraisablehook
 
@@ -104,7 +107,8 @@ class Signals:
 
     def _raise(self, number: int, frame: FrameType | None) -> None:
         self.received = signal.Signals(number)
-        raise Interrupted
+        if not self.defer():
+            raise Interrupted
 
     def _send_again(self, lost: Any) -> None:
         """Send the signal again if its exception was lost, as in a callback from compiled code."""

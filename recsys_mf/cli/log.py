@@ -3,12 +3,14 @@
 Every line of the file is an object with `event`, `time` (UTC, ISO 8601) and `seconds` since the command began:
 
     read     role, rows                             a table was read
+    continued  checkpoint, finished, label, stage, epoch   where a training goes on that was interrupted
     stage    label, stage, n_epochs                 a fit, or its validation, begins
     epoch    label, stage, n_epochs and the rest of `training.Progress`; memory_bytes, the most that there was
     trial    of a search of settings, what was tried and how it ended (`tuning.Trial`); trial_seconds, what it took
     saved    run                                    the run directory is complete
 
-Lines are written as they come, so that other programs can follow. A command that came to its end ends in `saved`.
+Lines are written as they come, so that other programs can follow. A command that came to its end ends in `saved`. With
+--checkpoint lines are added to those that are there, since the command may go on from where it was interrupted.
 """
 
 from __future__ import annotations
@@ -39,16 +41,20 @@ _INTERVAL = 10.0  # seconds between two lines on stderr
 class LogFile:
     """The file; without a path every method does nothing."""
 
-    def __init__(self, path: Path | None, *, force: bool) -> None:
-        """Raises ConfigError or ResourceError if the file cannot be written."""
+    def __init__(self, path: Path | None, *, force: bool, goes_on: bool = False) -> None:
+        """Raises ConfigError or ResourceError if the file cannot be written.
+
+        goes_on : add to the file if it exists
+        """
+        self._goes_on = goes_on
         self._path, self._began = path, time.monotonic()
         self._file: IO[str] | None = None
         self._fit: tuple[str, str] | None = None
         if path is not None:
-            check_output(path, "log", (".jsonl",), force=force)
+            check_output(path, "log", (".jsonl",), force=force or goes_on)
 
     def __enter__(self) -> Self:
-        self._file = None if self._path is None else self._path.open("w", encoding="utf-8")
+        self._file = None if self._path is None else self._path.open("a" if self._goes_on else "w", encoding="utf-8")
         return self
 
     def __exit__(self, kind: Any, error: BaseException | None, trace: TracebackType | None) -> None:

@@ -54,7 +54,7 @@ class Bars:
         self.bar.set_postfix_str(
             ", ".join([*shown, f"{progress.ratings_per_second / 1e6:.1f} million ratings/s"]), refresh=False
         )
-        self.bar.update(1)
+        self.bar.update(progress.epoch - self.bar.n)  # not 1, if the fit goes on from a checkpoint
 
     def _opened(self, progress: Progress) -> Any:
         from tqdm import tqdm

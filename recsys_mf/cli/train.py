@@ -12,6 +12,7 @@ import click
 
 from recsys_mf.cli import options
 from recsys_mf.cli.config import SHORTHANDS, config_option
+from recsys_mf.cli.keeping import Work, checkpoint_options, open_checkpoint, telling_what_is_kept
 from recsys_mf.cli.pictures import PictureFiles, name_items, picture_options, titles_option
 from recsys_mf.cli.plan import FILES, Plan, plan_of_record, refuse_with_repeat, say_whether_repeated
 from recsys_mf.errors import ConfigError, printable
@@ -65,6 +66,8 @@ class Options:
     plots: Path | None
     titles: str | None
     log: Path | None
+    checkpoint: Path | None
+    every: str | None
     keep_rated: bool
     svd_ranks: str | None
     svd_route: str
@@ -172,6 +175,7 @@ class Options:
 @titles_option
 @click.option("--log", type=click.Path(path_type=Path), metavar="FILE.jsonl",
               help="Write a line of JSON per stage and per epoch to FILE while training runs.")  # fmt: skip
+@checkpoint_options
 @click.option("--keep-rated/--no-keep-rated", default=True, show_default=True,
               help="Store the training ratings in the run directory; --from needs them.")  # fmt: skip
 @click.option("--svd-ranks", metavar="K,K,…", help="Ranks to try for the truncated SVD baselines.")
@@ -212,7 +216,8 @@ def train(**given: Any) -> None:
     store.check_free(chosen.output, force=chosen.force, inputs=inputs)
     pictures = PictureFiles(chosen.html, chosen.plots, chosen.force, chosen.titles)
     pictures.check(chosen.output, chosen.predictions, chosen.log)
-    log = LogFile(chosen.log, force=chosen.force)
+    log = LogFile(chosen.log, force=chosen.force, goes_on=chosen.checkpoint is not None)
+    checkpoint = open_checkpoint(chosen.checkpoint, chosen.every, chosen.output, log, quiet=chosen.quiet)
     if chosen.size is not None:
         context.with_resource(limited(memory.parsed(chosen.size)))
     announce_compilation(quiet=chosen.quiet)
@@ -234,16 +239,19 @@ def train(**given: Any) -> None:
         check_predictions(chosen.predictions, force=chosen.force, held_out=held_out)
 
     context.with_resource(log)
-    with Bars(quiet=chosen.quiet) as bars:
+    work = Work()
+    with telling_what_is_kept(checkpoint, work), Bars(quiet=chosen.quiet) as bars:
         run, report, predicted = experiment.run(
-            device=device, threads=chosen.threads, watch=tell_all(bars, Lines(quiet=chosen.quiet), log),
+            device=device, threads=chosen.threads, watch=tell_all(bars, Lines(quiet=chosen.quiet), log, work),
             keep_predictions=chosen.predictions is not None,
-            on_read=partial(_check_read, plan, log, quiet=chosen.quiet), record=plan.recorded,
+            on_read=partial(_check_read, plan, log, quiet=chosen.quiet), record=plan.recorded, checkpoint=checkpoint,
         )  # fmt: skip
     if chosen.repeat is not None:
         say_whether_repeated(chosen.repeat, record, run, quiet=chosen.quiet)  # before the new run may replace it
     store.save(run, chosen.output, force=chosen.force, report=report, keep_rated=chosen.keep_rated)
     log.write("saved", run=str(chosen.output))
+    if checkpoint is not None:
+        checkpoint.remove()
     if chosen.predictions is not None and predicted is not None:
         write_predictions(predicted, chosen.predictions, force=chosen.force)
     repeating = shlex.join(["recsys-mf", "train", "--repeat", str(chosen.output), "-o", "NEW"])

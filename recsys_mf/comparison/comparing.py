@@ -36,8 +36,8 @@ def compare(
     ratings : the path of a table, a table in memory or Ratings
     candidates : a list of solvers, each a Solver, its class or its name, or a dict of name: solver. Settings that are
         not given are chosen on validation rows, as in `train`
-    state : folder in which finished fits are kept, so that the same call continues after an interruption and makes only
-        the fits of new candidates; None to keep none
+    state : folder in which fits are kept, so that the same call continues after an interruption (the fit in progress
+        from a state at most a minute old) and makes only the fits of new candidates; None to keep none
     device, threads : as in `train`
     watch : called with a `Standing` before and after every fit, and after every epoch
     plan : fields of `Plan`: folds=None, seeds=1, hold_out=0.1, by="random", test=None (a path or a table),

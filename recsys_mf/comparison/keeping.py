@@ -1,8 +1,9 @@
-"""Keeping: finished fits in a folder, so that a comparison that was interrupted, or is extended, continues.
+"""Keeping: fits in a folder, so that a comparison that was interrupted, or is extended, continues.
 
     comparison.json       what the folder is
     KEY.safetensors       one fit: `errors` float32[n] of the test rows, `facts` (JSON as bytes) and `digest`, the
                           SHA-256 of both
+    KEY/                  the fit that is being made (`training.checkpoint`)
 
 KEY is a digest of everything that a result depends on: the rows, the split, the candidate with its settings, the seed,
 the device, its threads and the versions of the software. If any of these changes, the fit is made again; nothing that
@@ -14,12 +15,8 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
 
 from recsys_mf import atomic, strict_json
 from recsys_mf.comparison.plan import Plan, Trial
@@ -27,8 +24,8 @@ from recsys_mf.comparison.tested import Facts, Tested
 from recsys_mf.errors import ArtifactError, DataError, system_errors
 from recsys_mf.kernels.backend import Backend
 from recsys_mf.outputs import FolderKind
-from recsys_mf.store.tensors import read_tensors
-from recsys_mf.training import provenance
+from recsys_mf.store.tensors import read_sealed, sealed_tensors
+from recsys_mf.training import Checkpoint, provenance
 
 _KIND = FolderKind("a comparison", "comparison.json", "recsys_mf comparison", ())
 _MACHINE = ("device", "card", "driver", "kernels", "threads", "processor", "libraries")
@@ -69,6 +66,10 @@ class KeptFits:
         with self._writing(), atomic.written_file(path, replace=True) as aside:
             aside.write_bytes(_packed(tested))
 
+    def checkpoint(self, trial: Trial) -> Checkpoint:
+        """That of a fit which is not finished, to be removed once it is kept."""
+        return Checkpoint(self._path(trial).with_suffix(""))
+
     def _open(self) -> None:
         with self._writing():
             if self.folder.exists() and not _KIND.is_at(self.folder) and not atomic.is_free(self.folder):
@@ -97,27 +98,9 @@ class KeptFits:
 
 
 def _packed(tested: Tested) -> bytes:
-    from safetensors.numpy import save
-
-    facts = strict_json.to_text(dataclasses.asdict(tested.facts)).encode()
-    arrays: dict[str, NDArray[Any]] = {"errors": tested.errors, "facts": np.frombuffer(facts, np.uint8)}
-    data: bytes = save(arrays | {"digest": np.frombuffer(_digest(arrays), np.uint8)})
-    return data
+    return sealed_tensors(dataclasses.asdict(tested.facts), {"errors": tested.errors})
 
 
 def _unpacked(data: bytes) -> Tested:
-    arrays = read_tensors(data)
-    if arrays.pop("digest").tobytes() != _digest(arrays):
-        raise DataError("changed since it was written")
-    facts = strict_json.from_text(arrays["facts"].tobytes())
+    facts, arrays = read_sealed(data)
     return Tested(Facts(**facts), arrays["errors"])
-
-
-def _digest(arrays: Mapping[str, Any]) -> bytes:
-    """SHA-256 of the arrays that a file should have."""
-    total = hashlib.sha256()
-    for name in ("errors", "facts"):
-        array = arrays[name]
-        total.update(f"{name} {array.dtype} {array.shape}".encode())
-        total.update(np.ascontiguousarray(array).data)
-    return total.digest()

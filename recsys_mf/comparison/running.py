@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -16,7 +17,7 @@ from recsys_mf.evaluation.scoring import describe_mismatch
 from recsys_mf.kernels.backend import Backend
 from recsys_mf.ratings import Ratings
 from recsys_mf.splits import Split
-from recsys_mf.training import Progress
+from recsys_mf.training import Checkpoint, Progress
 
 
 @dataclass(frozen=True)
@@ -64,9 +65,11 @@ def run_plan(
                 yield Finished(trial, split, kept.load(trial))
                 continue
             clock.start(trial)
-            tested = _fitted(plan, trial, split, backend, clock)
-            if kept is not None:
-                kept.save(trial, tested)
+            with contextlib.nullcontext() if kept is None else kept.checkpoint(trial) as checkpoint:
+                tested = _fitted(plan, trial, split, backend, clock, checkpoint)
+                if kept is not None and checkpoint is not None:
+                    kept.save(trial, tested)
+                    checkpoint.remove()
             clock.stop(trial)
             yield Finished(trial, split, tested)
 
@@ -82,12 +85,15 @@ def _check_test(split: Split) -> None:
         warnings.warn(message, IdMismatchWarning, stacklevel=5)
 
 
-def _fitted(plan: Plan, trial: Trial, split: Split, backend: Backend, clock: _Clock) -> Tested:
+def _fitted(
+    plan: Plan, trial: Trial, split: Split, backend: Backend, clock: _Clock, checkpoint: Checkpoint | None
+) -> Tested:
     candidate = trial.candidate
     try:
         return fit_and_test(
-            split, candidate.solver, backend, seed=trial.seed, validation=plan.validation, watch=clock.tell
-        )
+            split, candidate.solver, backend, seed=trial.seed, validation=plan.validation, watch=clock.tell,
+            checkpoint=checkpoint,
+        )  # fmt: skip
     except RecsysError as error:
         where = candidate.name if error.where is None else f"{candidate.name}: {error.where}"
         raise type(error)(error.what, where=where, seen=error.seen, fix=error.fix) from error

@@ -17,7 +17,7 @@ from recsys_mf.prediction import predict
 from recsys_mf.ratings import Ratings
 from recsys_mf.solvers import Solver
 from recsys_mf.splits import Split
-from recsys_mf.training import Watcher, fit_alone
+from recsys_mf.training import Checkpoint, Watcher, fit_alone
 from recsys_mf.training.epochs import compile_kernels
 
 
@@ -28,8 +28,8 @@ class Facts:
     solver : its name; settings : those that were fitted with; rank : of the model
     fit_seconds : of the final fit
     seconds : of choosing settings on validation rows and the final fit; None if not known
-    memory : the most that this added to the memory of the process, bytes; None if the system does not say. Of a run
-        that stands it is the most that its process had
+    memory : the most that this added to the memory of the process, bytes; None if the system does not say, and of a
+        fit that was interrupted. Of a run that stands it is the most that its process had
     train_ratings : rows that it was fitted on
     """
 
@@ -51,14 +51,26 @@ class Tested:
 
 
 def fit_and_test(
-    split: Split, solver: Solver, backend: Backend, *, seed: int, validation: float, watch: Watcher
+    split: Split,
+    solver: Solver,
+    backend: Backend,
+    *,
+    seed: int,
+    validation: float,
+    watch: Watcher,
+    checkpoint: Checkpoint | None = None,
 ) -> Tested:
-    """Fit a solver on the training part of a split, measure what that takes, and test it; arguments as of `train`."""
+    """Fit a solver on the training part of a split, measure what that takes, and test it; arguments as of `train`.
+
+    checkpoint : what the fit goes on from; the seconds of earlier processes are counted, their memory is not known
+    """
     assert split.test is not None
     compile_kernels(solver, backend)  # neither its seconds nor its memory belong to the candidate
     before, began = memory.reset_peak(), time.perf_counter()
-    fit = fit_alone(split, solver, backend, seed=seed, validation=validation, watch=watch)
-    seconds, added = time.perf_counter() - began, None if before is None else memory.peak() - before
+    fit = fit_alone(split, solver, backend, seed=seed, validation=validation, watch=watch, checkpoint=checkpoint)
+    earlier = 0.0 if checkpoint is None else checkpoint.earlier
+    seconds = earlier + time.perf_counter() - began
+    added = None if before is None or earlier else memory.peak() - before
     facts = Facts(fit.solver, dict(fit.settings), fit.rank, fit.seconds, seconds, added, len(split.train))
     return Tested(facts, errors_of(fit.model, split.test, backend.make_prediction()))
 

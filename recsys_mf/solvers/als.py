@@ -19,6 +19,7 @@ from recsys_mf.solvers.iterative import IterativeSolver
 from recsys_mf.solvers.protocol import Epoch
 from recsys_mf.solvers.settings import AUTO, Auto, Between, figure, setting
 from recsys_mf.solvers.standardisation import find_scale, predict_pairs, restore, standardise
+from recsys_mf.solvers.state import State
 
 
 @dataclass(frozen=True)
@@ -76,20 +77,25 @@ class Als(IterativeSolver):
         """After six: if biases explain nothing, errors may rise for as many before they fall."""
         return epochs >= 6
 
-    def run_once(self, train: Ratings, rng: np.random.Generator, backend: Backend) -> Iterator[Epoch]:
-        """One run, from random item factors."""
+    def run_once(
+        self, train: Ratings, rng: np.random.Generator, backend: Backend, start: State | None = None
+    ) -> Iterator[Epoch]:
+        """One run, from random item factors or a state."""
         scale = find_scale(train)
         values = standardise(train.values, scale)
         scaled = Ratings(train.users, train.items, values, None, train.user_vocabulary, train.item_vocabulary)
         user_rows = _Side(backend, scaled.by_user(), train.weights_by_user(), train.user_weights, self)
         item_rows = _Side(backend, scaled.by_item(), train.weights_by_item(), train.item_weights, self)
-        rank = figure(self.rank)
-        users = np.zeros((train.n_users, rank + 1), np.float32)
-        items = np.zeros((train.n_items, rank + 1), np.float32)
-        items[:, :-1] = rng.standard_normal((train.n_items, rank)) * (self.initial_scale / np.sqrt(rank))
+        if start is None:
+            rank, done = figure(self.rank), 0
+            users = np.zeros((train.n_users, rank + 1), np.float32)
+            items = np.zeros((train.n_items, rank + 1), np.float32)
+            items[:, :-1] = rng.standard_normal((train.n_items, rank)) * (self.initial_scale / np.sqrt(rank))
+        else:
+            done, users, items = start.facts["epoch"], start.arrays["users"], start.arrays["items"]
 
         users, items = backend.device.put(users), backend.device.put(items)
-        for epoch in range(1, self.epochs + 1):
+        for epoch in range(done + 1, self.epochs + 1):
             users, _ = user_rows.solved(users, items)
             items, squared_error = item_rows.solved(items, users)
             if not all(backend.device.xp.isfinite(rows).all() for rows in (users, items)):
@@ -106,8 +112,12 @@ class Als(IterativeSolver):
             def predict(u: Any, i: Any, times: Any, X: Any = users, Y: Any = items) -> Any:
                 return predict_pairs(backend, Pairs(u, i), Tables(X, Y), scale)
 
+            def state(epoch: int = epoch, users: Any = users, items: Any = items) -> State:
+                return State({"epoch": epoch}, {"users": backend.device.get(users), "items": backend.device.get(items)})
+
             rmse = scale.deviation * np.sqrt(squared_error / train.total_weight)
-            yield Epoch(epoch, 2 * len(train), float(rmse), model, predict)
+            further = state if epoch < self.epochs else None
+            yield Epoch(epoch, 2 * len(train), float(rmse), model, predict, state=further)
 
 
 class _Side:

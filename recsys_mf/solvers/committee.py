@@ -17,10 +17,9 @@ Breiman: Bagging predictors, Machine Learning 24(2), 1996.
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, partial
 from typing import Protocol
 
 import numpy as np
@@ -30,15 +29,18 @@ from recsys_mf.models import Factorization
 from recsys_mf.prediction import predict
 from recsys_mf.ratings import Ratings
 from recsys_mf.solvers.averaging import merged
-from recsys_mf.solvers.protocol import Epoch
+from recsys_mf.solvers.protocol import Epoch, Pause
 from recsys_mf.solvers.spread import Disagreement
+from recsys_mf.solvers.state import State
 
 
 class Member(Protocol):
     """What a committee is made of: anything with independent runs that end in a factorisation."""
 
-    def run_once(self, train: Ratings, rng: np.random.Generator, backend: Backend) -> Iterator[Epoch]:
-        """The epochs of one run."""
+    def run_once(
+        self, train: Ratings, rng: np.random.Generator, backend: Backend, start: State | None = None
+    ) -> Iterator[Epoch]:
+        """The epochs of one run, after a state of it or from the first."""
 
 
 @dataclass(frozen=True)
@@ -48,29 +50,74 @@ class Committee:
     member: Member
     size: int
 
-    def run(self, train: Ratings, *, rng: np.random.Generator, backend: Backend) -> Iterator[Epoch]:
-        """An Epoch per member, with the committee so far; see `Solver.run`."""
-        runs = (self.member.run_once(train, stream, backend) for stream in rng.spawn(self.size))
-        return averaged((deque(epochs, maxlen=1).pop() for epochs in runs), train, backend)
+    def run_from(
+        self, start: State | None, train: Ratings, *, rng: np.random.Generator, backend: Backend
+    ) -> Iterator[Epoch | Pause]:
+        """An Epoch per member, with the committee so far, and a pause after every epoch of a member; see
+        `Solver.run_from`.
+        """
+        mean = Mean(train, backend)
+        inside = None
+        if start is not None:
+            mean.restore(start.part("mean"))
+            inside = start.part("member")
+        for stream in rng.spawn(self.size)[mean.number :]:
+            for epoch in self.member.run_once(train, stream, backend, inside):
+                if epoch.state is not None:
+                    yield Pause(partial(_both, mean, epoch))
+            inside = None
+            merged_epoch = mean.add(epoch)
+            if mean.number == self.size:
+                merged_epoch = replace(merged_epoch, state=None)
+            yield merged_epoch
 
 
-def averaged(members: Iterable[Epoch], train: Ratings, backend: Backend) -> Iterator[Epoch]:
-    """An Epoch per member with the committee so far, at the members' rank; merged and compared on the device.
+class Mean:
+    """The mean of the members so far at their rank, merged and compared on the device, over the ids of train."""
 
-    members : the last Epoch of every member, over the users and items of train
-    """
-    committee: Factorization | None = None
-    disagreement = Disagreement(train)
-    for number, member in enumerate(members, start=1):
+    def __init__(self, train: Ratings, backend: Backend) -> None:
+        self.number = 0
+        self._model: Factorization | None = None
+        self._disagreement = Disagreement(train)
+        self._backend = backend
+
+    def add(self, member: Epoch) -> Epoch:
+        """Take up a member, by the last Epoch of its run; gives the Epoch of the committee so far."""
         one = member.model()
         assert isinstance(one, Factorization)  # what the members, runs of SGD or ALS, end in
-        committee = one if committee is None else merged(committee, one, number, one.rank, backend.device)
-
+        self.number += 1
+        before, disagreement = self._model, self._disagreement
+        committee = one if before is None else merged(before, one, self.number, one.rank, self._backend.device)
+        self._model = committee
         pairs = disagreement.users, disagreement.items
-        disagreement.add(predict(one, *pairs, backend=backend.make_prediction()).values)
+        disagreement.add(predict(one, *pairs, backend=self._backend.make_prediction()).values)
 
         @cache
-        def model(committee: Factorization = committee) -> Factorization:
+        def model() -> Factorization:
             return replace(committee, spread=disagreement.spread())
 
-        yield Epoch(number, member.visits * member.number, None, model)
+        return Epoch(self.number, member.visits * member.number, None, model, state=partial(_both, self, None))
+
+    def state(self) -> State | None:
+        """Of the members so far; None before the first."""
+        if self._model is None:
+            return None
+        parts = {"model": State.of_model(self._model), "disagreement": self._disagreement.state()}
+        return State.joined(parts)
+
+    def restore(self, state: State | None) -> None:
+        """Take up the members of a state."""
+        if state is None:
+            return
+        model, disagreement = state.part("model"), state.part("disagreement")
+        assert model is not None
+        assert disagreement is not None
+        self._model = Factorization.from_parts(model.arrays, model.facts)
+        self._disagreement.restore(disagreement)
+        self.number = self._disagreement.members
+
+
+def _both(mean: Mean, epoch: Epoch | None) -> State:
+    """The state of the members so far and, inside one, of its run."""
+    inside = None if epoch is None or epoch.state is None else epoch.state()
+    return State.joined({"mean": mean.state(), "member": inside})

@@ -13,9 +13,10 @@ from recsys_mf.models import Factorization
 from recsys_mf.ratings import Ratings
 from recsys_mf.solvers.biases import Biases
 from recsys_mf.solvers.committee import Committee
-from recsys_mf.solvers.protocol import Epoch, Footprint, Solver
+from recsys_mf.solvers.protocol import Epoch, Footprint, Pause, Solver
 from recsys_mf.solvers.selection import Selection, has_stalled
 from recsys_mf.solvers.settings import AUTO, Auto, figure
+from recsys_mf.solvers.state import State
 
 _RANKS = (2, 4, 8, 16, 32, 64)
 _POWERS = range(-8, 9)  # of two
@@ -31,6 +32,7 @@ class IterativeSolver(Solver):
     """
 
     takes_updates: ClassVar[bool] = True
+    resumes: ClassVar[bool] = True
     overtraining: ClassVar[float]
     patience: ClassVar[int] = 3
     usual: ClassVar[dict[str, float]]
@@ -86,16 +88,25 @@ class IterativeSolver(Solver):
 
     def run(self, train: Ratings, *, rng: np.random.Generator, backend: Backend) -> Iterator[Epoch]:
         """See `Solver.run`."""
+        steps = self.run_from(None, train, rng=rng, backend=backend)
+        return (step for step in steps if isinstance(step, Epoch))
+
+    def run_from(
+        self, start: State | None, train: Ratings, *, rng: np.random.Generator, backend: Backend
+    ) -> Iterator[Epoch | Pause]:
+        """See `Solver.run_from`."""
         solver = self.resolved(train, backend)
         if solver.epochs == 0:
             yield from _biases_alone(train, rng, backend, figure(solver.rank))
         elif solver.members == 1:
-            yield from solver.run_once(train, rng.spawn(1)[0], backend)
+            yield from solver.run_once(train, rng.spawn(1)[0], backend, start)
         else:
-            yield from Committee(solver, solver.members).run(train, rng=rng, backend=backend)
+            yield from Committee(solver, solver.members).run_from(start, train, rng=rng, backend=backend)
 
-    def run_once(self, train: Ratings, rng: np.random.Generator, backend: Backend) -> Iterator[Epoch]:
-        """The epochs of one run."""
+    def run_once(
+        self, train: Ratings, rng: np.random.Generator, backend: Backend, start: State | None = None
+    ) -> Iterator[Epoch]:
+        """The epochs of one run, after a state of it or from the first."""
         raise NotImplementedError
 
 

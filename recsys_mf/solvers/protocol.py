@@ -19,6 +19,7 @@ from recsys_mf.models import Model
 from recsys_mf.ratings import Ratings
 from recsys_mf.solvers.selection import Selection
 from recsys_mf.solvers.settings import check_setting, parse_setting, require_settings
+from recsys_mf.solvers.state import State
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,6 +34,8 @@ class Epoch:
         arrays of the backend, times None if there are none; None if the model says as fast
     is_draw : whether the model is the mean over the draws of the epochs
     monitored : of a sampler, scalars by name, one per chain
+    state : where the run stands, to be called before the next epoch is asked for; None if the run ends here, or cannot
+        go on in another process (`Solver.resumes`)
     """
 
     number: int
@@ -42,6 +45,14 @@ class Epoch:
     predict: Callable[[Any, Any, Any], Any] | None = None
     is_draw: bool = False
     monitored: Mapping[str, tuple[float, ...]] = dataclasses.field(default_factory=dict)
+    state: Callable[[], State] | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Pause:
+    """A place inside a long epoch where its state can be saved: between two epochs of a member of a committee."""
+
+    state: Callable[[], State]
 
 
 class Footprint(NamedTuple):
@@ -64,6 +75,7 @@ class Solver:
     samples_posterior : True if the model is a Posterior
     takes_features : True if `run` makes use of side information in train
     takes_times : True if `run` makes use of the times of ratings
+    resumes : True if another process can go on from a `State` of a run (`run_from`)
     """
 
     name: ClassVar[str]
@@ -71,6 +83,7 @@ class Solver:
     samples_posterior: ClassVar[bool] = False
     takes_features: ClassVar[bool] = False
     takes_times: ClassVar[bool] = False
+    resumes: ClassVar[bool] = False
 
     def __new__(cls, *values: Any, **settings: Any) -> Self:
         """Raises ConfigError for a setting that the solver does not have, before the settings are set."""
@@ -100,6 +113,16 @@ class Solver:
         Raises SolveError when the fit diverges.
         """
         raise NotImplementedError
+
+    def run_from(
+        self, start: State | None, train: Ratings, *, rng: np.random.Generator, backend: Backend
+    ) -> Iterator[Epoch | Pause]:
+        """The epochs of `run` after a state of it, at least one, to the same bytes; all of them from None.
+
+        start : from the same solver, table, kind of device and a generator that was in the state of this one
+        With pauses where a state can be saved too. A solver that does not resume has no states, and begins.
+        """
+        return self.run(train, rng=rng, backend=backend)
 
     @property
     def n_epochs(self) -> int:

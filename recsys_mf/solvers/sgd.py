@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -19,6 +20,7 @@ from recsys_mf.solvers.iterative import IterativeSolver
 from recsys_mf.solvers.protocol import Epoch
 from recsys_mf.solvers.settings import AUTO, Auto, Between, figure, setting
 from recsys_mf.solvers.standardisation import find_scale, join_biases, predict_pairs, restore
+from recsys_mf.solvers.state import State
 
 _DIVERGED = 1e3  # RMSE, in standard deviations of the ratings
 _GROWN = 0.35  # steps added up, by which factors have left their small start: 20 epochs of the default schedule
@@ -101,8 +103,10 @@ class Sgd(IterativeSolver):
             raise ConfigError("rank out of range of the CUDA kernels", where="rank", seen=self.rank, fix=fix)
         return solver
 
-    def run_once(self, train: Ratings, rng: np.random.Generator, backend: Backend) -> Iterator[Epoch]:
-        """One run, from random factors."""
+    def run_once(
+        self, train: Ratings, rng: np.random.Generator, backend: Backend, start: State | None = None
+    ) -> Iterator[Epoch]:
+        """One run, from random factors or a state."""
         scale = find_scale(train)
         rank, ridge = figure(self.rank), figure(self.regularisation)
         device, sgd = backend.device, backend.sgd
@@ -110,14 +114,18 @@ class Sgd(IterativeSolver):
         settings = PlanSettings(rank, scale, self.schedule, rate)
         plan = sgd.plan(train, settings, rng)
         user_places, item_places = plan.user_places, plan.item_places
-        initial = self._initial(train, rng, plan.width)
-        P, Q, b_u, b_i = (
-            _permuted(rows, places) for rows, places in zip(initial, (user_places, item_places) * 2, strict=True)
-        )
+        if start is None:
+            initial = self._initial(train, rng, plan.width)
+            P, Q, b_u, b_i = (
+                _permuted(rows, places) for rows, places in zip(initial, (user_places, item_places) * 2, strict=True)
+            )
+            noise, done = int(rng.integers(2**31)), 0
+        else:
+            P, Q, b_u, b_i = (np.array(start.arrays[name]) for name in SgdState._fields)
+            noise, done = start.facts["noise"], start.facts["epoch"]
         state = SgdState(
             sgd.put_factors(P, self.precision), sgd.put_factors(Q, self.precision), device.put(b_u), device.put(b_i)
         )
-        noise = int(rng.integers(2**31))
 
         def model() -> Factorization:
             p, q = device.get(state.P)[user_places, :rank], device.get(state.Q)[item_places, :rank]
@@ -133,7 +141,11 @@ class Sgd(IterativeSolver):
             u, i = (device.xp.where(rows < 0, rows, at[rows]) for rows, at in ((users, at_users), (items, at_items)))
             return predict_pairs(backend, Pairs(u, i), tables, scale)
 
-        for epoch in range(1, self.epochs + 1):
+        def stand(epoch: int) -> State:
+            rows = {name: np.asarray(device.get(table), np.float32) for name, table in state._asdict().items()}
+            return State({"epoch": epoch, "noise": noise}, rows)
+
+        for epoch in range(done + 1, self.epochs + 1):
             decay = self.decay ** (epoch - 1)
             step = SgdStep(
                 self.learning_rate * decay, self.bias_learning_rate * decay,
@@ -147,7 +159,8 @@ class Sgd(IterativeSolver):
                     seen=f"training RMSE {rmse * scale.deviation:g}",
                     fix=f"lower learning_rate (now {self.learning_rate:g}) or raise regularisation (now {ridge:g})",
                 )
-            yield Epoch(epoch, len(train), float(rmse * scale.deviation), model, predict=predict)
+            further = partial(stand, epoch) if epoch < self.epochs else None
+            yield Epoch(epoch, len(train), float(rmse * scale.deviation), model, predict=predict, state=further)
 
     def _initial(
         self, train: Ratings, rng: np.random.Generator, width: int

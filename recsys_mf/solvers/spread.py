@@ -12,31 +12,44 @@ from recsys_mf.models import Factorization
 from recsys_mf.models.member_spread import MemberSpread
 from recsys_mf.prediction import predict
 from recsys_mf.ratings import Ratings
+from recsys_mf.solvers.state import State
 
 F32 = NDArray[np.float32]
 _MAX_PAIRS = 1 << 20  # of train that the spread is taken over
 
 
 class Disagreement:
-    """Mean and variance of what members predict at the pairs of train, member by member (Welford's update)."""
+    """Mean and variance of what members predict at the pairs of train, member by member (Welford's update).
+
+    members : their number so far
+    """
 
     def __init__(self, train: Ratings) -> None:
         step = -(-len(train) // _MAX_PAIRS)
         self.users, self.items = train.users[::step], train.items[::step]
         self._sizes = train.n_users, train.n_items
         self._mean, self._squares = np.zeros(len(self.users)), np.zeros(len(self.users))
-        self._members = 0
+        self.members = 0
 
     def add(self, predictions: F32) -> None:
         """Count a member's predictions of the pairs (users, items)."""
-        self._members += 1
+        self.members += 1
         change = predictions - self._mean
-        self._mean += change / self._members
+        self._mean += change / self.members
         self._squares += change * (predictions - self._mean)
+
+    def state(self) -> State:
+        """The mean and the sum of squares of every pair."""
+        return State({"members": self.members}, {"mean": self._mean, "squares": self._squares})
+
+    def restore(self, state: State) -> None:
+        """Take up the members of a state."""
+        self.members = state.facts["members"]
+        self._mean, self._squares = (np.array(state.arrays[name]) for name in ("mean", "squares"))
 
     def spread(self) -> MemberSpread | None:
         """Of the members so far; None of a single one. A row with no pair here has the mean variance."""
-        if self._members < 2:
+        if self.members < 2:
             return None
         mean = float(self._squares.mean())
         variances = self._squares / (mean or 1.0)

@@ -89,7 +89,7 @@ def _loaded(directory: Path, *, mapped: bool) -> Run:
     data = _Files(directory, facts["parts"], mapped=mapped and os.name == "posix")
     path = directory / MODEL
     with _reading(path):
-        fit = _fit(facts["fit"], data.tensors(MODEL))
+        fit = fit_of(facts["fit"], data.tensors(MODEL))
         shape = fit.model.n_users, fit.model.n_items
     with _reading(directory / BASELINES):
         baselines = _baselines(facts["baselines"], data.tensors(BASELINES), shape)
@@ -246,7 +246,8 @@ def _short(value: object, most: int = 40) -> str:
     return "".join(char if char.isprintable() else "?" for char in text[:most])
 
 
-def _fit(entry: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> Fit:
+def fit_of(entry: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> Fit:
+    """A fit of what `saving.described_fit` gives and the arrays of its model. Raises ArtifactError, DataError."""
     described = entry["model"]
     kind = described.get("kind")
     if not isinstance(kind, str) or kind not in MODELS:
@@ -275,7 +276,7 @@ def _baselines(
         if label not in arrays:
             raise DataError("an array does not belong to a baseline", where=_short(path))
         arrays[label][name] = array
-    fits = {label: _fit(entry, arrays[label]) for label, entry in entries.items()}
+    fits = {label: fit_of(entry, arrays[label]) for label, entry in entries.items()}
     for label, fit in fits.items():
         found = fit.model.n_users, fit.model.n_items
         if found != shape:

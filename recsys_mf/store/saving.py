@@ -96,8 +96,8 @@ def _write(run: Run, directory: Path, report: _Report | None, *, keep_rated: boo
     from safetensors.numpy import save_file
 
     facts: dict[str, Any] = {
-        "fit": _described(run.fit),
-        "baselines": {label: _described(fit) for label, fit in run.baselines.items()},
+        "fit": described_fit(run.fit),
+        "baselines": {label: described_fit(fit) for label, fit in run.baselines.items()},
         "baseline": run.baseline,
         "users_fingerprint": run.user_vocabulary.fingerprint,
         "items_fingerprint": run.item_vocabulary.fingerprint,
@@ -121,8 +121,8 @@ def _write(run: Run, directory: Path, report: _Report | None, *, keep_rated: boo
     (directory / FACTS).write_bytes(sealed(head | facts))
 
 
-def _described(fit: Fit) -> dict[str, Any]:
-    """A fit as plain values, with the facts of its model that are not arrays."""
+def described_fit(fit: Fit) -> dict[str, Any]:
+    """A fit as plain values, with the facts of its model that are not arrays; the arrays are those of its model."""
     plain = {field.name: getattr(fit, field.name) for field in fields(fit) if field.name != "model"}
     return plain | {"model": {"kind": fit.model.kind} | fit.model.facts()}
 

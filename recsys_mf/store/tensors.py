@@ -1,4 +1,4 @@
-"""Tensors: a safetensors file as arrays over its bytes, without copying them.
+"""Tensors: a safetensors file as arrays over its bytes, without copying them; and one that knows if it was changed.
 
 A file is the length of a header in eight bytes, the header, and the values. The header is JSON: of every array its
 type, its shape, and where its values are. https://huggingface.co/docs/safetensors
@@ -6,8 +6,10 @@ type, its shape, and where its values are. https://huggingface.co/docs/safetenso
 
 from __future__ import annotations
 
+import hashlib
 import math
 import mmap
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -53,6 +55,34 @@ def read_tensors(data: Bytes) -> dict[str, NDArray[Any]]:
     if at != len(data) - start:
         raise DataError("the arrays do not fill the file", seen=f"{at:,} of {len(data) - start:,} bytes")
     return arrays
+
+
+def sealed_tensors(facts: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> bytes:
+    """The bytes of a file of arrays, plain facts (as `facts`, JSON) and the SHA-256 of all of them (as `digest`)."""
+    from safetensors.numpy import save
+
+    text = np.frombuffer(strict_json.to_text(dict(facts)).encode(), np.uint8)
+    held = {name: np.ascontiguousarray(array) for name, array in arrays.items()} | {"facts": text}
+    data: bytes = save(held | {"digest": np.frombuffer(_digest(held), np.uint8)})
+    return data
+
+
+def read_sealed(data: Bytes) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+    """The facts and arrays of `sealed_tensors`, read-only. Raises DataError if a byte of them has changed."""
+    arrays = read_tensors(data)
+    digest, text = arrays.pop("digest", None), arrays.get("facts")
+    if digest is None or text is None or digest.tobytes() != _digest(arrays):
+        raise DataError("changed since it was written")
+    del arrays["facts"]
+    return strict_json.from_text(text.tobytes()), arrays
+
+
+def _digest(arrays: Mapping[str, NDArray[Any]]) -> bytes:
+    total = hashlib.sha256()
+    for name, array in sorted(arrays.items()):
+        total.update(f"{name} {array.dtype} {array.shape}".encode())
+        total.update(np.ascontiguousarray(array).data)
+    return total.digest()
 
 
 def _array(data: Bytes, start: int, name: str, entry: Any) -> tuple[NDArray[Any], tuple[int, int]]:

@@ -1,10 +1,12 @@
 """Training: a solver and the baselines, with settings chosen on validation rows, become a Run.
 
 `trainer.train` is the whole; `fitting.Fitting` fits one model, `validation` cuts the rows that settings are chosen on,
-`selection` chooses, `continuing` takes up new ratings, `provenance` records what a run was made from.
+`selection` chooses, `continuing` takes up new ratings, `provenance` records what a run was made from, and `checkpoint`
+keeps a training while it runs.
 """
 
 from recsys_mf.prediction import rmse
+from recsys_mf.training.checkpoint import EVERY, Checkpoint, Continued
 from recsys_mf.training.continuing import MAX_UPDATED_SHARE, continued, solver_of
 from recsys_mf.training.epochs import Progress, Watcher
 from recsys_mf.training.selection import Validated
@@ -12,6 +14,7 @@ from recsys_mf.training.trainer import BASELINE, as_ratings, as_solver, baseline
 from recsys_mf.training.validation import cut_parts
 
 __all__ = [
-    "BASELINE", "MAX_UPDATED_SHARE", "Progress", "Validated", "Watcher", "as_ratings", "as_solver", "baselines",
-    "continued", "cut_parts", "fit_alone", "rmse", "solver_of", "train", "validate_alone",
+    "BASELINE", "EVERY", "MAX_UPDATED_SHARE", "Checkpoint", "Continued", "Progress", "Validated", "Watcher",
+    "as_ratings", "as_solver", "baselines", "continued", "cut_parts", "fit_alone", "rmse", "solver_of", "train",
+    "validate_alone",
 ]  # fmt: skip

@@ -24,6 +24,7 @@ from recsys_mf.splits import Split
 from recsys_mf.training import provenance, updates
 from recsys_mf.training.epochs import Progress, Watcher, time_epochs
 from recsys_mf.training.fitting import Fitting, compress_fit
+from recsys_mf.training.steps import Steps, unkept
 from recsys_mf.training.validation import VALIDATION
 
 MAX_UPDATED_SHARE = 0.01  # of all ratings, that came since the last full fit
@@ -38,6 +39,7 @@ def continued(
     threads: int | None = None,
     validation: float = 0.1,
     watch: Watcher = lambda progress: None,
+    steps: Steps = unkept,
 ) -> Run:
     """The run with the ratings of split.train taken up; split.test is not looked at.
 
@@ -48,6 +50,7 @@ def continued(
     settings that were chosen for the run.
 
     validation : fraction of the new ratings to choose an update on; 0 makes a default one
+    steps : how the steps of a new fit are kept (`checkpoint`); an update takes seconds
     Raises ConfigError for a run that cannot be continued, DataError when ids are integers on one side and strings on
     the other. Warns with LeakWarning when the run was trained on pairs of split.test.
     """
@@ -65,7 +68,7 @@ def continued(
         return replace(fit, model=joining.align(fit.model, start, users, items))
 
     def again(label: str, fit: Fit) -> Fit:
-        return _fitted_again(Fitting(label, solver_of(fit), joined.ratings, (), seed, backend, watch), fit)
+        return _fitted_again(Fitting(label, solver_of(fit), joined.ratings, (), seed, backend, watch, steps), fit)
 
     if since <= MAX_UPDATED_SHARE * len(joined.ratings) and updates.is_updatable(start):
         how = "updated"

@@ -13,6 +13,7 @@ from recsys_mf.arrays.threads import limit_blas
 from recsys_mf.kernels.backend import Backend
 from recsys_mf.ratings import Ratings
 from recsys_mf.solvers import Epoch, Solver
+from recsys_mf.solvers.protocol import Pause
 
 
 @dataclass(frozen=True)
@@ -43,16 +44,35 @@ class Progress:
 Watcher = Callable[[Progress], None]
 
 
-def time_epochs(epochs: Iterator[Epoch], backend: Backend) -> Iterator[tuple[Epoch, float]]:
-    """Epochs with the seconds that each took; what the caller does between them is not counted."""
+def _ignore(pause: Pause, seconds: float) -> None:
+    """The default of `on_pause`."""
+
+
+def time_epochs(
+    steps: Iterator[Epoch] | Iterator[Epoch | Pause],
+    backend: Backend,
+    on_pause: Callable[[Pause, float], None] = _ignore,
+    earlier: float = 0.0,
+) -> Iterator[tuple[Epoch, float]]:
+    """Epochs with the seconds that each took; what the caller does between them, and in a pause, is not counted.
+
+    on_pause : called with every pause and the seconds of its epoch until there; earlier : those of the first epoch that
+        another process spent
+    """
+    seconds = earlier
     while True:
         began = time.perf_counter()
         with limit_blas(), backend.device.guard():
-            epoch = next(epochs, None)
+            step = next(steps, None)
         mapped.rest()
-        if epoch is None:
+        seconds += time.perf_counter() - began
+        if step is None:
             return
-        yield epoch, time.perf_counter() - began
+        if isinstance(step, Pause):
+            on_pause(step, seconds)
+        else:
+            yield step, seconds
+            seconds = 0.0
 
 
 def compile_kernels(solver: Solver, backend: Backend) -> None:

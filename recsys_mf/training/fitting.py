@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -19,9 +20,14 @@ from recsys_mf.solvers import Epoch, Solver
 from recsys_mf.solvers.compression import compress
 from recsys_mf.solvers.search import is_better, searched
 from recsys_mf.solvers.spread import calibrated
+from recsys_mf.solvers.state import State
 from recsys_mf.splits import Split
+from recsys_mf.store.loading import fit_of
+from recsys_mf.store.saving import described_fit
 from recsys_mf.training.epochs import Progress, Watcher, compile_kernels, time_epochs
 from recsys_mf.training.selection import EpochSelection, History, Validated, choose_best
+from recsys_mf.training.standing import Standing, Work
+from recsys_mf.training.steps import Steps, unkept
 from recsys_mf.training.traces import Traces
 from recsys_mf.training.validation import FIT, FOLD, MIN_VALIDATED, RunningError, pool_errors, take_fewer_users
 
@@ -31,6 +37,7 @@ class Fitting:
     """One model to fit: what validation chooses on the parts of train, then that on all of train.
 
     parts : splits of train into rows to train and to validate on; several of a small table, whose errors are pooled
+    steps : how the steps of the training are kept (`checkpoint`)
     """
 
     label: str
@@ -40,6 +47,7 @@ class Fitting:
     seed: int
     backend: Backend
     watch: Watcher
+    steps: Steps = unkept
 
     def fit(self, validated: Validated | None = None) -> Fit:
         """Choose on validation if there is a validation part, then fit.
@@ -120,11 +128,17 @@ class Fitting:
     def _validated(self, solver: Solver, stage: str, parts: tuple[Split, ...] | None = None) -> Validated:
         """Run the solver on all parts side by side, epoch after epoch, until validation has seen enough."""
         parts = parts or self.parts
+        step = self.steps(self.label, stage, solver, parts)
+        if (kept := step.result()) is not None:
+            return Validated.of_state(kept, type(solver))
         tables = [part.valid for part in parts if part.valid is not None]
-        solvers = [solver.for_part(part.train) for part in parts]
         errors_of = [RunningError(table, solver.selection().burn_ins, self.backend) for table in tables]
         selection, traces = EpochSelection(solver), Traces(solver)
-        runs = (self._timed(one, part.train) for one, part in zip(solvers, parts, strict=True))
+        standing = Standing(step, {"selection": selection, "traces": traces, **_numbered("errors", errors_of)})
+        runs = [
+            self._timed(solver.for_part(part.train), part.train, standing, place if len(parts) > 1 else None)
+            for place, part in enumerate(parts)
+        ]
         for steps in zip(*runs, strict=False):  # the ranks of a truncated SVD end with the smallest part
             (epoch, _), seconds = steps[0], sum(taken for _, taken in steps)
             errors = pool_errors([of(step) for of, (step, _) in zip(errors_of, steps, strict=True)], tables)
@@ -133,7 +147,10 @@ class Fitting:
             self._tell(stage, solver, epoch, seconds, error, traces)
             if selection.is_finished:
                 break
-        return selection.choose()
+            standing.offer([epoch for epoch, _ in steps])
+        found = selection.choose()
+        step.finish(found.state)
+        return found
 
     def _final(
         self,
@@ -141,33 +158,50 @@ class Fitting:
         history: History,
         valid_rmse: float | None,
     ) -> Fit:
-        total, visits, traces = 0.0, 0, Traces(solver)
-        for epoch, seconds in self._timed(solver, self.train):
-            total, visits = total + seconds, visits + epoch.visits
+        step = self.steps(self.label, "fit", solver, ())
+        if (kept := step.result()) is not None:
+            return fit_of(kept.facts, kept.arrays)
+        work, traces = Work(), Traces(solver)
+        standing = Standing(step, {"work": work, "traces": traces})
+        for epoch, seconds in self._timed(solver, self.train, standing):
+            work.add(epoch, seconds)
             traces.add(epoch)
             self._tell("fit", solver, epoch, seconds, None, traces)
+            standing.offer([epoch])
         model, epochs = epoch.model(), epoch.number
         del epoch  # and with it what it keeps on the device
         settings = solver.resolved(self.train, self.backend).settings()
         members = settings.get("members", 1)
-        return Fit(
+        fit = Fit(
             model=model,
             solver=solver.name,
             settings=settings,
             history=history,
             epochs=epochs if members == 1 else settings["epochs"],
             members=members,
-            seconds=total,
-            ratings_per_second=visits / max(total, 1e-9),
+            seconds=work.seconds,
+            ratings_per_second=work.visits / max(work.seconds, 1e-9),
             train_rmse=rmse(model, self.train, self.backend.make_prediction()),
             valid_rmse=valid_rmse,
             peak_memory=memory.peak(),
             traces=traces.plain(),
         )
+        step.finish(lambda: State(described_fit(fit), fit.model.arrays()))
+        return fit
 
-    def _timed(self, solver: Solver, train: Ratings) -> Iterator[tuple[Epoch, float]]:
+    def _timed(
+        self, solver: Solver, train: Ratings, standing: Standing, part: int | None = None
+    ) -> Iterator[tuple[Epoch, float]]:
+        """The epochs that are still to be run, with their seconds.
+
+        part : number of the run, if several are side by side
+        """
         rng = np.random.default_rng([self.seed, FIT])
-        return time_epochs(solver.run(train, rng=rng, backend=self.backend), self.backend)
+        if not standing.is_kept:
+            return time_epochs(solver.run(train, rng=rng, backend=self.backend), self.backend)
+        steps = solver.run_from(standing.run(part or 0), train, rng=rng, backend=self.backend)
+        on_pause = standing.pause if part is None else standing.pass_by
+        return time_epochs(steps, self.backend, on_pause, standing.seconds)
 
     def _tell(
         self, stage: str, solver: Solver, epoch: Epoch, seconds: float, valid_rmse: float | None, traces: Traces
@@ -179,6 +213,10 @@ class Fitting:
                 traces.noise(), traces.ess,
             )
         )  # fmt: skip
+
+
+def _numbered(name: str, parts: Sequence[Any]) -> dict[str, Any]:
+    return {f"{name} {place}": part for place, part in enumerate(parts)}
 
 
 def compress_fit(fit: Fit, rank: int, train: Ratings, backend: Backend) -> Fit:

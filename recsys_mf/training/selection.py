@@ -6,9 +6,14 @@ import math
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from recsys_mf.errors import SolveError
 from recsys_mf.models import Factorization, Posterior
 from recsys_mf.solvers import Epoch, Solver
+from recsys_mf.solvers.state import State
+from recsys_mf.store.layout import MODELS
 
 History = tuple[dict[str, Any], ...]
 
@@ -33,6 +38,24 @@ class Validated:
             {"stage": stage, "members": row["epoch"]} | {key: value for key, value in row.items() if key != "epoch"}
             for row in self.history
         )
+
+    def state(self) -> State:
+        """This as plain values and arrays."""
+        facts = {"settings": self.solver.settings(), "history": list(self.history)}
+        numbers = {"error": np.array(self.error), "errors": np.array([row["valid_rmse"] for row in self.history])}
+        return State.joined({"found": State(facts, numbers), "model": _state_of(self.model)})
+
+    @classmethod
+    def of_state(cls, state: State, kind: type[Solver]) -> Validated:
+        """That of a state.
+
+        kind : the class of its solver
+        """
+        found = state.part("found")
+        assert found is not None
+        history = _with_errors(found.facts["history"], found.arrays["errors"])
+        error: float = found.arrays["error"].item()
+        return cls(kind(**found.facts["settings"]), tuple(history), error, _model_of(state.part("model")))
 
 
 class EpochSelection:
@@ -63,6 +86,19 @@ class EpochSelection:
             self._best = epoch.model()
         return error
 
+    def state(self) -> State:
+        """The epochs so far and, of a committee, the best model."""
+        found = State({"history": self._history}, {"errors": np.array(self._errors)})
+        return State.joined({"found": found, "model": _state_of(self._best)})
+
+    def restore(self, state: State) -> None:
+        """Take up the epochs of a state."""
+        found = state.part("found")
+        assert found is not None
+        self._errors = found.arrays["errors"].tolist()
+        self._history = _with_errors(found.facts["history"], found.arrays["errors"])
+        self._best = _model_of(state.part("model"))
+
     @property
     def is_finished(self) -> bool:
         """Whether more epochs cannot be expected to be better."""
@@ -72,6 +108,19 @@ class EpochSelection:
         """The solver stopped at the best epoch."""
         chosen = self._history[self._choices.find_best(self._errors) - 1]
         return Validated(self._choices.choose(chosen), tuple(self._history), chosen["valid_rmse"], self._best)
+
+
+def _state_of(model: Factorization | Posterior | None) -> State | None:
+    return None if model is None else State.of_model(model)
+
+
+def _model_of(state: State | None) -> Factorization | Posterior | None:
+    return None if state is None else MODELS[state.facts["kind"]].from_parts(state.arrays, state.facts)
+
+
+def _with_errors(history: list[dict[str, Any]], errors: NDArray[np.float64]) -> list[dict[str, Any]]:
+    """The history of a file with its validation errors, which JSON does not hold if they are infinite."""
+    return [row | {"valid_rmse": float(error)} for row, error in zip(history, errors, strict=True)]
 
 
 def choose_best(found: list[Validated], alone: Validated | None) -> Validated:

@@ -23,10 +23,13 @@ from recsys_mf.solvers import SOLVERS, Biases, Mean, Solver, TruncatedSvd
 from recsys_mf.solvers.truncated_svd import FILLINGS
 from recsys_mf.splits import Split
 from recsys_mf.training import provenance
+from recsys_mf.training.checkpoint import EVERY, Checkpoint, opened
 from recsys_mf.training.continuing import continued
 from recsys_mf.training.epochs import Watcher
 from recsys_mf.training.fitting import Fitting, compress_fit
+from recsys_mf.training.identity import identity_of
 from recsys_mf.training.selection import Validated
+from recsys_mf.training.steps import Steps, unkept
 from recsys_mf.training.validation import cut_parts
 
 BASELINE = "svd bias"
@@ -55,6 +58,8 @@ def train(
     start: Run | None = None,
     compress: int | None = None,
     watch: Watcher = lambda progress: None,
+    checkpoint: Checkpoint | str | os.PathLike[str] | None = None,
+    every: float = EVERY,
     validated: Validated | None = None,
     **settings: Any,
 ) -> Run:
@@ -73,10 +78,15 @@ def train(
         that of the run, whose settings stay; compared_with and compress must be left out
     compress : rank of the plain factorisation that takes the place of a posterior (`Posterior.compress`)
     watch : called after every epoch
+    checkpoint : folder that keeps the training while it runs: if the process is ended, the same call continues, to the
+        same bytes. It is removed when the training is done; that of a `Checkpoint` stays until its `remove`, so that it
+        outlives the saving of the run
+    every : seconds between two states of a training in the checkpoint of a folder
     validated : what `validate_alone` returned for the same solver, split and seed, so that it is not done again
     Raises SolveError when the fit diverges, ConfigError for an argument of another type or out of range, for a start
     that cannot be continued and for side information that the solver cannot take, ResourceError before what would not
-    fit in memory. Warns with LeakWarning when the start was trained on pairs of split.test.
+    fit in memory, and what `Checkpoint` raises. Warns with LeakWarning when the start was trained on pairs of
+    split.test, and as `Checkpoint` does.
     """
     split, solver = _as_split(data), as_solver(solver, settings)
     split.train.check_known(where="split.train")
@@ -85,9 +95,14 @@ def train(
     threads = None if threads is None else whole(threads, "threads", 1)
     if start is not None:
         _check_continued(start, solver, compared_with, compress)
-        return _reported(
-            continued(start, split, seed=seed, device=device, threads=threads, validation=validation, watch=watch)
-        )
+        with opened(checkpoint, every) as kept:
+            fit_facts = provenance.of_fit(solver, {}, seed=seed, start=start, compress=None) if kept else {}
+            with _steps(kept, split, validation, fit_facts, select(device, threads)) as steps:
+                run = continued(
+                    start, split, seed=seed, device=device, threads=threads, validation=validation, watch=watch,
+                    steps=steps,
+                )  # fmt: skip
+        return _reported(run)
     backend = select(device, threads)
     parts = cut_parts(split, validation, seed)
     known = split.train.user_vocabulary, split.train.item_vocabulary
@@ -95,16 +110,22 @@ def train(
     if BASELINE not in others:
         raise ConfigError(f"the baselines lack '{BASELINE}'", seen=", ".join(others), fix="add it")
 
-    def fitted(label: str, method: Solver, found: Validated | None = None) -> Fit:
-        return Fitting(label, method, split.train, parts, seed, backend, watch).fit(found)
-
     _check_features(solver, split.train)
     for method in (*others.values(), solver):
         method.resolved(split.train, backend)  # raises for what the table or the device does not bear
     if compress is not None and not solver.samples_posterior:
         fix = "leave it out, or use a solver that samples: gibbs"
         raise ConfigError(f"solver '{solver.name}' gives no posterior to compress", where="--compress", fix=fix)
-    with _room((*others.values(), solver), split.train, parts, backend, compress):
+    fit_facts = provenance.of_fit(solver, others, seed=seed, start=None, compress=compress)
+    with (
+        opened(checkpoint, every) as kept,
+        _steps(kept, split, validation, fit_facts, backend) as steps,
+        _room((*others.values(), solver), split.train, parts, backend, compress),
+    ):
+
+        def fitted(label: str, method: Solver, found: Validated | None = None) -> Fit:
+            return Fitting(label, method, split.train, parts, seed, backend, watch, steps).fit(found)
+
         fits = {label: fitted(label, method) for label, method in others.items()}
         fit = fitted(solver.name, solver, validated)
         if compress is not None:
@@ -117,9 +138,7 @@ def train(
         item_vocabulary=known[1],
         user_counts=split.train.user_counts,
         item_counts=split.train.item_counts,
-        provenance=provenance.of_rows(split, validation)
-        | provenance.of_fit(solver, others, seed=seed, start=None, compress=compress)
-        | provenance.of_machine(backend),
+        provenance=provenance.of_rows(split, validation) | fit_facts | provenance.of_machine(backend),
         rated=RatedPairs.of(split.train),
     )
     return _reported(run)
@@ -133,6 +152,7 @@ def fit_alone(
     seed: int = 0,
     validation: float = 0.1,
     watch: Watcher = lambda progress: None,
+    checkpoint: Checkpoint | None = None,
     validated: Validated | None = None,
 ) -> Fit:
     """The fit that `train` makes of this solver on split.train, to the same bytes, without the baselines.
@@ -142,8 +162,28 @@ def fit_alone(
     _check_features(solver, split.train)
     parts = cut_parts(split, validation, seed)
     solver.resolved(split.train, backend)  # raises for what the table or the device does not bear
-    with _room((solver,), split.train, parts, backend, None):
-        return Fitting(solver.name, solver, split.train, parts, seed, backend, watch).fit(validated)
+    fit_facts = provenance.of_fit(solver, {}, seed=seed, start=None, compress=None)
+    with (
+        _steps(checkpoint, split, validation, fit_facts, backend) as steps,
+        _room((solver,), split.train, parts, backend, None),
+    ):
+        return Fitting(solver.name, solver, split.train, parts, seed, backend, watch, steps).fit(validated)
+
+
+@contextlib.contextmanager
+def _steps(
+    checkpoint: Checkpoint | None, split: Split, validation: float, fit_facts: dict[str, Any], backend: Backend
+) -> Iterator[Steps]:
+    """The steps of a training in a checkpoint, or of one that is not kept.
+
+    fit_facts : `provenance.of_fit`
+    """
+    if checkpoint is None:
+        yield unkept
+        return
+    record = provenance.of_rows(split, validation) | fit_facts | provenance.of_machine(backend)
+    with checkpoint.training(identity_of(record, split)) as steps:
+        yield steps
 
 
 def validate_alone(

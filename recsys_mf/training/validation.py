@@ -16,6 +16,7 @@ from recsys_mf.kernels.backend import Backend
 from recsys_mf.prediction import rmse
 from recsys_mf.ratings import Ratings
 from recsys_mf.solvers import Epoch
+from recsys_mf.solvers.state import State
 from recsys_mf.splits import Split
 
 VALIDATION, FIT, SEARCH, FOLD = 1, 2, 3, 4  # what a stream of random numbers derived from the seed is for
@@ -98,6 +99,18 @@ class RunningError:
                 totals[:] = [total + more for total, more in zip(totals, wide, strict=True)] if totals else wide
                 errors[burn_in] = self._rmse([total / (epoch.number - burn_in) for total in totals])
         return errors
+
+    def state(self) -> State:
+        """The sums of predictions so far, of draws."""
+        get = self._backend.device.get
+        named = {f"{b}/{part}": get(total) for b, totals in self._totals.items() for part, total in enumerate(totals)}
+        return State({}, named)
+
+    def restore(self, state: State) -> None:
+        """Take up the sums of a state."""
+        for burn_in, totals in self._totals.items():
+            named = (f"{burn_in}/{part}" for part in range(len(self._parts)))
+            totals[:] = [self._backend.device.put(state.arrays[name]) for name in named if name in state.arrays]
 
     def _rmse(self, predictions: list[Any]) -> float:
         xp, total = self._backend.device.xp, 0.0

@@ -133,7 +133,7 @@ def test_an_interruption_says_what_is_left_and_the_same_command_goes_on(tmp_path
 
     done = run("1")
     assert (done.returncode, done.stdout) == (128 + signal.SIGINT, "")
-    kept = "and kept in kept: the same command goes on with the others"
+    kept = "and kept in kept: the same command goes on"
     lost = "and lost; with --state DIR they would have been kept"
     assert done.stderr.split("\n")[-3:] == [f"2 of 3 fits are finished {kept if state else lost}", "interrupted", ""]
     again = run("0")

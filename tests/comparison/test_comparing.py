@@ -151,6 +151,25 @@ def test_an_interrupted_comparison_continues(tmp_path: Path, fits: list[str]) ->
     assert (seen[-1].done, seen[-1].candidate, seen[-1].seconds_left) == (6, None, 0)
 
 
+def test_a_comparison_goes_on_inside_the_fit_that_was_interrupted(tmp_path: Path) -> None:
+    whole = without_measurements(compared())
+
+    def stop(standing: Standing) -> None:
+        if standing.progress is not None and standing.progress.stage == "fit":
+            raise StoppedError
+
+    with pytest.raises(StoppedError):
+        compared(state=tmp_path / "state", watch=stop)
+    seen: list[Standing] = []
+    again = compared(state=tmp_path / "state", watch=seen.append)
+    assert without_measurements(again) == whole
+    stages = {each.progress.stage for each in seen if each.progress is not None and each.candidate == "one"}
+    assert stages == {"fit"}  # its validation was finished
+    assert [row.memory is None for row in again.rows if row.name == "one"] == [True]
+    kinds = {path.suffix for path in (tmp_path / "state").iterdir()}
+    assert kinds == {".json", ".safetensors"}  # no fit is under way
+
+
 def test_what_is_kept_is_used_for_the_same_inputs_alone(tmp_path: Path, fits: list[str]) -> None:
     def fitted(candidates: Any = SMALL, table: Ratings | None = None, **named: Any) -> list[str]:
         fits.clear()

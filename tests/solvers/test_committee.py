@@ -19,7 +19,7 @@ from recsys_mf.ratings import Ratings
 from recsys_mf.run import Run
 from recsys_mf.solvers import Sgd, TruncatedSvd
 from recsys_mf.solvers.averaging import cut, merged
-from recsys_mf.solvers.committee import averaged
+from recsys_mf.solvers.committee import Mean
 from recsys_mf.solvers.protocol import Epoch
 from recsys_mf.splits import Split, hold_out
 from recsys_mf.training import BASELINE, rmse
@@ -99,7 +99,8 @@ def test_a_committee_is_its_members_merged_and_the_first_is_a_single_run() -> No
     found, parts = models(SOLVER, train), members(train, 4)
     assert product(found[0]).tobytes() == product(parts[0]).tobytes()
     epochs = [Epoch(30, len(train), None, partial(lambda part: part, part)) for part in parts]
-    expected = [factorization(epoch) for epoch in averaged(epochs, train, select("cpu"))]
+    mean = Mean(train, select("cpu"))
+    expected = [factorization(mean.add(epoch)) for epoch in epochs]
     assert [product(model).tobytes() for model in found] == [product(model).tobytes() for model in expected]
     # Cut to the rank of the members, the running mean stays near the mean of all of them.
     mean = np.mean([product(part) for part in parts], axis=0)

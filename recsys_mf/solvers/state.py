@@ -1,0 +1,45 @@
+"""State: where a run of a solver stands between two epochs, as plain values and arrays that a file can hold."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Self
+
+from numpy.typing import NDArray
+
+from recsys_mf.models import Model
+
+
+@dataclass(frozen=True, eq=False)
+class State:
+    """Everything that a run needs to go on to the same bytes.
+
+    facts : plain values: finite numbers, texts, lists and mappings of these
+    arrays : by name, in no order; they may be those that the run works on, so a state is to be written before it goes
+        on
+    """
+
+    facts: Mapping[str, Any]
+    arrays: Mapping[str, NDArray[Any]]
+
+    @classmethod
+    def of_model(cls, model: Model) -> Self:
+        """The facts and arrays from which `from_parts` of the class of a model makes it again."""
+        return cls({"kind": model.kind} | model.facts(), model.arrays())
+
+    @classmethod
+    def joined(cls, parts: Mapping[str, State | None]) -> Self:
+        """One state with these as its parts; a part that is None is left out."""
+        there = {name: state for name, state in parts.items() if state is not None}
+        return cls(
+            {name: dict(state.facts) for name, state in there.items()},
+            {f"{name}/{key}": array for name, state in there.items() for key, array in state.arrays.items()},
+        )
+
+    def part(self, name: str) -> State | None:
+        """A part of a state that was joined; None if it was left out."""
+        if name not in self.facts:
+            return None
+        arrays = {key.partition("/")[2]: array for key, array in self.arrays.items() if key.startswith(f"{name}/")}
+        return State(self.facts[name], arrays)
