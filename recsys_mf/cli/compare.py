@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from recsys_mf.comparison import Candidate, Comparison, Standing
     from recsys_mf.ratings import Ratings
 
-_COLUMNS = ("user_column", "item_column", "rating_column", "time_column", "weight_column")
-_READING = ("duplicates", *_COLUMNS, "ids", "encoding")
 _SPLITTING = ("folds", "seeds", "hold_out", "by", "validation", "seed", "split_seed")
 _PLANNED = ("solvers", "ranks", "settings", *_SPLITTING, "state", "quiet")
 """Options that decide how candidates are trained, and do nothing for runs that stand."""
@@ -113,7 +111,7 @@ def _of_ratings(path: str, given: dict[str, Any]) -> Comparison:
     from recsys_mf.comparison import Plan, compare_by_plan
     from recsys_mf.loaders import read_ratings
 
-    quiet, reading = given["quiet"], {name: given[name] for name in _READING}
+    quiet, reading = given["quiet"], {name: given[name] for name in options.READING}
     plan = Plan(candidates=_candidates(given), **{name: given[name] for name in _SPLITTING})  # before anything is read
     announce_compilation(quiet=quiet)
     ratings = read_ratings(path, **reading)
@@ -190,7 +188,7 @@ def _of_runs(targets: tuple[str, ...], given: dict[str, Any]) -> Comparison:
     place = {name: given[name] for name in ("device", "threads")}
     runs = {str(path): store.load(path) for path in paths}
     if given["test"] is not None:
-        reading = {name: given[name] for name in _READING}
+        reading = {name: given[name] for name in options.READING}
         test = read_ratings(given["test"], like=next(iter(runs.values())), **reading)
         return compare_runs(runs, test, held_out=f"the pairs of {given['test']}", **place)
     first = next(iter(runs.values())).provenance
@@ -202,7 +200,7 @@ def _refuse_idle(given: dict[str, Any]) -> None:
     """Raise ConfigError for an option that does nothing for runs that stand."""
     idle = dict.fromkeys(_PLANNED, "with runs, which are trained already")
     if given["test"] is None:
-        idle |= dict.fromkeys(_READING, "with runs, unless there is --test")
+        idle |= dict.fromkeys(options.READING, "with runs, unless there is --test")
     for parameter in click.get_current_context().command.params:
         why = idle.get(str(parameter.name))
         if why is not None and options.is_given(str(parameter.name)):

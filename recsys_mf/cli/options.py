@@ -13,6 +13,10 @@ from recsys_mf.errors import ConfigError, ResourceError, system_errors
 
 _Command = Callable[..., Any]
 
+COLUMNS = ("user_column", "item_column", "rating_column", "time_column", "weight_column")
+READING = ("duplicates", *COLUMNS, "ids", "encoding")
+"""Options that say how a table of ratings is read: keywords of `loaders.read_ratings`."""
+
 
 def exclusive(*pairs: tuple[str, str], why: str = "has no effect") -> Callable[[_Command], _Command]:
     """Refuse the first option of a pair if the second is given too.

@@ -73,15 +73,11 @@ class Bars:
         self.bar = self.fit = None
 
 
-class ComparisonBar:
-    """Watches a comparison and draws one bar over all its fits, with the time left; silent as `Bars` is.
-
-    standing : the last that it was told, None before the comparison began
-    """
+class _OneBar:
+    """One bar over many fits, opened when it is first drawn; silent as `Bars` is."""
 
     def __init__(self, *, quiet: bool) -> None:
         self.silent = is_silent(quiet=quiet)
-        self.standing: Standing | None = None
         self._bar: Any = None
         self._drawn = 0.0
 
@@ -92,6 +88,17 @@ class ComparisonBar:
         if self._bar is not None:
             self._bar.close()
         self._bar = None
+
+
+class ComparisonBar(_OneBar):
+    """Watches a comparison and draws one bar over all its fits, with the time left; silent as `Bars` is.
+
+    standing : the last that it was told, None before the comparison began
+    """
+
+    def __init__(self, *, quiet: bool) -> None:
+        super().__init__(quiet=quiet)
+        self.standing: Standing | None = None
 
     def __call__(self, standing: Standing) -> None:
         """Show how far it is."""
@@ -115,24 +122,15 @@ class ComparisonBar:
         return tqdm(total=standing.total, bar_format=shape, file=sys.stderr, leave=False)
 
 
-class TuningBar:
+class TuningBar(_OneBar):
     """Watches a search of settings and draws one bar over its trials or its time; silent as `Bars` is.
 
     finished : trials that are over, 0 as long as none came to its end
     """
 
     def __init__(self, *, quiet: bool) -> None:
-        self.silent, self.finished = is_silent(quiet=quiet), 0
-        self._bar: Any = None
-        self._drawn = 0.0
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: Any, error: BaseException | None, trace: TracebackType | None) -> None:
-        if self._bar is not None:
-            self._bar.close()
-        self._bar = None
+        super().__init__(quiet=quiet)
+        self.finished = 0
 
     def __call__(self, standing: TuningStanding) -> None:
         """Show how far it is."""

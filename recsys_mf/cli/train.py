@@ -93,9 +93,7 @@ class Options:
     @property
     def reading(self) -> dict[str, Any]:
         """Keywords of `read_ratings`."""
-        columns = ("user_column", "item_column", "rating_column", "time_column", "weight_column")
-        names = ("duplicates", *columns, "ids", "encoding")
-        return {name: getattr(self, name) for name in names}
+        return {name: getattr(self, name) for name in options.READING}
 
     @property
     def shorthands(self) -> dict[str, str | None]:

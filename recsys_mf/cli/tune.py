@@ -20,9 +20,7 @@ if TYPE_CHECKING:
     from recsys_mf.experiment import Experiment
     from recsys_mf.tuning import Plan, Standing, Tuned
 
-_COLUMNS = ("user_column", "item_column", "rating_column", "time_column", "weight_column")
-_READING = ("duplicates", *_COLUMNS, "ids", "encoding")
-_WRITTEN = ("test", "hold_out", "by", "validation", "seed", *_READING)
+_WRITTEN = ("test", "hold_out", "by", "validation", "seed", *options.READING)
 """Options of train that go into the file of the best settings, if they are given."""
 
 
@@ -134,7 +132,7 @@ def _plan(ratings: str, given: dict[str, Any]) -> Plan:
     if texts and given["solver"] is None:
         raise ConfigError("settings belong to a solver", where="-p", seen=", ".join(texts), fix="give --solver too")
     solver = None if given["solver"] is None else SOLVERS[given["solver"]].from_texts(texts)
-    reading = {name: given[name] for name in _READING}
+    reading = {name: given[name] for name in options.READING}
     takes_times = solver is None or solver.takes_times or given["by"] in BY_TIME
     if reading["time_column"] is None and not takes_times:
         reading["time_column"] = "none"  # not needed

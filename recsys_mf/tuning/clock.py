@@ -13,7 +13,7 @@ _FIT = 1.5  # seconds of the fit on all of train and its test, in those of its t
 def fit_seconds(trial_seconds: float, *, is_known: bool) -> float:
     """Seconds of the fit and the test of settings at the end.
 
-    is_known : whether what validation chose for them is at hand, so that it is not done again
+    is_known : whether what validation chose for them is known, so that it is not done again
     """
     return (_FIT if is_known else 1 + _FIT) * trial_seconds
 

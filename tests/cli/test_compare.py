@@ -18,7 +18,8 @@ import pytest
 import tqdm
 
 from recsys_mf import cli
-from recsys_mf.cli.compare import _PLANNED, _READING
+from recsys_mf.cli.compare import _PLANNED
+from recsys_mf.cli.options import READING
 from recsys_mf.loaders.catalog import sample
 from recsys_mf.store import save
 from recsys_mf.training.epochs import Progress
@@ -279,7 +280,7 @@ VALUES = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", [*_PLANNED, *_READING])
+@pytest.mark.parametrize("name", [*_PLANNED, *READING])
 def test_an_option_that_does_nothing_for_runs_is_refused(recsys: Cli, name: str) -> None:
     for run in ("one", "two"):
         save(small_run(), run)
