@@ -62,7 +62,7 @@ def posterior_run(likelihood: str = "gaussian") -> Run:
     split = small_split()
     assert split.train.times is not None
     days = replace(split, train=replace(split.train, times=split.train.times * 200))
-    settings = {"rank": "2", "sweeps": "14", "burn_in": "4", "likelihood": likelihood}
+    settings = {"rank": "2", "sweeps": "14", "burn_in": "4", "likelihood": likelihood, "joined_after": "0"}
     return train(days, SOLVERS["gibbs"].from_texts(settings))
 
 

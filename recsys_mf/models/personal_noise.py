@@ -65,6 +65,11 @@ class PersonalNoise:
         names = (name.removeprefix(_PREFIX) for name in ARRAYS)
         return cls(*(np.concatenate([getattr(part, name) for part in parts], axis=1) for name in names))
 
+    def sample(self, s: int) -> Self:
+        """Sample s alone."""
+        one = slice(s, s + 1)
+        return type(self)(self.users[:, one], self.items[:, one], self.units[:, one], self.freedoms[:, one])
+
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, NDArray[Any]]) -> Self | None:
         """From the `arrays()` of another among those of a model; None if there are none."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, ClassVar, Self
 
@@ -161,6 +161,13 @@ class Rounded:
         personal = None if sample.personal is None else PersonalNoise.of(sample.personal)
         return cls(rounded, units, sample.offset, sample.noise, sample.thresholds, prior, personal)
 
+    def with_contexts(self, places: NDArray[np.int64], size: int) -> Self:
+        """With so many rows of contexts, those there are at these places, and the others at their prior mean."""
+        users, items, contexts = self.tables
+        moved = np.zeros((size, contexts.shape[1]), np.int16)
+        moved[places] = contexts
+        return replace(self, tables=(users, items, moved))
+
 
 @dataclass(frozen=True, eq=False)
 class Posterior:
@@ -237,6 +244,22 @@ class Posterior:
         personal = [sample.personal for sample in samples if sample.personal is not None]
         noise = PersonalNoise.joined(personal) if len(personal) == len(samples) else None
         return cls(scale, users, items, contexts, units, offsets, noises, thresholds, prior, noise)
+
+    def samples(self) -> list[Rounded]:
+        """What it is `stacked` of; the rows are views of its arrays."""
+        tables = self.user_rows, self.item_rows, self.context_rows
+        return [
+            Rounded(
+                tuple(rows[:, s] for rows in tables),
+                tuple(self.scales[:, s]),
+                float(self.offsets[s]),
+                float(self.noises[s]),
+                self.thresholds[s],
+                None if self.user_prior is None else self.user_prior.sample(s),
+                None if self.noise is None else self.noise.sample(s),
+            )
+            for s in range(self.n_samples)
+        ]
 
     @property
     def rank(self) -> int:

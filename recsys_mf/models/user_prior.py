@@ -75,6 +75,11 @@ class UserPrior:
         units, precisions = (np.concatenate([getattr(p, name) for p in parts]) for name in ("units", "precisions"))
         return cls(coefficients, units, precisions)
 
+    def sample(self, s: int) -> Self:
+        """Sample s alone."""
+        one = slice(s, s + 1)
+        return type(self)(self.coefficients[:, one], self.units[one], self.precisions[one])
+
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, NDArray[Any]]) -> Self | None:
         """From the `arrays()` of another among those of a model; None if there are none."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -16,13 +17,16 @@ from recsys_mf.models.posterior import Bins, Rounded, Scale
 from recsys_mf.ratings import Ratings
 from recsys_mf.solvers.protocol import Epoch, Footprint, Solver
 from recsys_mf.solvers.sampler.chain import Chain, Observed
+from recsys_mf.solvers.sampler.draws import Draws
+from recsys_mf.solvers.sampler.likelihood import LATENTS
 from recsys_mf.solvers.selection import Selection
 from recsys_mf.solvers.settings import AUTO, Among, Auto, Between, figure, setting
 from recsys_mf.solvers.standardisation import find_scale, standardise
+from recsys_mf.solvers.state import State
 
-_FLAT = 2e-4  # running validation RMSE that a quarter more sweeps must gain, relative
-_WORSE = 2e-3  # rise of it that is no chance, relative
-_MIN_SWEEPS, _MAX_SWEEPS = 100, 400  # fewer sweeps are a noisy mean, and good on a few validation rows by chance
+_WORSE = 2e-3  # rise of the running validation RMSE that is no chance, relative
+_MIN_SWEEPS, _MAX_SWEEPS = 50, 500  # fewer are a noisy mean, and good on a few validation rows by chance
+_JOINED = 0.3  # of the sweeps, after which validation rows join; more cost time and a little error (docs/decisions.md)
 _BURN_INS = (10, 20, 40, 80)
 _MAX_LEVELS = 20  # distinct ratings that are taken for an ordered scale
 _MAX_BYTES = 1 << 29  # of the samples of a model
@@ -50,6 +54,8 @@ class Gibbs(Solver):
     and the scales of their noise, each from its conditional distribution; then the likelihood's parameters.
     Sampling starts from small random factors, and the first `burn_in` sweeps are left out. More burn-in is not always
     better, so validation chooses it (docs/decisions.md).
+    The chain that is validated becomes that of the model: after `joined_after` sweeps on the other rows, the validation
+    rows join, and the model is the mean of the draws before and after. It takes half the time of two chains.
     Predictions are averaged, never factors: the posterior is the same under any rotation of them; intervals are those
     of a rating of weight 1, and if noise is personal as wide as that of user and item. Unknown ids and times have their
     prior mean; a user or item with side information alone is drawn like the others.
@@ -62,17 +68,22 @@ class Gibbs(Solver):
     samples_posterior: ClassVar[bool] = True
     takes_features: ClassVar[bool] = True
     takes_times: ClassVar[bool] = True
+    resumes: ClassVar[bool] = True
 
     rank: int | Auto = setting(
         AUTO, "columns k of the factors; auto: √ratings / 20, from 8 to 48 in eights", low=1, high=1024, kind=int,
         search=Between(4, 64),
     )  # fmt: skip
     sweeps: int | Auto = setting(
-        AUTO, "sweeps; auto: as many as lower the validation error, at most 400", low=1, kind=int
+        AUTO, "sweeps; auto: 500, or fewer if the validation error rises before", low=1, kind=int
     )
     burn_in: int | Auto = setting(
         AUTO, "sweeps at the start that are left out; auto: 10, 20, 40 or 80, chosen on validation rows", kind=int
     )
+    joined_after: int | Auto = setting(
+        AUTO, "sweeps after which validation rows join the chain; auto: 0.3 of them; 0: never, as the fit has its own",
+        kind=int,
+    )  # fmt: skip
     chains: int = setting(1, "independent chains; 2 or more tell whether they agree (R̂)", low=1, high=64)
     samples: int = setting(400, "most samples kept; fewer if they would take more than 512 MiB", low=1)
     likelihood: str = setting(
@@ -102,6 +113,11 @@ class Gibbs(Solver):
                 "burn_in leaves no sweep to keep", where="burn_in", seen=f"burn_in {self.burn_in}, sweeps {sweeps}",
                 fix="give a burn_in below sweeps",
             )  # fmt: skip
+        if self.joined_after != AUTO and self.joined_after >= self.n_epochs:
+            raise ConfigError(
+                "joined_after leaves no sweep with all ratings", where="joined_after",
+                seen=f"joined_after {self.joined_after}, sweeps {self.n_epochs}", fix="give fewer than sweeps",
+            )  # fmt: skip
 
     @classmethod
     def from_texts(cls, texts: Mapping[str, str]) -> Self:
@@ -117,7 +133,17 @@ class Gibbs(Solver):
     def stopped_at(self, epoch: int) -> Self:
         """With `sweeps` = epoch, of which the last at least is kept."""
         burn_in = self.burn_in if self.burn_in == AUTO else min(self.burn_in, epoch - 1)
-        return replace(self, sweeps=epoch, burn_in=burn_in)
+        joined_after = self.joined_after if self.joined_after == AUTO else min(self.joined_after, epoch - 1)
+        return replace(self, sweeps=epoch, burn_in=burn_in, joined_after=joined_after)
+
+    @property
+    def joins(self) -> bool:
+        """See `Solver.joins`."""
+        return self.joined_after != 0 and self.n_epochs > 1
+
+    def apart(self) -> Self:
+        """See `Solver.apart`."""
+        return replace(self, joined_after=0)
 
     def resolved(self, train: Ratings, backend: Backend) -> Self:
         """With the rank and the likelihood that "auto" stands for."""
@@ -142,33 +168,36 @@ class Gibbs(Solver):
         """See `Solver.selection`."""
         return RunningMean(self)
 
-    def run(
-        self,
-        train: Ratings,
-        *,
-        rng: np.random.Generator,
-        backend: Backend,
-    ) -> Iterator[Epoch]:
+    def run(self, train: Ratings, *, rng: np.random.Generator, backend: Backend) -> Iterator[Epoch]:
         """See `Solver.run`; an Epoch is a sweep of every chain."""
+        return self.run_from(None, train, rng=rng, backend=backend)
+
+    def run_joined(
+        self, start: State, train: Ratings, *, rng: np.random.Generator, backend: Backend
+    ) -> Iterator[Epoch]:
+        """See `Solver.run_joined`. Latent ratings are drawn again, for all ratings, given the rows; the draws before
+        the others joined remain draws.
+        """
+        return self.run_from(_for_more(start, _levels(train)), train, rng=rng, backend=backend)
+
+    def run_from(
+        self, start: State | None, train: Ratings, *, rng: np.random.Generator, backend: Backend
+    ) -> Iterator[Epoch]:
+        """See `Solver.run_from`."""
         solver = self.resolved(train, backend)
         if solver != self:
-            yield from solver.run(train, rng=rng, backend=backend)
+            yield from solver.run_from(start, train, rng=rng, backend=backend)
             return
-        scale, observed = self._observed(train, backend)
+        scale, observed = self._observed(train, backend, None if start is None else start.part("scale"))
         chains = [Chain(observed, figure(self.rank), stream) for stream in rng.spawn(self.chains)]
-        samples = self._most_samples(self._kept_numbers(train, len(scale.bins)))
-        kept: list[tuple[int, tuple[Rounded, ...]]] = []
+        kept = Draws(self.selection().burn_ins[0], self._most_samples(self._kept_numbers(train, len(scale.bins))))
+        done = 0 if start is None else _take_up(start, chains, kept, scale)
 
-        for sweep in range(1, self.n_epochs + 1):
+        for sweep in range(done + 1, self.n_epochs + 1):
             squared_error = float(np.mean([chain.sweep() for chain in chains]))
-            drawn_since = sweep - self.selection().burn_ins[0]
-            every = stride(drawn_since, samples)
-            if drawn_since > 0:
-                kept = [(t, s) for t, s in kept if not t % every]
-                if not drawn_since % every:
-                    kept.append((drawn_since, tuple(Rounded.of(chain.sample()) for chain in chains)))
+            kept.add(sweep, chains)
 
-            def posterior(samples: Sequence[Rounded] = tuple(s for _, draw in kept for s in draw)) -> Posterior:
+            def posterior(samples: Sequence[Rounded] = kept.samples) -> Posterior:
                 return Posterior.stacked(samples or [Rounded.of(chain.sample()) for chain in chains], scale)
 
             def predict(users: Any, items: Any, times: Any) -> Any:
@@ -181,6 +210,7 @@ class Gibbs(Solver):
             yield Epoch(
                 sweep, visits, rmse, posterior, predict, True,
                 {name: tuple(figures[name] for figures in monitored) for name in monitored[0]},
+                partial(_state, sweep, chains, kept, scale) if sweep < self.n_epochs else None,
             )  # fmt: skip
 
     def footprint(self, train: Ratings) -> Footprint:
@@ -212,11 +242,16 @@ class Gibbs(Solver):
         """Samples of a chain that are kept at most, of so many numbers each."""
         return max(1, min(self.samples, _MAX_BYTES // (2 * numbers)) // self.chains)
 
-    def _observed(self, train: Ratings, backend: Backend) -> tuple[Scale, Observed]:
-        """The scale of the model, and the ratings as the chains take them."""
+    def _observed(self, train: Ratings, backend: Backend, start: State | None = None) -> tuple[Scale, Observed]:
+        """The scale of the model, and the ratings as the chains take them.
+
+        start : the scale of a state, whose mean and deviation the ratings are standardised with; or None
+        """
         bins = Bins.of(train.times, self.bin_days) if self.time == "auto" and train.times is not None else Bins.none()
         if self.likelihood == "gaussian":
             found = find_scale(train)
+            if start is not None:
+                found = found._replace(mean=start.facts["mean"], deviation=start.facts["deviation"])
             values = standardise(train.values, found)
             scale = Scale(found.mean, found.deviation, bins, found.rating_range)
         else:
@@ -236,26 +271,31 @@ class RunningMean(Selection[Gibbs]):
     """The choice of burn-in and sweeps by the error of the mean over the draws so far."""
 
     def __init__(self, solver: Gibbs) -> None:
-        """With the setting `burn_in`, or those to choose among, which leave half of the sweeps or nearly."""
+        """With the setting `burn_in`, or those to choose among, which leave a sixth of the validated sweeps or more."""
         super().__init__(solver)
+        n, joined = solver.n_epochs, solver.joined_after
+        if joined == AUTO:
+            first = 0 if solver.burn_in == AUTO else solver.burn_in
+            joined = first + int(_JOINED * (n - first)) or 1
+        self._validated = joined or n
         if solver.burn_in != AUTO:
             self.burn_ins = (solver.burn_in,)
         else:
-            n = solver.n_epochs
-            self.burn_ins = tuple(b for b in _BURN_INS if b < n and b <= max(_BURN_INS[0], n // 2)) or (n // 2,)
+            n = self._validated
+            self.burn_ins = tuple(b for b in _BURN_INS if 6 * b <= 5 * n) or (n // 2,)
 
-    def choose(self, best: Mapping[str, Any] | None) -> Gibbs:
+    def choose(self, best: Mapping[str, Any] | None, n_validated: int = 0) -> Gibbs:
         """With the sweeps and the burn-in that validation chose, the least burn-in without."""
         if best is None:
-            return replace(self.solver, burn_in=self.burn_ins[0])
-        return replace(self.solver, burn_in=best["burn_in"]).stopped_at(best["epoch"])
+            return replace(self.solver, sweeps=self.solver.n_epochs, burn_in=self.burn_ins[0], joined_after=0)
+        chosen = replace(self.solver, burn_in=best["burn_in"])
+        if best["epoch"] == n_validated < self.solver.n_epochs:
+            return replace(chosen, sweeps=self.solver.n_epochs, joined_after=n_validated)
+        return replace(chosen.stopped_at(best["epoch"]), joined_after=0)
 
     def is_finished(self, errors: Sequence[float]) -> bool:
-        """Whether the last quarter of the sweeps lowered the running error by less than 0.02 %."""
-        if self.solver.sweeps != AUTO or len(errors) < _MIN_SWEEPS:
-            return False
-        earlier = len(errors) * 3 // 4
-        return min(errors[earlier:]) > (1 - _FLAT) * min(errors[:earlier])
+        """Once the validation rows are to join."""
+        return len(errors) >= self._validated
 
     def find_best(self, errors: Sequence[float]) -> int:
         """All of them, since more samples are worse by chance alone; if they are worse by more, the best."""
@@ -271,9 +311,36 @@ def _levels(train: Ratings) -> NDArray[np.float32]:
     return few if len(few) > 256 else np.unique(train.values)
 
 
-def stride(draws: int, samples: int) -> int:
-    """Every how many draws one is kept, so that of `draws` at most `samples` are: a power of two.
+def _state(sweep: int, chains: Sequence[Chain], kept: Draws, scale: Scale) -> State:
+    """Where a run stands after a sweep."""
+    facts = {"sweep": sweep, "mean": scale.mean, "deviation": scale.deviation}
+    of_scale = State(facts, {"bins": scale.bins.numbers, "levels": scale.levels})
+    of_chains = {f"chain {number}": chain.state() for number, chain in enumerate(chains)}
+    return State.joined({"scale": of_scale, "draws": kept.state(scale), **of_chains})
 
-    Those kept of more draws are among those kept of fewer: draws can be dropped as they come.
+
+def _take_up(start: State, chains: Sequence[Chain], kept: Draws, scale: Scale) -> int:
+    """Bring chains and draws to a state; returns its sweep."""
+    of_scale, draws = start.part("scale"), start.part("draws")
+    assert of_scale is not None
+    places = np.searchsorted(scale.bins.numbers, of_scale.arrays["bins"])
+    for number, chain in enumerate(chains):
+        of_chain = start.part(f"chain {number}")
+        assert of_chain is not None
+        chain.restore(of_chain, places)
+    if draws is not None:
+        kept.restore(draws, places, len(scale.bins))
+    sweep: int = of_scale.facts["sweep"]
+    return sweep
+
+
+def _for_more(start: State, levels: NDArray[np.float32]) -> State:
+    """The state for a table with more ratings: without latent ratings, and if there are more levels without the
+    thresholds, and the draws that have them.
     """
-    return 1 << max(0, (-(-draws // samples) - 1).bit_length())
+    left_out = [f"/{LATENTS}"]
+    facts = dict(start.facts)
+    if not np.array_equal(start.arrays["scale/levels"], levels) and len(start.arrays["scale/levels"]):
+        left_out.append("/cuts")
+        del facts["draws"]
+    return State(facts, {k: array for k, array in start.arrays.items() if not k.endswith(tuple(left_out))})

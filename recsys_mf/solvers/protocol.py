@@ -125,6 +125,23 @@ class Solver:
         return self.run(train, rng=rng, backend=backend)
 
     @property
+    def joins(self) -> bool:
+        """Whether the fit on all of train goes on from the run that was validated (`run_joined`)."""
+        return False
+
+    def apart(self) -> Self:
+        """The solver whose fit on all of train has a run of its own."""
+        return self
+
+    def run_joined(
+        self, start: State, train: Ratings, *, rng: np.random.Generator, backend: Backend
+    ) -> Iterator[Epoch]:
+        """The epochs after a state of a run on some of the rows of train, under its vocabularies, now on all of them;
+        of a solver that joins.
+        """
+        raise NotImplementedError
+
+    @property
     def n_epochs(self) -> int:
         """The number of epochs that `run` yields."""
         return 1

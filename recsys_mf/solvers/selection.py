@@ -44,8 +44,10 @@ class Selection(Generic[S]):
         """The epoch to end at, counted from 1, by the validation errors of all."""
         return int(np.argmin(errors)) + 1
 
-    def choose(self, best: Mapping[str, Any] | None) -> S:
-        """The solver with the `epoch`, and of a sampler the `burn_in`, that was best; None without validation."""
+    def choose(self, best: Mapping[str, Any] | None, n_validated: int = 0) -> S:
+        """The solver with the `epoch`, and of a sampler the `burn_in`, that was best of so many; None without
+        validation.
+        """
         solver: Any = self.solver
         chosen: S = solver if best is None else solver.stopped_at(best["epoch"])
         return chosen

@@ -59,7 +59,7 @@ class Fitting:
             solver = self.solver.resolved(self.train, self.backend)
             return self._final(solver.selection().choose(None), (), None)
         found = validated or self.validate()
-        fit = self._final(found.solver, found.history, found.error)
+        fit = self._final(found.solver, found.history, found.error, found.run)
         valid = self.parts[0].valid
         if isinstance(fit.model, Factorization) and isinstance(found.model, Factorization) and valid is not None:
             fit = replace(fit, model=calibrated(fit.model, found.model, valid))
@@ -128,6 +128,8 @@ class Fitting:
     def _validated(self, solver: Solver, stage: str, parts: tuple[Split, ...] | None = None) -> Validated:
         """Run the solver on all parts side by side, epoch after epoch, until validation has seen enough."""
         parts = parts or self.parts
+        if solver.joins:
+            parts = tuple(map(self._under_all_ids, parts))
         step = self.steps(self.label, stage, solver, parts)
         if (kept := step.result()) is not None:
             return Validated.of_state(kept, type(solver))
@@ -148,22 +150,39 @@ class Fitting:
             if selection.is_finished:
                 break
             standing.offer([epoch for epoch, _ in steps])
-        found = selection.choose()
+        joined = None
+        if solver.joins and epoch.state is not None and solver.for_part(parts[0].train) == solver:
+            joined = State.joined({"run": epoch.state(), "traces": traces.state()})
+        found = selection.choose(joined)
         step.finish(found.state)
         return found
+
+    def _under_all_ids(self, part: Split) -> Split:
+        """The part under the vocabularies of all of train."""
+        ids = self.train.user_vocabulary, self.train.item_vocabulary
+        return replace(part, train=part.train.reindexed(*ids), valid=part.valid and part.valid.reindexed(*ids))
 
     def _final(
         self,
         solver: Solver,
         history: History,
         valid_rmse: float | None,
+        joined: State | None = None,
     ) -> Fit:
+        """The fit on all of train.
+
+        joined : the run that was validated (`Validated.run`), to go on from
+        """
         step = self.steps(self.label, "fit", solver, ())
         if (kept := step.result()) is not None:
             return fit_of(kept.facts, kept.arrays)
         work, traces = Work(), Traces(solver)
         standing = Standing(step, {"work": work, "traces": traces})
-        for epoch, seconds in self._timed(solver, self.train, standing):
+        if joined is not None and not standing.goes_on:
+            steps = self._joined(solver, joined, traces)
+        else:
+            steps = self._timed(solver, self.train, standing)
+        for epoch, seconds in steps:
             work.add(epoch, seconds)
             traces.add(epoch)
             self._tell("fit", solver, epoch, seconds, None, traces)
@@ -188,6 +207,15 @@ class Fitting:
         )
         step.finish(lambda: State(described_fit(fit), fit.model.arrays()))
         return fit
+
+    def _joined(self, solver: Solver, joined: State, traces: Traces) -> Iterator[tuple[Epoch, float]]:
+        """The epochs after those of the validated run, with their seconds."""
+        run, watched = joined.part("run"), joined.part("traces")
+        assert run is not None
+        assert watched is not None
+        traces.restore(watched)
+        rng = np.random.default_rng([self.seed, FIT])
+        return time_epochs(solver.run_joined(run, self.train, rng=rng, backend=self.backend), self.backend)
 
     def _timed(
         self, solver: Solver, train: Ratings, standing: Standing, part: int | None = None

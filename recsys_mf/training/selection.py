@@ -23,12 +23,15 @@ class Validated:
     """A solver stopped where validation has it, and what it reached there.
 
     model : the model of the first part at that epoch, of a committee; None for others
+    run : where the run on the first part stands, and what watched it, if the fit goes on from there (`Solver.joins`);
+        None for others
     """
 
     solver: Solver
     history: History
     error: float
     model: Factorization | Posterior | None
+    run: State | None = None
 
     def staged(self, stage: str) -> History:
         """The validated epochs as a run keeps them (`Fit.history`); of a committee each is a member more."""
@@ -43,7 +46,7 @@ class Validated:
         """This as plain values and arrays."""
         facts = {"settings": self.solver.settings(), "history": list(self.history)}
         numbers = {"error": np.array(self.error), "errors": np.array([row["valid_rmse"] for row in self.history])}
-        return State.joined({"found": State(facts, numbers), "model": _state_of(self.model)})
+        return State.joined({"found": State(facts, numbers), "model": _state_of(self.model), "run": self.run})
 
     @classmethod
     def of_state(cls, state: State, kind: type[Solver]) -> Validated:
@@ -55,7 +58,8 @@ class Validated:
         assert found is not None
         history = _with_errors(found.facts["history"], found.arrays["errors"])
         error: float = found.arrays["error"].item()
-        return cls(kind(**found.facts["settings"]), tuple(history), error, _model_of(state.part("model")))
+        solver = kind(**found.facts["settings"])
+        return cls(solver, tuple(history), error, _model_of(state.part("model")), state.part("run"))
 
 
 class EpochSelection:
@@ -104,10 +108,17 @@ class EpochSelection:
         """Whether more epochs cannot be expected to be better."""
         return self._choices.is_finished(self._errors)
 
-    def choose(self) -> Validated:
-        """The solver stopped at the best epoch."""
+    def choose(self, run: State | None) -> Validated:
+        """The solver stopped at the best epoch.
+
+        run : where the run stands that the fit is to go on from; None if it cannot
+        """
         chosen = self._history[self._choices.find_best(self._errors) - 1]
-        return Validated(self._choices.choose(chosen), tuple(self._history), chosen["valid_rmse"], self._best)
+        solver = self._choices.choose(chosen, len(self._errors))
+        if run is None:
+            solver = solver.apart()
+        kept = run if solver.joins else None
+        return Validated(solver, tuple(self._history), chosen["valid_rmse"], self._best, kept)
 
 
 def _state_of(model: Factorization | Posterior | None) -> State | None:

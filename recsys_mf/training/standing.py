@@ -60,6 +60,11 @@ class Standing:
         progress = self._start.facts[PROGRESS]
         self.seconds, self._epoch = progress["seconds"], progress["epoch"]
 
+    @property
+    def goes_on(self) -> bool:
+        """Whether there was a state to go on from."""
+        return self._start is not None
+
     def run(self, place: int) -> State | None:
         """The state that a run goes on from; None if it begins."""
         return None if self._start is None else self._start.part(f"run {place}")

@@ -17,7 +17,7 @@ from recsys_mf.prediction import predict, takes_times
 from recsys_mf.prediction.pairs import sample_moments
 from recsys_mf.ratings import Ratings
 from recsys_mf.solvers.compression import compress
-from recsys_mf.solvers.gibbs import stride
+from recsys_mf.solvers.sampler.draws import stride
 
 M, N, C, WIDTH = 7, 5, 3, 4
 RANGE = (1.0, 5.0)

@@ -20,6 +20,7 @@ from recsys_mf.solvers.sampler.likelihood import Gaussian, Likelihood, OrderedPr
 from recsys_mf.solvers.sampler.links import Links, side_information, who_rated_what
 from recsys_mf.solvers.sampler.noise import RowNoise
 from recsys_mf.solvers.sampler.tables import Rated, Table
+from recsys_mf.solvers.state import State
 
 I32 = NDArray[np.int32]
 _START = 0.1  # standard deviation of the factors that sampling starts from
@@ -124,6 +125,30 @@ class Chain:
         squared_error = items.sweep(users, contexts, precision, rng)
         self._likelihood.draw(users, items, contexts, squared_error, rng)
         return squared_error
+
+    def state(self) -> State:
+        """Everything that the next sweep depends on, beside the ratings."""
+        contexts = None if self.contexts is None else self.contexts.state()
+        random = State({"generator": self._rng.bit_generator.state}, {})
+        return State.joined({
+            "users": self.users.state(), "items": self.items.state(), "contexts": contexts,
+            "likelihood": self._likelihood.state(self.users), "random": random,
+        })  # fmt: skip
+
+    def restore(self, state: State, bins: NDArray[np.int64]) -> None:
+        """Go on from a state.
+
+        bins : of every time bin of the state, its place among those there are now
+        """
+        parts = (state.part(name) for name in ("users", "items", "likelihood", "random"))
+        users, items, likelihood, random = (part for part in parts if part is not None)
+        self.users.restore(users)
+        self.items.restore(items)
+        contexts = state.part("contexts")
+        if self.contexts is not None and contexts is not None:
+            self.contexts.restore_some(contexts, bins)
+        self._rng.bit_generator.state = random.facts["generator"]
+        self._likelihood.restore(likelihood, self.users, self.items, self.contexts, self._rng)
 
     def sample(self) -> Sample:
         """The chain as it stands."""

@@ -13,8 +13,12 @@ from numpy.typing import NDArray
 
 from recsys_mf.kernels.backend import Backend
 from recsys_mf.solvers.sampler.tables import Table
+from recsys_mf.solvers.state import State
 
 F64 = NDArray[np.float64]
+
+LATENTS = "latents"
+"""The array of a state that has the latent ratings."""
 
 
 class Likelihood(Protocol):
@@ -30,6 +34,18 @@ class Likelihood(Protocol):
         self, users: Table, items: Table, contexts: Table | None, squared_error: float, rng: np.random.Generator
     ) -> None:
         """Draw the parameters given the tables, which left this summed squared error; renew the tables' values."""
+        ...
+
+    def state(self, users: Table) -> State:
+        """The parameters, and the latent ratings as the users' table has them."""
+        ...
+
+    def restore(
+        self, state: State, users: Table, items: Table, contexts: Table | None, rng: np.random.Generator
+    ) -> None:
+        """Take up the parameters of a state and its latent ratings, before any sweep. Latent ratings that it does not
+        have are drawn given the tables; thresholds that it does not have are where sampling starts from.
+        """
         ...
 
 
@@ -50,6 +66,16 @@ class Gaussian:
     ) -> None:
         """See `Likelihood`."""
         self.precision = rng.gamma((1 + self._n_ratings) / 2, 2 / (1 + squared_error))
+
+    def state(self, users: Table) -> State:
+        """See `Likelihood`; there are no latent ratings."""
+        return State({"precision": self.precision}, {})
+
+    def restore(
+        self, state: State, users: Table, items: Table, contexts: Table | None, rng: np.random.Generator
+    ) -> None:
+        """See `Likelihood`."""
+        self.precision = state.facts["precision"]
 
 
 class OrderedProbit:
@@ -107,13 +133,32 @@ class OrderedProbit:
         self, users: Table, items: Table, contexts: Table | None, squared_error: float, rng: np.random.Generator
     ) -> None:
         """See `Likelihood`."""
-        regressors = users.regressors(items, contexts)
-        means = self._backend.rows.row_values(users.rated.places, users.X, regressors)
-        scales = None
-        if regressors.scales is not None:
-            scales = self._backend.rows.row_scales(users.rated.places, regressors)
+        means, scales = self._of_ratings(users, items, contexts)
         self._draw_cuts(means, scales, rng)
         self._draw_latents((means, scales), users, items, contexts, rng)
+
+    def _of_ratings(self, users: Table, items: Table, contexts: Table | None) -> tuple[Any, Any | None]:
+        """m and ω, None for 1, of every rating in the order of the users' table."""
+        regressors, places = users.regressors(items, contexts), users.rated.places
+        means = self._backend.rows.row_values(places, users.X, regressors)
+        return means, None if regressors.scales is None else self._backend.rows.row_scales(places, regressors)
+
+    def state(self, users: Table) -> State:
+        """See `Likelihood`."""
+        arrays = {"cuts": self._cuts, LATENTS: self._backend.device.get(users.values)}
+        return State({"slope": self._slope, "accepted": self.accepted}, arrays)
+
+    def restore(
+        self, state: State, users: Table, items: Table, contexts: Table | None, rng: np.random.Generator
+    ) -> None:
+        """See `Likelihood`."""
+        self._slope, self.accepted = state.facts["slope"], state.facts["accepted"]
+        known = state.arrays.get("cuts")
+        self._cuts = self._slope * self._cuts if known is None else np.array(known)
+        if LATENTS in state.arrays:
+            self._share(self._backend.device.put(np.array(state.arrays[LATENTS])), users, items, contexts)
+        else:
+            self._draw_latents(self._of_ratings(users, items, contexts), users, items, contexts, rng)
 
     def begin(self, users: Table, items: Table, contexts: Table | None, rng: np.random.Generator) -> None:
         """Draw latents to start from, with m = 0."""
@@ -127,6 +172,10 @@ class OrderedProbit:
         """of_ratings : m and ω of every rating, in the order of the users' table"""
         uniforms = self._backend.device.draw_uniforms(rng, self._n_ratings)
         latents = self._backend.probit.draw_latents(*of_ratings, self._levels, self._cuts, self._slope, uniforms)
+        self._share(latents, users, items, contexts)
+
+    def _share(self, latents: Any, users: Table, items: Table, contexts: Table | None) -> None:
+        """Give the tables their latents."""
         users.values, items.values = latents, latents[self._orders[0]]
         if contexts is not None:
             contexts.values = latents[self._orders[1]]

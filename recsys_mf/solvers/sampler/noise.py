@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsys_mf.kernels.backend import Backend
+from recsys_mf.solvers.state import State
 
 F64 = NDArray[np.float64]
 
@@ -59,6 +60,16 @@ class RowNoise:
         rates = (self.freedom + squares) / 2
         scales = rng.standard_gamma((self.freedom + self._counts) / 2) / rates
         self.scales = self._backend.device.put(np.maximum(scales, _LEAST).astype(np.float32))
+
+    def state(self) -> State:
+        """γ, ν and the draws still to wait for."""
+        facts = {"freedom": self.freedom, "wait": self._wait}
+        return State(facts, {"scales": self._backend.device.get(self.scales)})
+
+    def restore(self, state: State) -> None:
+        """Take up the scales of a state."""
+        self.freedom, self._wait = state.facts["freedom"], state.facts["wait"]
+        self.scales = self._backend.device.put(np.array(state.arrays["scales"]))
 
 
 _LEAST = 1e-6  # of a scale: of fewer than one in a million, with the least ν and no rating

@@ -19,6 +19,7 @@ from recsys_mf.kernels.backend import Backend
 from recsys_mf.kernels.operands import GaussianPrior, NoiseScales, Regressors
 from recsys_mf.solvers.sampler.links import Links
 from recsys_mf.solvers.sampler.noise import RowNoise
+from recsys_mf.solvers.state import State
 
 F32 = NDArray[np.float32]
 
@@ -83,6 +84,31 @@ class Table:
     def scales(self) -> Any:
         """γ of every row, 1 without personal noise."""
         return self.backend.device.put(np.ones(len(self.X), np.float32)) if self.noise is None else self.noise.scales
+
+    def state(self) -> State:
+        """The rows, the coefficients, λ and the scales of the noise."""
+        get = self.backend.device.get
+        own = State({"link_precisions": self.link_precisions}, {"X": get(self.X), "B": get(self.B)})
+        return State.joined({"rows": own, "noise": None if self.noise is None else self.noise.state()})
+
+    def restore(self, state: State) -> None:
+        """Take up the rows of a state."""
+        put, rows, noise = self.backend.device.put, state.part("rows"), state.part("noise")
+        assert rows is not None
+        self.X, self.B = (put(np.array(rows.arrays[name])) for name in ("X", "B"))
+        self.link_precisions = list(rows.facts["link_precisions"])
+        self._prior_means = self.links.product(self.B)
+        if self.noise is not None and noise is not None:
+            self.noise.restore(noise)
+
+    def restore_some(self, state: State, places: NDArray[np.int64]) -> None:
+        """Take up the rows of a state that has those at these places alone; the others are at their prior mean."""
+        rows = state.part("rows")
+        assert rows is not None
+        X = np.repeat(rows.arrays["B"][-1:], len(self.X), axis=0)
+        X[places] = rows.arrays["X"]
+        own = State(rows.facts, {**rows.arrays, "X": X})
+        self.restore(State.joined({"rows": own, "noise": state.part("noise")}))
 
     def sweep(self, others: Table, contexts: Table | None, noise_precision: float, rng: np.random.Generator) -> float:
         """Draw Λ, (μ, β), λ, the rows and the scales of their noise given the other tables; returns the summed squared

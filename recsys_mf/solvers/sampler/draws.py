@@ -1,0 +1,71 @@
+"""Draws: those that a posterior is the mean of, rounded as it keeps them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recsys_mf.models import Posterior
+from recsys_mf.models.posterior import Rounded, Scale
+from recsys_mf.solvers.sampler.chain import Chain
+from recsys_mf.solvers.state import State
+
+
+class Draws:
+    """The draws of some of the sweeps after a burn-in, evenly spread over them.
+
+    burn_in : sweeps at the start that are left out
+    most : draws of a chain that are kept
+    """
+
+    def __init__(self, burn_in: int, most: int) -> None:
+        self._burn_in, self._most = burn_in, most
+        self._kept: list[tuple[int, tuple[Rounded, ...]]] = []
+
+    def add(self, sweep: int, chains: Sequence[Chain]) -> None:
+        """Keep what the chains have drawn in this sweep if it is its turn, and drop those whose turn it no more is."""
+        if sweep <= self._burn_in:
+            return
+        every = stride(sweep - self._burn_in, self._most)
+        self._kept = [(number, draws) for number, draws in self._kept if not number % every]
+        if not sweep % every:
+            self._kept.append((sweep, tuple(Rounded.of(chain.sample()) for chain in chains)))
+
+    @property
+    def samples(self) -> tuple[Rounded, ...]:
+        """All that are kept, those of a sweep together."""
+        return tuple(sample for _, draws in self._kept for sample in draws)
+
+    def state(self, scale: Scale) -> State:
+        """Those kept, as a posterior on this scale, and their sweeps."""
+        samples = self.samples
+        model = Posterior.stacked(samples, scale) if samples else None
+        sweeps = State({"sweeps": [sweep for sweep, _ in self._kept]}, {})
+        return State.joined({"kept": sweeps, "model": None if model is None else State.of_model(model)})
+
+    def restore(self, state: State, contexts: NDArray[np.int64], n_contexts: int) -> None:
+        """Take up the draws of a state that are not of the burn-in.
+
+        contexts : of every time bin of the state, its place among the n_contexts bins there are now; the others are at
+            their prior mean
+        """
+        kept, model = state.part("kept"), state.part("model")
+        if kept is None or model is None:
+            return
+        samples = Posterior.from_parts(model.arrays, model.facts).samples()
+        sweeps = kept.facts["sweeps"]
+        chains = len(samples) // len(sweeps)
+        for place, sweep in enumerate(sweeps):
+            if sweep > self._burn_in:
+                draws = samples[place * chains : (place + 1) * chains]
+                self._kept.append((sweep, tuple(draw.with_contexts(contexts, n_contexts) for draw in draws)))
+
+
+def stride(draws: int, most: int) -> int:
+    """Every how many sweeps a draw is kept, so that of `draws` at most `most` are: a power of two.
+
+    Those kept of more draws are among those kept of fewer: draws can be dropped as they come.
+    """
+    return 1 << max(0, (-(-draws // most) - 1).bit_length())
