@@ -62,4 +62,9 @@ def _alike(shown: list[str], printed: list[str], number: str) -> bool:
 def _near(shown: str, printed: str, number: str) -> bool:
     if re.fullmatch(number, shown) and re.fullmatch(number, printed):
         return abs(float(shown) - float(printed)) <= max(0.005, 0.1 * abs(float(shown)))
-    return shown == printed or ("," in shown and shown.split(",")[:2] == printed.split(",")[:2])
+    fields, others = shown.split(","), printed.split(",")
+    if len(fields) != len(others):
+        return False
+    return shown == printed or (
+        len(fields) > 1 and all(_near(*pair, number) for pair in zip(fields, others, strict=True))
+    )
