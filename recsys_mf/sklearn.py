@@ -18,8 +18,13 @@ from typing import Any, Self, cast
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.base import BaseEstimator, OneToOneFeatureMixin, RegressorMixin, TransformerMixin
-from sklearn.utils.validation import check_array, check_is_fitted, column_or_1d, validate_data
+
+try:
+    from sklearn.base import BaseEstimator, OneToOneFeatureMixin, RegressorMixin, TransformerMixin
+    from sklearn.utils.validation import check_array, check_is_fitted, column_or_1d, validate_data
+except ModuleNotFoundError as error:
+    what = "recsys_mf.sklearn needs scikit-learn; install it with `pip install recsys_mf[sklearn]`"
+    raise ModuleNotFoundError(what, name=error.name) from error
 
 from recsys_mf.arguments import choice
 from recsys_mf.completion import complete

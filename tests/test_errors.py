@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import inspect
 import re
+import subprocess
+import sys
 
 import pytest
 from hypothesis import given, settings
@@ -115,3 +117,12 @@ def test_system_errors_keep_the_words_of_the_system_and_a_broken_pipe_is_left_al
 def test_nearest_takes_a_name_that_is_not_text() -> None:
     assert nearest(None, ["rank"]) == "choose one of: rank"
     assert nearest("K", ["rank"], {"k": ("rank",)}) == "did you mean 'rank'? (valid: rank)"
+
+
+def test_the_estimators_say_what_they_need() -> None:
+    """In a process of its own, in which scikit-learn cannot be found."""
+    program = "import sys; sys.modules['sklearn'] = None; import recsys_mf.sklearn"
+    process = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    last = process.stderr.strip().splitlines()[-1]
+    what = "recsys_mf.sklearn needs scikit-learn; install it with `pip install recsys_mf[sklearn]`"
+    assert last == f"ModuleNotFoundError: {what}"

@@ -129,7 +129,7 @@ _MAX_FLOAT32 = float(np.finfo(np.float32).max)
 
 def _bind(name: str, shape: tuple[int, ...], dimensions: tuple[str | int, ...], sizes: dict[str, int]) -> None:
     if len(shape) != len(dimensions):
-        fix = f"it has {len(dimensions)} dimensions"
+        fix = f"it has {len(dimensions)} dimension{'' if len(dimensions) == 1 else 's'}"
         raise DataError("shape does not match", where=name, seen=shape, fix=fix)
     for size, dimension in zip(shape, dimensions, strict=True):
         wanted = dimension if isinstance(dimension, int) else sizes.setdefault(dimension, size)
