@@ -19,6 +19,7 @@ from recsys_mf.models.schema import Array
 F32 = NDArray[np.float32]
 
 _MAX_INT16 = 32767
+_ALIKE = 1e9  # ν of scales that are all 1
 _SIDES = ("user", "item")
 _PREFIX = "noise_"
 ARRAYS = {
@@ -58,6 +59,12 @@ class PersonalNoise:
         units = np.array([[of.max(initial=1.0) / _MAX_INT16] for of in factors], np.float32)
         users, items = (rounded_factors(of, unit[0])[:, None] for of, unit in zip(factors, units, strict=True))
         return cls(users, items, units, np.array(draw.freedoms, np.float32)[:, None])
+
+    @classmethod
+    def common(cls, n_users: int, n_items: int) -> Self:
+        """Of one draw with factors of 1 for all."""
+        users, items = (np.ones(rows, np.float32) for rows in (n_users, n_items))
+        return cls.of(NoiseDraw(users, items, (_ALIKE, _ALIKE)))
 
     @classmethod
     def joined(cls, parts: Sequence[Self]) -> Self:

@@ -230,7 +230,7 @@ class Posterior:
 
     @classmethod
     def stacked(cls, samples: Sequence[Rounded], scale: Scale) -> Self:
-        """The model of these samples."""
+        """The model of these samples; if some of them have personal noise, the others with factors of 1."""
         users, items, contexts = (
             np.stack([sample.tables[place] for sample in samples], axis=1) for place in range(len(_SIDES))
         )
@@ -241,8 +241,11 @@ class Posterior:
         units = np.array([sample.units for sample in samples], np.float32).T
         priors = [sample.user_prior for sample in samples if sample.user_prior is not None]
         prior = UserPrior.joined(priors) if len(priors) == len(samples) else None
-        personal = [sample.personal for sample in samples if sample.personal is not None]
-        noise = PersonalNoise.joined(personal) if len(personal) == len(samples) else None
+        personal = [sample.personal for sample in samples]
+        noise = None
+        if any(part is not None for part in personal):
+            common = PersonalNoise.common(len(users), len(items))
+            noise = PersonalNoise.joined([part or common for part in personal])
         return cls(scale, users, items, contexts, units, offsets, noises, thresholds, prior, noise)
 
     def samples(self) -> list[Rounded]:

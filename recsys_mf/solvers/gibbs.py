@@ -25,12 +25,13 @@ from recsys_mf.solvers.standardisation import find_scale, standardise
 from recsys_mf.solvers.state import State
 
 _WORSE = 2e-3  # rise of the running validation RMSE that is no chance, relative
-_MIN_SWEEPS, _MAX_SWEEPS = 50, 500  # fewer are a noisy mean, and good on a few validation rows by chance
+_MIN_SWEEPS, _MAX_SWEEPS = 50, 300  # fewer are a noisy mean, and good on a few validation rows by chance
 _JOINED = 0.3  # of the sweeps, after which validation rows join; more cost time and a little error (docs/decisions.md)
 _BURN_INS = (10, 20, 40, 80)
 _MAX_LEVELS = 20  # distinct ratings that are taken for an ordered scale
 _MAX_BYTES = 1 << 29  # of the samples of a model
 _DAY = 86400
+_NOISES = ("mixed", "personal", "common")
 _LINKS = ("both", "users", "items", "none")
 
 
@@ -42,7 +43,10 @@ class Gibbs(Solver):
         gaussian:  r_ui = m_ui + ε,  ε ~ N(0, 1/(α w_ui γ_u δ_i)), on standardised ratings, weights w of mean 1, or 1
         ordinal:   r_ui is level l where τ_l < m_ui + ε ≤ τ_{l+1}    (an ordered probit: `likelihood.OrderedProbit`)
         personal noise:  γ_u ~ Gamma(ν/2, ν/2), and so the δ_i with a ν of their own; else both are 1    (`noise`)
-        r̂_ui = mean over the samples of m_ui, or of the expected level
+        r̂_ui = mean over the samples of all chains of m_ui, or of the expected level
+
+    By default one chain has common noise and one personal: the mean of two models that err in different ways is better
+    than either, and than as many draws of one of them.
 
     With timestamps there is a third table, a row (a_t, w_t) for every bin of time: m_ui gains w_t + p_u · a_t +
     q_i · a_t. A row x = (factors, bias) of any table has the prior
@@ -57,7 +61,7 @@ class Gibbs(Solver):
     The chain that is validated becomes that of the model: after `joined_after` sweeps on the other rows, the validation
     rows join, and the model is the mean of the draws before and after. It takes half the time of two chains.
     Predictions are averaged, never factors: the posterior is the same under any rotation of them; intervals are those
-    of a rating of weight 1, and if noise is personal as wide as that of user and item. Unknown ids and times have their
+    of a rating of weight 1, and with personal noise as wide as that of user and item. Unknown ids and times have their
     prior mean; a user or item with side information alone is drawn like the others.
 
     Salakhutdinov, Mnih: Bayesian probabilistic matrix factorization using MCMC, ICML 2008; Rendle, Zhang, Koren: On
@@ -75,7 +79,7 @@ class Gibbs(Solver):
         search=Between(4, 64),
     )  # fmt: skip
     sweeps: int | Auto = setting(
-        AUTO, "sweeps; auto: 500, or fewer if the validation error rises before", low=1, kind=int
+        AUTO, "sweeps of every chain; auto: 300, or fewer if the validation error rises before", low=1, kind=int
     )
     burn_in: int | Auto = setting(
         AUTO, "sweeps at the start that are left out; auto: 10, 20, 40 or 80, chosen on validation rows", kind=int
@@ -84,7 +88,7 @@ class Gibbs(Solver):
         AUTO, "sweeps after which validation rows join the chain; auto: 0.3 of them; 0: never, as the fit has its own",
         kind=int,
     )  # fmt: skip
-    chains: int = setting(1, "independent chains; 2 or more tell whether they agree (R̂)", low=1, high=64)
+    chains: int = setting(2, "independent chains, whose draws are pooled", low=1, high=64)
     samples: int = setting(400, "most samples kept; fewer if they would take more than 512 MiB", low=1)
     likelihood: str = setting(
         "auto",
@@ -93,10 +97,10 @@ class Gibbs(Solver):
         search=Among(("gaussian", "ordinal")),
     )
     noise: str = setting(
-        "common",
-        "of a rating; personal: with a scale for every user and item",
-        choices=("personal", "common"),
-        search=Among(("personal", "common")),
+        "mixed",
+        "of a rating; personal: with a scale for every user and item; mixed: so in every second chain",
+        choices=_NOISES,
+        search=Among(_NOISES),
     )
     links: str = setting("both", "who-rated-what priors", choices=_LINKS, search=Among(_LINKS))
     time: str = setting(
@@ -158,7 +162,12 @@ class Gibbs(Solver):
                 "the ordinal likelihood takes no weights", where="likelihood", seen=likelihood,
                 fix="use -p likelihood=gaussian, or give ratings without weights",
             )  # fmt: skip
-        return replace(self, rank=rank, likelihood=likelihood)
+        noise = "common" if self.noise == "mixed" and self.chains == 1 else self.noise
+        return replace(self, rank=rank, likelihood=likelihood, noise=noise)
+
+    def _is_personal(self, chain: int) -> bool:
+        """Whether the chain of this number has personal noise."""
+        return self.noise == "personal" or (self.noise == "mixed" and chain % 2 == 1)
 
     def for_part(self, part: Ratings) -> Self:
         """See `Solver.for_part`: if too few levels are left for the ordinal likelihood, with the Gaussian."""
@@ -189,7 +198,10 @@ class Gibbs(Solver):
             yield from solver.run_from(start, train, rng=rng, backend=backend)
             return
         scale, observed = self._observed(train, backend, None if start is None else start.part("scale"))
-        chains = [Chain(observed, figure(self.rank), stream) for stream in rng.spawn(self.chains)]
+        chains = [
+            Chain(observed, figure(self.rank), stream, is_personal=self._is_personal(number))
+            for number, stream in enumerate(rng.spawn(self.chains))
+        ]
         kept = Draws(self.selection().burn_ins[0], self._most_samples(self._kept_numbers(train, len(scale.bins))))
         done = 0 if start is None else _take_up(start, chains, kept, scale)
 
@@ -206,12 +218,19 @@ class Gibbs(Solver):
             # The ordinal residual is of the latent ratings.
             rmse = scale.deviation * np.sqrt(squared_error / len(train)) if not len(scale.levels) else None
             visits = self.chains * (2 + bool(len(scale.bins))) * len(train)
-            monitored = [chain.monitored(scale.deviation) for chain in chains]
             yield Epoch(
-                sweep, visits, rmse, posterior, predict, True,
-                {name: tuple(figures[name] for figures in monitored) for name in monitored[0]},
+                sweep, visits, rmse, posterior, predict, True, self._monitored(chains, scale.deviation),
                 partial(_state, sweep, chains, kept, scale) if sweep < self.n_epochs else None,
             )  # fmt: skip
+
+    def _monitored(self, chains: Sequence[Chain], deviation: float) -> dict[str, tuple[float, ...]]:
+        """The monitored scalars of the chains by name; those of another noise have other names."""
+        found: dict[str, list[float]] = {}
+        for number, chain in enumerate(chains):
+            of = ", personal" if self.noise == "mixed" and self._is_personal(number) else ""
+            for name, scalar in chain.monitored(deviation).items():
+                found.setdefault(name + of, []).append(scalar)
+        return {name: tuple(scalars) for name, scalars in found.items()}
 
     def footprint(self, train: Ratings) -> Footprint:
         """The tables of every chain, and the more of two: the search for a draw of the coefficients of links beside
@@ -226,7 +245,7 @@ class Gibbs(Solver):
         numbers = self._kept_numbers(train, bins)
         draws = min(self._most_samples(numbers), max(1, self.n_epochs - self.selection().burn_ins[0])) * self.chains
         samples = 2 * numbers * draws
-        personal = 4 if self.noise == "personal" and self.likelihood == "ordinal" else 0  # scales of all ratings
+        personal = 4 if self.noise != "common" and self.likelihood == "ordinal" else 0  # scales of all ratings
         table = (80 + (40 + personal) * self.chains + (0 if train.weights is None else 20)) * len(train)
         return Footprint(chains + max(search + samples, 2 * samples) + table, samples)
 
@@ -235,7 +254,7 @@ class Gibbs(Solver):
         users, and with personal noise a factor per user and item.
         """
         rows = train.n_users + train.n_items * (2 if self.links in ("both", "users") else 1) + bins
-        factors = train.n_users + train.n_items if self.noise == "personal" else 0
+        factors = train.n_users + train.n_items if self.noise != "common" else 0
         return (figure(self.rank) + 1) * rows + factors
 
     def _most_samples(self, numbers: int) -> int:
@@ -263,8 +282,7 @@ class Gibbs(Solver):
                 )  # fmt: skip
             values = np.searchsorted(levels, train.values).astype(np.uint8)
             scale = Scale(0.0, 1.0, bins, train.rating_range, levels)
-        personal, ordinal = self.noise == "personal", self.likelihood == "ordinal"
-        return scale, Observed.of(train, values, bins, self.links, backend, is_ordinal=ordinal, is_personal=personal)
+        return scale, Observed.of(train, values, bins, self.links, backend, is_ordinal=self.likelihood == "ordinal")
 
 
 class RunningMean(Selection[Gibbs]):

@@ -517,3 +517,26 @@ def test_a_scale_of_too_few_levels_is_not_ordinal() -> None:
         ConfigError, match=r"^likelihood: the ordinal likelihood needs a scale of 3 to 256 .*2 distinct"
     ):
         next(Gibbs(likelihood="ordinal").run(table, rng=np.random.default_rng(0), backend=make_backend(1)))
+
+
+@pytest.mark.parametrize("likelihood", ["gaussian", "ordinal"])
+def test_of_mixed_noise_every_second_chain_has_scales(likelihood: str) -> None:
+    table = planted()[0]
+    stars = replace(table, values=np.clip(np.rint(table.values), 1, 5).astype(np.float32))
+    solver = Gibbs(rank=2, sweeps=30, burn_in=27, chains=3, likelihood=likelihood)
+    *_, epoch = solver.run(stars, rng=np.random.default_rng(0), backend=make_backend(1))
+    model = epoch.model()
+    assert isinstance(model, Posterior)
+    assert model.noise is not None
+    users, items = model.noise.factors("user"), model.noise.factors("item")
+    for chain, is_personal in enumerate((False, True, False)):
+        for factors in (users[:, chain::3], items[:, chain::3]):
+            assert (np.abs(factors - 1) > 1e-3).any() == is_personal
+    assert len(epoch.monitored["noise"]) == 2
+    assert len(epoch.monitored["noise, personal"]) == len(epoch.monitored["user noise, personal"]) == 1
+    assert "user noise" not in epoch.monitored
+
+
+def test_of_one_chain_the_noise_is_common_by_default() -> None:
+    resolved = Gibbs(chains=1).resolved(planted()[0], make_backend(1))
+    assert resolved.noise == "common"

@@ -52,7 +52,7 @@ def rng() -> np.random.Generator:
 
 
 def test_the_model_has_the_draws_before_and_after_and_the_trace_of_both() -> None:
-    run = train(hold_out(stars(), 0.1), Gibbs(rank=2, sweeps=40, burn_in=10), device="cpu")
+    run = train(hold_out(stars(), 0.1), Gibbs(rank=2, sweeps=40, burn_in=10, chains=1), device="cpu")
     assert run.fit.settings["joined_after"] == 10 + 9  # three tenths of the sweeps after the burn-in
     assert [row["epoch"] for row in run.fit.history] == list(range(1, 20))
     assert run.fit.epochs == 40
@@ -65,7 +65,7 @@ def test_draws_before_know_nothing_of_the_rows_that_join() -> None:
     table = stars()
     part = table.select(np.arange(len(table)) >= 2000).restricted()
     other = replace(table, values=np.where(np.arange(len(table)) < 2000, 6 - table.values, table.values))
-    solver = Gibbs(rank=2, sweeps=9, burn_in=2)
+    solver = Gibbs(rank=2, sweeps=9, burn_in=2, chains=1)
     one, two = (joined(solver, part, whole, 6) for whole in (table, other))
     for before in range(4):
         np.testing.assert_array_equal(one.user_rows[:, before], two.user_rows[:, before])
@@ -103,7 +103,7 @@ def test_users_items_days_and_levels_can_join_too(likelihood: str) -> None:
     times[first] += 7 * DAY
     whole = Ratings.from_ids(table.users, table.items, values, times)
     part = whole.select(np.setdiff1d(np.arange(len(whole)), first)).restricted()
-    model = joined(Gibbs(rank=2, sweeps=9, burn_in=2, likelihood=likelihood), part, whole, 6)
+    model = joined(Gibbs(rank=2, sweeps=9, burn_in=2, chains=1, likelihood=likelihood), part, whole, 6)
     assert (model.n_users, model.n_items) == (whole.n_users, whole.n_items)
     assert len(model.scale.bins) > 1
     if likelihood == "ordinal":

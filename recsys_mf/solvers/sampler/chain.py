@@ -46,22 +46,19 @@ class Observed:
 
     values [z] : in the order of the rows of train: standardised float32, or levels uint8
     is_ordinal : whether they are levels
-    is_personal : whether every user and item has a scale of the noise (`noise`)
     """
 
     backend: Backend
     values: NDArray[Any]
     is_ordinal: bool
-    is_personal: bool
     users: Field
     items: Field
     contexts: Field | None
 
     @classmethod
     def of(
-        cls, train: Ratings, values: NDArray[Any], bins: Bins, links: str, backend: Backend, *,
-        is_ordinal: bool, is_personal: bool,
-    ) -> Self:  # fmt: skip
+        cls, train: Ratings, values: NDArray[Any], bins: Bins, links: str, backend: Backend, *, is_ordinal: bool
+    ) -> Self:
         """The ratings of train with these values; links : "both", "users", "items" or "none".
 
         Weights are taken in units of their mean: a common factor of all is one of α.
@@ -85,13 +82,14 @@ class Observed:
         contexts = None
         if bin_of is not None:  # a bin has users on one side and items as the third
             contexts = field(bin_of, len(bins), train.users, m, train.items, Links(backend, len(bins), ()))
-        return cls(backend, values, is_ordinal, is_personal, users, items, contexts)
+        return cls(backend, values, is_ordinal, users, items, contexts)
 
 
 class Chain:
     """Tables, likelihood and random numbers of one chain; `sweep` moves it on."""
 
-    def __init__(self, observed: Observed, rank: int, rng: np.random.Generator) -> None:
+    def __init__(self, observed: Observed, rank: int, rng: np.random.Generator, *, is_personal: bool = False) -> None:
+        """is_personal : whether every user and item has a scale of the noise (`noise`)"""
         self._backend, put = observed.backend, observed.backend.device.put
         self._rng = rng
         values = observed.values.astype(np.float32)
@@ -101,7 +99,7 @@ class Chain:
 
         def noise(field: Field) -> RowNoise | None:
             counts = np.diff(self._backend.device.get(field.rated.places.starts))
-            return RowNoise(observed.backend, counts) if observed.is_personal else None
+            return RowNoise(observed.backend, counts) if is_personal else None
 
         self.users, self.items = (table(field, noise(field)) for field in (observed.users, observed.items))
         self.contexts = None if observed.contexts is None else table(observed.contexts)
