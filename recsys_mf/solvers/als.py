@@ -28,7 +28,8 @@ class Als(IterativeSolver):
 
         r̂_ui = μ + b_u + b_i + p_u · q_i
 
-    minimises, with w_ui the weight of a rating, or 1, and n_u and n_i their sums over those of a user and an item,
+    minimises, with w_ui the weight of a rating, or 1, by default times that of its noise (`noise_weights`), and n_u and
+    n_i their sums over those of a user and an item,
 
         Σ_{(u,i)∈Ω} w_ui (r_ui - r̂_ui)² + Σ_u n_u^ω (λ |p_u|² + λ_b b_u²) + Σ_i n_i^ω (λ |q_i|² + λ_b b_i²)
 
@@ -72,6 +73,10 @@ class Als(IterativeSolver):
     members: int = setting(
         6, "S: independent runs that are averaged; 1 for a single run", low=1, high=1024, search=Between(3, 12)
     )
+    noise: str = setting(
+        AUTO, "of a rating; personal: it weighs less if its user's or item's ratings vary more; auto: so on the CPU",
+        choices=(AUTO, "personal", "common"),
+    )  # fmt: skip
 
     def has_settled(self, epochs: int) -> bool:
         """After six: if biases explain nothing, errors may rise for as many before they fall."""

@@ -13,6 +13,7 @@ from recsys_mf.models import Factorization
 from recsys_mf.ratings import Ratings
 from recsys_mf.solvers.biases import Biases
 from recsys_mf.solvers.committee import Committee
+from recsys_mf.solvers.noise_weights import weigh_by_noise
 from recsys_mf.solvers.protocol import Epoch, Footprint, Pause, Solver
 from recsys_mf.solvers.selection import Selection, has_stalled
 from recsys_mf.solvers.settings import AUTO, Auto, figure
@@ -43,6 +44,7 @@ class IterativeSolver(Solver):
     epochs: int
     regularisation: float | Auto
     members: int
+    noise: str
 
     @property
     def n_epochs(self) -> int:
@@ -68,10 +70,11 @@ class IterativeSolver(Solver):
         return CommitteeSelection(self)
 
     def resolved(self, train: Ratings, backend: Backend) -> Self:
-        """With the usual numbers for "auto"."""
-        return self.with_settings(
-            **{name: number for name, number in self.usual.items() if getattr(self, name) == AUTO}
-        )
+        """With the usual numbers for "auto"; the noise is personal where kernels take weights at full speed."""
+        numbers: dict[str, Any] = {n: number for n, number in self.usual.items() if getattr(self, n) == AUTO}
+        if self.noise == AUTO:
+            numbers["noise"] = "personal" if backend.device.name == "cpu" else "common"
+        return self.with_settings(**numbers)
 
     def rehearsal(self) -> Self:
         """A single epoch of a single run."""
@@ -83,7 +86,8 @@ class IterativeSolver(Solver):
         """
         rows, width = train.n_users + train.n_items, figure(self.rank) + 1
         tables = 15 if self.members == 1 else 44  # bytes per entry
-        per_rating = self.bytes_per_rating + (0 if train.weights is None else self.bytes_per_weight)
+        is_weighted = train.weights is not None or self.noise == "personal"
+        per_rating = self.bytes_per_rating + (self.bytes_per_weight if is_weighted else 0)
         return Footprint(tables * width * rows + per_rating * len(train), 4 * width * rows)
 
     def run(self, train: Ratings, *, rng: np.random.Generator, backend: Backend) -> Iterator[Epoch]:
@@ -98,8 +102,14 @@ class IterativeSolver(Solver):
         solver = self.resolved(train, backend)
         if solver.epochs == 0:
             yield from _biases_alone(train, rng, backend, figure(solver.rank))
-        elif solver.members == 1:
-            yield from solver.run_once(train, rng.spawn(1)[0], backend, start)
+            return
+        excess = 1.0
+        if solver.noise == "personal":
+            train, excess = weigh_by_noise(train, backend)
+        if solver.members == 1:
+            for epoch in solver.run_once(train, rng.spawn(1)[0], backend, start):
+                error = None if epoch.train_rmse is None else excess * epoch.train_rmse
+                yield replace(epoch, train_rmse=error)
         else:
             yield from Committee(solver, solver.members).run_from(start, train, rng=rng, backend=backend)
 

@@ -32,7 +32,8 @@ class Sgd(IterativeSolver):
 
         r̂_ui = μ + b_u + b_i + p_u · q_i
 
-    minimises, over the observed pairs Ω alone, with w_ui the weight of a rating, or 1,
+    minimises, over the observed pairs Ω alone, with w_ui the weight of a rating, or 1, by default times that of its
+    noise (`noise_weights`),
 
         Σ_{(u,i)∈Ω} w_ui [(r_ui - r̂_ui)² + λ (|p_u|² + |q_i|²) + λ_b (b_u² + b_i²)]
 
@@ -74,6 +75,10 @@ class Sgd(IterativeSolver):
     members: int = setting(
         6, "S: independent runs that are averaged; 1 for a single run", low=1, high=1024, search=Between(3, 12)
     )
+    noise: str = setting(
+        AUTO, "of a rating; personal: it weighs less if its user's or item's ratings vary more; auto: so on the CPU",
+        choices=(AUTO, "personal", "common"),
+    )  # fmt: skip
     schedule: str = setting(
         "conflict-free", "conflict-free or, on CUDA, hogwild: blocks do not wait for those they share rows with",
         choices=("conflict-free", "hogwild"),
@@ -92,8 +97,11 @@ class Sgd(IterativeSolver):
         solver = super().resolved(train, backend)
         for name, offered in (("precision", backend.sgd.precisions), ("schedule", backend.sgd.schedules)):
             where = f"on the device '{backend.device.name}'"
-            if train.weights is not None:  # the kernels that take them have the first alone
-                offered, where = offered[:1], f"for ratings with weights {where}"
+            if (
+                train.weights is not None or solver.noise == "personal"
+            ):  # kernels that take weights have the first alone
+                what = "ratings with weights" if train.weights is not None else "personal noise"
+                offered, where = offered[:1], f"for {what} {where}"
             if getattr(self, name) not in offered:
                 fix = f"use {' or '.join(offered)}"
                 raise ConfigError(f"no such {name} {where}", where=name, seen=getattr(self, name), fix=fix)
