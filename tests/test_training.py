@@ -264,7 +264,7 @@ def test_training_stops_when_validation_has_not_improved_for_patience_epochs(spl
 def test_the_epochs_of_a_committee_are_chosen_once_for_one_member() -> None:
     noisy = hold_out(planted(noise=1.0)[0], 0.1, seed=2)
     stages: list[tuple[str, int]] = []
-    solver = Sgd(rank=16, members=3)
+    solver = Sgd(rank=16, members=3, noise="common")
     run = fitted(noisy, solver, watch=lambda progress: stages.append((progress.stage, progress.epoch)))
     alone = fitted(noisy, replace(solver, members=1))
     assert run.fit.settings["epochs"] == round(Sgd.overtraining * alone.fit.settings["epochs"])
@@ -376,7 +376,7 @@ def test_a_run_records_how_it_was_made(split: Split) -> None:
     }  # fmt: skip
     assert expected.items() <= run.provenance.items()
     assert run.fit.solver == "sgd"
-    assert run.fit.settings == replace(SGD, epochs=run.fit.epochs).settings()
+    assert run.fit.settings == replace(SGD, epochs=run.fit.epochs, noise="personal").settings()
     assert run.fit.seconds > 0
     assert run.fit.ratings_per_second > 0
     assert run.fit.peak_memory > 1 << 20

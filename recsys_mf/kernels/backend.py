@@ -94,12 +94,14 @@ class RowKernels(Protocol):
 class SgdKernels(Protocol):
     """Masked stochastic gradient descent.
 
+    takes_weights : whether its own kernels take weights of ratings; if not, slower ones do it
     precisions : how factors can be stored: "float32", and what takes half of that
     schedules : which blocks can run side by side: "conflict-free", and "hogwild" that share rows
     max_rank : the largest rank, None for any
     """
 
     precisions: tuple[str, ...]
+    takes_weights: bool
     schedules: tuple[str, ...]
     max_rank: int | None
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from recsys_mf.arrays.csr import Csr
 from recsys_mf.errors import SolveError
 from recsys_mf.kernels.backend import Backend
-from recsys_mf.kernels.operands import Pairs, Regressors, Shrinkage, Tables
+from recsys_mf.kernels.operands import Pairs, RatingScale, Regressors, Shrinkage, Tables
 from recsys_mf.models import Factorization
 from recsys_mf.ratings import Ratings
 from recsys_mf.solvers.iterative import IterativeSolver
@@ -74,7 +74,7 @@ class Als(IterativeSolver):
         6, "S: independent runs that are averaged; 1 for a single run", low=1, high=1024, search=Between(3, 12)
     )
     noise: str = setting(
-        AUTO, "of a rating; personal: it weighs less if its user's or item's ratings vary more; auto: so on the CPU",
+        AUTO, "of ratings; personal: those of users and items that vary more weigh less; auto: personal on the CPU",
         choices=(AUTO, "personal", "common"),
     )  # fmt: skip
 
@@ -83,10 +83,15 @@ class Als(IterativeSolver):
         return epochs >= 6
 
     def run_once(
-        self, train: Ratings, rng: np.random.Generator, backend: Backend, start: State | None = None
+        self,
+        train: Ratings,
+        rng: np.random.Generator,
+        backend: Backend,
+        start: State | None = None,
+        scale: RatingScale | None = None,
     ) -> Iterator[Epoch]:
         """One run, from random item factors or a state."""
-        scale = find_scale(train)
+        scale = scale or find_scale(train)
         values = standardise(train.values, scale)
         scaled = Ratings(train.users, train.items, values, None, train.user_vocabulary, train.item_vocabulary)
         user_rows = _Side(backend, scaled.by_user(), train.weights_by_user(), train.user_weights, self)

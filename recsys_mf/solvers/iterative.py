@@ -8,15 +8,18 @@ from typing import Any, ClassVar, Self, TypeVar
 
 import numpy as np
 
+from recsys_mf.errors import ConfigError
 from recsys_mf.kernels.backend import Backend
+from recsys_mf.kernels.operands import RatingScale
 from recsys_mf.models import Factorization
 from recsys_mf.ratings import Ratings
 from recsys_mf.solvers.biases import Biases
-from recsys_mf.solvers.committee import Committee
+from recsys_mf.solvers.committee import Committee, Member
 from recsys_mf.solvers.noise_weights import weigh_by_noise
 from recsys_mf.solvers.protocol import Epoch, Footprint, Pause, Solver
 from recsys_mf.solvers.selection import Selection, has_stalled
 from recsys_mf.solvers.settings import AUTO, Auto, figure
+from recsys_mf.solvers.standardisation import find_scale
 from recsys_mf.solvers.state import State
 
 _RANKS = (2, 4, 8, 16, 32, 64)
@@ -70,10 +73,16 @@ class IterativeSolver(Solver):
         return CommitteeSelection(self)
 
     def resolved(self, train: Ratings, backend: Backend) -> Self:
-        """With the usual numbers for "auto"; the noise is personal where kernels take weights at full speed."""
+        """With the usual numbers for "auto"; the noise is personal if there are no weights and kernels are as fast
+        with them.
+        """
         numbers: dict[str, Any] = {n: number for n, number in self.usual.items() if getattr(self, n) == AUTO}
         if self.noise == AUTO:
-            numbers["noise"] = "personal" if backend.device.name == "cpu" else "common"
+            is_personal = train.weights is None and backend.sgd.takes_weights
+            numbers["noise"] = "personal" if is_personal else "common"
+        elif self.noise == "personal" and train.weights is not None:
+            fix = "use noise=common, or give ratings without weights"
+            raise ConfigError("weights say what ratings are worth", where="noise", seen=self.noise, fix=fix)
         return self.with_settings(**numbers)
 
     def rehearsal(self) -> Self:
@@ -103,21 +112,43 @@ class IterativeSolver(Solver):
         if solver.epochs == 0:
             yield from _biases_alone(train, rng, backend, figure(solver.rank))
             return
-        excess = 1.0
+        runs: Member = solver
         if solver.noise == "personal":
-            train, excess = weigh_by_noise(train, backend)
+            runs = Weighed(solver, train, backend)
         if solver.members == 1:
-            for epoch in solver.run_once(train, rng.spawn(1)[0], backend, start):
-                error = None if epoch.train_rmse is None else excess * epoch.train_rmse
-                yield replace(epoch, train_rmse=error)
+            yield from runs.run_once(train, rng.spawn(1)[0], backend, start)
         else:
-            yield from Committee(solver, solver.members).run_from(start, train, rng=rng, backend=backend)
+            yield from Committee(runs, solver.members).run_from(start, train, rng=rng, backend=backend)
+
+    def run_once(
+        self,
+        train: Ratings,
+        rng: np.random.Generator,
+        backend: Backend,
+        start: State | None = None,
+        scale: RatingScale | None = None,
+    ) -> Iterator[Epoch]:
+        """The epochs of one run, after a state of it or from the first.
+
+        scale : that the ratings are standardised to; None for that of train
+        """
+        raise NotImplementedError
+
+
+class Weighed:
+    """The runs of a solver on ratings that are weighed by their noise, once for all runs; standardised as they were."""
+
+    def __init__(self, solver: IterativeSolver, train: Ratings, backend: Backend) -> None:
+        self._solver, self._scale = solver, find_scale(train)
+        self._train, self._excess = weigh_by_noise(train, backend)
 
     def run_once(
         self, train: Ratings, rng: np.random.Generator, backend: Backend, start: State | None = None
     ) -> Iterator[Epoch]:
-        """The epochs of one run, after a state of it or from the first."""
-        raise NotImplementedError
+        """See `IterativeSolver.run_once`; train is the table without the weights."""
+        for epoch in self._solver.run_once(self._train, rng, backend, start, self._scale):
+            error = None if epoch.train_rmse is None else self._excess * epoch.train_rmse
+            yield replace(epoch, train_rmse=error)
 
 
 Iterative = TypeVar("Iterative", bound=IterativeSolver)

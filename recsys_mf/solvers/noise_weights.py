@@ -72,8 +72,8 @@ def _drawn_in(squares: F64, counts: NDArray[np.int64], freedom: float) -> F64:
 
 
 def weigh_by_noise(train: Ratings, backend: Backend) -> tuple[Ratings, float]:
-    """The ratings with these weights, times those that they have; and the factor by which a root mean squared error of
-    these weights becomes one without them, as it does for the residuals of the biases.
+    """The ratings, without weights, with these; and the factor by which a root mean squared error of these weights
+    becomes one without them, as it does for the residuals of the biases.
     """
     residuals = Residuals(train, backend)
     user_deviations, item_deviations = np.ones(train.n_users), np.ones(train.n_items)
@@ -81,12 +81,12 @@ def weigh_by_noise(train: Ratings, backend: Backend) -> tuple[Ratings, float]:
         user_deviations = residuals.of_users(item_deviations)
         item_deviations = residuals.of_items(user_deviations)
     weights = mapped.empty(len(train), np.float32)
-    plain, weighted = np.zeros(2), np.zeros(2)  # sums of weights and of weighted squares
+    total = squares = weighted = 0.0
     for part, users, items, errors in residuals.parts():
-        given = np.ones(len(errors)) if train.weights is None else train.weights[part].astype(np.float64)
-        product = given / (user_deviations[users] * item_deviations[items])
-        weights[part] = product
-        plain += given.sum(), given @ errors**2
-        weighted += product.sum(), product @ errors**2
-    ratio = (plain[1] / plain[0]) / (weighted[1] / weighted[0]) if weighted[1] > 0 else 1.0
+        of_part = 1 / (user_deviations[users] * item_deviations[items])
+        weights[part] = of_part
+        total += float(of_part.sum())
+        squares += float(errors @ errors)
+        weighted += float(of_part @ errors**2)
+    ratio = (squares / len(train)) / (weighted / total) if weighted > 0 else 1.0
     return replace(train, weights=weights), float(np.sqrt(ratio))

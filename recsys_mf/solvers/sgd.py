@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from recsys_mf.errors import ConfigError, SolveError
 from recsys_mf.kernels.backend import Backend
-from recsys_mf.kernels.operands import Pairs, SgdState, SgdStep, Tables
+from recsys_mf.kernels.operands import Pairs, RatingScale, SgdState, SgdStep, Tables
 from recsys_mf.kernels.schedule.plan import PlanSettings
 from recsys_mf.models import Factorization
 from recsys_mf.ratings import Ratings
@@ -76,7 +76,7 @@ class Sgd(IterativeSolver):
         6, "S: independent runs that are averaged; 1 for a single run", low=1, high=1024, search=Between(3, 12)
     )
     noise: str = setting(
-        AUTO, "of a rating; personal: it weighs less if its user's or item's ratings vary more; auto: so on the CPU",
+        AUTO, "of ratings; personal: those of users and items that vary more weigh less; auto: personal on the CPU",
         choices=(AUTO, "personal", "common"),
     )  # fmt: skip
     schedule: str = setting(
@@ -96,26 +96,34 @@ class Sgd(IterativeSolver):
         """With the usual numbers for "auto", if the backend takes it."""
         solver = super().resolved(train, backend)
         for name, offered in (("precision", backend.sgd.precisions), ("schedule", backend.sgd.schedules)):
-            where = f"on the device '{backend.device.name}'"
+            self._require(name, offered, f"on the device '{backend.device.name}'")
             if (
                 train.weights is not None or solver.noise == "personal"
             ):  # kernels that take weights have the first alone
-                what = "ratings with weights" if train.weights is not None else "personal noise"
-                offered, where = offered[:1], f"for {what} {where}"
-            if getattr(self, name) not in offered:
-                fix = f"use {' or '.join(offered)}"
-                raise ConfigError(f"no such {name} {where}", where=name, seen=getattr(self, name), fix=fix)
+                what = "with personal noise" if train.weights is None else "for ratings with weights"
+                self._require(name, offered[:1], f"{what} on the device '{backend.device.name}'")
         most = backend.sgd.max_rank
         if most is not None and figure(solver.rank) > most:
             fix = f"give 1 to {most}, or use the device 'cpu'"
             raise ConfigError("rank out of range of the CUDA kernels", where="rank", seen=self.rank, fix=fix)
         return solver
 
+    def _require(self, name: str, offered: tuple[str, ...], where: str) -> None:
+        """Raise ConfigError if the value of a setting is not among those offered."""
+        if getattr(self, name) not in offered:
+            fix = f"use {' or '.join(offered)}"
+            raise ConfigError(f"no such {name} {where}", where=name, seen=getattr(self, name), fix=fix)
+
     def run_once(
-        self, train: Ratings, rng: np.random.Generator, backend: Backend, start: State | None = None
+        self,
+        train: Ratings,
+        rng: np.random.Generator,
+        backend: Backend,
+        start: State | None = None,
+        scale: RatingScale | None = None,
     ) -> Iterator[Epoch]:
         """One run, from random factors or a state."""
-        scale = find_scale(train)
+        scale = scale or find_scale(train)
         rank, ridge = figure(self.rank), figure(self.regularisation)
         device, sgd = backend.device, backend.sgd
         rate = max(self.learning_rate, self.bias_learning_rate)

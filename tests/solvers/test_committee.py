@@ -28,7 +28,7 @@ from tests.backends import BACKENDS, NAMES
 from tests.planted import planted
 from tests.trained import factorization
 
-SOLVER = Sgd(rank=6, epochs=30, regularisation=0.01, members=4)
+SOLVER = Sgd(rank=6, epochs=30, regularisation=0.01, members=4, noise="common")
 
 
 def fitted(split: Split, solver: Sgd, **options: Any) -> Run:

@@ -25,7 +25,7 @@ from tests.planted import planted
 SMALL: dict[str, dict[str, Any]] = {
     "sgd": {"rank": 4, "epochs": 6},
     "als": {"rank": 4, "epochs": 4},
-    "gibbs": {"rank": 4, "sweeps": 12, "burn_in": 2, "samples": 5},
+    "gibbs": {"rank": 4, "sweeps": 12, "burn_in": 2, "samples": 12},
     "svd": {"ranks": (1, 2, 4)},
 }
 """Settings that make a solver quick, by its name; its defaults where none are given."""

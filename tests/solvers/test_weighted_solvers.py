@@ -19,6 +19,7 @@ from recsys_mf.models import Factorization
 from recsys_mf.prediction import predict, rmse
 from recsys_mf.ratings import Ratings
 from recsys_mf.solvers import SOLVERS, Als, Biases, Gibbs, Mean, Sgd, Solver, TruncatedSvd
+from recsys_mf.solvers.noise_weights import weigh_by_noise
 from recsys_mf.solvers.standardisation import find_scale
 from tests.backends import BACKENDS, NAMES
 
@@ -66,8 +67,8 @@ def repeated(table: Ratings) -> Ratings:
     [
         Mean(),
         Biases(user_damping=2.0),
-        Als(rank=3, epochs=3, members=1, cg_steps=0, regularisation=1.0),
-        Als(rank=3, epochs=3, members=1, regularisation=1.0, count_exponent=1.0),
+        Als(rank=3, epochs=3, members=1, cg_steps=0, regularisation=1.0, noise="common"),
+        Als(rank=3, epochs=3, members=1, regularisation=1.0, count_exponent=1.0, noise="common"),
     ],
     ids=["mean", "bias", "als-exact", "als"],
 )
@@ -90,11 +91,14 @@ def test_the_scale_is_that_of_the_rows_repeated() -> None:
     [
         (Mean(), Mean()),
         (Biases(user_damping=12.0, item_damping=4.0), Biases(user_damping=3.0, item_damping=1.0)),
-        (Sgd(rank=3, epochs=5, members=1, regularisation=0.03), Sgd(rank=3, epochs=5, members=1, regularisation=0.03)),
+        (
+            Sgd(rank=3, epochs=5, members=1, regularisation=0.03),
+            Sgd(rank=3, epochs=5, members=1, regularisation=0.03, noise="common"),
+        ),
         # λ (4 n)^½ beside 4 times the errors is λ n^½ / 2 beside the errors.
         (
             Als(rank=3, epochs=4, members=1, regularisation=2.0, bias_regularisation=4.0),
-            Als(rank=3, epochs=4, members=1, regularisation=1.0, bias_regularisation=2.0),
+            Als(rank=3, epochs=4, members=1, regularisation=1.0, bias_regularisation=2.0, noise="common"),
         ),
         (TruncatedSvd(ranks=(2,), filling="item-mean"), TruncatedSvd(ranks=(2,), filling="item-mean")),
     ],
@@ -213,6 +217,7 @@ def test_what_the_weighted_kernels_lack_is_refused(backend: Backend) -> None:
     class Offering(CpuSgd):
         precisions: tuple[str, ...] = ("float32", "half")
         schedules: tuple[str, ...] = ("conflict-free", "hogwild")
+        takes_weights: bool = False
 
     card = replace(backend, sgd=Offering(1))
     for setting in ({"precision": "half"}, {"schedule": "hogwild"}):
@@ -222,3 +227,63 @@ def test_what_the_weighted_kernels_lack_is_refused(backend: Backend) -> None:
         message = rf"^{name}: no such {name} for ratings with weights on the device 'cpu'"
         with pytest.raises(ConfigError, match=message):
             solver.resolved(table, card)
+
+
+def heteroscedastic(spread: float = 0.4) -> tuple[Ratings, NDArray[np.float64], NDArray[np.float64]]:
+    """Ratings of one mean, the noise of every user and item times a deviation of its own; and these deviations."""
+    rng = np.random.default_rng(0)
+    s_u, s_i = np.exp(rng.normal(0, spread, 120)), np.exp(rng.normal(0, spread, 90))
+    users, items = rng.permutation(np.argwhere(rng.random((120, 90)) < 0.7)).T
+    values = 3 + s_u[users] * s_i[items] * rng.standard_normal(len(users))
+    return Ratings.from_ids(users, items, values.astype(np.float32)), s_u, s_i
+
+
+def test_weights_of_noise_are_the_inverse_of_planted_deviations(backend: Backend) -> None:
+    table, s_u, s_i = heteroscedastic()
+    weighed, factor = weigh_by_noise(table, backend)
+    assert weighed.weights is not None
+    exact = 1 / (s_u[table.users] * s_i[table.items])
+    ratio = np.log(weighed.weights * exact.mean() / weighed.weights.mean() / exact)
+    assert np.corrcoef(np.log(weighed.weights), np.log(exact))[0, 1] > 0.95
+    assert ratio.std() < 0.2
+    # The residuals have known squares, with the weights and without.
+    squares = (s_u[table.users] * s_i[table.items]) ** 2
+    assert factor == pytest.approx(np.sqrt(squares.mean() / np.average(squares, weights=exact)), rel=0.1)
+
+
+def test_equal_noise_gives_nearly_equal_weights(backend: Backend) -> None:
+    weighed, factor = weigh_by_noise(heteroscedastic(0.0)[0], backend)
+    assert weighed.weights is not None
+    assert weighed.weights.std() < 0.15 * weighed.weights.mean()
+    assert factor == pytest.approx(1, abs=0.05)
+
+
+@pytest.mark.parametrize("kind", [Sgd, Als])
+def test_personal_noise_weighs_a_rating_and_moves_neither_mean_nor_unknown_ids(
+    kind: type[Sgd] | type[Als], backend: Backend
+) -> None:
+    table, *_ = heteroscedastic()
+    solver = kind(rank=2, epochs=3, members=1, regularisation=0.1)
+    weighed, _ = weigh_by_noise(table, backend)
+    own = fitted(replace(solver, noise="personal"), table, backend)
+    other = fitted(replace(solver, noise="common"), weighed, backend)
+    assert own.mean == pytest.approx(find_scale(table).mean, abs=1e-6)
+    assert np.corrcoef(own.user_bias, other.user_bias)[0, 1] > 0.99
+    plain = fitted(replace(solver, noise="common"), table, backend)
+    assert np.abs(own.user_bias - plain.user_bias).max() > 1e-3
+    error = next(iter(replace(solver, noise="personal").run(table, rng=np.random.default_rng(0), backend=backend)))
+    assert error.train_rmse == pytest.approx(table.values.std(), rel=0.1)
+
+
+@pytest.mark.parametrize("kind", [Sgd, Als])
+def test_ratings_with_weights_have_common_noise_and_refuse_personal(
+    kind: type[Sgd] | type[Als], backend: Backend
+) -> None:
+    table, _ = planted(np.random.default_rng(0), 0.0)
+    assert table.weights is not None
+    assert kind().resolved(table, backend).noise == "common"
+    assert kind().resolved(without(table), backend).noise == ("personal" if backend.sgd.takes_weights else "common")
+    with pytest.raises(
+        ConfigError, match=r"^noise: weights say what ratings are worth \(saw personal\); use noise=com"
+    ):
+        kind(noise="personal").resolved(table, backend)

@@ -32,6 +32,7 @@ class CpuSgd(Planner):
     """`kernels.backend.SgdKernels` on this many threads."""
 
     precisions: tuple[str, ...] = ("float32",)
+    takes_weights: bool = True
     schedules: tuple[str, ...] = ("conflict-free",)
     max_rank: int | None = None
 

@@ -27,6 +27,7 @@ class TorchSgd(Planner):
     """
 
     precisions: tuple[str, ...] = ("float32",)
+    takes_weights: bool = True
     schedules: tuple[str, ...] = ("conflict-free",)
     max_rank: int | None = None
 

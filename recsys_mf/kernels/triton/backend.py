@@ -168,6 +168,7 @@ class TritonSgd(TorchSgd):
     _device: TritonDevice
 
     precisions: tuple[str, ...] = tuple(_STORAGE)
+    takes_weights: bool = False
     schedules: tuple[str, ...] = ("conflict-free", "hogwild")
     max_rank: int | None = sgd.MAX_RANK
 
