@@ -69,7 +69,7 @@ def _fault(address: Address, text: str) -> RemoteError:
     if code in _REFUSED:
         if has_credentials():
             fix = f"ask for permission ({operation}), or set AWS_PROFILE to one that has it"
-            return RemoteError("no permission", where=where, seen=seen, fix=fix)
+            return RemoteError("no permission, or wrong credentials", where=where, seen=seen, fix=fix)
         fix = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE to a profile in ~/.aws"
         return RemoteError("no credentials were found", where=where, seen=seen, fix=fix)
     if code == "NETWORK_CONNECTION":

@@ -10,8 +10,10 @@ from typing import Any
 import pytest
 
 import recsys_mf as mf
-from recsys_mf.errors import ArtifactError, DataError
-from tests.storage.conftest import Bucket
+from recsys_mf.errors import ArtifactError, DataError, RemoteError
+from recsys_mf.storage import Address
+from recsys_mf.storage.writing import check_writable
+from tests.servers import Bucket
 from tests.trained import small_run
 
 READ_ONLY = {"Effect": "Allow", "Action": ["s3:GetObject", "s3:ListBucket"], "Resource": "*"}
@@ -43,14 +45,15 @@ def reader(s3: Bucket, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
 
 def _check(url: str, *, after: int) -> None:
     """Let the server check permissions after so many requests."""
-    request = urllib.request.Request(f"{url}/moto-api/reset-auth", data=str(after).encode(), method="POST")
+    plain = {"Content-Type": "text/plain"}
+    request = urllib.request.Request(f"{url}/moto-api/reset-auth", str(after).encode(), plain, method="POST")
     urllib.request.urlopen(request).close()
 
 
 def test_who_may_only_read_reads_and_is_told_before_the_work_that_nothing_can_be_written(reader: Any) -> None:
     assert len(mf.read_ratings("s3://bucket/t.csv")) == 1
     run = mf.load("s3://bucket/run")
-    with pytest.raises(ArtifactError, match=r"^s3://bucket/new: no permission \(saw .*; ask for permission \(\w+\)"):
+    with pytest.raises(ArtifactError, match=r"^s3://bucket/new: no permission, or .*; ask for permission \(\w+\)"):
         mf.save(run, "s3://bucket/new")
 
 
@@ -64,8 +67,10 @@ def test_without_credentials_the_line_says_where_they_come_from(reader: Any, mon
 
 def test_wrong_credentials_are_one_line(reader: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIAXXXXXXXXXXXXXXXX")
-    with pytest.raises(DataError, match=r"^s3://bucket/t.csv: (the credentials are not accepted|no permission)"):
+    with pytest.raises(DataError, match=r"^s3://bucket/t.csv: no permission, or wrong credentials \(saw"):
         mf.read_ratings("s3://bucket/t.csv")
+    with pytest.raises(RemoteError, match="the credentials are not accepted"):
+        check_writable(Address("s3://bucket/new"))
 
 
 def test_credentials_and_endpoint_come_from_the_profile(

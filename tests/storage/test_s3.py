@@ -23,7 +23,7 @@ from recsys_mf.errors import ArtifactError, ConfigError, DataError, RecsysError,
 from recsys_mf.storage import Address, reading, writing
 from recsys_mf.storage.transfer import Transfer, watched
 from recsys_mf.store.layout import WRITTEN
-from tests.storage.conftest import BUCKET, Bucket, parquet
+from tests.servers import BUCKET, Bucket, parquet
 from tests.trained import small_run
 
 CSV = b"user_id,item_id,rating\n1,10,4\n2,10,3.5\n2,11,5\n"
