@@ -47,7 +47,6 @@ _FOREIGN = (
     (b"RDX", "an R workspace", "write the table from R with write.csv"),
     (b"X\n\x00\x00", "an R object", "write the table from R with write.csv"),
     (b"$FL2", "an SPSS file", f"read it with pandas.read_spss {_FROM_FRAME}"),
-    *((mark, "a web page", "give the table itself") for mark in (b"<!DOCTYPE html", b"<!doctype html", b"<html")),
     (b"<stata_dta>", "a Stata file", f"read it with pandas.read_stata {_FROM_FRAME}"),
 )  # by their first bytes
 _PICKLE = re.compile(rb"\x80[\x02-\x05]")

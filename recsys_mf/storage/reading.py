@@ -68,7 +68,7 @@ def exists(address: Address) -> bool:
     if address.is_web:
         with _web_in_words(address):
             return web.answers(_quoted(address))
-    return _info(opened(address), address) == "file"
+    return _look(opened(address), address).kind == "file"
 
 
 def files_in(address: Address) -> list[Entry]:
@@ -105,13 +105,13 @@ def copied(address: Address) -> Copy:
             _fetch(address, copy.path, Count("downloading", address, None))
             return copy
         there = opened(address)
-        kind = _info(there, address)
-        if kind == "file":
-            _fetch_all(address, there, {there.path: copy.path}, [_size(there, address)])
+        found = _look(there, address)
+        if found.kind == "file":
+            _fetch_all(address, there, {there.path: copy.path}, [found.size])
             return copy
         copy.path, copy.is_folder = copy.root / "folder", True
         copy.path.mkdir()
-        entries, below = _chosen(address, is_folder=kind == "folder")
+        entries, below = _chosen(address, is_folder=found.kind == "folder")
         targets = {f"{below}/{entry.path}": _inside(copy.path, entry.path, address) for entry in entries}
         _fetch_all(address, there, targets, [entry.size for entry in entries])
         return copy
@@ -154,25 +154,32 @@ def renamed(copy: Path, address: Address) -> Iterator[None]:
         raise type(error)(told(error.what), where=where, seen=seen, fix=fix) from error
 
 
-def _info(there: Opened, address: Address) -> str | None:
-    """file, folder, or None if there is nothing. Raises RemoteError for a bucket that does not exist."""
+class _Found(NamedTuple):
+    """What is at an address: file, folder, or None if there is nothing; the bytes of a file."""
+
+    kind: str | None
+    size: int
+
+
+def _look(there: Opened, address: Address) -> _Found:
+    """What is there. Raises RemoteError for a bucket that does not exist."""
     from pyarrow import fs
 
     with in_words(address):
-        kind = there.system.get_file_info(there.path).type
-        if kind == fs.FileType.NotFound and address.scheme == "s3":  # the system does not tell what is missing
+        info = there.system.get_file_info(there.path)
+        if info.type == fs.FileType.NotFound and address.scheme == "s3":  # the system does not tell what is missing
             bucket = there.path.partition("/")[0]
             if there.system.get_file_info(bucket).type == fs.FileType.NotFound:
                 raise no_bucket(address)
-    return {fs.FileType.File: "file", fs.FileType.Directory: "folder"}.get(kind)
+    return _Found({fs.FileType.File: "file", fs.FileType.Directory: "folder"}.get(info.type), info.size or 0)
 
 
 def _size(there: Opened, address: Address) -> int:
     """The bytes of a file. Raises RemoteError if there is none."""
-    if _info(there, address) != "file":
+    found = _look(there, address)
+    if found.kind != "file":
         raise missing(address)
-    with in_words(address):
-        return int(there.system.get_file_info(there.path).size)
+    return found.size
 
 
 def _chosen(address: Address, *, is_folder: bool) -> tuple[list[Entry], str]:

@@ -94,7 +94,7 @@ def test_what_cannot_be_read_is_one_line(web: Put) -> None:
         mf.read_ratings("http://127.0.0.1:9/t.csv")
     with pytest.raises(DataError, match=r"^http://no.such.host.invalid/t.csv: cannot be reached"):
         mf.read_ratings("http://no.such.host.invalid/t.csv")
-    with pytest.raises(DataError, match=r"page: a web page, not a table .*; give the table itself"):
+    with pytest.raises(DataError, match=r"page: a page of HTML or XML"):
         mf.read_ratings(web("page", b"<!DOCTYPE html><html></html>"))
     with pytest.raises(ArtifactError, match=r"/none/run.json: the server does not serve the file"):
         mf.load(address.replace("t.csv", "none"))
