@@ -201,7 +201,7 @@ def train(**given: Any) -> None:
     """Train a model on RATINGS, write it as a run directory, and print a report of its error on held-out ratings.
 
     RATINGS is a table in Parquet, text (CSV, TSV, MovieLens, …) or JSON lines: a file, compressed or not, a folder or
-    glob of part files, or - for standard input.
+    glob of part files, or - for standard input. Every file and folder can be an address: s3://, hdfs://, https://.
     The baselines (mean, biases, truncated SVD) are fitted too. Settings such as the number of epochs are chosen on a
     validation part of the training ratings; then the model is fitted again on all training ratings.
 
