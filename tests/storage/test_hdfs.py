@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,7 @@ def test_a_file_that_cannot_be_finished_leaves_none(
     def broken(*_: Any) -> None:
         raise OSError("the name node is gone\nat org.apache")
 
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     monkeypatch.setattr(writing, "_take_place", broken)
     message = r"^hdfs://host/models/run/\S+: not sent: the cluster refuses \(saw the name node is gone\)"
     with pytest.raises(ArtifactError, match=message):

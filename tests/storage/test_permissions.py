@@ -13,7 +13,7 @@ import recsys_mf as mf
 from recsys_mf.errors import ArtifactError, DataError, RemoteError
 from recsys_mf.storage import Address
 from recsys_mf.storage.writing import check_writable
-from tests.servers import Bucket
+from tests.servers import BUCKET, Bucket
 from tests.trained import small_run
 
 READ_ONLY = {"Effect": "Allow", "Action": ["s3:GetObject", "s3:ListBucket"], "Resource": "*"}
@@ -85,4 +85,12 @@ def test_credentials_and_endpoint_come_from_the_profile(
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(credentials))
     monkeypatch.setenv("AWS_CONFIG_FILE", str(config))
     monkeypatch.setenv("AWS_PROFILE", "work")
+    assert len(mf.read_ratings("s3://bucket/t.csv")) == 1
+
+
+def test_a_public_file_is_read_without_credentials(s3: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
+    s3.put("t.csv", b"user_id,item_id,rating\n1,10,4\n")
+    s3.client.put_object_acl(Bucket=BUCKET, Key="t.csv", ACL="public-read")
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
     assert len(mf.read_ratings("s3://bucket/t.csv")) == 1
