@@ -48,4 +48,5 @@ def test_sizes_of_super_blocks_are_shares(cluster: Any) -> None:
     sizes = cluster.block_sizes(None, 4, np.random.default_rng(0))
     assert sizes.shape == (4, 4)
     assert sizes.mean() == pytest.approx(1.0)
-    assert np.abs(sizes - 1).max() < 0.2
+    assert np.abs(sizes.sum(axis=0) - 4).max() < 0.1
+    assert np.abs(sizes.sum(axis=1) - 4).max() < 0.1

@@ -101,7 +101,7 @@ def block_sizes(path: Path | None, workers: int, rng: np.random.Generator) -> ND
 
     table = read_ratings(sample() if path is None else path, time_column="none")
     places = Places.draw(table.user_counts, table.item_counts, Grid(workers), rng)
-    users, items = places.part_of_user[places.users[table.users]], places.part_of_item[places.items[table.items]]
+    users, items = places.part_of_user[table.users], places.part_of_item[table.items]
     counts = np.bincount(users.astype(np.int64) * workers + items, minlength=workers**2)
     return counts.reshape(workers, workers) * workers**2 / len(table)
 
