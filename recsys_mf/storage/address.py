@@ -142,8 +142,9 @@ def _checked(address: Address, scheme: str) -> Address:
         raise ConfigError(f"unknown kind of address '{scheme}://'", where=address.text, fix=fix)
     if "@" in address.host:
         where = f"{scheme}://…@{address.host.rpartition('@')[2]}"
-        fix = "leave the name and the password out: they would be kept in the run"
-        raise ConfigError("a password in an address", where=where, fix=fix)
+        fix = "leave it out: it would be kept in the run"
+        fix = f"{fix}; HADOOP_USER_NAME names the user" if scheme == "hdfs" else fix
+        raise ConfigError("a name or a password in the address", where=where, fix=fix)
     if scheme != "hdfs" and not address.host:
         what = "no bucket" if scheme == "s3" else "no host"
         raise ConfigError(f"{what} in the address", where=address.text, fix=f"write {scheme}://{what[3:]}/…")

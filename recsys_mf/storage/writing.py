@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from recsys_mf.errors import RemoteError
+from recsys_mf.errors import RecsysError, RemoteError
 from recsys_mf.storage.address import Address
 from recsys_mf.storage.faults import in_words
 from recsys_mf.storage.reading import exists, files_in
@@ -45,14 +45,14 @@ def refuse_web(address: Address) -> None:
 def written_file(address: Address, *, replace: bool) -> Iterator[Path]:
     """A path to write a file to, which is sent to the address at the end if nothing was raised.
 
-    replace : an existing file is replaced, else FileExistsError. Raises RemoteError if it cannot be sent.
+    replace : an existing file is replaced. Raises RemoteError if it cannot be sent.
     """
     refuse_web(address)
     with _made_here(address) as (path, keep):
         yield path
-        if not replace and exists(address):
-            raise FileExistsError(17, "File exists", str(address))
         with keep(path):
+            if not replace and exists(address):
+                raise RemoteError("the file exists", where=str(address), fix="give another name, or --force")
             _send(address, path, Count("uploading", address, path.stat().st_size))
 
 
@@ -68,8 +68,8 @@ def written_folder(address: Address, last: str, *, may_replace: Callable[[], Non
     with _made_here(address) as (folder, keep):
         folder.mkdir()
         yield folder
-        may_replace()
         with keep(folder):
+            may_replace()
             _send_folder(address, folder, last)
 
 
@@ -83,10 +83,10 @@ def _made_here(address: Address) -> Iterator[tuple[Path, Callable[[Path], Any]]]
         nonlocal kept
         try:
             yield
-        except RemoteError as fault:
+        except (RemoteError, RecsysError) as fault:
             kept = True
-            fix = f"the whole is kept in {path}; {fault.fix}, and copy it there"
-            raise RemoteError(f"not sent: {fault.what}", where=fault.where, seen=fault.seen, fix=fix) from fault
+            fix, where = f"the whole is kept in {path}; {fault.fix}, and copy it there", fault.where or str(address)
+            raise type(fault)(f"not sent: {fault.what}", where=where, seen=fault.seen, fix=fix) from fault
 
     try:
         yield root / (address.name or "output"), keep

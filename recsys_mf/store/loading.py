@@ -45,6 +45,8 @@ from recsys_mf.vocabulary import Vocabulary
 _Bytes = TypeVar("_Bytes", bytes, bytes | mmap.mmap)
 _AGAIN = "train the run again"
 _ATTEMPTS, _MISSING_ATTEMPTS, _PAUSE = 50, 3, 0.005  # retries while a writer replaces the run; the pause in seconds
+_SENT_ATTEMPTS = 5  # the same at an address, where a copy takes longer
+_ALONE = "load it while no program writes to it"
 _KNOWN = (*REQUIRED, *OPTIONAL)
 _MAX_FACTS = 1 << 28  # bytes of run.json
 
@@ -72,8 +74,7 @@ def load(directory: str | Place, *, mapped: bool = True) -> Run:
             if not replaced and not (before is None and attempt < _MISSING_ATTEMPTS):
                 raise
         time.sleep(_PAUSE)
-    fix = "load it while no program writes to it"
-    raise ArtifactError("the run was replaced repeatedly while it was read", where=str(directory), fix=fix)
+    raise ArtifactError("the run was replaced repeatedly while it was read", where=str(directory), fix=_ALONE)
 
 
 def load_provenance(directory: str | Place) -> Mapping[str, Any]:
@@ -97,7 +98,7 @@ def is_run(directory: str | Place) -> bool:
 def _loaded_from(address: Address, *, mapped: bool) -> Run:
     """The run at an address. One that is replaced meanwhile does not fit together, and is copied again."""
     before = b""
-    while True:
+    for _ in range(_SENT_ATTEMPTS):
         with contextlib.ExitStack() as stack:
             folder = _copied(address, (FACTS,), stack)
             facts = (folder / FACTS).read_bytes()
@@ -109,6 +110,7 @@ def _loaded_from(address: Address, *, mapped: bool) -> Run:
                 if facts == before:
                     raise
                 before = facts
+    raise ArtifactError("the run was replaced repeatedly while it was read", where=str(address), fix=_ALONE)
 
 
 def _copied(address: Address, names: Sequence[str], stack: contextlib.ExitStack) -> Path:

@@ -59,7 +59,8 @@ def test_a_file_in_a_folder() -> None:
         ("file:///x", r"a file on this machine; give its path, without file://"),
         ("s3:///x", r"s3:///x: no bucket in the address; write s3://bucket/…"),
         ("https:///x", r"no host in the address"),
-        ("https://me:secret@h/x", r"^https://…@h: a password in an address; leave the name and the password out"),
+        ("https://me:secret@h/x", r"^https://…@h: a name or a password in the address; leave it out"),
+        ("hdfs://me@h/x", r"^hdfs://…@h: a name or a password in the address; .*; HADOOP_USER_NAME names the user"),
     ],
 )
 def test_a_wrong_address_is_told_what_to_type(text: str, message: str) -> None:

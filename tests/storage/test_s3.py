@@ -217,6 +217,28 @@ def test_a_run_that_cannot_be_sent_is_kept_here_and_leaves_nothing_there(
     shutil.rmtree(kept.parent)
 
 
+def test_a_run_that_appeared_meanwhile_is_left_and_the_new_one_is_kept_here(
+    s3: Bucket, monkeypatch: pytest.MonkeyPatch, temporary: Path
+) -> None:
+    from recsys_mf.store import saving
+
+    write = saving._write
+
+    def overtaken(run: Any, folder: Path, *rest: Any, **named: Any) -> None:
+        write(run, folder, *rest, **named)
+        s3.put("run/notes.txt", b"mine")
+
+    monkeypatch.setattr(saving, "_write", overtaken)
+    with pytest.raises(
+        ArtifactError, match=r"^s3://bucket/run: not sent: the directory exists and is not a run; the wh"
+    ):
+        mf.save(small_run(), "s3://bucket/run")
+    (kept,) = temporary.glob("*/run")
+    assert mf.load(kept).predict(5, 100) == small_run().predict(5, 100)
+    assert s3.names("run/") == ["run/notes.txt"]
+    shutil.rmtree(kept.parent)
+
+
 def test_what_was_left_of_a_run_is_replaced_with_force(s3: Bucket) -> None:
     s3.put("run/model.safetensors", b"half")
     with pytest.raises(ArtifactError, match=r"^s3://bucket/run: the directory holds a part of a run; .*--force"):

@@ -59,6 +59,7 @@ def test_a_table_is_read_as_from_a_file(web: Put, tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_bytes(CSV)
     assert found.fingerprint == mf.read_ratings(tmp_path / "t.csv").fingerprint
     assert told[-1].done == told[-1].total == len(CSV)
+    assert mf.train(web("a ü/t.csv", CSV), "mean").provenance["train_ratings"] == 100_000
 
 
 def test_a_run_is_read_by_the_names_that_it_lists(web: Put, tmp_path: Path) -> None:
