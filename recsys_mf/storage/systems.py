@@ -40,6 +40,7 @@ def _s3(address: Address) -> Opened:
         region = "us-east-1" if endpoint else fs.resolve_s3_region(address.host)
     system = fs.S3FileSystem(
         endpoint_override=endpoint, region=region, connect_timeout=_CONNECT, request_timeout=_REQUEST,
+        background_writes=False,  # which keep all that is not sent yet in memory
         retry_strategy=fs.AwsStandardS3RetryStrategy(max_attempts=_ATTEMPTS),
     )  # fmt: skip
     return Opened(system, f"{address.host}/{address.path}".rstrip("/"))

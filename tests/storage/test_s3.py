@@ -20,7 +20,7 @@ import pytest
 import recsys_mf as mf
 from recsys_mf import store, streaming
 from recsys_mf.errors import ArtifactError, ConfigError, DataError, RecsysError, RemoteError, ResourceError
-from recsys_mf.storage import Address, reading, writing
+from recsys_mf.storage import Address, reading, systems, writing
 from recsys_mf.storage.transfer import Transfer, watched
 from recsys_mf.store.layout import WRITTEN
 from tests.servers import BUCKET, Bucket, parquet
@@ -313,6 +313,12 @@ def test_a_stream_that_fails_leaves_no_file(s3: Bucket, tmp_path: Path, monkeypa
     ):
         path.write_bytes(big.read_bytes())
     assert s3.names() == []
+
+
+def test_a_write_is_not_ahead_of_what_is_sent(s3: Bucket) -> None:
+    """A stream that writes in the background keeps in memory what the network does not take: of a long file, all."""
+    system = systems.opened(Address("s3://bucket/f")).system
+    assert system.__reduce__()[1][0]["background_writes"] is False
 
 
 def test_who_watches_is_told_every_byte(s3: Bucket) -> None:
