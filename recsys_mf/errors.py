@@ -172,16 +172,29 @@ class CacheWarning(RecsysWarning):
     """Compiled kernels cannot be kept on disk: every process spends some seconds compiling them again."""
 
 
+class RemoteError(OSError):
+    """A store on the network refuses or cannot be reached. `system_errors` makes of it an error that a user gets.
+
+    what, where, seen, fix : as in `RecsysError`; where is the address
+    """
+
+    def __init__(self, what: str, *, where: str, seen: object = None, fix: str) -> None:
+        super().__init__(f"{where}: {what}")
+        self.what, self.where, self.seen, self.fix = what, where, seen, fix
+
+
 @contextlib.contextmanager
 def system_errors(kind: type[RecsysError], what: str, *, where: object, fix: str) -> Iterator[None]:
     """Turn an OSError inside the block into an error of this module, with the words of the operating system.
 
-    A broken pipe is passed on unchanged, because it is not a fault.
+    A broken pipe is passed on unchanged, because it is not a fault. A RemoteError keeps its own words.
     """
     try:
         yield
     except BrokenPipeError:
         raise
+    except RemoteError as fault:
+        raise kind(fault.what, where=fault.where, seen=fault.seen, fix=fault.fix) from fault
     except OSError as error:
         raise kind(what, where=str(where), seen=error.strerror or error, fix=fix) from error
 

@@ -10,9 +10,11 @@ from pathlib import Path
 
 from recsys_mf import atomic, strict_json
 from recsys_mf.errors import ArtifactError, ConfigError, ResourceError, system_errors
+from recsys_mf.storage import Address, Place
 
 _ELSEWHERE = "give another directory"
 _LONGEST_NAME = 240  # bytes: systems allow 255, and archives and backups lengthen names
+_MOST_FACTS = 1 << 28  # bytes of a JSON file that says what a folder is
 _NAMED = 3  # files in the way that a message names
 
 
@@ -33,16 +35,18 @@ class FolderKind:
 
     def is_at(self, path: Path) -> bool:
         """Whether there is a folder of this kind; does not check whether it is intact."""
-        if not (path / self.facts).is_file():
-            return False
+        return (path / self.facts).is_file() and self.is_described((path / self.facts).read_bytes())
+
+    def is_described(self, text: bytes) -> bool:
+        """Whether these are the contents of the JSON file of a folder of this kind."""
         try:
-            facts = strict_json.from_text((path / self.facts).read_bytes())
+            facts = strict_json.from_text(text)
         except ValueError:
             return False
         return isinstance(facts, dict) and facts.get("format") == self.format
 
 
-def check_output(output: Path, kind: str, suffixes: tuple[str, ...], *, force: bool) -> None:
+def check_output(output: Place, kind: str, suffixes: tuple[str, ...], *, force: bool) -> None:
     """Raise ConfigError if the file has another suffix or exists already, or if its folder does not exist.
 
     kind : what the file is, for messages
@@ -53,6 +57,9 @@ def check_output(output: Path, kind: str, suffixes: tuple[str, ...], *, force: b
         names = " or ".join([", ".join(suffixes[:-1]), suffixes[-1]] if len(suffixes) > 1 else suffixes)
         raise ConfigError(f"unknown file type for the {kind}", where=str(output), fix=f"end the name in {names}")
     with _system_errors(output):
+        if isinstance(output, Address):
+            _check_sent_file(output, force=force)
+            return
         if output.is_dir():
             raise ConfigError("this is a folder", where=str(output), fix="give the name of a file")
         if output.exists() and not force:
@@ -63,21 +70,34 @@ def check_output(output: Path, kind: str, suffixes: tuple[str, ...], *, force: b
 
 
 @contextlib.contextmanager
-def written_output(output: Path, *, force: bool) -> Iterator[Path]:
-    """A path to write to, which is renamed to the output at the end if there was no error.
+def written_output(output: Place, *, force: bool) -> Iterator[Path]:
+    """A path to write to, which is renamed to the output, or sent there, at the end if there was no error.
 
     Raises ResourceError if it cannot be written.
     """
-    with _system_errors(output), atomic.written_file(output, replace=force) as aside:
-        yield aside
+    with _system_errors(output), contextlib.ExitStack() as stack:
+        if isinstance(output, Address):
+            from recsys_mf.storage import writing
+
+            yield stack.enter_context(writing.written_file(output, replace=force))
+        else:
+            yield stack.enter_context(atomic.written_file(output, replace=force))
 
 
-def check_folder(directory: Path, kind: FolderKind, *, force: bool) -> Path:
-    """The absolute path of a folder to write. Raises ArtifactError if it cannot be written; leaves no files behind.
+def check_folder(directory: Place, kind: FolderKind, *, force: bool) -> Place:
+    """The absolute path or the address of a folder to write. Raises ArtifactError if it cannot be written; leaves no
+    files behind.
 
     force : an existing folder of this kind may be replaced if it holds no other files; nothing else may be replaced
     """
     with _folder_errors(directory):
+        if isinstance(directory, Address):
+            from recsys_mf.storage import writing
+
+            writing.refuse_web(directory)
+            _check_remote_occupant(directory, kind, force=force)
+            writing.check_writable(directory)
+            return directory
         target = atomic.resolved(directory)
         if not target.parent.is_dir():
             raise ArtifactError("no such folder", where=str(target.parent), fix="create it first")
@@ -91,12 +111,25 @@ def check_folder(directory: Path, kind: FolderKind, *, force: bool) -> Path:
 
 
 @contextlib.contextmanager
-def written_folder(directory: Path, kind: FolderKind, *, force: bool) -> Iterator[Path]:
+def written_folder(directory: Place, kind: FolderKind, *, force: bool) -> Iterator[Path]:
     """A new folder to write to, which takes the place of the directory at the end if there was no error.
 
     Raises ArtifactError as `check_folder` does, also for files that have appeared since, and if the disk is full. An
-    existing folder stays until the new one is complete; a link is followed.
+    existing folder stays until the new one is complete; a link is followed. At an address it is gone once the new one
+    is being sent, and there is none before all of it is there.
     """
+    if isinstance(directory, Address):
+        from recsys_mf.storage import writing
+
+        address = directory
+        with (
+            _folder_errors(address),
+            writing.written_folder(
+                address, kind.facts, may_replace=lambda: _check_remote_occupant(address, kind, force=force)
+            ) as aside,
+        ):
+            yield aside
+        return
 
     def may_replace(path: Path) -> None:
         _check_occupant(path, directory, kind, force=force)
@@ -115,6 +148,42 @@ def _check_occupant(path: Path, directory: Path, kind: FolderKind, *, force: boo
         fix = f"{_ELSEWHERE}, or --force"
         raise ArtifactError(f"the directory holds {kind.noun} already", where=str(directory), fix=fix)
     others = sorted(entry.name for entry in path.iterdir() if entry.name not in kind.files or not entry.is_file())
+    _refuse_others(others, directory, kind)
+
+
+def _check_remote_occupant(address: Address, kind: FolderKind, *, force: bool) -> None:
+    """The same for an address. What was left of a folder that was not sent to its end counts as one of this kind."""
+    from recsys_mf.storage import reading
+
+    names = [entry.path for entry in reading.files_in(address) if not entry.path.startswith(".")]
+    if not names:
+        if address.path and reading.exists(address):
+            raise ArtifactError("this is a file", where=str(address), fix=_ELSEWHERE)
+        return
+    is_whole = kind.facts in names
+    if is_whole and not kind.is_described(reading.read_bytes(address / kind.facts, _MOST_FACTS)):
+        raise ArtifactError(f"the directory exists and is not {kind.noun}", where=str(address), fix=_ELSEWHERE)
+    others = [name for name in names if name not in kind.files]
+    if not is_whole and others:
+        raise ArtifactError(f"the directory exists and is not {kind.noun}", where=str(address), fix=_ELSEWHERE)
+    if not force:
+        what = f"holds {kind.noun} already" if is_whole else f"holds a part of {kind.noun}"
+        raise ArtifactError(f"the directory {what}", where=str(address), fix=f"{_ELSEWHERE}, or --force")
+    _refuse_others(others, address, kind)
+
+
+def _check_sent_file(output: Address, *, force: bool) -> None:
+    from recsys_mf.storage import reading, writing
+
+    writing.refuse_web(output)
+    if not output.path:
+        raise ConfigError("this is a bucket", where=str(output), fix="give the name of a file in it")
+    if reading.exists(output) and not force:
+        raise ConfigError("the file exists", where=str(output), fix="give another name, or --force")
+    writing.check_writable(output.parent)
+
+
+def _refuse_others(others: list[str], directory: Place, kind: FolderKind) -> None:
     if others:
         what = f"the directory holds files that do not belong to the {kind.noun.partition(' ')[2]}"
         seen = ", ".join(others[:_NAMED]) + (f" and {len(others) - _NAMED} more" if others[_NAMED:] else "")
@@ -122,11 +191,11 @@ def _check_occupant(path: Path, directory: Path, kind: FolderKind, *, force: boo
         raise ArtifactError(what, where=str(directory), seen=seen, fix=fix)
 
 
-def _folder_errors(directory: Path) -> contextlib.AbstractContextManager[None]:
+def _folder_errors(directory: Place) -> contextlib.AbstractContextManager[None]:
     fix = f"make it writable, or {_ELSEWHERE}"
     return system_errors(ArtifactError, "cannot be written", where=directory, fix=fix)
 
 
-def _system_errors(output: Path) -> contextlib.AbstractContextManager[None]:
+def _system_errors(output: Place) -> contextlib.AbstractContextManager[None]:
     fix = "give another place, or free some space there"
     return system_errors(ResourceError, "cannot be written", where=output, fix=fix)

@@ -28,6 +28,7 @@ from recsys_mf.models import Posterior
 from recsys_mf.outputs import check_output, written_output
 from recsys_mf.prediction import check_probability, has_intervals, predict, takes_times
 from recsys_mf.run import KNOWN, Run
+from recsys_mf.storage import Place, place
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -64,7 +65,7 @@ class Wanted:
 def predict_file(
     run: Run,
     pairs: str | Path,
-    output: str | Path,
+    output: str | Place,
     wanted: Wanted = Wanted(),
     *,
     force: bool = False,
@@ -102,7 +103,7 @@ def predict_file(
             "leave the option out, or train with --solver gibbs and times",
         )
         raise ConfigError(what, where="--time-column", seen=time_column, fix=fix)
-    output = Path(output)
+    output = place(output)
     check_output(output, "output", TABLES, force=force)
     source = open_source(pairs, encoding)
     columns = recognise(source, given, rated=False)

@@ -1,5 +1,5 @@
-"""What every test may use: the folder of real tables, the documentation site, and Triton's interpreter if there is no
-card.
+"""What every test may use: the folder of real tables, the documentation site, servers of S3 and http (`servers`), and
+Triton's interpreter if there is no card.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 import torch
+
+pytest_plugins = ["tests.servers"]
 
 if not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"  # read when Triton's kernels are imported

@@ -20,7 +20,7 @@ TESTS = Path(__file__).parent
 
 LAYERS = (
     {"errors", "arguments"},
-    {"memory", "atomic", "outputs", "strict_json", "layout"},
+    {"memory", "atomic", "outputs", "strict_json", "layout", "storage"},
     {"arrays", "drawing"},
     {"kernels", "conversion"},
     {"ratings", "features", "vocabulary", "mismatch", "models"},

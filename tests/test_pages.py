@@ -10,7 +10,9 @@ from __future__ import annotations
 import contextlib
 import io
 import itertools
+import os
 import re
+from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -44,7 +46,18 @@ def _is_installed(name: str) -> bool:
     return False
 
 
+@pytest.fixture
+def environment() -> Iterator[None]:
+    """Undoes what a page does to the variables of the environment."""
+    before = dict(os.environ)
+    yield
+    for name in os.environ.keys() - before:
+        del os.environ[name]
+    os.environ.update(before)
+
+
 @pytest.mark.slow
+@pytest.mark.usefixtures("environment")
 @pytest.mark.parametrize("page", RUN, ids=name_of)
 def test_a_page_prints_what_it_shows(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     skip_without_packages(page)

@@ -29,8 +29,10 @@ from recsys_mf.cli.predict import predict
 from recsys_mf.cli.recommend import explain, recommend, similar
 from recsys_mf.cli.solvers import solvers
 from recsys_mf.cli.train import train
+from recsys_mf.cli.transfers import Transfers
 from recsys_mf.cli.tune import tune
 from recsys_mf.errors import ReadingNotice, RecsysWarning, printable
+from recsys_mf.storage.transfer import watched
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -90,7 +92,7 @@ def main() -> None:
             stream.reconfigure(errors="backslashreplace")  # a terminal may lack letters of a report
     signals, code = Signals(), 0
     try:
-        with signals, warnings.catch_warnings():
+        with signals, watched(Transfers()), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of libraries, and of arithmetic whose results are checked
             warnings.simplefilter("always", RecsysWarning)
             warnings.showwarning = _show_warning

@@ -15,7 +15,9 @@ import click
 from recsys_mf.cli import options
 from recsys_mf.cli.failures import say_error
 from recsys_mf.cli.pictures import PictureFiles, picture_options
+from recsys_mf.cli.places import TABLE, local
 from recsys_mf.errors import ArtifactError, ConfigError, RecsysError, printable
+from recsys_mf.storage import Place, place
 
 if TYPE_CHECKING:
     from recsys_mf.cli.progress import ComparisonBar
@@ -28,7 +30,7 @@ _PLANNED = ("solvers", "ranks", "settings", *_SPLITTING, "state", "quiet")
 
 
 @click.command()
-@click.argument("targets", metavar="RATINGS | RUN RUN …", nargs=-1, required=True)
+@click.argument("targets", metavar="RATINGS | RUN RUN …", nargs=-1, required=True, type=TABLE)
 @click.option("--solvers", default="sgd,als,svd", show_default=True, metavar="NAME,…",
               help="Solvers to compare: sgd, als, gibbs, svd, bias, mean.")  # fmt: skip
 @click.option("--ranks", metavar="K,K,…", help="Ranks of every solver; without them each chooses its rank.")
@@ -42,6 +44,7 @@ _PLANNED = ("solvers", "ranks", "settings", *_SPLITTING, "state", "quiet")
 )
 @click.option(
     "--test",
+    type=TABLE,
     metavar="FILE",
     help="Table of test ratings; without it a part of RATINGS is held out, and runs are compared on the rows that they "
     "held out.",
@@ -59,7 +62,7 @@ _PLANNED = ("solvers", "ranks", "settings", *_SPLITTING, "state", "quiet")
     "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="First seed of every random draw."
 )
 @click.option("--split-seed", type=click.IntRange(min=0), help="First seed of the splits.  [default: that of --seed]")
-@click.option("--state", type=click.Path(path_type=Path), metavar="DIR",
+@click.option("--state", type=local("state"), metavar="DIR",
               help="Keep fits in DIR, so that the same command continues after an interruption.")  # fmt: skip
 @click.option("--force", is_flag=True, help="Replace the --html and --plots files if they exist.")
 @picture_options
@@ -90,7 +93,7 @@ def compare(targets: tuple[str, ...], as_json: bool, markdown: bool, **given: An
         fix = "leave --force out, or give --html or --plots"
         raise ConfigError("there is no output file to replace", where="--force", fix=fix)
     pictures.check(given["state"])
-    runs = [Path(target) for target in targets if _is_run(target)]
+    runs = [target for target in targets if _is_run(target)]
     comparison = _of_ratings(targets[0], given) if len(targets) == 1 and not runs else _of_runs(targets, given)
     pictures.write(comparison)
     if as_json or markdown:
@@ -100,9 +103,9 @@ def compare(targets: tuple[str, ...], as_json: bool, markdown: bool, **given: An
 
 
 def _is_run(target: str) -> bool:
-    from recsys_mf.store.layout import FACTS
+    from recsys_mf.store import is_run
 
-    return (Path(target) / FACTS).is_file()
+    return is_run(target)
 
 
 def _of_ratings(path: str, given: dict[str, Any]) -> Comparison:
@@ -176,24 +179,24 @@ def _of_runs(targets: tuple[str, ...], given: dict[str, Any]) -> Comparison:
     from recsys_mf.comparison import compare_runs
     from recsys_mf.loaders import read_ratings
 
-    paths = list(map(Path, targets))
+    paths = list(map(place, targets))
     for path in paths:
-        if not _is_run(str(path)) and path.exists():
+        if isinstance(path, Path) and not _is_run(str(path)) and path.exists():
             fix = "give one table to train on, or two or more directories that `recsys-mf train` wrote"
             raise ArtifactError("not a run directory", where=str(path), fix=fix)
-    if len({path.resolve() for path in paths}) < len(targets) or len(targets) == 1:
+    if len({path.resolve() if isinstance(path, Path) else path for path in paths}) < len(targets) or len(targets) == 1:
         what = "one run alone cannot be compared" if len(targets) == 1 else "a run is given twice"
         raise ConfigError(what, where=", ".join(targets), fix="give two or more different runs, or a table to train on")
     _refuse_idle(given)
-    place = {name: given[name] for name in ("device", "threads")}
+    device = {name: given[name] for name in ("device", "threads")}
     runs = {str(path): store.load(path) for path in paths}
     if given["test"] is not None:
         reading = {name: given[name] for name in options.READING}
         test = read_ratings(given["test"], like=next(iter(runs.values())), **reading)
-        return compare_runs(runs, test, held_out=f"the pairs of {given['test']}", **place)
+        return compare_runs(runs, test, held_out=f"the pairs of {given['test']}", **device)
     first = next(iter(runs.values())).provenance
     seed = "" if first["split_seed"] is None else f", seed {first['split_seed']}"
-    return compare_runs(runs, _rows_held_out(paths), held_out=f"{first['split']}{seed}", **place)
+    return compare_runs(runs, _rows_held_out(paths), held_out=f"{first['split']}{seed}", **device)
 
 
 def _refuse_idle(given: dict[str, Any]) -> None:
@@ -207,7 +210,7 @@ def _refuse_idle(given: dict[str, Any]) -> None:
             raise ConfigError(f"{' or '.join(parameter.opts)} has no effect {why}", fix="leave it out")
 
 
-def _rows_held_out(runs: list[Path]) -> dict[str, Ratings]:
+def _rows_held_out(runs: list[Place]) -> dict[str, Ratings]:
     """The rows that each run held out, found again in its table by its record.
 
     Raises ArtifactError if a run held none out, or if they cannot be found.
@@ -227,7 +230,7 @@ def _rows_held_out(runs: list[Path]) -> dict[str, Ratings]:
     return rows
 
 
-def _found_again(path: Path, found: dict[str, Ratings | None]) -> Ratings | None:
+def _found_again(path: Place, found: dict[str, Ratings | None]) -> Ratings | None:
     """The rows that a run held out.
 
     found : those of other runs by everything that decides them, to read no table twice

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from recsys_mf.cli import options
 from recsys_mf.cli.pictures import PictureFiles, picture_options
+from recsys_mf.cli.places import PLACE
 from recsys_mf.errors import ConfigError, printable
+from recsys_mf.storage import Place
 
 if TYPE_CHECKING:
     from recsys_mf.completion import Completion
@@ -18,10 +19,10 @@ _SHOWN = 5  # columns with the largest error that are printed
 
 
 @click.command()
-@click.argument("matrix", metavar="MATRIX", type=click.Path(path_type=Path))
-@click.option("--output", "-o", required=True, type=click.Path(path_type=Path), metavar="FULL",
+@click.argument("matrix", metavar="MATRIX", type=PLACE)
+@click.option("--output", "-o", required=True, type=PLACE, metavar="FULL",
               help="File to write (.csv, .tsv, .parquet, .npy or .npz).")  # fmt: skip
-@click.option("--errors", type=click.Path(path_type=Path), metavar="FILE",
+@click.option("--errors", type=PLACE, metavar="FILE",
               help="Write the standard deviation of every entry to FILE; 0 for the observed ones.")  # fmt: skip
 @click.option("--method", default="auto", show_default=True, metavar="auto|gaussian|factors|soft-impute",
               help="How entries are filled; auto: by the least error on held-out entries.")  # fmt: skip
@@ -30,7 +31,14 @@ _SHOWN = 5  # columns with the largest error that are printed
 @picture_options
 @click.option("--force", is_flag=True, help="Replace the output files if they exist.")
 def complete(
-    matrix: Path, output: Path, errors: Path | None, method: str, rank: int | None, seed: int, force: bool, **drawn: Any
+    matrix: Place,
+    output: Place,
+    errors: Place | None,
+    method: str,
+    rank: int | None,
+    seed: int,
+    force: bool,
+    **drawn: Any,
 ) -> None:
     """Fill the missing entries of the table of numbers MATRIX.
 
@@ -45,7 +53,7 @@ def complete(
 
     if errors is not None and errors == output:
         raise ConfigError("two results in one file", where="--errors", seen=str(errors), fix="give another name")
-    for path in filter(None, (output, errors)):
+    for path in (output,) if errors is None else (output, errors):
         check_output(path, "output", WRITTEN, force=force)
     pictures = PictureFiles(drawn["html"], drawn["plots"], force)
     pictures.check(output, errors)

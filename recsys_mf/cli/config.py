@@ -21,12 +21,15 @@ from typing import Any
 
 import click
 
+from recsys_mf.cli.places import PLACE
 from recsys_mf.errors import ConfigError, nearest, system_errors
+from recsys_mf.storage import Address, Place
 
 SHORTHANDS = ("likelihood", "sweeps", "chains", "schedule", "precision")
 """Settings that have an option of their own."""
 
 _SETTINGS = "settings"
+_MOST = 1 << 24  # bytes of a file at an address
 _LEFT_OUT = {"config", "repeat", "set", "help"}  # options that are not those of one training
 _WORDS = {bool: "true or false", int: "a whole number", float: "a number", str: "a text in quotes"}
 
@@ -39,7 +42,7 @@ class Config:
     settings : of the solver, as texts
     """
 
-    path: Path
+    path: Place
     options: Mapping[str, Any]
     settings: Mapping[str, str]
 
@@ -62,6 +65,7 @@ def config_option(command: Any) -> Any:
     """The option that reads a file; its values become defaults of the other options."""
     return click.option(
         "--config",
+        type=PLACE,
         is_eager=True,
         metavar="FILE.toml",
         callback=_take,
@@ -69,23 +73,23 @@ def config_option(command: Any) -> Any:
     )(command)
 
 
-def _take(context: click.Context, parameter: click.Parameter, path: str | None) -> Config | None:
+def _take(context: click.Context, parameter: click.Parameter, path: Place | None) -> Config | None:
     if path is None or context.resilient_parsing:
         return None
-    config = read_config(Path(path), context)
+    config = read_config(path, context)
     names = {option: str(parameter.name) for option, parameter in _options(context).items()}
     context.default_map = {names[key]: value for key, value in config.options.items()}
     return config
 
 
-def read_config(path: Path, context: click.Context) -> Config:
+def read_config(path: Place, context: click.Context) -> Config:
     """The file for the command of this context.
 
     Raises ConfigError for a file that cannot be read, text that is not TOML, an option or a table that does not exist,
     and a value of another type or out of range; each with its place.
     """
     with system_errors(ConfigError, "the file of options cannot be read", where=path, fix="give a TOML file"):
-        data = path.read_bytes()
+        data = path.read_bytes() if isinstance(path, Path) else _fetched(path)
     try:
         found = tomllib.loads(data.decode())
     except UnicodeDecodeError as error:
@@ -109,6 +113,12 @@ def read_config(path: Path, context: click.Context) -> Config:
         else:
             options[key] = _checked(known[key], where, value, context)
     return Config(path, options, texts)
+
+
+def _fetched(address: Address) -> bytes:
+    from recsys_mf.storage.reading import read_bytes
+
+    return read_bytes(address, _MOST)
 
 
 def write_config(path: Path, comment: str, options: Mapping[str, Any], settings: Mapping[str, Any]) -> None:

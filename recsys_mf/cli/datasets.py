@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from recsys_mf.cli import options
+from recsys_mf.cli.places import local
 from recsys_mf.cli.progress import is_silent
 from recsys_mf.errors import printable
 
@@ -38,7 +39,13 @@ def list_(as_json: bool) -> None:
 @datasets.command()
 @click.argument("name")
 @click.option(
-    "--output", "-o", metavar="DIR", default=".", show_default=True, help="Folder in which to write NAME.parquet."
+    "--output",
+    "-o",
+    type=local("folder of a data set"),
+    metavar="DIR",
+    default=".",
+    show_default=True,
+    help="Folder in which to write NAME.parquet.",
 )
 @options.quiet_option
 def fetch(name: str, output: str, quiet: bool) -> None:

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import click
 
 from recsys_mf.cli import options
 from recsys_mf.cli.pictures import PictureFiles, name_items, picture_options, titles_option
+from recsys_mf.cli.places import PLACE, TABLE
 from recsys_mf.errors import ConfigError
+from recsys_mf.storage import Place
 
 
 @click.command()
-@click.argument("run", type=click.Path(path_type=Path))
-@click.option("--test", required=True, metavar="FILE", help="Table of ratings to compute the error on.")
-@click.option("--predictions", type=click.Path(path_type=Path), metavar="FILE",
+@click.argument("run", type=PLACE)
+@click.option("--test", required=True, type=TABLE, metavar="FILE", help="Table of ratings to compute the error on.")
+@click.option("--predictions", type=PLACE, metavar="FILE",
               help="Write the rows of the table with their predictions to FILE (.parquet, .csv or .tsv).")  # fmt: skip
 @click.option("--force", is_flag=True, help="Replace the --predictions, --html and --plots files if they exist.")
 @picture_options
@@ -27,7 +28,7 @@ from recsys_mf.errors import ConfigError
 @options.column_options
 @options.weight_option
 @options.report_options
-def evaluate(run: Path, test: str, predictions: Path | None, force: bool, **given: Any) -> None:
+def evaluate(run: Place, test: str, predictions: Place | None, force: bool, **given: Any) -> None:
     """Report the error of the model in the directory RUN, and of its baselines, on a table of ratings.
 
     Every row is scored. If the model was not trained on the user or the item of a row, the row gets a fallback

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import click
 
 from recsys_mf.cli import options
+from recsys_mf.cli.places import PLACE
 from recsys_mf.errors import printable
+from recsys_mf.storage import Place
 
 
 @click.command()
-@click.argument("run", type=click.Path(path_type=Path))
-@click.option("--output", "-o", required=True, type=click.Path(path_type=Path), help="Directory to write to.")
+@click.argument("run", type=PLACE)
+@click.option("--output", "-o", required=True, type=PLACE, help="Directory to write to.")
 @click.option("--format", "kind", type=click.Choice(["parquet", "npz", "faiss"]), default="parquet",
               show_default=True, help="Tables of ids and vectors; NumPy arrays; or the tables and a flat index of the "
               "items for faiss.")  # fmt: skip
@@ -20,7 +20,7 @@ from recsys_mf.errors import printable
               "or the number of users or items if that is lower).")  # fmt: skip
 @click.option("--force", is_flag=True, help="Replace the export in the output directory.")
 @options.quiet_option
-def export(run: Path, output: Path, kind: str, rank: int | None, force: bool, quiet: bool) -> None:
+def export(run: Place, output: Place, kind: str, rank: int | None, force: bool, quiet: bool) -> None:
     """Write the factors of the model in the directory RUN for databases, vector indices and NumPy.
 
     The biases are folded in as two more columns, so the inner product of the vectors of a user and an item is the

@@ -2,31 +2,30 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import click
 
 from recsys_mf.cli import options
+from recsys_mf.cli.places import PLACE, TABLE
 from recsys_mf.errors import printable
+from recsys_mf.storage import Place
 
 
 def _writing(command: Any) -> Any:
     command = click.option("--force", is_flag=True, help="Replace the run in the output directory.")(command)
-    return click.option(
-        "--output", "-o", required=True, type=click.Path(path_type=Path), help="Directory to write the new run to."
-    )(command)
+    return click.option("--output", "-o", required=True, type=PLACE, help="Directory to write the new run to.")(command)
 
 
 @click.command("fold-in")
-@click.argument("run", type=click.Path(path_type=Path))
-@click.argument("ratings", metavar="RATINGS")
+@click.argument("run", type=PLACE)
+@click.argument("ratings", metavar="RATINGS", type=TABLE)
 @click.option("--side", type=click.Choice(["user", "item"]), default="user", show_default=True,
               help="Which rows are added and updated: users, the items fixed, or items, the users fixed.")  # fmt: skip
 @_writing
 @options.duplicates_option
 @options.column_options
-def fold_in(run: Path, ratings: str, side: str, output: Path, force: bool, **given: Any) -> None:
+def fold_in(run: Place, ratings: str, side: str, output: Place, force: bool, **given: Any) -> None:
     """Add new users and new ratings to a run, without training.
 
     RUN is the directory of the run; RATINGS may hold new users and known ones. Each user with a rating in RATINGS
@@ -45,10 +44,12 @@ def fold_in(run: Path, ratings: str, side: str, output: Path, force: bool, **giv
 
 
 @click.command()
-@click.argument("run", type=click.Path(path_type=Path))
-@click.option("--users", required=True, metavar="IDS|FILE", help="Users to forget: ids such as 17,42, or a table.")
+@click.argument("run", type=PLACE)
+@click.option(
+    "--users", required=True, type=TABLE, metavar="IDS|FILE", help="Users to forget: ids such as 17,42, or a table."
+)
 @_writing
-def forget(run: Path, users: str, output: Path, force: bool) -> None:
+def forget(run: Place, users: str, output: Place, force: bool) -> None:
     """Write a run without some of its users.
 
     Their rows, their ids and their ratings are left out of the run in the directory RUN. The items stay as these

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from recsys_mf.cli import options
+from recsys_mf.cli.places import TABLE
 from recsys_mf.errors import printable
 
 if TYPE_CHECKING:
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("ratings", metavar="RATINGS")
+@click.argument("ratings", metavar="RATINGS", type=TABLE)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @options.column_options
 @options.weight_option

@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from recsys_mf.cli.failures import Interrupted, Signals, say_error
+from recsys_mf.cli.places import local
 from recsys_mf.cli.progress import PURPOSES
 from recsys_mf.errors import ConfigError, ResourceError, printable
+from recsys_mf.storage import Place
 
 if TYPE_CHECKING:
     from recsys_mf.cli.log import LogFile
@@ -32,11 +34,11 @@ def checkpoint_options(command: Callable[..., Any]) -> Callable[..., Any]:
         "Keep the training in DIR while it runs, so that the same command goes on if it was ended, by whatever; DIR is "
         "removed when the run is saved. Of gibbs only finished fits are kept."
     )
-    return click.option("--checkpoint", type=click.Path(path_type=Path), metavar="DIR", help=text)(command)
+    return click.option("--checkpoint", type=local("checkpoint"), metavar="DIR", help=text)(command)
 
 
 def open_checkpoint(
-    folder: Path | None, every: str | None, output: Path, log: LogFile, *, quiet: bool
+    folder: Path | None, every: str | None, output: Place, log: LogFile, *, quiet: bool
 ) -> Checkpoint | None:
     """The checkpoint of the options, closed at the end of the command; None without them.
 
@@ -49,8 +51,9 @@ def open_checkpoint(
         if every is not None:
             raise ConfigError("--every has no effect without --checkpoint", fix="give --checkpoint DIR too")
         return None
-    one, other = (Path(os.path.realpath(path)) for path in (folder, output))
-    if one == other or one in other.parents or other in one.parents:
+    one = Path(os.path.realpath(folder))
+    other = Path(os.path.realpath(output)) if isinstance(output, Path) else None
+    if other is not None and (one == other or one in other.parents or other in one.parents):
         fix = "give two folders, none in the other"
         raise ConfigError("the checkpoint and the run are in the way of each other", where=str(folder), fix=fix)
 

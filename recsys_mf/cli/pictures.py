@@ -6,12 +6,13 @@ import shlex
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from recsys_mf.cli.places import PLACE, TABLE, absolute
 from recsys_mf.errors import ConfigError
+from recsys_mf.storage import Place
 
 if TYPE_CHECKING:
     from recsys_mf.drawing import Drawable
@@ -22,15 +23,15 @@ _Command = Callable[..., Any]
 def picture_options(command: _Command) -> _Command:
     """The options that write a page and pictures."""
     text = "Draw the pictures of the report as files NAME.svg in the new folder DIR."
-    command = click.option("--plots", type=click.Path(path_type=Path), metavar="DIR", help=text)(command)
+    command = click.option("--plots", type=PLACE, metavar="DIR", help=text)(command)
     text = "Write the report as a page with pictures: one HTML file that opens in a browser without a network."
-    return click.option("--html", type=click.Path(path_type=Path), metavar="FILE", help=text)(command)
+    return click.option("--html", type=PLACE, metavar="FILE", help=text)(command)
 
 
 def titles_option(command: _Command) -> _Command:
     """The option that names a table with the titles of items, for the page."""
     text = "Table with a row per item and a column title or name, for the items on the --html page."
-    return click.option("--titles", metavar="FILE", help=text)(command)
+    return click.option("--titles", type=TABLE, metavar="FILE", help=text)(command)
 
 
 def name_items(report: Any, titles: str | None) -> Any:
@@ -42,12 +43,12 @@ def name_items(report: Any, titles: str | None) -> Any:
 class PictureFiles:
     """Where a page and pictures are written, None for nowhere; titles : a table of the items."""
 
-    html: Path | None
-    plots: Path | None
+    html: Place | None
+    plots: Place | None
     force: bool
     titles: str | None = None
 
-    def check(self, *others: Path | None) -> None:
+    def check(self, *others: Place | None) -> None:
         """Raise, before the work, what writing would raise.
 
         others : files and folders that the command writes too
@@ -59,8 +60,8 @@ class PictureFiles:
         from recsys_mf.drawing import check_pictures
         from recsys_mf.loaders.names import check_names
 
-        taken = {path.absolute() for path in (*others, self.html) if path is not None}
-        if self.plots is not None and self.plots.absolute() in taken:
+        taken = {absolute(path) for path in (*others, self.html) if path is not None}
+        if self.plots is not None and absolute(self.plots) in taken:
             raise ConfigError("two results in one place", where="--plots", seen=self.plots, fix="give another folder")
         check_pictures(self.html, self.plots, force=self.force)
         if self.titles is not None:

@@ -8,12 +8,12 @@ import sys
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from recsys_mf.errors import ArtifactError, ConfigError, DataError, RecsysWarning
+from recsys_mf.storage import Place, is_address
 
 if TYPE_CHECKING:
     from recsys_mf.cli.config import Config
@@ -91,7 +91,7 @@ def refuse_with_repeat(context: click.Context) -> None:
             raise ConfigError(what, where=f"--repeat {context.params['repeat']}", fix=fix)
 
 
-def plan_of_record(record: Mapping[str, Any], where: Path, given_files: Mapping[str, str]) -> Plan:
+def plan_of_record(record: Mapping[str, Any], where: Place, given_files: Mapping[str, str]) -> Plan:
     """The plan by which a run was made.
 
     where : its directory, for messages
@@ -146,7 +146,7 @@ def plan_of_record(record: Mapping[str, Any], where: Path, given_files: Mapping[
     return plan
 
 
-def _rule(record: Mapping[str, Any], where: Path) -> Mapping[str, Any]:
+def _rule(record: Mapping[str, Any], where: Place) -> Mapping[str, Any]:
     """The rule of the split. Raises ArtifactError if the command line does not have it."""
     rule: Mapping[str, Any] = record.get("split_rule", {})
     if not rule:
@@ -162,7 +162,7 @@ def _rule(record: Mapping[str, Any], where: Path) -> Mapping[str, Any]:
     return rule
 
 
-def _solver(facts: Mapping[str, Any], where: Path) -> Solver:
+def _solver(facts: Mapping[str, Any], where: Place) -> Solver:
     from recsys_mf.solvers import SOLVERS
 
     try:
@@ -177,11 +177,11 @@ def _solver(facts: Mapping[str, Any], where: Path) -> Solver:
 def _located(path: str, folder: str) -> str:
     """A path as it was typed: relative to the current folder, else to the folder where it was typed."""
     elsewhere = os.path.join(folder, path)
-    here = path == "-" or os.path.exists(path) or bool(glob.glob(path))
+    here = path == "-" or is_address(path) or os.path.exists(path) or bool(glob.glob(path))
     return path if here or not (os.path.exists(elsewhere) or glob.glob(elsewhere)) else elsewhere
 
 
-def say_whether_repeated(where: Path, record: Mapping[str, Any], run: Run, *, quiet: bool) -> None:
+def say_whether_repeated(where: Place, record: Mapping[str, Any], run: Run, *, quiet: bool) -> None:
     """Print on stderr whether a run equals the stored one in every bit, and how the two environments differ."""
     from recsys_mf import store
     from recsys_mf.training import provenance

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import click
 
 from recsys_mf.cli import options
+from recsys_mf.cli.places import PLACE, TABLE
 from recsys_mf.errors import printable
+from recsys_mf.storage import Place
 
 
 @click.command()
-@click.argument("run", type=click.Path(path_type=Path))
-@click.argument("pairs", metavar="PAIRS")
-@click.option(
-    "--output", "-o", required=True, type=click.Path(path_type=Path), help="File to write (.parquet, .csv or .tsv)."
-)
+@click.argument("run", type=PLACE)
+@click.argument("pairs", metavar="PAIRS", type=TABLE)
+@click.option("--output", "-o", required=True, type=PLACE, help="File to write (.parquet, .csv or .tsv).")
 @click.option("--force", is_flag=True, help="Replace the output file if it exists.")
 @click.option("--user-column", metavar="NAME", help="Column with the user ids (default: recognised by its name).")
 @click.option("--item-column", metavar="NAME", help="Column with the item ids (default: recognised by its name).")
@@ -35,7 +34,7 @@ from recsys_mf.errors import printable
 @options.device_option
 @options.threads_option
 @options.quiet_option
-def predict(run: Path, pairs: str, output: Path, force: bool, quiet: bool, **given: Any) -> None:
+def predict(run: Place, pairs: str, output: Place, force: bool, quiet: bool, **given: Any) -> None:
     """Predict the rating of every (user, item) row of PAIRS with the model in the directory RUN.
 
     PAIRS is a table of any format that `train` reads. Its rows are written in the same order, with a column

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import click
@@ -11,23 +10,28 @@ from recsys_mf.arguments import whole
 from recsys_mf.cli import options
 from recsys_mf.cli.columns import print_frame, print_table
 from recsys_mf.cli.options import say
+from recsys_mf.cli.places import PLACE, TABLE
 from recsys_mf.errors import ConfigError, printable
+from recsys_mf.storage import Place
 
 _MAX_PRINTED = 1000  # rows
 
 
 @click.command()
-@click.argument("run", type=click.Path(path_type=Path))
-@click.option("--users", metavar="IDS|FILE", help="Users to recommend for: ids such as 17,42, or a table of user ids "
+@click.argument("run", type=PLACE)
+@click.option("--users", type=TABLE, metavar="IDS|FILE",
+              help="Users to recommend for: ids such as 17,42, or a table of user ids "
               "(default: all users of the run).")  # fmt: skip
 @click.option("--top", type=int, default=10, show_default=True, help="Number of items per user.")
-@click.option("--titles", metavar="FILE", help="Table with a row per item and a column title or name.")
-@click.option("--exclude", default="rated", show_default=True, metavar="rated|none|FILE",
+@click.option("--titles", type=TABLE, metavar="FILE", help="Table with a row per item and a column title or name.")
+@click.option("--exclude", type=TABLE, default="rated", show_default=True, metavar="rated|none|FILE",
               help="Items that are left out: those that the user rated in the training ratings; none; or also those in "
               "a table of pairs.")  # fmt: skip
-@click.option("--among", metavar="IDS|FILE", help="Choose only from these items: ids such as 17,42, or a table.")
-@click.option("--ratings", metavar="FILE", help="Table of ratings of new users, or new ratings of known ones, that are "
-              "folded in before; without --users the lists are of its users.")  # fmt: skip
+@click.option(
+    "--among", type=TABLE, metavar="IDS|FILE", help="Choose only from these items: ids such as 17,42, or a table."
+)
+@click.option("--ratings", type=TABLE, metavar="FILE", help="Table of ratings of new users, or new ratings of known "
+              "ones, that are folded in before; without --users the lists are of its users.")  # fmt: skip
 @click.option("--score", type=click.Choice(["mean", "lower", "draw"]), default="mean", show_default=True,
               help="What items are ordered by: the predicted rating; the lower end of its interval; or one sample of "
               "the posterior per user (Thompson sampling, gibbs only).")  # fmt: skip
@@ -35,13 +39,13 @@ _MAX_PRINTED = 1000  # rows
     "--interval", type=float, metavar="P", help="Probability of the interval of --score lower (default: 0.8)."
 )
 @click.option("--seed", type=int, metavar="N", help="Seed of the samples of --score draw (default: 0).")
-@click.option("--output", "-o", type=click.Path(path_type=Path), help="File to write (.parquet, .csv or .tsv); "
+@click.option("--output", "-o", type=PLACE, help="File to write (.parquet, .csv or .tsv); "
               "without it the lists are printed.")  # fmt: skip
 @click.option("--force", is_flag=True, help="Replace the output file if it exists.")
 @options.device_option
 @options.threads_option
 @options.quiet_option
-def recommend(run: Path, output: Path | None, force: bool, quiet: bool, **given: Any) -> None:
+def recommend(run: Place, output: Place | None, force: bool, quiet: bool, **given: Any) -> None:
     """List the best items for users.
 
     RUN is the directory of the run. All items are compared, exactly. They are ordered by the predicted rating
@@ -98,12 +102,12 @@ def recommend(run: Path, output: Path | None, force: bool, quiet: bool, **given:
 
 
 @click.command()
-@click.argument("run", type=click.Path(path_type=Path))
+@click.argument("run", type=PLACE)
 @click.argument("user")
 @click.argument("item")
 @click.option("--top", type=int, default=10, show_default=True, help="Number of ratings to show.")
-@click.option("--titles", metavar="FILE", help="Table with a row per item and a column title or name.")
-def explain(run: Path, user: str, item: str, top: int, titles: str | None) -> None:
+@click.option("--titles", type=TABLE, metavar="FILE", help="Table with a row per item and a column title or name.")
+def explain(run: Place, user: str, item: str, top: int, titles: str | None) -> None:
     """Show which ratings of a user move a prediction.
 
     RUN is the directory of the run. The effects add up to the prediction that is computed from the user's own
@@ -132,13 +136,15 @@ def explain(run: Path, user: str, item: str, top: int, titles: str | None) -> No
 
 
 @click.command()
-@click.argument("run", type=click.Path(path_type=Path))
-@click.argument("ids", metavar="IDS")
+@click.argument("run", type=PLACE)
+@click.argument("ids", metavar="IDS", type=TABLE)
 @click.option("--users", "of_users", is_flag=True, help="IDS are users, not items.")
 @click.option("--top", type=int, default=10, show_default=True, help="Number of similar ones per id.")
-@click.option("--titles", metavar="FILE", help="Table with a row per item (or user) and a column title or name.")
+@click.option(
+    "--titles", type=TABLE, metavar="FILE", help="Table with a row per item (or user) and a column title or name."
+)
 @options.quiet_option
-def similar(run: Path, ids: str, of_users: bool, top: int, titles: str | None, quiet: bool) -> None:
+def similar(run: Place, ids: str, of_users: bool, top: int, titles: str | None, quiet: bool) -> None:
     """List the items or users most similar to some.
 
     RUN is the directory of the run. IDS are ids such as 17,42, or a table of ids. Similarity is the cosine of the

@@ -14,8 +14,10 @@ from recsys_mf.cli import options
 from recsys_mf.cli.config import SHORTHANDS, config_option
 from recsys_mf.cli.keeping import Work, checkpoint_options, open_checkpoint, telling_what_is_kept
 from recsys_mf.cli.pictures import PictureFiles, name_items, picture_options, titles_option
+from recsys_mf.cli.places import PLACE, TABLE, local
 from recsys_mf.cli.plan import FILES, Plan, plan_of_record, refuse_with_repeat, say_whether_repeated
 from recsys_mf.errors import ConfigError, printable
+from recsys_mf.storage import Place
 
 if TYPE_CHECKING:
     from recsys_mf.cli.config import Config
@@ -36,7 +38,7 @@ class Options:
     """The options of the command by their names."""
 
     ratings: str | None
-    output: Path
+    output: Place
     force: bool
     solver: str | None
     settings: tuple[str, ...]
@@ -49,8 +51,8 @@ class Options:
     device: str
     threads: int | None
     size: str | None
-    start: Path | None
-    repeat: Path | None
+    start: Place | None
+    repeat: Place | None
     config: Config | None
     compress: int | None
     user_features: str | None
@@ -61,9 +63,9 @@ class Options:
     chains: str | None
     schedule: str | None
     precision: str | None
-    predictions: Path | None
-    html: Path | None
-    plots: Path | None
+    predictions: Place | None
+    html: Place | None
+    plots: Place | None
     titles: str | None
     log: Path | None
     checkpoint: Path | None
@@ -102,8 +104,8 @@ class Options:
 
 
 @click.command()
-@click.argument("ratings", metavar="RATINGS", required=False)
-@click.option("--output", "-o", required=True, type=click.Path(path_type=Path), help="Run directory to write.")
+@click.argument("ratings", metavar="RATINGS", required=False, type=TABLE)
+@click.option("--output", "-o", required=True, type=PLACE, help="Run directory to write.")
 @click.option("--force", is_flag=True, help="Replace the run directory if it exists.")
 @click.option(
     "--solver",
@@ -118,7 +120,9 @@ class Options:
     metavar="NAME=VALUE",
     help="Setting of the solver, e.g. -p rank=32; repeatable; `recsys-mf solvers NAME` lists them.",
 )
-@click.option("--test", metavar="FILE", help="Table of test ratings; without it a part of RATINGS is held out.")
+@click.option(
+    "--test", type=TABLE, metavar="FILE", help="Table of test ratings; without it a part of RATINGS is held out."
+)
 @click.option(
     "--hold-out",
     type=float,
@@ -142,10 +146,8 @@ class Options:
 @click.option(
     "--memory", "size", metavar="SIZE", help="Memory budget, e.g. 2GiB or 500MB; long columns go to temporary files."
 )
-@click.option(
-    "--from", "start", type=click.Path(path_type=Path), help="Run directory to continue from, e.g. with new ratings."
-)
-@click.option("--repeat", type=click.Path(path_type=Path), metavar="RUN",
+@click.option("--from", "start", type=PLACE, help="Run directory to continue from, e.g. with new ratings.")
+@click.option("--repeat", type=PLACE, metavar="RUN",
               help="Train again exactly as the run in this directory was trained.")  # fmt: skip
 @config_option
 @click.option(
@@ -153,11 +155,13 @@ class Options:
 )
 @click.option(
     "--user-features",
+    type=TABLE,
     metavar="FILE",
     help="Table with a row per user: numbers, categories, A|B|C or lists (gibbs only).",
 )
 @click.option(
     "--item-features",
+    type=TABLE,
     metavar="FILE",
     help="Table with a row per item: numbers, categories, A|B|C or lists (gibbs only).",
 )
@@ -167,11 +171,11 @@ class Options:
 @click.option("--chains", metavar="N", help="The same as -p chains=N (gibbs).")
 @click.option("--schedule", metavar="conflict-free|hogwild", help="The same as -p schedule=… (sgd on CUDA).")
 @click.option("--precision", metavar="float32|half|bfloat16", help="The same as -p precision=… (sgd on CUDA).")
-@click.option("--predictions", type=click.Path(path_type=Path), metavar="FILE",
+@click.option("--predictions", type=PLACE, metavar="FILE",
               help="Write the test rows with their predictions to FILE (.parquet, .csv or .tsv).")  # fmt: skip
 @picture_options
 @titles_option
-@click.option("--log", type=click.Path(path_type=Path), metavar="FILE.jsonl",
+@click.option("--log", type=local("log"), metavar="FILE.jsonl",
               help="Write a line of JSON per stage and per epoch to FILE while training runs.")  # fmt: skip
 @checkpoint_options
 @click.option("--keep-rated/--no-keep-rated", default=True, show_default=True,
@@ -197,7 +201,7 @@ def train(**given: Any) -> None:
     """Train a model on RATINGS, write it as a run directory, and print a report of its error on held-out ratings.
 
     RATINGS is a table in Parquet, text (CSV, TSV, MovieLens, …) or JSON lines: a file, compressed or not, a folder or
-    glob of part files, or - for standard input.
+    glob of part files, or - for standard input. Every file and folder can be an address: s3://, hdfs://, https://.
     The baselines (mean, biases, truncated SVD) are fitted too. Settings such as the number of epochs are chosen on a
     validation part of the training ratings; then the model is fitted again on all training ratings.
 

@@ -13,7 +13,9 @@ import click
 
 from recsys_mf.cli import options
 from recsys_mf.cli.failures import say_error
+from recsys_mf.cli.places import PLACE, TABLE, local
 from recsys_mf.errors import ConfigError, printable
+from recsys_mf.storage import Place
 
 if TYPE_CHECKING:
     from recsys_mf.cli.log import LogFile
@@ -25,7 +27,7 @@ _WRITTEN = ("test", "hold_out", "by", "validation", "seed", *options.READING)
 
 
 @click.command()
-@click.argument("ratings", metavar="RATINGS")
+@click.argument("ratings", metavar="RATINGS", type=TABLE)
 @click.option("--solver", metavar="NAME", help="Solver to search: sgd, als, gibbs or bias.  [default: the best of all]")
 @click.option(
     "--set",
@@ -39,26 +41,28 @@ _WRITTEN = ("test", "hold_out", "by", "validation", "seed", *options.READING)
     "--minutes", type=float, metavar="N", help="Time for everything, the fit and the test at the end included."
 )
 @click.option("--trials", type=int, metavar="N", help="Settings to try in all, with those in --study.")
-@click.option("--output", "-o", type=click.Path(path_type=Path), metavar="FILE.toml",
+@click.option("--output", "-o", type=PLACE, metavar="FILE.toml",
               help="Write the best settings to FILE, for train --config.")  # fmt: skip
-@click.option("--run", "run", type=click.Path(path_type=Path), metavar="DIR",
+@click.option("--run", "run", type=PLACE, metavar="DIR",
               help="Write the model with the best settings as a run directory, as train does.")  # fmt: skip
 @click.option("--force", is_flag=True, help="Replace FILE.toml, the run and the log if they exist.")
 @click.option(
     "--study",
-    type=click.Path(path_type=Path),
+    type=local("study"),
     metavar="FILE",
     help="Keep the trials in FILE: the same command goes on with them, and several processes share them.",
 )
 @click.option("--search-only", is_flag=True, help="Only add trials to --study; do not fit and test the best.")
-@click.option("--test", metavar="FILE", help="Table of test ratings; without it a part of RATINGS is held out.")
+@click.option(
+    "--test", type=TABLE, metavar="FILE", help="Table of test ratings; without it a part of RATINGS is held out."
+)
 @click.option("--hold-out", type=float, default=0.1, show_default=True, help="Fraction of the ratings to hold out.")
 @click.option("--by", default="random", show_default=True, metavar="random|user|time|user-time",
               help="How the held-out ratings are chosen, as in train.")  # fmt: skip
 @click.option("--validation", type=float, default=0.1, show_default=True,
               help="Fraction of the training ratings on which settings are compared.")  # fmt: skip
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of every random draw.")
-@click.option("--log", type=click.Path(path_type=Path), metavar="FILE.jsonl",
+@click.option("--log", type=local("log"), metavar="FILE.jsonl",
               help="Write a line of JSON per trial and per epoch to FILE while it runs.")  # fmt: skip
 @options.device_option
 @options.threads_option
@@ -171,7 +175,7 @@ def _log(log: LogFile, standing: Standing) -> None:
         log.write("trial", trial_seconds=facts.pop("seconds"), **facts, best=standing.best)
 
 
-def _write_best(path: Path, tuned: Tuned, ratings: str, given: dict[str, Any]) -> None:
+def _write_best(path: Place, tuned: Tuned, ratings: str, given: dict[str, Any]) -> None:
     from recsys_mf.cli.config import write_config
     from recsys_mf.outputs import written_output
 

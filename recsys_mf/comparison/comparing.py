@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import Any
 
 from recsys_mf.arguments import is_path
@@ -14,6 +13,7 @@ from recsys_mf.comparison.running import ComparisonWatcher, Standing, run_plan
 from recsys_mf.comparison.table import Cells, Comparison, Setup
 from recsys_mf.kernels import select
 from recsys_mf.ratings import Ratings
+from recsys_mf.storage import on_this_machine
 from recsys_mf.training import as_ratings
 
 
@@ -75,7 +75,7 @@ def compare_by_plan(
     name : of the table, for the heading
     """
     backend = select(device, threads)
-    kept = None if state is None else KeptFits(Path(state), plan, backend)
+    kept = None if state is None else KeptFits(on_this_machine(state, "state"), plan, backend)
     cells = Cells(plan.n_splits)
     sizes: dict[int, tuple[str, int, int]] = {}
     for trial, split, tested in run_plan(plan, ratings, backend, kept, watch):

@@ -20,6 +20,8 @@ from recsys_mf.loaders.dialect import MISSING, Dialect, dialect_of, row_reader
 from recsys_mf.loaders.words import clipped
 from recsys_mf.loaders.writing import open_table
 from recsys_mf.outputs import written_output
+from recsys_mf.storage import Address, Place
+from recsys_mf.storage.reading import copied, renamed
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -43,18 +45,26 @@ class Table:
     labels: str | None
 
 
-def read_table(path: Path) -> Table:
+def read_table(path: Place) -> Table:
     """The matrix in a file, by its suffix. Raises DataError for what is not a table of numbers."""
     fix = f"give a file ending in {', '.join(TEXTS)}, .parquet, .npy or .npz"
     if path.suffix not in (*TEXTS, ".parquet", ".npy", ".npz"):
         raise DataError("unknown file type for a matrix", where=str(path), seen=path.suffix or "no suffix", fix=fix)
     with system_errors(DataError, "cannot be read", where=path, fix="give a file that can be read"):
-        if path.suffix in TEXTS:
-            return _of_text(path)
-        return _of_parquet(path) if path.suffix == ".parquet" else _of_numpy(path)
+        if not isinstance(path, Address):
+            return _of_suffix(path, path.suffix)
+        copy = copied(path)
+        with renamed(copy.path, path):
+            return _of_suffix(copy.path, path.suffix)
 
 
-def write_table(table: Table, frame: pd.DataFrame, path: Path, *, force: bool) -> None:
+def _of_suffix(path: Path, suffix: str) -> Table:
+    if suffix in TEXTS:
+        return _of_text(path)
+    return _of_parquet(path) if suffix == ".parquet" else _of_numpy(path, suffix)
+
+
+def write_table(table: Table, frame: pd.DataFrame, path: Place, *, force: bool) -> None:
     """Write a frame of the shape of the table in the format of the suffix; the file is complete or absent."""
     import pyarrow as pa
 
@@ -171,12 +181,12 @@ def _of_parquet(path: Path) -> Table:
     return Table(frame, str(frame.index.name or "row"))
 
 
-def _of_numpy(path: Path) -> Table:
+def _of_numpy(path: Path, suffix: str) -> Table:
     import pandas as pd
 
     try:
         loaded: Any = np.load(path, allow_pickle=False)
-        if path.suffix == ".npz":
+        if suffix == ".npz":
             if len(loaded.files) != 1:
                 seen = f"{len(loaded.files)} arrays: {clipped(', '.join(loaded.files), 60)}"
                 raise DataError("an .npz file must hold one array", where=str(path), seen=seen, fix="save it alone")

@@ -15,12 +15,14 @@ from recsys_mf.drawing.picture import Picture, require_extra
 from recsys_mf.errors import ConfigError, printable
 from recsys_mf.layout import Table
 from recsys_mf.outputs import FolderKind, check_folder, check_output, written_folder, written_output
+from recsys_mf.storage import Place, place
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 HTML = (".html", ".htm")
 
+_MOST_INDEX = 1 << 24  # bytes
 _INDEX, _FORMAT = "pictures.json", "recsys-mf pictures"
 
 
@@ -104,20 +106,20 @@ class Drawable:
             picture.draw(axes)
         return axes
 
-    def save_html(self, path: str | Path, *, force: bool = False, record: Mapping[str, str] | None = None) -> None:
+    def save_html(self, path: str | Place, *, force: bool = False, record: Mapping[str, str] | None = None) -> None:
         """Write one HTML file that opens without a network: verdict, tables, pictures and the record.
 
         force : replace an existing file; record : facts to put before those of the page, name -> value
         Raises ConfigError for a path that cannot be written to, and if the extra `report` is not installed.
         """
         require_extra("save_html")
-        target = Path(path)
+        target = place(path)
         check_output(target, "page", HTML, force=force)
         text = to_html(lay_out(self), record or {})
         with written_output(target, force=force) as aside:
             aside.write_text(text, encoding="utf-8")
 
-    def save_plots(self, directory: str | Path, *, force: bool = False) -> None:
+    def save_plots(self, directory: str | Place, *, force: bool = False) -> None:
         """Write every picture as a file NAME.svg into a new folder, with pictures.json, which names them.
 
         force : replace a folder that this wrote before
@@ -127,13 +129,14 @@ class Drawable:
         pictures = lay_out(self).pictures
         texts = {f"{name}.svg": svg.to_file(picture) for name, picture in pictures.items()}
         index = {"format": _FORMAT, "pictures": {f"{name}.svg": picture.title for name, picture in pictures.items()}}
-        with written_folder(Path(directory), _folder_kind(Path(directory), texts), force=force) as aside:
+        there = place(directory)
+        with written_folder(there, _folder_kind(there, texts), force=force) as aside:
             for name, text in texts.items():
                 (aside / name).write_text(text, encoding="utf-8")
             (aside / _INDEX).write_text(strict_json.to_text(index), encoding="utf-8")
 
 
-def check_pictures(html: Path | None, plots: Path | None, *, force: bool) -> None:
+def check_pictures(html: Place | None, plots: Place | None, *, force: bool) -> None:
     """Raise what `save_html` and `save_plots` would raise after the work."""
     if html is not None:
         require_extra("--html")
@@ -167,9 +170,17 @@ def _template() -> Any:
     return environment.get_template("page.html.jinja")
 
 
-def _folder_kind(directory: Path, files: Any) -> FolderKind:
+def _folder_kind(directory: Place, files: Any) -> FolderKind:
     """A folder of pictures: what is in it already was written by this if its index says so."""
     known: list[str] = []
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-        known = list(strict_json.from_text((directory / _INDEX).read_bytes())["pictures"])
+        known = list(strict_json.from_text(_bytes(directory / _INDEX))["pictures"])
     return FolderKind("a folder of pictures", _INDEX, _FORMAT, (*files, *known, _INDEX))
+
+
+def _bytes(path: Place) -> bytes:
+    if isinstance(path, Path):
+        return path.read_bytes()
+    from recsys_mf.storage.reading import read_bytes
+
+    return read_bytes(path, _MOST_INDEX)

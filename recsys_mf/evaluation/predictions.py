@@ -15,7 +15,6 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -29,6 +28,7 @@ from recsys_mf.loaders.writing import TABLES, open_table
 from recsys_mf.outputs import check_output, written_output
 from recsys_mf.ratings import Ratings
 from recsys_mf.run import KNOWN, Run
+from recsys_mf.storage import Place
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -78,7 +78,7 @@ def join_folds(rows: Ratings, folds: NDArray[np.int64], parts: Sequence[Predicte
     )
 
 
-def check_predictions(path: Path, *, force: bool, held_out: bool) -> None:
+def check_predictions(path: Place, *, force: bool, held_out: bool) -> None:
     """Raise ConfigError if predictions cannot be written there, or if nothing is held out to predict."""
     if not held_out:
         fix = "hold ratings out, or give --test or --folds"
@@ -86,7 +86,7 @@ def check_predictions(path: Path, *, force: bool, held_out: bool) -> None:
     check_output(path, "output", TABLES, force=force)
 
 
-def write_predictions(predicted: PredictedRows, path: Path, *, force: bool) -> None:
+def write_predictions(predicted: PredictedRows, path: Place, *, force: bool) -> None:
     """Write .parquet, .csv or .tsv; the file is complete or absent."""
     with written_output(path, force=force) as aside, contextlib.ExitStack() as stack:
         write = None

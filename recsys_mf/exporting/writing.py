@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +15,7 @@ from recsys_mf.exporting.scores import Scores, scores_of
 from recsys_mf.outputs import FolderKind, check_folder, written_folder
 from recsys_mf.prediction.inner import InnerRows, inner_rows
 from recsys_mf.run import Run
+from recsys_mf.storage import Place, place
 
 FACTS = "export.json"
 _ALL_FILES = sorted({FACTS}.union(*(entry.files for entry in FORMATS.values())))
@@ -23,17 +23,17 @@ KIND = FolderKind("an export", FACTS, "recsys_mf export", tuple(_ALL_FILES))
 VERSION = 1
 
 
-def check_export(directory: str | Path, format: str, *, force: bool = False) -> None:  # noqa: A002 (as it is typed)
+def check_export(directory: str | Place, format: str, *, force: bool = False) -> None:  # noqa: A002 (as it is typed)
     """Raise ConfigError for a format that does not exist or lacks its library, ArtifactError if the directory cannot
     be written: only an export is replaced, and only with force.
     """
     FORMATS[choice(format, "--format", FORMATS)].check()
-    check_folder(Path(directory), KIND, force=force)
+    check_folder(place(directory), KIND, force=force)
 
 
 def export(
     run: Run,
-    directory: str | Path,
+    directory: str | Place,
     *,
     format: str = "parquet",  # noqa: A002 (as it is typed)
     rank: int | None = None,
@@ -63,7 +63,7 @@ def export(
     }
     with (
         memory.guarded("exporting", fix="free some memory"),
-        written_folder(Path(directory), KIND, force=force) as aside,
+        written_folder(place(directory), KIND, force=force) as aside,
     ):
         FORMATS[format].write(aside, sides)
         (aside / FACTS).write_text(strict_json.to_text(facts) + "\n", encoding="utf-8")

@@ -2,39 +2,29 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import lzma
 import os
-import re
 import shutil
 import struct
 import tomllib
-import urllib.error
-import urllib.request
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from http import HTTPStatus
-from http.client import HTTPException
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urljoin
 
 from recsys_mf import atomic
 from recsys_mf.errors import ConfigError, DataError, ResourceError, nearest, system_errors
 from recsys_mf.loaders.reading import read_ratings
+from recsys_mf.storage import on_this_machine, web
+from recsys_mf.storage.web import Watcher
 
 if TYPE_CHECKING:
     from recsys_mf.ratings import Ratings
 
-Watcher = Callable[[int, int | None], None]
-"""Called after every chunk of a download: bytes received, and bytes in total if the server says."""
-
-_CHUNK = 1 << 18  # bytes
-_TIMEOUT = 60  # seconds without an answer
 _BYTES_OF_A_RATING = 64  # at most, in an archive or in a table of text
 
 
@@ -109,7 +99,7 @@ def fetch(
     its table is not the published one; ResourceError when the folder cannot be written to.
     """
     datasets = catalog() if datasets is None else datasets
-    directory = Path(directory)
+    directory = on_this_machine(directory, "folder of a data set")
     if name not in datasets:
         raise ConfigError(f"no data set '{name}'", fix=nearest(name, datasets))
     if not os.path.isdir(directory):
@@ -128,8 +118,8 @@ def _provide(dataset: Dataset, target: Path, watch: Watcher) -> None:
         if dataset.archive is None:
             shutil.copyfile(sample(), aside)
         else:
-            part = _Part(target.with_suffix(".zip.part"))
-            _download(dataset.archive.address, part, _most_bytes(dataset), watch)
+            part = web.Part(target.with_suffix(".zip.part"))
+            web.download(dataset.archive.address, part, _most_bytes(dataset), watch)
             try:
                 _convert(part.path, dataset.archive, dataset, aside)
             finally:
@@ -139,139 +129,6 @@ def _provide(dataset: Dataset, target: Path, watch: Watcher) -> None:
 def _most_bytes(dataset: Dataset) -> int:
     """More bytes than an archive with this many ratings, or the table in it, can have."""
     return _BYTES_OF_A_RATING * dataset.ratings + (1 << 20)
-
-
-@dataclass(frozen=True)
-class _Part:
-    """The part of a file that was received, and next to it the version of the file, for If-Range."""
-
-    path: Path
-
-    @property
-    def version(self) -> Path:
-        """The file with the version."""
-        return self.path.with_name(f"{self.path.name}.version")
-
-    def continuation(self) -> dict[str, str]:
-        """Headers that ask for the rest of the file, or for the whole file if it has changed."""
-        size = self.path.stat().st_size if self.path.exists() else 0
-        known = self.version.read_text(errors="replace") if self.version.exists() else ""
-        asks = size and known and known.isascii() and known.isprintable()
-        return {"Range": f"bytes={size}-", "If-Range": known} if asks else {}
-
-    def remove(self) -> None:
-        """Remove both files."""
-        self.path.unlink(missing_ok=True)
-        self.version.unlink(missing_ok=True)
-
-
-def _download(address: str, part: _Part, most: int, watch: Watcher) -> None:
-    """Fetch the address into the part; if the connection fails, the bytes received so far are kept."""
-    asked = part.continuation()
-    with contextlib.closing(_opened(address, asked)) as response:
-        try:
-            start, length = _start(response, asked), _length(response)
-        except ValueError as error:
-            part.remove()
-            raise _unusable(address, error) from None
-        with part.path.open("ab") as file:
-            file.truncate(start)
-            file.seek(0, os.SEEK_END)
-            part.version.write_text(_version(response))
-            total = None if length is None else start + length
-            for chunk in _chunks(response, address):
-                file.write(chunk)
-                watch(file.tell(), total)
-                if max(file.tell(), total or 0) > most:
-                    part.remove()
-                    seen = f"more than {most:,} bytes"
-                    raise DataError(
-                        "the file is larger than the data set",
-                        where=address,
-                        seen=seen,
-                        fix="check what the address serves",
-                    )
-            received = file.tell()
-    if total is not None and received != total:
-        seen = f"{received:,} of {total:,} bytes"
-        raise DataError("the connection ended early", where=address, seen=seen, fix="run the command again to resume")
-
-
-class _Redirections(urllib.request.HTTPRedirectHandler):
-    """Follows redirections only to http and https."""
-
-    def http_error_302(self, req: Any, fp: Any, code: int, msg: str, headers: Any) -> Any:
-        try:
-            address = urljoin(req.full_url, headers.get("Location", ""))
-            if not address.startswith(("http://", "https://")):
-                raise ValueError(f"redirected to {address}")
-            return super().http_error_302(req, fp, code, msg, headers)
-        except ValueError:
-            fp.close()
-            raise
-
-    http_error_301 = http_error_303 = http_error_307 = http_error_308 = http_error_302
-
-
-def _opened(address: str, headers: Mapping[str, str]) -> Any:
-    """The response to a request; if the server has nothing beyond the part, to a request for the whole file."""
-    fix = "check the network and run the command again"
-    try:
-        request = urllib.request.Request(address, headers=dict(headers))
-        return urllib.request.build_opener(_Redirections).open(request, timeout=_TIMEOUT)
-    except urllib.error.HTTPError as error:
-        error.close()
-        if error.code == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE and headers:
-            return _opened(address, {})
-        seen = f"{error.code} {' '.join(str(error.reason).split())}"
-        raise DataError("the server does not serve the file", where=address, seen=seen, fix="try again later") from None
-    except urllib.error.URLError as error:
-        raise DataError("cannot be reached", where=address, seen=error.reason, fix=fix) from None
-    except (OSError, HTTPException) as error:
-        raise DataError("cannot be reached", where=address, seen=repr(error), fix=fix) from None
-    except ValueError as error:  # the address is not valid
-        raise _unusable(address, error) from None
-
-
-def _unusable(address: str, error: ValueError) -> DataError:
-    return DataError("the server's answer is not valid", where=address, seen=error, fix="try again later")
-
-
-def _start(response: Any, asked: Mapping[str, str]) -> int:
-    """Byte of the file at which a response starts. Raises ValueError if it is not the byte asked for."""
-    if response.status != HTTPStatus.PARTIAL_CONTENT:
-        return 0
-    header = response.headers.get("Content-Range", "")
-    found = re.fullmatch(r"bytes (\d{1,18})-\d{1,18}/(\d{1,18}|\*)", header)
-    if found is None or asked.get("Range") != f"bytes={int(found[1])}-":
-        raise ValueError(f"Content-Range {header!r}")
-    return int(found[1])
-
-
-def _length(response: Any) -> int | None:
-    """Number of bytes that the response announces. Raises ValueError if that is not a number."""
-    header = response.headers.get("Content-Length")
-    if header is None:
-        return None
-    if re.fullmatch(r"\d{1,18}", header) is None:
-        raise ValueError(f"Content-Length {header!r}")
-    return int(header)
-
-
-def _version(response: Any) -> str:
-    """Strong ETag of a file, else its date; empty if there is neither, so that a download starts again."""
-    etag = response.headers.get("ETag", "")
-    return str(etag if etag.startswith('"') else response.headers.get("Last-Modified", ""))
-
-
-def _chunks(response: Any, address: str) -> Iterator[bytes]:
-    try:
-        while chunk := response.read(_CHUNK):
-            yield chunk
-    except (OSError, HTTPException, ValueError) as error:
-        raise DataError(
-            "the connection broke", where=address, seen=repr(error), fix="run the command again to resume"
-        ) from None
 
 
 def _convert(zipped: Path, archive: Archive, dataset: Dataset, table: Path) -> None:

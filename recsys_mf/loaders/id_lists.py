@@ -12,6 +12,7 @@ from recsys_mf.loaders.opening import open_source
 from recsys_mf.loaders.reading import origin
 from recsys_mf.loaders.source import Role, Source, is_recognised, recognise_ids
 from recsys_mf.loaders.text import TextSource
+from recsys_mf.storage import is_address
 from recsys_mf.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ def read_ids(text: str, role: Role, vocabulary: Vocabulary, *, where: str) -> pa
     """
     import pyarrow as pa
 
-    if not os.path.exists(text):
+    if not os.path.exists(text) and not is_address(text):
         ids = [part.strip() for part in text.split(",") if part.strip()]
         if not ids:
             raise DataError(f"no {role} ids", where=where, seen=repr(text), fix="give ids such as 17,42, or a file")

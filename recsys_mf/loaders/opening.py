@@ -9,7 +9,7 @@ import stat
 from collections.abc import Sequence
 from pathlib import Path
 
-from recsys_mf.errors import ConfigError, DataError
+from recsys_mf.errors import ConfigError, DataError, system_errors
 from recsys_mf.loaders.charset import checked_encoding
 from recsys_mf.loaders.json_lines import JsonSource
 from recsys_mf.loaders.parquet import ParquetSource
@@ -17,6 +17,8 @@ from recsys_mf.loaders.parts import STDIN, Part, is_pipe, part_at, spooled
 from recsys_mf.loaders.source import FileSource
 from recsys_mf.loaders.text import TextSource
 from recsys_mf.loaders.words import clipped
+from recsys_mf.storage import Address, place
+from recsys_mf.storage.reading import copied
 
 LOADERS: dict[str, type[FileSource]] = {"parquet": ParquetSource, "json": JsonSource, "text": TextSource}
 """Every format of a table on disk."""
@@ -56,11 +58,14 @@ def open_source(path: str | Path, encoding: str | None = None) -> FileSource:
 
     path : a file, plain or packed (gzip, bzip2, Zstandard, xz, LZ4, a zip archive with one table); a folder of part
         files or a glob, all of one format, in which hidden files and those that start with `_` are left out; a pipe;
-        or "-" for standard input
+        "-" for standard input; or an address of one of these, of which a temporary copy is made (`storage`)
     encoding : of text and JSON, as Python calls it; by default found (see `charset`)
     Raises DataError if there is no table, with advice; ConfigError for an encoding that is not known,
     or one of Parquet.
     """
+    there = place(path) if path != STDIN else path
+    if isinstance(there, Address):
+        return _of_address(there, checked_encoding(encoding))
     where = os.fspath(path)
     encoding = checked_encoding(encoding)
     if where == STDIN or (not (is_folder := _is_folder(where)) and not _is_glob(where) and is_pipe(where)):
@@ -86,10 +91,6 @@ def _is_folder(where: str) -> bool:
             fix = "repair the link"
             raise DataError(
                 "the link points to a file that does not exist", where=where, seen=os.readlink(where), fix=fix
-            ) from None
-        if re.match(r"[a-z][a-z0-9+]+://", where):
-            raise DataError(
-                "this is an address, not a file", where=where, fix="download it and give the file"
             ) from None
         raise DataError("no such file", where=where, fix="give a file, a folder of part files or a glob") from None
     except (OSError, ValueError) as error:
@@ -128,6 +129,24 @@ def _of_pipe(where: str, encoding: str | None) -> FileSource:
     return source
 
 
+def _of_address(address: Address, encoding: str | None) -> FileSource:
+    fix = "give a file that can be read"
+    with system_errors(DataError, "cannot be read", where=address, fix=fix):
+        copy = copied(address)
+    where = str(address)
+    try:
+        if not copy.is_folder:
+            source = _of_file(str(copy.path), where, encoding)
+        else:
+            files = [name for name in _files_in(str(copy.path)) if os.path.getsize(name)]
+            source = _of_parts(str(copy.path), files, encoding, where.rstrip("/"))
+    except BaseException:
+        copy.remove()
+        raise
+    copy.tie(source)
+    return source
+
+
 def _of_file(path: str, where: str, encoding: str | None) -> FileSource:
     part = part_at(path, where)
     kind = _kind(part)
@@ -136,18 +155,20 @@ def _of_file(path: str, where: str, encoding: str | None) -> FileSource:
     return _made(kind, where, [part], encoding)
 
 
-def _of_parts(where: str, files: Sequence[str], encoding: str | None) -> FileSource:
+def _of_parts(path: str, files: Sequence[str], encoding: str | None, named: str | None = None) -> FileSource:
+    """named : what messages call the path, if it is a copy"""
+    where = path if named is None else named
     if not files:
         raise DataError("no table in the folder", where=where, fix="give a folder with Parquet, CSV or JSON files")
-    parts = [part_at(name, name) for name in files]
+    parts = [part_at(name, name if named is None else name.replace(path, named, 1)) for name in files]
     kinds = [_kind(part) for part in parts]
     other = next((number for number, kind in enumerate(kinds) if kind != kinds[0]), None)
     if other is not None:
         names = (clipped(Path(files[place]).name) for place in (0, other))
         seen = ", ".join(f"{name}: {_WORDS[kinds[place]]}" for name, place in zip(names, (0, other), strict=True))
-        fix = f"give files of one format, e.g. '{Path(where) / ('*' + Path(files[0]).suffix)}'"
+        fix = f"give files of one format, e.g. '{where.rstrip('/')}/*{Path(files[0]).suffix}'"
         raise DataError("the files have different formats", where=where, seen=seen, fix=fix)
-    return _parquet(where, where, encoding) if kinds[0] == "parquet" else _made(kinds[0], where, parts, encoding)
+    return _parquet(path, where, encoding) if kinds[0] == "parquet" else _made(kinds[0], where, parts, encoding)
 
 
 def _made(kind: str, where: str, parts: list[Part], encoding: str | None) -> FileSource:
@@ -157,11 +178,7 @@ def _made(kind: str, where: str, parts: list[Part], encoding: str | None) -> Fil
 def _parquet(path: str, where: str, encoding: str | None) -> FileSource:
     if encoding is not None:
         raise ConfigError("a Parquet file takes no encoding", where="encoding", seen=encoding, fix="leave it out")
-    source = ParquetSource(path)
-    if path != where:  # a copy of what came through a pipe
-        _ = source.names
-        source.where = where
-    return source
+    return ParquetSource(path, where)
 
 
 def _kind(part: Part) -> str:

@@ -30,11 +30,13 @@ _NUMBER = re.compile(r"-?(0|[1-9][0-9]*)(?P<fraction>\.[0-9]+)?")
 class _Part:
     """A file of a table.
 
+    path : of its bytes; where : its name, for messages
     metadata : of the file; schema : of its columns
     keys : values of the hive keys in its path, None for a null
     """
 
     path: str
+    where: str
     metadata: pq.FileMetaData
     schema: pa.Schema
     keys: dict[str, Any]
@@ -59,12 +61,14 @@ class ParquetSource:
 
     The types of a column may differ between parts if one type can hold all values (`unify`). A hive key (year=2020
     in a path) is a column: of integers or numbers if all its values are, else of text.
+
+    path : of the table; where : its name, for messages, if that is another: the path is that of a copy
     """
 
     typed = True
 
-    def __init__(self, where: str) -> None:
-        self.where = where
+    def __init__(self, path: str, where: str | None = None) -> None:
+        self._path, self.where = path, path if where is None else where
 
     @cached_property
     def names(self) -> tuple[str, ...]:
@@ -91,7 +95,7 @@ class ParquetSource:
 
         kinds = {name: self._type(name) for name in dict.fromkeys(self.names)}
         for part in self._parts:
-            with _errors_of(part.path), pq.ParquetFile(part.path) as file:
+            with _errors_of(part.where), pq.ParquetFile(part.path) as file:
                 for batch in file.iter_batches(batch_size=_BATCH):
                     columns = [
                         self._array(part, batch, name, kinds[name], self.names[:place].count(name))
@@ -104,7 +108,7 @@ class ParquetSource:
         before = 0
         for part in self._parts:
             if len(self._parts) > 1 and row < before + part.n_rows:
-                return f"{part.path}, row {row - before}"
+                return f"{part.where}, row {row - before}"
             before += part.n_rows
         return f"row {row}"
 
@@ -120,12 +124,12 @@ class ParquetSource:
             array = batch.column(places[earlier])
         else:
             array = _repeated(part.keys.get(name), len(batch), kind)
-        return unified([pa.chunked_array([array])], kind, [part.path], self._origin(name)).combine_chunks()
+        return unified([pa.chunked_array([array])], kind, [part.where], self._origin(name)).combine_chunks()
 
     def _type(self, name: str, *, as_text: bool = False) -> pa.DataType:
         parts = [part for part in self._parts if part.has(name)]
         kinds = [part.type_of(name) for part in parts]
-        return unified_type(kinds, [part.path for part in parts], self._origin(name), as_text=as_text)
+        return unified_type(kinds, [part.where for part in parts], self._origin(name), as_text=as_text)
 
     def _origin(self, name: str) -> Origin:
         return Origin(f"{self.where}, column {name}", self.place)
@@ -134,7 +138,7 @@ class ParquetSource:
         for part in self._parts:
             if not part.has(name):
                 fix = "add it there, leave the file out, or give another column"
-                raise DataError(f"no column '{name}' in this part", where=part.path, fix=fix)
+                raise DataError(f"no column '{name}' in this part", where=part.where, fix=fix)
         kind = self._type(name, as_text=as_text)
         if all(name in part.schema.names and part.type_of(name) == kind for part in self._parts):
             return self._scanned(self._parts, name, kind)
@@ -143,7 +147,7 @@ class ParquetSource:
             else _chunked(_repeated(part.keys[name], part.n_rows, part.type_of(name)))
             for part in self._parts
         ]  # fmt: skip
-        return unified(columns, kind, [part.path for part in self._parts], self._origin(name))
+        return unified(columns, kind, [part.where for part in self._parts], self._origin(name))
 
     def _scanned(self, parts: Sequence[_Part], name: str, kind: pa.DataType) -> pa.ChunkedArray:
         """A column of parts that all have this type."""
@@ -151,12 +155,12 @@ class ParquetSource:
 
         for part in parts:
             if len(part.schema.get_all_field_indices(name)) > 1:
-                raise DataError("two columns of the same name", where=part.path, seen=repr(name), fix="rename one")
+                raise DataError("two columns of the same name", where=part.where, seen=repr(name), fix="rename one")
         groups = [(part, group) for part in parts for group in range(part.metadata.num_row_groups)]
         found: list[Any] = [None] * len(groups)
 
         def read(place: int, part: _Part, group: int) -> None:
-            with _errors_of(part.path), _opened(part) as file:
+            with _errors_of(part.where), _opened(part) as file:
                 found[place] = file.read_row_group(group, columns=[name], use_threads=False).column(name)
 
         tasks = [(place, *group) for place, group in enumerate(groups)]
@@ -169,15 +173,16 @@ class ParquetSource:
         import pyarrow.parquet as pq
 
         parts = []
-        paths = _paths(self.where)
+        paths = _paths(self._path)
         if not paths:
             raise DataError(
                 "no Parquet files in the folder", where=self.where, fix="give the folder that holds the part files"
             )
-        keys = _typed_keys([_keys(path, self.where) for path in paths])
+        keys = _typed_keys([_keys(path, self._path) for path in paths])
         for path, own in zip(paths, keys, strict=True):
-            with _errors_of(path), pq.ParquetFile(path) as file:
-                parts.append(_Part(path, file.metadata, file.schema_arrow, own))
+            where = path if self._path == self.where else path.replace(self._path, self.where, 1)
+            with _errors_of(where), pq.ParquetFile(path) as file:
+                parts.append(_Part(path, where, file.metadata, file.schema_arrow, own))
         return parts
 
 

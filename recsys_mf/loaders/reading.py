@@ -43,7 +43,8 @@ def read_ratings(
     """Ratings from a table on disk.
 
     path : Parquet, text (CSV and its kin, MovieLens, LIBMF, the Netflix Prize) or JSON lines: a file, plain or packed,
-        a folder of part files, a hive-partitioned tree of Parquet, a glob, a pipe, "-" for standard input
+        a folder of part files, a hive-partitioned tree of Parquet, a glob, a pipe, "-" for standard input, or the
+        address of one (s3://, hdfs://, https://)
     columns : user_column, item_column, rating_column and time_column, names of the columns; by default recognised
         (user_id, userId, user; item_id, movieId, movie_id, item; rating, score, value; timestamp, time, date; those
         of Amazon, Yelp, Goodreads and Book-Crossing). The time column is optional, and "none" leaves it out.

@@ -8,7 +8,6 @@ import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -26,6 +25,7 @@ from recsys_mf.outputs import check_output, written_output
 from recsys_mf.prediction.ranking import Draw, Lower, Mean, Ranked, Score, check_score, rank_items
 from recsys_mf.ratings import Ratings
 from recsys_mf.serving.trained import FOLD_IN, Trained, find_known
+from recsys_mf.storage import Place, place
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -138,7 +138,7 @@ def recommend(run: Trained, user_ids: Any, options: ListOptions) -> pd.DataFrame
 def recommend_to_file(
     recommender: Recommender,
     users: I32,
-    output: str | Path,
+    output: str | Place,
     *,
     force: bool = False,
     watch: Callable[[int], None] = lambda users: None,
@@ -148,7 +148,7 @@ def recommend_to_file(
     watch : called with the number of users of every batch
     Returns the number of rows. Raises ConfigError for another suffix and for an output that is there.
     """
-    output = Path(output)
+    output = place(output)
     check_output(output, "output", TABLES, force=force)
     rows, writer = 0, None
     guard = memory.guarded("recommending", fix="free some memory")

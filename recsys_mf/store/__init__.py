@@ -9,11 +9,12 @@
     report.json             optional: the report that was printed
 
 docs/run-directory.md describes the format. The directory is written elsewhere and renamed, so it is complete or absent,
-and a reader sees either the old run or the new one. A loaded run predicts the same bits.
+and a reader sees either the old run or the new one. A loaded run predicts the same bits. At an address (`storage`)
+run.json is sent last: without it there is no run.
 """
 
 from recsys_mf.store.layout import FORMAT, VERSION
-from recsys_mf.store.loading import load, load_provenance
+from recsys_mf.store.loading import is_run, load, load_provenance
 from recsys_mf.store.saving import check_free, save
 
-__all__ = ["FORMAT", "VERSION", "check_free", "load", "load_provenance", "save"]
+__all__ = ["FORMAT", "VERSION", "check_free", "is_run", "load", "load_provenance", "save"]

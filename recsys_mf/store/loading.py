@@ -8,7 +8,7 @@ import mmap
 import os
 import stat
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
@@ -18,10 +18,12 @@ from numpy.typing import NDArray
 
 from recsys_mf import __version__, memory, strict_json
 from recsys_mf.conversion.arrow import plain_numbers
-from recsys_mf.errors import ArtifactError, DataError, RecsysError, ResourceError
+from recsys_mf.errors import ArtifactError, DataError, RecsysError, ResourceError, system_errors
 from recsys_mf.models import Fit, RatedPairs
 from recsys_mf.models.fit import as_of_today
 from recsys_mf.run import Run
+from recsys_mf.storage import Address, Place, place
+from recsys_mf.storage.reading import copied_files, exists, renamed
 from recsys_mf.store import facts as checks
 from recsys_mf.store.layout import (
     BASELINES,
@@ -43,19 +45,26 @@ from recsys_mf.vocabulary import Vocabulary
 _Bytes = TypeVar("_Bytes", bytes, bytes | mmap.mmap)
 _AGAIN = "train the run again"
 _ATTEMPTS, _MISSING_ATTEMPTS, _PAUSE = 50, 3, 0.005  # retries while a writer replaces the run; the pause in seconds
+_SENT_ATTEMPTS = 5  # the same at an address, where a copy takes longer
+_ALONE = "load it while no program writes to it"
+_KNOWN = (*REQUIRED, *OPTIONAL)
 _MAX_FACTS = 1 << 28  # bytes of run.json
 
 
-def load(directory: str | Path, *, mapped: bool = True) -> Run:
+def load(directory: str | Place, *, mapped: bool = True) -> Run:
     """The run of a directory, bit for bit as it was saved.
 
+    directory : a folder, or the address of one: its files are copied to a temporary folder, and removed with the run
     mapped : the arrays of models stay in their files, mapped into memory, so that processes share them; else, and on
         Windows, they are copied. `save` never writes into files that are mapped; another program must not either
     While another process replaces the run, the old or the new one is returned. Raises ArtifactError naming the file,
     and the field, when the directory is missing, foreign, of another version, incomplete, changed since it was written
     or not what a run can be; ResourceError when it does not fit in memory.
     """
-    directory = Path(directory)
+    there = place(directory)
+    if isinstance(there, Address):
+        return _loaded_from(there, mapped=mapped)
+    directory = there
     for attempt in range(_ATTEMPTS):
         before = _identity(directory)
         try:
@@ -65,14 +74,57 @@ def load(directory: str | Path, *, mapped: bool = True) -> Run:
             if not replaced and not (before is None and attempt < _MISSING_ATTEMPTS):
                 raise
         time.sleep(_PAUSE)
-    fix = "load it while no program writes to it"
-    raise ArtifactError("the run was replaced repeatedly while it was read", where=str(directory), fix=fix)
+    raise ArtifactError("the run was replaced repeatedly while it was read", where=str(directory), fix=_ALONE)
 
 
-def load_provenance(directory: str | Path) -> Mapping[str, Any]:
+def load_provenance(directory: str | Place) -> Mapping[str, Any]:
     """The record of a run (`training.provenance`), from run.json alone. Raises ArtifactError as `load` does."""
-    provenance: Mapping[str, Any] = _facts(Path(directory))["provenance"]
+    there = place(directory)
+    with contextlib.ExitStack() as stack:
+        folder = _copied(there, (FACTS,), stack) if isinstance(there, Address) else there
+        provenance: Mapping[str, Any] = _facts(folder)["provenance"]
     return provenance
+
+
+def is_run(directory: str | Place) -> bool:
+    """Whether there is a run, whole or not. Raises ArtifactError if that cannot be known."""
+    there = place(directory)
+    if not isinstance(there, Address):
+        return (there / FACTS).is_file()
+    with _of_address(there):
+        return exists(there / FACTS)
+
+
+def _loaded_from(address: Address, *, mapped: bool) -> Run:
+    """The run at an address. One that is replaced meanwhile does not fit together, and is copied again."""
+    before = b""
+    for _ in range(_SENT_ATTEMPTS):
+        with contextlib.ExitStack() as stack:
+            folder = _copied(address, (FACTS,), stack)
+            facts = (folder / FACTS).read_bytes()
+            names = _facts(folder)["parts"]
+            try:
+                folder = _copied(address, (FACTS, *(name for name in names if name in _KNOWN)), stack)
+                return _loaded(folder, mapped=mapped)
+            except ArtifactError:
+                if facts == before:
+                    raise
+                before = facts
+    raise ArtifactError("the run was replaced repeatedly while it was read", where=str(address), fix=_ALONE)
+
+
+def _copied(address: Address, names: Sequence[str], stack: contextlib.ExitStack) -> Path:
+    """A temporary folder with files of the address; within the stack, errors about it are about the address."""
+    with _of_address(address):
+        copy = copied_files(address, names)
+    stack.callback(copy.remove)
+    stack.enter_context(renamed(copy.path, address))
+    return copy.path
+
+
+def _of_address(address: Address) -> contextlib.AbstractContextManager[None]:
+    fix = "give a directory that `recsys-mf train` wrote"
+    return system_errors(ArtifactError, "cannot be read", where=address, fix=fix)
 
 
 def _identity(directory: Path) -> tuple[int, ...] | None:

@@ -18,6 +18,7 @@ from recsys_mf.errors import ArtifactError
 from recsys_mf.models import Fit, RatedPairs
 from recsys_mf.outputs import FolderKind, check_folder, written_folder
 from recsys_mf.run import Run
+from recsys_mf.storage import Address, Place, place
 from recsys_mf.store.layout import (
     BASELINES,
     FACTS,
@@ -42,25 +43,34 @@ class _Report(Protocol):
     def to_mapping(self) -> dict[str, Any]: ...
 
 
-def check_free(directory: str | Path, *, force: bool = False, inputs: Iterable[str | Path] = ()) -> None:
+def check_free(directory: str | Place, *, force: bool = False, inputs: Iterable[str | Place] = ()) -> None:
     """Raise ArtifactError if a run cannot be written there; leaves no files behind.
 
+    directory : a folder, or its address
     force : an existing run may be replaced if its directory holds no other files; nothing else may be replaced
     inputs : files, folders or globs that are read; the run must not replace them
     """
-    directory = Path(directory)
-    target = check_folder(directory, _RUN, force=force)
-    with _named(directory):
+    there = place(directory)
+    target = check_folder(there, _RUN, force=force)
+    with _named(there):
         for name in inputs:
-            for path in (atomic.resolved(Path(found)) for found in (glob.glob(str(name)) or [str(name)])):
-                if path == target or target in path.parents:
-                    what, fix = "an input file lies in this directory", "give another directory"
-                    raise ArtifactError(what, where=str(directory), seen=name, fix=fix)
+            if _is_inside(target, name):
+                what, fix = "an input file lies in this directory", "give another directory"
+                raise ArtifactError(what, where=str(directory), seen=name, fix=fix)
+
+
+def _is_inside(target: Place, name: str | Place) -> bool:
+    """Whether one of the files that a name, or a glob, means is the target or lies in it."""
+    given = place(name)
+    if isinstance(target, Address) or isinstance(given, Address):
+        return isinstance(target, Address) and isinstance(given, Address) and target.holds(given)
+    paths = (atomic.resolved(Path(found)) for found in (glob.glob(str(name)) or [str(name)]))
+    return any(path == target or target in path.parents for path in paths)
 
 
 def save(
     run: Run,
-    directory: str | Path,
+    directory: str | Place,
     *,
     force: bool = False,
     report: _Report | None = None,
@@ -68,19 +78,21 @@ def save(
 ) -> None:
     """Write a run, and the report on it, as a directory.
 
+    directory : a folder, or an address such as s3://bucket/run: a run is made on this machine, then sent, run.json last
     force : replace an existing run
     keep_rated : store the ratings that the run was trained on: `training.continued` and `evaluate` use them
     Raises ArtifactError as `check_free` does, also for files that have appeared since, and if the disk is full. An
-    existing run stays until the new one is complete; a link is followed.
+    existing run stays until the new one is complete, at an address until it is complete on this machine; a link is
+    followed. If sending fails, the error says where the run is kept.
     """
-    directory = Path(directory)
-    check_free(directory, force=force)
-    with written_folder(directory, _RUN, force=force) as aside, _named(directory):
+    there = place(directory)
+    check_free(there, force=force)
+    with written_folder(there, _RUN, force=force) as aside, _named(there):
         _write(run, aside, report, keep_rated=keep_rated)
 
 
 @contextlib.contextmanager
-def _named(directory: Path) -> Iterator[None]:
+def _named(directory: Place) -> Iterator[None]:
     """Turns errors of the operating system, also those that safetensors reports, into an ArtifactError."""
     from safetensors import SafetensorError
 

@@ -23,6 +23,7 @@ from recsys_mf.errors import ConfigError
 from recsys_mf.solvers import Solver
 from recsys_mf.solvers.state import State
 from recsys_mf.splits import Split
+from recsys_mf.storage import on_this_machine
 from recsys_mf.training.kept_files import KIND, Kept, KeptFiles
 from recsys_mf.training.steps import PROGRESS, Step, Steps
 
@@ -71,7 +72,7 @@ class Checkpoint:
         if not (is_number(every) and is_finite(every) and every >= 0):
             fix = "give seconds, 0 or more"
             raise ConfigError("every is out of range", seen=format_argument(every), fix=fix)
-        self.folder, self._every, self._on_continue = Path(folder), float(every), on_continue
+        self.folder, self._every, self._on_continue = on_this_machine(folder, "checkpoint"), float(every), on_continue
         self._files = KeptFiles(self.folder)
         self._is_stopping = self._has_begun = self._has_told = False
         self._finished = 0

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from recsys_mf.errors import ConfigError
@@ -13,6 +12,7 @@ from recsys_mf.experiment import Experiment, Outcome, Record
 from recsys_mf.kernels import select
 from recsys_mf.solvers import Solver
 from recsys_mf.splits import Split
+from recsys_mf.storage import on_this_machine
 from recsys_mf.training import BASELINE, Progress, Validated, as_solver, baselines, cut_parts, fit_alone
 from recsys_mf.tuning.clock import Clock
 from recsys_mf.tuning.plan import Plan
@@ -74,7 +74,7 @@ def tune(
         fixed=tuple(fixed or ()),
         minutes=minutes,
         trials=trials,
-        study=None if study is None else Path(study),
+        study=None if study is None else on_this_machine(study, "study"),
         search_only=search_only,
     )
     if solver is None and fixed:

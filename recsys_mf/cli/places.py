@@ -1,0 +1,58 @@
+"""Places: the types of all options and arguments that name a file or a folder, on this machine or at an address."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+from click.shell_completion import CompletionItem
+
+from recsys_mf.storage import Address, is_address, on_this_machine, place
+
+if TYPE_CHECKING:
+    _ParamType = click.ParamType[Any]
+else:
+    _ParamType = click.ParamType  # which takes no argument in older releases of click
+
+
+class PlaceType(_ParamType):
+    """A file or a folder, checked when it is typed: an address must be of a kind that is known.
+
+    is_text : keep the text, as of tables, which functions take by their names, or of what may also be a list of ids
+    local : None, or what this is in `storage.address.LOCAL_ONLY`: it must be on this machine
+    """
+
+    name = "path"
+
+    def __init__(self, *, is_text: bool = False, local: str | None = None) -> None:
+        self.is_text, self.local = is_text, local
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The path or the address. Raises ConfigError for an address that cannot be one."""
+        if not isinstance(value, str):
+            return value
+        if self.local is not None:
+            return on_this_machine(value, self.local)
+        if self.is_text:
+            if is_address(value):
+                place(value)
+            return value
+        return place(value)
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        """Complete the names of files."""
+        return [CompletionItem(incomplete, type="file")]
+
+
+TABLE = PlaceType(is_text=True)
+PLACE = PlaceType()
+
+
+def local(what: str) -> PlaceType:
+    """A place on this machine; what : of `LOCAL_ONLY`."""
+    return PlaceType(local=what)
+
+
+def absolute(there: Any) -> Any:
+    """A place in a form in which the same places are equal."""
+    return there if isinstance(there, Address) else there.absolute()

@@ -1,0 +1,151 @@
+"""Writing: files and folders are made on this machine, and sent to their address when they are complete.
+
+Stores have no rename, so a folder is whole when one file of it is there, which is sent last and, if the folder is
+replaced, removed first. If sending fails, what was sent is removed again, and what was made stays on this machine.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from recsys_mf.errors import RecsysError, RemoteError
+from recsys_mf.storage.address import Address
+from recsys_mf.storage.faults import in_words
+from recsys_mf.storage.reading import exists, files_in
+from recsys_mf.storage.systems import opened
+from recsys_mf.storage.transfer import BLOCK, Count
+
+_PROBE = ".recsys_mf-writable"
+
+
+def check_writable(folder: Address) -> None:
+    """Raise RemoteError unless files can be written into a folder: one without content is, and is removed."""
+    refuse_web(folder)
+    system, path = opened(folder)
+    with in_words(folder):
+        with system.open_output_stream(f"{path}/{_PROBE}"):
+            pass
+        with contextlib.suppress(OSError):  # who may write but not remove leaves it; it is hidden
+            system.delete_file(f"{path}/{_PROBE}")
+
+
+def refuse_web(address: Address) -> None:
+    """Raise RemoteError for an address of the web."""
+    if address.is_web:
+        fix = "give a path, or an address that begins with s3:// or hdfs://"
+        raise RemoteError("the web can only be read", where=str(address), fix=fix)
+
+
+@contextlib.contextmanager
+def written_file(address: Address, *, replace: bool) -> Iterator[Path]:
+    """A path to write a file to, which is sent to the address at the end if nothing was raised.
+
+    replace : an existing file is replaced. Raises RemoteError if it cannot be sent.
+    """
+    refuse_web(address)
+    with _made_here(address) as (path, keep):
+        yield path
+        with keep(path):
+            if not replace and exists(address):
+                raise RemoteError("the file exists", where=str(address), fix="give another name, or --force")
+            _send(address, path, Count("uploading", address, path.stat().st_size))
+
+
+@contextlib.contextmanager
+def written_folder(address: Address, last: str, *, may_replace: Callable[[], None]) -> Iterator[Path]:
+    """A new folder to write to, whose files are sent to the address at the end if nothing was raised.
+
+    last : the file that makes the folder whole
+    may_replace : raises unless what is there may be replaced; called before, and again before files are sent
+    """
+    refuse_web(address)
+    may_replace()
+    with _made_here(address) as (folder, keep):
+        folder.mkdir()
+        yield folder
+        with keep(folder):
+            may_replace()
+            _send_folder(address, folder, last)
+
+
+@contextlib.contextmanager
+def _made_here(address: Address) -> Iterator[tuple[Path, Callable[[Path], Any]]]:
+    """A path in a temporary folder, and a context in which a fault leaves the folder and says where it is."""
+    root, kept = Path(tempfile.mkdtemp(prefix="recsys_mf-")), False
+
+    @contextlib.contextmanager
+    def keep(path: Path) -> Iterator[None]:
+        nonlocal kept
+        try:
+            yield
+        except (RemoteError, RecsysError) as fault:
+            kept = True
+            fix, where = f"the whole is kept in {path}; {fault.fix}, and copy it there", fault.where or str(address)
+            raise type(fault)(f"not sent: {fault.what}", where=where, seen=fault.seen, fix=fix) from fault
+
+    try:
+        yield root / (address.name or "output"), keep
+    finally:
+        if not kept:
+            shutil.rmtree(root, ignore_errors=True)
+
+
+def _send_folder(address: Address, folder: Path, last: str) -> None:
+    files = sorted((path for path in folder.iterdir()), key=lambda path: (path.name == last, path.name))
+    names = [path.name for path in files]
+    old = [entry.path for entry in files_in(address)]
+    count, sent = Count("uploading", address, sum(path.stat().st_size for path in files)), []
+    if last in old:
+        _remove(address, [last])  # from here on there is no folder that is whole
+    try:
+        for path in files:
+            if path.name == last:
+                _remove(address, [name for name in old if name not in names])
+            sent.append(path.name)
+            _send(address / path.name, path, count)
+    except BaseException:
+        with contextlib.suppress(RemoteError):
+            _remove(address, sent)
+        raise
+
+
+def _remove(folder: Address, names: list[str]) -> None:
+    """Remove files of a folder, if they are there."""
+    system, path = opened(folder)
+    for name in names:
+        with in_words(folder / name), contextlib.suppress(FileNotFoundError):
+            system.delete_file(f"{path}/{name}")
+
+
+def _send(address: Address, path: Path, count: Count) -> None:
+    """Send a file. Closing a stream completes its file, so one that fails is removed."""
+    system, target = opened(address)
+    renames = address.scheme == "hdfs"  # where a file is seen while it is written
+    there = f"{target}._COPYING_" if renames else target
+    with in_words(address):
+        stream = system.open_output_stream(there, compression=None)
+        try:
+            with path.open("rb") as file:
+                while block := file.read(BLOCK):
+                    stream.write(block)
+                    count.add(len(block))
+            stream.close()
+            if renames:
+                _take_place(system, there, target)
+        except BaseException:
+            with contextlib.suppress(Exception):
+                stream.close()
+            with contextlib.suppress(Exception):
+                system.delete_file(there)
+            raise
+
+
+def _take_place(system: Any, there: str, target: str) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        system.delete_file(target)
+    system.move(there, target)
