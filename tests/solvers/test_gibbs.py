@@ -530,7 +530,7 @@ def test_of_mixed_noise_every_second_chain_has_scales(likelihood: str) -> None:
     assert model.noise is not None
     users, items = model.noise.factors("user"), model.noise.factors("item")
     for chain, is_personal in enumerate((False, True, False)):
-        for factors in (users[:, chain::3], items[:, chain::3]):
+        for factors in (users[:, 3 * chain : 3 * chain + 3], items[:, 3 * chain : 3 * chain + 3]):
             assert (np.abs(factors - 1) > 1e-3).any() == is_personal
     assert len(epoch.monitored["noise"]) == 2
     assert len(epoch.monitored["noise, personal"]) == len(epoch.monitored["user noise, personal"]) == 1

@@ -35,8 +35,9 @@ class Draws:
 
     @property
     def samples(self) -> tuple[Rounded, ...]:
-        """All that are kept, those of a sweep together."""
-        return tuple(sample for _, draws in self._kept for sample in draws)
+        """All that are kept, chain after chain: neighbours are alike, which rows that are folded in make use of."""
+        chains = len(self._kept[0][1]) if self._kept else 0
+        return tuple(draws[chain] for chain in range(chains) for _, draws in self._kept)
 
     def state(self, scale: Scale) -> State:
         """Those kept, as a posterior on this scale, and their sweeps."""
@@ -56,10 +57,9 @@ class Draws:
             return
         samples = Posterior.from_parts(model.arrays, model.facts).samples()
         sweeps = kept.facts["sweeps"]
-        chains = len(samples) // len(sweeps)
         for place, sweep in enumerate(sweeps):
             if sweep > self._burn_in:
-                draws = samples[place * chains : (place + 1) * chains]
+                draws = samples[place :: len(sweeps)]
                 self._kept.append((sweep, tuple(draw.with_contexts(contexts, n_contexts) for draw in draws)))
 
 
