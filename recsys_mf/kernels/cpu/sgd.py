@@ -73,6 +73,10 @@ class CpuSgd(Planner):
 
     def visit(self, part: Part, batch: int, state: SgdState, step: SgdStep) -> float:
         """As `reference.epoch` with batch = 1 and factors as wide as `width` says."""
+        return total_error(self.visit_blocks(part, state, step))
+
+    def visit_blocks(self, part: Part, state: SgdState, step: SgdStep) -> NDArray[np.float64]:
+        """`visit` with the squared errors met in every block, float64[S, W]."""
         strata, blocks = part.bounds.shape[0], part.bounds.shape[1] - 1
         errors = np.zeros((strata, blocks))
         threads = min(self._threads, 1 + len(part.users) // _MIN_RATINGS)
@@ -81,7 +85,12 @@ class CpuSgd(Planner):
             visits.visit_kernel(state.P.shape[1]), [(thread,) for thread in range(threads)], threads,
             threads, scheduler.make_board(strata, blocks, threads), *part, *state, *numbers, errors,
         )  # fmt: skip
-        total = 0.0
-        for stratum in errors:  # in this order, whether strata come at once or one by one
-            total += math.fsum(stratum)
-        return total
+        return errors
+
+
+def total_error(errors: NDArray[np.float64]) -> float:
+    """The sum of errors by stratum and block, in an order that does not depend on who met them, or when."""
+    total = 0.0
+    for stratum in errors:
+        total += math.fsum(stratum)
+    return total

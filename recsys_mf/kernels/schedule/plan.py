@@ -101,6 +101,9 @@ class Planner(ABC):
             self.batch(_largest_share(ratings), settings.rate),
         )
 
+    def collect(self, plan: SgdPlan, state: SgdState) -> None:  # noqa: B027 (nothing to do for most)
+        """See `SgdKernels.collect`: the state is where it was put."""
+
     def epoch(self, plan: SgdPlan, state: SgdState, step: SgdStep) -> float:
         """As `reference.epoch`."""
         squared_error = 0.0
