@@ -152,7 +152,7 @@ def check_software(found: Sequence[dict[str, str]]) -> None:
 
 def reason(error: BaseException | None) -> str:
     """The last line that says something in an error of Spark, without its stack trace."""
-    lines = [line.strip() for line in str(error).splitlines()]
+    lines = [line.strip() for line in ("" if error is None else str(error)).splitlines()]
     lines = [line for line in lines if line and not line.startswith(("at ", "...", "File ", "Traceback"))]
     told = [line for line in lines if "Error: " in line or "Exception: " in line]
     return (told or lines or ["it ended"])[-1 if told else 0]

@@ -10,6 +10,7 @@ from recsys_mf.arguments import instance, whole
 from recsys_mf.errors import ConfigError, DataError
 from recsys_mf.loaders.source import recognise
 from recsys_mf.run import KNOWN, Run
+from recsys_mf.spark.reading import quiet
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -64,7 +65,8 @@ def predict(run: Run, pairs: Any, *, user_column: str | None = None, item_column
             yield pa.RecordBatch.from_arrays([*batch.columns, values, words], [*batch.schema.names, *_ADDED])
 
     more = [StructField(_ADDED[0], FloatType()), StructField(_ADDED[1], StringType())]
-    return pairs.mapInArrow(predicted, StructType([*pairs.schema.fields, *more]))
+    with quiet():
+        return pairs.mapInArrow(predicted, StructType([*pairs.schema.fields, *more]))
 
 
 def recommend(run: Run, n: int = 10, *, session: Any = None, exclude: Any = "rated") -> Any:
@@ -72,11 +74,11 @@ def recommend(run: Run, n: int = 10, *, session: Any = None, exclude: Any = "rat
 
     session : of Spark, the active one if None; exclude : "rated" or "none"
     """
-    from pyspark.sql import SparkSession
+    from recsys_mf.spark.session import found
 
     instance(run, "run", Run, "give what train returned, or load(directory)")
     n = whole(n, "n", 1)
-    standing = session or SparkSession.getActiveSession()
+    standing = session or found()
     if standing is None:
         fix = "make one: SparkSession.builder.getOrCreate()"
         raise ConfigError("there is no session of Spark", where="session", fix=fix)
@@ -98,7 +100,8 @@ def recommend(run: Run, n: int = 10, *, session: Any = None, exclude: Any = "rat
                 yield pa.RecordBatch.from_arrays(columns, lists.schema.names)
 
     schema = f"user_id {kinds[0]}, rank int, item_id {kinds[1]}, score float"
-    return standing.range(len(run.user_vocabulary)).mapInArrow(listed, schema)
+    with quiet():
+        return standing.range(len(run.user_vocabulary)).mapInArrow(listed, schema)
 
 
 def _options(n: int, exclude: Any) -> Any:

@@ -7,7 +7,9 @@ from there one by one through the same checks as any other source.
 from __future__ import annotations
 
 import contextlib
+import os
 import re
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -105,11 +107,15 @@ def read(
         storage.remove("read")
 
 
-def _of_tree(session: Any, where: str) -> tuple[Any, int]:
-    """The rows of a tree of Parquet files, numbered in the order of their paths."""
+def _of_tree(session: Any, name: str) -> tuple[Any, int]:
+    """The rows of a tree of Parquet files, numbered in the order of their paths.
+
+    name : its path here, from where this process is, or what Spark reads by it
+    """
     from pyspark.sql import functions as fn
 
-    with translated(where):
+    where = f"file://{os.path.abspath(name)}" if os.path.exists(name) else name
+    with translated(name):
         frame = _located(session.read.option("recursiveFileLookup", "true").parquet(where))
         counted = frame.groupBy(_FILE).count().collect()
         if any("=" in _below(where, row[_FILE]) for row in counted):  # keys of a hive tree are columns
@@ -136,7 +142,7 @@ def _located(frame: Any) -> Any:
 def _below(where: str, file: str) -> str:
     """The folders of a file below the one that was given."""
     folder = unquote(file).rpartition("/")[0]
-    return folder.rpartition(where.rstrip("/"))[2]
+    return folder.rpartition(where.removeprefix("file://").rstrip("/"))[2]
 
 
 def _of_frame(frame: Any, order_by: str | Sequence[str] | None) -> tuple[Any, int]:
@@ -201,7 +207,8 @@ def _write(storage: Storage, folder: str, batches: Iterator[pa.RecordBatch]) -> 
 def translated(where: str) -> Iterator[None]:
     """Turns errors of Spark into those of this package: an error of it that a task raised, else a DataError."""
     try:
-        yield
+        with quiet():
+            yield
     except RecsysError:
         raise
     except Exception as error:
@@ -213,6 +220,14 @@ def translated(where: str) -> Iterator[None]:
             raise DataError("no such file or folder", where=where, fix="check the path") from error
         fix = "give a Parquet file or tree whose files have the same columns"
         raise DataError("cannot be read by Spark", where=where, seen=reason(error), fix=fix) from error
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Inside, pyspark does not warn that it was made for an older pandas, which is not used."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "PySpark does not yet fully support pandas", FutureWarning)
+        yield
 
 
 def _quoted(name: str) -> str:

@@ -39,12 +39,10 @@ def opened(session: Any = None, master: str | None = None, deadline: float = DEA
     answer.
     """
     require_pyspark()
-    from pyspark.sql import SparkSession
-
     if session is not None and master is not None:
         fix = "leave one of them out"
         raise ConfigError("a session has a master", where="master", seen=master, fix=fix)
-    standing = session or SparkSession.getActiveSession()
+    standing = session or found()
     if standing is not None:
         if master is not None and standing.sparkContext.master != master:
             fix = f"stop that session, or leave master out (it has {standing.sparkContext.master})"
@@ -59,6 +57,14 @@ def opened(session: Any = None, master: str | None = None, deadline: float = DEA
         yield made
     finally:
         made.stop()
+
+
+def found() -> Any:
+    """The session that stands in this process, whichever thread made it; None if there is none."""
+    from pyspark import SparkContext
+    from pyspark.sql import SparkSession
+
+    return None if SparkContext._active_spark_context is None else SparkSession.builder.getOrCreate()
 
 
 def require_pyspark() -> None:

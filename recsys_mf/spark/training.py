@@ -44,8 +44,8 @@ def train(
     source : the path or URI of a Parquet file or tree, or a DataFrame with order_by, the names of the columns that give
         its rows an order
     solver, settings : as in `recsys_mf.train`; masked SGD (sgd) is what the workers do
-    session, master : a session of Spark that stands, or where to start one; by default the active session, else
-        local[*]
+    session, master : a session of Spark that stands, or where to start one; by default that of a DataFrame,
+        the one that stands, or local[*]
     cluster : how the workers are used: storage, workers, deadline (`Cluster`)
     hold_out, by, seed, validation, compared_with, checkpoint, every, watch : as in `Experiment` and `recsys_mf.train`
     reading : keywords of `read_ratings`: names of columns, ids, duplicates
@@ -55,6 +55,8 @@ def train(
     """
     chosen = as_solver(solver, settings)
     require_solver(chosen)
+    if session is None and master is None:
+        session = getattr(source, "sparkSession", None)
     with opened_engine(session, master, cluster) as engine:
         table = read(engine.session, source, engine.storage, order_by=order_by, **(reading or {}))
         experiment = Experiment(

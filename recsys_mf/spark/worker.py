@@ -61,6 +61,7 @@ def serve(job: Job, tasks: Iterator[Any]) -> Iterator[Any]:
         mine = {"address": f"{address}:{endpoint.port}", "software": describe_software()}
         members = [json.loads(text) for text in context.allGather(json.dumps(mine))]
         worker.peers = [Peer(member["address"], job.token) for member in members]
+        worker.ready.set()
         if worker.number == 0:
             job.storage.put_facts(f"{job.name}.json", members)
         while not worker.done.wait(0.1):
@@ -95,7 +96,7 @@ class Worker:
     """The actions of a worker.
 
     number : 0 to W - 1; peers : all workers by number
-    heard : when the driver last said something; done : set once it has said that all is done
+    heard : when the driver last said something; ready : set once the peers are known; done : set once all is done
     """
 
     def __init__(self, number: int, job: Job, threads: int) -> None:
@@ -103,12 +104,13 @@ class Worker:
         self._threads = threads
         self.peers: list[Peer] = []
         self.mailbox = Mailbox()
-        self.done, self.heard = threading.Event(), time.monotonic()
+        self.ready, self.done, self.heard = threading.Event(), threading.Event(), time.monotonic()
         self._plans: dict[str, _Held] = {}
 
     def act(self, name: str, facts: Facts) -> Facts:
         """Run an action of the driver."""
         self.heard = time.monotonic()
+        self.ready.wait()
         actions = {
             "ping": self._ping, "stop": self._stop, "count": self._count, "arrange": self._arrange,
             "take": self._take, "load": self._load, "save": self._save, "epoch": self._epoch, "drop": self._drop,
