@@ -13,6 +13,7 @@ from recsys_mf.errors import ConfigError
 from recsys_mf.kernels import select
 from recsys_mf.kernels.backend import Backend
 from recsys_mf.kernels.cpu.device import CpuDevice
+from recsys_mf.kernels.cpu.sgd import MAX_BANDS
 from recsys_mf.spark.crew import Crew, count_slots
 from recsys_mf.spark.session import DEADLINE, opened
 from recsys_mf.spark.sgd import RingSgd
@@ -28,7 +29,7 @@ class Cluster:
     """How the workers are used.
 
     storage : a folder that the driver and all workers see, by its path or URI; made up if the master is local
-    workers : tasks side by side; as many as the cluster has slots if None
+    workers : tasks side by side; as many as the cluster has slots for, up to 32, if None
     every : epochs between two states in the storage: at most so many are made again if a worker is lost
     least : ratings of a table below which the driver trains alone, to the same bytes
     deadline : seconds within which workers must be there
@@ -97,7 +98,7 @@ def _ring(context: Any, storage: Storage, cluster: Cluster, threads: int | None)
 
     def start() -> Crew:
         if not wanted:
-            wanted.append(cluster.workers or _settled(context))
+            wanted.append(cluster.workers or min(_settled(context), MAX_BANDS))
         size = _awaited(context, wanted[0], cluster.deadline if cluster.workers else _PATIENCE)
         return Crew(context, storage, min(size, wanted[0]) if cluster.workers is None else wanted[0], cluster.deadline)
 

@@ -59,8 +59,9 @@ class SparkSource:
         frame = self._frame.select(fn.col(_ROW).alias("row"), *columns)
         chunk = fn.floor(fn.col("row") / _CHUNK)
         frame = frame.repartition(chunks, chunk).sortWithinPartitions("row")
+        write = partial(_write, self._storage, self._folder, _CHUNK)
         with translated(self.where):
-            written = frame.mapInArrow(partial(_write, self._storage, self._folder), "chunk long, n long").collect()
+            written = frame.mapInArrow(write, "chunk long, n long").collect()
         if len(written) != chunks or sum(row["n"] for row in written) != self._n_rows:
             seen = f"{sum(row['n'] for row in written):,} rows in {len(written)} parts"
             what, fix = f"the table changed while its {self._n_rows:,} rows were read", "read a table that stays"
@@ -177,8 +178,8 @@ def _of_frame(frame: Any, order_by: str | Sequence[str] | None) -> tuple[Any, in
         return placed.withColumn(_ROW, firsts.cast("long") + within), n_rows
 
 
-def _write(storage: Storage, folder: str, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-    """Write the rows of chunks, which come in order, as a table each."""
+def _write(storage: Storage, folder: str, size: int, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """Write the rows of chunks of a size, which come in order, as a table each."""
     import pyarrow as pa
 
     held: list[pa.RecordBatch] = []
@@ -192,8 +193,8 @@ def _write(storage: Storage, folder: str, batches: Iterator[pa.RecordBatch]) -> 
 
     for batch in batches:
         while len(batch):
-            chunk = batch.column("row")[0].as_py() // _CHUNK
-            inside = (chunk + 1) * _CHUNK - batch.column("row")[0].as_py()
+            chunk = batch.column("row")[0].as_py() // size
+            inside = (chunk + 1) * size - batch.column("row")[0].as_py()
             if chunk != number and held:
                 yield written()
             number = chunk

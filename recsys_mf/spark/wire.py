@@ -16,7 +16,9 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from pyarrow import flight
 
+from recsys_mf import errors
 from recsys_mf.arrays.aligned import ensure_aligned
+from recsys_mf.errors import RecsysError
 
 Facts = dict[str, Any]
 _HEADER = "authorization"
@@ -82,7 +84,7 @@ class Endpoint(flight.FlightServerBase):  # type: ignore[misc]
         try:
             found: Facts = {"found": self._act(action.type, json.loads(action.body.to_pybytes()))}
         except Exception as error:
-            found = {"error": f"{type(error).__name__}: {error}", "lost": isinstance(error, ConnectionError)}
+            found = {"error": str(error), "kind": type(error).__name__}
         yield flight.Result(pa.py_buffer(json.dumps(found).encode()))
 
     def do_put(self, context: Any, descriptor: Any, reader: Any, writer: Any) -> None:
@@ -95,7 +97,9 @@ class Endpoint(flight.FlightServerBase):  # type: ignore[misc]
 
 
 class Peer:
-    """A client of an endpoint. Raises ConnectionError where the endpoint, or one that it needs, is gone."""
+    """A client of an endpoint. Raises ConnectionError where the endpoint, or one that it needs, is gone, and the errors
+    of this package that an action raises there.
+    """
 
     def __init__(self, address: str, token: str) -> None:
         self.address = address
@@ -108,7 +112,7 @@ class Peer:
             results = self._client.do_action(flight.Action(name, json.dumps(facts).encode()), self._options(timeout))
             found = json.loads(next(iter(results)).body.to_pybytes())
         if "error" in found:
-            raise (ConnectionError if found["lost"] else RuntimeError)(f"worker {self.address}: {found['error']}")
+            raise _as_error(found["kind"], f"worker {self.address}: {found['error']}")
         answer: Facts = found["found"]
         return answer
 
@@ -157,6 +161,14 @@ class _gone:  # noqa: N801 (reads as a statement)
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
         if isinstance(error, flight.FlightError | pa.ArrowException | OSError):
             raise ConnectionError(f"worker {self._address}: {str(error).splitlines()[0]}") from error
+
+
+def _as_error(kind: str, text: str) -> Exception:
+    """An error that was raised elsewhere, with what it said there."""
+    here = getattr(errors, kind, None)
+    if isinstance(here, type) and issubclass(here, RecsysError):
+        return here(text)
+    return ConnectionError(text) if kind == "ConnectionError" else RuntimeError(f"{kind}: {text}")
 
 
 def _bearer(token: str) -> str:

@@ -197,8 +197,9 @@ class Worker:
         for side, rows in self._ranges(held).items():
             found: Rows = getattr(held, side)
             ranges[side] = [rows.start, rows.stop]
-            for name, array in found._asdict().items():
-                self.storage.put(f"{facts['folder']}/{side}-{rows.start}.{name}", array)
+            if rows.start < rows.stop:
+                for name, array in found._asdict().items():
+                    self.storage.put(f"{facts['folder']}/{side}-{rows.start}.{name}", array)
         return ranges
 
     def _load(self, facts: Facts) -> Facts:

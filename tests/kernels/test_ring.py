@@ -93,7 +93,7 @@ def on_a_ring(ratings: Ratings, grid: Grid, workers: int) -> tuple[SgdState, lis
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize(("grid", "workers"), [
     (Grid(4), 1), (Grid(4), 2), (Grid(4), 4), (Grid(8, 2, 3), 2), (Grid(8, 2, 3), 3), (Grid(8, 2, 1), 5),
-    (Grid(32, 1, 2), 4), (Grid(2), 2),
+    (Grid(32, 1, 2), 4), (Grid(2), 2), (Grid(2), 5),
 ])  # fmt: skip
 def test_a_ring_of_workers_reaches_the_bytes_of_one_machine(grid: Grid, workers: int, *, weighted: bool) -> None:
     ratings = table(weighted=weighted)

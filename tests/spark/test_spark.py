@@ -25,7 +25,8 @@ from recsys_mf import cli, spark, store
 from recsys_mf.errors import ArtifactError, ConfigError, DataError, DeviceError, RecsysWarning
 from recsys_mf.run import Run
 from recsys_mf.solvers import SOLVERS
-from recsys_mf.spark import crew, worker
+from recsys_mf.spark import crew, reading, worker
+from recsys_mf.spark.storage import Storage
 from recsys_mf.training import BASELINE, Progress
 from recsys_mf.training.provenance import digest
 from tests.planted import planted
@@ -74,12 +75,12 @@ def assert_same(one: Run, other: Run) -> None:
         assert (row.label, row.scores, row.differences) == (again.label, again.scores, again.differences)
 
 
-def test_one_and_two_workers_reach_the_bytes_of_one_machine(
+def test_one_two_and_four_workers_reach_the_bytes_of_one_machine(
     local_cluster: LocalCluster, session: Any, tree: Path, tmp_path: Path
 ) -> None:
     one = on_one_machine(tree, **SETTLED, members=1)
     store.save(one, tmp_path / "one")
-    for workers in (1, 2):
+    for workers in (1, 2, 4):
         cluster = at(local_cluster, workers)
         run = spark.train(
             str(tree), "sgd", session=session, cluster=cluster, compared_with=FEW, validation=0, **SETTLED, members=1
@@ -114,7 +115,7 @@ def test_a_killed_worker_changes_nothing(local_cluster: LocalCluster, session: A
 
     with pytest.warns(RecsysWarning, match=r"workers were lost in epoch [56] .* others go on from epoch 4"):
         run = spark.train(
-            str(tree), "sgd", session=session, cluster=at(local_cluster, 2, every=2), compared_with=FEW, validation=0,
+            str(tree), "sgd", session=session, cluster=at(local_cluster, 3, every=2), compared_with=FEW, validation=0,
             watch=watch, **settings,
         )  # fmt: skip
     assert killed
@@ -159,6 +160,41 @@ def test_a_dataframe_has_the_order_of_its_columns(local_cluster: LocalCluster, s
         spark.train(frame, "sgd", order_by="user", cluster=at(local_cluster))
     with pytest.raises(ConfigError, match=r"^solver: this solver does not run on Spark yet \(saw als\)"):
         spark.train(frame, "als", order_by="user_id", cluster=at(local_cluster))
+
+
+def test_rows_are_those_of_one_machine(
+    local_cluster: LocalCluster, session: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also in a hive tree, with times, weights and texts as ids, written into the storage in many pieces."""
+    monkeypatch.setattr(reading, "_CHUNK", 500)
+    ratings = planted(60, 50, density=0.5)[0]
+    rng = np.random.default_rng(2)
+    folders = [
+        tmp_path / "tree" / f"site={site}" / f"year={year}" for site in ("b", "a c", "é") for year in (2021, 2020)
+    ]
+    rows = np.sort(rng.integers(0, len(folders), len(ratings)))
+    for number, folder in enumerate(folders):
+        mine = rows == number
+        folder.mkdir(parents=True)
+        table = pa.table({
+            "user": [f"u{user}" for user in ratings.users[mine]],
+            "item": ratings.items[mine].astype(np.int32),
+            "rating": ratings.values[mine].astype(np.float64),
+            "time": pa.array(rng.integers(10**9, 2 * 10**9, mine.sum()) * 1000, pa.timestamp("ms")),
+            "weight": rng.uniform(0.5, 2, mine.sum()),
+        })  # fmt: skip
+        pq.write_table(table, folder / "part.parquet", row_group_size=100)
+    where, storage = str(tmp_path / "tree"), Storage.new(str(local_cluster.storage))
+    for columns in ({"weight_column": "weight"}, {"item_column": "year", "duplicates": "mean"}):
+        here = mf.read_ratings(where, **columns)  # type: ignore[arg-type]
+        there = reading.read(session, where, storage, **columns)  # type: ignore[arg-type]
+        assert here.fingerprint == there.fingerprint
+        for by in ("random", "user", "time", "user-time"):
+            parts = [mf.hold_out(table, 0.5, by=by).test_as_read for table in (here, there)]
+            assert parts[0] is not None
+            assert parts[1] is not None
+            assert parts[0].fingerprint == parts[1].fingerprint
+    storage.remove()
 
 
 def test_a_storage_that_cannot_be_written_is_an_error_in_one_line(
@@ -228,7 +264,7 @@ def test_a_cluster_without_a_free_worker_is_given_up_at_the_deadline(
     local_cluster: LocalCluster, session: Any, tree: Path
 ) -> None:
     context = session.sparkContext
-    busy = threading.Thread(target=context.parallelize([8, 8], 2).map(time.sleep).count)
+    busy = threading.Thread(target=context.parallelize([8] * 4, 4).map(time.sleep).count)
     busy.start()
     time.sleep(1)
     message = rf"^{local_cluster.master}: no worker of the cluster took a task within 2 s; start workers, or free some"

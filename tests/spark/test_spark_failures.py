@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from recsys_mf.errors import ConfigError, DeviceError, RecsysError
+from recsys_mf.errors import ConfigError, DataError, DeviceError, RecsysError
 from recsys_mf.spark import crew, session, worker
 from recsys_mf.spark.engine import Cluster
 from recsys_mf.spark.storage import Storage
@@ -128,7 +128,13 @@ def test_an_endpoint_refuses_who_lacks_the_token() -> None:
 
     rows = wire.Rows(np.arange(32, dtype=np.float32).reshape(2, 16), np.ones(2, np.float32))
     mailbox = wire.Mailbox()
-    endpoint = wire.Endpoint("127.0.0.1", "right", mailbox, lambda name, facts: {name: facts}, lambda key: rows)
+
+    def act(name: str, facts: dict[str, Any]) -> dict[str, Any]:
+        if name == "fail":
+            raise DataError("bad", where="table", fix="mend it")
+        return {"echo": {"echo": facts}}[name]
+
+    endpoint = wire.Endpoint("127.0.0.1", "right", mailbox, act, lambda key: rows)
     try:
         address = f"127.0.0.1:{endpoint.port}"
         friend, stranger = wire.Peer(address, "right"), wire.Peer(address, "wrong")
@@ -137,6 +143,10 @@ def test_an_endpoint_refuses_who_lacks_the_token() -> None:
         for one, other in zip(mailbox.take("key", lambda: False), friend.fetch("any"), strict=True):
             assert np.array_equal(one, other)
             assert one.flags.writeable
+        with pytest.raises(DataError, match=r"^worker 127.0.0.1:\d+: table: bad; mend it"):
+            friend.call("fail", {})
+        with pytest.raises(RuntimeError, match=r"^KeyError: worker 127.0.0.1:\d+: 'no'"):
+            friend.call("no", {})
         with pytest.raises(ConnectionError, match="token"):
             stranger.call("echo", {})
         with pytest.raises(ConnectionError, match="token"):

@@ -24,6 +24,7 @@ from recsys_mf.kernels.schedule.plan import Planner
 
 F32 = NDArray[np.float32]
 _PASSING_BYTES, _STAYING_BYTES = 1 << 17, 1 << 20  # of rows of users and of items of a part, in the second-level cache
+MAX_BANDS = 32
 _MAX_PARTS = 256  # of a band
 _MIN_RATINGS = 16384  # of an epoch for which another thread is woken
 
@@ -47,7 +48,7 @@ class CpuSgd(Planner):
 
         It depends on the table and the rank alone, so that a run does not depend on the machine.
         """
-        bands = int(2 ** np.clip(np.round(np.log2(max(n_ratings, 1) / 8192) / 2), 1, 5))
+        bands = int(2 ** np.clip(np.round(np.log2(max(n_ratings, 1) / 8192) / 2), 1, math.log2(MAX_BANDS)))
         row = 4 * width
         parts = (
             int(np.clip(-(-row * rows // (bands * most)), 1, _MAX_PARTS))

@@ -29,7 +29,7 @@ class Ring(NamedTuple):
 
     @classmethod
     def of(cls, bands: int, workers: int) -> Ring:
-        """Groups of about equal numbers of bands, one per worker; at most as many workers as bands."""
+        """Groups of about equal numbers of bands, one per worker; some are empty where workers outnumber bands."""
         return cls(bands, tuple(worker * bands // workers for worker in range(workers + 1)))
 
     @property
@@ -71,6 +71,8 @@ def visits(ring: Ring, worker: int, step: int, block_starts: I64) -> Iterator[Vi
         band (those of other workers' rows are empty)
     """
     rows, columns = ring.group(worker), ring.group(ring.held(worker, step))
+    if not (rows and columns):  # more workers than bands
+        return
     if step:
         yield _visit(ring.bands, rows, columns, block_starts, below=True)
     if step < ring.workers:
