@@ -38,7 +38,7 @@ class Cluster:
     storage: str | os.PathLike[str] | None = None
     workers: int | None = None
     every: int = 5
-    least: int = 100_000
+    least: int = 30_000
     deadline: float = DEADLINE
 
     def __post_init__(self) -> None:
