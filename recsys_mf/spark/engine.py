@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
-from recsys_mf.errors import ConfigError
+from recsys_mf.errors import ConfigError, DeviceError
 from recsys_mf.kernels import select
 from recsys_mf.kernels.backend import Backend
 from recsys_mf.kernels.cpu.device import CpuDevice
@@ -97,10 +97,14 @@ def _ring(context: Any, storage: Storage, cluster: Cluster, threads: int | None)
     wanted: list[int] = []
 
     def start() -> Crew:
-        if not wanted:
+        is_first = not wanted
+        if is_first:
             wanted.append(cluster.workers or min(_settled(context), MAX_BANDS))
-        size = _awaited(context, wanted[0], cluster.deadline if cluster.workers else _PATIENCE)
-        return Crew(context, storage, min(size, wanted[0]) if cluster.workers is None else wanted[0], cluster.deadline)
+        size = _awaited(context, wanted[0], cluster.deadline if is_first else _PATIENCE)
+        if is_first and size < wanted[0]:
+            seen, fix = f"{size} task slots for {wanted[0]} workers", "ask for fewer, or free slots on the cluster"
+            raise DeviceError("the cluster has no room for so many workers", where="workers", seen=seen, fix=fix)
+        return Crew(context, storage, min(size, wanted[0]), cluster.deadline)  # fewer, if some are lost for good
 
     plain = select("cpu", threads)
     sgd = RingSgd(start, storage, threads=plain.device.threads, every=cluster.every, least=cluster.least)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import time
 import warnings
 import weakref
 from collections.abc import Callable
@@ -55,6 +56,20 @@ class Work:
         return f"{self.name}/after-{epoch}"
 
 
+@dataclass
+class Seconds:
+    """Where the time of workers went, as the driver sees it.
+
+    starting : of jobs; preparing : of plans, from reading the table to the first epoch; epochs : in all, and kernels :
+    of these in the kernels, of the mean worker: the rest is transport and waiting
+    """
+
+    starting: float = 0.0
+    preparing: float = 0.0
+    epochs: float = 0.0
+    kernels: float = 0.0
+
+
 @dataclass(frozen=True, eq=False)
 class RingPlan(SgdPlan):
     """A plan whose triples are with the workers."""
@@ -73,6 +88,7 @@ class RingSgd(CpuSgd):
     def __init__(self, start: Callable[[], Crew], storage: Storage, *, threads: int, every: int, least: int) -> None:
         super().__init__(threads)
         self._start, self._storage, self._every, self._least = start, storage, every, least
+        self.seconds = Seconds()
         self._crew: Crew | None = None
         self._tables: weakref.WeakKeyDictionary[Any, Facts] = weakref.WeakKeyDictionary()
         self._numbers = itertools.count()
@@ -113,7 +129,7 @@ class RingSgd(CpuSgd):
         if not isinstance(plan, RingPlan):
             return super().epoch(plan, state, step)
         work = plan.work
-        error = self._done(work, state, lambda crew: _epoch(crew, work, step))
+        error = self._done(work, state, lambda crew: self._epoch(crew, work, step))
         work.steps.append(step)
         if len(work.steps) % self._every == 0:
             self._done(work, state, partial(self._save, work))
@@ -137,12 +153,15 @@ class RingSgd(CpuSgd):
         """What a crew does that has the plan where it stands; where it is lost, another goes on."""
         for attempt in range(_ATTEMPTS):
             try:
+                began = time.perf_counter()
                 if self._crew is None:
                     self._crew = self._start()
-                crew = self._crew
+                    self.seconds.starting += time.perf_counter() - began
+                crew, began = self._crew, time.perf_counter()
                 self._tidy(crew)
                 if work.crew is not crew:
                     self._bring(crew, work, state)
+                    self.seconds.preparing += time.perf_counter() - began
                 return what(crew)
             except LostWorkers as error:
                 lost, self._crew = self._crew, None
@@ -175,8 +194,16 @@ class RingSgd(CpuSgd):
             crew.for_all([partial(_send, crew, worker, cut, work.name, state) for worker in range(crew.size)])
             crew.call_all("take", {"plan": work.name, "epoch": begin})
         for step in work.steps[begin:]:
-            _epoch(crew, work, step)
+            self._epoch(crew, work, step)
         work.crew = crew
+
+    def _epoch(self, crew: Crew, work: Work, step: SgdStep) -> float:
+        """An epoch; returns the squared error met."""
+        began = time.perf_counter()
+        found = crew.call_all("epoch", {"plan": work.name, "step": list(step)})
+        self.seconds.epochs += time.perf_counter() - began
+        self.seconds.kernels += sum(own["seconds"] for own in found) / len(found)
+        return total_error(np.concatenate([np.array(own["errors"]) for own in found], axis=1))
 
     def _save(self, work: Work, crew: Crew) -> None:
         """Write the rows into the storage, and remove those written before."""
@@ -207,12 +234,6 @@ class RingSgd(CpuSgd):
             self._tables[ratings] = facts
             weakref.finalize(ratings, self._storage.remove, folder)
         return facts
-
-
-def _epoch(crew: Crew, work: Work, step: SgdStep) -> float:
-    """An epoch; returns the squared error met."""
-    found = crew.call_all("epoch", {"plan": work.name, "step": list(step)})
-    return total_error(np.concatenate([np.array(own["errors"]) for own in found], axis=1))
 
 
 def _fetch(crew: Crew, work: Work) -> list[list[Rows]]:

@@ -223,7 +223,9 @@ class Worker:
         return {"users": held.cut.user_rows(self.number), "items": held.cut.item_rows(self.number)}
 
     def _epoch(self, facts: Facts) -> Facts:
-        """An epoch with the others; gives the squared errors of the worker's blocks by stratum and row band."""
+        """An epoch with the others; gives the squared errors of the worker's blocks by stratum and row band, and the
+        seconds in kernels.
+        """
         held, step = self._plans[facts["plan"]], SgdStep(*facts["step"])
         assert held.share is not None
         assert held.users is not None
@@ -231,13 +233,15 @@ class Worker:
         workers, bands = held.cut.ring, held.cut.ring.group(self.number)
         errors = np.zeros((workers.bands, workers.bands))
         users, items = held.users, held.items
-        epoch = held.epoch + 1
+        epoch, visiting = held.epoch + 1, 0.0
         for at in range(workers.workers + 1):
             state = SgdState(users.factors, items.factors, users.bias, items.bias)
+            began = time.perf_counter()
             held.share.visit(self._sgd, at, state, step, errors)
+            visiting += time.perf_counter() - began
             if workers.workers > 1 and at < workers.workers:
                 key = f"{facts['plan']}/{epoch}/{at}"
                 self.peers[workers.before(self.number)].send(key, items)
                 items = self.mailbox.take(key, lambda: not self.done.is_set())
         held.items, held.epoch = items, epoch
-        return {"errors": errors[:, bands.start : bands.stop].tolist()}
+        return {"errors": errors[:, bands.start : bands.stop].tolist(), "seconds": visiting}

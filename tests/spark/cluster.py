@@ -30,8 +30,8 @@ class LocalCluster:
 
 
 @contextlib.contextmanager
-def cluster(folder: Path, workers: int = 2) -> Iterator[LocalCluster]:
-    """A cluster of workers with two cores each, so that twice as many tasks run side by side."""
+def cluster(folder: Path, workers: int = 2, cores: int = 2, memory: str = "1g") -> Iterator[LocalCluster]:
+    """A cluster of workers, with cores and memory for each: so many tasks run side by side."""
     import pyspark
 
     home = Path(pyspark.__file__).parent
@@ -55,8 +55,8 @@ def cluster(folder: Path, workers: int = 2) -> Iterator[LocalCluster]:
         first = started("master", "master.Master", "--host", "127.0.0.1", "--port", str(port), "--webui-port", "0")
         _await("the master", lambda: _answers(port))
         others = [
-            started(f"worker-{number}", "worker.Worker", "--host", "127.0.0.1", "--webui-port", "0", "-c", "2", "-m",
-                    "1g", "-d", str(folder / f"work-{number}"), master)
+            started(f"worker-{number}", "worker.Worker", "--host", "127.0.0.1", "--webui-port", "0", "-c", str(cores),
+                    "-m", memory, "-d", str(folder / f"work-{number}"), master)
             for number in range(workers)
         ]  # fmt: skip
         for number in range(workers):

@@ -12,7 +12,7 @@ import pytest
 from tests.spark.cluster import LocalCluster, cluster
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def local_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCluster]:
     """A master and two workers."""
     if importlib.util.find_spec("pyspark") is None:
@@ -23,7 +23,7 @@ def local_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalClu
         yield found
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def session(local_cluster: LocalCluster) -> Iterator[Any]:
     """A session that stands, as in a notebook."""
     from recsys_mf.spark.session import opened

@@ -267,6 +267,11 @@ def test_a_cluster_without_a_free_worker_is_given_up_at_the_deadline(
     with pytest.raises(DeviceError, match=message):
         spark.train(str(tree), "sgd", cluster=at(local_cluster, deadline=2.0))
     busy.join()
+    message = (
+        r"^workers: the cluster has no room for so many workers \(saw 4 task slots for 99 workers\); ask for fewer"
+    )
+    with pytest.raises(DeviceError, match=message):
+        spark.train(str(tree), "sgd", cluster=at(local_cluster, 99, deadline=3.0), compared_with=FEW, **SETTLED)
 
 
 _TRY = """
