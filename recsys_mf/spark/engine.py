@@ -22,6 +22,7 @@ from recsys_mf.spark.storage import Storage
 _PATIENCE = 20.0  # seconds in which executors that were lost may come back
 _SETTLED = 2.0  # seconds without another executor, after which no more are expected
 _LOOKS = 0.25
+_NEW = 30.0  # seconds after its start in which executors of a session may still come
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,9 +128,10 @@ def _folder(context: Any, cluster: Cluster) -> str:
 
 
 def _settled(context: Any) -> int:
-    """Slots, once no more have come for a while."""
+    """Slots; of a session that is new, once no more have come for a while."""
     found, since = count_slots(context), time.monotonic()
-    while time.monotonic() - since < _SETTLED and not context.master.startswith("local"):
+    is_new = time.time() - context.startTime / 1000 < _NEW and not context.master.startswith("local")
+    while is_new and time.monotonic() - since < _SETTLED:
         time.sleep(_LOOKS)
         now = count_slots(context)
         found, since = (found, since) if now == found else (now, time.monotonic())
