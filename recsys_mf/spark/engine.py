@@ -22,7 +22,7 @@ from recsys_mf.spark.storage import Storage
 _PATIENCE = 20.0  # seconds in which executors that were lost may come back
 _SETTLED = 2.0  # seconds without another executor, after which no more are expected
 _LOOKS = 0.25
-_NEW = 30.0  # seconds after its start in which executors of a session may still come
+_NEW = 10.0  # seconds after its start in which executors of a session may still come
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,6 +14,7 @@ import os
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -94,7 +95,8 @@ def _session(master: str) -> Any:
     return builder.getOrCreate()
 
 
-def _contest(session: Any, name: str, data: Path, folder: Path) -> list[Result]:
+def _contest(session: Any, name: str, data: Path, folder: Path) -> Iterator[Result]:
+    """One fit after another."""
     import recsys_mf as mf
 
     place = folder / name
@@ -102,15 +104,16 @@ def _contest(session: Any, name: str, data: Path, folder: Path) -> list[Result]:
     tables.write(name, data, place, validation=False)
     train, test = (mf.read_ratings(place / f"{part}.parquet", time_column="none") for part in ("train", "test"))
     split = mf.given(train, test)
-    found = [_ours(session, split, settings, folder) for settings in OURS[name]]
+    for ours in OURS[name]:
+        yield _ours(session, split, ours, folder)
     frames = [session.read.parquet(str(place / f"{part}.parquet")).repartition(4).cache() for part in ("train", "test")]
     for frame in frames:
         frame.count()
     _mllib(frames, (8, 0.1, 1))  # so that Java has compiled it
-    found += [_mllib(frames, settings) for settings in CONTESTS[name]]
+    for theirs in CONTESTS[name]:
+        yield _mllib(frames, theirs)
     for frame in frames:
         frame.unpersist()
-    return found
 
 
 def _ours(session: Any, split: Any, settings: dict[str, Any], folder: Path) -> Result:
