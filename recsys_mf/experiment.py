@@ -14,6 +14,7 @@ from recsys_mf.evaluation import FoldReport, Report, evaluate, summarise_folds, 
 from recsys_mf.evaluation.full_ranking import Top, check_arguments, least_relevant, require_relevant
 from recsys_mf.evaluation.predictions import PredictedRows, join_folds, predict_rows
 from recsys_mf.features import Features
+from recsys_mf.kernels.backend import Backend
 from recsys_mf.loaders import read_features
 from recsys_mf.ratings import Ratings
 from recsys_mf.run import Run
@@ -99,7 +100,7 @@ class Experiment:
     def run(
         self,
         *,
-        device: str = "auto",
+        device: str | Backend = "auto",
         threads: int | None = None,
         watch: Watcher = lambda progress: None,
         keep_predictions: bool = False,
@@ -158,7 +159,7 @@ class Experiment:
         self,
         split: Split,
         *,
-        device: str = "auto",
+        device: str | Backend = "auto",
         threads: int | None = None,
         watch: Watcher = lambda progress: None,
         keep_predictions: bool = False,

@@ -29,11 +29,12 @@ LAYERS = (
     {"run", "solvers"},
     {"store", "streaming", "training", "evaluation", "dense", "completion", "exporting"},
     {"experiment", "sklearn", "comparison", "tuning"},
+    {"spark"},
     {"cli"},
 )
 LAYER = {part: number for number, parts in enumerate(LAYERS) for part in parts}
 EXEMPT = {"recsys_mf"}  # the __init__ of the package has the names that users import
-HEAVY = ("torch", "numpy", "scipy", "pandas", "pyarrow", "numba", "safetensors")
+HEAVY = ("torch", "numpy", "scipy", "pandas", "pyarrow", "numba", "safetensors", "pyspark")
 
 
 @cache
@@ -159,7 +160,7 @@ def test_random_numbers_come_only_from_generators() -> None:
                 assert node.attr in allowed, f"{name}, line {node.lineno}: np.random.{node.attr}"
 
 
-@pytest.mark.parametrize("name", ["recsys_mf", "recsys_mf.cli"])
+@pytest.mark.parametrize("name", ["recsys_mf", "recsys_mf.cli", "recsys_mf.spark"])
 def test_importing_the_package_or_the_command_line_loads_nothing_heavy(name: str) -> None:
     script = f"import sys, {name}; print(*sorted({set(HEAVY)!r} & sys.modules.keys()))"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)

@@ -12,6 +12,7 @@ import io
 import itertools
 import os
 import re
+import shutil
 from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -36,6 +37,8 @@ def skip_without_packages(page: Path) -> None:
     """Skip the test unless all packages that the page names are installed."""
     names = " ".join(re.findall(r"`pip install ([\w\- ]+)`", page.read_text(encoding="utf-8"))).split()
     missing = [name for name in names if not _is_installed(name)]
+    if page.stem == "spark" and shutil.which("java") is None:
+        missing.append("Java 17")
     if missing:
         pytest.skip(f"needs {', '.join(missing)}")
 

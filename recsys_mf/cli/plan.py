@@ -33,6 +33,7 @@ FILES = {
 HARMLESS = {
     "output", "force", "quiet", "device", "threads", "size", "html", "plots", "titles", "log", "predictions",
     "keep_rated", "as_json", "markdown", "repeat", "ranking", "relevant", "checkpoint", "every",
+    "engine", "master", "storage", "workers",
 }  # fmt: skip
 """Options of `recsys-mf train` that decide where it runs and what is written, but do not change the numbers."""
 

@@ -12,6 +12,7 @@ import click
 
 from recsys_mf.cli import options
 from recsys_mf.cli.config import SHORTHANDS, config_option
+from recsys_mf.cli.engine import check_engine, engine_options, on_spark
 from recsys_mf.cli.keeping import Work, checkpoint_options, open_checkpoint, telling_what_is_kept
 from recsys_mf.cli.pictures import PictureFiles, name_items, picture_options, titles_option
 from recsys_mf.cli.places import PLACE, TABLE, local
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from recsys_mf.cli.config import Config
     from recsys_mf.cli.log import LogFile
     from recsys_mf.features import Features
+    from recsys_mf.kernels.backend import Backend
     from recsys_mf.ratings import Ratings
     from recsys_mf.run import Run
     from recsys_mf.solvers import Solver
@@ -50,6 +52,10 @@ class Options:
     seed: int
     device: str
     threads: int | None
+    engine: str
+    master: str | None
+    storage: str | None
+    workers: int | None
     size: str | None
     start: Place | None
     repeat: Place | None
@@ -143,6 +149,7 @@ class Options:
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of every random draw.")
 @options.device_option
 @options.threads_option
+@engine_options
 @click.option(
     "--memory", "size", metavar="SIZE", help="Memory budget, e.g. 2GiB or 500MB; long columns go to temporary files."
 )
@@ -214,6 +221,7 @@ def train(**given: Any) -> None:
     from recsys_mf.evaluation.predictions import check_predictions, write_predictions
 
     chosen, context = Options(**given), click.get_current_context()
+    check_engine(chosen.engine, given)
     inputs = [file for file in (chosen.ratings, chosen.test, chosen.user_features, chosen.item_features) if file]
     store.check_free(chosen.output, force=chosen.force, inputs=inputs)
     pictures = PictureFiles(chosen.html, chosen.plots, chosen.force, chosen.titles)
@@ -223,7 +231,7 @@ def train(**given: Any) -> None:
     if chosen.size is not None:
         context.with_resource(limited(memory.parsed(chosen.size)))
     announce_compilation(quiet=chosen.quiet)
-    device = chosen.device
+    device: str | Backend = chosen.device
     if chosen.repeat is None:
         plan = _plan(chosen, context)
     else:
@@ -241,6 +249,8 @@ def train(**given: Any) -> None:
         check_predictions(chosen.predictions, force=chosen.force, held_out=held_out)
 
     context.with_resource(log)
+    if chosen.engine == "spark":
+        experiment, device = on_spark(experiment, given, chosen.threads, context)
     work = Work()
     with telling_what_is_kept(checkpoint, work), Bars(quiet=chosen.quiet) as bars:
         run, report, predicted = experiment.run(

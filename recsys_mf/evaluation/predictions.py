@@ -24,6 +24,7 @@ from recsys_mf.arrays import mapped
 from recsys_mf.errors import ConfigError
 from recsys_mf.evaluation.scoring import predict_ratings
 from recsys_mf.kernels import predictor
+from recsys_mf.kernels.backend import Backend
 from recsys_mf.loaders.writing import TABLES, open_table
 from recsys_mf.outputs import check_output, written_output
 from recsys_mf.ratings import Ratings
@@ -50,7 +51,9 @@ class PredictedRows:
     folds: NDArray[np.int64] | None = None
 
 
-def predict_rows(run: Run, rows: Ratings, *, device: str = "auto", threads: int | None = None) -> PredictedRows:
+def predict_rows(
+    run: Run, rows: Ratings, *, device: str | Backend = "auto", threads: int | None = None
+) -> PredictedRows:
     """What the model of a run predicts for rows under any vocabularies, as `evaluate` scores it.
 
     Raises DataError when ids are integers on one side and strings on the other.

@@ -26,7 +26,7 @@ from recsys_mf.evaluation.metrics import METRICS, Estimate, PairedBootstrap, Sco
 from recsys_mf.evaluation.ranking import Figure
 from recsys_mf.evaluation.report import SEGMENTS, Coverage, HeldOut, Report, Row, Segment, require_svd
 from recsys_mf.kernels import predictor
-from recsys_mf.kernels.backend import PredictionKernels
+from recsys_mf.kernels.backend import Backend, PredictionKernels
 from recsys_mf.kernels.cpu.prediction import CPU
 from recsys_mf.loaders.reading import Vocabularies
 from recsys_mf.mismatch import UnknownIds
@@ -44,7 +44,7 @@ def evaluate(
     *,
     seed: int = 0,
     held_out: str | None = None,
-    device: str = "auto",
+    device: str | Backend = "auto",
     threads: int | None = None,
     ranking: int | Top | None = None,
 ) -> Report:
@@ -160,7 +160,7 @@ class _Scorer:
         pairs: Ratings,
         trained: NDArray[np.bool_] | None,
         bootstrap: PairedBootstrap,
-        place: tuple[str, int | None],
+        place: tuple[str | Backend, int | None],
         task: RankingTask | None,
     ) -> None:
         self._pairs, self._bootstrap, self._place, self._task = pairs, bootstrap, place, task

@@ -18,14 +18,17 @@ DEVICES = ("auto", "cpu", "cuda")
 MIN_CAPABILITY = (8, 0)  # compute capability that Triton's kernels need: TF32
 
 
-def select(device: str = "auto", threads: int | None = None) -> Backend:
+def select(device: str | Backend = "auto", threads: int | None = None) -> Backend:
     """The backend for "cpu", "cuda" or "auto" (CUDA if it is there), on this many threads of the host.
 
+    device : or a backend, which is given back
     threads : `available_threads()` if None
     The first use of a card checks its kernels (`triton.verification`). Torch does the work of those that are wrong: for
     "auto" a DeviceWarning says so, for "cuda" it is a DeviceError. Raises ConfigError for another name or a thread
     count out of range, DeviceError for CUDA if there is none.
     """
+    if isinstance(device, Backend):
+        return device
     threads = _check_threads(threads)
     if not _takes_card(device):
         from recsys_mf.kernels.cpu.backend import make_backend as on_cpu
@@ -40,11 +43,14 @@ def select(device: str = "auto", threads: int | None = None) -> Backend:
     return on_torch("cuda", threads)
 
 
-def predictor(device: str = "auto", threads: int | None = None) -> PredictionKernels:
+def predictor(device: str | Backend = "auto", threads: int | None = None) -> PredictionKernels:
     """What models predict with on "cpu", "cuda" or "auto" (CUDA if it is there), on this many threads of the host.
 
+    device : or a backend, of which this is the family
     On CUDA it keeps the tables of every model that it is used for. Raises as `select` does.
     """
+    if isinstance(device, Backend):
+        return device.make_prediction()
     threads = _check_threads(threads)
     if _takes_card(device):
         if _takes_triton():

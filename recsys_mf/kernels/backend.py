@@ -115,6 +115,12 @@ class SgdKernels(Protocol):
 
     def epoch(self, plan: SgdPlan, state: SgdState, step: SgdStep) -> float: ...
 
+    def collect(self, plan: SgdPlan, state: SgdState) -> None:
+        """Bring what epochs have moved into the arrays of the state, before they are read: a backend may keep it
+        elsewhere.
+        """
+        ...
+
 
 class ProbitKernels(Protocol):
     """The cumulative probit of ordinal ratings."""

@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from recsys_mf.arrays import mapped
 from recsys_mf.errors import ConfigError, SolveError
 from recsys_mf.kernels.backend import Backend
 from recsys_mf.kernels.operands import Pairs, RatingScale, SgdState, SgdStep, Tables
@@ -144,6 +145,7 @@ class Sgd(IterativeSolver):
         )
 
         def model() -> Factorization:
+            sgd.collect(plan, state)
             p, q = device.get(state.P)[user_places, :rank], device.get(state.Q)[item_places, :rank]
             b_u, b_i = device.get(state.user_bias)[user_places], device.get(state.item_bias)[item_places]
             return restore(scale, b_u, b_i, p, q)
@@ -151,6 +153,7 @@ class Sgd(IterativeSolver):
         at_users, at_items = device.put(user_places), device.put(item_places)
 
         def predict(users: Any, items: Any, times: Any) -> Any:
+            sgd.collect(plan, state)
             tables = Tables(
                 join_biases(backend, state.P, state.user_bias), join_biases(backend, state.Q, state.item_bias)
             )
@@ -158,6 +161,7 @@ class Sgd(IterativeSolver):
             return predict_pairs(backend, Pairs(u, i), tables, scale)
 
         def stand(epoch: int) -> State:
+            sgd.collect(plan, state)
             rows = {name: np.asarray(device.get(table), np.float32) for name, table in state._asdict().items()}
             return State({"epoch": epoch, "noise": noise}, rows)
 
@@ -186,8 +190,9 @@ class Sgd(IterativeSolver):
         tables = []
         for rows in sizes:
             factors = np.zeros((rows, width), np.float32)
-            drawn = rng.standard_normal((rows, rank), dtype=np.float32)
-            factors[:, :rank] = drawn * np.float32(self.initial_scale / np.sqrt(rank))
+            for part in mapped.parts(rows):  # drawing in parts gives the same numbers
+                drawn = rng.standard_normal((len(factors[part]), rank), dtype=np.float32)
+                factors[part, :rank] = drawn * np.float32(self.initial_scale / np.sqrt(rank))
             tables.append(factors)
         return *tables, *(np.zeros(rows, np.float32) for rows in sizes)
 

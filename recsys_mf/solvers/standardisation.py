@@ -24,7 +24,7 @@ F32 = NDArray[np.float32]
 def find_mean(train: Ratings) -> float:
     """Σ w r / Σ w over the ratings of weight w, or 1."""
     if train.weights is None:
-        return float(train.values.mean(dtype=np.float64))
+        return mapped.mean(train.values)
     total = sum(
         float(train.weights[part].astype(np.float64) @ train.values[part].astype(np.float64))
         for part in mapped.parts(len(train))

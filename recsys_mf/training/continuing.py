@@ -35,7 +35,7 @@ def continued(
     split: Split,
     *,
     seed: int = 0,
-    device: str = "auto",
+    device: str | Backend = "auto",
     threads: int | None = None,
     validation: float = 0.1,
     watch: Watcher = lambda progress: None,

@@ -22,7 +22,7 @@ It is stored in run.json under "provenance". All values are plain. Written by `t
     weighted            whether the training rows have weights
     side_information    user and item -> names of the features
     features            user and item -> fingerprint of the features
-    device, threads     where it ran; on a GPU also card, driver and kernels
+    device, threads     where it ran; on a GPU also card, driver and kernels; on a cluster also engine
     processor, python, platform, libraries   what it ran with
 
 and by `recsys-mf train`:

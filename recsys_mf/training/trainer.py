@@ -51,7 +51,7 @@ def train(
     solver: Solver | type[Solver] | str = "sgd",
     *,
     seed: int = 0,
-    device: str = "auto",
+    device: str | Backend = "auto",
     threads: int | None = None,
     validation: float = 0.1,
     compared_with: Mapping[str, Solver] | None = None,

@@ -9,7 +9,7 @@ import torch
 
 from recsys_mf.arrays.cores import available_threads, processors
 from recsys_mf.errors import ConfigError, DeviceError
-from recsys_mf.kernels import select
+from recsys_mf.kernels import predictor, select
 from recsys_mf.kernels.cpu.rows import CpuRows
 
 
@@ -42,3 +42,9 @@ def test_number_of_threads_out_of_range_is_refused(threads: Any) -> None:
 def test_cuda_is_refused_on_a_machine_without_it() -> None:
     with pytest.raises(DeviceError, match=r"^CUDA is not available here; use the device 'cpu' or 'auto'$"):
         select("cuda")
+
+
+def test_a_backend_is_taken_as_the_device() -> None:
+    backend = select("cpu", 1)
+    assert select(backend) is backend
+    assert isinstance(predictor(backend), type(backend.make_prediction()))

@@ -24,6 +24,7 @@ from recsys_mf.kernels.schedule.plan import Planner
 
 F32 = NDArray[np.float32]
 _PASSING_BYTES, _STAYING_BYTES = 1 << 17, 1 << 20  # of rows of users and of items of a part, in the second-level cache
+MAX_BANDS = 32
 _MAX_PARTS = 256  # of a band
 _MIN_RATINGS = 16384  # of an epoch for which another thread is woken
 
@@ -48,7 +49,7 @@ class CpuSgd(Planner):
 
         It depends on the table and the rank alone, so that a run does not depend on the machine.
         """
-        bands = int(2 ** np.clip(np.round(np.log2(max(n_ratings, 1) / 8192) / 2), 1, 5))
+        bands = int(2 ** np.clip(np.round(np.log2(max(n_ratings, 1) / 8192) / 2), 1, math.log2(MAX_BANDS)))
         row = 4 * width
         parts = (
             int(np.clip(-(-row * rows // (bands * most)), 1, _MAX_PARTS))
@@ -74,6 +75,10 @@ class CpuSgd(Planner):
 
     def visit(self, part: Part, batch: int, state: SgdState, step: SgdStep) -> float:
         """As `reference.epoch` with batch = 1 and factors as wide as `width` says."""
+        return total_error(self.visit_blocks(part, state, step))
+
+    def visit_blocks(self, part: Part, state: SgdState, step: SgdStep) -> NDArray[np.float64]:
+        """`visit` with the squared errors met in every block, float64[S, W]."""
         strata, blocks = part.bounds.shape[0], part.bounds.shape[1] - 1
         errors = np.zeros((strata, blocks))
         threads = min(self._threads, 1 + len(part.users) // _MIN_RATINGS)
@@ -82,7 +87,12 @@ class CpuSgd(Planner):
             visits.visit_kernel(state.P.shape[1]), [(thread,) for thread in range(threads)], threads,
             threads, scheduler.make_board(strata, blocks, threads), *part, *state, *numbers, errors,
         )  # fmt: skip
-        total = 0.0
-        for stratum in errors:  # in this order, whether strata come at once or one by one
-            total += math.fsum(stratum)
-        return total
+        return errors
+
+
+def total_error(errors: NDArray[np.float64]) -> float:
+    """The sum of errors by stratum and block, in an order that does not depend on who met them, or when."""
+    total = 0.0
+    for stratum in errors:
+        total += math.fsum(stratum)
+    return total

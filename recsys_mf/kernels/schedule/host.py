@@ -6,9 +6,10 @@ standardisation, and that of their weights, on the way to where `arrange` puts t
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from recsys_mf.arrays import mapped
 from recsys_mf.arrays.jit import inline, jit
@@ -19,11 +20,27 @@ from recsys_mf.kernels.schedule.grid import Arranged, Grid, Places
 _CHUNKS = 16  # ranges of rows that are counted and placed side by side; a constant, so that no result depends on it
 
 
-def arrange(triples: Triples, places: Places, grid: Grid, scale: RatingScale, seed: int, *, threads: int) -> Arranged:
+class Among(NamedTuple):
+    """Where triples stand in the whole table, if they are those of some row bands alone.
+
+    firsts int64[bands] : of every stratum, the place of the first of these triples among all
+    mean_weight : of all triples; 1 without weights
+    """
+
+    firsts: NDArray[np.int64]
+    mean_weight: float
+
+
+def arrange(
+    triples: Triples, places: Places, grid: Grid, scale: RatingScale, seed: int, *, threads: int,
+    among: Among | None = None,
+) -> Arranged:  # fmt: skip
     """The triples (user place, item place, (r - mean) / deviation), grouped by block and by part within it; with them
     their weights, if there are any, divided by the mean of all.
 
     seed : below 2⁶³; decides the order within a part, a permutation by Fisher and Yates from a hash of seed and place
+    among : of some row bands of a table, of which all triples are here in their order: their parts then have the order
+        that they have in the whole. None if this is the whole
 
     Block (row band r, column band c) stands at place ((c - r) mod bands, r). Its parts follow by item, then by user.
     Two passes over the table and one over every part; 12 bytes per rating for the result, 16 with weights, and no more.
@@ -32,7 +49,9 @@ def arrange(triples: Triples, places: Places, grid: Grid, scale: RatingScale, se
     found = np.zeros((_CHUNKS, keys), np.int64)
     chunks = np.linspace(0, n, _CHUNKS + 1).astype(np.int64)
     out = _empty(n, keys, weighted=triples.weights is not None)
-    average = np.float32(1 if triples.weights is None else mapped.mean(triples.weights))
+    average = np.float32(1)
+    if triples.weights is not None:
+        average = np.float32(mapped.mean(triples.weights) if among is None else among.mean_weight)
     parts, tasks = (places.part_of_user, places.part_of_item), ranges(_CHUNKS, 1)
     side_by_side(_count_parts, tasks, threads, chunks, triples.users, triples.items, *parts, *grid, found)
     out.starts[0], out.starts[1:] = 0, np.cumsum(found.sum(axis=0))
@@ -41,7 +60,9 @@ def arrange(triples: Triples, places: Places, grid: Grid, scale: RatingScale, se
         _place, tasks, threads, chunks, *triples, places.users, places.items, *parts,
         *grid, np.float32(scale.mean), np.float32(scale.deviation), average, first, *out[:4],
     )  # fmt: skip
-    side_by_side(_shuffle, ranges(keys, -(-keys // _CHUNKS)), threads, out.starts, np.uint64(seed), *out[:4])
+    strata = out.starts[:: keys // grid.bands][: grid.bands]
+    ahead = np.zeros(grid.bands, np.int64) if among is None else among.firsts - strata
+    side_by_side(_shuffle, ranges(keys, -(-keys // _CHUNKS)), threads, out.starts, ahead, np.uint64(seed), *out[:4])
     return out
 
 
@@ -95,13 +116,14 @@ def _place(
 
 @jit()
 def _shuffle(
-    first: Any, last: Any, starts: Any, seed: Any, users: Any, items: Any, values: Any, weights: Any
+    first: Any, last: Any, starts: Any, ahead: Any, seed: Any, users: Any, items: Any, values: Any, weights: Any
 ) -> None:  # fmt: skip
+    parts = (starts.size - 1) // ahead.size
     for g in range(first, last):
-        low = starts[g]
+        low, before = starts[g], ahead[g // parts]
         for last in range(starts[g + 1] - 1, low, -1):
             other = low + np.int64(
-                ((_hashed(seed, last) >> np.uint64(32)) * np.uint64(last - low + 1)) >> np.uint64(32)
+                ((_hashed(seed, last + before) >> np.uint64(32)) * np.uint64(last - low + 1)) >> np.uint64(32)
             )
             users[last], users[other] = users[other], users[last]
             items[last], items[other] = items[other], items[last]

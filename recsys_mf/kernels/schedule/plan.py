@@ -56,6 +56,15 @@ class SgdPlan:
         return cls(order, np.arange(n_users, dtype=np.int32), np.arange(n_items, dtype=np.int32), width, 1)
 
 
+class Drawn(NamedTuple):
+    """What a plan draws: places of rows in a grid, for factors of a width, and the seed of the order within parts."""
+
+    width: int
+    grid: Grid
+    places: Places
+    seed: int
+
+
 class Planner(ABC):
     """The part of `SgdKernels` that backends share; what differs between them is abstract."""
 
@@ -83,13 +92,17 @@ class Planner(ABC):
     def visit(self, part: Part, batch: int, state: SgdState, step: SgdStep) -> float:
         """The blocks of a part as in `reference.epoch`; returns the summed squared error met."""
 
-    def plan(self, ratings: RatingTable, settings: PlanSettings, rng: np.random.Generator) -> SgdPlan:
-        """See `SgdKernels.plan`. Draws from rng the two permutations, then the seed of the order within parts."""
+    def draw(self, ratings: RatingTable, settings: PlanSettings, rng: np.random.Generator) -> Drawn:
+        """What a plan draws from rng, in this order."""
         n, m, n_items = len(ratings.users), len(ratings.user_counts), len(ratings.item_counts)
         width = self.width(settings.rank)
         grid = self.grid(n, m, n_items, width)
         places = Places.draw(ratings.user_counts, ratings.item_counts, grid, rng)
-        seed = int(rng.integers(2**63))
+        return Drawn(width, grid, places, int(rng.integers(2**63)))
+
+    def plan(self, ratings: RatingTable, settings: PlanSettings, rng: np.random.Generator) -> SgdPlan:
+        """See `SgdKernels.plan`. Draws from rng the two permutations, then the seed of the order within parts."""
+        width, grid, places, seed = self.draw(ratings, settings, rng)
         triples = Triples(ratings.users, ratings.items, ratings.values, ratings.weights)
         arranged = self.arrange(triples, places, grid, settings.scale, seed)
         mapped.rest()
@@ -100,6 +113,9 @@ class Planner(ABC):
             width,
             self.batch(_largest_share(ratings), settings.rate),
         )
+
+    def collect(self, plan: SgdPlan, state: SgdState) -> None:  # noqa: B027 (nothing to do for most)
+        """See `SgdKernels.collect`: the state is where it was put."""
 
     def epoch(self, plan: SgdPlan, state: SgdState, step: SgdStep) -> float:
         """As `reference.epoch`."""

@@ -1,0 +1,168 @@
+#!/usr/bin/env python
+"""Masked SGD by the workers of a local Spark cluster beside MLlib's ALS there, on the same split.
+
+    scripts/bench/spark.py --data DIR [--only ml-1m]
+
+A standalone master and two workers of one core each, as processes on this machine. Both systems start from a session
+that stands and from a table in memory: MLlib's is cached, ours is a split in the driver. Fits are timed, for ours from
+the start of its workers. Writes a section of BENCHMARKS.md, or with `--only` prints it.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+import document
+import environments
+import numpy as np
+import tables
+
+sys.path.insert(0, str(environments.ROOT))
+
+CONTESTS = {
+    "ml-1m": ((32, 0.05, 5), (32, 0.05, 10), (32, 0.1, 10), (32, 0.05, 15)),
+    "ml-25m": ((32, 0.05, 5), (32, 0.05, 10)),
+}
+"""Of MLlib: rank, regParam, maxIter."""
+
+OURS: dict[str, tuple[dict[str, Any], ...]] = {
+    "ml-1m": (
+        {"rank": 32, "regularisation": 0.045, "epochs": 16, "members": 1},
+        {"rank": 64, "regularisation": 0.0375, "epochs": 24, "members": 6},
+    ),
+    "ml-25m": ({"rank": 32, "regularisation": 0.045, "epochs": 16, "members": 1},),
+}
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a row of the table says."""
+
+    system: str
+    seconds: float
+    rmse: float
+    note: str
+
+
+@click.command()
+@click.option("--data", type=click.Path(path_type=Path, exists=True), required=True, help="Folder with ml-1m.parquet.")
+@click.option("--only", metavar="TABLE", type=click.Choice(list(CONTESTS)), help="Only this one; nothing is written.")
+def main(data: Path, only: str | None) -> None:
+    """Start the cluster, fit, and write the table."""
+    from tests.spark.cluster import cluster
+
+    rows = []
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        with cluster(folder, cores=1, memory="4g") as found:
+            session = _session(found.master)
+            for name in [only] if only else list(CONTESTS):
+                for result in _contest(session, name, data, folder):
+                    load = f"{os.getloadavg()[0]:.1f}"
+                    rows.append([name, result.system, f"{result.seconds:.1f}", f"{result.rmse:.4f}", result.note, load])
+                    print(" | ".join(rows[-1]), file=sys.stderr)
+            session.stop()
+    header = ("table", "system and settings", "seconds of the fit", "held-out RMSE", "of which", "load")
+    note = (
+        f"{document.machine()}; a master and two workers of one core each, on this machine. *load*: of the machine, "
+        "averaged over the last minute; the cluster itself makes about 3 of it. Ours: seconds from a split in the "
+        "driver's memory to the model, with the start of the workers; MLlib: `ALS.fit` of a cached table."
+    )
+    text = f"{note}\n\n{document.table(header, rows, left=(0, 1, 4))}"
+    if only:
+        print(text)
+    else:
+        document.write_section(environments.ROOT / "BENCHMARKS.md", "spark", text)
+
+
+def _session(master: str) -> Any:
+    """A session with memory for MLlib."""
+    from pyspark.sql import SparkSession
+
+    from recsys_mf.spark.session import _ON_LOOPBACK, _SETTINGS
+
+    builder = SparkSession.builder.master(master).config("spark.executor.memory", "3g")
+    for name, value in (_SETTINGS | _ON_LOOPBACK | {"spark.driver.memory": "2g"}).items():
+        builder = builder.config(name, value)
+    return builder.getOrCreate()
+
+
+def _contest(session: Any, name: str, data: Path, folder: Path) -> Iterator[Result]:
+    """One fit after another."""
+    import recsys_mf as mf
+
+    place = folder / name
+    place.mkdir()
+    tables.write(name, data, place, validation=False)
+    train, test = (mf.read_ratings(place / f"{part}.parquet", time_column="none") for part in ("train", "test"))
+    split = mf.given(train, test)
+    for ours in OURS[name]:
+        yield _ours(session, split, ours, folder)
+    frames = [session.read.parquet(str(place / f"{part}.parquet")).repartition(4).cache() for part in ("train", "test")]
+    for frame in frames:
+        frame.count()
+    _mllib(frames, (8, 0.1, 1))  # so that Java has compiled it
+    for theirs in CONTESTS[name]:
+        yield _mllib(frames, theirs)
+    for frame in frames:
+        frame.unpersist()
+
+
+def _ours(session: Any, split: Any, settings: dict[str, Any], folder: Path) -> Result:
+    """The second of two fits: the first compiles the kernels."""
+    from recsys_mf import SOLVERS
+    from recsys_mf.prediction import rmse
+    from recsys_mf.spark.engine import Cluster, opened_engine
+    from recsys_mf.training import fit_alone
+
+    solver, seconds = SOLVERS["sgd"](**settings), 0.0
+    for _ in range(2):
+        with opened_engine(session, cluster=Cluster(storage=folder)) as engine:
+            began = time.perf_counter()
+            fit = fit_alone(split, solver, engine.backend, validation=0)
+            seconds = time.perf_counter() - began
+            error = rmse(fit.model, split.test, engine.backend.make_prediction())
+    words = ", ".join(f"{name} {value}" for name, value in settings.items())
+    of: Any = engine.backend.sgd
+    spent = of.seconds
+    note = (
+        f"job start {spent.starting:.1f} s, plans {spent.preparing:.1f} s, kernels {spent.kernels:.1f} s, "
+        f"transport and waiting {spent.epochs - spent.kernels:.1f} s"
+    )
+    return Result(f"sgd: {words}", seconds, error, note)
+
+
+def _mllib(frames: list[Any], settings: tuple[int, float, int]) -> Result:
+    from pyspark.ml.recommendation import ALS
+
+    from recsys_mf.spark.reading import quiet
+
+    rank, penalty, iterations = settings
+    als = ALS(
+        rank=rank, regParam=penalty, maxIter=iterations, userCol="user_id", itemCol="item_id", ratingCol="rating",
+        seed=0, numUserBlocks=2, numItemBlocks=2,
+    )  # fmt: skip
+    train, test = frames
+    began = time.perf_counter()
+    model = als.fit(train)
+    seconds = time.perf_counter() - began
+    with quiet():
+        predicted = model.transform(test).select("rating", "prediction").toArrow()
+    ratings, values = (np.asarray(predicted[name], np.float64) for name in ("rating", "prediction"))
+    missing = np.isnan(values)
+    values = np.clip(np.where(missing, ratings.mean(), values), ratings.min(), ratings.max())
+    error = float(np.sqrt(np.mean((values - ratings) ** 2)))
+    return Result(f"MLlib ALS: rank {rank}, regParam {penalty}, maxIter {iterations}", seconds, error,
+                  f"{int(missing.sum())} pairs without a prediction take the mean")  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()
