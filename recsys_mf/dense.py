@@ -97,7 +97,7 @@ def complete(A: Tensor, rank: int = 8, *, seed: int = 0) -> Tensor:
     """A [m, n] with every NaN replaced by a prediction; observed entries stay as they are.
 
     The model is ALS on the observed entries (μ + b_u + b_i + p_u · q_i, standardised, regularised), with the
-    default settings except the rank. A row or column without observed entries gets the other bias, else the mean.
+    default settings except the rank and common noise. A row or column without observed entries gets the other bias, else the mean.
     `recsys_mf.complete` is for tables whose columns mean different things, and gives standard deviations.
     Raises DataError if nothing is observed.
     """
@@ -109,7 +109,8 @@ def complete(A: Tensor, rank: int = 8, *, seed: int = 0) -> Tensor:
     A = _matrix(A)
     missing = A.isnan()
     ratings = from_matrix(A)
-    *_, last = Als(rank=rank, members=1).run(ratings, rng=np.random.default_rng(seed), backend=select("cpu"))
+    solver = Als(rank=rank, members=1, noise="common")
+    *_, last = solver.run(ratings, rng=np.random.default_rng(seed), backend=select("cpu"))
     rows, columns = np.nonzero(missing.cpu().numpy())
     users = ratings.user_vocabulary.indices(rows)
     items = ratings.item_vocabulary.indices(columns)

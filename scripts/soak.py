@@ -212,16 +212,17 @@ def _kill_trainings(here: Path, number: int) -> Counter[str]:
 
 
 _TRAININGS = {
-    "sgd": ("-p", "members=1", "-p", "epochs=40"),
-    "committee": ("-p", "members=4", "-p", "epochs=20"),
-    "als": ("--solver", "als", "-p", "members=3", "-p", "epochs=8"),
+    "sgd": ("-p", "regularisation=0.04", "-p", "members=1", "-p", "epochs=40"),
+    "committee": ("-p", "regularisation=0.04", "-p", "members=4", "-p", "epochs=20"),
+    "als": ("--solver", "als", "-p", "regularisation=1", "-p", "members=3", "-p", "epochs=8"),
+    "gibbs": ("--solver", "gibbs", "--sweeps", "30"),
 }
 
 
 def _training(folder: Path, name: str, *options: str) -> subprocess.Popen[bytes]:
     """The command that makes a run of this name."""
     script = "from recsys_mf.cli import main; main()"
-    fixed = ("train", "ratings.csv", "--svd-ranks", "2", "-q", "-p", "rank=16", "-p", "regularisation=0.04")
+    fixed = ("train", "ratings.csv", "--svd-ranks", "2", "-q", "-p", "rank=16")
     command = [sys.executable, "-c", script, *fixed, *_TRAININGS[name], *options]
     env = os.environ | {"PYTHONPATH": str(Path(__file__).resolve().parent.parent)}
     return subprocess.Popen(command, cwd=folder, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)

@@ -136,7 +136,7 @@ class Counting(TorchDevice):
 SOLVE: dict[str, Callable[[int], Solver]] = {
     "sgd": lambda epochs: SOLVERS["sgd"](rank=4, members=1, epochs=epochs),
     "als": lambda epochs: SOLVERS["als"](rank=4, members=1, epochs=epochs),
-    "gibbs": lambda epochs: SOLVERS["gibbs"](rank=4, sweeps=100, burn_in=90, likelihood="gaussian"),
+    "gibbs": lambda epochs: SOLVERS["gibbs"](rank=4, sweeps=100, burn_in=90, likelihood="gaussian", chains=1),
 }
 
 

@@ -161,7 +161,12 @@ class CommitteeSelection(Selection[Iterative]):
         super().__init__(solver)
         λ = solver.usual["regularisation"]
         every = {"regularisation": tuple(λ * 2.0**power for power in _POWERS), "rank": _RANKS}
-        self.axes = {name: values for name, values in every.items() if getattr(solver, name) == AUTO and solver.epochs}
+        axes: dict[str, Any] = {
+            n: values for n, values in every.items() if getattr(solver, n) == AUTO and solver.epochs
+        }
+        if axes and solver.noise == AUTO:  # common if signal that biases do not see was taken for noise
+            axes["noise"] = ("common", "personal")
+        self.axes = axes
 
     @property
     def member(self) -> Iterative | None:

@@ -18,6 +18,7 @@ import numpy as np
 from recsys_mf.solvers.protocol import Solver
 
 S = TypeVar("S", bound=Solver)
+Axis = Sequence[float] | Sequence[str]
 
 _GAIN = 0.005  # of the error, relative, that is worth a move
 _CAUTIOUS_GAIN = 0.02
@@ -28,12 +29,11 @@ def is_better(error: float, other: float, gain: float = _GAIN) -> bool:
     return error < (1 - gain) * other
 
 
-def searched(
-    solver: S, axes: Mapping[str, Sequence[float]], error_of: Callable[[S], float], *, cautious: bool = False
-) -> S:
+def searched(solver: S, axes: Mapping[str, Axis], error_of: Callable[[S], float], *, cautious: bool = False) -> S:
     """The solver with its settings of the axes where no move along one lowers the error clearly.
 
-    axes : values of every setting to search, ascending; the search starts at those of the solver
+    axes : values of every setting to search, ascending, of names the plainest first; the search starts at those of the
+        solver, and goes from a name to a plainer one alone
     error_of : the validation error of a solver, infinite if it fails; asked once for each
     cautious : in strides of one place first, so that a lucky error far away is not found, and for a larger gain
     """
@@ -59,10 +59,14 @@ def searched(
     return best
 
 
-def _walked(best: S, name: str, values: Sequence[float], stride: int, better: Callable[[S, S], bool]) -> S:
+def _walked(best: S, name: str, values: Axis, stride: int, better: Callable[[S, S], bool]) -> S:
     """The solver as far along an axis as every stride is clearly better: downwards, or else upwards."""
-    start = int(np.argmin(np.abs(np.log(np.divide(values, getattr(best, name))))))
-    for step in (-stride, stride):
+    now, stride = getattr(best, name), min(stride, len(values) - 1)
+    if isinstance(now, str):
+        start, steps = list(values).index(now), [-stride]
+    else:
+        start, steps = int(np.argmin(np.abs(np.log(np.divide(values, now))))), [-stride, stride]
+    for step in steps:
         place, last = start, best
         while 0 <= (place := place + step) < len(values):
             further = replace(last, **{name: values[place]})

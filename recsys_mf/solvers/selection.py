@@ -14,13 +14,13 @@ class Selection(Generic[S]):
     """The choice of the epoch with the lowest validation error.
 
     solver : the solver whose epochs are validated
-    axes : of every setting that is chosen among values before, those values, ascending (`search`)
+    axes : of every setting that is chosen among values before, those values (`search`)
     burn_ins : of a sampler, the lengths of burn-in to choose among, ascending; the first without validation
     """
 
     def __init__(self, solver: S) -> None:
         self.solver = solver
-        self.axes: Mapping[str, tuple[float, ...]] = {}
+        self.axes: Mapping[str, tuple[float, ...] | tuple[str, ...]] = {}
         self.burn_ins: tuple[int, ...] = ()
 
     @property

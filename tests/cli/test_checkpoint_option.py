@@ -31,6 +31,7 @@ CASES = {
     "sgd": ("-p", "regularisation=0.04", "-p", "epochs=40", "-p", "members=1"),
     "sgd, a committee": ("-p", "regularisation=0.04", "-p", "epochs=20", "-p", "members=4"),
     "als": ("--solver", "als", "-p", "regularisation=1", "-p", "epochs=8", "-p", "members=3"),
+    "gibbs": ("--solver", "gibbs", "--sweeps", "30"),
 }
 KILLS = 20
 

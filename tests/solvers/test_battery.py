@@ -123,7 +123,7 @@ def test_more_sweeps_are_kept_unless_they_are_clearly_worse() -> None:
 def test_given_settings_are_not_searched() -> None:
     run = fitted(SMALL.split(0), SOLVERS["als"](rank=3, regularisation=2.5))
     assert (run.fit.settings["rank"], run.fit.settings["regularisation"]) == (3, 2.5)
-    assert Sgd(rank=3).selection().axes.keys() == {"regularisation"}
+    assert Sgd(rank=3).selection().axes.keys() == {"regularisation", "noise"}
 
 
 def test_the_search_finds_the_lowest_along_its_axes_and_stays_where_nothing_is_clearly_better() -> None:
