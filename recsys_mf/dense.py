@@ -97,8 +97,8 @@ def complete(A: Tensor, rank: int = 8, *, seed: int = 0) -> Tensor:
     """A [m, n] with every NaN replaced by a prediction; observed entries stay as they are.
 
     The model is ALS on the observed entries (μ + b_u + b_i + p_u · q_i, standardised, regularised), with the
-    default settings except the rank and common noise. A row or column without observed entries gets the other bias, else
-    the mean.
+    default settings except the rank and common noise. A row or column without observed entries gets the other bias,
+    else the mean.
     `recsys_mf.complete` is for tables whose columns mean different things, and gives standard deviations.
     Raises DataError if nothing is observed.
     """
