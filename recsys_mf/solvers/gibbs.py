@@ -24,7 +24,7 @@ from recsys_mf.solvers.settings import AUTO, Among, Auto, Between, figure, setti
 from recsys_mf.solvers.standardisation import find_scale, standardise
 from recsys_mf.solvers.state import State
 
-_WORSE = 2e-3  # rise of the running validation RMSE that is no chance, relative
+_WORSE = 2e-2  # rise of the running validation RMSE that is no chance, relative
 _MIN_SWEEPS, _MAX_SWEEPS = 50, 300  # fewer are a noisy mean, and good on a few validation rows by chance
 _JOINED = 0.3  # of the sweeps, after which validation rows join; more cost time and a little error (docs/decisions.md)
 _BURN_INS = (10, 20, 40, 80)
