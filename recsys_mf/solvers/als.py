@@ -74,7 +74,7 @@ class Als(IterativeSolver):
         6, "S: independent runs that are averaged; 1 for a single run", low=1, high=1024, search=Between(3, 12)
     )
     noise: str = setting(
-        AUTO, "of ratings; personal: those of users and items that vary more weigh less; auto: personal on the CPU",
+        AUTO, "personal: users and items that vary more weigh less; auto: so on the CPU up to 2 million ratings",
         choices=(AUTO, "personal", "common"),
     )  # fmt: skip
 

@@ -24,6 +24,7 @@ from recsys_mf.solvers.state import State
 
 _RANKS = (2, 4, 8, 16, 32, 64)
 _POWERS = range(-8, 9)  # of two
+_MAX_WEIGHED = 2_000_000  # ratings of a table that is weighed by its noise by default
 
 
 class IterativeSolver(Solver):
@@ -73,12 +74,12 @@ class IterativeSolver(Solver):
         return CommitteeSelection(self)
 
     def resolved(self, train: Ratings, backend: Backend) -> Self:
-        """With the usual numbers for "auto"; the noise is personal if there are no weights and kernels are as fast
-        with them.
+        """With the usual numbers for "auto"; the noise is personal if there are no weights, kernels take them, and the
+        table is not large: an epoch takes up to twice as long, and more epochs are best.
         """
         numbers: dict[str, Any] = {n: number for n, number in self.usual.items() if getattr(self, n) == AUTO}
         if self.noise == AUTO:
-            is_personal = train.weights is None and backend.sgd.takes_weights
+            is_personal = train.weights is None and backend.sgd.takes_weights and len(train) <= _MAX_WEIGHED
             numbers["noise"] = "personal" if is_personal else "common"
         elif self.noise == "personal" and train.weights is not None:
             fix = "use noise=common, or give ratings without weights"

@@ -287,3 +287,13 @@ def test_ratings_with_weights_have_common_noise_and_refuse_personal(
         ConfigError, match=r"^noise: weights say what ratings are worth \(saw personal\); use noise=com"
     ):
         kind(noise="personal").resolved(table, backend)
+
+
+@pytest.mark.parametrize("kind", [Sgd, Als])
+def test_a_large_table_has_common_noise_by_default(
+    kind: type[Sgd] | type[Als], backend: Backend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table, *_ = heteroscedastic()
+    monkeypatch.setattr("recsys_mf.solvers.iterative._MAX_WEIGHED", len(table) - 1)
+    assert kind().resolved(table, backend).noise == "common"
+    assert kind(noise="personal").resolved(table, backend).noise == "personal"
