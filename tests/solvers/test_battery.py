@@ -22,7 +22,7 @@ from recsys_mf.training import train as train_run
 from tests.battery import RANKS, STARS, TABLES, compare, rescaled
 from tests.trained import intervals
 
-NOISE = {"60 ratings": 0.03}  # of a ratio of errors, with 250 test pairs; the other tables have 750 or more
+NOISE = {"60 ratings": 0.03, "200 ratings": 0.01}  # of a ratio of errors, with 250 and 750 test pairs
 SMALL = replace(STARS, n_users=120, n_items=80, n_train=3000, n_test=2000)
 
 
