@@ -26,7 +26,7 @@ from recsys_mf.solvers.state import State
 
 _WORSE = 2e-2  # rise of the running validation RMSE that is no chance, relative
 _MIN_SWEEPS, _MAX_SWEEPS = 50, 300  # fewer are a noisy mean, and good on a few validation rows by chance
-_JOINED = 0.3  # of the sweeps, after which validation rows join; more cost time and a little error (docs/decisions.md)
+_JOINED = 0.3  # of the sweeps, after which validation rows join; a larger share costs some error (docs/decisions.md)
 _BURN_INS = (10, 20, 40, 80)
 _MAX_LEVELS = 20  # distinct ratings that are taken for an ordered scale
 _MAX_BYTES = 1 << 29  # of the samples of a model

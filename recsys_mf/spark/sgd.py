@@ -95,7 +95,7 @@ class RingSgd(CpuSgd):
         self._dropped: list[str] = []
 
     def close(self) -> None:
-        """Let the workers go."""
+        """End the job of the workers."""
         if self._crew is not None:
             self._crew.stop()
             self._crew = None

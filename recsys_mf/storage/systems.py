@@ -1,6 +1,6 @@
 """Systems: the file system of pyarrow that reads and writes at an address of S3 or HDFS.
 
-A system is made for one operation and let go: pyarrow that ends while one is held has been seen to hang.
+A system is made for one operation and dropped after it: pyarrow that ends while one is held has been seen to hang.
 """
 
 from __future__ import annotations
