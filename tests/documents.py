@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
+import multiprocessing
 import os
 import re
 import subprocess
 import sys
+import traceback
+from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import NamedTuple
+from types import TracebackType
+from typing import Any, NamedTuple
 
 
 class Block(NamedTuple):
@@ -35,6 +41,57 @@ def output_of(command: str, folder: Path) -> str:
         check=True,
     )  # fmt: skip
     return done.stdout.strip()
+
+
+class Program:
+    """The Python blocks of a document: one program, in a process of its own that starts in a folder.
+
+    So nothing that a document leaves behind (variables, a virtual machine of Java and its folder) reaches another one.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._started: tuple[Any, Connection] | None = None
+
+    def run(self, text: str) -> str:
+        """What a block prints on stdout. Raises AssertionError with the traceback if it fails."""
+        if self._started is None:
+            context = multiprocessing.get_context("spawn")
+            here, there = context.Pipe()
+            process = context.Process(target=_run_blocks, args=(there, self._folder))
+            process.start()
+            there.close()
+            self._started = process, here
+        _, channel = self._started
+        channel.send(text)
+        printed, failure = channel.recv()
+        assert not failure, f"{text}\n{printed}\n{failure}"
+        return str(printed)
+
+    def __enter__(self) -> Program:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, value: object, trace: TracebackType | None) -> None:
+        if self._started is not None:
+            process, channel = self._started
+            channel.close()
+            process.join(30)
+            process.kill()
+
+
+def _run_blocks(channel: Connection, folder: Path) -> None:
+    """Run the blocks that arrive and answer with what each prints and its traceback, which is empty if it succeeds."""
+    os.chdir(folder)
+    program: dict[str, Any] = {"__name__": "page"}
+    with contextlib.suppress(EOFError):
+        while True:
+            text, failure = channel.recv(), ""
+            with contextlib.redirect_stdout(io.StringIO()) as stream:
+                try:
+                    exec(compile(text, "document", "exec"), program)
+                except BaseException:
+                    failure = traceback.format_exc()
+            channel.send((stream.getvalue().strip(), failure))
 
 
 def agree(shown: str, printed: str, *, whole_numbers_may_differ: bool = False) -> bool:

@@ -8,19 +8,15 @@ Code of other packages and commands that install stand in `{code-block}`, which 
 from __future__ import annotations
 
 import contextlib
-import io
 import itertools
-import os
 import re
 import shutil
-from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from tests.documents import agree, blocks, commands, output_of
+from tests.documents import Program, agree, blocks, commands, output_of
 
 DOCS = Path(__file__).parents[1] / "docs"
 PAGES = sorted(page for page in DOCS.rglob("*.md") if "_build" not in page.parts)
@@ -49,23 +45,16 @@ def _is_installed(name: str) -> bool:
     return False
 
 
-@pytest.fixture
-def environment() -> Iterator[None]:
-    """Undoes what a page does to the variables of the environment."""
-    before = dict(os.environ)
-    yield
-    for name in os.environ.keys() - before:
-        del os.environ[name]
-    os.environ.update(before)
-
-
 @pytest.mark.slow
-@pytest.mark.usefixtures("environment")
 @pytest.mark.parametrize("page", RUN, ids=name_of)
-def test_a_page_prints_what_it_shows(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_page_prints_what_it_shows(page: Path, tmp_path: Path) -> None:
     skip_without_packages(page)
-    monkeypatch.chdir(tmp_path)
-    program: dict[str, Any] = {"__name__": "page"}
+    with Program(tmp_path) as program:
+        _follow(page, tmp_path, program)
+
+
+def _follow(page: Path, tmp_path: Path, program: Program) -> None:
+    """Run the blocks of a page in a folder and compare what they print."""
     shown = blocks(page.read_text(encoding="utf-8"))
     for block, after in itertools.pairwise([*shown, None]):
         assert block is not None
@@ -77,9 +66,7 @@ def test_a_page_prints_what_it_shows(page: Path, tmp_path: Path, monkeypatch: py
         elif block.language == "sh":
             output_of(block.text, tmp_path)
         elif block.language == "python":
-            with contextlib.redirect_stdout(io.StringIO()) as stream:
-                exec(compile(block.text, page.name, "exec"), program)
-            printed = stream.getvalue().strip()
+            printed = program.run(block.text)
             expected = after.text.strip() if after is not None and after.language == "text" else ""
             assert agree(expected, printed), f"{block.text}\n{printed}"
 
