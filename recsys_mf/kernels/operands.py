@@ -227,6 +227,7 @@ class SgdStep(NamedTuple):
     """The steps η and η_b of factors and biases in an epoch, the ridges λ and λ_b that shrink them.
 
     seed : of the noise with which a backend rounds factors that it stores in fewer bits
+    is_linear : a weight makes a step so many times as long, also one above 1, which else stands for visits in a row
     """
 
     rate: float
@@ -234,6 +235,7 @@ class SgdStep(NamedTuple):
     ridge: float
     bias_ridge: float
     seed: int = 0
+    is_linear: bool = False
 
 
 class Part(NamedTuple):

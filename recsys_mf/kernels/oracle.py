@@ -40,6 +40,7 @@ RANKS = (1, 3, 64, 100)
 SHAPE = M, N = 37, 23
 CONTEXTS = 5
 STEP = SgdStep(0.05, 0.02, 0.1, 0.3)
+WEIGHED_STEPS = (STEP, SgdStep(0.004, 0.002, 0.1, 0.3), SgdStep(0.004, 0.002, 0.1, 0.3, is_linear=True))
 
 Shape = tuple[int, int]
 
@@ -148,17 +149,18 @@ def get_state(backend: Backend, state: SgdState, rank: int) -> SgdState:
 
 
 def check_epoch(
-    backend: Backend, rank: int, batch: int, *, precision: str = "float32", shape: Shape = SHAPE, weighted: bool = False
-) -> Agreement:
-    """An epoch of SGD; the error of the summed squares is relative."""
-    rng = np.random.default_rng(rank)
-    visits = make_visits(rng, shape, weighted=weighted)
+    backend: Backend, rank: int, batch: int, *, precision: str = "float32", shape: Shape = SHAPE,
+    weighted: SgdStep | None = None,
+) -> Agreement:  # fmt: skip
+    """An epoch of SGD; the error of the summed squares is relative. weighted : the step, if triples have weights"""
+    rng, step = np.random.default_rng(rank), weighted or STEP
+    visits = make_visits(rng, shape, weighted=weighted is not None)
     # A step so short that a tile of one item's updates stays below a full correction.
     state = make_state(rng, rank, shape, 0.3 if shape == SHAPE else 0.9 / np.sqrt(max(rank, 9)))
     exact = SgdState(*(table.copy() for table in state))
-    expected = reference.epoch(visits.plan(None, batch, rank), exact, STEP)
+    expected = reference.epoch(visits.plan(None, batch, rank), exact, step)
     ours = put_state(backend, state, precision)
-    error = backend.sgd.epoch(visits.plan(backend, batch, ours.P.shape[1]), ours, STEP)
+    error = backend.sgd.epoch(visits.plan(backend, batch, ours.P.shape[1]), ours, step)
     worst = [find_worst(a, b) for a, b in zip(get_state(backend, ours, rank), exact, strict=True)]
     if precision == "float32":  # at most m + n updates touch a row, each with the rounding of a sum of k terms
         bound = sum(shape) * (rank + 4) * EPSILON / 4

@@ -151,7 +151,8 @@ def epoch(plan: SgdPlan, state: SgdState, step: SgdStep) -> float:
 
         m = w  for w ≤ 1,    m = (1 - (1 - c)^w) / c  for w > 1,    c = min(η (|p_u|² + |q_i|² + λ) + η_b (2 + λ_b), 1)
 
-    c is the part of e that one visit takes away, and m c what w visits in a row do: never more than all of it.
+    c is the part of e that one visit takes away, and m c what w visits in a row do: never more than all of it. If the
+    step is linear, m = w for every weight, which is quicker, and stable while w c ≤ 1.
     """
     P, Q, user_bias, item_bias = state
     total = 0.0
@@ -174,6 +175,8 @@ def epoch(plan: SgdPlan, state: SgdState, step: SgdStep) -> float:
 
 def _visits(w: Array, squares: Array, step: SgdStep) -> Array:
     """m of `epoch` for weights w and |p_u|² + |q_i|² [z]."""
+    if step.is_linear:
+        return w
     c = np.minimum(step.rate * (squares + step.ridge) + step.bias_rate * (2 + step.bias_ridge), 1)
     return np.where((w <= 1) | (c == 0), w, (1 - (1 - c) ** w) / np.where(c > 0, c, 1))
 

@@ -75,7 +75,7 @@ class IterativeSolver(Solver):
 
     def resolved(self, train: Ratings, backend: Backend) -> Self:
         """With the usual numbers for "auto"; the noise is personal if there are no weights, kernels take them, and the
-        table is not large: an epoch takes up to twice as long, and more epochs are best.
+        table is not large: weights take memory, and more epochs are best.
         """
         numbers: dict[str, Any] = {n: number for n, number in self.usual.items() if getattr(self, n) == AUTO}
         if self.noise == AUTO:

@@ -7,7 +7,7 @@ ratings of a user and of an item, drawn towards 1 as the precision of `models.pe
 
 A rating then counts with
 
-    w_ui = 1 / (s_u s_i),
+    w_ui = min(1 / (s_u s_i), 4),
 
 the root of the inverse variance: the full one takes too much from people with many opinions (docs/decisions.md). The
 residuals of a factorisation would do worse, as it fits best those whom it has most factors for.
@@ -31,6 +31,7 @@ I32 = NDArray[np.int32]
 
 _USER_FREEDOM, _ITEM_FREEDOM = 10.0, 20.0  # ν_u, ν_i: about what the sampler finds on tables of stars
 _ROUNDS = 3
+_MAX_WEIGHT = 4.0  # one person who always says the same must not lead; and the linear steps of SGD stay stable
 
 
 class Residuals:
@@ -83,7 +84,7 @@ def weigh_by_noise(train: Ratings, backend: Backend) -> tuple[Ratings, float]:
     weights = mapped.empty(len(train), np.float32)
     total = squares = weighted = 0.0
     for part, users, items, errors in residuals.parts():
-        of_part = 1 / (user_deviations[users] * item_deviations[items])
+        of_part = np.minimum(1 / (user_deviations[users] * item_deviations[items]), _MAX_WEIGHT)
         weights[part] = of_part
         total += float(of_part.sum())
         squares += float(errors @ errors)

@@ -169,7 +169,7 @@ class Sgd(IterativeSolver):
             decay = self.decay ** (epoch - 1)
             step = SgdStep(
                 self.learning_rate * decay, self.bias_learning_rate * decay,
-                ridge, self.bias_regularisation, noise + epoch,
+                ridge, self.bias_regularisation, noise + epoch, self.noise == "personal",
             )  # fmt: skip
             squared_error = sgd.epoch(plan, state, step)
             rmse = np.sqrt(squared_error / len(train))

@@ -14,7 +14,7 @@ from recsys_mf.kernels.backend import Backend
 from recsys_mf.kernels.cpu import scheduler, visits
 from recsys_mf.kernels.cpu.backend import make_backend
 from recsys_mf.kernels.cpu.prediction import CpuPrediction
-from recsys_mf.kernels.operands import FactorModel, GaussianPrior, Pairs, Regressors, SgdState, Shrinkage
+from recsys_mf.kernels.operands import FactorModel, GaussianPrior, Pairs, Regressors, SgdState, SgdStep, Shrinkage
 from recsys_mf.kernels.oracle import EPSILON, RANKS, Agreement, M, N
 from tests.backends import BACKENDS, NAMES
 
@@ -53,10 +53,11 @@ def test_epoch_agrees_with_the_reference(backend: Backend, rank: int) -> None:
     assert holds(oracle.check_epoch(backend, rank, batch))
 
 
+@pytest.mark.parametrize("step", oracle.WEIGHED_STEPS, ids=["long", "short", "linear"])
 @pytest.mark.parametrize("rank", RANKS)
-def test_epoch_with_weights_agrees_with_the_reference(backend: Backend, rank: int) -> None:
+def test_epoch_with_weights_agrees_with_the_reference(backend: Backend, rank: int, step: SgdStep) -> None:
     batch = 1 if backend.device.xp is np else 3
-    assert holds(oracle.check_epoch(backend, rank, batch, weighted=True))
+    assert holds(oracle.check_epoch(backend, rank, batch, weighted=step))
 
 
 @pytest.mark.parametrize("with_contexts", [False, True])
@@ -248,6 +249,6 @@ def test_an_epoch_has_the_same_result_for_any_number_of_threads_even_if_few_run_
         board, squares = scheduler.make_board(strata, edges - 1, given), np.zeros((4, 4))
         tasks, kernel = [(thread,) for thread in range(given)], visits.visit_kernel(16)
         part = *order.triples, order.bounds
-        side_by_side(kernel, tasks, running, given, board, *part, P, Q, b_u, b_i, *numbers, squares)
+        side_by_side(kernel, tasks, running, given, board, *part, P, Q, b_u, b_i, *numbers, False, squares)
         results.append([a.tobytes() for a in (P, Q, b_u, b_i, squares)])
     assert results[0] == results[1] == results[2]

@@ -226,7 +226,7 @@ def test_ratings_with_weights_are_left_to_torch_where_triton_does_not_take_them_
     assert "kernels_by_torch" not in backend.device.describe()
     backend.rows.refine(*oracle.make_refine(0, 3, weighted=True).put(backend), 1)
     assert backend.device.describe()["kernels_by_torch"] == "refine with weights"
-    assert oracle.check_epoch(backend, 3, 3, weighted=True).holds
+    assert oracle.check_epoch(backend, 3, 3, weighted=oracle.STEP).holds
     assert backend.device.describe()["kernels_by_torch"] == "epoch with weights, refine with weights"
 
 

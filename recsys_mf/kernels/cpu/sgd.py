@@ -85,7 +85,7 @@ class CpuSgd(Planner):
         numbers = [np.float32(number) for number in (step.rate, step.bias_rate, step.ridge, step.bias_ridge)]
         side_by_side(
             visits.visit_kernel(state.P.shape[1]), [(thread,) for thread in range(threads)], threads,
-            threads, scheduler.make_board(strata, blocks, threads), *part, *state, *numbers, errors,
+            threads, scheduler.make_board(strata, blocks, threads), *part, *state, *numbers, step.is_linear, errors,
         )  # fmt: skip
         return errors
 

@@ -32,6 +32,7 @@ from recsys_mf.kernels.cpu.simd import (
 )
 
 _AHEAD = 1536  # columns of the triples between a visit and the one whose rows it calls for
+_SERIES_WEIGHT, _SERIES_STEP = np.float32(4.0), np.float32(0.125)  # up to which m is computed by its series
 _HELD = 8  # vectors of a row that are kept in registers; longer rows are read again for the update
 
 
@@ -44,7 +45,7 @@ def visit_kernel(width: int) -> Any:
     def visit(
         thread: Any, threads: Any, board: Any, users: Any, items: Any, values: Any, weights: Any, bounds: Any,
         P: Any, Q: Any, user_bias: Any, item_bias: Any, rate: Any, bias_rate: Any, ridge: Any, bias_ridge: Any,
-        squared: Any,
+        is_linear: Any, squared: Any,
     ) -> None:  # fmt: skip
         """`reference.epoch` of the blocks that fall to a thread; squared [strata, blocks] takes their errors."""
         keep = np.float32(1.0) - rate * ridge
@@ -69,7 +70,9 @@ def visit_kernel(width: int) -> Any:
                 else:
                     weight = weights[j]
                     total += weight * e * e
-                    m = _multiple(weight, rate * (_squares_of(P, Q, u, i, width) + ridge) + twice)
+                    m = weight
+                    if not is_linear:
+                        m = _multiple_of(weight, rate * (_squares_of(P, Q, u, i, width) + ridge) + twice)
                     step, bias_step = m * rate, m * bias_rate
                     _move(P, Q, u, i, np.float32(1.0) - step * ridge, step * e, width)
                     shrunk = np.float32(1.0) - bias_step * bias_ridge
@@ -82,9 +85,19 @@ def visit_kernel(width: int) -> Any:
     return visit
 
 
-@inline(error_model="numpy")
-def _multiple(weight: Any, c: Any) -> Any:
-    """How many times the steps of a triple are taken: m of `reference.epoch`."""
+@inline(fastmath=FASTMATH, error_model="numpy")
+def _multiple_of(weight: Any, c: Any) -> Any:
+    """How many times the steps of a triple are taken: m of `reference.epoch`.
+
+    For usual weights w and small c by the binomial series of (1 - (1 - c)^w) / c, cut after c⁴: w without a branch
+    if w ≤ 1, and else within 1e-6 of it.
+    """
+    if weight <= _SERIES_WEIGHT and c <= _SERIES_STEP:
+        w = max(weight, np.float32(1.0))
+        series = np.float32(1.0) - (w - np.float32(4.0)) * c * np.float32(1 / 5)
+        series = np.float32(1.0) - (w - np.float32(3.0)) * c * np.float32(1 / 4) * series
+        series = np.float32(1.0) - (w - np.float32(2.0)) * c * np.float32(1 / 3) * series
+        return weight * (np.float32(1.0) - (w - np.float32(1.0)) * c * np.float32(1 / 2) * series)
     if weight <= np.float32(1.0) or not c > np.float32(0.0):
         return weight
     if c >= np.float32(1.0):

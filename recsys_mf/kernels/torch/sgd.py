@@ -61,7 +61,7 @@ class TorchSgd(Planner):
     def visit(self, part: Part, batch: int, state: SgdState, step: SgdStep) -> float:
         """As `reference.epoch`; blocks follow one another and each is cut into batches."""
         P, Q, user_bias, item_bias = state
-        rate, bias_rate, ridge, bias_ridge, _ = step
+        rate, bias_rate, ridge, bias_ridge = step[:4]
         total = torch.zeros((), dtype=torch.float64, device=self._device.name)
         edges = part.bounds.tolist()
         runs = [
@@ -90,6 +90,8 @@ class TorchSgd(Planner):
 
 def _multiples(weights: Tensor, squares: Tensor, step: SgdStep) -> Tensor:
     """How many times the steps of triples are taken, m of `reference.epoch`; squares : |p_u|² + |q_i|²."""
+    if step.is_linear:
+        return weights
     c = step.rate * (squares + step.ridge) + step.bias_rate * (2 + step.bias_ridge)
     c = c.double().clamp(max=1)
     return torch.where((weights <= 1) | (c == 0), weights, (-torch.expm1(weights * torch.log1p(-c)) / c).float())
