@@ -7,17 +7,19 @@ import os
 import tempfile
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+from recsys_mf import memory
 from recsys_mf.arrays import mapped
 from recsys_mf.errors import ConfigError, ResourceError
 from recsys_mf.kernels.cpu.backend import make_backend
 from recsys_mf.kernels.cpu.sgd import CpuSgd
 from recsys_mf.kernels.operands import Part, SgdState, SgdStep
 from recsys_mf.memory import parsed
-from recsys_mf.solvers import SOLVERS, Sgd
+from recsys_mf.solvers import SOLVERS, Sgd, TruncatedSvd
 from recsys_mf.splits import hold_out
 from recsys_mf.training import train
 from tests.planted import planted
@@ -112,11 +114,13 @@ def test_what_is_not_a_size_is_refused(text: str) -> None:
         parsed(text)
 
 
+def resident() -> int:
+    """Bytes of this process in memory."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="resident memory is read from /proc")
 def test_unused_columns_are_not_in_the_memory_of_the_process() -> None:
-    def resident() -> int:
-        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-
     with mapped.limited(1):
         column = mapped.empty(1 << 25, np.uint8)
         column[:] = 7
@@ -124,3 +128,35 @@ def test_unused_columns_are_not_in_the_memory_of_the_process() -> None:
         mapped.rest()
         assert touched - resident() > 30 << 20
         assert (column == 7).all()
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="resident memory is read from /proc")
+def test_a_pass_over_a_column_never_holds_all_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mapped, "_PART", 1 << 20)
+    with mapped.limited(128 << 20):  # two parts of a pass are a quarter of it, at sixteen bytes per entry
+        column = mapped.empty(1 << 25, np.uint8)
+        column[:] = 7
+        mapped.rest()
+        before, held = resident(), []
+        for part in mapped.parts(len(column)):
+            assert (column[part] == 7).all()
+            held.append(resident() - before)
+    assert max(held) < 8 << 20
+
+
+@pytest.mark.parametrize("name", ["sgd", "als"])
+def test_columns_in_files_need_no_memory(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    free = 250_000  # bytes, fewer than the columns of a solver need and more than the factors
+    monkeypatch.setattr(memory, "available", lambda: free)
+    table, _ = planted()
+    assert 24 * len(table) > free
+    settings: dict[str, Any] = {"compared_with": {"svd bias": TruncatedSvd(ranks=(1,))}, "rank": 1, "members": 1, "epochs": 2}
+    with pytest.raises(ResourceError, match=r"; lower the rank, give --memory \(columns in files\) or train on"):
+        train(table, name, **settings)
+    with mapped.limited(1):
+        in_files = planted()[0].select(np.arange(len(table)))
+        run = train(in_files, name, **settings)
+        monkeypatch.setattr(memory, "available", lambda: 1000)
+        with pytest.raises(ResourceError, match=r"; lower the rank or train on another machine$"):
+            train(in_files, name, **settings)
+    assert run.fit.history

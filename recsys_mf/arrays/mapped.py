@@ -33,6 +33,7 @@ class _Limit:
 _LIMIT: ContextVar[_Limit | None] = ContextVar("limit", default=None)
 _SHARE = 32  # a column in memory takes at most this part of the limit: a table has several, and there are copies
 _PART = 1 << 20  # entries
+_PASSED = 64  # bytes per entry of a pass, at most, times four: it may have a quarter of the limit in memory
 
 
 @contextmanager
@@ -66,8 +67,16 @@ def empty(length: int, dtype: Any) -> NDArray[Any]:
 
 
 def parts(length: int) -> Iterator[slice]:
-    """Slices that make up a column of this length, each short enough for temporary arrays of its size."""
-    return (slice(start, start + _PART) for start in range(0, length, _PART))
+    """Slices that make up a column of this length, each short enough for temporary arrays of its size.
+
+    On the way columns in files rest, so that a pass over several never holds more than about a quarter of the limit.
+    """
+    limit = _LIMIT.get()
+    between = limit.size // (_PASSED * _PART) if limit is not None else length
+    for number, start in enumerate(range(0, length, _PART), 1):
+        yield slice(start, start + _PART)
+        if number % max(between, 1) == 0:
+            rest()
 
 
 def mean(column: NDArray[Any]) -> float:

@@ -25,7 +25,7 @@ from recsys_mf.solvers.standardisation import find_scale, standardise
 from recsys_mf.solvers.state import State
 
 _WORSE = 2e-2  # rise of the running validation RMSE that is no chance, relative
-_MIN_SWEEPS, _MAX_SWEEPS = 50, 300  # fewer are a noisy mean, and good on a few validation rows by chance
+_MIN_SWEEPS, _MAX_SWEEPS = 50, 400  # fewer are a noisy mean, and good on a few validation rows by chance
 _JOINED = 0.3  # of the sweeps, after which validation rows join; a larger share costs some error (docs/decisions.md)
 _BURN_INS = (10, 20, 40, 80)
 _MAX_LEVELS = 20  # distinct ratings that are taken for an ordered scale
@@ -79,7 +79,7 @@ class Gibbs(Solver):
         search=Between(4, 64),
     )  # fmt: skip
     sweeps: int | Auto = setting(
-        AUTO, "sweeps of every chain; auto: 300, or fewer if the validation error rises before", low=1, kind=int
+        AUTO, "sweeps of every chain; auto: 400, or fewer if the validation error rises before", low=1, kind=int
     )
     burn_in: int | Auto = setting(
         AUTO, "sweeps at the start that are left out; auto: 10, 20, 40 or 80, chosen on validation rows", kind=int

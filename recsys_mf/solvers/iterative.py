@@ -97,8 +97,8 @@ class IterativeSolver(Solver):
         rows, width = train.n_users + train.n_items, figure(self.rank) + 1
         tables = 15 if self.members == 1 else 44  # bytes per entry
         is_weighted = train.weights is not None or self.noise == "personal"
-        per_rating = self.bytes_per_rating + (self.bytes_per_weight if is_weighted else 0)
-        return Footprint(tables * width * rows + per_rating * len(train), 4 * width * rows)
+        columns = (self.bytes_per_rating + (self.bytes_per_weight if is_weighted else 0)) * len(train)
+        return Footprint(tables * width * rows + columns, 4 * width * rows, columns)
 
     def run(self, train: Ratings, *, rng: np.random.Generator, backend: Backend) -> Iterator[Epoch]:
         """See `Solver.run`."""

@@ -60,10 +60,12 @@ class Footprint(NamedTuple):
 
     working : the most that is held at a time, the model included
     model : what the model keeps
+    columns : of working, what is in columns as long as the table, which lie in files if the table does
     """
 
     working: int
     model: int
+    columns: int = 0
 
 
 @dataclass(frozen=True)

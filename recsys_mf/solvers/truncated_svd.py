@@ -74,7 +74,7 @@ class TruncatedSvd(Solver):
         shorter = min(m, n)
         basis = 16 * min(shorter, basis_size(rank)) * shorter + 24 * rank * (m + n)
         working = bytes_needed(m, n, len(train)) if self.route == "dense" else basis
-        return Footprint(working + 40 * len(train), 4 * (rank + 1) * (m + n))
+        return Footprint(working + 40 * len(train), 4 * (rank + 1) * (m + n), 40 * len(train))
 
     def rehearsal(self) -> Self:
         """With rank 1, by the operator."""

@@ -218,7 +218,8 @@ def _room(
 ) -> Iterator[None]:
     """Raise ResourceError if the fits of these, the last of them the model, do not fit in memory: before, or inside."""
     what = f"training '{methods[-1].name}' on {train.n_users:,} users and {train.n_items:,} items"
-    fix = "lower the rank, give --memory (columns in files) or train on another machine"
+    files = "" if mapped.is_mapped(train.users) else ", give --memory (columns in files)"
+    fix = f"lower the rank{files} or train on another machine"
     if backend.device.name == "cpu":
         memory.require(_needed(methods, train, parts, backend, compress), what, fix=fix)
     with memory.guarded(what, fix=fix):
@@ -239,8 +240,9 @@ def _needed(
     most = kept
     for method in methods:
         found = method.resolved(train, backend).footprint(train)
+        working = found.working - (found.columns if in_files else 0)
         validated = 0 if not parts or method.samples_posterior else found.model
-        most, kept = max(most, kept + validated + found.working), kept + found.model
+        most, kept = max(most, kept + validated + working), kept + found.model
     if compress is not None:
         rows = train.n_users + train.n_items
         rank = min(compress, train.n_users, train.n_items)
