@@ -150,7 +150,12 @@ def test_columns_in_files_need_no_memory(name: str, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(memory, "available", lambda: free)
     table, _ = planted()
     assert 24 * len(table) > free
-    settings: dict[str, Any] = {"compared_with": {"svd bias": TruncatedSvd(ranks=(1,))}, "rank": 1, "members": 1, "epochs": 2}
+    settings: dict[str, Any] = {
+        "compared_with": {"svd bias": TruncatedSvd(ranks=(1,))},
+        "rank": 1,
+        "members": 1,
+        "epochs": 2,
+    }
     with pytest.raises(ResourceError, match=r"; lower the rank, give --memory \(columns in files\) or train on"):
         train(table, name, **settings)
     with mapped.limited(1):
