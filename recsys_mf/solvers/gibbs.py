@@ -24,7 +24,7 @@ from recsys_mf.solvers.settings import AUTO, Among, Auto, Between, figure, setti
 from recsys_mf.solvers.standardisation import find_scale, standardise
 from recsys_mf.solvers.state import State
 
-_WORSE = 2e-2  # rise of the running validation RMSE that is no chance, relative
+_WORSE, _CHANCE = 2e-3, 0.05  # rise of the running validation RMSE that is no chance, relative: or 0.05 / √rows of few
 _MIN_SWEEPS, _MAX_SWEEPS = 50, 400  # fewer are a noisy mean, and good on a few validation rows by chance
 _JOINED = 0.3  # of the sweeps, after which validation rows join; a larger share costs some error (docs/decisions.md)
 _BURN_INS = (10, 20, 40, 80)
@@ -315,11 +315,12 @@ class RunningMean(Selection[Gibbs]):
         """Once the validation rows are to join."""
         return len(errors) >= self._validated
 
-    def find_best(self, errors: Sequence[float]) -> int:
+    def find_best(self, errors: Sequence[float], n_rows: int) -> int:
         """All of them, since more samples are worse by chance alone; if they are worse by more, the best."""
         first = min(max(self.burn_ins[0], _MIN_SWEEPS - 1), len(errors) - 1)
         best = first + int(np.argmin(errors[first:])) + 1
-        clear = self.solver.sweeps == AUTO and errors[best - 1] < (1 - _WORSE) * errors[-1]
+        rise = max(_WORSE, _CHANCE / np.sqrt(n_rows))
+        clear = self.solver.sweeps == AUTO and errors[best - 1] < (1 - rise) * errors[-1]
         return best if clear else len(errors)
 
 

@@ -40,8 +40,8 @@ class Selection(Generic[S]):
         """Whether no further epoch is worth its time after these validation errors, one per epoch."""
         return False
 
-    def find_best(self, errors: Sequence[float]) -> int:
-        """The epoch to end at, counted from 1, by the validation errors of all."""
+    def find_best(self, errors: Sequence[float], n_rows: int) -> int:
+        """The epoch to end at, counted from 1, by the errors of all on so many validation rows."""
         return int(np.argmin(errors)) + 1
 
     def choose(self, best: Mapping[str, Any] | None, n_validated: int = 0) -> S:

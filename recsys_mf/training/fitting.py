@@ -135,7 +135,7 @@ class Fitting:
             return Validated.of_state(kept, type(solver))
         tables = [part.valid for part in parts if part.valid is not None]
         errors_of = [RunningError(table, solver.selection().burn_ins, self.backend) for table in tables]
-        selection, traces = EpochSelection(solver), Traces(solver)
+        selection, traces = EpochSelection(solver, sum(map(len, tables))), Traces(solver)
         standing = Standing(step, {"selection": selection, "traces": traces, **_numbered("errors", errors_of)})
         runs = [
             self._timed(solver.for_part(part.train), part.train, standing, place if len(parts) > 1 else None)

@@ -63,10 +63,13 @@ class Validated:
 
 
 class EpochSelection:
-    """The choice of the epoch (of a committee, the member; of a sampler, its burn-in too) by validation errors."""
+    """The choice of the epoch (of a committee, the member; of a sampler, its burn-in too) by validation errors.
 
-    def __init__(self, solver: Solver) -> None:
-        self._choices = solver.selection()
+    n_rows : validation rows
+    """
+
+    def __init__(self, solver: Solver, n_rows: int) -> None:
+        self._choices, self._n_rows = solver.selection(), n_rows
         self._history: list[dict[str, Any]] = []
         self._errors: list[float] = []
         self._best: Factorization | Posterior | None = None
@@ -113,7 +116,7 @@ class EpochSelection:
 
         run : where the run stands that the fit is to go on from; None if it cannot
         """
-        chosen = self._history[self._choices.find_best(self._errors) - 1]
+        chosen = self._history[self._choices.find_best(self._errors, self._n_rows) - 1]
         solver = self._choices.choose(chosen, len(self._errors))
         if run is None:
             solver = solver.apart()
