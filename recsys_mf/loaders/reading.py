@@ -83,6 +83,7 @@ def assembled(
     user_vocabulary, users = _encoded(source, columns.user, next(raw), kinds[0])
     item_vocabulary, items = _encoded(source, columns.item, next(raw), kinds[1])
     values = rating_values(next(raw), origin(source, columns.rating or ""))
+    rest()
     times = None if columns.time is None else time_seconds(next(raw), origin(source, columns.time))[0]
     weights = None if columns.weight is None else rating_weights(next(raw), origin(source, columns.weight))
     _release_unused()
@@ -122,7 +123,9 @@ def _encoded(source: Source, name: str, column: pa.ChunkedArray, ids: Ids) -> tu
     if not len(column):
         raise DataError("no ratings in the table", where=source.where, fix="give at least one row")
     place = origin(source, name)
-    return Vocabulary.encode(id_column(column, place, ids), where=place.where)
+    encoded = Vocabulary.encode(id_column(column, place, ids), where=place.where)
+    rest()
+    return encoded
 
 
 def _release_unused() -> None:
