@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from recsys_mf.errors import ConfigError, ResourceError
 
@@ -29,6 +29,22 @@ def peak() -> int:
         return 0
     high_water = int(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
     return high_water if sys.platform == "darwin" else high_water * 1024  # bytes there, KiB elsewhere
+
+
+class Resident(NamedTuple):
+    """What this process holds of the machine's memory, bytes; in_files : of this, pages of files."""
+
+    all: int
+    in_files: int
+
+
+def resident() -> Resident | None:
+    """What the process holds now; None if the system does not say (only Linux does)."""
+    pages = Path("/proc/self/statm")
+    if not pages.exists():
+        return None
+    held, in_files = pages.read_text().split()[1:3]
+    return Resident(int(held) * resource.getpagesize(), int(in_files) * resource.getpagesize())
 
 
 def reset_peak() -> int | None:

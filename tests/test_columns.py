@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import tempfile
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -119,7 +120,7 @@ def resident() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
-@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="resident memory is read from /proc")
+@pytest.mark.skipif(memory.resident() is None, reason="only Linux says what a process holds")
 def test_unused_columns_are_not_in_the_memory_of_the_process() -> None:
     with mapped.limited(1):
         column = mapped.empty(1 << 25, np.uint8)
@@ -130,18 +131,24 @@ def test_unused_columns_are_not_in_the_memory_of_the_process() -> None:
         assert (column == 7).all()
 
 
-@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="resident memory is read from /proc")
-def test_a_pass_over_a_column_never_holds_all_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(mapped, "_PART", 1 << 20)
-    with mapped.limited(128 << 20):  # two parts of a pass are a quarter of it, at sixteen bytes per entry
-        column = mapped.empty(1 << 25, np.uint8)
-        column[:] = 7
-        mapped.rest()
-        before, held = resident(), []
+@pytest.mark.skipif(memory.resident() is None, reason="only Linux says what a process holds")
+def test_a_pass_over_columns_does_not_fill_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mapped, "_INTERVAL", 0.001)
+    monkeypatch.setattr(mapped, "_SHARE", 1 << 20)
+    monkeypatch.setattr(memory, "resident", lambda: memory.Resident(held() + (1 << 25), held()))
+    start = resident()
+
+    def held() -> int:
+        return resident() - start
+
+    with mapped.limited((1 << 25) + (1 << 24)):  # the process, and two of the eight parts of the column
+        column, most = mapped.empty(1 << 27, np.uint8), 0
         for part in mapped.parts(len(column)):
-            assert (column[part] == 7).all()
-            held.append(resident() - before)
-    assert max(held) < 8 << 20
+            column[part] = 7
+            most = max(most, held())
+            time.sleep(0.002)
+        assert (column == 7).all()
+    assert 1 << 20 < most < 1 << 26
 
 
 @pytest.mark.parametrize("name", ["sgd", "als"])

@@ -10,6 +10,7 @@ from __future__ import annotations
 import mmap
 import os
 import tempfile
+import threading
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -28,22 +29,39 @@ from recsys_mf.errors import ResourceError
 class _Limit:
     size: int  # bytes
     maps: weakref.WeakSet[mmap.mmap] = field(default_factory=weakref.WeakSet)  # those that are alive
+    lock: threading.Lock = field(default_factory=threading.Lock)  # of maps, which two threads go through
 
 
 _LIMIT: ContextVar[_Limit | None] = ContextVar("limit", default=None)
 _SHARE = 32  # a column in memory takes at most this part of the limit: a table has several, and there are copies
 _PART = 1 << 20  # entries
-_PASSED = 64  # bytes per entry of a pass, at most, times four: it may have a quarter of the limit in memory
+_INTERVAL = 0.1  # seconds between two looks at the memory of the process
 
 
 @contextmanager
 def limited(size: int | None) -> Iterator[None]:
-    """Inside, columns of more than a 32nd of `size` bytes are made in files; None for no limit."""
-    token = _LIMIT.set(None if size is None else _Limit(size))
+    """Inside, columns of more than a 32nd of `size` bytes are made in files; None for no limit.
+
+    A pass over long columns brings them into memory page by page. So as soon as the process holds more than `size`
+    bytes, the columns rest, where the system says what it holds.
+    """
+    limit = None if size is None else _Limit(size)
+    token, ended = _LIMIT.set(limit), threading.Event()
+    if limit is not None and memory.resident() is not None:
+        threading.Thread(target=_watch, args=(limit, ended), name="columns", daemon=True).start()
     try:
         yield
     finally:
+        ended.set()
         _LIMIT.reset(token)
+
+
+def _watch(limit: _Limit, ended: threading.Event) -> None:
+    """Let the columns rest whenever the process is too large and a quarter of the limit or more is in files."""
+    while not ended.wait(_INTERVAL):
+        now = memory.resident()
+        if now is not None and now.all > limit.size and now.in_files > limit.size // 4:
+            _rest(limit)
 
 
 def empty(length: int, dtype: Any) -> NDArray[Any]:
@@ -62,21 +80,14 @@ def empty(length: int, dtype: Any) -> NDArray[Any]:
                 f"no room for {memory.in_words(size)} in {tempfile.gettempdir()}: {error.strerror}", fix=fix
             ) from None
         mapped = mmap.mmap(file.fileno(), size)
-    limit.maps.add(mapped)
+    with limit.lock:
+        limit.maps.add(mapped)
     return np.frombuffer(mapped, dtype)
 
 
 def parts(length: int) -> Iterator[slice]:
-    """Slices that make up a column of this length, each short enough for temporary arrays of its size.
-
-    On the way columns in files rest, so that a pass over several never holds more than about a quarter of the limit.
-    """
-    limit = _LIMIT.get()
-    between = limit.size // (_PASSED * _PART) if limit is not None else length
-    for number, start in enumerate(range(0, length, _PART), 1):
-        yield slice(start, start + _PART)
-        if number % max(between, 1) == 0:
-            rest()
+    """Slices that make up a column of this length, each short enough for temporary arrays of its size."""
+    return (slice(start, start + _PART) for start in range(0, length, _PART))
 
 
 def mean(column: NDArray[Any]) -> float:
@@ -115,7 +126,14 @@ def read_ahead(column: NDArray[Any], low: int, high: int) -> None:
 def rest() -> None:
     """Take all columns in files out of this process's memory, after a pass over some: what is read again comes back."""
     limit = _LIMIT.get()
-    for mapped in list(limit.maps) if limit is not None else ():
+    if limit is not None:
+        _rest(limit)
+
+
+def _rest(limit: _Limit) -> None:
+    with limit.lock:
+        maps = list(limit.maps)
+    for mapped in maps:
         _advise_map(mapped, 0, len(mapped), "MADV_DONTNEED")
 
 
