@@ -43,7 +43,7 @@ def baselines(ranks: tuple[int, ...] | None = None, route: str = "auto") -> dict
     return {"mean": Mean(), "bias": Biases(), **svds}
 
 
-def train(
+def train(  # noqa: PLR0913
     data: Split | Any,
     solver: Solver | type[Solver] | str = "sgd",
     *,
