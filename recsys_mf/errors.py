@@ -149,7 +149,9 @@ class LeakWarning(RecsysWarning):
 
 
 class FoldWarning(RecsysWarning):
-    """Some of the ratings that were to be folded into a run are not used: it does not know their items or users."""
+    """Some of the ratings that were to be folded into a run are not used, since it does not know their items or users,
+    or seem to be on another scale.
+    """
 
 
 class EmptyRowWarning(RecsysWarning):

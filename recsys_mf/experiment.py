@@ -14,6 +14,7 @@ from recsys_mf.evaluation import FoldReport, Report, evaluate, summarise_folds, 
 from recsys_mf.evaluation.full_ranking import Top, check_arguments, least_relevant, require_relevant
 from recsys_mf.evaluation.predictions import PredictedRows, join_folds, predict_rows
 from recsys_mf.features import Features
+from recsys_mf.kernels import select
 from recsys_mf.kernels.backend import Backend
 from recsys_mf.loaders import read_features
 from recsys_mf.ratings import Ratings
@@ -42,6 +43,21 @@ class Outcome(NamedTuple):
 
 def _read_nothing(role: str, found: Ratings | Features) -> None:
     """The default of `on_read`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hooks:
+    """What a caller adds to an experiment.
+
+    on_read : called with the role (ratings, test, user_features, item_features) of what was read and with it
+    record : what becomes the provenance of a run
+    """
+
+    on_read: Callable[[str, Any], None] = _read_nothing
+    record: Callable[[Record], Record] = dict
+
+
+NO_HOOKS = Hooks()
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -104,8 +120,7 @@ class Experiment:
         threads: int | None = None,
         watch: Watcher = lambda progress: None,
         keep_predictions: bool = False,
-        on_read: Callable[[str, Any], None] = _read_nothing,
-        record: Callable[[Record], Record] = dict,
+        hooks: Hooks = NO_HOOKS,
         checkpoint: Checkpoint | str | os.PathLike[str] | None = None,
         every: float = EVERY,
     ) -> Outcome:
@@ -113,27 +128,26 @@ class Experiment:
 
         device, threads, watch : as in `train`
         keep_predictions : return the held-out rows with their predictions
-        on_read : called with the role (ratings, test, user_features, item_features) of what was read and with it
-        record : what becomes the provenance of a run
+        hooks : what is told of the tables, and what becomes of the record
         checkpoint, every : as in `train`; it keeps the trainings of all folds
         Raises what `read_ratings`, `train` and `evaluate` raise.
         """
         if is_path(checkpoint):
             with opened(checkpoint, every) as kept:
                 return self.run(
-                    device=device, threads=threads, watch=watch, keep_predictions=keep_predictions, on_read=on_read,
-                    record=record, checkpoint=kept,
+                    device=device, threads=threads, watch=watch, keep_predictions=keep_predictions, hooks=hooks,
+                    checkpoint=kept,
                 )  # fmt: skip
 
         def finished(split: Split) -> Outcome:
             return self.run_on(
-                split, device=device, threads=threads, watch=watch, keep_predictions=keep_predictions, record=record,
+                split, select(device, threads), watch=watch, keep_predictions=keep_predictions, record=hooks.record,
                 checkpoint=checkpoint,
             )  # fmt: skip
 
         if self.folds is None:
-            return finished(self.split(on_read))
-        table = self._read(on_read)
+            return finished(self.split(hooks.on_read))
+        table = self._read(hooks.on_read)
         if self.ranking is not None:
             for split in splits.k_folds(table, self.folds, self._split_seed):
                 self._check_ranking(split)
@@ -158,9 +172,8 @@ class Experiment:
     def run_on(
         self,
         split: Split,
+        backend: Backend,
         *,
-        device: str | Backend = "auto",
-        threads: int | None = None,
         watch: Watcher = lambda progress: None,
         keep_predictions: bool = False,
         record: Callable[[Record], Record] = dict,
@@ -169,7 +182,7 @@ class Experiment:
     ) -> Outcome:
         """What `run` does with a split of the ratings; validated, checkpoint : as in `train`."""
         run = train(
-            split, self.solver, seed=self.seed, device=device, threads=threads, validation=self.validation,
+            split, self.solver, seed=self.seed, device=backend, validation=self.validation,
             compared_with=self.baselines, start=self.start, compress=self.compress, watch=watch,
             validated=validated, checkpoint=checkpoint,
         )  # fmt: skip
@@ -177,14 +190,14 @@ class Experiment:
         run = replace(run, report=validation_report(run))
         if split.test_as_read is None:
             return _outcome(run, run.report, None)
-        report = evaluate(run, split.test_as_read, device=device, threads=threads, ranking=self._top)
-        rows = predict_rows(run, split.test_as_read, device=device, threads=threads) if keep_predictions else None
+        report = evaluate(run, split.test_as_read, device=backend, ranking=self._top)
+        rows = predict_rows(run, split.test_as_read, device=backend) if keep_predictions else None
         return _outcome(run, report, rows)
 
     def test_rows(self, on_read: Callable[[str, Any], None] = _read_nothing) -> Ratings | None:
         """The rows that `run` holds out, as they were read; None with folds, and if it holds out none.
 
-        on_read : as in `run`, whose errors this raises too
+        on_read : as of `Hooks`; raises the errors of `run` too
         """
         if self.folds is not None:
             return None

@@ -63,7 +63,9 @@ def check_output(output: Place, kind: str, suffixes: tuple[str, ...], *, force: 
         if output.is_dir():
             raise ConfigError("this is a folder", where=str(output), fix="give the name of a file")
         if output.exists() and not force:
-            raise ConfigError("the file exists", where=str(output), fix="give another name, or --force")
+            raise ConfigError(
+                "the file exists", where=str(output), fix="give another name, or --force (force=True in Python)"
+            )
         if not output.absolute().parent.is_dir():
             raise ConfigError("no such folder", where=str(output.absolute().parent), fix="create it first")
         atomic.prove_writable(output)
@@ -145,7 +147,7 @@ def _check_occupant(path: Path, directory: Path, kind: FolderKind, *, force: boo
     if not kind.is_at(path):
         raise ArtifactError(f"the directory exists and is not {kind.noun}", where=str(directory), fix=_ELSEWHERE)
     if not force:
-        fix = f"{_ELSEWHERE}, or --force"
+        fix = f"{_ELSEWHERE}, or --force (force=True in Python)"
         raise ArtifactError(f"the directory holds {kind.noun} already", where=str(directory), fix=fix)
     others = sorted(entry.name for entry in path.iterdir() if entry.name not in kind.files or not entry.is_file())
     _refuse_others(others, directory, kind)
@@ -168,7 +170,9 @@ def _check_remote_occupant(address: Address, kind: FolderKind, *, force: bool) -
         raise ArtifactError(f"the directory exists and is not {kind.noun}", where=str(address), fix=_ELSEWHERE)
     if not force:
         what = f"holds {kind.noun} already" if is_whole else f"holds a part of {kind.noun}"
-        raise ArtifactError(f"the directory {what}", where=str(address), fix=f"{_ELSEWHERE}, or --force")
+        raise ArtifactError(
+            f"the directory {what}", where=str(address), fix=f"{_ELSEWHERE}, or --force (force=True in Python)"
+        )
     _refuse_others(others, address, kind)
 
 
@@ -179,7 +183,9 @@ def _check_sent_file(output: Address, *, force: bool) -> None:
     if not output.path:
         raise ConfigError("this is a bucket", where=str(output), fix="give the name of a file in it")
     if reading.exists(output) and not force:
-        raise ConfigError("the file exists", where=str(output), fix="give another name, or --force")
+        raise ConfigError(
+            "the file exists", where=str(output), fix="give another name, or --force (force=True in Python)"
+        )
     writing.check_writable(output.parent)
 
 

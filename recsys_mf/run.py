@@ -148,8 +148,9 @@ class Run:
         seed : of the draws of rows of a sampled model
         Their rows, biases and intervals are those of `serving.folding`; baselines too. The other side learns nothing
         from these ratings: from time to time train again, or continue with train(…, start=run). Warns with FoldWarning
-        if some ratings are of items that the model does not know, which are not used. Raises DataError if all are,
-        ConfigError for a run that did not keep its training ratings and for a model with times or side information.
+        if some ratings are of items that the model does not know, which are not used, and if some are far outside the
+        range of the training ratings. Raises DataError if the model knows none of the items, ConfigError for a run that
+        did not keep its training ratings and for a model with times or side information.
         """
         from recsys_mf.kernels import select
         from recsys_mf.serving.folding import fold_in

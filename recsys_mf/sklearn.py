@@ -87,11 +87,13 @@ class RatingRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
         if y is None:
             raise ValueError("RatingRegressor requires y to be passed, but the target y is None")
         values = column_or_1d(check_array(y, ensure_2d=False, dtype=np.float64, input_name="y"), warn=True)
+        weights = None if sample_weight is None else np.asarray(sample_weight)
         with _value_errors():
             solver = choice(self.solver, "solver", SOLVERS, "unknown solver")
             users, items, times = (*columns, None)[:3]
-            given = {"weights": sample_weight, "duplicates": self.duplicates}
-            ratings = Ratings.from_ids(users, items, values, times, **given, where="X")
+            ratings = Ratings.from_ids(
+                users, items, values, times, weights=weights, duplicates=self.duplicates, where="X"
+            )
             only = {BASELINE: baselines()[BASELINE]}
             self.run_ = train(
                 ratings, solver, seed=self.seed, threads=self.threads, compared_with=only, **self.settings

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from recsys_mf import SOLVERS, evaluate, given, hold_out, k_folds, train
+from recsys_mf import SOLVERS, evaluate, given, hold_out, k_folds, load, read_features, read_ratings, save, train
 from recsys_mf.errors import LONGEST, ConfigError, RecsysError
 from recsys_mf.prediction import check_probability
 from recsys_mf.solvers.settings import SYNONYMS
@@ -21,6 +21,7 @@ from tests.trained import small_run, small_split, small_table
 HUGE = 10**400
 NOT_WHOLE: list[Any] = [-1, 1.5, True, "3", math.nan, [1], HUGE, 10**5000, object()]
 NOT_FRACTION: list[Any] = [-0.1, 1, 1.5, math.nan, math.inf, True, "x", None, [0.1], HUGE, 10**5000]
+NOT_PATHS: list[Any] = [None, 3, b"t.csv", ["t.csv"], np.ones((2, 2)), pd.DataFrame({"user_id": [1]})]
 
 
 def fitted(**arguments: Any) -> Any:
@@ -55,6 +56,11 @@ CALLS: dict[str, tuple[Callable[[Any], Any], list[Any]]] = {
     "choice": (lambda v: SOLVERS["svd"](filling=v), ["zeor", None, 3, ["bias"], np.array(["bias"])]),
     "too many": (lambda v: SOLVERS["mean"](v), [1]),
     "baselines": (lambda v: baselines(v), ["x", (1.5,)]),
+    "read_ratings path": (read_ratings, NOT_PATHS),
+    "read_features path": (lambda v: read_features(v, role="user"), NOT_PATHS),
+    "load directory": (load, NOT_PATHS),
+    "save directory": (lambda v: save(small_run(), v), NOT_PATHS),
+    "save run": (lambda v: save(v, "run"), [None, "run", small_split()]),
     "predict alone": (lambda v: small_run().predict(v), [1, [1, 2], pd.DataFrame({"user_id": [1], "item_id": [2]})]),
 }  # fmt: skip
 CASES = [pytest.param(call, value, id=f"{name}-{i}") for name, (call, v) in CALLS.items() for i, value in enumerate(v)]

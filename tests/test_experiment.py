@@ -15,6 +15,7 @@ from recsys_mf import SOLVERS, Experiment, from_frame, hold_out, load, read_rati
 from recsys_mf.cli import main
 from recsys_mf.errors import ConfigError
 from recsys_mf.evaluation import FoldReport, Report
+from recsys_mf.experiment import Hooks
 from recsys_mf.features import Features
 
 
@@ -70,7 +71,7 @@ def test_a_table_in_memory_a_path_and_ratings_give_the_same(table: pd.DataFrame,
 def test_folds_report_their_means_and_keep_the_model_of_all_ratings(path: Path, table: pd.DataFrame) -> None:
     seen: list[str] = []
     outcome = Experiment(ratings=path, solver="bias", folds=3).run(
-        keep_predictions=True, on_read=lambda role, found: seen.append(role)
+        keep_predictions=True, hooks=Hooks(on_read=lambda role, found: seen.append(role))
     )
     assert seen == ["ratings"]
     assert isinstance(outcome.report, FoldReport)
@@ -93,7 +94,7 @@ def test_side_information_goes_to_a_solver_that_takes_it(table: pd.DataFrame, tm
     experiment = Experiment(
         ratings=table, solver=SOLVERS["gibbs"](rank=2, sweeps=5), item_features=tmp_path / "items.csv"
     )
-    outcome = experiment.run(on_read=seen.__setitem__)
+    outcome = experiment.run(hooks=Hooks(on_read=seen.__setitem__))
     assert isinstance(seen["item_features"], Features)
     assert outcome.run.provenance["side_information"]["item"]
 

@@ -219,6 +219,7 @@ def train(**given: Any) -> None:
     from recsys_mf.cli.log import Lines, LogFile, tell_all
     from recsys_mf.cli.progress import Bars, announce_compilation
     from recsys_mf.evaluation.predictions import check_predictions, write_predictions
+    from recsys_mf.experiment import Hooks
 
     chosen, context = Options(**given), click.get_current_context()
     check_engine(chosen.engine, given)
@@ -256,7 +257,8 @@ def train(**given: Any) -> None:
         run, report, predicted = experiment.run(
             device=device, threads=chosen.threads, watch=tell_all(bars, Lines(quiet=chosen.quiet), log, work),
             keep_predictions=chosen.predictions is not None,
-            on_read=partial(_check_read, plan, log, quiet=chosen.quiet), record=plan.recorded, checkpoint=checkpoint,
+            hooks=Hooks(on_read=partial(_check_read, plan, log, quiet=chosen.quiet), record=plan.recorded),
+            checkpoint=checkpoint,
         )  # fmt: skip
     if chosen.repeat is not None:
         say_whether_repeated(chosen.repeat, record, run, quiet=chosen.quiet)  # before the new run may replace it

@@ -90,6 +90,7 @@ def tune(ratings: str, as_json: bool, markdown: bool, quiet: bool, **given: Any)
     from recsys_mf import store
     from recsys_mf.cli.log import Lines, LogFile
     from recsys_mf.cli.progress import TuningBar, announce_compilation
+    from recsys_mf.experiment import Hooks
     from recsys_mf.outputs import check_output
     from recsys_mf.tuning import rendering, tune_by_plan
     from recsys_mf.tuning.storage import require_optuna
@@ -113,7 +114,7 @@ def tune(ratings: str, as_json: bool, markdown: bool, quiet: bool, **given: Any)
 
         tuned = tune_by_plan(
             plan, device=given["device"], threads=given["threads"], watch=watch,
-            on_read=lambda role, table: log.write("read", role=role, rows=len(table)), record=record,
+            hooks=Hooks(on_read=lambda role, table: log.write("read", role=role, rows=len(table)), record=record),
             began=began,
         )  # fmt: skip
         if tuned.outcome is not None and given["run"] is not None:

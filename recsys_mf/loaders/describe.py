@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +16,7 @@ from recsys_mf.conversion import Ids, Origin, decoded, filled, id_column, is_wei
 from recsys_mf.errors import DataError, ReadingNotice
 from recsys_mf.loaders.opening import open_source
 from recsys_mf.loaders.reading import kinds_of_ids, origin, read_columns
-from recsys_mf.loaders.source import Source, recognise
+from recsys_mf.loaders.source import ColumnNames, Source, name_columns, recognise
 from recsys_mf.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
@@ -64,25 +64,16 @@ class Description:
 
 
 def describe(
-    path: str | Path,
-    *,
-    user_column: str | None = None,
-    item_column: str | None = None,
-    rating_column: str | None = None,
-    time_column: str | None = None,
-    weight_column: str | None = None,
-    ids: Ids = "auto",
-    encoding: str | None = None,
+    path: str | Path, *, ids: Ids = "auto", encoding: str | None = None, **columns: Unpack[ColumnNames]
 ) -> Description:
     """Facts of the table at a path, which may have faults that `read_ratings` refuses.
 
-    path, …_column, ids, encoding : as in `read_ratings`
+    path, ids, encoding, columns : as in `read_ratings`
     Rows without an id or a finite rating are counted and left out; the others are read as `read_ratings` reads them.
     Raises DataError for a file that cannot be read, a missing column, ratings that are not numbers, ids that cannot be
     read, and a table without a usable row. Times that cannot be read give a ReadingNotice.
     """
-    names = user_column, item_column, rating_column, time_column, weight_column
-    given = dict(zip(("user", "item", "rating", "time", "weight"), names, strict=True))
+    given = name_columns(cast(dict[str, str | None], columns))
     return described(open_source(path, encoding), given, ids=ids)
 
 

@@ -9,6 +9,7 @@ import stat
 from collections.abc import Sequence
 from pathlib import Path
 
+from recsys_mf.arguments import is_path
 from recsys_mf.errors import ConfigError, DataError, system_errors
 from recsys_mf.loaders.charset import checked_encoding
 from recsys_mf.loaders.json_lines import JsonSource
@@ -60,9 +61,12 @@ def open_source(path: str | Path, encoding: str | None = None) -> FileSource:
         files or a glob, all of one format, in which hidden files and those that start with `_` are left out; a pipe;
         "-" for standard input; or an address of one of these, of which a temporary copy is made (`storage`)
     encoding : of text and JSON, as Python calls it; by default found (see `charset`)
-    Raises DataError if there is no table, with advice; ConfigError for an encoding that is not known,
-    or one of Parquet.
+    Raises DataError if there is no table, with advice; ConfigError for what is no path, for an encoding that is not
+    known, or one of Parquet.
     """
+    if not (is_path(path) or isinstance(path, Address)):
+        fix = "give a path; of tables in memory from_frame or features_from_frame, of a matrix from_matrix"
+        raise ConfigError("not a path", where="path", seen=type(path).__name__, fix=fix)
     there = place(path) if path != STDIN else path
     if isinstance(there, Address):
         return _of_address(there, checked_encoding(encoding))

@@ -19,7 +19,7 @@ import numpy as np
 from recsys_mf.arrays.threads import limit_blas
 from recsys_mf.errors import ConfigError, DataError
 from recsys_mf.kernels.cpu.prediction import CPU
-from recsys_mf.loaders.names import read_names
+from recsys_mf.loaders.names import note_unnamed, read_names
 from recsys_mf.models import Factorization
 from recsys_mf.prediction.pairs import moments
 from recsys_mf.serving.folding import precision_of
@@ -91,6 +91,7 @@ def explain(run: Trained, user_id: Any, item_id: Any, titles: Any) -> Explanatio
     order = np.argsort(-np.abs(effects), kind="stable")
     columns: dict[str, Any] = {"item_id": run.item_vocabulary.ids(own.columns[order])}
     if names is not None:
+        note_unnamed(names, own.columns, "item", run.item_vocabulary)
         columns["title"] = names.take(pa.array(own.columns[order]))
     columns |= {"rating": own.values[order], "effect": effects[order]}
     predicted = float(moments(model, user, item, CPU, with_variances=False)[0][0])

@@ -118,6 +118,7 @@ def fold_in(run: R, ratings: Any, side: str, rng: np.random.Generator, backend: 
     given = _as_ratings(run, ratings)
     joining.check_unweighted(given)
     known = _of_known_others(run, given, side)
+    _warn_of_another_scale(run, known)
     joined = joining.join(run, known)
     if joining.is_weighted(run):
         _require_new(run, known, side, "the model was trained with weights")
@@ -218,6 +219,19 @@ def _of_known_others(run: Trained, ratings: Ratings, side: Side) -> Ratings:
             FoldWarning, stacklevel=4,
         )  # fmt: skip
     return ratings.select(usable).restricted()
+
+
+def _warn_of_another_scale(run: Trained, ratings: Ratings) -> None:
+    """Warn if some ratings lie further outside the range of the training ratings than that is wide."""
+    low, high = run.model.rating_range
+    far = np.abs(ratings.values - np.float64(low + high) / 2) > 1.5 * (high - low)
+    if far.any():
+        seen = ratings.values[int(far.argmax())]
+        warnings.warn(
+            f"{int(far.sum()):,} of {len(ratings):,} ratings are far outside the range of the training ratings, "
+            f"{low:g} to {high:g} (saw {seen:g}); are they on another scale?",
+            FoldWarning, stacklevel=4,
+        )  # fmt: skip
 
 
 def _replaced(model: Factorization, side: Side, rows: NDArray[np.int64], X: F32) -> Factorization:

@@ -9,6 +9,7 @@ from pathlib import Path, PurePath
 from typing import Any, TypeAlias
 from urllib.parse import unquote, urlsplit
 
+from recsys_mf.arguments import is_path
 from recsys_mf.errors import ConfigError, nearest
 
 SCHEMES = ("s3", "hdfs", "https", "http")
@@ -96,11 +97,13 @@ Place: TypeAlias = Path | Address
 def place(path: Any) -> Place:
     """The path or the address that a text, a path or a place names.
 
-    Raises ConfigError for an address of a scheme that is not known, without a host, or with a password in it, and for
-    an address in a Path, which keeps only one of its slashes.
+    Raises ConfigError for what is no path, for an address of a scheme that is not known, without a host, or with a
+    password in it, and for an address in a Path, which keeps only one of its slashes.
     """
     if isinstance(path, Address):
         return path
+    if not is_path(path):
+        raise ConfigError("not a path", seen=type(path).__name__, fix="give a text or a pathlib.Path")
     text = os.fspath(path)
     if isinstance(path, PurePath):
         found = _COLLAPSED.match(text)

@@ -52,7 +52,9 @@ def written_file(address: Address, *, replace: bool) -> Iterator[Path]:
         yield path
         with keep(path):
             if not replace and exists(address):
-                raise RemoteError("the file exists", where=str(address), fix="give another name, or --force")
+                raise RemoteError(
+                    "the file exists", where=str(address), fix="give another name, or --force (force=True in Python)"
+                )
             _send(address, path, Count("uploading", address, path.stat().st_size))
 
 

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsys_mf import atomic, strict_json
+from recsys_mf.arguments import instance
 from recsys_mf.errors import ArtifactError
 from recsys_mf.models import Fit, RatedPairs
 from recsys_mf.outputs import FolderKind, check_folder, written_folder
@@ -85,6 +86,7 @@ def save(
     existing run stays until the new one is complete, at an address until it is complete on this machine; a link is
     followed. If sending fails, the error says where the run is kept.
     """
+    instance(run, "run", Run, "give what `train` or `load` returns")
     there = place(directory)
     check_free(there, force=force)
     with written_folder(there, _RUN, force=force) as aside, _named(there):

@@ -10,7 +10,6 @@ import numpy as np
 
 from recsys_mf import memory
 from recsys_mf.errors import LeakWarning
-from recsys_mf.kernels import select
 from recsys_mf.kernels.backend import Backend
 from recsys_mf.models import Factorization, Fit, RatedPairs
 from recsys_mf.prediction import rmse
@@ -33,10 +32,9 @@ MAX_UPDATED_SHARE = 0.01  # of all ratings, that came since the last full fit
 def continued(
     start: Run,
     split: Split,
+    backend: Backend,
     *,
     seed: int = 0,
-    device: str | Backend = "auto",
-    threads: int | None = None,
     validation: float = 0.1,
     watch: Watcher = lambda progress: None,
     steps: Steps = unkept,
@@ -58,7 +56,6 @@ def continued(
     joined = joining.join(start, split.train)
     if split.test is not None:
         _warn_of_leak(start, split.test)
-    backend = select(device, threads)
     users, items = joined.ratings.user_vocabulary, joined.ratings.item_vocabulary
     earlier = start.provenance.get("continued", {}).get("since_full_fit", 0)
     since = earlier + int(joined.is_new.sum())

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from recsys_mf import memory, splits
+from recsys_mf import splits
 from recsys_mf.arguments import fraction, instance, is_path, whole
-from recsys_mf.arrays import mapped
 from recsys_mf.errors import ConfigError, DataError
 from recsys_mf.evaluation import validation_report
 from recsys_mf.kernels import select
@@ -27,9 +25,8 @@ from recsys_mf.training.checkpoint import EVERY, Checkpoint, opened
 from recsys_mf.training.continuing import continued
 from recsys_mf.training.epochs import Watcher
 from recsys_mf.training.fitting import Fitting, compress_fit
-from recsys_mf.training.identity import identity_of
+from recsys_mf.training.preparing import check_features, enough_room, kept_steps
 from recsys_mf.training.selection import Validated
-from recsys_mf.training.steps import Steps, unkept
 from recsys_mf.training.validation import cut_parts
 
 BASELINE = "svd bias"
@@ -46,7 +43,7 @@ def baselines(ranks: tuple[int, ...] | None = None, route: str = "auto") -> dict
     return {"mean": Mean(), "bias": Biases(), **svds}
 
 
-def train(
+def train(  # noqa: PLR0913
     data: Split | Any,
     solver: Solver | type[Solver] | str = "sgd",
     *,
@@ -97,11 +94,9 @@ def train(
         _check_continued(start, solver, compared_with, compress)
         with opened(checkpoint, every) as kept:
             fit_facts = provenance.of_fit(solver, {}, seed=seed, start=start, compress=None) if kept else {}
-            with _steps(kept, split, validation, fit_facts, select(device, threads)) as steps:
-                run = continued(
-                    start, split, seed=seed, device=device, threads=threads, validation=validation, watch=watch,
-                    steps=steps,
-                )  # fmt: skip
+            backend = select(device, threads)
+            with kept_steps(kept, split, validation, fit_facts, backend) as steps:
+                run = continued(start, split, backend, seed=seed, validation=validation, watch=watch, steps=steps)
         return _reported(run)
     backend = select(device, threads)
     parts = cut_parts(split, validation, seed)
@@ -110,7 +105,7 @@ def train(
     if BASELINE not in others:
         raise ConfigError(f"the baselines lack '{BASELINE}'", seen=", ".join(others), fix="add it")
 
-    _check_features(solver, split.train)
+    check_features(solver, split.train)
     for method in (*others.values(), solver):
         method.resolved(split.train, backend)  # raises for what the table or the device does not bear
     if compress is not None and not solver.samples_posterior:
@@ -119,8 +114,8 @@ def train(
     fit_facts = provenance.of_fit(solver, others, seed=seed, start=None, compress=compress)
     with (
         opened(checkpoint, every) as kept,
-        _steps(kept, split, validation, fit_facts, backend) as steps,
-        _room((*others.values(), solver), split.train, parts, backend, compress),
+        kept_steps(kept, split, validation, fit_facts, backend) as steps,
+        enough_room((*others.values(), solver), split.train, parts, backend, compress),
     ):
 
         def fitted(label: str, method: Solver, found: Validated | None = None) -> Fit:
@@ -144,111 +139,9 @@ def train(
     return _reported(run)
 
 
-def fit_alone(
-    split: Split,
-    solver: Solver,
-    backend: Backend,
-    *,
-    seed: int = 0,
-    validation: float = 0.1,
-    watch: Watcher = lambda progress: None,
-    checkpoint: Checkpoint | None = None,
-    validated: Validated | None = None,
-) -> Fit:
-    """The fit that `train` makes of this solver on split.train, to the same bytes, without the baselines.
-
-    backend : as `kernels.select` gives it; the other arguments and errors are those of `train`
-    """
-    _check_features(solver, split.train)
-    parts = cut_parts(split, validation, seed)
-    solver.resolved(split.train, backend)  # raises for what the table or the device does not bear
-    fit_facts = provenance.of_fit(solver, {}, seed=seed, start=None, compress=None)
-    with (
-        _steps(checkpoint, split, validation, fit_facts, backend) as steps,
-        _room((solver,), split.train, parts, backend, None),
-    ):
-        return Fitting(solver.name, solver, split.train, parts, seed, backend, watch, steps).fit(validated)
-
-
-@contextlib.contextmanager
-def _steps(
-    checkpoint: Checkpoint | None, split: Split, validation: float, fit_facts: dict[str, Any], backend: Backend
-) -> Iterator[Steps]:
-    """The steps of a training in a checkpoint, or of one that is not kept.
-
-    fit_facts : `provenance.of_fit`
-    """
-    if checkpoint is None:
-        yield unkept
-        return
-    record = provenance.of_rows(split, validation) | fit_facts | provenance.of_machine(backend)
-    with checkpoint.training(identity_of(record, split)) as steps:
-        yield steps
-
-
-def validate_alone(
-    split: Split,
-    parts: tuple[Split, ...],
-    solver: Solver,
-    backend: Backend,
-    *,
-    seed: int = 0,
-    watch: Watcher = lambda progress: None,
-) -> Validated:
-    """What `train` chooses on validation rows for this solver, with its error, without the fit on all of split.train.
-
-    parts : as `cut_parts` makes them of the split; the other arguments and errors are those of `fit_alone`
-    """
-    _check_features(solver, split.train)
-    solver.resolved(split.train, backend)  # raises for what the table or the device does not bear
-    with _room((solver,), split.train, parts, backend, None):
-        return Fitting(solver.name, solver, split.train, parts, seed, backend, watch).validate()
-
-
-def _check_features(solver: Solver, train: Ratings) -> None:
-    """Raise ConfigError if there is side information and the solver does not take it."""
-    if not solver.takes_features and (train.user_features or train.item_features):
-        fix = "leave it out, or use a solver that takes it: gibbs"
-        raise ConfigError(f"solver '{solver.name}' makes no use of side information", fix=fix)
-
-
-@contextlib.contextmanager
-def _room(
-    methods: tuple[Solver, ...], train: Ratings, parts: tuple[Split, ...], backend: Backend, compress: int | None
-) -> Iterator[None]:
-    """Raise ResourceError if the fits of these, the last of them the model, do not fit in memory: before, or inside."""
-    what = f"training '{methods[-1].name}' on {train.n_users:,} users and {train.n_items:,} items"
-    files = "" if mapped.is_mapped(train.users) else ", give --memory (columns in files)"
-    fix = f"lower the rank{files} or train on another machine"
-    if backend.device.name == "cpu":
-        memory.require(_needed(methods, train, parts, backend, compress), what, fix=fix)
-    with memory.guarded(what, fix=fix):
-        yield
-
-
 def _reported(run: Run) -> Run:
     """The run with the report of its validation errors."""
     return replace(run, report=validation_report(run))
-
-
-def _needed(
-    methods: Iterable[Solver], train: Ratings, parts: tuple[Split, ...], backend: Backend, compress: int | None
-) -> int:
-    """Bytes that fitting these one after another takes at most, if every model is kept."""
-    in_files = mapped.is_mapped(train.users)
-    kept = 0 if in_files else 16 * len(train) * len(parts)  # the validated parts of train
-    most = kept
-    for method in methods:
-        found = method.resolved(train, backend).footprint(train)
-        working = found.working - (found.columns if in_files else 0)
-        validated = 0 if not parts or method.samples_posterior else found.model
-        most, kept = max(most, kept + validated + working), kept + found.model
-    if compress is not None:
-        rows = train.n_users + train.n_items
-        rank = min(compress, train.n_users, train.n_items)
-        wide = rank + method.resolved(train, backend).settings()["rank"]
-        most = max(most, kept + 8 * rows * (wide + 3 * rank) + 48 * wide * wide)
-    return most
 
 
 def _as_split(data: Any) -> Split:

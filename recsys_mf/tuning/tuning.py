@@ -8,12 +8,12 @@ from dataclasses import replace
 from typing import Any
 
 from recsys_mf.errors import ConfigError
-from recsys_mf.experiment import Experiment, Outcome, Record
+from recsys_mf.experiment import NO_HOOKS, Experiment, Hooks, Outcome, Record
 from recsys_mf.kernels import select
 from recsys_mf.solvers import Solver
 from recsys_mf.splits import Split
 from recsys_mf.storage import on_this_machine
-from recsys_mf.training import BASELINE, Progress, Validated, as_solver, baselines, cut_parts, fit_alone
+from recsys_mf.training import BASELINE, Progress, Validated, as_solver, baselines, cut_parts, finish_alone, fit_alone
 from recsys_mf.tuning.clock import Clock
 from recsys_mf.tuning.plan import Plan
 from recsys_mf.tuning.searching import Search, Standing, TuningWatcher
@@ -28,10 +28,6 @@ _BASELINES = 4.5  # seconds of all baselines, in those of the truncated SVD that
 
 def _ignore(standing: Standing) -> None:
     """The default of `watch`."""
-
-
-def _read_nothing(role: str, found: Any) -> None:
-    """The default of `on_read`."""
 
 
 def tune(
@@ -88,18 +84,17 @@ def tune_by_plan(
     device: str = "auto",
     threads: int | None = None,
     watch: TuningWatcher = _ignore,
-    on_read: Callable[[str, Any], None] = _read_nothing,
-    record: Callable[[Record], Record] = dict,
+    hooks: Hooks = NO_HOOKS,
     began: float | None = None,
 ) -> Tuned:
     """`tune` by a plan.
 
-    on_read, record : as in `Experiment.run`
+    hooks : as in `Experiment.run`
     began : since when the minutes count, by `time.monotonic`; None for now
     """
     require_optuna()
     clock, backend = Clock(plan.minutes, not plan.search_only, began=began), select(device, threads)
-    split = plan.experiment.split(on_read)
+    split = plan.experiment.split(hooks.on_read)
     parts = cut_parts(split, plan.experiment.validation, plan.experiment.seed)
     job = Job(split, parts, backend, plan.experiment.seed, clock)
     with quiet_optuna():
@@ -132,7 +127,7 @@ def tune_by_plan(
         def told(progress: Progress | None) -> None:
             watch(search.standing(best.solver, finished, best.error, progress, is_final=True))
 
-        outcome, tested = _fit_and_test(plan, job, found, study.known, (device, threads), told, record)
+        outcome, tested = _fit_and_test(plan, job, found, study.known, told, hooks.record)
         return replace(found, outcome=outcome, tested=tested, times_tested=study.times_tested, seconds=clock.elapsed)
 
 
@@ -168,28 +163,24 @@ def _fit_and_test(
     job: Job,
     found: Tuned,
     known: Mapping[int, Validated],
-    place: tuple[str, int | None],
     told: Callable[[Progress | None], None],
     record: Callable[[Record], Record],
 ) -> tuple[Outcome, Tested | None]:
     """The run of the best settings as `train` makes it, and its error beside that of the defaults."""
     told(None)
     experiment, split = replace(plan.experiment, solver=found.solver), job.split
-    device, threads = place
 
     def recorded(provenance: Record) -> Record:
         return {**record(provenance), "tuned": _what_was_chosen(plan, found)}
 
-    outcome = experiment.run_on(
-        split, device=device, threads=threads, watch=told, record=recorded, validated=known.get(found.best.number)
-    )
+    outcome = experiment.run_on(split, job.backend, watch=told, record=recorded, validated=known.get(found.best.number))
     if split.test is None:
         return outcome, None
     default = None
     if not found.best.is_default and found.default is not None:
-        fit = fit_alone(
-            split, found.default.as_solver(), job.backend, seed=job.seed, validation=experiment.validation, watch=told,
-            validated=known.get(found.default.number),
+        fit = finish_alone(
+            split, job.parts, found.default.as_solver(), job.backend, validated=known.get(found.default.number),
+            seed=job.seed, watch=told,
         )  # fmt: skip
         default = fit.model
     return outcome, score(outcome.run.model, default, split.test, job.backend.make_prediction())

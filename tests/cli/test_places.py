@@ -219,7 +219,10 @@ def test_train_says_where_the_run_stands_and_leaves_it(recsys: Cli, s3: Bucket) 
     before = {name: s3.get(name) for name in s3.names("run/")}
     code, out, err = recsys(*line)
     assert (code, out) == (5, "")
-    assert err == ("error: s3://bucket/run: the directory holds a run already; give another directory, or --force\n")
+    assert err == (
+        "error: s3://bucket/run: the directory holds a run already; give another directory, "
+        "or --force (force=True in Python)\n"
+    )
     assert {name: s3.get(name) for name in s3.names("run/")} == before
     assert recsys(*line, "--force")[0] == 0
     code, _, err = recsys("train", "s3://bucket/t.parquet", "-o", "s3://nobucket/run", *SMALL, "--quiet")

@@ -134,7 +134,7 @@ def test_the_command_replaces_a_file_only_if_told(recsys: Cli) -> None:
     assert recsys("complete", "m.csv", "-o", "full.npy")[0] == 0
     code, _, err = recsys("complete", "m.csv", "-o", "full.npy")
     assert code == 2
-    assert err == "error: full.npy: the file exists; give another name, or --force\n"
+    assert err == "error: full.npy: the file exists; give another name, or --force (force=True in Python)\n"
     assert recsys("complete", "m.csv", "-o", "full.npy", "--force", "--method", "factors", "--rank", "2")[0] == 0
 
 

@@ -175,7 +175,7 @@ def test_only_an_export_is_replaced_and_only_if_asked(tmp_path: Path) -> None:
     run, target = factor_run(), tmp_path / "out"
     recsys_mf.export(run, target)
     with pytest.raises(
-        ArtifactError, match=r"the directory holds an export already; give another directory, or --force$"
+        ArtifactError, match=r"the directory holds an export already; give another directory, or --force .*$"
     ):
         recsys_mf.export(run, target)
     recsys_mf.export(run, target, format="npz", force=True)

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from recsys_mf.errors import ConfigError, DataError
+from recsys_mf.errors import ConfigError, DataError, ReadingNotice
 from recsys_mf.models import Factorization
 from recsys_mf.ratings import Ratings
 from tests.serving.test_folding import NEW, factor_run
@@ -60,6 +60,17 @@ def test_the_largest_effects_come_first_and_titles_are_beside_them() -> None:
     assert (np.diff(sizes) <= 0).all()
     assert (found["title"] == "film " + found["item_id"].astype(str)).all()
     assert "the model predicts" in str(run.explain(7, 11))
+
+
+def test_ratings_of_items_without_a_title_are_told() -> None:
+    run = factor_run()
+    rated = run.explain(7, 11).ratings["item_id"]
+    gone = rated.iloc[0]
+    names = {"item_id": (rest := rated[rated != gone].tolist()), "title": ["a film"] * len(rest)}
+    told = rf"titles: 1 of the {len(rated)} items listed have no title, such as item {gone}"
+    with pytest.warns(ReadingNotice, match=told):
+        found = run.explain(7, 11, titles=names)
+    assert found.ratings["title"].isna().sum() == 1
 
 
 def test_what_cannot_be_explained_is_refused_in_one_line() -> None:

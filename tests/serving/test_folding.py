@@ -153,6 +153,16 @@ def test_forgetting_takes_back_what_folding_in_added_bit_for_bit() -> None:
     assert back.provenance["forgotten"] == {"users": 1, "ratings": 6}
 
 
+def test_ratings_on_another_scale_are_told() -> None:
+    run = small_run()
+    low, high = run.model.rating_range
+    items = run.item_vocabulary.entries.slice(0, 2).to_numpy()
+    for far in (high + 1.1 * (high - low), low - 1.1 * (high - low), 1e30):
+        ratings = Ratings.from_ids([NEW] * 2, items, np.array([high, far]), None)
+        with pytest.warns(FoldWarning, match=r"^1 of 2 ratings are far outside the range .* on another scale\?$"):
+            run.fold_in(ratings)
+
+
 def test_a_sampled_run_forgets_too() -> None:
     run = posterior_run()
     gone = run.user_vocabulary.entries[1].as_py()

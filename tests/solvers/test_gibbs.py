@@ -145,10 +145,10 @@ def test_precision_is_drawn_from_its_wishart_distribution() -> None:
     rng = np.random.default_rng(0)
     residuals, coefficients = (rng.standard_normal((rows, 3)).astype(np.float32) for rows in (9, 4))
     W = np.linalg.inv(np.eye(3) + residuals.T @ residuals + coefficients.T @ coefficients)
-    freedom, draws = 3 + 9 + 4, 4000
+    freedom = 3 + 9 + 4
     scatter = residuals.T @ residuals + coefficients.T @ coefficients
     mean = np.mean([drawn_precision(scatter, 9 + 4, rng) for _ in range(DRAWS)], axis=0)
-    deviation = np.sqrt(freedom * (W**2 + np.outer(np.diag(W), np.diag(W))) / draws)
+    deviation = np.sqrt(freedom * (W**2 + np.outer(np.diag(W), np.diag(W))) / DRAWS)
     assert (np.abs(mean - freedom * W) < 5 * deviation).all()
 
 

@@ -1,0 +1,79 @@
+"""One solver without the baselines: validated, fitted, or both, to the same bytes as by `train`."""
+
+from __future__ import annotations
+
+from recsys_mf.kernels.backend import Backend
+from recsys_mf.models import Fit
+from recsys_mf.solvers import Solver
+from recsys_mf.splits import Split
+from recsys_mf.training import provenance
+from recsys_mf.training.checkpoint import Checkpoint
+from recsys_mf.training.epochs import Watcher
+from recsys_mf.training.fitting import Fitting
+from recsys_mf.training.preparing import check_features, enough_room, kept_steps
+from recsys_mf.training.selection import Validated
+from recsys_mf.training.validation import cut_parts
+
+
+def fit_alone(
+    split: Split,
+    solver: Solver,
+    backend: Backend,
+    *,
+    seed: int = 0,
+    validation: float = 0.1,
+    watch: Watcher = lambda progress: None,
+    checkpoint: Checkpoint | None = None,
+) -> Fit:
+    """The fit that `train` makes of this solver on split.train, to the same bytes, without the baselines.
+
+    backend : as `kernels.select` gives it; the other arguments and errors are those of `train`
+    """
+    check_features(solver, split.train)
+    parts = cut_parts(split, validation, seed)
+    solver.resolved(split.train, backend)  # raises for what the table or the device does not bear
+    fit_facts = provenance.of_fit(solver, {}, seed=seed, start=None, compress=None)
+    with (
+        kept_steps(checkpoint, split, validation, fit_facts, backend) as steps,
+        enough_room((solver,), split.train, parts, backend, None),
+    ):
+        return Fitting(solver.name, solver, split.train, parts, seed, backend, watch, steps).fit()
+
+
+def validate_alone(
+    split: Split,
+    parts: tuple[Split, ...],
+    solver: Solver,
+    backend: Backend,
+    *,
+    seed: int = 0,
+    watch: Watcher = lambda progress: None,
+) -> Validated:
+    """What `train` chooses on validation rows for this solver, with its error, without the fit on all of split.train.
+
+    parts : as `cut_parts` makes them of the split; the other arguments and errors are those of `fit_alone`
+    """
+    check_features(solver, split.train)
+    solver.resolved(split.train, backend)  # raises for what the table or the device does not bear
+    with enough_room((solver,), split.train, parts, backend, None):
+        return Fitting(solver.name, solver, split.train, parts, seed, backend, watch).validate()
+
+
+def finish_alone(
+    split: Split,
+    parts: tuple[Split, ...],
+    solver: Solver,
+    backend: Backend,
+    *,
+    validated: Validated | None,
+    seed: int = 0,
+    watch: Watcher = lambda progress: None,
+) -> Fit:
+    """The fit of `fit_alone`, by what `validate_alone` returned for the same arguments.
+
+    validated : None to validate first
+    """
+    check_features(solver, split.train)
+    solver.resolved(split.train, backend)
+    with enough_room((solver,), split.train, parts, backend, None):
+        return Fitting(solver.name, solver, split.train, parts, seed, backend, watch).fit(validated)
