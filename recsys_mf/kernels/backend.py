@@ -19,6 +19,7 @@ from recsys_mf.kernels.operands import (
     Curves,
     FactorModel,
     LevelScores,
+    OrdinalPairs,
     Pairs,
     RatingScale,
     RatingTable,
@@ -129,13 +130,9 @@ class ProbitKernels(Protocol):
         self, means: Any, scales: Any | None, thresholds: F64, noise: float, levels: NDArray[Any]
     ) -> Any: ...
 
-    def ordinal_terms(
-        self, means: Any, scales: Any | None, levels: Any, cuts: F64, slope: float
-    ) -> tuple[float, F64, F64]: ...
+    def ordinal_terms(self, pairs: OrdinalPairs, cuts: F64, slope: float) -> tuple[float, F64, F64]: ...
 
-    def draw_latents(
-        self, means: Any, scales: Any | None, levels: Any, cuts: F64, slope: float, uniforms: Any
-    ) -> Any: ...
+    def draw_latents(self, pairs: OrdinalPairs, cuts: F64, slope: float, uniforms: Any) -> Any: ...
 
 
 class PredictionKernels(Protocol):

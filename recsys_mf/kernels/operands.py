@@ -223,6 +223,14 @@ class SgdState(NamedTuple):
     item_bias: Any
 
 
+class OrdinalPairs(NamedTuple):
+    """Ratings on an ordered scale: means m [z], scales ω [z] or None for 1, levels uint8[z] from 0 on."""
+
+    means: Any
+    scales: Any | None
+    levels: Any
+
+
 class SgdStep(NamedTuple):
     """The steps η and η_b of factors and biases in an epoch, the ridges λ and λ_b that shrink them.
 

@@ -19,6 +19,7 @@ from recsys_mf.kernels.operands import (
     FactorModel,
     GaussianPrior,
     LevelScores,
+    OrdinalPairs,
     Pairs,
     RatingScale,
     Regressors,
@@ -326,18 +327,17 @@ def expected_levels(means: Array, scales: Array | None, thresholds: Array, noise
     return expected
 
 
-def ordinal_terms(
-    means: Array, scales: Array | None, levels: Array, cuts: Array, slope: float
-) -> tuple[float, Array, Array]:
+def ordinal_terms(pairs: OrdinalPairs, cuts: Array, slope: float) -> tuple[float, Array, Array]:
     """Log-likelihood of a cumulative probit, its gradient [T + 1] and its negated Hessian [T + 1, T + 1] in (c, κ).
 
         P(level l | m) = Φ(b) - Φ(a),    a = √ω (c_l - κ m),  b = √ω (c_{l+1} - κ m),  c_0 = -∞, c_{T+1} = ∞
 
-    means m [z], scales ω [z], or None for 1, levels uint8[z] in 0 to T, cuts c_1 < … < c_T [T], slope κ. With
+    with levels in 0 to T, cuts c_1 < … < c_T [T], slope κ. With
     A = -φ(a) / P and B = φ(b) / P the derivatives of log P are
 
         ∂a: A    ∂b: B    ∂a²: a φ(a) / P - A²    ∂b²: -b φ(b) / P - B²    ∂a∂b: -A B
     """
+    means, scales, levels = pairs
     edges = np.concatenate([[-np.inf], cuts, [np.inf]])
     roots = np.sqrt(_scales(scales, means))
     low, high = roots * (edges[levels] - slope * means), roots * (edges[levels + 1] - slope * means)
@@ -359,13 +359,13 @@ def ordinal_terms(
     return float(log_mass.sum()), gradient, information
 
 
-def draw_latents(
-    means: Array, scales: Array | None, levels: Array, cuts: Array, slope: float, uniforms: Array
-) -> Array:
+def draw_latents(pairs: OrdinalPairs, cuts: Array, slope: float, uniforms: Array) -> Array:
     """Latent ratings z_j ~ N(m_j, 1/(κ² ω_j)) cut to their level, c_l < κ z_j < c_{l+1}, by inversion; [z].
 
     Arguments as in `ordinal_terms`; uniforms [z] in [0, 1) are multiples of 2⁻²⁴, and half a step is added to them.
     """
+    means, scales, levels = pairs
+    means, scales, levels = pairs
     edges = np.concatenate([[-np.inf], cuts, [np.inf]])
     roots = np.sqrt(_scales(scales, means))
     low, high = roots * (edges[levels] - slope * means), roots * (edges[levels + 1] - slope * means)

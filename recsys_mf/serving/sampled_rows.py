@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from recsys_mf.arrays.csr import Csr
 from recsys_mf.errors import DataError
 from recsys_mf.kernels.backend import Backend
-from recsys_mf.kernels.operands import GaussianPrior, NoiseScales, Regressors
+from recsys_mf.kernels.operands import GaussianPrior, NoiseScales, OrdinalPairs, Regressors
 from recsys_mf.models import Posterior
 from recsys_mf.serving.population import Population
 from recsys_mf.serving.trained import Side
@@ -156,7 +156,8 @@ def _drawn(
             of_ratings = backend.rows.row_scales(there, regressors) if is_personal else None
             uniforms = backend.device.draw_uniforms(rng, len(values))
             cuts = tables.thresholds * slope
-            targets = get(backend.probit.draw_latents(at, of_ratings, put(values), cuts, slope, uniforms))
+            pairs = OrdinalPairs(at, of_ratings, put(values))
+            targets = get(backend.probit.draw_latents(pairs, cuts, slope, uniforms))
         shifted = put((targets - np.float32(tables.offset)).astype(np.float32))
         normals = backend.device.draw_normals(rng, *X.shape)
         rows, errors = backend.rows.solve(there._replace(values=shifted), regressors, prior, slope**2, normals)

@@ -13,7 +13,7 @@ from recsys_mf.kernels import reference
 from recsys_mf.kernels.backend import Backend
 from recsys_mf.kernels.cpu.normal import quantile
 from recsys_mf.kernels.cpu.prediction import CpuPrediction
-from recsys_mf.kernels.operands import Pairs, SampleTables
+from recsys_mf.kernels.operands import OrdinalPairs, Pairs, SampleTables
 from recsys_mf.kernels.oracle import EPSILON, M, N
 from tests.backends import BACKENDS, NAMES
 
@@ -47,9 +47,9 @@ def scales_of(backend: Backend, *, personal: bool) -> tuple[Any, Any]:
 def test_terms_agree_with_the_reference(backend: Backend, cuts: NDArray[Any], personal: bool) -> None:
     means, levels = observed(np.random.default_rng(0), cuts)
     here, there = scales_of(backend, personal=personal)
-    exact: tuple[Any, ...] = reference.ordinal_terms(means.astype(np.float64), here, levels, cuts, SLOPE)
+    exact: tuple[Any, ...] = reference.ordinal_terms(OrdinalPairs(means.astype(np.float64), here, levels), cuts, SLOPE)
     ours: tuple[Any, ...] = backend.probit.ordinal_terms(
-        backend.device.put(means), there, backend.device.put(levels), cuts, SLOPE
+        OrdinalPairs(backend.device.put(means), there, backend.device.put(levels)), cuts, SLOPE
     )
     for got, want in zip(ours, exact, strict=True):
         # A tail of Φ is accurate to 1e-12; twenty deviations out, second derivatives are differences of its squares.
@@ -62,8 +62,10 @@ def test_reference_terms_are_derivatives(personal: bool) -> None:
     scales = np.random.default_rng(7).uniform(0.2, 5, Z) if personal else None
     at = np.append(CUTS, SLOPE)
 
+    pairs = OrdinalPairs(means.astype(np.float64), scales, levels)
+
     def terms(x: NDArray[Any]) -> tuple[float, NDArray[Any], NDArray[Any]]:
-        return reference.ordinal_terms(means.astype(np.float64), scales, levels, x[:-1], float(x[-1]))
+        return reference.ordinal_terms(pairs, x[:-1], float(x[-1]))
 
     _, gradient, information = terms(at)
     h = 1e-5
@@ -81,9 +83,9 @@ def test_latents_agree_with_the_reference_and_stay_within_their_level(backend: B
     uniforms = rng.random(Z, np.float32)
     uniforms[4:8] = 0, 1 - 2**-24, 0.5, 0
     here, there = scales_of(backend, personal=personal)
-    exact = reference.draw_latents(means.astype(np.float64), here, levels, CUTS, SLOPE, uniforms)
+    exact = reference.draw_latents(OrdinalPairs(means.astype(np.float64), here, levels), CUTS, SLOPE, uniforms)
     m, seen, u = (backend.device.put(array) for array in (means, levels, uniforms))
-    ours = backend.device.get(backend.probit.draw_latents(m, there, seen, CUTS, SLOPE, u))
+    ours = backend.device.get(backend.probit.draw_latents(OrdinalPairs(m, there, seen), CUTS, SLOPE, u))
     np.testing.assert_allclose(ours, exact, atol=16 * EPSILON * np.abs(exact).max())
     edges = np.concatenate([[-np.inf], CUTS, [np.inf]]) / SLOPE
     slack = 16 * EPSILON * np.abs(exact).max()
@@ -96,7 +98,7 @@ def test_latents_follow_the_truncated_normal() -> None:
     rng = np.random.default_rng(3)
     means, levels = np.full(Z, 0.3), np.full(Z, 2, np.uint8)
     uniforms = rng.random(Z, np.float32)
-    latents = reference.draw_latents(means, np.full(Z, 4.0), levels, CUTS, SLOPE, uniforms)
+    latents = reference.draw_latents(OrdinalPairs(means, np.full(Z, 4.0), levels), CUTS, SLOPE, uniforms)
     low, high = (2 * (CUTS[place] - SLOPE * means) for place in (1, 2))
     below = (ndtr(2 * SLOPE * (latents - means)) - ndtr(low)) / (ndtr(high) - ndtr(low))
     np.testing.assert_allclose(below, uniforms + 2.0**-25, atol=1e-12)

@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from recsys_mf.kernels.operands import OrdinalPairs
 from recsys_mf.kernels.probit import FAR, assemble
 from recsys_mf.kernels.torch.device import TorchDevice
 from recsys_mf.kernels.torch.rows import split
@@ -26,10 +27,11 @@ class _Pairs(NamedTuple):
     levels: Tensor
 
     @classmethod
-    def of(cls, means: Tensor, scales: Tensor | None, levels: Tensor) -> _Pairs:
-        """Of a part of the arguments."""
-        ones = torch.ones((), dtype=torch.float64, device=means.device)
-        return cls(means.double(), ones if scales is None else scales.double().sqrt(), levels.long())
+    def of(cls, pairs: OrdinalPairs, part: slice) -> _Pairs:
+        """Of a part of the pairs."""
+        ones = torch.ones((), dtype=torch.float64, device=pairs.means.device)
+        roots = ones if pairs.scales is None else pairs.scales[part].double().sqrt()
+        return cls(pairs.means[part].double(), roots, pairs.levels[part].long())
 
 
 class TorchProbit:
@@ -49,15 +51,14 @@ class TorchProbit:
         return expected.to(means.dtype)
 
     def ordinal_terms(
-        self, means: Tensor, scales: Tensor | None, levels: Tensor, cuts: NDArray[np.float64], slope: float
+        self, pairs: OrdinalPairs, cuts: NDArray[np.float64], slope: float
     ) -> tuple[float, NDArray[np.float64], NDArray[np.float64]]:
         """As `reference.ordinal_terms`; sums by level are products with indicators, in a fixed order."""
         log_likelihood = torch.zeros((), dtype=torch.float64, device=self._device.name)
         sums = torch.zeros((len(cuts) + 1, 9), dtype=torch.float64, device=self._device.name)
-        for part in split(len(means), _MAX_PAIRS):
-            pairs = _Pairs.of(means[part], scales if scales is None else scales[part], levels[part])
-            terms, mass = self._ordinal_parts(pairs, cuts, slope)
-            indicators = levels[part, None] == torch.arange(len(cuts) + 1, device=self._device.name)
+        for part in split(len(pairs.means), _MAX_PAIRS):
+            terms, mass = self._ordinal_parts(_Pairs.of(pairs, part), cuts, slope)
+            indicators = pairs.levels[part, None] == torch.arange(len(cuts) + 1, device=self._device.name)
             sums += indicators.double().mT @ terms
             log_likelihood += torch.log(mass).sum()
         return float(log_likelihood), *assemble(sums.cpu().numpy())
@@ -75,15 +76,11 @@ class TorchProbit:
         terms = [A, B, A_a, B_b, A_b, m * (A_a + A_b), m * (B_b + A_b), m * (A + B), m * m * (A_a + 2 * A_b + B_b)]
         return torch.stack(terms, dim=1), mass
 
-    def draw_latents(
-        self, means: Tensor, scales: Tensor | None, levels: Tensor, cuts: NDArray[np.float64], slope: float,
-        uniforms: Tensor,
-    ) -> Tensor:  # fmt: skip
+    def draw_latents(self, pairs: OrdinalPairs, cuts: NDArray[np.float64], slope: float, uniforms: Tensor) -> Tensor:
         """As `reference.draw_latents`."""
-        latents = torch.empty_like(means)
-        for part in split(len(means), _MAX_PAIRS):
-            pairs = _Pairs.of(means[part], scales if scales is None else scales[part], levels[part])
-            latents[part] = self._latents(pairs, cuts, slope, uniforms[part])
+        latents = torch.empty_like(pairs.means)
+        for part in split(len(latents), _MAX_PAIRS):
+            latents[part] = self._latents(_Pairs.of(pairs, part), cuts, slope, uniforms[part])
         return latents
 
     def _latents(self, pairs: _Pairs, cuts: NDArray[np.float64], slope: float, uniforms: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsys_mf.kernels.backend import Backend
+from recsys_mf.kernels.operands import OrdinalPairs
 from recsys_mf.solvers.sampler.tables import Table
 from recsys_mf.solvers.state import State
 
@@ -133,15 +134,16 @@ class OrderedProbit:
         self, users: Table, items: Table, contexts: Table | None, squared_error: float, rng: np.random.Generator
     ) -> None:
         """See `Likelihood`."""
-        means, scales = self._of_ratings(users, items, contexts)
-        self._draw_cuts(means, scales, rng)
-        self._draw_latents((means, scales), users, items, contexts, rng)
+        pairs = self._pairs(users, items, contexts)
+        self._draw_cuts(pairs, rng)
+        self._draw_latents(pairs, users, items, contexts, rng)
 
-    def _of_ratings(self, users: Table, items: Table, contexts: Table | None) -> tuple[Any, Any | None]:
-        """m and ω, None for 1, of every rating in the order of the users' table."""
+    def _pairs(self, users: Table, items: Table, contexts: Table | None) -> OrdinalPairs:
+        """All ratings, in the order of the users' table."""
         regressors, places = users.regressors(items, contexts), users.rated.places
         means = self._backend.rows.row_values(places, users.X, regressors)
-        return means, None if regressors.scales is None else self._backend.rows.row_scales(places, regressors)
+        scales = None if regressors.scales is None else self._backend.rows.row_scales(places, regressors)
+        return OrdinalPairs(means, scales, self._levels)
 
     def state(self, users: Table) -> State:
         """See `Likelihood`."""
@@ -158,20 +160,18 @@ class OrderedProbit:
         if LATENTS in state.arrays:
             self._share(self._backend.device.put(np.array(state.arrays[LATENTS])), users, items, contexts)
         else:
-            self._draw_latents(self._of_ratings(users, items, contexts), users, items, contexts, rng)
+            self._draw_latents(self._pairs(users, items, contexts), users, items, contexts, rng)
 
     def begin(self, users: Table, items: Table, contexts: Table | None, rng: np.random.Generator) -> None:
         """Draw latents to start from, with m = 0."""
         means = self._backend.device.put(np.zeros(self._n_ratings, np.float32))
-        self._draw_latents((means, None), users, items, contexts, rng)
+        self._draw_latents(OrdinalPairs(means, None, self._levels), users, items, contexts, rng)
 
     def _draw_latents(
-        self, of_ratings: tuple[Any, Any | None], users: Table, items: Table, contexts: Table | None,
-        rng: np.random.Generator,
-    ) -> None:  # fmt: skip
-        """of_ratings : m and ω of every rating, in the order of the users' table"""
+        self, pairs: OrdinalPairs, users: Table, items: Table, contexts: Table | None, rng: np.random.Generator
+    ) -> None:
         uniforms = self._backend.device.draw_uniforms(rng, self._n_ratings)
-        latents = self._backend.probit.draw_latents(*of_ratings, self._levels, self._cuts, self._slope, uniforms)
+        latents = self._backend.probit.draw_latents(pairs, self._cuts, self._slope, uniforms)
         self._share(latents, users, items, contexts)
 
     def _share(self, latents: Any, users: Table, items: Table, contexts: Table | None) -> None:
@@ -180,28 +180,26 @@ class OrderedProbit:
         if contexts is not None:
             contexts.values = latents[self._orders[1]]
 
-    def _draw_cuts(self, means: Any, scales: Any | None, rng: np.random.Generator) -> None:
+    def _draw_cuts(self, pairs: OrdinalPairs, rng: np.random.Generator) -> None:
         now = np.append(self._slope, self._cuts[1:-1])
-        log_density, centre, information = self._approximated(means, scales, now)
+        log_density, centre, information = self._approximated(pairs, now)
         root = np.linalg.cholesky(information)
         proposed = centre + np.linalg.solve(root.T, rng.standard_normal(len(now)))
         chance = np.log(rng.random())
         cuts = (self._J @ proposed)[:-1]
         if not (proposed[0] > 0 and (np.diff(cuts) > 0).all()):
             return
-        back_log_density, back_centre, back_information = self._approximated(means, scales, proposed)
+        back_log_density, back_centre, back_information = self._approximated(pairs, proposed)
         forth = _log_normal(proposed, centre, information)
         back = _log_normal(now, back_centre, back_information)
         if chance < back_log_density - log_density + back - forth:
             self._slope, self._cuts = float(proposed[0]), cuts
             self.accepted += 1
 
-    def _approximated(self, means: Any, scales: Any | None, theta: F64) -> tuple[float, F64, F64]:
+    def _approximated(self, pairs: OrdinalPairs, theta: F64) -> tuple[float, F64, F64]:
         """Log density of θ up to a constant; mean and precision of the normal approximation one Newton step away."""
         full = self._J @ theta
-        log_likelihood, gradient, information = self._backend.probit.ordinal_terms(
-            means, scales, self._levels, full[:-1], full[-1]
-        )
+        log_likelihood, gradient, information = self._backend.probit.ordinal_terms(pairs, full[:-1], full[-1])
         gradient = self._J.T @ gradient - self._prior @ theta
         information = self._J.T @ information @ self._J + self._prior
         centre = theta + np.linalg.solve(information, gradient)
