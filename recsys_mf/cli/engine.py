@@ -34,7 +34,7 @@ def engine_options(command: _Command) -> _Command:
     command = click.option("--master", metavar="URL", help=text)(command)
     return click.option(
         "--engine", default="local", show_default=True, metavar="local|spark",
-        help="Train sgd on this machine, or by workers of Spark to the same bytes; RATINGS is then a tree of Parquet.",
+        help="Train on this machine, or sgd and als on Spark to the same bytes; RATINGS is then a tree of Parquet.",
     )(command)  # fmt: skip
 
 
