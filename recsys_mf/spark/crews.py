@@ -32,17 +32,18 @@ class Seconds:
 class Crews:
     """The crew that stands, started when it is first wanted.
 
-    start : starts a crew
+    start : starts a crew of at most so many workers
     """
 
-    def __init__(self, start: Callable[[], Crew]) -> None:
+    def __init__(self, start: Callable[[int], Crew]) -> None:
         self._start = start
         self._crew: Crew | None = None
         self.seconds = Seconds()
 
-    def run(self, work: Callable[[Crew], T], standing: Callable[[], tuple[int, int]]) -> T:
+    def run(self, work: Callable[[Crew], T], standing: Callable[[], tuple[int, int]], most: int) -> T:
         """What a crew does; where it is lost, another does it from the beginning.
 
+        most : workers that have something to do in it
         standing : gives the epoch that is being made, and the last one that need not be made again
         Raises ResourceError where crews are lost time after time.
         """
@@ -50,7 +51,7 @@ class Crews:
             try:
                 if self._crew is None:
                     began = time.perf_counter()
-                    self._crew = self._start()
+                    self._crew = self._start(most)
                     self.seconds.starting += time.perf_counter() - began
                 return work(self._crew)
             except LostWorkers as error:

@@ -15,7 +15,6 @@ from recsys_mf.errors import ConfigError, DeviceError
 from recsys_mf.kernels import select
 from recsys_mf.kernels.backend import Backend
 from recsys_mf.kernels.cpu.device import CpuDevice
-from recsys_mf.kernels.cpu.sgd import MAX_BANDS
 from recsys_mf.spark.crew import Crew, count_slots
 from recsys_mf.spark.crews import Crews
 from recsys_mf.spark.rows import SharedTable, SparkRows
@@ -34,7 +33,7 @@ class Cluster:
     """How the workers are used.
 
     storage : a folder that the driver and all workers see, by its path or URI; made up if the master is local
-    workers : tasks side by side; as many as the cluster has slots for, up to 32, if None
+    workers : tasks side by side; if None as many as the cluster has slots for, with SGD up to the bands of the grid
     every : epochs between two states in the storage: at most so many are made again if a worker is lost
     least : ratings of a table below which the driver trains alone, to the same bytes
     deadline : seconds within which workers must be there
@@ -113,10 +112,10 @@ def _ring(context: Any, storage: Storage, cluster: Cluster, threads: int | None)
     """The backend."""
     wanted: list[int] = []
 
-    def start() -> Crew:
+    def start(most: int) -> Crew:
         is_first = not wanted
         if is_first:
-            wanted.append(cluster.workers or min(_settled(context), MAX_BANDS))
+            wanted.append(cluster.workers or min(_settled(context), most))
         size = _awaited(context, wanted[0], cluster.deadline if is_first else _PATIENCE)
         if is_first and size < wanted[0]:
             seen, fix = f"{size} task slots for {wanted[0]} workers", "ask for fewer, or free slots on the cluster"

@@ -162,7 +162,7 @@ class SparkRows(CpuRows):
                 self._bring(crew, table)
                 return crew.for_all([partial(peer.fetch, f"rows/{table.name}") for peer in crew.peers])
 
-            parts = self._crews.run(fetch, lambda: (table.epoch, table.find_kept()))
+            parts = self._crews.run(fetch, lambda: (table.epoch, table.find_kept()), table.shape[0])
             table.array, table.making = np.concatenate([rows.to_table() for rows in parts]), None
         return table.array
 
@@ -180,7 +180,7 @@ class SparkRows(CpuRows):
                 self._save(crew, table)
             return errors
 
-        found = self._crews.run(make, lambda: (table.epoch, others.find_kept()))
+        found = self._crews.run(make, lambda: (table.epoch, others.find_kept()), max(shape[0], others.shape[0]))
         shared = SharedTable(self, table)
         weakref.finalize(shared, self._let_go, table)
         return shared, np.concatenate([rows.bias for rows in found])

@@ -136,7 +136,10 @@ class RingSgd(CpuSgd):
                 self.seconds.preparing += time.perf_counter() - began
             return what(crew)
 
-        return self._crews.run(done, lambda: (len(work.steps) + 1, max(work.collected, work.saved or 0)))
+        def standing() -> tuple[int, int]:
+            return len(work.steps) + 1, max(work.collected, work.saved or 0)
+
+        return self._crews.run(done, standing, work.grid.bands)
 
     def _bring(self, crew: Crew, work: Work, state: SgdState) -> None:
         """Give the plan to a crew, and bring it to where it stands."""
