@@ -247,7 +247,7 @@ class SparkRows(CpuRows):
         """Write a table into the storage, where it is as long as anything can need it."""
         crew.call_all("save_rows", [{"name": table.name, "first": first} for first in table.edges[:-1]])
         table.saved, table.making = table.edges, None
-        weakref.finalize(table, self._storage.remove, table.name)
+        weakref.finalize(table, self._storage.remove, table.name).atexit = False
 
     def _find_side(self, ratings: Csr, regressors: Regressors, prior: Shrinkage) -> _Side:
         """The side of these ratings, written into the storage once."""

@@ -196,7 +196,7 @@ class RingSgd(CpuSgd):
             mapped.rest()
             facts = {"folder": folder, "n": len(ratings.users), "weighted": ratings.weights is not None}
             self._tables[ratings] = facts
-            weakref.finalize(ratings, self._storage.remove, folder)
+            weakref.finalize(ratings, self._storage.remove, folder).atexit = False
         return facts
 
 
