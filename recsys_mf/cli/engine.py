@@ -19,7 +19,7 @@ _Command = TypeVar("_Command", bound=Callable[..., Any])
 ENGINES = ("local", "spark")
 _OF_SPARK = {"master": "--master", "storage": "--storage", "workers": "--workers"}
 _NOT_WITH_SPARK = {
-    "device": "--device", "size": "--memory", "start": "--from", "encoding": "--encoding",
+    "device": "--device", "start": "--from", "encoding": "--encoding",
     "user_features": "--user-features", "item_features": "--item-features",
 }  # fmt: skip
 

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from recsys_mf.arrays import mapped
 from recsys_mf.arrays.csr import Csr
 from recsys_mf.kernels.cpu.rows import CpuRows
 from recsys_mf.kernels.operands import Pairs, Regressors, RowPrior, Shrinkage, Tables
@@ -265,6 +266,7 @@ class SparkRows(CpuRows):
         name = self._new_name("side")
         for key, array in arrays.items():
             self._storage.put(f"{name}/{key}", array)
+        mapped.rest()
         references = {key: weakref.ref(array) for key, array in arrays.items()}
         side = _Side(name, (ratings.starts, ratings.n_columns), references)
         self._sides.append(side)

@@ -183,6 +183,7 @@ def test_the_command_line_trains_on_the_cluster(
 
     settings = ["-p", "rank=8", "-p", "regularisation=0.04", "-p", "epochs=4", "-p", "members=2", "--svd-ranks", "2"]
     there = ["--engine", "spark", "--master", local_cluster.master, "--storage", str(local_cluster.storage)]
+    there += ["--memory", "4MiB"]  # so that the driver has its columns in files
     code, one, err = recsys("train", str(tree), "-o", "one", "-q", *settings)
     assert code == 0, err
     assert len(mf.read_ratings(tree)) > 2 * spark.Cluster().least, "workers are to train this"

@@ -75,6 +75,7 @@ def test_the_command_line_trains_with_the_defaults_on_the_cluster(
 ) -> None:  # fmt: skip
     monkeypatch.chdir(tmp_path)
     there = ["--engine", "spark", "--master", local_cluster.master, "--storage", str(local_cluster.storage)]
+    there += ["--memory", "4MiB"]  # so that the driver has its columns in files
     for name, options in (("one", []), ("two", there)):
         command = ["recsys-mf", "train", str(tree), "-o", name, "-q", "--solver", "als", "--svd-ranks", "2", *options]
         monkeypatch.setattr(sys, "argv", command)
