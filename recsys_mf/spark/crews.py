@@ -6,7 +6,7 @@ import time
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from recsys_mf.errors import RecsysWarning, ResourceError
 from recsys_mf.spark.crew import Crew, LostWorkers
@@ -29,6 +29,18 @@ class Seconds:
     kernels: float = 0.0
 
 
+class Standing(NamedTuple):
+    """What is being made, and what is said of where others begin."""
+
+    what: str
+    begin: str
+
+    @classmethod
+    def of_epochs(cls, epoch: int, kept: int) -> Standing:
+        """An epoch, and the last one that need not be made again."""
+        return cls(f"epoch {epoch}", f"go on from epoch {kept}")
+
+
 class Crews:
     """The crew that stands, started when it is first wanted.
 
@@ -40,11 +52,11 @@ class Crews:
         self._crew: Crew | None = None
         self.seconds = Seconds()
 
-    def run(self, work: Callable[[Crew], T], standing: Callable[[], tuple[int, int]], most: int) -> T:
+    def run(self, work: Callable[[Crew], T], standing: Callable[[], Standing], most: int) -> T:
         """What a crew does; where it is lost, another does it from the beginning.
 
         most : workers that have something to do in it
-        standing : gives the epoch that is being made, and the last one that need not be made again
+        standing : gives what is being made
         Raises ResourceError where crews are lost time after time.
         """
         for attempt in range(_ATTEMPTS):
@@ -58,12 +70,12 @@ class Crews:
                 lost, self._crew = self._crew, None
                 if lost is not None:
                     lost.cancel()
-                epoch, begin = standing()
-                text = f"workers were lost in epoch {epoch} ({error}); others go on from epoch {begin}"
+                what, begin = standing()
+                text = f"workers were lost in {what} ({error}); others {begin}"
                 if attempt + 1 < _ATTEMPTS:
                     warnings.warn(text, RecsysWarning, stacklevel=2)
-        what = f"workers were lost {_ATTEMPTS} times in a row"
-        raise ResourceError(what, where="Spark", fix="look at Spark's log and its memory settings")
+        failed = f"workers were lost {_ATTEMPTS} times in a row"
+        raise ResourceError(failed, where="Spark", fix="look at Spark's log and its memory settings")
 
     def close(self) -> None:
         """End the job of the workers."""

@@ -1,4 +1,4 @@
-"""Row solves by the workers of a Spark job: the family of ALS, whose tables stay with the workers.
+"""Row solves by the workers of a Spark job: the family of ALS, whose tables stay with the workers; and long products.
 
 A half of an epoch makes one table of rows from two: every worker solves its rows of one side, given all rows of the
 other, which it fetches from its peers. A table that was made never changes. The driver keeps how it came about until
@@ -19,15 +19,18 @@ from numpy.typing import NDArray
 
 from recsys_mf.arrays import mapped
 from recsys_mf.arrays.csr import Csr
+from recsys_mf.kernels.cpu import sparse
 from recsys_mf.kernels.cpu.rows import CpuRows
 from recsys_mf.kernels.operands import Pairs, Regressors, RowPrior, Shrinkage, Tables
 from recsys_mf.spark.crew import Crew
-from recsys_mf.spark.crews import Crews
+from recsys_mf.spark.crews import Crews, Standing
+from recsys_mf.spark.shares import ARRAYS
 from recsys_mf.spark.storage import Storage
 from recsys_mf.spark.wire import Facts, Rows
 
 F32 = NDArray[np.float32]
 _ROW = 4  # ratings that the solution of a row costs beside its own
+_WORTH = 1 << 12  # multiplications of a product, for each of `least` ratings, from which on workers do it
 
 
 @dataclass(eq=False)
@@ -135,7 +138,7 @@ class SparkRows(CpuRows):
         """As `reference.refine`."""
         if len(ratings.columns) < self._least:
             return super().refine(ratings, X, regressors, prior, steps)
-        side = self._find_side(ratings, regressors, prior)
+        side = self._find_side(ratings, regressors.weights, prior.weights)
         return self._make(_Making(side, self._as_table(X), self._as_table(regressors.rows), _plain(prior), steps))
 
     def solve(
@@ -147,8 +150,28 @@ class SparkRows(CpuRows):
         if not is_plain or len(ratings.columns) < self._least:
             return super().solve(ratings, regressors, prior, noise_precision, normals)
         assert isinstance(prior, Shrinkage)
-        side = self._find_side(ratings, regressors, prior)
+        side = self._find_side(ratings, regressors.weights, prior.weights)
         return self._make(_Making(side, None, self._as_table(regressors.rows), _plain(prior), 0))
+
+    def multiply(self, matrix: Csr, X: NDArray[Any]) -> NDArray[Any]:
+        """As `reference.multiply`, in the precision of X; by workers if it is long."""
+        if len(matrix.columns) * X.shape[1] < self._least * _WORTH:
+            return super().multiply(matrix, X)
+        side, name = self._find_side(matrix, None, None), self._new_name("product")
+        facts = {"side": side.name, "name": name, "dtype": X.dtype.str}
+        factor = Rows.of_bytes(X)
+
+        def multiply(crew: Crew) -> list[Rows]:
+            self._tidy(crew)
+            self._bring_side(crew, side)
+            crew.for_all([partial(peer.send, name, factor) for peer in crew.peers])
+            crew.call_all("multiply", facts)
+            return crew.for_all([partial(peer.fetch, f"products/{name}") for peer in crew.peers])
+
+        found = self._crews.run(multiply, lambda: Standing("a product", "make it again"), matrix.n_rows)
+        product = sparse.allocate_product(matrix.n_rows, X.shape[1], X.dtype)[:, : X.shape[1]]  # as on one machine
+        np.concatenate([rows.to_bytes(X.dtype) for rows in found], out=product)
+        return product
 
     def pair_values(self, pairs: Pairs, tables: Tables) -> F32:
         """As `reference.pair_values`."""
@@ -163,7 +186,7 @@ class SparkRows(CpuRows):
                 self._bring(crew, table)
                 return crew.for_all([partial(peer.fetch, f"rows/{table.name}") for peer in crew.peers])
 
-            parts = self._crews.run(fetch, lambda: (table.epoch, table.find_kept()), table.shape[0])
+            parts = self._crews.run(fetch, lambda: Standing.of_epochs(table.epoch, table.find_kept()), table.shape[0])
             table.array, table.making = np.concatenate([rows.to_table() for rows in parts]), None
         return table.array
 
@@ -181,7 +204,9 @@ class SparkRows(CpuRows):
                 self._save(crew, table)
             return errors
 
-        found = self._crews.run(make, lambda: (table.epoch, others.find_kept()), max(shape[0], others.shape[0]))
+        found = self._crews.run(
+            make, lambda: Standing.of_epochs(table.epoch, others.find_kept()), max(shape[0], others.shape[0])
+        )
         shared = SharedTable(self, table)
         weakref.finalize(shared, self._let_go, table)
         return shared, np.concatenate([rows.bias for rows in found])
@@ -236,7 +261,7 @@ class SparkRows(CpuRows):
             return
         starts, n_columns = side.ratings
         edges = side.cut(crew.size)
-        facts = {"side": side.name, "n_columns": n_columns, "weighted": "weights" in side.arrays}
+        facts = {"side": side.name, "n_columns": n_columns, "arrays": list(side.arrays)}
         own = [
             facts | {"rows": [low, high], "entries": [int(starts[low]), int(starts[high])]}
             for low, high in itertools.pairwise(edges)
@@ -250,16 +275,10 @@ class SparkRows(CpuRows):
         table.saved, table.making = table.edges, None
         weakref.finalize(table, self._storage.remove, table.name).atexit = False
 
-    def _find_side(self, ratings: Csr, regressors: Regressors, prior: Shrinkage) -> _Side:
-        """The side of these ratings, written into the storage once."""
-        arrays = {
-            "starts": ratings.starts,
-            "columns": ratings.columns,
-            "values": ratings.values,
-            "prior": prior.weights,
-        }
-        if regressors.weights is not None:
-            arrays["weights"] = regressors.weights
+    def _find_side(self, ratings: Csr, weights: F32 | None, prior: F32 | None) -> _Side:
+        """The side of these ratings, of these weights and those of its rows' prior, written into the storage once."""
+        every = {**ratings._asdict(), "weights": weights, "prior": prior}
+        arrays = {name: every[name] for name in ARRAYS if every[name] is not None}
         for side in self._sides:
             if side.holds(arrays):
                 return side

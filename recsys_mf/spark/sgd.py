@@ -20,7 +20,7 @@ from recsys_mf.kernels.schedule import ring
 from recsys_mf.kernels.schedule.grid import Grid, Places
 from recsys_mf.kernels.schedule.plan import PlanSettings, SgdPlan
 from recsys_mf.spark.crew import Crew
-from recsys_mf.spark.crews import Crews
+from recsys_mf.spark.crews import Crews, Standing
 from recsys_mf.spark.storage import Storage
 from recsys_mf.spark.wire import Facts, Peer, Rows
 
@@ -136,8 +136,8 @@ class RingSgd(CpuSgd):
                 self.seconds.preparing += time.perf_counter() - began
             return what(crew)
 
-        def standing() -> tuple[int, int]:
-            return len(work.steps) + 1, max(work.collected, work.saved or 0)
+        def standing() -> Standing:
+            return Standing.of_epochs(len(work.steps) + 1, max(work.collected, work.saved or 0))
 
         return self._crews.run(done, standing, work.grid.bands)
 

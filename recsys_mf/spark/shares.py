@@ -1,4 +1,4 @@
-"""Shares: what a worker holds of the tables of ALS, and its part of the solution of all rows of one side.
+"""Shares: what a worker holds of the tables of ALS, and its part of the solution of a side, or of a product.
 
 A worker solves contiguous rows. It reads their ratings from the storage, and the other side's rows from all workers.
 """
@@ -22,14 +22,16 @@ from recsys_mf.spark.storage import Storage
 from recsys_mf.spark.wire import Facts, Mailbox, Peer, Rows
 
 F32 = NDArray[np.float32]
+ARRAYS = ("starts", "columns", "values", "weights", "prior")
+"""What a side can have in the storage: starts and prior by rows, the others by ratings."""
 
 
 class _Side(NamedTuple):
-    """The ratings of a worker's rows, their weights or None, and the weights of the rows' prior."""
+    """The ratings of a worker's rows, and their weights and those of the rows' prior, or None."""
 
     ratings: Csr
     weights: F32 | None
-    prior: F32
+    prior: F32 | None
 
 
 class RowShares:
@@ -47,16 +49,20 @@ class RowShares:
         self._sides: dict[str, _Side] = {}
         self._tables: dict[str, F32] = {}
         self._errors: dict[str, F32] = {}
+        self._products: dict[str, NDArray[Any]] = {}
         self.actions: dict[str, Callable[[Facts], Facts]] = {
             "read_side": self._read_side, "drop_side": self._drop_side, "solve": self._solve,
+            "multiply": self._multiply,
             "take_rows": self._take, "save_rows": self._save, "load_rows": self._load, "drop_rows": self._drop,
         }  # fmt: skip
 
     def give(self, key: str) -> Rows:
         """The part of a table that the worker holds (rows/NAME), or the squared errors met when it was made
-        (errors/NAME), as biases of rows without factors.
+        (errors/NAME), as biases of rows without factors; or, once, its rows of a product (products/NAME).
         """
         kind, _, name = key.partition("/")
+        if kind == "products":
+            return Rows.of_bytes(self._products.pop(name))
         if kind == "errors":
             errors = self._errors[name]
             return Rows(np.empty((len(errors), 0), np.float32), errors)
@@ -67,15 +73,15 @@ class RowShares:
         folder, (low, high), entries = facts["side"], facts["rows"], slice(*facts["entries"])
 
         def read(name: str, dtype: Any, part: slice) -> Any:
+            if name not in facts["arrays"]:
+                return None
             return self._put(self._storage.get(f"{folder}/{name}", dtype, part))
 
         starts = read("starts", np.int64, slice(low, high + 1))
-        ratings = Csr(
-            starts - starts[0], read("columns", np.int32, entries), read("values", np.float32, entries),
-            facts["n_columns"],
-        )  # fmt: skip
-        weights = read("weights", np.float32, entries) if facts["weighted"] else None
-        self._sides[folder] = _Side(ratings, weights, read("prior", np.float32, slice(low, high)))
+        columns, values = read("columns", np.int32, entries), read("values", np.float32, entries)
+        ratings = Csr(starts - starts[0], columns, values, facts["n_columns"])
+        prior = read("prior", np.float32, slice(low, high))
+        self._sides[folder] = _Side(ratings, read("weights", np.float32, entries), prior)
         return {}
 
     def _drop_side(self, facts: Facts) -> Facts:
@@ -98,6 +104,13 @@ class RowShares:
         seconds = time.perf_counter() - began
         self._tables[facts["into"]], self._errors[facts["into"]] = found
         return {"finite": bool(np.isfinite(found[0]).all()), "seconds": seconds}
+
+    def _multiply(self, facts: Facts) -> Facts:
+        """The worker's rows of the product of a side's ratings with a factor that the driver has sent."""
+        name = facts["name"]
+        factor = self._mailbox.take(name, lambda: False).to_bytes(facts["dtype"])
+        self._products[name] = self._kernels.multiply(self._sides[facts["side"]].ratings, factor)
+        return {}
 
     def _gather(self, name: str) -> F32:
         """All rows of a table, from the workers that hold them; begins with the next one, so that not all ask one."""

@@ -39,6 +39,15 @@ class Rows(NamedTuple):
         """Rows (factors, bias) [n, width + 1]."""
         return np.column_stack([self.factors, self.bias])
 
+    @classmethod
+    def of_bytes(cls, table: NDArray[Any]) -> Rows:
+        """Of rows of numbers of four or eight bytes, whose bytes travel as factors."""
+        return cls(np.ascontiguousarray(table).view(np.float32), np.zeros(len(table), np.float32))
+
+    def to_bytes(self, dtype: Any) -> NDArray[Any]:
+        """The rows of `of_bytes`."""
+        return self.factors.view(dtype)
+
     def to_arrow(self) -> pa.Table:
         """As two columns, or one without factors, without a copy."""
         width, bias = self.factors.shape[1], pa.array(self.bias)

@@ -121,9 +121,9 @@ class Worker:
         return actions[name](facts)
 
     def give(self, key: str) -> Rows:
-        """Rows of a plan (PLAN/users, PLAN/items: those of its own group), or of a table of ALS (`RowShares.give`)."""
+        """Rows of a plan (PLAN/users, PLAN/items: those of its own group), or what `RowShares` gives."""
         plan, _, side = key.partition("/")
-        if plan in ("rows", "errors"):
+        if plan in ("rows", "errors", "products"):
             return self._shares.give(key)
         rows: Rows | None = getattr(self._plans[plan], side)
         assert rows is not None

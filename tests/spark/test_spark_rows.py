@@ -18,7 +18,7 @@ from recsys_mf.ratings import Ratings
 from recsys_mf.solvers import SOLVERS
 from recsys_mf.solvers.protocol import Epoch
 from recsys_mf.spark.crew import Crew, LostWorkers
-from recsys_mf.spark.crews import Crews
+from recsys_mf.spark.crews import Crews, Standing
 from recsys_mf.spark.storage import Storage
 from recsys_mf.training.provenance import digest
 from tests.planted import planted
@@ -115,6 +115,35 @@ def test_another_crew_makes_again_what_was_lost(tmp_path: Path, lost: tuple[int,
     near.calls.close()
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("width", [1, 5, 8, 19])
+def test_products_have_the_bytes_and_the_layout_of_one_machine(tmp_path: Path, width: int, dtype: Any) -> None:
+    near, matrix = Near(tmp_path, [3, 2]), ratings().by_item()
+    X = np.random.default_rng(3).standard_normal((matrix.n_columns, width)).astype(dtype)
+    for one in (matrix, matrix.pattern()):
+        expected, found = (backend.rows.multiply(one, X) for backend in (select("cpu", 1), near.backend))
+        assert np.array_equal(expected, found)
+        assert (expected.dtype, expected.strides) == (found.dtype, found.strides)
+    near.crews[-1].lose()
+    with pytest.warns(RecsysWarning, match=r"^workers were lost in a product .*; others make it again$"):
+        assert np.array_equal(expected, near.backend.rows.multiply(one, X))
+    near.calls.close()
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_truncated_svd_and_biases_have_the_bytes_of_one_machine(tmp_path: Path, *, weighted: bool) -> None:
+    near = Near(tmp_path, [2])
+    train = ratings() if weighted else replace(ratings(), weights=None)
+    for solver in (SOLVERS["svd"](ranks=(1, 4), route="operator"), SOLVERS["bias"]()):
+        found = [
+            [digest(epoch.model()) for epoch in solver.run(train, rng=np.random.default_rng(0), backend=backend)]
+            for backend in (select("cpu", 1), near.backend)
+        ]
+        assert found[0] == found[1]
+    assert near.crews
+    near.calls.close()
+
+
 def test_no_more_is_kept_than_what_can_be_needed(tmp_path: Path) -> None:
     """Neither by workers nor in the storage, whatever the number of epochs; nor do runs leave their ratings behind."""
     near = Near(tmp_path, [2])
@@ -171,4 +200,4 @@ def test_crews_that_are_lost_time_after_time_end_the_training() -> None:
         pytest.warns(RecsysWarning, match=r"workers were lost in epoch 3 .gone.; others go on from epoch 2"),
         pytest.raises(ResourceError, match=r"^Spark: workers were lost 4 times in a row; look at"),
     ):
-        Crews(start).run(lambda crew: None, lambda: (3, 2), most=1)
+        Crews(start).run(lambda crew: None, lambda: Standing.of_epochs(3, 2), most=1)
