@@ -19,7 +19,7 @@ _Command = TypeVar("_Command", bound=Callable[..., Any])
 ENGINES = ("local", "spark")
 _OF_SPARK = {"master": "--master", "storage": "--storage", "workers": "--workers"}
 _NOT_WITH_SPARK = {
-    "device": "--device", "size": "--memory", "start": "--from", "encoding": "--encoding",
+    "device": "--device", "start": "--from", "encoding": "--encoding",
     "user_features": "--user-features", "item_features": "--item-features",
 }  # fmt: skip
 
@@ -34,7 +34,7 @@ def engine_options(command: _Command) -> _Command:
     command = click.option("--master", metavar="URL", help=text)(command)
     return click.option(
         "--engine", default="local", show_default=True, metavar="local|spark",
-        help="Train sgd on this machine, or by workers of Spark to the same bytes; RATINGS is then a tree of Parquet.",
+        help="Train on this machine, or sgd and als on Spark to the same bytes; RATINGS is then a tree of Parquet.",
     )(command)  # fmt: skip
 
 

@@ -65,6 +65,10 @@ class Device(Protocol):
         """The array as NumPy; a copy."""
         ...
 
+    def is_finite(self, array: Any) -> bool:
+        """Whether every entry of an array of the device is a finite number."""
+        ...
+
     def draw_normals(self, rng: np.random.Generator, rows: int, columns: int) -> Any:
         """Standard normals float32[rows, columns], drawn by rng or on the device from a seed of it."""
         ...

@@ -108,7 +108,7 @@ class Als(IterativeSolver):
         for epoch in range(done + 1, self.epochs + 1):
             users, _ = user_rows.solved(users, items)
             items, squared_error = item_rows.solved(items, users)
-            if not all(backend.device.xp.isfinite(rows).all() for rows in (users, items)):
+            if not all(backend.device.is_finite(rows) for rows in (users, items)):
                 raise SolveError(
                     f"ALS met a system that it cannot solve in epoch {epoch}",
                     seen=f"regularisation {self.regularisation:g}, bias_regularisation {self.bias_regularisation:g}",

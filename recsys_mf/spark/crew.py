@@ -164,7 +164,7 @@ def _as_error(failure: BaseException | None, storage: Storage) -> Exception:
     if "No module named 'recsys_mf" in text:
         fix = "install the package there, or set PYSPARK_PYTHON to an environment that has it"
         return DeviceError("the workers do not have the package", where="Spark", seen=reason(failure), fix=fix)
-    if "storage cannot be used" in text:
+    if "ArtifactError" in text:
         fix = "make it writable there, or give another with storage (--storage)"
         return ResourceError("the workers cannot use the storage", where=storage.uri, seen=reason(failure), fix=fix)
     return DeviceError("the workers did not start", where="Spark", seen=reason(failure), fix="look at Spark's log")

@@ -1,4 +1,4 @@
-"""Engine: a session, a storage, and the backend of the driver's CPU cores but for SGD, which workers of Spark do."""
+"""Engine: a session, a storage, and the backend of the driver's CPU cores, but for SGD and ALS by workers of Spark."""
 
 from __future__ import annotations
 
@@ -9,12 +9,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
+from numpy.typing import NDArray
+
 from recsys_mf.errors import ConfigError, DeviceError
 from recsys_mf.kernels import select
 from recsys_mf.kernels.backend import Backend
 from recsys_mf.kernels.cpu.device import CpuDevice
-from recsys_mf.kernels.cpu.sgd import MAX_BANDS
 from recsys_mf.spark.crew import Crew, count_slots
+from recsys_mf.spark.crews import Crews
+from recsys_mf.spark.rows import SharedTable, SparkRows
 from recsys_mf.spark.session import DEADLINE, opened
 from recsys_mf.spark.sgd import RingSgd
 from recsys_mf.spark.storage import Storage
@@ -30,7 +33,7 @@ class Cluster:
     """How the workers are used.
 
     storage : a folder that the driver and all workers see, by its path or URI; made up if the master is local
-    workers : tasks side by side; as many as the cluster has slots for, up to 32, if None
+    workers : tasks side by side; if None as many as the cluster has slots for, with SGD up to the bands of the grid
     every : epochs between two states in the storage: at most so many are made again if a worker is lost
     least : ratings of a table below which the driver trains alone, to the same bytes
     deadline : seconds within which workers must be there
@@ -50,7 +53,19 @@ class Cluster:
 
 
 class SparkDevice(CpuDevice):
-    """The driver's memory."""
+    """The driver's memory, where tables that workers hold stand for arrays."""
+
+    def put(self, array: Any) -> Any:
+        """See `CpuDevice.put`; a table of workers stays there."""
+        return array if isinstance(array, SharedTable) else super().put(array)
+
+    def get(self, array: Any) -> NDArray[Any]:
+        """See `CpuDevice.get`."""
+        return super().get(array.collect() if isinstance(array, SharedTable) else array)
+
+    def is_finite(self, array: Any) -> bool:
+        """See `CpuDevice.is_finite`; workers have looked at what they hold."""
+        return array.is_finite if isinstance(array, SharedTable) else super().is_finite(array)
 
     def describe(self) -> dict[str, str]:
         """The device, and that Spark was there."""
@@ -69,7 +84,7 @@ class Engine(NamedTuple):
 def opened_engine(
     session: Any = None, master: str | None = None, cluster: Cluster | None = None, threads: int | None = None
 ) -> Iterator[Engine]:
-    """The engine; its workers start when SGD first wants them, and leave at the end.
+    """The engine; its workers start when a solver first wants them, and leave at the end.
 
     session, master : as in `session.opened`; threads : of the driver
     """
@@ -97,22 +112,25 @@ def _ring(context: Any, storage: Storage, cluster: Cluster, threads: int | None)
     """The backend."""
     wanted: list[int] = []
 
-    def start() -> Crew:
+    def start(most: int) -> Crew:
         is_first = not wanted
         if is_first:
-            wanted.append(cluster.workers or min(_settled(context), MAX_BANDS))
+            wanted.append(cluster.workers or min(_settled(context), most))
         size = _awaited(context, wanted[0], cluster.deadline if is_first else _PATIENCE)
         if is_first and size < wanted[0]:
             seen, fix = f"{size} task slots for {wanted[0]} workers", "ask for fewer, or free slots on the cluster"
             raise DeviceError("the cluster has no room for so many workers", where="workers", seen=seen, fix=fix)
         return Crew(context, storage, min(size, wanted[0]), cluster.deadline)  # fewer, if some are lost for good
 
-    plain = select("cpu", threads)
-    sgd = RingSgd(start, storage, threads=plain.device.threads, every=cluster.every, least=cluster.least)
+    plain, crews = select("cpu", threads), Crews(start)
+    device = SparkDevice(plain.device.threads)
+    numbers: Any = {"threads": device.threads, "every": cluster.every, "least": cluster.least}
     try:
-        yield replace(plain, device=SparkDevice(plain.device.threads), sgd=sgd)
+        yield replace(
+            plain, device=device, rows=SparkRows(crews, storage, **numbers), sgd=RingSgd(crews, storage, **numbers)
+        )
     finally:
-        sgd.close()
+        crews.close()
 
 
 def _folder(context: Any, cluster: Cluster) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import time
-import warnings
 import weakref
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -14,19 +13,18 @@ from typing import Any, TypeVar
 import numpy as np
 
 from recsys_mf.arrays import mapped
-from recsys_mf.errors import RecsysWarning, ResourceError
 from recsys_mf.kernels.cpu.ring import Cut
 from recsys_mf.kernels.cpu.sgd import CpuSgd, total_error
 from recsys_mf.kernels.operands import RatingTable, SgdState, SgdStep
 from recsys_mf.kernels.schedule import ring
 from recsys_mf.kernels.schedule.grid import Grid, Places
 from recsys_mf.kernels.schedule.plan import PlanSettings, SgdPlan
-from recsys_mf.spark.crew import Crew, LostWorkers
+from recsys_mf.spark.crew import Crew
+from recsys_mf.spark.crews import Crews, Standing
 from recsys_mf.spark.storage import Storage
 from recsys_mf.spark.wire import Facts, Peer, Rows
 
 T = TypeVar("T")
-_ATTEMPTS = 4  # jobs without an epoch in between, before it is given up
 _SIDES = ("users", "items")
 
 
@@ -56,20 +54,6 @@ class Work:
         return f"{self.name}/after-{epoch}"
 
 
-@dataclass
-class Seconds:
-    """Where the time of workers went, as the driver sees it.
-
-    starting : of jobs; preparing : of plans, from reading the table to the first epoch; epochs : in all, and kernels :
-    of these in the kernels, of the mean worker: the rest is transport and waiting
-    """
-
-    starting: float = 0.0
-    preparing: float = 0.0
-    epochs: float = 0.0
-    kernels: float = 0.0
-
-
 @dataclass(frozen=True, eq=False)
 class RingPlan(SgdPlan):
     """A plan whose triples are with the workers."""
@@ -80,25 +64,17 @@ class RingPlan(SgdPlan):
 class RingSgd(CpuSgd):
     """`kernels.backend.SgdKernels` by the workers of a job, to the bytes of `CpuSgd`.
 
-    start : starts a crew
     every : epochs between two states in the storage
     least : ratings of a table below which the driver visits them alone
     """
 
-    def __init__(self, start: Callable[[], Crew], storage: Storage, *, threads: int, every: int, least: int) -> None:
+    def __init__(self, crews: Crews, storage: Storage, *, threads: int, every: int, least: int) -> None:
         super().__init__(threads)
-        self._start, self._storage, self._every, self._least = start, storage, every, least
-        self.seconds = Seconds()
-        self._crew: Crew | None = None
+        self._crews, self._storage, self._every, self._least = crews, storage, every, least
+        self.seconds = crews.seconds
         self._tables: weakref.WeakKeyDictionary[Any, Facts] = weakref.WeakKeyDictionary()
         self._numbers = itertools.count()
         self._dropped: list[str] = []
-
-    def close(self) -> None:
-        """End the job of the workers."""
-        if self._crew is not None:
-            self._crew.stop()
-            self._crew = None
 
     def plan(self, ratings: RatingTable, settings: PlanSettings, rng: np.random.Generator) -> SgdPlan:
         """See `SgdKernels.plan`."""
@@ -151,31 +127,19 @@ class RingSgd(CpuSgd):
 
     def _done(self, work: Work, state: SgdState, what: Callable[[Crew], T]) -> T:
         """What a crew does that has the plan where it stands; where it is lost, another goes on."""
-        for attempt in range(_ATTEMPTS):
-            try:
-                began = time.perf_counter()
-                if self._crew is None:
-                    self._crew = self._start()
-                    self.seconds.starting += time.perf_counter() - began
-                crew, began = self._crew, time.perf_counter()
-                self._tidy(crew)
-                if work.crew is not crew:
-                    self._bring(crew, work, state)
-                    self.seconds.preparing += time.perf_counter() - began
-                return what(crew)
-            except LostWorkers as error:
-                lost, self._crew = self._crew, None
-                if lost is not None:
-                    lost.cancel()
-                begin = max(work.collected, work.saved or 0)
-                text = f"workers were lost in epoch {len(work.steps) + 1} ({error}); others go on from epoch {begin}"
-                if attempt + 1 < _ATTEMPTS:
-                    warnings.warn(text, RecsysWarning, stacklevel=2)
-        what_failed, fix = (
-            f"workers were lost {_ATTEMPTS} times in a row",
-            "look at Spark's log and its memory settings",
-        )
-        raise ResourceError(what_failed, where="Spark", fix=fix)
+
+        def done(crew: Crew) -> T:
+            began = time.perf_counter()
+            self._tidy(crew)
+            if work.crew is not crew:
+                self._bring(crew, work, state)
+                self.seconds.preparing += time.perf_counter() - began
+            return what(crew)
+
+        def standing() -> Standing:
+            return Standing.of_epochs(len(work.steps) + 1, max(work.collected, work.saved or 0))
+
+        return self._crews.run(done, standing, work.grid.bands)
 
     def _bring(self, crew: Crew, work: Work, state: SgdState) -> None:
         """Give the plan to a crew, and bring it to where it stands."""
@@ -232,7 +196,7 @@ class RingSgd(CpuSgd):
             mapped.rest()
             facts = {"folder": folder, "n": len(ratings.users), "weighted": ratings.weights is not None}
             self._tables[ratings] = facts
-            weakref.finalize(ratings, self._storage.remove, folder)
+            weakref.finalize(ratings, self._storage.remove, folder).atexit = False
         return facts
 
 

@@ -1,4 +1,4 @@
-"""Storage: a folder that the driver and all workers see, through pyarrow's file systems: mounted, on HDFS or S3."""
+"""Storage: a folder that the driver and all workers see: mounted, on HDFS or in S3 (`recsys_mf.storage`)."""
 
 from __future__ import annotations
 
@@ -9,11 +9,16 @@ import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys_mf.errors import ArtifactError
+from recsys_mf.errors import ArtifactError, system_errors
+from recsys_mf.storage.address import Address, place
+from recsys_mf.storage.faults import in_words
+from recsys_mf.storage.systems import Opened, opened
+from recsys_mf.storage.writing import refuse_web
 
 _FIX = "make it writable and visible to all workers, or give another folder as the storage (--storage)"
 
@@ -26,28 +31,35 @@ class Storage:
 
     @classmethod
     def new(cls, folder: str) -> Storage:
-        """A folder of a new name in this one, which is made. Raises ArtifactError if nothing can be written there."""
-        parent = folder if "://" in folder else os.path.abspath(folder)
+        """A folder of a new name in this one. Raises ArtifactError if nothing can be written there, and ConfigError for
+        an address that is none.
+        """
+        if folder.startswith("file://"):
+            folder = unquote(urlsplit(folder).path)
+        there = place(folder)
+        if isinstance(there, Address):
+            with system_errors(ArtifactError, "the storage cannot be used", where=folder, fix=_FIX):
+                refuse_web(there)
+        parent = str(there) if isinstance(there, Address) else os.path.abspath(there)
         storage = cls(f"{parent.rstrip('/')}/recsys_mf-{uuid.uuid4().hex}")
-        with _named(parent):
-            files, path = storage._opened()
-            files.create_dir(path, recursive=True)
+        storage.put_facts("storage.json", {})
         return storage
 
     def put(self, name: str, array: NDArray[Any]) -> None:
         """Write an array; a file that is there by its name is complete."""
-        files, path = self._opened()
-        with _named(self.uri):
-            files.create_dir(os.path.dirname(f"{path}/{name}"), recursive=True)
-            with files.open_output_stream(f"{path}/{name}.part") as file:
-                file.write(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
-            files.move(f"{path}/{name}.part", f"{path}/{name}")
+        data = np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
+        with self._opened(name) as (files, path):
+            if files.type_name == "s3":  # where a file is seen once it is whole
+                _write(files, path, data)
+                return
+            files.create_dir(os.path.dirname(path), recursive=True)
+            _write(files, f"{path}.part", data)
+            files.move(f"{path}.part", path)
 
     def get(self, name: str, dtype: Any, rows: slice | None = None, width: int = 1) -> NDArray[Any]:
         """An array [n], or [n, width] for a width above 1; or those of its rows, read alone."""
-        files, path = self._opened()
         size = np.dtype(dtype).itemsize * width
-        with _named(self.uri), files.open_input_file(f"{path}/{name}") as file:
+        with self._opened(name) as (files, path), files.open_input_file(path) as file:
             low, high = (0, file.size() // size) if rows is None else (rows.start, rows.stop)
             found: NDArray[Any] = np.frombuffer(file.read_at((high - low) * size, low * size), dtype)
         return found.reshape(-1, width) if width > 1 else found
@@ -65,11 +77,10 @@ class Storage:
         """A column of an Arrow table, as a chunked array; the others are not read."""
         import pyarrow as pa
 
-        files, path = self._opened()
-        with _named(self.uri), files.open_input_file(f"{path}/{name}") as file:
-            place = pa.ipc.open_file(file).schema.get_field_index(column)
+        with self._opened(name) as (files, path), files.open_input_file(path) as file:
+            field = pa.ipc.open_file(file).schema.get_field_index(column)
             file.seek(0)
-            return pa.ipc.open_file(file, options=pa.ipc.IpcReadOptions(included_fields=[place])).read_all().column(0)
+            return pa.ipc.open_file(file, options=pa.ipc.IpcReadOptions(included_fields=[field])).read_all().column(0)
 
     def put_facts(self, name: str, facts: Any) -> None:
         """Write plain values."""
@@ -79,35 +90,39 @@ class Storage:
         """Plain values; None if there are none of this name yet."""
         from pyarrow import fs
 
-        files, path = self._opened()
-        if files.get_file_info(f"{path}/{name}").type == fs.FileType.NotFound:
-            return None
+        with self._opened(name) as (files, path):
+            if files.get_file_info(path).type == fs.FileType.NotFound:
+                return None
         return json.loads(self.get(name, np.uint8).tobytes())
 
     def remove(self, name: str = "") -> None:
         """Remove a folder in it, or all of it, as far as that can be done."""
-        files, path = self._opened()
-        with contextlib.suppress(OSError):
-            files.delete_dir(f"{path}/{name}".rstrip("/"))
+        with contextlib.suppress(ArtifactError), self._opened(name) as (files, path):
+            files.delete_dir(path.rstrip("/"))
 
-    def _opened(self) -> tuple[Any, str]:
-        """The file system and the path in it."""
-        import pyarrow as pa
+    @contextlib.contextmanager
+    def _opened(self, name: str) -> Iterator[Opened]:
+        """The file system and the path in it of a file; inside, what it raises is an error of this package."""
         from pyarrow import fs
 
-        try:
-            files, path = fs.FileSystem.from_uri(self.uri)
-        except (pa.ArrowInvalid, OSError) as error:
-            seen = str(error).splitlines()[0]
-            raise ArtifactError("is no storage that can be opened", where=self.uri, seen=seen, fix=_FIX) from error
-        return files, path
+        there = place(f"{self.uri}/{name}")
+        with system_errors(ArtifactError, "the storage cannot be used", where=self.uri, fix=_FIX):
+            if isinstance(there, Address):
+                with in_words(there):
+                    yield opened(there)
+            else:
+                yield Opened(fs.LocalFileSystem(), str(there))
 
 
-@contextlib.contextmanager
-def _named(where: str) -> Iterator[None]:
-    """Turns errors of a file system into an ArtifactError."""
+def _write(files: Any, path: str, data: Any) -> None:
+    """Write a file. Closing a stream completes its file, so one that fails is removed."""
+    stream = files.open_output_stream(path, compression=None)
     try:
-        yield
-    except OSError as error:
-        seen = error.strerror or str(error).splitlines()[0]
-        raise ArtifactError("the storage cannot be used", where=where, seen=seen, fix=_FIX) from error
+        stream.write(data)
+        stream.close()
+    except BaseException:
+        with contextlib.suppress(Exception):
+            stream.close()
+        with contextlib.suppress(Exception):
+            files.delete_file(path)
+        raise

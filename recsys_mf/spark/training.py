@@ -1,4 +1,4 @@
-"""Training: `train`, an experiment whose table Spark reads and whose SGD its workers do."""
+"""Training: `train`, an experiment whose table Spark reads and whose SGD or ALS its workers do."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from recsys_mf.splits import By
 from recsys_mf.training import EVERY, Watcher
 from recsys_mf.training.trainer import as_solver
 
-SOLVERS = ("sgd",)
+SOLVERS = ("sgd", "als")
 """Solvers whose work the workers do."""
 
 
@@ -43,7 +43,7 @@ def train(
 
     source : the path or URI of a Parquet file or tree, or a DataFrame with order_by, the names of the columns that give
         its rows an order
-    solver, settings : as in `recsys_mf.train`; masked SGD (sgd) is what the workers do
+    solver, settings : as in `recsys_mf.train`; masked SGD (sgd) and ALS (als) are what the workers do
     session, master : a session of Spark that stands, or where to start one; by default that of a DataFrame,
         the one that stands, or local[*]
     cluster : how the workers are used: storage, workers, deadline (`Cluster`)

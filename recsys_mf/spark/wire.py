@@ -25,21 +25,44 @@ _HEADER = "authorization"
 
 
 class Rows(NamedTuple):
-    """Factors float32[n, width] on cache lines, and biases float32[n], of users or of items."""
+    """Factors float32[n, width] on cache lines, and biases float32[n], of users or of items; a width of 0 is none."""
 
     factors: NDArray[np.float32]
     bias: NDArray[np.float32]
 
+    @classmethod
+    def of_table(cls, table: NDArray[np.float32]) -> Rows:
+        """Of rows (factors, bias) [n, width + 1]."""
+        return cls(np.ascontiguousarray(table[:, :-1]), np.ascontiguousarray(table[:, -1]))
+
+    def to_table(self) -> NDArray[np.float32]:
+        """Rows (factors, bias) [n, width + 1]."""
+        return np.column_stack([self.factors, self.bias])
+
+    @classmethod
+    def of_bytes(cls, table: NDArray[Any]) -> Rows:
+        """Of rows of numbers of four or eight bytes, whose bytes travel as factors."""
+        return cls(np.ascontiguousarray(table).view(np.float32), np.zeros(len(table), np.float32))
+
+    def to_bytes(self, dtype: Any) -> NDArray[Any]:
+        """The rows of `of_bytes`."""
+        return self.factors.view(dtype)
+
     def to_arrow(self) -> pa.Table:
-        """As two columns, without a copy."""
-        width = self.factors.shape[1]
+        """As two columns, or one without factors, without a copy."""
+        width, bias = self.factors.shape[1], pa.array(self.bias)
+        if not width:
+            return pa.table([bias], names=["bias"])
         factors = pa.FixedSizeListArray.from_arrays(pa.array(self.factors.reshape(-1)), width)
-        return pa.table([factors, pa.array(self.bias)], names=["factors", "bias"])
+        return pa.table([factors, bias], names=["factors", "bias"])
 
     @classmethod
     def from_arrow(cls, table: pa.Table) -> Rows:
-        """From two columns; copies that can be written to."""
-        factors, bias = (column.combine_chunks() for column in table.columns)
+        """From its columns; copies that can be written to."""
+        *found, bias = (column.combine_chunks() for column in table.columns)
+        if not found:
+            return cls(np.empty((len(bias), 0), np.float32), np.array(bias.to_numpy(zero_copy_only=False)))
+        (factors,) = found
         flat = factors.flatten().to_numpy(zero_copy_only=False).reshape(len(bias), factors.type.list_size)
         return cls(ensure_aligned(np.array(flat)), np.array(bias.to_numpy(zero_copy_only=False)))
 

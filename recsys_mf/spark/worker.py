@@ -18,6 +18,7 @@ from recsys_mf.kernels.cpu.sgd import CpuSgd
 from recsys_mf.kernels.operands import RatingScale, SgdState, SgdStep, Triples
 from recsys_mf.kernels.schedule import host, ring
 from recsys_mf.kernels.schedule.grid import Grid, Places
+from recsys_mf.spark.shares import RowShares
 from recsys_mf.spark.storage import Storage
 from recsys_mf.spark.wire import Endpoint, Facts, Mailbox, Peer, Rows
 
@@ -106,6 +107,7 @@ class Worker:
         self.mailbox = Mailbox()
         self.ready, self.done, self.heard = threading.Event(), threading.Event(), time.monotonic()
         self._plans: dict[str, _Held] = {}
+        self._shares = RowShares(number, lambda: self.peers, self.mailbox, job.storage, threads)
 
     def act(self, name: str, facts: Facts) -> Facts:
         """Run an action of the driver."""
@@ -114,12 +116,15 @@ class Worker:
         actions = {
             "ping": self._ping, "stop": self._stop, "count": self._count, "arrange": self._arrange,
             "take": self._take, "load": self._load, "save": self._save, "epoch": self._epoch, "drop": self._drop,
+            **self._shares.actions,
         }  # fmt: skip
         return actions[name](facts)
 
     def give(self, key: str) -> Rows:
-        """Rows of a plan: of its users, or of the items of its own group."""
+        """Rows of a plan (PLAN/users, PLAN/items: those of its own group), or what `RowShares` gives."""
         plan, _, side = key.partition("/")
+        if plan in ("rows", "errors", "products"):
+            return self._shares.give(key)
         rows: Rows | None = getattr(self._plans[plan], side)
         assert rows is not None
         return rows

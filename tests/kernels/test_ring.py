@@ -93,7 +93,7 @@ def on_a_ring(ratings: Ratings, grid: Grid, workers: int) -> tuple[SgdState, lis
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize(("grid", "workers"), [
     (Grid(4), 1), (Grid(4), 2), (Grid(4), 4), (Grid(8, 2, 3), 2), (Grid(8, 2, 3), 3), (Grid(8, 2, 1), 5),
-    (Grid(32, 1, 2), 4), (Grid(2), 2), (Grid(2), 5),
+    (Grid(32, 1, 2), 4), (Grid(2), 2), (Grid(2), 5), (Grid(64), 40),
 ])  # fmt: skip
 def test_a_ring_of_workers_reaches_the_bytes_of_one_machine(grid: Grid, workers: int, *, weighted: bool) -> None:
     ratings = table(weighted=weighted)
@@ -103,7 +103,17 @@ def test_a_ring_of_workers_reaches_the_bytes_of_one_machine(grid: Grid, workers:
     assert errors == met
 
 
-@pytest.mark.parametrize(("bands", "workers"), [(32, 5), (8, 8), (4, 1)])
+@pytest.mark.parametrize(("ratings", "bands"), [
+    (0, 2), (1, 2), (100_000, 4), (1_000_000, 8), (1_048_576, 16), (2_000_000, 16), (25_000_095, 32), (100_480_507, 32),
+    (249_999_999, 32), (250_000_000, 64), (499_999_999, 64), (500_000_000, 128), (10**9, 256), (10**11, 256),
+])  # fmt: skip
+def test_bands_grow_with_the_ratings_for_a_cluster_alone(ratings: int, bands: int) -> None:
+    """Up to 250 million ratings they are those that are best for one machine, whatever the machine."""
+    for threads in (1, 64):
+        assert CpuSgd(threads).grid(ratings, 1000, 1000, 16).bands == bands
+
+
+@pytest.mark.parametrize(("bands", "workers"), [(32, 5), (8, 8), (4, 1), (256, 100)])
 def test_groups_of_a_ring_are_its_bands_and_items_come_home(bands: int, workers: int) -> None:
     groups = Ring.of(bands, workers)
     assert [band for number in range(workers) for band in groups.group(number)] == list(range(bands))

@@ -12,10 +12,9 @@ from typing import Any
 
 import pytest
 
-from recsys_mf.errors import ConfigError, DataError, DeviceError, RecsysError
+from recsys_mf.errors import ConfigError, DataError, DeviceError
 from recsys_mf.spark import crew, session, worker
 from recsys_mf.spark.engine import Cluster
-from recsys_mf.spark.storage import Storage
 
 SOFTWARE = worker.describe_software()
 
@@ -97,29 +96,6 @@ def test_a_stack_trace_is_cut_to_the_line_that_says_something() -> None:
     )
     assert crew.reason(RuntimeError(text)) == "ValueError: the reason"
     assert crew.reason(None) == "it ended"
-
-
-def test_a_storage_holds_what_was_put(tmp_path: Path) -> None:
-    import numpy as np
-
-    for folder in (str(tmp_path / "a b"), f"file://{tmp_path}/uri"):
-        storage = Storage.new(folder)
-        table = np.arange(12, dtype=np.float32).reshape(6, 2)
-        storage.put("x/table", table)
-        storage.put("x/none", table[:0])
-        assert np.array_equal(storage.get("x/table", np.float32, width=2), table)
-        assert np.array_equal(storage.get("x/table", np.float32, slice(2, 5), 2), table[2:5])
-        assert not len(storage.get("x/none", np.float32))
-        assert storage.get_facts("facts") is None
-        storage.put_facts("facts", {"a": [1, 0.1]})
-        assert storage.get_facts("facts") == {"a": [1, 0.1]}
-        storage.remove()
-        assert storage.get_facts("facts") is None
-
-
-def test_a_storage_of_an_unknown_kind_is_an_error_in_one_line() -> None:
-    with pytest.raises(RecsysError, match=r"^gopher://x/.*: is no storage that can be opened"):
-        Storage.new("gopher://x/y")
 
 
 def test_an_endpoint_refuses_who_lacks_the_token() -> None:

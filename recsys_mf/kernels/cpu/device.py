@@ -36,6 +36,10 @@ class CpuDevice:
         """A copy that later epochs do not change."""
         return np.array(array, order="C")
 
+    def is_finite(self, array: NDArray[Any]) -> bool:
+        """Whether every entry is finite."""
+        return bool(np.isfinite(array).all())
+
     def draw_normals(self, rng: np.random.Generator, rows: int, columns: int) -> NDArray[np.float32]:
         """Drawn by rng."""
         return rng.standard_normal((rows, columns), np.float32)

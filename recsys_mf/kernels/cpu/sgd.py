@@ -24,7 +24,8 @@ from recsys_mf.kernels.schedule.plan import Planner
 
 F32 = NDArray[np.float32]
 _PASSING_BYTES, _STAYING_BYTES = 1 << 17, 1 << 20  # of rows of users and of items of a part, in the second-level cache
-MAX_BANDS = 32
+MAX_BANDS = 256
+_FEW_BANDS, _FEW_RATINGS = 32, 125_000_000  # bands that are enough for one machine, and for how many ratings
 _MAX_PARTS = 256  # of a band
 _MIN_RATINGS = 16384  # of an epoch for which another thread is woken
 
@@ -47,9 +48,12 @@ class CpuSgd(Planner):
     def grid(self, n_ratings: int, n_users: int, n_items: int, width: int) -> Grid:
         """Bands: a power of two near √(ratings / 8192), 2 to 32, enough for many cores; parts that fit in cache.
 
-        It depends on the table and the rank alone, so that a run does not depend on the machine.
+        From 250 million ratings on there are 64, then twice as many for twice the ratings, up to 256: enough for the
+        cores of a cluster. It depends on the table and the rank alone, so that a run does not depend on the machine.
         """
-        bands = int(2 ** np.clip(np.round(np.log2(max(n_ratings, 1) / 8192) / 2), 1, math.log2(MAX_BANDS)))
+        few = int(2 ** np.clip(np.round(np.log2(max(n_ratings, 1) / 8192) / 2), 1, math.log2(_FEW_BANDS)))
+        doublings = max(0, (n_ratings // _FEW_RATINGS).bit_length() - 1)
+        bands = min(few << doublings, MAX_BANDS)
         row = 4 * width
         parts = (
             int(np.clip(-(-row * rows // (bands * most)), 1, _MAX_PARTS))

@@ -81,13 +81,18 @@ def multiply(matrix: Csr, X: NDArray[Any], *, threads: int) -> NDArray[Any]:
     """As `reference.multiply`, in the precision of X."""
     width, values = X.shape[1], _ONES if matrix.values is None else matrix.values
     tasks = shares((np.diff(matrix.starts) + 1.0) * width, threads)
+    product = allocate_product(matrix.n_rows, width, X.dtype)
     if width * X.itemsize < LINE:
-        narrow = np.zeros((matrix.n_rows, width), X.dtype)
-        side_by_side(_narrow_product, tasks, threads, matrix.starts, matrix.columns, values, X, narrow)
-        return narrow
-    wide = allocate_aligned(matrix.n_rows, width, X.dtype)
-    side_by_side(_product, tasks, threads, matrix.starts, matrix.columns, values, align(X), wide)
-    return wide[:, :width]
+        side_by_side(_narrow_product, tasks, threads, matrix.starts, matrix.columns, values, X, product)
+    else:
+        side_by_side(_product, tasks, threads, matrix.starts, matrix.columns, values, align(X), product)
+    return product[:, :width]
+
+
+def allocate_product(rows: int, width: int, dtype: Any) -> NDArray[Any]:
+    """Zeros [rows, width], or of more columns: rows of full cache lines where one has as many numbers."""
+    is_narrow = width * np.dtype(dtype).itemsize < LINE
+    return np.zeros((rows, width), dtype) if is_narrow else allocate_aligned(rows, width, dtype)
 
 
 _ONES = np.zeros(0, np.float32)  # what the loops take for entries of 1

@@ -46,6 +46,10 @@ class TorchDevice:
         copy: NDArray[Any] = wide.cpu().numpy().copy()
         return copy
 
+    def is_finite(self, array: Tensor) -> bool:
+        """Whether every entry is finite."""
+        return bool(torch.isfinite(array).all())
+
     def draw_normals(self, rng: np.random.Generator, rows: int, columns: int) -> Tensor:
         """Drawn on the device from a seed of rng."""
         return torch.randn((rows, columns), generator=self._generator(rng), device=self.name)

@@ -134,7 +134,7 @@ class Table:
         prior = GaussianPrior(put(precision.astype(np.float32)), put(self._prior_means))
         normals = backend.device.draw_normals(rng, n_rows, width)
         self.X, squared_errors = backend.rows.solve(self.ratings, regressors, prior, noise_precision, normals)
-        if not xp.isfinite(self.X).all():
+        if not backend.device.is_finite(self.X):
             raise SolveError("Gibbs sampling met a system that is not positive definite", fix="lower the rank")
         if self.noise is None:
             return float(xp.sum(squared_errors, dtype=xp.float64))

@@ -1,0 +1,327 @@
+"""Row solves by the workers of a Spark job: the family of ALS, whose tables stay with the workers; and long products.
+
+A half of an epoch makes one table of rows from two: every worker solves its rows of one side, given all rows of the
+other, which it fetches from its peers. A table that was made never changes. The driver keeps how it came about until
+it is in the storage or on the driver, so that another crew can make it again.
+"""
+
+from __future__ import annotations
+
+import itertools
+import time
+import weakref
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recsys_mf.arrays import mapped
+from recsys_mf.arrays.csr import Csr
+from recsys_mf.kernels.cpu import sparse
+from recsys_mf.kernels.cpu.rows import CpuRows
+from recsys_mf.kernels.operands import Pairs, Regressors, RowPrior, Shrinkage, Tables
+from recsys_mf.spark.crew import Crew
+from recsys_mf.spark.crews import Crews, Standing
+from recsys_mf.spark.shares import ARRAYS
+from recsys_mf.spark.storage import Storage
+from recsys_mf.spark.wire import Facts, Rows
+
+F32 = NDArray[np.float32]
+_ROW = 4  # ratings that the solution of a row costs beside its own
+_WORTH = 1 << 12  # multiplications of a product, for each of `least` ratings, from which on workers do it
+
+
+@dataclass(eq=False)
+class _Side:
+    """The ratings of one side in the storage.
+
+    arrays : what was written there, by name, as long as it is in use
+    crew : whose workers have read their rows; edges [W + 1] : the first row of each, and the number of rows
+    """
+
+    name: str
+    ratings: tuple[NDArray[np.int64], int]
+    arrays: dict[str, weakref.ref[Any]]
+    crew: Crew | None = None
+    edges: tuple[int, ...] = ()
+
+    def holds(self, arrays: dict[str, Any]) -> bool:
+        """Whether it is that of these arrays."""
+        return self.arrays.keys() == arrays.keys() and all(self.arrays[name]() is arrays[name] for name in arrays)
+
+    def cut(self, workers: int) -> tuple[int, ...]:
+        """Edges of contiguous rows of about equal work."""
+        starts, _ = self.ratings
+        done = starts[1:] + _ROW * np.arange(1, len(starts))
+        inner = np.searchsorted(done, done[-1] * np.arange(1, workers) / workers)
+        return (0, *inner.tolist(), len(done))
+
+
+class _Making(NamedTuple):
+    """How a table is made: rows of a side from where they stood, None if that does not matter, given the others."""
+
+    side: _Side
+    rows: _Table | None
+    others: _Table
+    ridge: list[float]
+    steps: int
+
+
+@dataclass(eq=False)
+class _Table:
+    """A table of rows (factors, bias) float32[n, k + 1].
+
+    half : halves of epochs before it
+    making : None once it need not be made again; array : on the driver; saved : the edges of its parts in the storage
+    crew : whose workers hold it, cut at edges
+    is_finite : whether every number is; is_wanted : False once nothing but what comes after it can need it
+    """
+
+    name: str
+    shape: tuple[int, int]
+    half: int = 0
+    making: _Making | None = None
+    array: F32 | None = None
+    saved: tuple[int, ...] | None = None
+    crew: Crew | None = None
+    edges: tuple[int, ...] = ()
+    is_finite: bool = True
+    is_wanted: bool = True
+
+    @property
+    def epoch(self) -> int:
+        """The epoch in which it is made."""
+        return (self.half + 1) // 2
+
+    def find_kept(self) -> int:
+        """The last epoch before it whose tables need not be made again."""
+        table = self
+        while table.making is not None:
+            table = table.making.others
+        return table.epoch
+
+
+class SharedTable:
+    """A table that workers hold, as a solver has it: `SparkDevice` takes it for an array."""
+
+    def __init__(self, kernels: SparkRows, table: _Table) -> None:
+        self._kernels, self.table = kernels, table
+
+    @property
+    def is_finite(self) -> bool:
+        """Whether every entry is a finite number."""
+        return self.table.is_finite
+
+    def collect(self) -> F32:
+        """Its rows on the driver, which are not to be changed."""
+        return self._kernels.collect(self.table)
+
+
+class SparkRows(CpuRows):
+    """`kernels.backend.RowKernels` to the bytes of `CpuRows`: the systems of a regularised table are solved by workers.
+
+    every : epochs between two states in the storage
+    least : ratings of a table below which the driver solves alone; as it does all else
+    """
+
+    def __init__(self, crews: Crews, storage: Storage, *, threads: int, every: int, least: int) -> None:
+        super().__init__(threads)
+        self._crews, self._storage, self._every, self._least = crews, storage, every, least
+        self._numbers = itertools.count()
+        self._sides: list[_Side] = []
+        self._left_sides: list[str] = []
+        self._unwanted: list[_Table] = []
+
+    def refine(self, ratings: Csr, X: Any, regressors: Regressors, prior: Shrinkage, steps: int) -> tuple[Any, F32]:
+        """As `reference.refine`."""
+        if len(ratings.columns) < self._least:
+            return super().refine(ratings, X, regressors, prior, steps)
+        side = self._find_side(ratings, regressors.weights, prior.weights)
+        return self._make(_Making(side, self._as_table(X), self._as_table(regressors.rows), _plain(prior), steps))
+
+    def solve(
+        self, ratings: Csr, regressors: Regressors, prior: RowPrior, noise_precision: float, normals: F32 | None
+    ) -> tuple[Any, F32]:
+        """As `reference.solve`."""
+        is_plain = isinstance(prior, Shrinkage) and normals is None and noise_precision == 1.0
+        is_plain = is_plain and regressors.contexts is None and regressors.scales is None
+        if not is_plain or len(ratings.columns) < self._least:
+            return super().solve(ratings, regressors, prior, noise_precision, normals)
+        assert isinstance(prior, Shrinkage)
+        side = self._find_side(ratings, regressors.weights, prior.weights)
+        return self._make(_Making(side, None, self._as_table(regressors.rows), _plain(prior), 0))
+
+    def multiply(self, matrix: Csr, X: NDArray[Any]) -> NDArray[Any]:
+        """As `reference.multiply`, in the precision of X; by workers if it is long."""
+        if len(matrix.columns) * X.shape[1] < self._least * _WORTH:
+            return super().multiply(matrix, X)
+        side, name = self._find_side(matrix, None, None), self._new_name("product")
+        facts = {"side": side.name, "name": name, "dtype": X.dtype.str}
+        factor = Rows.of_bytes(X)
+
+        def multiply(crew: Crew) -> list[Rows]:
+            self._tidy(crew)
+            self._bring_side(crew, side)
+            crew.for_all([partial(peer.send, name, factor) for peer in crew.peers])
+            crew.call_all("multiply", facts)
+            return crew.for_all([partial(peer.fetch, f"products/{name}") for peer in crew.peers])
+
+        found = self._crews.run(multiply, lambda: Standing("a product", "make it again"), matrix.n_rows)
+        product = sparse.allocate_product(matrix.n_rows, X.shape[1], X.dtype)[:, : X.shape[1]]  # as on one machine
+        np.concatenate([rows.to_bytes(X.dtype) for rows in found], out=product)
+        return product
+
+    def pair_values(self, pairs: Pairs, tables: Tables) -> F32:
+        """As `reference.pair_values`."""
+        collected = (table.collect() if isinstance(table, SharedTable) else table for table in tables)
+        return super().pair_values(pairs, Tables(*collected))
+
+    def collect(self, table: _Table) -> F32:
+        """The rows of a table on the driver."""
+        if table.array is None:
+
+            def fetch(crew: Crew) -> list[Rows]:
+                self._bring(crew, table)
+                return crew.for_all([partial(peer.fetch, f"rows/{table.name}") for peer in crew.peers])
+
+            parts = self._crews.run(fetch, lambda: Standing.of_epochs(table.epoch, table.find_kept()), table.shape[0])
+            table.array, table.making = np.concatenate([rows.to_table() for rows in parts]), None
+        return table.array
+
+    def _make(self, making: _Making) -> tuple[SharedTable, F32]:
+        """A table made by workers, and the squared errors of its rows."""
+        others = making.others
+        shape = (len(making.side.ratings[0]) - 1, others.shape[1])
+        table = _Table(self._new_name("rows"), shape, others.half + 1, making)
+
+        def make(crew: Crew) -> list[Rows]:
+            self._tidy(crew)
+            self._bring(crew, table)
+            errors = crew.for_all([partial(peer.fetch, f"errors/{table.name}") for peer in crew.peers])
+            if table.epoch % self._every == 0:
+                self._save(crew, table)
+            return errors
+
+        found = self._crews.run(
+            make, lambda: Standing.of_epochs(table.epoch, others.find_kept()), max(shape[0], others.shape[0])
+        )
+        shared = SharedTable(self, table)
+        weakref.finalize(shared, self._let_go, table)
+        return shared, np.concatenate([rows.bias for rows in found])
+
+    def _bring(self, crew: Crew, table: _Table, edges: tuple[int, ...] = ()) -> None:
+        """Have the workers hold a table, cut at edges if that matters: send it, load it, or make it again."""
+        if table.crew is crew and edges in ((), table.edges):
+            return
+        if table.making is not None:
+            edges = self._solve(crew, table, table.making)
+        else:
+            edges = edges or tuple((table.shape[0] * np.arange(crew.size + 1) // crew.size).tolist())
+            ranges = list(itertools.pairwise(edges))
+            if table.array is not None:
+                array = table.array
+                sends = [
+                    partial(peer.send, f"rows/{table.name}", Rows.of_table(array[low:high]))
+                    for peer, (low, high) in zip(crew.peers, ranges, strict=True)
+                ]
+                crew.for_all(sends)
+                crew.call_all("take_rows", {"name": table.name})
+            else:
+                facts = {"name": table.name, "edges": table.saved, "width": table.shape[1]}
+                crew.call_all("load_rows", [facts | {"rows": own} for own in ranges])
+        table.crew, table.edges = crew, edges
+        if not table.is_wanted:
+            self._unwanted.append(table)
+
+    def _solve(self, crew: Crew, table: _Table, making: _Making) -> tuple[int, ...]:
+        """Have the workers make a table; gives where it is cut."""
+        began = time.perf_counter()
+        side = making.side
+        self._bring_side(crew, side)
+        if making.rows is not None:
+            self._bring(crew, making.rows, side.edges)
+        self._bring(crew, making.others)
+        self._crews.seconds.preparing += time.perf_counter() - began
+        facts: Facts = {
+            "side": side.name, "into": table.name, "others": making.others.name, "ridge": making.ridge,
+            "rows": None if making.rows is None else making.rows.name, "steps": making.steps,
+        }  # fmt: skip
+        began = time.perf_counter()
+        found = crew.call_all("solve", facts)
+        self._crews.seconds.epochs += time.perf_counter() - began
+        self._crews.seconds.kernels += sum(own["seconds"] for own in found) / len(found)
+        table.is_finite = all(own["finite"] for own in found)
+        return side.edges
+
+    def _bring_side(self, crew: Crew, side: _Side) -> None:
+        """Have the workers read their ratings of a side."""
+        if side.crew is crew:
+            return
+        starts, n_columns = side.ratings
+        edges = side.cut(crew.size)
+        facts = {"side": side.name, "n_columns": n_columns, "arrays": list(side.arrays)}
+        own = [
+            facts | {"rows": [low, high], "entries": [int(starts[low]), int(starts[high])]}
+            for low, high in itertools.pairwise(edges)
+        ]
+        crew.call_all("read_side", own)
+        side.crew, side.edges = crew, edges
+
+    def _save(self, crew: Crew, table: _Table) -> None:
+        """Write a table into the storage, where it is as long as anything can need it."""
+        crew.call_all("save_rows", [{"name": table.name, "first": first} for first in table.edges[:-1]])
+        table.saved, table.making = table.edges, None
+        weakref.finalize(table, self._storage.remove, table.name).atexit = False
+
+    def _find_side(self, ratings: Csr, weights: F32 | None, prior: F32 | None) -> _Side:
+        """The side of these ratings, of these weights and those of its rows' prior, written into the storage once."""
+        every = {**ratings._asdict(), "weights": weights, "prior": prior}
+        arrays = {name: every[name] for name in ARRAYS if every[name] is not None}
+        for side in self._sides:
+            if side.holds(arrays):
+                return side
+        name = self._new_name("side")
+        for key, array in arrays.items():
+            self._storage.put(f"{name}/{key}", array)
+        mapped.rest()
+        references = {key: weakref.ref(array) for key, array in arrays.items()}
+        side = _Side(name, (ratings.starts, ratings.n_columns), references)
+        self._sides.append(side)
+        weakref.finalize(side, self._left_sides.append, name)  # once no table is made of it any more
+        return side
+
+    def _as_table(self, rows: Any) -> _Table:
+        """A table of a solver."""
+        if isinstance(rows, SharedTable):
+            return rows.table
+        return _Table(self._new_name("rows"), rows.shape, array=rows, is_wanted=False)
+
+    def _let_go(self, table: _Table) -> None:
+        """Nobody but what was made of it needs this table."""
+        table.is_wanted = False
+        self._unwanted.append(table)
+
+    def _tidy(self, crew: Crew) -> None:
+        """Have tables and sides dropped that nobody wants any more."""
+        unwanted = [self._unwanted.pop() for _ in range(len(self._unwanted))]
+        names = [table.name for table in unwanted if table.crew is crew]
+        for table in unwanted:
+            table.crew = None
+        if names:
+            crew.call_all("drop_rows", {"names": names})
+        self._sides = [side for side in self._sides if all(array() is not None for array in side.arrays.values())]
+        while self._left_sides:
+            name = self._left_sides.pop()
+            crew.call_all("drop_side", {"side": name})
+            self._storage.remove(name)
+
+    def _new_name(self, kind: str) -> str:
+        return f"{kind}-{next(self._numbers)}"
+
+
+def _plain(prior: Shrinkage) -> list[float]:
+    """The ridge as plain numbers, which are those of its float32."""
+    found: list[float] = prior.ridge.tolist()
+    return found
