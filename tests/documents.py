@@ -10,6 +10,7 @@ import re
 import subprocess
 import sys
 import traceback
+from collections.abc import Callable
 from multiprocessing.connection import Connection
 from pathlib import Path
 from types import TracebackType
@@ -44,9 +45,10 @@ def output_of(command: str, folder: Path) -> str:
 
 
 class Program:
-    """The Python blocks of a document: one program, in a process of its own that starts in a folder.
+    """What runs the blocks of a document: a process of its own that starts in a folder. Its Python is one program.
 
-    So nothing that a document leaves behind (variables, a virtual machine of Java and its folder) reaches another one.
+    So nothing that a document leaves behind (variables of the environment too, a virtual machine of Java and its
+    folder) reaches another one.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -54,7 +56,14 @@ class Program:
         self._started: tuple[Any, Connection] | None = None
 
     def run(self, text: str) -> str:
-        """What a block prints on stdout. Raises AssertionError with the traceback if it fails."""
+        """What Python prints on stdout. Raises AssertionError with the traceback if it fails."""
+        return self._ask(_run_python, text)
+
+    def output_of(self, command: str) -> str:
+        """`output_of` in the environment of the program. Raises AssertionError if the command fails."""
+        return self._ask(_run_command, command)
+
+    def _ask(self, run: Callable[[str, dict[str, Any]], str], text: str) -> str:
         if self._started is None:
             context = multiprocessing.get_context("spawn")
             here, there = context.Pipe()
@@ -63,7 +72,7 @@ class Program:
             there.close()
             self._started = process, here
         _, channel = self._started
-        channel.send(text)
+        channel.send((run, text))
         printed, failure = channel.recv()
         assert not failure, f"{text}\n{printed}\n{failure}"
         return str(printed)
@@ -85,13 +94,22 @@ def _run_blocks(channel: Connection, folder: Path) -> None:
     program: dict[str, Any] = {"__name__": "page"}
     with contextlib.suppress(EOFError):
         while True:
-            text, failure = channel.recv(), ""
-            with contextlib.redirect_stdout(io.StringIO()) as stream:
-                try:
-                    exec(compile(text, "document", "exec"), program)
-                except BaseException:
-                    failure = traceback.format_exc()
-            channel.send((stream.getvalue().strip(), failure))
+            (run, text), failure = channel.recv(), ""
+            try:
+                printed = run(text, program)
+            except BaseException:
+                printed, failure = "", traceback.format_exc()
+            channel.send((printed, failure))
+
+
+def _run_python(text: str, program: dict[str, Any]) -> str:
+    with contextlib.redirect_stdout(io.StringIO()) as stream:
+        exec(compile(text, "document", "exec"), program)
+    return stream.getvalue().strip()
+
+
+def _run_command(text: str, program: dict[str, Any]) -> str:
+    return output_of(text, Path.cwd())
 
 
 def agree(shown: str, printed: str, *, whole_numbers_may_differ: bool = False) -> bool:

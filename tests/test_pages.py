@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.documents import Program, agree, blocks, commands, output_of
+from tests.documents import Program, agree, blocks, commands
 
 DOCS = Path(__file__).parents[1] / "docs"
 PAGES = sorted(page for page in DOCS.rglob("*.md") if "_build" not in page.parts)
@@ -50,21 +50,21 @@ def _is_installed(name: str) -> bool:
 def test_a_page_prints_what_it_shows(page: Path, tmp_path: Path) -> None:
     skip_without_packages(page)
     with Program(tmp_path) as program:
-        _follow(page, tmp_path, program)
+        _follow(page, program)
 
 
-def _follow(page: Path, tmp_path: Path, program: Program) -> None:
-    """Run the blocks of a page in a folder and compare what they print."""
+def _follow(page: Path, program: Program) -> None:
+    """Run the blocks of a page and compare what they print."""
     shown = blocks(page.read_text(encoding="utf-8"))
     for block, after in itertools.pairwise([*shown, None]):
         assert block is not None
         assert block.language in ("console", "sh", "python", "text")
         if block.language == "console":
             for command, output in commands(block.text):
-                printed = output_of(command, tmp_path)
+                printed = program.output_of(command)
                 assert agree(output, printed), f"{command}\n{printed}"
         elif block.language == "sh":
-            output_of(block.text, tmp_path)
+            program.output_of(block.text)
         elif block.language == "python":
             printed = program.run(block.text)
             expected = after.text.strip() if after is not None and after.language == "text" else ""
