@@ -204,15 +204,14 @@ class SolveCase(NamedTuple):
 
 def make_solve(
     rank: int, *, contexts: bool, normals: bool, shrinkage: bool = False, weighted: bool = False,
-    scaled: bool = False, n_rows: int = M, shape: Shape = SHAPE,
+    scaled: bool = False, shape: Shape = SHAPE,
 ) -> SolveCase:  # fmt: skip
     """A system for every row. shrinkage : use the prior of ALS instead of the sampler's; scaled : with scales of the
     noise of every table
     """
-    rng, width = np.random.default_rng(rank), rank + 1
+    rng, width, n_rows = np.random.default_rng(rank), rank + 1, shape[0]
     triples = make_table(rng, shape, weighted=weighted)
-    triples = Triples(*(None if column is None else column[triples.users < n_rows] for column in triples))
-    ratings = make_rows(triples, n_rows, shape[1])
+    ratings = make_rows(triples, *shape)
     third = rng.integers(0, CONTEXTS, len(triples.users)).astype(np.int32)
     Y, C = draw_rows(rng, shape[1], width), draw_rows(rng, CONTEXTS, width)
     root = rng.standard_normal((width, width)).astype(np.float32) / np.float32(np.sqrt(width))

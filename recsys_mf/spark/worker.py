@@ -179,10 +179,11 @@ class Worker:
         made = held.facts
         mean, deviation = made["scale"]
         among = host.Among(np.array(facts["firsts"], np.int64), made["mean_weight"])
-        held.share = Share.arrange(
-            held.triples, held.places, RatingScale(mean, deviation, (0.0, 0.0)), made["seed"],
-            held.cut, self.number, among, self._threads,
-        )  # fmt: skip
+        scale = RatingScale(mean, deviation, (0.0, 0.0))
+        arranged = host.arrange(
+            held.triples, held.places, held.cut.grid, scale, made["seed"], threads=self._threads, among=among
+        )
+        held.share = Share.of(arranged, held.cut, self.number)
         held.triples = held.places = None
         return {}
 

@@ -47,7 +47,7 @@ def _checks(session: Session, rank: int) -> None:
         row("epoch", precision, partial(oracle.check_epoch, backend, rank, BATCH, precision=precision, shape=shape))
     row("epoch", "hogwild with step 0", partial(oracle.check_visits, backend, rank, BATCH, shape))
     for both in (False, True):
-        case = partial(oracle.make_solve, rank, contexts=both, normals=both, n_rows=shape[0], shape=shape)
+        case = partial(oracle.make_solve, rank, contexts=both, normals=both, shape=shape)
         detail = "contexts and normals" if both else "the mode"
         row("solve", detail, lambda case=case: oracle.check_solve(backend, case())[0])  # type: ignore[misc]
     row("refine", "3 steps", lambda: oracle.check_refine(backend, rank, 3, shape)[0])

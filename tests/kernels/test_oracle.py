@@ -67,22 +67,22 @@ def test_solve_agrees_with_the_reference(backend: Backend, rank: int, with_norma
     slow = is_interpreted(backend)
     if slow and rank == 100 and not (with_normals and with_contexts):
         pytest.skip("seconds per row under the interpreter")
-    case = oracle.make_solve(rank, contexts=with_contexts, normals=with_normals, n_rows=6 if slow else M)
+    case = oracle.make_solve(rank, contexts=with_contexts, normals=with_normals, shape=(6 if slow else M, N))
     assert holds(*oracle.check_solve(backend, case))
 
 
 @pytest.mark.parametrize("rank", [0, 3, 16, 200])
 def test_solve_with_the_prior_of_als_agrees_with_the_reference(backend: Backend, rank: int) -> None:
-    n_rows = 6 if is_interpreted(backend) else M
-    case = oracle.make_solve(rank, contexts=False, normals=False, shrinkage=True, n_rows=n_rows)
+    shape = 6 if is_interpreted(backend) else M, N
+    case = oracle.make_solve(rank, contexts=False, normals=False, shrinkage=True, shape=shape)
     assert holds(*oracle.check_solve(backend, case))
 
 
 @pytest.mark.parametrize("both", [False, True])
 @pytest.mark.parametrize("rank", [0, *RANKS, 16, 200])
 def test_solve_with_weights_agrees_with_the_reference(backend: Backend, rank: int, both: bool) -> None:
-    n_rows = 6 if is_interpreted(backend) else M
-    case = oracle.make_solve(rank, contexts=both, normals=both, shrinkage=not both, weighted=True, n_rows=n_rows)
+    shape = 6 if is_interpreted(backend) else M, N
+    case = oracle.make_solve(rank, contexts=both, normals=both, shrinkage=not both, weighted=True, shape=shape)
     assert holds(*oracle.check_solve(backend, case))
 
 
@@ -92,8 +92,8 @@ def test_solve_with_weights_agrees_with_the_reference(backend: Backend, rank: in
 def test_solve_with_scales_of_rows_agrees_with_the_reference(
     backend: Backend, rank: int, with_contexts: bool, weighted: bool
 ) -> None:
-    n_rows = 6 if is_interpreted(backend) else M
-    case = oracle.make_solve(rank, contexts=with_contexts, normals=True, weighted=weighted, scaled=True, n_rows=n_rows)
+    shape = 6 if is_interpreted(backend) else M, N
+    case = oracle.make_solve(rank, contexts=with_contexts, normals=True, weighted=weighted, scaled=True, shape=shape)
     assert holds(*oracle.check_solve(backend, case), oracle.check_row_scales(backend, case))
 
 
@@ -202,7 +202,7 @@ def twice(ratings: Csr, weights: NDArray[np.float32]) -> tuple[Csr, NDArray[np.i
 @pytest.mark.parametrize("rank", [3, 64, 200])
 def test_a_rating_of_weight_two_is_the_rating_twice_in_a_solution(backend: Backend, rank: int) -> None:
     slow = is_interpreted(backend)
-    case = oracle.make_solve(rank, contexts=True, normals=True, n_rows=6 if slow else M)
+    case = oracle.make_solve(rank, contexts=True, normals=True, shape=(6 if slow else M, N))
     weights = np.random.default_rng(0).integers(1, 3, len(case.ratings.columns)).astype(np.float32)
     ratings, places = twice(case.ratings, weights)
     regressors = case.regressors

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsys_mf.kernels.cpu.sgd import CpuSgd
-from recsys_mf.kernels.operands import Part, RatingScale, SgdState, SgdStep, Triples
-from recsys_mf.kernels.schedule import host, ring
+from recsys_mf.kernels.operands import Part, SgdState, SgdStep
+from recsys_mf.kernels.schedule import ring
 from recsys_mf.kernels.schedule.grid import Arranged, Grid, Places
 from recsys_mf.kernels.schedule.ring import Ring
 
@@ -59,12 +59,8 @@ class Share:
     triples: Arranged
 
     @classmethod
-    def arrange(
-        cls, triples: Triples, places: Places, scale: RatingScale, seed: int, cut: Cut, worker: int,
-        among: host.Among, threads: int,
-    ) -> Share:  # fmt: skip
-        """Of the triples of a worker's users, in the order of the table."""
-        arranged = host.arrange(triples, places, cut.grid, scale, seed, threads=threads, among=among)
+    def of(cls, arranged: Arranged, cut: Cut, worker: int) -> Share:
+        """Of the triples of a worker's users as `host.arrange` leaves them, whose indices are changed in place."""
         edges = np.array([cut.item_rows(group).start for group in range(cut.ring.workers)], np.int32)
         for low in range(0, len(arranged.users), 1 << 20):
             part = slice(low, low + (1 << 20))
