@@ -8,6 +8,7 @@ import os
 import platform
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from recsys_mf import strict_json
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
 COMPLETE, PRUNED, STOPPED, FAILED, RUNNING = "complete", "pruned", "stopped", "failed", "running"
+_TO_SIGN = timedelta(minutes=1)  # after its start a trial has the name of its process
 _DIFFERS = {
     "split": "ratings or another split of them",
     "validation": "validation rows",
@@ -154,12 +156,16 @@ class Study:
         return self._study.get_trials(deepcopy=False)
 
     def _fail_lost(self) -> None:
-        """Fail the trials of processes of this machine that have ended without ending them."""
+        """Fail the trials of processes of this machine that have ended without ending them, and those that no process
+        has signed: it ended between starting a trial and signing it.
+        """
         from optuna.trial import TrialState
 
         for trial in self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
             node, process = trial.user_attrs.get("process", (None, None))
-            if node == platform.node() and process != os.getpid() and not _is_alive(process):
+            begun = trial.datetime_start or datetime.min
+            is_lost = node == platform.node() and process != os.getpid() and not _is_alive(process)
+            if is_lost or (node is None and datetime.now() - begun > _TO_SIGN):
                 with contextlib.suppress(ValueError):  # another process was quicker
                     self._study.tell(trial.number, state=TrialState.FAIL)
 

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -234,7 +235,20 @@ def test_two_processes_share_a_study(tmp_path: Path) -> None:
     assert {trial.user_attrs["process"][1] for trial in study._study.get_trials()} == {one.pid for one in both}
 
 
-def test_a_killed_process_loses_only_its_trial(tmp_path: Path) -> None:
+def test_a_trial_that_no_process_signed_is_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "study"
+    small_tune(trials=3, study=file)
+    study_of_search(file)._study.ask()  # its process was killed before it signed
+    tuned = small_tune(trials=5, study=file)
+    assert tuned.trials[3].state == "running"  # it may be another process that is about to sign
+    monkeypatch.setattr("recsys_mf.tuning.study._TO_SIGN", timedelta(0))
+    tuned = small_tune(trials=7, study=file)
+    assert tuned.trials[3].state == "failed"
+    assert tuned.trials[3].problem == "the process ended"
+
+
+def test_a_killed_process_loses_only_its_trial(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("recsys_mf.tuning.study._TO_SIGN", timedelta(0))
     file = tmp_path / "study"
     one = process(file, 10_000)
     while not (file.exists() and file.read_text().count('"chosen"') > 2):
