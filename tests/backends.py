@@ -29,7 +29,8 @@ BACKENDS: dict[str, Callable[[], Backend]] = {
 }
 
 interpreted = pytest.mark.skipif(torch.cuda.is_available(), reason="Triton compiles for the card that is here")
+_INTERPRETED = (interpreted, pytest.mark.slow)  # by far the slowest
 NAMES = (
-    "cpu-1", "cpu-2", "torch", pytest.param("triton", marks=interpreted),
+    "cpu-1", "cpu-2", "torch", pytest.param("triton", marks=_INTERPRETED),
     pytest.param("torch-cuda", marks=pytest.mark.cuda), pytest.param("triton-cuda", marks=pytest.mark.cuda),
 )  # fmt: skip

@@ -133,6 +133,7 @@ def test_a_table_too_small_to_validate_on_names_the_option_to_change(solver: str
         train(table, solver)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n", [2, 3])
 @pytest.mark.parametrize("solver", SOLVERS)
 def test_two_ratings_are_enough_to_train_on(solver: str, n: int) -> None:

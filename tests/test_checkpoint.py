@@ -103,6 +103,7 @@ def halted(trained: Callable[[Halting], T]) -> tuple[T, int]:
     raise AssertionError("it never ended")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", SETTINGS)
 def test_a_training_halted_again_and_again_ends_in_the_same_bytes(case: str, tmp_path: Path) -> None:
     split = one_part(case)
@@ -292,6 +293,7 @@ def test_a_stop_saves_after_the_epoch_and_the_training_goes_on(tmp_path: Path) -
     assert (first[0].label, first[0].epoch) == ("sgd", 5)
 
 
+@pytest.mark.slow
 def test_a_cross_validation_goes_on_with_the_fold_it_was_in(tmp_path: Path) -> None:
     experiment = Experiment(ratings=planted(density=0.2)[0], solver=solver("als"), folds=3, baselines=FEW)
     expected = experiment.run(device="cpu")

@@ -96,6 +96,7 @@ def test_new_ratings_alone_give_the_same_as_all_ratings(name: str, old_new_test:
     assert alone.provenance["continued"] == all_rows.provenance["continued"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("share", [0.006, 0.1])
 def test_a_continued_run_is_not_worse_than_before_and_near_a_cold_fit(name: str, share: float) -> None:
     errors = []

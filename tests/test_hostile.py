@@ -15,6 +15,7 @@ from tests import hostile
 ANY = settings(deadline=None, suppress_health_check=list(HealthCheck), derandomize=True, database=None)
 
 
+@pytest.mark.slow
 @settings(ANY, max_examples=250)
 @given(st.randoms(use_true_random=False))
 def test_a_table_is_read_as_it_is_or_refused_in_one_line(r: random.Random) -> None:
@@ -32,6 +33,7 @@ def test_what_is_read_predicts_the_same_after_training_saving_and_loading(r: ran
         hostile.check_pipeline(case, Path(folder), r)
 
 
+@pytest.mark.slow
 @settings(ANY, max_examples=40)
 @given(st.randoms(use_true_random=False))
 def test_the_commands_succeed_or_fail_with_one_line(r: random.Random) -> None:

@@ -17,6 +17,7 @@ CONSOLE, PYTHON = (
 )
 
 
+@pytest.mark.slow
 def test_the_example_session_prints_what_is_shown(tmp_path: Path) -> None:
     for command, shown in commands(CONSOLE[0]):
         printed = output_of(command, tmp_path)

@@ -30,6 +30,7 @@ def again(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     return path, made(path)
 
 
+@pytest.mark.slow
 def test_the_sample_is_made_again_row_for_row(again: tuple[Path, str]) -> None:
     assert pq.read_table(again[0]).equals(pq.read_table(sample()))
 

@@ -98,6 +98,7 @@ def test_times_are_a_third_column() -> None:
     assert model.predict(X).shape == (len(X),)
 
 
+@pytest.mark.slow
 def test_cross_validation_and_a_search_on_two_processes_in_a_pipeline() -> None:
     X, y = table()
     folds = KFold(3, shuffle=True, random_state=0)

@@ -75,6 +75,7 @@ def refused(run: Path, part: str | None = None) -> str:
     return text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("part", PARTS)
 def test_every_flipped_bit_is_refused(copied: Callable[..., Path], part: str) -> None:
     run = copied("sgd")
@@ -209,6 +210,7 @@ def every_field(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]
     return [path, *(found for key, child in children for found in every_field(child, (*path, key)))]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("version", FORMATS)
 def test_any_field_of_any_type_loads_or_is_refused_by_name(copied: Callable[..., Path], version: str) -> None:
     """A run that loads must also predict numbers."""
@@ -255,6 +257,7 @@ def table_bytes(table: pa.Table, **options: Any) -> bytes:
     return sink.getvalue()
 
 
+@pytest.mark.slow
 def test_a_vocabulary_that_does_not_fit_the_model_is_refused(copied: Callable[..., Path]) -> None:
     table = pq.read_table(RUNS / NEWEST / "als" / "users.parquet")
     n = len(table)

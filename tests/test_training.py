@@ -91,6 +91,7 @@ def test_default_settings_beat_every_baseline(split: Split) -> None:
 # What must not change a model.
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SOLVER)
 def test_test_ratings_never_reach_the_model(name: str, split: Split) -> None:
     assert split.test is not None
@@ -204,6 +205,7 @@ def test_change_of_names_or_order_changes_only_rounding(name: str, change: str, 
     np.testing.assert_allclose(getattr(asked, change)(solver), asked.as_they_are(solver), atol=5e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "change"), sorted({(n, c) for n in SOLVER for c in CHANGES} - ROUNDED))
 def test_change_of_names_or_order_keeps_the_quality(name: str, change: str, asked: Asked) -> None:
     one, other = (p - asked.values for p in (asked.as_they_are(SOLVER[name]), getattr(asked, change)(SOLVER[name])))
@@ -242,6 +244,7 @@ def test_the_epoch_kept_is_the_best_on_validation(name: str, split: Split) -> No
     assert list(errors) == list(range(1, len(errors) + 1))
 
 
+@pytest.mark.slow
 def test_the_burn_in_kept_is_the_best_on_validation(split: Split) -> None:
     """Here the sampler needs more than ten sweeps to find the factors; the draws before that would spoil the mean."""
     free = Gibbs(rank=3, sweeps=160, joined_after=60)

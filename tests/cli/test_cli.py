@@ -190,6 +190,7 @@ def test_the_model_depends_on_the_seed_and_not_on_the_threads(recsys: Cli) -> No
 SAMPLED = ("--solver", "gibbs", "-p", "rank=2", "--svd-ranks", "1,2")
 
 
+@pytest.mark.slow
 def test_a_sampler_with_side_information_chains_and_a_trace(recsys: Cli) -> None:
     items = np.arange(100, 170, 2)
     kinds = np.array(["a", "a|b", "b"])[items % 3]

@@ -47,6 +47,7 @@ def rows(out: str) -> dict[str, Any]:
 # Solvers on a table.
 
 
+@pytest.mark.slow
 def test_solvers_on_the_sample_are_compared_and_the_mean_is_worse(recsys: Cli) -> None:
     code, out, err = recsys("compare", str(sample()), *QUICK, "--folds", "2", "-q")
     assert (code, err) == (0, "")
@@ -56,6 +57,7 @@ def test_solvers_on_the_sample_are_compared_and_the_mean_is_worse(recsys: Cli) -
     assert "\x1b" not in out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", [[], ["--json"], ["--markdown"]])
 def test_the_comparison_comes_in_every_form(recsys: Cli, form: list[str]) -> None:
     code, out, _ = recsys("compare", "table.parquet", *QUICK, *form)
@@ -64,12 +66,14 @@ def test_the_comparison_comes_in_every_form(recsys: Cli, form: list[str]) -> Non
     assert ("| svd rank 2 |" in out) == (form == ["--markdown"])
 
 
+@pytest.mark.slow
 def test_worse_candidates_are_grey_on_a_terminal(recsys: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
     out = recsys("compare", str(sample()), *QUICK)[1]
     assert [line.split()[0] for line in out.split("\n") if line.startswith("\x1b[2m")] == ["\x1b[2mbias", "\x1b[2mmean"]
 
 
+@pytest.mark.slow
 def test_ranks_and_settings_make_candidates(recsys: Cli) -> None:
     settings = ("-p", "sgd.epochs=2", "-p", "sgd.members=1,2")
     out = recsys("compare", "table.parquet", "--solvers", "sgd,svd", "--ranks", "1,2", *settings, "--json")[1]
@@ -79,6 +83,7 @@ def test_ranks_and_settings_make_candidates(recsys: Cli) -> None:
     }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_every_option_of_the_split_changes_what_is_tested(recsys: Cli) -> None:
     def errors(*arguments: str) -> tuple[float, ...]:
         out = recsys("compare", "table.parquet", "--solvers", "svd,bias", *arguments, "--json")[1]
@@ -93,6 +98,7 @@ def test_every_option_of_the_split_changes_what_is_tested(recsys: Cli) -> None:
     assert len(set(found.values())) == len(options), found
 
 
+@pytest.mark.slow
 def test_a_test_table_is_read_with_the_ids_of_the_ratings(recsys: Cli) -> None:
     frame = small_table(strings=True).to_frame()
     frame[10:].to_csv("train.csv", index=False)
@@ -101,6 +107,7 @@ def test_a_test_table_is_read_with_the_ids_of_the_ratings(recsys: Cli) -> None:
     assert json.loads(out)["setup"]["test_ratings"] == [10]
 
 
+@pytest.mark.slow
 def test_the_same_command_makes_no_fit_twice(recsys: Cli) -> None:
     first = recsys("compare", "table.parquet", *QUICK, "--state", "state", "--json")
     assert first[0] == 0
@@ -109,6 +116,7 @@ def test_the_same_command_makes_no_fit_twice(recsys: Cli) -> None:
     assert recsys("compare", "table.parquet", *QUICK, "--state", "state", "-q")[2] == ""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("state", [True, False])
 def test_an_interruption_says_what_is_left_and_the_same_command_goes_on(tmp_path: Path, state: bool) -> None:
     small_table().to_frame().to_parquet(tmp_path / "table.parquet")
@@ -146,6 +154,7 @@ def test_an_interruption_says_what_is_left_and_the_same_command_goes_on(tmp_path
 # Progress.
 
 
+@pytest.mark.slow
 def test_one_bar_shows_all_fits_and_the_time_left(recsys: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     monkeypatch.setattr(tqdm, "tqdm", partial(DRAWN, ncols=100))

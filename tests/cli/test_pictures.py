@@ -44,6 +44,7 @@ def recsys(recsys: Cli) -> Cli:
     return recsys
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", COMMANDS)
 def test_a_command_writes_its_page_with_the_command_that_was_typed(recsys: Cli, name: str) -> None:
     code, out, err = recsys(*COMMANDS[name], "--html", "a page.html", "--plots", "pictures")

@@ -110,6 +110,7 @@ KINDS = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_repeating_a_run_from_its_record_gives_the_same_bytes(recsys: Cli, kind: str) -> None:
     code, out, err = recsys("train", "-o", "run", *KINDS[kind], "--threads", "1", "--json")
@@ -335,6 +336,7 @@ def test_every_option_that_changes_the_result_is_checked_in_the_record() -> None
     assert {option.opts[0] for option in changing_options()} <= GIVEN.keys()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("option", GIVEN)
 def test_the_record_holds_every_option(recsys: Cli, option: str) -> None:
     arguments, where, expected = GIVEN[option]
@@ -370,6 +372,7 @@ def test_the_record_names_every_file_with_its_fingerprint(recsys: Cli) -> None:
 # Predictions of the test rows.
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", ["parquet", "csv", "tsv"])
 @pytest.mark.parametrize(
     "arguments",

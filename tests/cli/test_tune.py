@@ -60,6 +60,7 @@ def test_the_run_says_what_the_clock_chose_and_is_repeated_without_it(recsys: Cl
     assert (code, "the model and its baselines equal those in run byte for byte" in err) == (0, True)
 
 
+@pytest.mark.slow
 def test_without_a_solver_the_best_of_all_is_trained(recsys: Cli) -> None:
     code, out, _ = recsys("tune", "table.parquet", "--trials", "6", "--run", "run", "-o", "best.toml", "--json", "-q")
     found = json.loads(out)

@@ -56,6 +56,7 @@ def fits(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return made
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("folds", [None, 2])
 def test_errors_on_ratings_with_weights_are_weighted(folds: int | None) -> None:
     plain = small_table()
@@ -77,6 +78,7 @@ def test_errors_on_ratings_with_weights_are_weighted(folds: int | None) -> None:
         assert {row.rmse for row in comparison.rows}.isdisjoint(row.rmse for row in other.rows)
 
 
+@pytest.mark.slow
 def test_errors_are_those_of_a_training_and_its_report() -> None:
     chosen = {**SMALL, "gibbs": SOLVERS["gibbs"](rank=2, sweeps=8, burn_in=2)}
     comparison, split = compared(chosen, seed=3), hold_out(small_table(), 0.1, seed=3)
@@ -92,6 +94,7 @@ def test_errors_are_those_of_a_training_and_its_report() -> None:
         assert rows[name].settings[0] == run.fit.settings
 
 
+@pytest.mark.slow
 def test_folds_are_those_of_an_experiment() -> None:
     comparison = compared(folds=3, split_seed=4)
     experiment = Experiment(ratings=small_table(), solver=SMALL["one"], folds=3, split_seed=4)
@@ -103,6 +106,7 @@ def test_folds_are_those_of_an_experiment() -> None:
     assert comparison.setup.test_share == pytest.approx(1 / 2)
 
 
+@pytest.mark.slow
 def test_the_rows_are_in_order_and_the_worse_are_known() -> None:
     comparison = compared(folds=2, seeds=3)
     assert [row.rmse for row in comparison.rows] == sorted(row.rmse for row in comparison.rows)
@@ -116,6 +120,7 @@ def test_the_rows_are_in_order_and_the_worse_are_known() -> None:
     assert worst.value == pytest.approx(np.mean(np.subtract(comparison.rows[-1].rmses, comparison.best.rmses)))
 
 
+@pytest.mark.slow
 def test_candidates_that_predict_the_same_differ_by_nothing() -> None:
     same = {"one": SOLVERS["bias"](), "other": SOLVERS["sgd"](epochs=0, members=1)}
     same["third"] = SOLVERS["als"](epochs=0, members=1)
@@ -126,10 +131,12 @@ def test_candidates_that_predict_the_same_differ_by_nothing() -> None:
         assert all(row.difference is None or row.difference.value == 0 for row in equal)
 
 
+@pytest.mark.slow
 def test_the_same_comparison_gives_the_same_numbers() -> None:
     assert without_measurements(compared(folds=2)) == without_measurements(compared(folds=2))
 
 
+@pytest.mark.slow
 def test_an_interrupted_comparison_continues(tmp_path: Path, fits: list[str]) -> None:
     whole = without_measurements(compared(folds=2))
     fits.clear()
@@ -151,6 +158,7 @@ def test_an_interrupted_comparison_continues(tmp_path: Path, fits: list[str]) ->
     assert (seen[-1].done, seen[-1].candidate, seen[-1].seconds_left) == (6, None, 0)
 
 
+@pytest.mark.slow
 def test_a_comparison_goes_on_inside_the_fit_that_was_interrupted(tmp_path: Path) -> None:
     whole = without_measurements(compared())
 
@@ -170,6 +178,7 @@ def test_a_comparison_goes_on_inside_the_fit_that_was_interrupted(tmp_path: Path
     assert kinds == {".json", ".safetensors"}  # no fit is under way
 
 
+@pytest.mark.slow
 def test_what_is_kept_is_used_for_the_same_inputs_alone(tmp_path: Path, fits: list[str]) -> None:
     def fitted(candidates: Any = SMALL, table: Ratings | None = None, **named: Any) -> list[str]:
         fits.clear()
@@ -197,6 +206,7 @@ def test_what_is_kept_is_used_for_the_same_inputs_alone(tmp_path: Path, fits: li
         assert fitted(**named) == everything, named
 
 
+@pytest.mark.slow
 def test_a_kept_fit_that_is_damaged_is_named(tmp_path: Path) -> None:
     compared(state=tmp_path)
     path = max(tmp_path.glob("*.safetensors"))
@@ -211,6 +221,7 @@ def test_a_kept_fit_that_is_damaged_is_named(tmp_path: Path) -> None:
     assert len(compared(state=tmp_path).rows) == 3
 
 
+@pytest.mark.slow
 def test_a_folder_with_other_files_and_one_without_a_place_are_refused(tmp_path: Path) -> None:
     (tmp_path / "mine.txt").write_text("precious")
     with pytest.raises(ArtifactError, match="not a folder of a comparison"):
@@ -234,6 +245,7 @@ def test_a_candidate_that_fails_is_named(monkeypatch: pytest.MonkeyPatch) -> Non
         compared()
 
 
+@pytest.mark.slow
 def test_a_given_test_table_is_tested_on(tmp_path: Path) -> None:
     table = small_table()
     is_test = np.arange(len(table)) % 5 == 0
@@ -252,6 +264,7 @@ def test_one_test_row_is_too_few() -> None:
         compared(table=table.select(np.arange(len(table)) > 0), test=table.select(np.arange(len(table)) == 0))
 
 
+@pytest.mark.slow
 def test_a_test_table_with_other_ids_is_warned_of() -> None:
     test = Ratings.from_ids([100_001, 100_002, 100_003], [1, 2, 3], [1.0, 2.0, 3.0])
     with pytest.warns(IdMismatchWarning):
@@ -279,6 +292,7 @@ def test_the_front_has_those_that_no_other_beats() -> None:
     assert find_front(costs) == {"good", "quick", "same"}
 
 
+@pytest.mark.slow
 def test_a_table_in_memory_and_its_path_give_the_same(tmp_path: Path) -> None:
     small_table().to_frame().to_parquet(tmp_path / "table.parquet")
     named = comparing.compare(tmp_path / "table.parquet", SMALL, device="cpu")

@@ -56,6 +56,7 @@ def test_corrected_intervals_contain_the_truth_and_uncorrected_ones_do_not(count
     assert too_few < 0.95 - 3 * reach_of_chance(_TRIALS, 0.95)
 
 
+@pytest.mark.slow
 def test_bootstrap_intervals_contain_the_true_difference() -> None:
     """Errors of two models on the same rows share most of their noise; RMSEs are known by construction."""
     rng, covered, trials = np.random.default_rng(1), 0, 400

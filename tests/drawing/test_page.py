@@ -109,6 +109,7 @@ def read(of: Any, folder: Path, **named: Any) -> tuple[str, Reader]:
     return text, Reader(text)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", RESULTS)
 def test_a_page_needs_nothing_else_and_its_ids_are_unique(name: str, tmp_path: Path) -> None:
     text, page = read(result(name), tmp_path)
@@ -138,6 +139,7 @@ def test_every_picture_has_a_title_a_caption_and_its_numbers(name: str, tmp_path
     assert all(attributes.get("role") == "img" and attributes.get("aria-label") for attributes in named)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PICTURES)
 def test_every_picture_is_drawn_into_axes_and_into_a_file(name: str, tmp_path: Path) -> None:
     from matplotlib import pyplot
@@ -242,6 +244,7 @@ def test_a_missing_package_is_said_in_one_line(call: Any, tmp_path: Path, monkey
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_what_is_in_the_way_is_kept(tmp_path: Path) -> None:
     report, page, plots = result("committee"), tmp_path / "page.html", tmp_path / "plots"
     page.write_text("mine")

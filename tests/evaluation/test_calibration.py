@@ -72,6 +72,7 @@ def calibration_of(report: Report) -> Calibration:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("likelihood", ["gaussian", "ordinal"])
 def test_personal_noise_scores_better_where_users_differ_and_covers_each_third(likelihood: str) -> None:
     split = noisy()

@@ -72,6 +72,7 @@ def test_the_interval_covers_the_truth_95_times_in_100(name: str) -> None:
     assert abs(covered - 0.95) < 4 * np.sqrt(0.95 * 0.05 / 1000)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n", [300, 1500])  # below and above the number of groups
 def test_the_paired_interval_of_a_difference_covers_it_95_times_in_100(n: int) -> None:
     rng, covered = np.random.default_rng(2), []

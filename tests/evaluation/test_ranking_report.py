@@ -186,6 +186,7 @@ def test_blocks_of_users_do_not_change_the_figures(monkeypatch: pytest.MonkeyPat
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("likelihood", ["gaussian", "ordinal"])
 def test_a_posterior_is_ranked_too(likelihood: str) -> None:
     row = report_of(posterior_run(likelihood), table(), ranking=5).rows[-1]

@@ -103,6 +103,7 @@ def test_predict_samples_agrees_with_the_reference(engine: PredictionKernels, ra
         np.testing.assert_allclose(got, want, atol=tolerance)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("personal", [False, True])
 @pytest.mark.parametrize("with_contexts", [False, True])
 @pytest.mark.parametrize("rank", RANKS)
@@ -152,6 +153,7 @@ class Largest(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return given
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("room", [30_000, 300_000])
 def test_no_temporary_exceeds_the_room(room: int) -> None:
     rng = np.random.default_rng(0)

@@ -110,6 +110,7 @@ def test_an_interrupt_that_was_lost_during_a_compilation_is_raised(monkeypatch: 
 POSIX = ("resource", "fcntl", "grp", "pwd", "termios", "tty", "pty", "_posixsubprocess")
 
 
+@pytest.mark.slow
 def test_every_module_can_be_imported_without_posix() -> None:
     """Windows has none of these modules and functions."""
     names = [

@@ -60,6 +60,7 @@ def test_epoch_with_weights_agrees_with_the_reference(backend: Backend, rank: in
     assert holds(oracle.check_epoch(backend, rank, batch, weighted=step))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("with_contexts", [False, True])
 @pytest.mark.parametrize("with_normals", [False, True])
 @pytest.mark.parametrize("rank", [0, *RANKS, 14, 15, 16, 200])  # near the size of a tile, and too wide for lanes
@@ -71,6 +72,7 @@ def test_solve_agrees_with_the_reference(backend: Backend, rank: int, with_norma
     assert holds(*oracle.check_solve(backend, case))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rank", [0, 3, 16, 200])
 def test_solve_with_the_prior_of_als_agrees_with_the_reference(backend: Backend, rank: int) -> None:
     shape = 6 if is_interpreted(backend) else M, N
@@ -78,6 +80,7 @@ def test_solve_with_the_prior_of_als_agrees_with_the_reference(backend: Backend,
     assert holds(*oracle.check_solve(backend, case))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("both", [False, True])
 @pytest.mark.parametrize("rank", [0, *RANKS, 16, 200])
 def test_solve_with_weights_agrees_with_the_reference(backend: Backend, rank: int, both: bool) -> None:
@@ -86,6 +89,7 @@ def test_solve_with_weights_agrees_with_the_reference(backend: Backend, rank: in
     assert holds(*oracle.check_solve(backend, case))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("with_contexts", [False, True])
 @pytest.mark.parametrize("rank", [0, 3, 16, 200])
@@ -181,6 +185,7 @@ def test_expected_levels_agree_with_the_reference(backend: Backend) -> None:
         np.testing.assert_allclose(ours, exact, atol=8 * EPSILON * levels[-1])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("steps", [0, 1, 3])
 @pytest.mark.parametrize("rank", [0, *RANKS, 16, 200])
 def test_refine_agrees_with_the_reference(backend: Backend, rank: int, steps: int) -> None:
@@ -199,6 +204,7 @@ def twice(ratings: Csr, weights: NDArray[np.float32]) -> tuple[Csr, NDArray[np.i
     return ratings._replace(starts=starts, columns=ratings.columns[places], values=ratings.values[places]), places
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rank", [3, 64, 200])
 def test_a_rating_of_weight_two_is_the_rating_twice_in_a_solution(backend: Backend, rank: int) -> None:
     slow = is_interpreted(backend)

@@ -69,6 +69,7 @@ def script(body: str, solver: str = "sgd", start: str = "fork") -> str:
     return PRELUDE.format(solver=SOLVERS[solver], start=start) + body
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 @pytest.mark.parametrize("solver", SOLVERS)
 def test_forked_children_predict_and_train_as_their_parent_does(solver: str) -> None:
@@ -98,6 +99,7 @@ print([os.waitpid(child, 0)[1] for child in children])
     assert done(script(body)).split("\n")[0] == "[0, 0, 0]"
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 def test_workers_of_a_data_loader_predict() -> None:
     body = """
@@ -113,6 +115,7 @@ print({float(x) for x in torch.utils.data.DataLoader(Rows(), batch_size=None, nu
     assert done(script(body)).split() == ["True"]
 
 
+@pytest.mark.slow
 def test_spawned_processes_predict_and_train(tmp_path: Path) -> None:
     body = """
 if __name__ == "__main__":
@@ -127,6 +130,7 @@ if __name__ == "__main__":
     assert finished.stdout.split() == ["True", "True"], finished.stderr[-2000:]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layer", ["omp", "workqueue", "tbb"])
 def test_threads_that_predict_and_train_at_once_agree_under_every_threading_layer_of_numba(layer: str) -> None:
     body = """
@@ -149,6 +153,7 @@ def test_no_threading_layer_of_numba_is_ever_started() -> None:
     assert done(script(body)).split() == ["False"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["NUMBA_NUM_THREADS", "OMP_NUM_THREADS"])
 def test_a_process_told_to_use_one_thread_uses_one_and_more_if_asked(name: str) -> None:
     """joblib tells its workers this."""
@@ -160,6 +165,7 @@ print(mf.train(mf.hold_out(ratings, 0.1, seed=1), solver).provenance["threads"])
     assert done(script(body), **{name: "1"}).split() == ["1", "True", "1"]
 
 
+@pytest.mark.slow
 def test_the_command_line_trains_if_numba_is_told_to_use_one_thread(tmp_path: Path) -> None:
     rows = "".join(f"{u},{i},{(u * i) % 5 + 1}\n" for u in range(40) for i in range(12))
     (tmp_path / "table.csv").write_text("user_id,item_id,rating\n" + rows)

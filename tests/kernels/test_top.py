@@ -97,6 +97,7 @@ def test_scores_are_products_within_rounding(engine: PredictionKernels) -> None:
     np.testing.assert_allclose(scores, exact, rtol=0, atol=bound)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("with_squares", [False, True])
 @pytest.mark.parametrize(("rank", "n_samples"), [(0, 1), (3, 5), (16, 40)])
 def test_lists_by_means_over_samples_have_the_scores_of_the_reference(
@@ -128,6 +129,7 @@ def test_lists_by_means_over_samples_have_the_scores_of_the_reference(
     np.testing.assert_allclose(found, np.where(columns < 0, -np.inf, scores), atol=tolerance, rtol=tolerance)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("with_squares", [False, True])
 @pytest.mark.parametrize("personal", [False, True])
 @pytest.mark.parametrize(("rank", "n_samples"), [(0, 1), (3, 5), (16, 40)])

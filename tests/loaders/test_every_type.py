@@ -140,6 +140,7 @@ def test_every_type_of_a_column_gives_the_same_rows(
         agrees(path, read)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("column", "kinds", "users"),
     [

@@ -47,6 +47,7 @@ def test_a_default_is_as_good_as_a_single_run_as_biases_and_as_the_best_of_a_gri
     assert found.over_best <= 1.02 + noise, found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "solver", [Sgd(rank=8), SOLVERS["als"](rank=8), Gibbs(rank=4, sweeps=30)], ids=lambda s: s.name
 )
@@ -156,6 +157,7 @@ def test_a_setting_without_a_solution_gives_a_solve_error_or_finite_predictions(
     assert np.isfinite(predict(model, np.arange(5), np.arange(5)).values).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(6))
 def test_tiny_tables_with_uneven_validation_cuts_train_with_every_solver(seed: int) -> None:
     """Validation cuts of a tiny table differ in size, so a truncated SVD has different ranks in each."""

@@ -179,6 +179,7 @@ def alternatives(solver: Solver, key: str, table: Ratings) -> list[Any]:
     return [type(value)(value / 2) if value / 2 >= field.metadata["low"] else value * 2]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "key"), SETTINGS)
 def test_every_setting_takes_effect(name: str, key: str, table: Ratings) -> None:
     solver = SOLVERS[name](**SMALL.get(name, {}))
@@ -289,6 +290,7 @@ TINY = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SOLVERS)
 @pytest.mark.parametrize("kind", TINY)
 def test_degenerate_tables_are_fitted_with_default_settings(name: str, kind: str) -> None:

@@ -379,6 +379,7 @@ def test_the_density_of_the_freedom_is_the_integral_over_the_scales() -> None:
     np.testing.assert_allclose(found - found[0], np.array(exact) - exact[0], atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("likelihood", ["gaussian", "ordinal"])
 def test_planted_noise_of_every_user_and_item_is_found(likelihood: str) -> None:
     """Users and items whose noise differs by a factor: their scales are found, and predictions are better for it."""
@@ -409,6 +410,7 @@ def test_planted_noise_of_every_user_and_item_is_found(likelihood: str) -> None:
         assert np.corrcoef(found, np.log(exact))[0, 1] > 0.9
 
 
+@pytest.mark.slow
 def test_planted_noise_is_found_and_intervals_cover() -> None:
     ratings, truth = planted(n_users=2000, n_items=1000, density=0.1, noise=0.5)
     split = hold_out(ratings, 0.1, seed=0)
@@ -437,6 +439,7 @@ def with_planted_effects(ratings: Ratings, rng: np.random.Generator) -> Ratings:
     return replace(ratings, values=values.astype(np.float32)).with_features(users=users, items=items)
 
 
+@pytest.mark.slow
 def test_planted_coefficients_of_side_information_are_found_and_chains_agree() -> None:
     table = with_planted_effects(planted(n_users=500, n_items=400)[0], np.random.default_rng(1))
     solver = Gibbs(rank=3, sweeps=350, burn_in=50, links="none", likelihood="gaussian", chains=2)
@@ -461,6 +464,7 @@ def test_planted_coefficients_of_side_information_are_found_and_chains_agree() -
     assert np.mean(draws, axis=0)[1] == pytest.approx(-0.8, abs=4 * 0.5 * np.sqrt(2 / 200))
 
 
+@pytest.mark.slow
 def test_ids_with_side_information_alone_are_predicted_from_it() -> None:
     """Unrated items of the two kinds: predicted 0.8 apart, with intervals as wide as the uncertainty about them."""
     table = with_planted_effects(planted(n_users=500, n_items=400)[0], np.random.default_rng(1))
@@ -480,6 +484,7 @@ def test_ids_with_side_information_alone_are_predicted_from_it() -> None:
     assert (upper - lower).mean() > 1.5 * (known_upper - known_lower).mean()
 
 
+@pytest.mark.slow
 def test_planted_thresholds_and_levels_are_found() -> None:
     ratings, truth = planted(n_users=600, n_items=400, noise=0.5)
     thresholds = np.array([2.2, 3.1, 3.9, 4.6])

@@ -72,6 +72,7 @@ def test_draws_before_know_nothing_of_the_rows_that_join() -> None:
     assert (one.user_rows[:, 4:] != two.user_rows[:, 4:]).any()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("settings", [{}, {"noise": "personal"}, {"likelihood": "gaussian"}], ids=str)
 def test_it_is_as_good_as_a_chain_of_its_own(settings: dict[str, Any]) -> None:
     split = hold_out(stars(), 0.1)

@@ -91,6 +91,7 @@ def fitted(
     return last
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("cg_steps", [0, 3])
 @pytest.mark.parametrize("workers", [1, 3, 13])
@@ -103,6 +104,7 @@ def test_workers_reach_the_bytes_of_one_machine(tmp_path: Path, workers: int, cg
     near.calls.close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cg_steps", [0, 3])
 @pytest.mark.parametrize("lost", [(1,), (2,), (3,), (5, 6), (7,), (1, 2, 3, 4, 5, 6, 7)])
 def test_another_crew_makes_again_what_was_lost(tmp_path: Path, lost: tuple[int, ...], cg_steps: int) -> None:
@@ -144,6 +146,7 @@ def test_truncated_svd_and_biases_have_the_bytes_of_one_machine(tmp_path: Path, 
     near.calls.close()
 
 
+@pytest.mark.slow
 def test_no_more_is_kept_than_what_can_be_needed(tmp_path: Path) -> None:
     """Neither by workers nor in the storage, whatever the number of epochs; nor do runs leave their ratings behind."""
     near = Near(tmp_path, [2])

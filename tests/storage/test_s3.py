@@ -53,6 +53,7 @@ def zipped(data: bytes) -> bytes:
         return file.getvalue()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "data", "n"),
     [
@@ -113,6 +114,7 @@ def test_faults_of_a_table_name_its_address(s3: Bucket) -> None:
         mf.read_ratings("s3://bucket/cut.parquet")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("address", "message"),
     [
@@ -188,6 +190,7 @@ def test_run_json_is_sent_last_and_removed_first(s3: Bucket, monkeypatch: pytest
     assert calls[-1] == "send run.json"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("failing", ["model.safetensors", "run.json"])
 @pytest.mark.parametrize("replaces", [False, True])
 def test_a_run_that_cannot_be_sent_is_kept_here_and_leaves_nothing_there(
@@ -366,6 +369,7 @@ def test_training_inputs_may_not_lie_in_the_run(s3: Bucket) -> None:
     store.check_free("s3://bucket/run", force=True, inputs=["s3://bucket/run2/users.parquet", "users.parquet"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["checkpoint", "state", "study", "catalog"])
 def test_what_must_be_here_says_why(name: str) -> None:
     from recsys_mf.comparison import compare

@@ -221,6 +221,7 @@ def process(file: Path, trials: int) -> subprocess.Popen[str]:
     return subprocess.Popen([sys.executable, "-c", PROGRAM, str(file), str(trials)], stderr=subprocess.PIPE, text=True)
 
 
+@pytest.mark.slow
 def test_two_processes_share_a_study(tmp_path: Path) -> None:
     file = tmp_path / "study"
     both = [process(file, 60) for _ in range(2)]
@@ -247,6 +248,7 @@ def test_a_trial_that_no_process_signed_is_lost(tmp_path: Path, monkeypatch: pyt
     assert tuned.trials[3].problem == "the process ended"
 
 
+@pytest.mark.slow
 def test_a_killed_process_loses_only_its_trial(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("recsys_mf.tuning.study._TO_SIGN", timedelta(0))
     file = tmp_path / "study"
