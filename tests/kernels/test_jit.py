@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import time
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
