@@ -299,12 +299,12 @@ class SparkRows(CpuRows):
         return _Table(self._new_name("rows"), rows.shape, array=rows, is_wanted=False)
 
     def _let_go(self, table: _Table) -> None:
-        """Nobody but what was made of it needs this table."""
+        """Only what was made of it needs this table."""
         table.is_wanted = False
         self._unwanted.append(table)
 
     def _tidy(self, crew: Crew) -> None:
-        """Have tables and sides dropped that nobody wants any more."""
+        """Have tables and sides dropped that are not wanted any more."""
         unwanted = [self._unwanted.pop() for _ in range(len(self._unwanted))]
         names = [table.name for table in unwanted if table.crew is crew]
         for table in unwanted:

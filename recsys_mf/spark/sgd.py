@@ -178,7 +178,7 @@ class RingSgd(CpuSgd):
             self._storage.remove(work.folder(before))
 
     def _tidy(self, crew: Crew) -> None:
-        """Have the plans dropped that nobody holds any more."""
+        """Have the plans dropped that are not held any more."""
         while self._dropped:
             name = self._dropped.pop()
             crew.call_all("drop", {"plan": name})

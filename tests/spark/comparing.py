@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 import recsys_mf as mf
 from recsys_mf import spark
+from recsys_mf.errors import RecsysWarning
 from recsys_mf.run import Run
 from recsys_mf.solvers import SOLVERS
-from recsys_mf.training import BASELINE
+from recsys_mf.training import BASELINE, Progress
 from recsys_mf.training.provenance import digest
 from tests.spark.cluster import LocalCluster
 
@@ -38,3 +43,26 @@ def assert_same(one: Run, other: Run) -> None:
     assert one.fit.settings == other.fit.settings
     for row, again in zip(one.report.rows, other.report.rows, strict=True):
         assert (row.label, row.scores, row.differences) == (again.label, again.scores, again.differences)
+
+
+def assert_a_killed_worker_changes_nothing(
+    local_cluster: LocalCluster, session: Any, tree: Path, solver: str, settings: dict[str, Any]
+) -> None:
+    """Kill a process of the workers in the fifth of nine epochs."""
+    one = on_one_machine(tree, solver, **settings)
+    killed: list[int] = []
+
+    def watch(progress: Progress) -> None:
+        if progress.label == solver and progress.epoch == 5 and not killed:
+            killed.extend(local_cluster.one_executor())
+            for process in killed:
+                os.kill(process, signal.SIGKILL)
+
+    with pytest.warns(RecsysWarning, match=r"workers were lost in epoch [56] .* others go on from epoch 4"):
+        run = spark.train(
+            str(tree), solver, session=session, cluster=at(local_cluster, 3, every=2), compared_with=FEW, validation=0,
+            watch=watch, **settings,
+        )  # fmt: skip
+    assert killed
+    assert_same(one, run)
+    assert not list(local_cluster.storage.iterdir())

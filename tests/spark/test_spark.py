@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import re
-import signal
 import socket
 import subprocess
 import sys
@@ -20,14 +18,13 @@ import pytest
 
 import recsys_mf as mf
 from recsys_mf import cli, spark, store
-from recsys_mf.errors import ArtifactError, ConfigError, DataError, DeviceError, RecsysWarning
+from recsys_mf.errors import ArtifactError, ConfigError, DataError, DeviceError
 from recsys_mf.solvers import SOLVERS
 from recsys_mf.spark import crew, reading, worker
 from recsys_mf.spark.storage import Storage
-from recsys_mf.training import Progress
 from tests.planted import planted
 from tests.spark.cluster import LocalCluster
-from tests.spark.comparing import FEW, assert_same, at, on_one_machine
+from tests.spark.comparing import FEW, assert_a_killed_worker_changes_nothing, assert_same, at, on_one_machine
 
 pytestmark = pytest.mark.slow
 
@@ -63,23 +60,7 @@ def test_what_validation_chooses_and_committees_are_those_of_one_machine(
 
 def test_a_killed_worker_changes_nothing(local_cluster: LocalCluster, session: Any, tree: Path) -> None:
     settings = SETTLED | {"epochs": 9, "members": 1}
-    one = on_one_machine(tree, **settings)
-    killed: list[int] = []
-
-    def watch(progress: Progress) -> None:
-        if progress.label == "sgd" and progress.epoch == 5 and not killed:
-            killed.extend(local_cluster.one_executor())
-            for process in killed:
-                os.kill(process, signal.SIGKILL)
-
-    with pytest.warns(RecsysWarning, match=r"workers were lost in epoch [56] .* others go on from epoch 4"):
-        run = spark.train(
-            str(tree), "sgd", session=session, cluster=at(local_cluster, 3, every=2), compared_with=FEW, validation=0,
-            watch=watch, **settings,
-        )  # fmt: skip
-    assert killed
-    assert_same(one, run)
-    assert not list(local_cluster.storage.iterdir())
+    assert_a_killed_worker_changes_nothing(local_cluster, session, tree, "sgd", settings)
     assert threading.active_count() < 50
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import sys
 from pathlib import Path
 from typing import Any
@@ -11,10 +9,8 @@ from typing import Any
 import pytest
 
 from recsys_mf import cli, spark, store
-from recsys_mf.errors import RecsysWarning
-from recsys_mf.training import Progress
 from tests.spark.cluster import LocalCluster
-from tests.spark.comparing import FEW, assert_same, at, on_one_machine
+from tests.spark.comparing import FEW, assert_a_killed_worker_changes_nothing, assert_same, at, on_one_machine
 
 pytestmark = pytest.mark.slow
 
@@ -50,23 +46,7 @@ def test_exact_solutions_and_a_common_noise_have_the_bytes_of_one_machine(
 
 
 def test_a_killed_worker_changes_nothing(local_cluster: LocalCluster, session: Any, tree: Path) -> None:
-    one = on_one_machine(tree, "als", **SETTLED)
-    killed: list[int] = []
-
-    def watch(progress: Progress) -> None:
-        if progress.label == "als" and progress.epoch == 5 and not killed:
-            killed.extend(local_cluster.one_executor())
-            for process in killed:
-                os.kill(process, signal.SIGKILL)
-
-    with pytest.warns(RecsysWarning, match=r"workers were lost in epoch [56] .* others go on from epoch 4"):
-        run = spark.train(
-            str(tree), "als", session=session, cluster=at(local_cluster, 3, every=2), compared_with=FEW, validation=0,
-            watch=watch, **SETTLED,
-        )  # fmt: skip
-    assert killed
-    assert_same(one, run)
-    assert not list(local_cluster.storage.iterdir())
+    assert_a_killed_worker_changes_nothing(local_cluster, session, tree, "als", SETTLED)
 
 
 def test_the_command_line_trains_with_the_defaults_on_the_cluster(

@@ -1,4 +1,4 @@
-"""Row solves by workers, here endpoints in this process: the bytes of the CPU, whoever is lost, whoever holds what."""
+"""Row solves by workers, here endpoints in this process: the bytes of the CPU, also when some are lost."""
 
 from __future__ import annotations
 
