@@ -20,12 +20,13 @@ from recsys_mf.completion.columns import Columns, find_columns
 from recsys_mf.completion.factor_analysis import RANKS, factors_path
 from recsys_mf.completion.fitted import Fitted
 from recsys_mf.completion.gaussian import Gaussian, gaussian_path
-from recsys_mf.completion.neighbours import NEAREST, find_donors
+from recsys_mf.completion.neighbours import MOST_DONORS, NEAREST, Donors
 from recsys_mf.completion.patterns import F64, Fill, RowModel, rms
 from recsys_mf.completion.soft_impute import soft_impute_path
 from recsys_mf.errors import DataError
 
 Path = Callable[..., Iterator[RowModel]]
+_Fits = list[tuple[Fitted, Fill]]  # per cut, a model and what it says of the cut
 
 METHODS: dict[str, Path] = {"gaussian": gaussian_path, "factors": factors_path, "soft-impute": soft_impute_path}
 """Every method: from a matrix in standard units to models of its rows, one setting after another."""
@@ -163,9 +164,12 @@ def fit(A: F64, trial: Trial, rng: np.random.Generator) -> Fitted:
 
 
 def _with_neighbours(fitted: Fitted, X: F64, recipe: Recipe, order: NDArray[np.intp]) -> Fitted:
+    """The same with the first rows of X [m, n] in this order as donors, if the recipe has any."""
     if not recipe.share or not isinstance(fitted.model, Gaussian):
         return fitted
-    return replace(fitted, donors=find_donors(fitted.model, X, order, recipe.nearest), share=recipe.share)
+    rows = X[order[:MOST_DONORS]]
+    donors = Donors.of(fitted.model, fitted.model.fill(rows).means, np.isnan(rows))
+    return replace(fitted, donors=donors, nearest=recipe.nearest, share=recipe.share)
 
 
 def _cut(A: F64, rng: np.random.Generator) -> Iterator[_Cut]:
@@ -206,20 +210,18 @@ def _held(observed: NDArray[np.bool_], rng: np.random.Generator) -> NDArray[np.b
     return held.reshape(observed.shape)
 
 
-def _trials(
-    method: str, path: Path, cuts: Sequence[_Cut], *, straightening: bool
-) -> Iterator[tuple[Trial, list[Fitted]]]:
-    """A trial per setting of a path, and its fit on every cut."""
+def _trials(method: str, path: Path, cuts: Sequence[_Cut], *, straightening: bool) -> Iterator[tuple[Trial, _Fits]]:
+    """A trial per setting of a path, and its fits."""
     units = [find_columns(cut.A, straightening=straightening) for cut in cuts]
     tables = [columns.standardise(cut.A) for cut, columns in zip(cuts, units, strict=True)]
     paths = [path(X, tolerance=_ROUGH) for X in tables]
     for step, models in enumerate(zip(*paths, strict=True)):
         fits = [Fitted(columns, model) for columns, model in zip(units, models, strict=True)]
-        fills = [model.fill(X) for model, X in zip(models, tables, strict=True)]
-        yield _trial(Recipe(method, step, straightening), cuts, fits, fills), fits
+        found = [(fitted, model.fill(X)) for fitted, model, X in zip(fits, models, tables, strict=True)]
+        yield _trial(Recipe(method, step, straightening), cuts, found), found
 
 
-def _followed(trials: Iterator[tuple[Trial, list[Fitted]]]) -> tuple[Trial, list[Fitted]]:
+def _followed(trials: Iterator[tuple[Trial, _Fits]]) -> tuple[Trial, _Fits]:
     """The best trial of a path, which is left when its error has ceased to fall, and its fits."""
     best, fits = next(trials)
     for trial, now in trials:
@@ -230,29 +232,30 @@ def _followed(trials: Iterator[tuple[Trial, list[Fitted]]]) -> tuple[Trial, list
     return best, fits
 
 
-def _neighbour_trials(trial: Trial, fits: Sequence[Fitted], cuts: Sequence[_Cut]) -> Iterator[Trial]:
+def _neighbour_trials(trial: Trial, fits: _Fits, cuts: Sequence[_Cut]) -> Iterator[Trial]:
     """The trial with neighbours, for a normal distribution of two columns or more."""
     if trial.recipe.method != "gaussian" or cuts[0].A.shape[1] < 2:
         return
-    tables = [fitted.columns.standardise(cut.A) for fitted, cut in zip(fits, cuts, strict=True)]
-    fills = [fitted.model.fill(X) for fitted, X in zip(fits, tables, strict=True)]
-    for nearest in NEAREST:
-        recipe = replace(trial.recipe, nearest=nearest, share=1.0)
-        moves = []
-        for fitted, X, fill, cut in zip(fits, tables, fills, cuts, strict=True):
-            donors = _with_neighbours(fitted, X, recipe, np.arange(len(X))).donors
-            assert donors is not None
-            held = np.zeros(X.shape, bool)
-            held[cut.places] = True
-            moves.append(donors.corrections(fill, held))
+    moves = []
+    for (fitted, fill), cut in zip(fits, cuts, strict=True):
+        assert isinstance(fitted.model, Gaussian)
+        few = slice(MOST_DONORS)
+        donors = Donors.of(fitted.model, fill.means[few], np.isnan(cut.A[few]))
+        held = np.zeros(cut.A.shape, bool)
+        held[cut.places] = True
+        moves.append(donors.corrections(fill, held, NEAREST))
+    for nearest, moves_of_cuts in zip(NEAREST, zip(*moves, strict=True), strict=True):
         for share in _SHARES:
-            moved = [Fill(fill.means + share * move, fill.variances) for fill, move in zip(fills, moves, strict=True)]
-            yield _trial(replace(recipe, share=share), cuts, fits, moved)
+            moved = [
+                (fitted, fill._replace(means=fill.means + share * move))
+                for (fitted, fill), move in zip(fits, moves_of_cuts, strict=True)
+            ]
+            yield _trial(replace(trial.recipe, nearest=nearest, share=share), cuts, moved)
 
 
-def _trial(recipe: Recipe, cuts: Sequence[_Cut], fits: Sequence[Fitted], fills: Sequence[Fill]) -> Trial:
+def _trial(recipe: Recipe, cuts: Sequence[_Cut], fits: _Fits) -> Trial:
     """The errors of fills of the cuts, in the units of their models."""
-    scores = [cut.scored(fitted, fill) for cut, fitted, fill in zip(cuts, fits, fills, strict=True)]
+    scores = [cut.scored(fitted, fill) for cut, (fitted, fill) in zip(cuts, fits, strict=True)]
     errors, deviations = zip(*scores, strict=True)
     columns = np.concatenate([cut.places[1] for cut in cuts])
-    return Trial(recipe, fits[0].model, np.concatenate(errors), np.concatenate(deviations), columns)
+    return Trial(recipe, fits[0][0].model, np.concatenate(errors), np.concatenate(deviations), columns)

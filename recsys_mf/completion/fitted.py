@@ -15,13 +15,14 @@ from recsys_mf.completion.patterns import F64, Fill, RowModel
 class Fitted:
     """A model of rows with the units it works in.
 
-    donors, share : what nearby rows add, times a share; None and 0 if nothing
+    donors, nearest, share : what as many nearby rows add, times a share; None and 0 if nothing
     calibration : by which the deviations of the model are multiplied
     """
 
     columns: Columns
     model: RowModel
     donors: Donors | None = None
+    nearest: int = 0
     share: float = 0.0
     calibration: float = 1.0
 
@@ -38,6 +39,6 @@ class Fitted:
         X = self.columns.standardise(A)
         fill = self.model.fill(X)
         if self.donors is not None and self.share > 0:
-            moves = self.donors.corrections(fill, np.isnan(X))
+            (moves,) = self.donors.corrections(fill, np.isnan(X), [self.nearest])
             fill = fill._replace(means=fill.means + self.share * moves)
         return self.columns.restore(fill)

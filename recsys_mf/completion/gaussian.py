@@ -88,10 +88,10 @@ class Gaussian:
         means, variances, scatter = X.copy(), np.zeros_like(X), np.zeros(n * n)
         for rows, columns in patterns:
             at = rows[:, None], columns
-            C = np.linalg.inv(K[columns[:, :, None], columns[:, None, :]])  # [g, q, q]
+            places = columns[:, :, None] * n + columns[:, None, :]
+            C = np.linalg.inv(K.ravel().take(places))  # [g, q, q]
             means[at] = self.mean[columns] - (C @ pulls[at][:, :, None])[:, :, 0]
             variances[at] = np.diagonal(C, axis1=1, axis2=2)
-            places = columns[:, :, None] * n + columns[:, None, :]
             scatter += np.bincount(places.ravel(), C.ravel(), n * n)
         return Fill(means, variances), scatter.reshape(n, n)
 
