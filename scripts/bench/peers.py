@@ -12,11 +12,12 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from trial import Fit, Pairs, Predict, Train, read_test, read_train, scored, timed, write
+from trial import Clock, Fit, Pairs, Predict, Train, read_test, read_train, scored, timed, write
 
 
 def surprise_svd(train: Train, pairs: Pairs, threads: int, *, plus: bool = False, **settings: Any) -> Fit:
@@ -74,24 +75,34 @@ def implicit(train: Train, pairs: Pairs, threads: int, **settings: Any) -> Fit:
     return fit
 
 
-def myfm(train: Train, pairs: Pairs, threads: int, *, rank: int, sweeps: int) -> Fit:
-    """myfm Gibbs regression on one-hot users and items only: Bayesian matrix factorisation."""
+def myfm(
+    train: Train, pairs: Pairs, threads: int, *, rank: int, sweeps: int, watch: Clock | None = None
+) -> Fit:  # fmt: skip
+    """myfm Gibbs regression on one-hot users and items only: Bayesian matrix factorisation; watch as in `myfm_sets`."""
     from myfm import MyFMGibbsRegressor
 
     X, inside, shapes = _one_hot(train, train), _one_hot(train, pairs), [train.n_users, train.n_items]
 
+    def follow(sweep: int, fm: Any, hyper: Any, history: Any) -> tuple[bool, str | None]:
+        if watch is not None:
+            watch.add_draw(lambda: np.asarray(fm.predict_score(inside, [])), sweep, first=_MYFM_FIRST)
+        return False, None
+
     def fit() -> Predict:
         model = MyFMGibbsRegressor(rank=rank, random_seed=0)
-        model.fit(X, train.values, n_iter=sweeps, group_shapes=shapes)
+        model.fit(X, train.values, n_iter=sweeps, group_shapes=shapes, callback=follow)
         return lambda: model.predict(inside, n_workers=threads)
 
     return fit
 
 
-def myfm_sets(train: Train, pairs: Pairs, threads: int, *, rank: int, sweeps: int, ordinal: bool) -> Fit:
+def myfm_sets(
+    train: Train, pairs: Pairs, threads: int, *, rank: int, sweeps: int, ordinal: bool, watch: Clock | None = None
+) -> Fit:  # fmt: skip
     """myfm with who rated what on both sides as relation blocks, and the day if there are times: timeSVD++ flipped.
 
     ordinal : an ordered probit likelihood in place of the Gaussian; the prediction is its mean
+    watch : given every draw, for the mean over those that myfm keeps
     """
     from myfm import MyFMGibbsRegressor, MyFMOrderedProbit, RelationBlock
 
@@ -105,11 +116,20 @@ def myfm_sets(train: Train, pairs: Pairs, threads: int, *, rank: int, sweeps: in
         return [RelationBlock(np.minimum(ids, n), block) for (ids, n), block in zip(sides, blocks, strict=True)]
 
     inside, outside = relations(train), relations(pairs)
+    def follow(sweep: int, fm: Any, hyper: Any, history: Any) -> tuple[bool, str | None]:
+        if watch is not None:
+            watch.add_draw(partial(draw_of, fm), sweep, first=_MYFM_FIRST)
+        return False, None
+
+    def draw_of(fm: Any) -> np.ndarray:
+        if ordinal:
+            return np.asarray(fm.oprobit_predict_proba(days[1], outside, 0) @ levels)
+        return np.asarray(fm.predict_score(days[1], outside))
 
     def fit() -> Predict:
         model = (MyFMOrderedProbit if ordinal else MyFMGibbsRegressor)(rank=rank, random_seed=0)
         target = classes if ordinal else train.values
-        model.fit(days[0], target, X_rel=inside, n_iter=sweeps, group_shapes=shapes)
+        model.fit(days[0], target, X_rel=inside, n_iter=sweeps, group_shapes=shapes, callback=follow)
         if ordinal:
             return lambda: model.predict_proba(days[1], outside, n_workers=threads) @ levels
         return lambda: model.predict(days[1], outside, n_workers=threads)
@@ -117,10 +137,14 @@ def myfm_sets(train: Train, pairs: Pairs, threads: int, *, rank: int, sweeps: in
     return fit
 
 
-def smurff(train: Train, pairs: Pairs, threads: int, *, rank: int, burn_in: int, samples: int, precision: float) -> Fit:
+def smurff(
+    train: Train, pairs: Pairs, threads: int, *, rank: int, burn_in: int, samples: int, precision: float,
+    watch: Clock | None = None,
+) -> Fit:  # fmt: skip
     """smurff BPMF on ratings minus their mean, with a fixed noise precision; predicts the test pairs while it samples.
 
     An id that is not in train is a row without ratings, drawn from the prior.
+    watch : given the mean over the samples after the first, the second, the fourth and so on, and after the last
     """
     import scipy.sparse as sp
     from smurff import FixedNoise, TrainSession
@@ -135,11 +159,19 @@ def smurff(train: Train, pairs: Pairs, threads: int, *, rank: int, burn_in: int,
             priors=["normal", "normal"], num_latent=rank, num_threads=threads, burnin=burn_in, nsamples=samples,
             seed=1, verbose=0,
         )  # fmt: skip
+
+        def predict() -> np.ndarray:
+            return _in_order(session.getTestPredictions(), pairs, shape[1]) + mean
+
         session.addTrainAndTest(Y, test, FixedNoise(precision))
         session.init()
+        step = 0
         while session.step():
-            pass
-        return lambda: _in_order(session.getTestPredictions(), pairs, shape[1]) + mean
+            step += 1
+            kept = step - burn_in
+            if watch is not None and kept > 0 and (kept & (kept - 1) == 0 or kept == samples):
+                watch.add(predict)
+        return predict
 
     return fit
 
@@ -208,6 +240,8 @@ def cornac(train: Train, pairs: Pairs, threads: int, **settings: Any) -> Fit:
     return fit
 
 
+_MYFM_FIRST = 5  # the first sweep, counted from 0, whose draw it keeps
+
 PEERS: dict[str, Callable[..., Fit]] = {
     "surprise-svd": surprise_svd,
     "surprise-svdpp": surprise_svdpp,
@@ -220,6 +254,9 @@ PEERS: dict[str, Callable[..., Fit]] = {
     "lenskit": lenskit,
     "cornac": cornac,
 }
+
+SAMPLERS = ("myfm", "myfm-sets", "smurff")
+"""Those that take a clock to `watch` them."""
 
 
 def _one_hot(train: Train, rows: Pairs) -> Any:

@@ -122,6 +122,47 @@ def scored(
     )
 
 
+class Clock:
+    """Points (seconds, RMSE) of one fit of length after length; the seconds in which errors are measured do not count.
+
+    rows, pairs, ratings : the training rows, the test pairs and their ratings
+    """
+
+    def __init__(self, rows: Train, pairs: Pairs, ratings: np.ndarray) -> None:
+        self._truth = rows, pairs, ratings
+        self._sum, self._number = np.zeros(len(ratings)), 0
+        self.points: list[tuple[float, float]] = []
+        self.start()
+
+    def start(self) -> None:
+        """Begin to count."""
+        self._began = time.perf_counter()
+
+    def add(self, predict: Predict) -> None:
+        """Take a point by the predictions of the test pairs."""
+        now = time.perf_counter()
+        predictions = np.asarray(predict(), np.float64)
+        figures = scored(predictions, *self._truth, fit_seconds=0.0, predict_seconds=0.0, settings={})
+        self.points.append((now - self._began, figures.rmse))
+        self._began += time.perf_counter() - now
+
+    def add_draw(self, predict: Predict, number: int, *, first: int) -> None:
+        """Take a point by the mean over the draws from the first on; before it, by the draw itself.
+
+        predict : gives what the draw of this number predicts
+        """
+
+        def mean() -> np.ndarray:
+            draw = np.asarray(predict(), np.float64)
+            if number < first:
+                return draw
+            self._sum += draw
+            self._number += 1
+            return self._sum / self._number
+
+        self.add(mean)
+
+
 def write(figures: Figures, path: Path) -> None:
     """Write the figures as JSON to a file, since some peers print to standard output."""
     path.write_text(json.dumps(asdict(figures)))
