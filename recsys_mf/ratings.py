@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     import scipy.sparse
     import torch
 
+T = TypeVar("T")
 Duplicates = Literal["error", "last", "mean"]
 DUPLICATES: tuple[Duplicates, ...] = ("error", "last", "mean")
 
@@ -198,14 +201,34 @@ class Ratings:
                 )
 
     def by_user(self) -> Csr:
-        """The ratings as a matrix of users by items, in row order per user. Raises DataError for an unknown id."""
+        """The ratings as a matrix of users by items, in row order per user; not to be changed (`once`).
+
+        Raises DataError for an unknown id.
+        """
         self.check_known()
-        return Csr(*sorting.grouped(self.users, self.n_users, self.items, self.values), self.n_items)
+        return self.once(
+            "by user", lambda: Csr(*sorting.grouped(self.users, self.n_users, self.items, self.values), self.n_items)
+        )
 
     def by_item(self) -> Csr:
-        """The ratings as a matrix of items by users, in row order per item. Raises DataError for an unknown id."""
+        """The ratings as a matrix of items by users, in row order per item; not to be changed (`once`).
+
+        Raises DataError for an unknown id.
+        """
         self.check_known()
-        return Csr(*sorting.grouped(self.items, self.n_items, self.users, self.values), self.n_users)
+        return self.once(
+            "by item", lambda: Csr(*sorting.grouped(self.items, self.n_items, self.users, self.values), self.n_users)
+        )
+
+    def once(self, key: Any, compute: Callable[[], T]) -> T:
+        """What `compute` returns; inside `computed_once` only the first call for a key computes it."""
+        kept = self.__dict__.get(_COMPUTED)
+        if kept is None:
+            return compute()
+        if key not in kept:
+            kept[key] = compute()
+        found: T = kept[key]
+        return found
 
     def weights_by_user(self) -> NDArray[np.float32] | None:
         """The weights in the order of the entries of `by_user`, float32[n]; None without weights."""
@@ -348,6 +371,23 @@ class Ratings:
         if self.weights is not None:
             frame["weight"] = self.weights
         return pd.DataFrame(frame)
+
+
+@contextmanager
+def computed_once(*tables: Ratings) -> Iterator[None]:
+    """Inside, what solvers compute of these tables by `Ratings.once` is computed once and kept: for solvers that are
+    fitted one after another. The groups by user and by item take 16 bytes per rating.
+    """
+    for table in tables:
+        table.__dict__[_COMPUTED] = {}
+    try:
+        yield
+    finally:
+        for table in tables:
+            del table.__dict__[_COMPUTED]
+
+
+_COMPUTED = "_computed"
 
 
 def _column(column: Any, dtype: type[np.generic], *, where: str) -> NDArray[Any]:

@@ -6,6 +6,7 @@ import errno
 import os
 import tempfile
 import time
+import tracemalloc
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -21,7 +22,9 @@ from recsys_mf.kernels.cpu.backend import make_backend
 from recsys_mf.kernels.cpu.sgd import CpuSgd
 from recsys_mf.kernels.operands import Part, SgdState, SgdStep
 from recsys_mf.memory import parsed
-from recsys_mf.solvers import SOLVERS, Sgd, TruncatedSvd
+from recsys_mf.ratings import Ratings
+from recsys_mf.solvers import SOLVERS, Biases, Sgd, TruncatedSvd
+from recsys_mf.solvers.truncated_svd import FILLINGS
 from recsys_mf.splits import hold_out
 from recsys_mf.training import train
 from tests.planted import planted
@@ -175,3 +178,27 @@ def test_columns_in_files_need_no_memory(name: str, monkeypatch: pytest.MonkeyPa
         with pytest.raises(ResourceError, match=r"; lower the rank or train on another machine$"):
             train(in_files, name, **settings)
     assert run.fit.history
+
+
+@pytest.mark.parametrize("name", ["mean", "sgd", "als"])
+def test_a_training_makes_no_array_as_long_as_the_table_in_memory(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mapped, "_PART", 1 << 13)
+    rng, n_users, n_items, n = np.random.default_rng(0), 800, 500, 200_000
+    users, items = np.divmod(rng.choice(n_users * n_items, n, replace=False), n_items)
+    table = Ratings.from_ids(users, items, rng.integers(1, 6, n).astype(np.float32))
+    svds = {f"svd {filling}": TruncatedSvd(filling=filling, ranks=(1,)) for filling in FILLINGS}
+    few: dict[str, Any] = {} if name == "mean" else {"rank": 2, "members": 1, "epochs": 2}
+
+    def fit() -> None:
+        train(split, name, compared_with={"bias": Biases(), **svds}, device="cpu", threads=1, **few)
+
+    with mapped.limited(1):
+        split = hold_out(table.select(np.arange(n)), 0.1, seed=0)
+        fit()  # compiles
+        tracemalloc.start()  # counts the arrays of NumPy, and no mapped files
+        try:
+            fit()
+            _, most = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+    assert most < 8 * n

@@ -11,8 +11,9 @@ import pyarrow as pa
 import pytest
 from numpy.typing import NDArray
 
+from recsys_mf.arrays.csr import Csr
 from recsys_mf.errors import ConfigError, DataError
-from recsys_mf.ratings import DUPLICATES, Ratings
+from recsys_mf.ratings import DUPLICATES, Ratings, computed_once
 from recsys_mf.vocabulary import Vocabulary
 
 USERS = ["u2", "u1", "u2", "u3"]
@@ -230,6 +231,27 @@ def test_grouped_views_hold_every_rating_once_in_row_order(table: Ratings) -> No
     by_user, by_item = table.by_user(), table.by_item()
     assert [a.tolist() for a in by_user[:3]] == [[0, 1, 3, 4], [0, 2, 0, 1], [0.0, 4.0, 3.5, 5.0]]
     assert [a.tolist() for a in by_item[:3]] == [[0, 2, 3, 4], [0, 1, 2, 1], [0.0, 3.5, 5.0, 4.0]]
+
+
+def test_tables_are_computed_once_as_long_as_that_is_asked_for(table: Ratings) -> None:
+    alone = table.by_user(), table.by_item()
+    with computed_once(table):
+        by_user, by_item = table.by_user(), table.by_item()
+        assert table.by_user() is by_user
+        assert table.by_item() is by_item
+        assert replace(table, values=table.values + 1).by_user()[2].tolist() == (by_user.values + 1).tolist()
+    assert table.by_user() is not by_user
+    for found, expected in zip((by_user, by_item), alone, strict=True):
+        assert [a.tolist() for a in found[:3]] == [a.tolist() for a in expected[:3]]
+        assert found.n_columns == expected.n_columns
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 7])
+def test_entries_of_a_part_know_their_rows(size: int) -> None:
+    starts = np.array([0, 0, 2, 2, 2, 6, 7, 7])
+    matrix = Csr(starts, np.zeros(7, np.int32), None, 1)
+    found = [matrix.row_numbers(slice(start, min(start + size, 7))).tolist() for start in range(0, 7, size)]
+    assert sum(found, []) == [1, 1, 4, 4, 4, 4, 5]
 
 
 # Other rows, other vocabularies.

@@ -21,12 +21,13 @@ import pyarrow.parquet as pq
 import pytest
 from safetensors import safe_open
 
-from recsys_mf.errors import ArtifactError
+from recsys_mf.arrays import mapped
+from recsys_mf.errors import ArtifactError, DataError
 from recsys_mf.evaluation import evaluate
 from recsys_mf.evaluation.report import Report
 from recsys_mf.models import Factorization, RatedPairs
 from recsys_mf.store import check_free, load, save, saving
-from recsys_mf.store.layout import sealed
+from recsys_mf.store.layout import RATED, sealed
 from tests.trained import posterior_run, small_run, small_split
 
 
@@ -334,3 +335,35 @@ def test_a_saver_killed_at_any_moment_leaves_a_whole_run(saved: Path, tmp_path: 
         assert load(target).fit.solver in ("sgd", "gibbs")
     save(posterior_run(), target, force=True)
     assert [path.name for path in target.parent.iterdir()] == ["target"]
+
+
+def test_rated_pairs_that_are_written_group_by_group_are_read_as_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = small_run()
+    assert run.rated is not None
+    save(run, tmp_path / "whole")
+    monkeypatch.setattr(saving, "_GROUP", 7)
+    monkeypatch.setattr(mapped, "_PART", 5)
+    save(run, tmp_path / "groups")
+    assert pq.ParquetFile(tmp_path / "whole" / RATED).num_row_groups == 1
+    assert pq.ParquetFile(tmp_path / "groups" / RATED).num_row_groups > 3
+    found = load(tmp_path / "groups").rated
+    assert found is not None
+    for name in ("starts", "items", "values"):
+        assert np.array_equal(getattr(found, name), getattr(run.rated, name))
+
+
+@pytest.mark.parametrize("place", [0, 4, 5, 9, 10])
+def test_rated_items_that_do_not_ascend_are_found_wherever_they_are(
+    place: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mapped, "_PART", 5)
+    starts, items = np.array([0, 0, 11, 11]), np.arange(11, dtype=np.int32)
+    RatedPairs(starts, items, np.ones(11, np.float32))
+    for wrong in (-1, items[place] - 1):
+        if place or wrong < 0:
+            bad = items.copy()
+            bad[place] = wrong
+            with pytest.raises(DataError, match="not ascending"):
+                RatedPairs(starts, bad, np.ones(11, np.float32))

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from recsys_mf.arrays import sorting
 from recsys_mf.arrays.cores import available_threads
 from recsys_mf.errors import ConfigError, DataError, SolveError
 from recsys_mf.kernels import select
@@ -78,6 +79,33 @@ def test_planted_truth_is_found(solver: Solver, seed: int) -> None:
     assert floor < held_out_error(run, split) < floor * np.sqrt(1 + 2 * n_parameters / len(split.train))
     assert held_out_error(run, split) < 0.4 * rmse(run.baselines["bias"].model, split.test)
     assert held_out_error(run, split) < 0.6 * rmse(run.baselines[BASELINE].model, split.test)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_baselines_share_the_grouped_ratings_of_a_table_and_are_the_same_as_alone(
+    split: Split, weighted: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if weighted:
+        weights = np.random.default_rng(1).uniform(0.5, 2, len(split.train)).astype(np.float32)
+        split = replace(split, train=replace(split.train, weights=weights))
+    alone = {label: train(split, solver, compared_with=ONE, device="cpu").fit for label, solver in baselines().items()}
+    lengths: list[int] = []
+
+    def grouped(keys: Any, *rest: Any) -> Any:
+        lengths.append(len(keys))
+        return GROUPED(keys, *rest)
+
+    monkeypatch.setattr(sorting, "grouped", grouped)
+    run = train(split, Mean(), device="cpu")
+    for label, fit in run.baselines.items():
+        assert parameters(fit.model) == parameters(alone[label].model)
+    per_table = 2 if not weighted else 2 + 3  # weights are put in order for the biases, and for the means of items
+    kept_pairs = 2  # what the run keeps is sorted by item, then by user
+    n_valid = len(split.train) // 10
+    assert sum(length > n_valid for length in lengths) <= 2 * per_table + kept_pairs  # the others compile
+
+
+GROUPED = sorting.grouped
 
 
 def test_default_settings_beat_every_baseline(split: Split) -> None:

@@ -40,18 +40,23 @@ class RatedPairs:
         schema.check_arrays(arrays, _ARRAYS)
         if not len(self.starts) or self.starts[0] != 0 or self.starts[-1] != len(self.items):
             raise DataError("starts that are not those of the items", where="rated", fix="train the run again")
-        begins = np.zeros(len(self.items), np.bool_)
-        begins[self.starts[:-1][np.diff(self.starts) > 0]] = True
-        rises = np.diff(self.items, prepend=np.int32(-1)) > 0
-        if (self.items < 0).any() or not (rises | begins).all():
-            raise DataError("items that are not ascending", where="rated", fix="train the run again")
+        firsts = self.starts[:-1][np.diff(self.starts) > 0]
+        for part in mapped.parts(len(self.items)):
+            items = self.items[part]
+            rises = np.diff(items, prepend=self.items[part.start - 1] if part.start else np.int32(-1)) > 0
+            low, high = np.searchsorted(firsts, [part.start, part.start + len(items)])
+            rises[firsts[low:high] - part.start] = True
+            if items.min() < 0 or not rises.all():
+                raise DataError("items that are not ascending", where="rated", fix="train the run again")
 
     @classmethod
     def of(cls, ratings: Ratings) -> Self:
         """Those of a table without unknown ids."""
-        starts, users, values, _ = ratings.by_item()
-        items = np.repeat(np.arange(ratings.n_items, dtype=np.int32), np.diff(starts))
-        pairs = cls(*sorting.grouped(users, ratings.n_users, items, values))  # stable: items stay in order
+        by_item = ratings.by_item()
+        items = mapped.empty(len(ratings), np.int32)
+        for part in mapped.parts(len(items)):
+            items[part] = by_item.row_numbers(slice(part.start, min(part.stop, len(items))))
+        pairs = cls(*sorting.grouped(by_item.columns, ratings.n_users, items, by_item.values))  # items stay in order
         mapped.rest()
         return pairs
 

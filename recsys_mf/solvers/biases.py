@@ -87,10 +87,13 @@ class Biases(Solver):
         yield Epoch(1, len(train), None, lambda: _without_factors(mean, user_bias, item_bias, train))
 
     def fitted(self, train: Ratings, backend: Backend) -> tuple[float, Vector, Vector]:
-        """μ, b_u float64[m], b_i float64[n]."""
+        """μ, b_u float64[m], b_i float64[n]; not to be changed (`Ratings.once`)."""
+        return train.once(self, lambda: self._solve(train, backend))
+
+    def _solve(self, train: Ratings, backend: Backend) -> tuple[float, Vector, Vector]:
         mean = find_mean(train)
-        by_user = _Sums(train.by_user(), train.weights_by_user(), backend)
-        by_item = _Sums(train.by_item(), train.weights_by_item(), backend)
+        by_user = Sums(train.by_user(), train.weights_by_user(), backend)
+        by_item = Sums(train.by_item(), train.weights_by_item(), backend)
         user_weights, item_weights = self.user_damping + train.user_weights, self.item_damping + train.item_weights
         user_sums = by_user.of_values() - mean * train.user_weights
         item_sums = by_item.of_values() - mean * train.item_weights
@@ -128,7 +131,7 @@ def _solved(product: Callable[[Vector], Vector], b: Vector, weights: Vector) -> 
     return None
 
 
-class _Sums:
+class Sums:
     """Sums over the ratings of every row of one side, on the device.
 
     weights : of the ratings, in their order; None for 1
@@ -137,8 +140,10 @@ class _Sums:
     def __init__(self, ratings: Csr, weights: NDArray[np.float32] | None, backend: Backend) -> None:
         put = backend.device.put
         if weights is not None:
+            weighted = mapped.empty(len(weights), np.float32)
             for part in mapped.parts(len(weights)):
-                ratings.values[part] *= weights[part]
+                np.multiply(ratings.values[part], weights[part], out=weighted[part])
+            ratings = ratings._replace(values=weighted)
         self.backend, self._ratings = backend, ratings.to(put)
         self._others = self._ratings._replace(values=None if weights is None else put(weights))
 

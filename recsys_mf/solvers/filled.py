@@ -45,11 +45,15 @@ class FilledMatrix:
 
     def times(self, X: Any) -> Any:
         """F X float64[m, k] for X float64[n, k]."""
-        return self._product(self._by_row, X) + self._fill @ X
+        product = self._product(self._by_row, X)
+        product += self._fill @ X
+        return product
 
     def transposed_times(self, Y: Any) -> Any:
         """Fᵀ Y float64[n, k] for Y float64[m, k]."""
-        return self._product(self._by_column, Y) + self.backend.device.xp.outer(self._fill, Y.sum(0))
+        product = self._product(self._by_column, Y)
+        product += self.backend.device.xp.outer(self._fill, Y.sum(0))
+        return product
 
     def dense(self) -> Any:
         """F itself, float64[m, n]; it and four times its number of entries are held for a while."""
@@ -119,7 +123,8 @@ def leading_triplets(F: FilledMatrix, rank: int, rng: np.random.Generator) -> tu
         raise SolveError(f"the truncated SVD did not converge in {_PRODUCTS} steps", fix="ask for a lower rank")
     singular = np.sqrt(np.maximum(squares[:rank], 0))
     near = B @ backend.device.put(Z[:, :rank])
-    far = backend.device.get(forward(near)) / np.where(singular > 0, singular, 1)
+    far = backend.device.get(forward(near))
+    far /= np.where(singular > 0, singular, 1)  # in place: the longer side has many rows
     near = backend.device.get(near)
     return (far, singular, near) if n <= m else (near, singular, far)
 

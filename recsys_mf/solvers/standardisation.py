@@ -48,7 +48,11 @@ def find_scale(train: Ratings) -> RatingScale:
 
 def standardise(values: F32, scale: RatingScale) -> F32:
     """(r - μ) / σ of every value, float32[n]."""
-    return ((values - np.float32(scale.mean)) / np.float32(scale.deviation)).astype(np.float32)
+    standardised = mapped.empty(len(values), np.float32)
+    for part in mapped.parts(len(values)):
+        np.subtract(values[part], np.float32(scale.mean), out=standardised[part])
+        standardised[part] /= np.float32(scale.deviation)
+    return standardised
 
 
 def predict_pairs(backend: Backend, pairs: Pairs, tables: Tables, scale: RatingScale) -> Any:

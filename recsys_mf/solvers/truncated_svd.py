@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
 from recsys_mf.arrays import mapped
+from recsys_mf.arrays.csr import Csr
 from recsys_mf.errors import ConfigError
 from recsys_mf.kernels.backend import Backend
 from recsys_mf.kernels.torch.dense_svd import bytes_needed, find_triplets
 from recsys_mf.models import Factorization
 from recsys_mf.ratings import Ratings
-from recsys_mf.solvers.biases import Biases
+from recsys_mf.solvers.biases import Biases, Sums
 from recsys_mf.solvers.filled import FilledMatrix, Matrix, basis_size, leading_triplets
 from recsys_mf.solvers.protocol import Epoch, Footprint, Solver
 from recsys_mf.solvers.settings import setting
@@ -104,7 +105,8 @@ class TruncatedSvd(Solver):
         else:
             U, singular, V = leading_triplets(F, chosen.ranks[-1], rng)
         root = np.sqrt(singular)
-        U, V = U * root, V * root
+        U *= root
+        V *= root
         for epoch, rank in enumerate(chosen.ranks, start=1):
             yield Epoch(epoch, len(train), None, lambda k=rank: _model(base, F.fill, U[:, :k], V[:, :k]))  # type: ignore[misc]
 
@@ -118,9 +120,8 @@ class TruncatedSvd(Solver):
         elif self.filling == "mean":
             fill[:] = mean
         elif self.filling == "item-mean":
-            values = train.values if train.weights is None else train.values.astype(np.float64) * train.weights
-            weights = np.where(train.item_counts > 0, train.item_weights, 1)
-            fill = np.bincount(train.items, values, train.n_items) / weights
+            sums = Sums(train.by_item(), train.weights_by_item(), backend).of_values()
+            fill = sums / np.where(train.item_counts > 0, train.item_weights, 1)
             fill[train.item_counts == 0] = mean
             item_bias = fill - mean
         else:
@@ -129,17 +130,31 @@ class TruncatedSvd(Solver):
             mean, user_bias.astype(np.float32), item_bias.astype(np.float32),
             np.zeros((train.n_users, 0), np.float32), np.zeros((train.n_items, 0), np.float32), train.rating_range,
         )  # fmt: skip
-        residuals = mapped.empty(len(train), np.float32)
-        for part in mapped.parts(len(train)):
-            u, i = train.users[part], train.items[part]
-            observed = mean + user_bias[u] + item_bias[i] if self.filling == "bias" else fill[i]
-            residuals[part] = train.values[part] - observed
-        residual = replace(train, values=residuals)
-        return base, FilledMatrix(residual.by_user(), residual.by_item(), fill, backend)
+
+        def filled(u: Any, i: Any) -> Matrix:
+            return mean + user_bias[u] + item_bias[i] if self.filling == "bias" else fill[i]
+
+        by_user, by_item = train.by_user(), train.by_item()
+        if self.filling != "zero":
+            by_user, by_item = _less(by_user, filled), _less(by_item, lambda i, u: filled(u, i))
+        return base, FilledMatrix(by_user, by_item, fill, backend)
+
+
+def _less(rated: Csr, filled: Callable[[Any, Any], Matrix]) -> Csr:
+    """The entries minus what the fill has in their place; filled : of row and column numbers."""
+    values = mapped.empty(len(rated.columns), np.float32)
+    for part in mapped.parts(len(values)):
+        part = slice(part.start, min(part.stop, len(values)))
+        values[part] = rated.values[part] - filled(rated.row_numbers(part), rated.columns[part])
+    return rated._replace(values=values)
 
 
 def _model(base: Factorization, fill: Matrix, P: Matrix, Q: Matrix) -> Factorization:
     """base + P Qᵀ, where base already says what the fill says: one more column takes the fill out of the product."""
-    if fill.any():
-        P, Q = np.column_stack([P, np.ones(len(P))]), np.column_stack([Q, -fill])
-    return replace(base, user_factors=P.astype(np.float32), item_factors=Q.astype(np.float32))
+    k = P.shape[1]
+    width = k + bool(fill.any())
+    user_factors, item_factors = np.ones((len(P), width), np.float32), np.empty((len(Q), width), np.float32)
+    user_factors[:, :k], item_factors[:, :k] = P, Q
+    if width > k:
+        item_factors[:, k] = -fill
+    return replace(base, user_factors=user_factors, item_factors=item_factors)

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from recsys_mf import atomic, strict_json
 from recsys_mf.arguments import instance
+from recsys_mf.arrays import mapped
 from recsys_mf.errors import ArtifactError
 from recsys_mf.models import Fit, RatedPairs
 from recsys_mf.outputs import FolderKind, check_folder, written_folder
@@ -37,6 +38,7 @@ from recsys_mf.store.layout import (
 )
 from recsys_mf.vocabulary import Vocabulary
 
+_GROUP = 1 << 25  # ratings that are written at a time
 _RUN = FolderKind("a run", FACTS, FORMAT, WRITTEN)
 
 
@@ -166,16 +168,32 @@ def _write_rated(rated: RatedPairs, path: Path, run_id: str) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    steps = np.diff(rated.items, prepend=np.int32(-1))
-    first = rated.starts[:-1][np.diff(rated.starts) > 0]
-    steps[first] = rated.items[first] + 1
-    starts = pa.array(rated.starts)
-    columns = {"steps": steps, "ratings": rated.values}
-    lists = {name: pa.LargeListArray.from_arrays(starts, pa.array(values)) for name, values in columns.items()}
-    pq.write_table(
-        pa.table(lists, metadata={"run": run_id}), path, compression="zstd", use_dictionary=["ratings.list.element"],
+    kinds = {"steps": pa.int32(), "ratings": pa.float32()}
+    schema = pa.schema({name: pa.large_list(kind) for name, kind in kinds.items()}, metadata={"run": run_id})
+    with pq.ParquetWriter(
+        path, schema, compression="zstd", use_dictionary=["ratings.list.element"],
         column_encoding={"steps.list.element": "BYTE_STREAM_SPLIT"},
-    )  # fmt: skip
+    ) as writer:  # fmt: skip
+        for users in _groups(rated.starts):
+            starts = rated.starts[users.start : users.stop + 1]
+            entries = slice(starts[0], starts[-1])
+            starts = starts - starts[0]
+            steps = np.diff(rated.items[entries], prepend=np.int32(-1))
+            first = starts[:-1][np.diff(starts) > 0]
+            steps[first] = rated.items[entries][first] + 1
+            lists = [pa.LargeListArray.from_arrays(starts, column) for column in (steps, rated.values[entries])]
+            writer.write_table(pa.table(lists, schema=schema))
+            mapped.rest()
+
+
+def _groups(starts: NDArray[np.int64]) -> Iterator[slice]:
+    """Users that are written at a time: as many as have no more than `_GROUP` ratings, and at least one."""
+    low, n_users = 0, len(starts) - 1
+    while low < n_users:
+        high = int(np.searchsorted(starts, starts[low] + _GROUP, side="right")) - 1
+        high = min(max(high, low + 1), n_users)
+        yield slice(low, high)
+        low = high
 
 
 def _part(path: Path) -> dict[str, Any]:

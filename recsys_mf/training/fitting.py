@@ -14,7 +14,7 @@ from recsys_mf.errors import SolveError
 from recsys_mf.kernels.backend import Backend
 from recsys_mf.models import Factorization, Fit, Posterior
 from recsys_mf.prediction import rmse
-from recsys_mf.ratings import Ratings
+from recsys_mf.ratings import Ratings, computed_once
 from recsys_mf.serving.folding import choose_precision
 from recsys_mf.solvers import Epoch, Solver
 from recsys_mf.solvers.compression import compress
@@ -245,6 +245,20 @@ class Fitting:
 
 def _numbered(name: str, parts: Sequence[Any]) -> dict[str, Any]:
     return {f"{name} {place}": part for place, part in enumerate(parts)}
+
+
+def fit_all(fittings: Sequence[Fitting]) -> dict[str, Fit]:
+    """Several models of one table, by their labels: all are validated, then all are fitted, so that the ratings of a
+    table are grouped once for all of them.
+    """
+    if not fittings:
+        return {}
+    validated: list[Validated | None] = [None] * len(fittings)
+    if fittings[0].parts:
+        with computed_once(*(part.train for part in fittings[0].parts)):
+            validated = [fitting.validate() for fitting in fittings]
+    with computed_once(fittings[0].train):
+        return {fitting.label: fitting.fit(found) for fitting, found in zip(fittings, validated, strict=True)}
 
 
 def compress_fit(fit: Fit, rank: int, train: Ratings, backend: Backend) -> Fit:

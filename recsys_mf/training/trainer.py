@@ -14,7 +14,7 @@ from recsys_mf.evaluation import validation_report
 from recsys_mf.kernels import select
 from recsys_mf.kernels.backend import Backend
 from recsys_mf.loaders import from_frame, read_ratings
-from recsys_mf.models import Fit, RatedPairs
+from recsys_mf.models import RatedPairs
 from recsys_mf.ratings import Ratings
 from recsys_mf.run import Run
 from recsys_mf.solvers import SOLVERS, Biases, Mean, Solver, TruncatedSvd
@@ -24,7 +24,7 @@ from recsys_mf.training import provenance
 from recsys_mf.training.checkpoint import EVERY, Checkpoint, opened
 from recsys_mf.training.continuing import continued
 from recsys_mf.training.epochs import Watcher
-from recsys_mf.training.fitting import Fitting, compress_fit
+from recsys_mf.training.fitting import Fitting, compress_fit, fit_all
 from recsys_mf.training.preparing import check_features, enough_room, kept_steps
 from recsys_mf.training.selection import Validated
 from recsys_mf.training.validation import cut_parts
@@ -118,11 +118,11 @@ def train(  # noqa: PLR0913
         enough_room((*others.values(), solver), split.train, parts, backend, compress),
     ):
 
-        def fitted(label: str, method: Solver, found: Validated | None = None) -> Fit:
-            return Fitting(label, method, split.train, parts, seed, backend, watch, steps).fit(found)
+        def fitting(label: str, method: Solver) -> Fitting:
+            return Fitting(label, method, split.train, parts, seed, backend, watch, steps)
 
-        fits = {label: fitted(label, method) for label, method in others.items()}
-        fit = fitted(solver.name, solver, validated)
+        fits = fit_all([fitting(label, method) for label, method in others.items()])
+        fit = fitting(solver.name, solver).fit(validated)
         if compress is not None:
             fit = compress_fit(fit, compress, split.train, backend)
     run = Run(
