@@ -54,9 +54,9 @@ def main(turns: int, threads: str, users: int, items: int, rank: int, folder: Pa
         agreement = _agreement(Path(place))
     peer = environments.peers()["implicit"].package
     note = (
-        f"{document.machine()}; {users:,} users, {items:,} items, rank {rank}, top {TOP}; medians of {turns} turns, a "
-        "ratio is the median over the turns. *processor*: seconds of all cores. "
-        f"{peer} has the bias as one more factor; {agreement:.3%} of its entries are ours."
+        f"{document.machine()}; {users:,} users, {items:,} items, rank {rank}, top {TOP}; medians of {turns} turns; a "
+        "ratio is the median over the turns. *processor*: CPU seconds of all cores. "
+        f"{peer} takes the bias as one more factor; {agreement:.3%} of the entries of its lists are the same as ours."
     )
     text = f"{note}\n\n{_table(rows)}"
     if (turns, threads, (users, items, rank)) == (TURNS, THREADS, SHAPE):
