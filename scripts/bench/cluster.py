@@ -3,9 +3,9 @@
 
     scripts/bench/cluster.py [--table ratings.parquet] [--write]
 
-The bands of the grid are divided among the workers: a worker keeps its share of the user bands, and the item bands travel
-from worker to worker. In step s worker w visits the super-block (w, (w + s) mod W), then sends its item bands to its
-neighbour:
+The bands of the grid are divided among the workers: a worker keeps its share of the user bands, and the item bands
+travel from worker to worker. In step s worker w visits the super-block (w, (w + s) mod W), then sends its item bands to
+its neighbour:
 
     begin(w, s) = max(end(w, s - 1), end(w + 1, s - 1) + transport)
     end(w, s) = begin(w, s) + size(w, (w + s) mod W) / (threads · rate · busy) · noise

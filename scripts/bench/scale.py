@@ -51,8 +51,8 @@ def main(only: str) -> None:
     note = (
         f"{document.machine()}; threads: {THREADS}. Whole commands: reading, holding out a tenth, fitting the six "
         "baselines and choosing their ranks, choosing the epochs of `sgd` (rank 64, six runs), fitting everything "
-        "again, and the report. *bytes per rating*: peak memory above that of the smallest table, divided by the number "
-        "of ratings."
+        "again, and the report. *bytes per rating*: peak memory above that of the smallest table, divided by the "
+        "number of ratings."
     )
     text = f"{note}\n\n{document.table(header, rows)}"
     if only:
