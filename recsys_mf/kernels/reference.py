@@ -235,7 +235,7 @@ def refine(ratings: Csr, X: Array, regressors: Regressors, prior: Shrinkage, ste
 
     The regressors have the other table Y [n, k + 1] and perhaps weights ω, but no contexts and no scales; the prior is
     a shrinkage with weights w and ridge d. With y_j = (q, 1), t_j = v_j - b, the diagonal D_g of
-    A_g = w_g diag(d) + Σ_j ω_j y_j y_jᵀ as preconditioner, and the residual r = Σ_j ω_j t_j y_j - A_g x, from s = D⁻¹ r:
+    A_g = w_g diag(d) + Σ_j ω_j y_j y_jᵀ as preconditioner, the residual r = Σ_j ω_j t_j y_j - A_g x, from s = D⁻¹ r:
 
         x += α s,   r -= α A s,   α = (r · D⁻¹ r) / (s · A s),   then s = D⁻¹ r + β s,   β = new (r · D⁻¹ r) / old
 
