@@ -112,8 +112,7 @@ def _find(
 
 @inline(fastmath=FASTMATH, error_model="numpy")
 def _add_below(products: Any, slopes: Any, threshold: Any, rise: Any, totals: Any) -> None:
-    """totals += rise Φ((τ - m) / σ) for every product m; a loop over more than a vector, which the compiler vectorises.
-    """
+    """totals += rise Φ((τ - m) / σ) for every product m, in a loop that the compiler vectorises."""
     for at in range(products.size):
         totals[at] += rise * _cdf((threshold - products[at]) * slopes[at])
 
