@@ -241,9 +241,11 @@ class TorchPrediction:
         return put
 
     def _parts(self, indices: Sequence[I32 | None], n_samples: int, cost: int) -> Iterator[_Part]:
-        """The pairs in parts; a part and a run of its samples take at most the room. cost : bytes per pair and sample
+        """The pairs in parts; a part and a run of its samples take at most the room. Contexts are left out if pairs
+        have none.
 
-        Contexts are left out if pairs have none."""
+        cost : bytes per pair and sample
+        """
         cells = max(1, self._bytes() // cost)
         run = min(n_samples, max(1, cells // _MIN_PAIRS))
         runs = [slice(start, start + run) for start in range(0, n_samples, run)]
