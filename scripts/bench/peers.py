@@ -89,7 +89,7 @@ def myfm(train: Train, pairs: Pairs, threads: int, *, rank: int, sweeps: int) ->
 
 
 def myfm_sets(train: Train, pairs: Pairs, threads: int, *, rank: int, sweeps: int, ordinal: bool) -> Fit:
-    """myfm with who rated what on both sides as relation blocks, and the day if there are times: timeSVD++ flipped.
+    """myfm with who rated what on both sides as relation blocks, and the day if there are times ("timeSVD++ flipped").
 
     ordinal : an ordered probit likelihood in place of the Gaussian; the prediction is its mean
     """

@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Time the lists of the ten best items of all users, compared with a bare product of matrices and with implicit.
+"""Time the lists of the ten best items of all users, compared with a bare matrix product and with implicit.
 
     scripts/bench/recommend.py [--turns 3] [--threads 2,1] [--users 162541] [--items 59047] [--rank 64]
 
