@@ -114,7 +114,7 @@ def taken(column: NDArray[Any], rows: NDArray[Any]) -> NDArray[Any]:
 
 
 def is_mapped(column: NDArray[Any]) -> bool:
-    """Whether the column lies in a file."""
+    """Whether the column is in a file."""
     return _map(column) is not None
 
 

@@ -27,10 +27,10 @@ _MAX_ROOM = 1 << 30  # bytes; more is not faster
 _HOST_ROOM = 1 << 26
 _SLAB = 1 << 26  # bytes of a table that are copied at once
 _MIN_PAIRS = 4096  # of a part before its samples are taken in runs
-_PLAIN = 64  # bytes per pair beside the factors: indices, biases, the prediction
+_PLAIN = 64  # bytes per pair in addition to the factors: indices, biases, the prediction
 _SCORED = 40  # per score of a row: itself, its bits, keys, and what selection needs
 _CURVED = 64  # more bytes per score, for the sample at hand: its interval, its polynomial, sums in float64
-_SAMPLED = 128  # bytes per pair and sample beside the rows, with sums in float64
+_SAMPLED = 128  # bytes per pair and sample in addition to the rows, with sums in float64
 
 
 class TorchPrediction:

@@ -168,7 +168,7 @@ def _epoch(
                 _prefetch(users + at)
                 _prefetch(items + at)
                 _prefetch(values + at)
-            if storage == tl.bfloat16:  # of the first pair of the block, which is there wherever its triples lie
+            if storage == tl.bfloat16:  # from the first pair of the block, wherever its triples are stored
                 first_user, first_item = tl.load(users + low, low < high, 0), tl.load(items + low, low < high, 0)
                 noise = _hashed(_hashed(first_user.to(tl.uint32) + seed.to(tl.uint32)) + first_item.to(tl.uint32))
             if stratum > first:  # the item band was last with the user band after this one
