@@ -44,7 +44,7 @@ copybutton_prompt_text = "$ "
 copybutton_only_copy_prompt_lines = True
 
 _BRAND = ("color-brand-primary", "color-brand-content", "color-brand-visited", "color-api-name", "color-api-pre-name")
-html_theme = "furo"  # clean on phones and in the dark, without a script or font from elsewhere; half of pydata's weight
+html_theme = "furo"  # good on phones and in dark mode, loads no script or font from elsewhere; half of pydata's size
 html_title = f"recsys-mf {release}"
 html_static_path = ["assets"]
 html_css_files = ["site.css"]
@@ -62,7 +62,7 @@ html_theme_options = {
 
 
 def _name_levels(app: object, page: str, template: str, context: dict[str, Any], tree: object) -> None:
-    """Captions of the navigation are headings, which must say their level."""
+    """Give the captions of the navigation, which are headings, a level."""
     key = "furo_navigation_tree"
     context[key] = context.get(key, "").replace('role="heading"', 'role="heading" aria-level="2"')
 

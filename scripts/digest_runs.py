@@ -1,4 +1,4 @@
-"""Digests of what every solver fits to tables: equal before and after a change that must not change any number.
+"""Digests of the models that every solver fits to tables: equal before and after a change that must change no number.
 
     python scripts/digest_runs.py [--threads 2] [--solver sgd] TABLE ... > before.txt
 

@@ -2,7 +2,7 @@
 """Draws the pictures of the documentation site into docs/pictures, each for light and for dark pages.
 
 curves      the learning curves of the quick start, as `report.plot` draws them
-exercise    the loss of gradient descent beside that of the truncated SVD, with all entries and with a mask
+exercise    the loss of gradient descent and of the truncated SVD, with all entries and with a mask
 front       error against fit seconds of every system on MovieLens 1M, from the table in BENCHMARKS.md
 
 The same versions draw the same files.

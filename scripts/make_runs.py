@@ -1,6 +1,6 @@
-"""Writes the small runs that the tests keep for a format: `python -m scripts.make_runs FOLDER`, with that release.
+"""Writes the small runs of a format that the tests keep: `python -m scripts.make_runs FOLDER`, with that release.
 
-Every run is a folder in FOLDER; predictions.json has what each run predicted when it was made.
+Every run is a folder in FOLDER; predictions.json has the predictions of each run when it was made.
 """
 
 from __future__ import annotations

@@ -34,7 +34,7 @@ START, SPAN = 946_684_800, 8 * 365 * 86_400  # seconds: eight years from 2000-01
 LEAST_DEGREE = 20  # every user has at least this many ratings
 MOST_OF_ITEMS = 0.45  # and at most this fraction of the items
 BLOCK = 1_000_000  # ratings in a block, approximately
-HELD_OUT, HELD_OUT_SEED = 0.1, 0  # as in recsys_mf.splits.hold_out
+HELD_OUT, HELD_OUT_SEED = 0.1, 0  # share and seed of recsys_mf.splits.hold_out
 
 SCHEMA = pa.schema(
     [("user_id", pa.int32()), ("item_id", pa.int32()), ("rating", pa.float32()), ("timestamp", pa.int64())]
@@ -43,7 +43,11 @@ SCHEMA = pa.schema(
 
 @dataclass(frozen=True)
 class Shape:
-    """The size, scale and unevenness of a table; spreads are deviations of the logarithm of degree or popularity."""
+    """The size, scale and unevenness of a table.
+
+    degree_spread, popularity_spread : standard deviations of the logarithms of users' numbers of ratings (degrees) and
+        of items' popularities
+    """
 
     n_ratings: int
     n_users: int
@@ -98,7 +102,7 @@ class Reachable:
     squares: float = 0.0
 
     def add(self, means: NDArray[np.float64], ratings: NDArray[np.float32], scale: tuple[float, float, float]) -> None:
-        """Add the rows of a block that the rule holds out."""
+        """Add those rows of a block that the rule holds out."""
         test = self.rng.random(len(ratings)) < HELD_OUT
         errors = ratings[test] - conditional_mean(means[test], scale)
         self.rows += len(errors)

@@ -1,6 +1,6 @@
 """The soak test: all kinds of tables, damaged runs, killed writers, loads during a save, folders with other files.
 
-Counts what happened and exits with 1 if anything was wrong: a traceback, a table read wrongly, a damaged run that
+It counts what happened and exits with 1 if anything was wrong: a traceback, a table read wrongly, a damaged run that
 loads, a mixture of two runs, a lost run or file, or a step that takes longer than its limit. A case depends only on its
 number, which is printed with what was wrong.
 """
@@ -32,7 +32,7 @@ from recsys_mf.errors import ArtifactError, RecsysError
 from tests import hostile
 from tests.planted import planted
 
-LIMIT = 120  # seconds that a case may take; if it takes longer, it hangs
+LIMIT = 120  # seconds that a case may take; one that takes longer counts as hanging
 PAIRS = [7, 14, 21, 28], [101, 102, 103, 104]
 WRITER = """
 import signal, sys, recsys_mf as mf
@@ -51,7 +51,7 @@ def main() -> None:
     parser.add_argument("--tables", type=int, default=10_000)
     parser.add_argument("--flips", type=int, default=5_000, help="in each file of a run")
     parser.add_argument("--kills", type=int, default=100)
-    parser.add_argument("--trainings", type=int, default=100, help="that are killed and go on from a checkpoint")
+    parser.add_argument("--trainings", type=int, default=100, help="that are killed and continued from a checkpoint")
     parser.add_argument("--loads", type=int, default=2_000, help="while a writer replaces the run")
     parser.add_argument("--folders", type=int, default=500, help="with other files, which --force must not touch")
     parser.add_argument("--first", type=int, default=0, help="number of the first table")
@@ -121,7 +121,7 @@ def _small_runs(here: Path) -> dict[str, list[float]]:
 
 
 def _flip_bits(here: Path, number: int) -> Counter[str]:
-    """A bit of a file of a run is flipped: `load` refuses the run and names the file."""
+    """If one bit of a file of a run is flipped, `load` refuses the run and names the file."""
     counts: Counter[str] = Counter()
     shutil.copytree(here / "a", here / "flipped")
     for path in sorted((here / "flipped").iterdir()):
@@ -158,7 +158,7 @@ def _writer(here: Path, target: Path) -> Iterator[subprocess.Popen[str]]:
 
 
 def _kill_writers(here: Path, runs: dict[str, list[float]], number: int) -> Counter[str]:
-    """A writer is killed at a random moment: a complete run remains, and the next save leaves no other files."""
+    """If a writer is killed at a random moment, a complete run remains, and the next save leaves no other files."""
     counts: Counter[str] = Counter()
     folder = here / "killed"
     folder.mkdir()
@@ -184,7 +184,7 @@ def _kill_writers(here: Path, runs: dict[str, list[float]], number: int) -> Coun
 
 
 def _kill_trainings(here: Path, number: int) -> Counter[str]:
-    """A training with a checkpoint is killed at a random moment and goes on: in the end the run has the same bytes."""
+    """If a training with a checkpoint is killed at a random moment and continued, the run has the same bytes."""
     counts: Counter[str] = Counter()
     folder = here / "trainings"
     folder.mkdir()
@@ -229,7 +229,7 @@ def _training(folder: Path, name: str, *options: str) -> subprocess.Popen[bytes]
 
 
 def _checked(folder: Path, name: str) -> Counter[str]:
-    """If the run is there, whether it has the bytes of the one that was not killed; it is then removed."""
+    """If the run exists, count whether it has the bytes of the one that was not killed; then remove it."""
     new = folder / f"{name}-new"
     if not new.exists():
         return Counter()

@@ -1,6 +1,6 @@
-"""The help texts of commands: what click prints as it stands (after `\\b`) becomes a block of code.
+"""The help texts of commands: what click prints unchanged (after `\\b`) becomes a block of code.
 
-sphinx-click gives it as lines that begin with `| `, which would lose their columns.
+sphinx-click gives these lines with a leading `| `, so their columns would be lost.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The docstrings of this package as reStructuredText.
 
-They are plain text: `name : what it is` with indented lines that go on, indented lines after a paragraph that stay as
-they are (equations, calls), lists with `- `, and `names` in single backticks. Nothing else in them has a meaning, so
-every other character of reStructuredText is escaped.
+They are plain text: items `name : what it is` with indented continuation lines, indented lines after a paragraph that
+stay as they are (equations, calls), lists with `- `, and `names` in single backticks. Nothing else in them has a
+meaning, so every other special character of reStructuredText is escaped.
 """
 
 from __future__ import annotations
@@ -64,8 +64,8 @@ def _indented(lines: list[str], place: int) -> tuple[list[str], int]:
 
 
 def _items(line: str, rest: list[str]) -> list[list[str]]:
-    """An item and the lines that go on with it: several if a semicolon stands between them (`a : this; b : that`); with
-    its alternatives on lines of their own if it has such."""
+    """An item and its continuation lines: several items if semicolons separate them (`a : this; b : that`); with
+    alternatives on lines of their own, if it has any."""
     lines: list[str] = []
     for text in rest:
         if text.startswith(" ") and lines:
@@ -92,7 +92,7 @@ def _paragraph(lines: list[str], place: int) -> tuple[str, int]:
 
 
 def escaped(text: str) -> str:
-    """Prose with its `names` as code, names of the package and of errors as links, and all else as it is."""
+    """Prose with its `names` as code, names of the package and of errors as links, and the rest as it is."""
     return "".join(_marked_up(part) for part in _CODE.split(text))
 
 

@@ -1,4 +1,4 @@
-"""The loops of `sorting` and `lookup`, compiled. They are imported when they are first needed: numba takes a while."""
+"""The loops of `sorting` and `lookup`, compiled. They are imported when first needed, because numba loads slowly."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def group(keys: Any, n_groups: int) -> Any:
 
 @jit()
 def group_values(keys: Any, values: Any, place: Any, grouped: Any) -> None:
-    """place : where every group begins; it is counted up"""
+    """The values grouped by key. place : where every group begins; it is incremented"""
     for row in range(keys.size):
         grouped[place[keys[row]]] = values[row]
         place[keys[row]] += 1
@@ -101,7 +101,7 @@ def counts(keys: Any, n_groups: int) -> Any:
 
 @jit()
 def find_duplicates(first: Any, last: Any, starts: Any, items: Any, n_items: int, found: Any) -> None:
-    """Set found[0] where an item stands twice among the rows of a user, one of those from first to last."""
+    """Set found[0] if an item occurs twice among the rows of one of the users first to last."""
     rater = np.full(n_items, -1, np.int32)  # the last user who rated the item
     twice = False
     for g in range(first, last):
@@ -114,7 +114,7 @@ def find_duplicates(first: Any, last: Any, starts: Any, items: Any, n_items: int
 
 @jit()
 def first_duplicate(starts: Any, order: Any, items: Any, n_items: int) -> Any:
-    seen = np.full(n_items, -1, np.int64)  # last row of this item among the rows of the present user
+    seen = np.full(n_items, -1, np.int64)  # last row of this item among the rows of the current user
     count, earlier, later = 0, -1, -1
     for g in range(starts.size - 1):
         for position in range(starts[g], starts[g + 1]):

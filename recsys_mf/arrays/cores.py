@@ -17,9 +17,9 @@ def processors() -> int:
 
 
 def available_threads() -> int:
-    """The default number of threads: one per processor, or fewer where less time is granted.
+    """The default number of threads: one per processor, or fewer if there is a lower limit.
 
-    Less by the control group (a container's CPU limit) or by the variables that numeric libraries read.
+    Limits come from the control group (a container's CPU limit) and from the variables that numeric libraries read.
     """
     asked = (os.environ.get(name, "") for name in _VARIABLES)
     numbers = [int(text) for text in asked if text.isascii() and text.isdigit()]
@@ -28,7 +28,7 @@ def available_threads() -> int:
 
 @cache
 def granted(root: Path = Path("/")) -> int:
-    """Processors' worth of time that the control groups of this process grant, rounded up; a large number for any.
+    """The CPU limit of the control groups of this process, in processors, rounded up; a large number without a limit.
 
     root : the folder that proc and sys are in
     """
@@ -61,7 +61,7 @@ def _groups(root: Path) -> Iterator[tuple[str, str]]:
 
 
 def _quota(texts: list[str]) -> Iterator[int]:
-    """Processors of "max 100000", "150000 100000" or ["150000", "100000"]; none where there is no limit."""
+    """The limit in "max 100000", "150000 100000" or ["150000", "100000"], in processors; none without a limit."""
     words = " ".join(texts).split()
     if len(words) == 2 and words[0].isdigit() and words[1].isdigit() and int(words[0]) and int(words[1]):
         yield math.ceil(int(words[0]) / int(words[1]))

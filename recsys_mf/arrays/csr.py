@@ -47,7 +47,7 @@ class Csr(NamedTuple):
         return np.repeat(np.arange(low, high + 1), lengths)
 
     def take(self, rows: Any) -> Csr:
-        """These rows, indices [b], on the host; -1 is the last one."""
+        """The rows with these indices [b], on the host; -1 means the last one."""
         starts, entries = find_entries(self.starts, rows)
         values = None if self.values is None else self.values[entries]
         return Csr(starts, self.columns[entries], values, self.n_columns)
@@ -67,7 +67,7 @@ class Csr(NamedTuple):
 
 
 def find_entries(starts: Any, rows: Any) -> tuple[Any, Any]:
-    """Where the entries of these rows are, one row after another: their starts int64[b + 1], and places int64[z].
+    """Where the entries of these rows are, one row after another: starts int64[b + 1] and places int64[z].
 
     starts : of all rows, as in `Csr`
     """

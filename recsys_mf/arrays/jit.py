@@ -1,4 +1,4 @@
-"""Compilation: functions for numba, kept on disk where there is a folder for them."""
+"""Compilation: functions for numba, cached on disk if there is a folder that can be written to."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from numba.core.caching import FunctionCache
 
 from recsys_mf.errors import CacheWarning
 
-# Said of every function, since numba takes what is not said from whichever function made it compile this one.
+# Set for every function: numba takes an option that is not set from the function whose compilation needs this one.
 _OWN = {"fastmath": False, "error_model": "python", "forceinline": False}
 
 
 def jit(**options: Any) -> Callable[[Callable[..., Any]], Any]:
-    """`numba.njit` without the interpreter's lock, compiled once and kept on disk.
+    """`numba.njit` without the interpreter's lock, compiled once and cached on disk.
 
-    Where no folder can be written the function is compiled in every process; a CacheWarning says so once.
+    If no folder can be written to, the function is compiled in every process; a CacheWarning says so once.
     """
 
     def compiled(function: Callable[..., Any]) -> Any:
@@ -38,18 +38,18 @@ def jit(**options: Any) -> Callable[[Callable[..., Any]], Any]:
 
 
 def inline(**options: Any) -> Callable[[Callable[..., Any]], Any]:
-    """`jit` of what other compiled functions call: its code becomes a part of theirs.
+    """`jit` for functions that other compiled functions call: their code is inlined into the caller.
 
-    Several functions would hold a copy otherwise, each optimised in its place, and the first that a process loads
-    would serve them all: sums would round as the history of the process has it.
+    Otherwise each caller would hold a copy, optimised in its context, and the copy that a process loads first would be
+    used by all of them. Then the rounding of sums would depend on what the process computed before.
     """
     return jit(forceinline=True, **options)
 
 
 class _Cache(FunctionCache):
-    """Compiled functions in files that may be damaged or not writable: then they are compiled again.
+    """Compiled functions in files. If a file is damaged or cannot be written, the function is compiled again.
 
-    Functions are kept apart by the sources of all compiled functions, since a function holds those that it calls.
+    The key of the cache has the sources of all compiled functions, because a function contains those that it calls.
     """
 
     def _index_key(self, sig: Any, codegen: Any) -> Any:
@@ -73,7 +73,7 @@ class _Cache(FunctionCache):
         except RuntimeError as error:
             if "no compiled object yet" not in str(error):
                 raise
-            raise KeyboardInterrupt from None  # it came while LLVM had called back, where Python drops it
+            raise KeyboardInterrupt from None  # it came during a callback from LLVM, where Python drops it
 
 
 @cache
@@ -98,7 +98,7 @@ def _say_uncached() -> None:
 
 @contextmanager
 def on_compilation(action: Callable[[], None]) -> Iterator[None]:
-    """Inside, the action is called when a function is compiled for the first time, instead of read from disk."""
+    """Inside, the action is called once, when the first function is compiled instead of read from disk."""
     from numba.core import event
 
     class Listener(event.Listener):

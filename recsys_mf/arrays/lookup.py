@@ -1,4 +1,4 @@
-"""Integer ids and dense indices: which integers occur, where each stands among them, and pairs that stand twice."""
+"""Integer ids and dense indices: which integers occur, the position of each among them, and pairs that occur twice."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from recsys_mf.arrays.threads import shares, side_by_side
 def first_duplicate(
     users: NDArray[np.int32], items: NDArray[np.int32], n_users: int, n_items: int
 ) -> tuple[int, int, int]:
-    """Count of rows whose (user, item) pair stood in an earlier row, and the first such (earlier, later) rows.
+    """Count of rows whose (user, item) pair occurred in an earlier row, and the first such (earlier, later) rows.
 
     users, items : int32[n], in range
     Returns (count, earlier, later); (0, -1, -1) when every pair is unique, after one counting sort of the items
-    by user and one mark per item: O(n + n_users + n_items) time, 4 n bytes. Users who ascend need no sort.
+    by user and one mark per item: O(n + n_users + n_items) time, 4 n bytes. If users ascend, no sort is needed.
     """
     from recsys_mf.arrays import compiled
 
@@ -70,7 +70,7 @@ def compact(chunks: list[NDArray[Any]], low: int, high: int) -> tuple[NDArray[np
 
 
 def positions(values: NDArray[Any], low: int, table: NDArray[np.int32]) -> NDArray[np.int32]:
-    """table[value - low] of every integer, -1 for one beyond the table; int32[n]."""
+    """table[value - low] of every integer, -1 for one outside the table; int32[n]."""
     from recsys_mf.arrays import compiled
 
     found = np.empty(len(values), np.int32)

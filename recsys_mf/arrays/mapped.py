@@ -1,8 +1,8 @@
 """Columns: the long arrays of rating tables, in memory or, beyond a limit, in files.
 
 A column in a file is a memory map of a temporary file without a name: it is read and written like any other array, the
-system keeps what it can of it in memory, and with the array the file is gone. Results do not depend on where columns
-lie.
+system keeps as much of it in memory as it can, and the file is deleted together with the array. Results do not depend
+on whether columns are in memory or in files.
 """
 
 from __future__ import annotations
@@ -29,21 +29,21 @@ from recsys_mf.errors import ResourceError
 class _Limit:
     size: int  # bytes
     maps: weakref.WeakSet[mmap.mmap] = field(default_factory=weakref.WeakSet)  # those that are alive
-    lock: threading.Lock = field(default_factory=threading.Lock)  # of maps, which two threads go through
+    lock: threading.Lock = field(default_factory=threading.Lock)  # of maps, which two threads iterate over
 
 
 _LIMIT: ContextVar[_Limit | None] = ContextVar("limit", default=None)
 _SHARE = 32  # a column in memory takes at most this part of the limit: a table has several, and there are copies
 _PART = 1 << 20  # entries
-_INTERVAL = 0.1  # seconds between two looks at the memory of the process
+_INTERVAL = 0.1  # seconds between two checks of the memory of the process
 
 
 @contextmanager
 def limited(size: int | None) -> Iterator[None]:
     """Inside, columns of more than a 32nd of `size` bytes are made in files; None for no limit.
 
-    A pass over long columns brings them into memory page by page. So as soon as the process holds more than `size`
-    bytes, the columns rest, where the system says what it holds.
+    A pass over long columns brings them into memory page by page. So their pages are dropped (`rest`) as soon as the
+    process holds more than `size` bytes, on systems that say how much it holds.
     """
     limit = None if size is None else _Limit(size)
     token, ended = _LIMIT.set(limit), threading.Event()
@@ -57,7 +57,7 @@ def limited(size: int | None) -> Iterator[None]:
 
 
 def _watch(limit: _Limit, ended: threading.Event) -> None:
-    """Let the columns rest whenever the process is too large and a quarter of the limit or more is in files."""
+    """Drop the pages of the columns if the process is too large and more than a quarter of the limit is in files."""
     while not ended.wait(_INTERVAL):
         now = memory.resident()
         if now is not None and now.all > limit.size and now.in_files > limit.size // 4:
@@ -65,7 +65,7 @@ def _watch(limit: _Limit, ended: threading.Event) -> None:
 
 
 def empty(length: int, dtype: Any) -> NDArray[Any]:
-    """A new column. Raises ResourceError where the temporary folder has no room for it."""
+    """A new column. Raises ResourceError if the temporary folder has no room for it."""
     size, limit = length * np.dtype(dtype).itemsize, _LIMIT.get()
     if limit is None or size * _SHARE <= limit.size:
         return np.empty(length, dtype)
@@ -114,7 +114,7 @@ def taken(column: NDArray[Any], rows: NDArray[Any]) -> NDArray[Any]:
 
 
 def is_mapped(column: NDArray[Any]) -> bool:
-    """Whether the column lies in a file."""
+    """Whether the column is in a file."""
     return _map(column) is not None
 
 
@@ -124,7 +124,7 @@ def read_ahead(column: NDArray[Any], low: int, high: int) -> None:
 
 
 def rest() -> None:
-    """Take all columns in files out of this process's memory, after a pass over some: what is read again comes back."""
+    """Drop the pages of all columns in files from this process's memory, after a pass over some; reading loads them."""
     limit = _LIMIT.get()
     if limit is not None:
         _rest(limit)
@@ -138,7 +138,7 @@ def _rest(limit: _Limit) -> None:
 
 
 def drop(column: NDArray[Any], low: int, high: int) -> None:
-    """Take the entries low to high of a column in a file out of this process's memory."""
+    """Drop the pages of the entries low to high of a column in a file from this process's memory."""
     _advise(column, low, high, "MADV_DONTNEED")
 
 
@@ -151,7 +151,7 @@ def _advise(column: NDArray[Any], low: int, high: int, advice: str) -> None:
 def _advise_map(mapped: mmap.mmap, low: int, high: int, advice: str) -> None:
     start = low // mmap.PAGESIZE * mmap.PAGESIZE
     length = min(high, len(mapped)) - start
-    if length > 0 and hasattr(mmap, advice):  # advice changes no result: a system without it reads all the same
+    if length > 0 and hasattr(mmap, advice):  # advice changes no result, so a system may lack it
         mapped.madvise(getattr(mmap, advice), start, length)
 
 

@@ -45,7 +45,7 @@ def counts(keys: NDArray[np.int32], n_groups: int) -> NDArray[np.int64]:
 def find_pairs(
     starts: NDArray[np.int64], others: NDArray[np.int32], keys: NDArray[Any], wanted: NDArray[Any]
 ) -> NDArray[np.int64]:
-    """Place of every pair (key, wanted) in grouped columns whose groups ascend, -1 where it is not there.
+    """Place of every pair (key, wanted) in grouped columns whose groups ascend; -1 for a pair that is not there.
 
     starts int64[n_groups + 1], others int32[n] : group g is others[starts[g]:starts[g + 1]]
     keys, wanted : [b]; -1 is in no group

@@ -1,7 +1,7 @@
-"""Threads: kernels that release the interpreter's lock, side by side on ranges of their work.
+"""Threads: kernels that release the interpreter's lock, in parallel on ranges of their work.
 
-A process starts helping threads when work is large enough for them, and ends them before it forks: a child finds no
-thread missing, and starts its own. There is no other runtime of threads beneath, whose state a fork would break.
+A process starts helper threads when the work is large enough, and ends them before it forks, so that a child process
+can start its own. There is no other threading runtime underneath, whose state a fork would break.
 """
 
 from __future__ import annotations
@@ -18,27 +18,27 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import ThreadpoolController
 
-_SPLIT = 8  # tasks a thread, so that one whose core is busy with another program does not hold up the others
-_PAIR = 16  # multiplications that a pair costs beside its factors
-_LITTLE = 1 << 18  # multiplications: what takes less time than a thread takes to wake
+_SPLIT = 8  # tasks per thread, so that a thread whose core is busy with another program does not delay the others
+_PAIR = 16  # multiplications that a pair costs besides its factors
+_LITTLE = 1 << 18  # multiplications that take less time than waking a thread
 
 
 def limit_blas() -> AbstractContextManager[Any]:
-    """Inside, BLAS has one thread: one that has done its part waits busily for more, on a core that others lack."""
+    """Inside, BLAS uses one thread: its idle threads would spin on cores that other threads need."""
     limited: AbstractContextManager[Any] = _libraries().limit(limits=1, user_api="blas")
     return limited
 
 
 @cache
 def _libraries() -> ThreadpoolController:
-    """The libraries with threads of their own; to look for them takes milliseconds."""
+    """The libraries with threads of their own; finding them takes milliseconds."""
     return ThreadpoolController()
 
 
 def side_by_side(kernel: Callable[..., Any], tasks: Sequence[tuple[Any, ...]], threads: int, *arguments: Any) -> None:
-    """kernel(*task, *arguments) for every task, by at most so many threads; the calling thread is one of them.
+    """kernel(*task, *arguments) for every task, on at most `threads` threads; the calling thread is one of them.
 
-    Tasks go in their order to threads that are free; every task must be able to end without the others.
+    Free threads take the tasks in order; every task must be able to end without the others.
     """
     waiting = deque(tasks)
 
@@ -60,24 +60,24 @@ def side_by_side(kernel: Callable[..., Any], tasks: Sequence[tuple[Any, ...]], t
     try:
         work()
     finally:
-        waiting.clear()  # where Ctrl-C came between two tasks
+        waiting.clear()  # if Ctrl-C came between two tasks
         for helper in helpers:
             if not helper.cancel():
                 helper.result()
 
 
 def ranges(n: int, step: int) -> list[tuple[int, int]]:
-    """(low, high) of the ranges of this many that make up n, the last one shorter."""
+    """Ranges (low, high) of `step` that make up n; the last one may be shorter."""
     return [(low, min(low + step, n)) for low in range(0, n, step)]
 
 
 def pairs(n: int, work: int) -> list[tuple[int, int]]:
-    """Ranges of n pairs of so much work each, as `shares`; they do not depend on the number of threads."""
+    """Ranges of n pairs for threads, which do not depend on their number. work : multiplications per pair"""
     return ranges(n, max(1, 8 * _LITTLE // (work + _PAIR)))
 
 
 def shares(work: NDArray[Any], threads: int) -> list[tuple[int, int]]:
-    """Contiguous ranges of rows of about equal work: a few per thread, or one where all of it is little.
+    """Contiguous ranges of rows of about equal work: a few per thread, or one if there is little work.
 
     work float64[rows] : multiplications, roughly
     """
@@ -94,7 +94,7 @@ def _executor() -> ThreadPoolExecutor:
 
 
 def _helpers(work: Callable[[], None], count: int) -> list[Future[None]]:
-    """The work on up to so many threads: fewer where the system gives no more, or the interpreter is ending."""
+    """The work on up to `count` threads; fewer if the system gives no more, or if the interpreter is shutting down."""
     helpers: list[Future[None]] = []
     try:
         for _ in range(count):
@@ -105,7 +105,7 @@ def _helpers(work: Callable[[], None], count: int) -> list[Future[None]]:
 
 
 def _end() -> None:
-    """End the threads, once they have done what they are at."""
+    """End the threads, once they have finished their current work."""
     if _executor.cache_info().currsize:
         executor = _executor()
         _executor.cache_clear()

@@ -30,7 +30,7 @@ _INDEX, _FORMAT = "pictures.json", "recsys-mf pictures"
 class PageTable:
     """A table with its caption.
 
-    best : the row that is marked; greyed : rows that are shown in grey, which must be said in words too
+    best : the row that is marked; greyed : rows that are shown in grey, whose meaning must also be given in words
     """
 
     caption: str
@@ -41,7 +41,7 @@ class PageTable:
 
 @dataclass(frozen=True)
 class Section:
-    """A heading with what stands under it: paragraphs, tables, pictures, notes in small print."""
+    """A heading with paragraphs, tables, pictures, and notes in small print."""
 
     title: str
     paragraphs: tuple[str, ...] = ()
@@ -52,7 +52,7 @@ class Section:
 
 @dataclass(frozen=True)
 class Page:
-    """What a page says.
+    """The contents of a page.
 
     title : what was done on what; verdict : the result in a sentence; warnings : what to know before reading it
     record : what repeats it, name -> value
@@ -72,16 +72,16 @@ class Page:
 
 @singledispatch
 def lay_out(result: Any) -> Page:
-    """What a page of a result says; registered per class of results, next to the class."""
+    """The contents of the page of a result; registered per class of results, next to the class."""
     raise TypeError(f"{type(result).__name__} has no page")
 
 
 class Drawable:
-    """A result that can be looked at: `lay_out` is registered for its class."""
+    """A result that can be drawn: `lay_out` is registered for its class."""
 
     @property
     def pictures(self) -> tuple[str, ...]:
-        """Names of the pictures of this, for `plot`."""
+        """Names of the pictures of this result, for `plot`."""
         return tuple(lay_out(self).pictures)
 
     def plot(self, name: str, axes: Axes | None = None) -> Axes:
@@ -120,9 +120,9 @@ class Drawable:
             aside.write_text(text, encoding="utf-8")
 
     def save_plots(self, directory: str | Place, *, force: bool = False) -> None:
-        """Write every picture as a file NAME.svg into a new folder, with pictures.json, which names them.
+        """Write every picture as a file NAME.svg into a new folder, with pictures.json, which lists them.
 
-        force : replace a folder that this wrote before
+        force : replace a folder that this function wrote before
         Raises ArtifactError for a folder that cannot be written to, ConfigError if the extra `report` is missing.
         """
         require_extra("save_plots")
@@ -137,7 +137,7 @@ class Drawable:
 
 
 def check_pictures(html: Place | None, plots: Place | None, *, force: bool) -> None:
-    """Raise what `save_html` and `save_plots` would raise after the work."""
+    """Raise before the work what `save_html` and `save_plots` would raise after it."""
     if html is not None:
         require_extra("--html")
         check_output(html, "page", HTML, force=force)
@@ -171,7 +171,7 @@ def _template() -> Any:
 
 
 def _folder_kind(directory: Place, files: Any) -> FolderKind:
-    """A folder of pictures: what is in it already was written by this if its index says so."""
+    """A folder of pictures: its files were written by this module if its index says so."""
     known: list[str] = []
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
         known = list(strict_json.from_text(_bytes(directory / _INDEX))["pictures"])

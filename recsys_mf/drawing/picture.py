@@ -1,4 +1,4 @@
-"""Picture: one plot with its title, what it says, and its numbers as a table for those who do not see it."""
+"""Picture: one plot with its title, its caption, and its numbers as a table for those who cannot see it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Picture:
     """A plot.
 
     name : of its file and for `plot`; title : a few words; caption : what it shows, in sentences
-    draw : puts it into an axes
+    draw : draws it into axes
     table : the numbers that it shows
     size : width and height in inches
     """

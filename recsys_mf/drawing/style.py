@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 INK, MUTED, GRID, PAPER = "#1f2328", "#59636e", "#dde2e8", "#ffffff"
 SERIES = ("#0b6bcb", "#c2410c", "#0f7b57", "#8b3fb8", "#8a6100", "#0e7490")
-"""Of lines, in turn; each has a contrast of at least 4.5 to the paper. They differ in marker or dash as well."""
+"""Colours of lines, in turn; each has a contrast of at least 4.5 to the paper. Lines also differ in marker or dash."""
 
 MARKERS, DASHES = ("o", "s", "^", "D", "v", "P"), ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (8, 2)))
 
@@ -22,7 +22,7 @@ DARK = {
     INK: "#e6edf3", MUTED: "#9aa5b1", GRID: "#30363d", PAPER: "#0d1117",
     **dict(zip(SERIES, ("#58a6ff", "#ff8f5c", "#3fb98a", "#c792ea", "#d8a740", "#39c5cf"), strict=True)),
 }  # fmt: skip
-"""The colour of a dark page for each of a light one."""
+"""The colour on a dark page for each colour of a light page."""
 
 VARIABLES = {INK: "--ink", MUTED: "--muted", GRID: "--grid", PAPER: "--paper"} | {
     colour: f"--series-{number}" for number, colour in enumerate(SERIES, start=1)
@@ -48,7 +48,7 @@ _SETTINGS: dict[str, Any] = {
     "legend.labelcolor": INK,
     "lines.linewidth": 1.8,
     "lines.markersize": 5,
-    "svg.fonttype": "none",  # letters stay letters: to be found, read aloud, and small
+    "svg.fonttype": "none",  # text stays text: it can be searched and read aloud, and files are small
     "text.color": INK,
     "text.parse_math": False,  # names may have dollar signs
     "xtick.color": MUTED,
@@ -62,7 +62,7 @@ _SETTINGS: dict[str, Any] = {
 def styled(salt: str = "") -> Iterator[None]:
     """The style, for what is drawn inside.
 
-    salt : of the ids in an SVG, which are the same in every run
+    salt : for the ids in an SVG, so that they are the same in every run
     """
     import matplotlib
 

@@ -1,4 +1,4 @@
-"""Pictures as SVG: a file of its own, or a part of a page that takes the colours and the font of the page."""
+"""Pictures as SVG: a separate file, or a part of a page that takes the colours and the font of the page."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""Kernels: arrays in, arrays out. One definition of the mathematics, its backends.
+"""Kernels: arrays in, arrays out; one definition of the mathematics, and its backends.
 
 `reference` is the specification (float64 NumPy), `cpu` runs on numba, `torch` on torch and `triton` on torch and
 Triton; `backend` says what each of them offers, `operands` what they take. `select` gives the backend for a device; a
-solver is handed one and does not know which. `predictor` gives what models predict with there.
+solver gets one and does not know which. `predictor` gives the kernels that models predict with on a device.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ MIN_CAPABILITY = (8, 0)  # compute capability that Triton's kernels need: TF32
 def select(device: str | Backend = "auto", threads: int | None = None) -> Backend:
     """The backend for "cpu", "cuda" or "auto" (CUDA if it is there), on this many threads of the host.
 
-    device : or a backend, which is given back
+    device : one of these names, or a backend, which is returned unchanged
     threads : `available_threads()` if None
-    The first use of a card checks its kernels (`triton.verification`). Torch does the work of those that are wrong: for
-    "auto" a DeviceWarning says so, for "cuda" it is a DeviceError. Raises ConfigError for another name or a thread
-    count out of range, DeviceError for CUDA if there is none.
+    The first use of a card checks its kernels (`triton.verification`). If one is wrong, torch's is used with "auto" and
+    a DeviceWarning says so; with "cuda" it is a DeviceError. Raises ConfigError for another name or a thread count out
+    of range, DeviceError for CUDA if there is none.
     """
     if isinstance(device, Backend):
         return device
@@ -44,10 +44,10 @@ def select(device: str | Backend = "auto", threads: int | None = None) -> Backen
 
 
 def predictor(device: str | Backend = "auto", threads: int | None = None) -> PredictionKernels:
-    """What models predict with on "cpu", "cuda" or "auto" (CUDA if it is there), on this many threads of the host.
+    """The kernels of predictions on "cpu", "cuda" or "auto" (CUDA if it is there), on this many threads of the host.
 
-    device : or a backend, of which this is the family
-    On CUDA it keeps the tables of every model that it is used for. Raises as `select` does.
+    device : one of these names, or a backend, whose family of predictions is returned
+    On CUDA it keeps the tables of every model that it is used for. Raises the same errors as `select`.
     """
     if isinstance(device, Backend):
         return device.make_prediction()
@@ -96,5 +96,5 @@ def _takes_triton() -> bool:
 
 
 def has_driver() -> bool:
-    """Whether a driver is loaded: spares machines without one the seconds that importing torch takes."""
+    """Whether a driver is loaded. Machines without one are spared the seconds that importing torch takes."""
     return any(os.path.exists(path) for path in ("/proc/driver/nvidia/version", "/dev/nvidiactl", "/dev/dxg"))

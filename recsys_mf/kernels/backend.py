@@ -42,7 +42,7 @@ class Device(Protocol):
 
     name : as runs and reports name the device, "cpu" or "cuda"
     threads : threads of the host that may be used
-    xp : the module of its arrays, NumPy or torch: for what both name alike (sqrt, hstack, einsum, linalg.qr, …)
+    xp : the module of its arrays, NumPy or torch, for functions with the same name in both (sqrt, hstack, einsum, …)
     """
 
     name: str
@@ -50,7 +50,7 @@ class Device(Protocol):
     xp: Any
 
     def describe(self) -> dict[str, str]:
-        """What a run records of the device."""
+        """What a run records about the device."""
         ...
 
     def guard(self) -> AbstractContextManager[None]:
@@ -99,9 +99,9 @@ class RowKernels(Protocol):
 class SgdKernels(Protocol):
     """Masked stochastic gradient descent.
 
-    takes_weights : whether its own kernels take weights of ratings; if not, slower ones do it
-    precisions : how factors can be stored: "float32", and what takes half of that
-    schedules : which blocks can run side by side: "conflict-free", and "hogwild" that share rows
+    takes_weights : whether its own kernels take weights of ratings; if not, slower ones are used for them
+    precisions : how factors can be stored: "float32", and types with half the bytes
+    schedules : "conflict-free" (blocks that run in parallel share no rows), and "hogwild" (they may share rows)
     max_rank : the largest rank, None for any
     """
 
@@ -121,8 +121,8 @@ class SgdKernels(Protocol):
     def epoch(self, plan: SgdPlan, state: SgdState, step: SgdStep) -> float: ...
 
     def collect(self, plan: SgdPlan, state: SgdState) -> None:
-        """Bring what epochs have moved into the arrays of the state, before they are read: a backend may keep it
-        elsewhere.
+        """Bring the rows that epochs have changed into the arrays of the state, before these are read: a backend may
+        keep the rows elsewhere.
         """
         ...
 
@@ -140,7 +140,7 @@ class ProbitKernels(Protocol):
 
 
 class PredictionKernels(Protocol):
-    """What models predict with: from NumPy to NumPy."""
+    """The kernels that models predict with: NumPy arrays in, NumPy arrays out."""
 
     def predict(self, model: FactorModel, pairs: Pairs) -> NDArray[np.float32]: ...
 
@@ -175,8 +175,8 @@ class PredictionKernels(Protocol):
 class Backend:
     """The families of a device, as `kernels.select` gives them.
 
-    make_prediction : gives the family that models predict with; a new one each time, since it may keep the tables of
-        every model that it is used for
+    make_prediction : makes the family of predictions; a new one each time, since it may keep the tables of every model
+        that it is used for
     """
 
     device: Device

@@ -1,4 +1,4 @@
-"""Operands: what travels together into the kernels. Arrays are those of a backend; None stands for what is absent.
+"""Operands: the groups of arguments of the kernels. Arrays are those of a backend; None means that there is none.
 
 A row of any table is one vector x = (factors, bias) of k + 1 numbers, since the row's system is solved for all of it.
 """
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 
 class NoiseScales(NamedTuple):
-    """Factors on the precision of the noise, a number per row of a table; those of a rating are multiplied.
+    """Factors on the precision of the noise, one per row of a table; the factors of a rating's rows are multiplied.
 
     rows float32[rows] : of the rows that are solved; others float32[n] : of the other table
     contexts float32[c] : of the third table; None for 1
@@ -25,13 +25,13 @@ class NoiseScales(NamedTuple):
 
 
 class Regressors(NamedTuple):
-    """What the ratings of a row are regressed on: a row of the other table each and, if there is a third, one of it.
+    """What the ratings of a row are regressed on: for each a row of the other table and, if there is one, of a third.
 
     rows : the other table Y [n, k + 1]; the columns of the ratings' `Csr` are its row numbers
-    contexts : int32[z], the row of the third table of every rating; or None
+    contexts : int32[z], the row of the third table for every rating; or None
     context_rows : the third table C [c, k + 1], or None
-    weights : float32[z] above 0, by which the precision of every rating's noise is multiplied; None for 1
-    scales : factors above 0 on it by row of each table; None for 1
+    weights : float32[z] above 0, factors on the precision of every rating's noise; None for 1
+    scales : more factors above 0 on that precision, by row of each table; None for 1
     """
 
     rows: Any
@@ -68,7 +68,7 @@ RowPrior = GaussianPrior | Shrinkage
 
 
 class Pairs(NamedTuple):
-    """Pairs of users and items by their row numbers int32[z], -1 for an unknown one.
+    """Pairs of users and items by their row numbers int32[z]; -1 for an unknown one.
 
     contexts : int32[z], the row of the third table, -1 for an unknown one; None if there is no third table
     """
@@ -79,7 +79,7 @@ class Pairs(NamedTuple):
 
 
 class Tables(NamedTuple):
-    """The rows (factors, bias) of users X [m, k + 1], of items Y [n, k + 1] and, or None, of contexts C [c, k + 1]."""
+    """The rows (factors, bias) of users X [m, k + 1], of items Y [n, k + 1] and of contexts C [c, k + 1] or None."""
 
     users: Any
     items: Any
@@ -101,7 +101,7 @@ class FactorModel(NamedTuple):
 
 
 class NoiseTables(NamedTuple):
-    """Factors on the standard deviation of the noise in every sample as integers, and their units.
+    """Factors on the standard deviation of the noise in every sample, as integers with units.
 
     users int16[m, S], items int16[n, S] : above 0, in units of units[0, s] and units[1, s]; units float32[2, S]
     """
@@ -112,12 +112,12 @@ class NoiseTables(NamedTuple):
 
 
 class SampleTables(NamedTuple):
-    """The rows of every sample of a posterior as integers, and what turns them into numbers.
+    """The rows of every sample of a posterior as integers, with their units.
 
     users int16[m, S, k + 1], items int16[n, S, k + 1], contexts int16[c, S, k + 1] or None : rows (factors, bias) in
         units of units[0, s], units[1, s] and units[2, s]
     units float32[3, S], offsets float32[S]
-    noise : of every user and item, or None
+    noise : factors on the noise of every user and item, or None
     """
 
     users: Any
@@ -129,10 +129,10 @@ class SampleTables(NamedTuple):
 
 
 class TopQuery(NamedTuple):
-    """Whose lists are wanted, and of what.
+    """The users whose lists are wanted, and the items to choose from.
 
     users int32[b], -1 for an unknown one; items int32[n], the ones to choose from; length : entries of a list
-    excluded : a `Csr` whose row g has the places among the items, ascending, that are left out for users[g]; or None
+    excluded : a `Csr`; its row g has the positions in items, ascending, that are left out for users[g]; or None
     """
 
     users: Any
@@ -142,12 +142,12 @@ class TopQuery(NamedTuple):
 
 
 class Curves(NamedTuple):
-    """What a value m of sample s counts: a cubic polynomial in each of K intervals of equal width.
+    """What a value m of sample s adds to a score: a cubic polynomial in each of K intervals of equal width.
 
         C_s(m) = Σ_{d < 4} values[s, j, d] t^d,   u = (m - starts[s]) / steps[s],  j = ⌊u⌋ within 0 to K - 1,  t = u - j
 
     starts, steps float32[S]; values float32[S, K, 4]
-    squares float32[S, K, 4] : the polynomials D_s of what its square counts, or None
+    squares float32[S, K, 4] : the polynomials D_s of what it adds to the mean square, or None
     z, variance : of the score A - z √(max(mean_s D_s(m_s) - A², 0) + variance) with A = mean_s C_s(m_s), which is A
         without squares
     """
@@ -161,7 +161,7 @@ class Curves(NamedTuple):
 
 
 class LevelScores(NamedTuple):
-    """What the levels of an ordinal model count, for scores of expected levels.
+    """The values of the levels of an ordinal model, for scores by expected levels.
 
         A = mean_s Σ_l values[l] P_s(l),  B = mean_s Σ_l squares[l] P_s(l),  score = A - z √max(B - A², 0)
 
@@ -177,7 +177,7 @@ class LevelScores(NamedTuple):
 
 
 class RatingScale(NamedTuple):
-    """How a value m becomes a rating: μ + σ m, clipped to a range; and a rating a value: (r - μ) / σ."""
+    """How a value m becomes a rating, μ + σ m clipped to a range; and how a rating becomes a value, (r - μ) / σ."""
 
     mean: float
     deviation: float
@@ -194,7 +194,7 @@ class Triples(NamedTuple):
 
 
 class RatingTable(Protocol):
-    """What a plan of SGD reads of a table of ratings."""
+    """What a plan of SGD reads from a table of ratings."""
 
     @property
     def users(self) -> NDArray[np.int32]: ...
@@ -215,7 +215,7 @@ class RatingTable(Protocol):
 
 
 class SgdState(NamedTuple):
-    """What an epoch of SGD moves, in place: P [m, width], Q [n, width], user_bias [m], item_bias [n]."""
+    """What an epoch of SGD changes, in place: P [m, width], Q [n, width], user_bias [m], item_bias [n]."""
 
     P: Any
     Q: Any
@@ -232,10 +232,10 @@ class OrdinalPairs(NamedTuple):
 
 
 class SgdStep(NamedTuple):
-    """The steps η and η_b of factors and biases in an epoch, the ridges λ and λ_b that shrink them.
+    """The steps η and η_b of factors and biases in an epoch, and the ridges λ and λ_b that shrink them.
 
     seed : of the noise with which a backend rounds factors that it stores in fewer bits
-    is_linear : a weight makes a step so many times as long, also one above 1, which else stands for visits in a row
+    is_linear : a weight w multiplies the step by w, even above 1; if False, w > 1 has the effect of w visits in a row
     """
 
     rate: float
@@ -249,7 +249,7 @@ class SgdStep(NamedTuple):
 class Part(NamedTuple):
     """Triples that are visited in one pass: users, items int32[z], values float32[z], in the order of their visits.
 
-    weights : float32[z], how many visits of it a triple's visit stands for; None for 1
+    weights : float32[z], how many visits the visit of each triple counts as; None for 1
     bounds int64[S, W + 1] : block w of stratum s is the triples bounds[s, w]:bounds[s, w + 1]
     """
 

@@ -1,6 +1,6 @@
-"""The oracle: the error of every operation of a backend against the float64 reference, and what rounding allows.
+"""The oracle: the error of every operation of a backend against the float64 reference, and the bound from rounding.
 
-A case makes its operands from a seed, gives them to a backend and to `kernels.reference`, and returns an `Agreement`.
+A check makes operands from a seed, gives them to a backend and to `kernels.reference`, and returns an `Agreement`.
 The tests check every backend, the GPU benchmarks check that of the card. The table has a user without a rating, one
 with a single rating, one who rated every item, and the last index of both sides.
 """
@@ -35,7 +35,7 @@ from recsys_mf.kernels.schedule.passes import HostTriples
 from recsys_mf.kernels.schedule.plan import SgdPlan
 
 EPSILON = float(np.finfo(np.float32).eps)
-UNITS = {"half": 2.0**-11, "bfloat16": 2.0**-8}  # what rounding may change of a number: half of an ulp, an ulp
+UNITS = {"half": 2.0**-11, "bfloat16": 2.0**-8}  # by how much rounding may change a number: half an ulp, an ulp
 RANKS = (1, 3, 64, 100)
 SHAPE = M, N = 37, 23
 CONTEXTS = 5
@@ -66,7 +66,7 @@ def find_worst(found: Any, exact: Any) -> float:
 
 
 def make_table(rng: np.random.Generator, shape: Shape = SHAPE, *, weighted: bool = False) -> Triples:
-    """Triples in random order; see the docstring of the module. weighted : with weights from 1/8 to 8"""
+    """Triples of the table of the module's docstring, in random order. weighted : with weights from 1/8 to 8"""
     _, n = shape
     observed = rng.random(shape) < 0.4
     observed[0], observed[1], observed[2] = False, np.arange(n) == min(5, n - 1), True
@@ -155,7 +155,7 @@ def check_epoch(
     """An epoch of SGD; the error of the summed squares is relative. weighted : the step, if triples have weights"""
     rng, step = np.random.default_rng(rank), weighted or STEP
     visits = make_visits(rng, shape, weighted=weighted is not None)
-    # A step so short that a tile of one item's updates stays below a full correction.
+    # The factors are so short that a tile of updates of one item stays below a full correction.
     state = make_state(rng, rank, shape, 0.3 if shape == SHAPE else 0.9 / np.sqrt(max(rank, 9)))
     exact = SgdState(*(table.copy() for table in state))
     expected = reference.epoch(visits.plan(None, batch, rank), exact, step)
@@ -170,7 +170,7 @@ def check_epoch(
 
 
 def check_visits(backend: Backend, rank: int, batch: int, shape: Shape = SHAPE) -> Agreement:
-    """Short runs as a single stratum, with step 0: every rating is visited once, with the error of the start."""
+    """Short runs as a single stratum, with step 0: every rating is visited once, with the error of the first state."""
     rng = np.random.default_rng(rank)
     visits, state, still = make_visits(rng, shape), make_state(rng, rank, shape), SgdStep(0.0, 0.0, 0.0, 0.0)
     n = len(visits.triples.users)
@@ -206,8 +206,10 @@ def make_solve(
     rank: int, *, contexts: bool, normals: bool, shrinkage: bool = False, weighted: bool = False,
     scaled: bool = False, shape: Shape = SHAPE,
 ) -> SolveCase:  # fmt: skip
-    """A system for every row. shrinkage : use the prior of ALS instead of the sampler's; scaled : with scales of the
-    noise of every table
+    """A system for every row.
+
+    contexts, normals : with them; weighted : with weights of the ratings
+    shrinkage : with the prior of ALS instead of that of the sampler; scaled : with noise scales for every table
     """
     rng, width, n_rows = np.random.default_rng(rank), rank + 1, shape[0]
     triples = make_table(rng, shape, weighted=weighted)
@@ -285,8 +287,8 @@ def check_refine(
     case = make_refine(rank, rank, shape, weighted=weighted)
     exact, exact_errors = reference.refine(*case, steps)
     ours, errors = (backend.device.get(a) for a in backend.rows.refine(*case.put(backend), steps))
-    # A step divides sums of at most N products of k + 1 terms, which are rounded, by others of their size; the ratio
-    # of the largest to the smallest of those is that of the diagonal.
+    # A step divides rounded sums of at most N products of k + 1 terms by other sums of that size; the ratio of the
+    # largest to the smallest of those is that of the diagonal.
     tolerance = (steps + 1) * shape[1] * (rank + 4) * EPSILON
     return (
         Agreement(find_worst(ours, exact), float(tolerance * np.abs(exact).max())),
@@ -335,10 +337,10 @@ def check_row_values(backend: Backend, rank: int, *, contexts: bool) -> Agreemen
 
 
 def check_find_top(kernels: PredictionKernels, width: int, n: int, rows: int = 5, count: int = 7) -> Agreement:
-    """The best columns with some left out: their scores, and those that the reference gives the columns found."""
+    """The best columns, with some left out: the scores returned, and the reference's scores of the columns returned."""
     rng = np.random.default_rng(width)
     queries, table = draw_rows(rng, rows, width), draw_rows(rng, n, width)
-    chosen = rng.random((rows, n)) < np.linspace(0, 1, rows)[:, None]  # of the last row all
+    chosen = rng.random((rows, n)) < np.linspace(0, 1, rows)[:, None]  # all columns of the last row
     starts = np.append(0, np.cumsum(chosen.sum(1)))
     excluded = Csr(starts, np.nonzero(chosen)[1].astype(np.int32), None, n)
     columns, scores = kernels.find_top(queries, table, count, excluded)

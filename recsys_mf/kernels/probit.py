@@ -8,13 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 FAR = 1e6
-"""Stands for infinity at the ends of the cuts: φ and the tail of Φ are 0 there, and so are products with it."""
+"""Used for infinity at the ends of the cuts: φ and the tail of Φ are 0 there, and so are products with it."""
 
 
 def assemble(sums: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Gradient [T + 1] and negated Hessian [T + 1, T + 1] in (c_1 … c_T, κ), as in `reference.ordinal_terms`.
 
-    sums float64[T + 1, 9] : over the pairs of each level, in the letters of the reference with A_a = ∂a², A_b = ∂a∂b,
+    sums float64[T + 1, 9] : over the pairs of each level, in the notation of the reference with A_a = ∂a², A_b = ∂a∂b,
         B_b = ∂b²: A, B, A_a, B_b, A_b, m (A_a + A_b), m (B_b + A_b), m (A + B), m² (A_a + 2 A_b + B_b), first
         derivatives times √ω, second times ω
 

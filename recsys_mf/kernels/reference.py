@@ -1,7 +1,7 @@
-"""The kernels in float64 NumPy, as plainly as the equations: the specification the other backends are held to.
+"""The kernels in float64 NumPy, as plainly as the equations: the specification with which the backends are compared.
 
-Every backend has these operations under these names with these arguments (`backend`, `operands`). Nothing has a
-default, draws a random number or offers a choice. m users, n items, k rank, z ratings. A test compares results.
+Every backend has these operations under these names with these arguments (`backend`, `operands`). No argument has a
+default, and no operation draws random numbers. There are m users, n items, z ratings or pairs, and the rank k.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _MIN_PROBABILITY = 1e-300
 
 
 def predict(model: FactorModel, pairs: Pairs) -> Array:
-    """r̂_ui = clip(μ + b_u + b_i + p_u · q_i) [z], an index of -1 contributes b = 0 and a zero factor."""
+    """r̂_ui = clip(μ + b_u + b_i + p_u · q_i) [z]; for an index of -1 the bias and the factors are zero."""
     users, items, _ = pairs
     known_user, known_item = users >= 0, items >= 0
     b_u = np.where(known_user, model.user_bias[users], 0.0)
@@ -89,8 +89,8 @@ def find_top(queries: Array, table: Array, count: int, excluded: Csr | None) -> 
 def find_top_of_samples(samples: SampleTables, query: TopQuery, curves: Curves) -> tuple[Array, Array]:
     """`select_top` of the scores of every user and item of a query; columns are places among its items.
 
-    The score is a mean over samples of what their values count, less a multiple of the standard deviation (`Curves`).
-    The values are those of `predict_samples` without a context: m_s = o_s + b_u + b_i + p_u · q_i
+    The score is the mean over samples of a function of their values, less a multiple of the standard deviation
+    (`Curves`). The values are those of `predict_samples` without a context: m_s = o_s + b_u + b_i + p_u · q_i
     """
     shape = len(query.users), len(query.items)
     pairs = Pairs(np.repeat(query.users, shape[1]), np.tile(query.items, shape[0]))
@@ -122,8 +122,8 @@ def find_top_of_levels(samples: SampleTables, query: TopQuery, levels: LevelScor
 def select_top(scores: Array, count: int, excluded: Csr | None) -> tuple[Array, Array]:
     """The columns of the highest scores of every row of [b, n], descending, and these scores; [b, count] each.
 
-    Equal scores go by ascending column. Row g leaves out the columns in row g of excluded, which ascend there. A row
-    with fewer than `count` columns left ends in columns -1 with scores -∞, and so does one with scores of -∞.
+    Equal scores are in the order of their columns. Row g leaves out the columns in row g of excluded, which are
+    ascending. If fewer than `count` columns are left, or scores are -∞, a row ends in columns -1 with scores -∞.
     """
     left = np.array(scores, np.float64)
     if excluded is not None:
@@ -135,25 +135,26 @@ def select_top(scores: Array, count: int, excluded: Csr | None) -> tuple[Array, 
 
 
 def epoch(plan: SgdPlan, state: SgdState, step: SgdStep) -> float:
-    """One pass of masked SGD over the observed triples, in place; returns the summed squared error met.
+    """One pass of masked SGD over the observed triples, in place; returns the sum of the squared errors e².
 
     The triples of the plan are visited in its order. Block w of stratum s has the users of band w and the items of band
-    (w + s) mod W, and bands share none: so the blocks of a stratum may run at the same time, and a block as soon as
-    those before it in its two bands are done, with the same result. Ratings of a block are taken in runs of plan.batch;
-    a run reads the rows at its start, and its updates are summed. For a triple (u, i, r) with
+    (w + s) mod W, and no row is in two bands. So the blocks of a stratum may run in parallel, and a block may run as
+    soon as the earlier blocks of its two bands are done, with the same result. Ratings of a block are taken in runs of
+    plan.batch; a run reads the rows at its start, and its updates are summed. For a triple (u, i, r) with
     e = r - b_u - b_i - p_u · q_i:
 
         p_u += η (e q_i - λ p_u)        b_u += η_b (e - λ_b b_u)
         q_i += η (e p_u - λ q_i)        b_i += η_b (e - λ_b b_i)
 
-    with η rate, η_b bias_rate, λ ridge, λ_b bias_ridge of the step; both rows from their old values.
+    with η rate, η_b bias_rate, λ ridge, λ_b bias_ridge of the step; the right-hand sides have the old values of both
+    rows.
 
-    A triple of weight w counts w e² in the sum, and its steps are taken m times:
+    A triple of weight w adds w e² to the sum, and its steps are multiplied by m:
 
         m = w  for w ≤ 1,    m = (1 - (1 - c)^w) / c  for w > 1,    c = min(η (|p_u|² + |q_i|² + λ) + η_b (2 + λ_b), 1)
 
-    c is the part of e that one visit takes away, and m c what w visits in a row do: never more than all of it. If the
-    step is linear, m = w for every weight, which is quicker, and stable while w c ≤ 1.
+    c is the part of e that one visit removes, and m c the part that w visits in a row remove: never more than all of
+    it. If the step is linear, m = w for every weight, which is quicker, and stable while w c ≤ 1.
     """
     P, Q, user_bias, item_bias = state
     total = 0.0
@@ -185,8 +186,8 @@ def _visits(w: Array, squares: Array, step: SgdStep) -> Array:
 def solve(
     ratings: Csr, regressors: Regressors, prior: RowPrior, noise_precision: float, normals: Array | None
 ) -> tuple[Array, Array]:
-    """Solve one system per row, the mode of ALS or with normals a Gibbs draw; returns X [rows, k + 1] and the squared
-    error of every row [rows].
+    """Solve one system per row: its mode, as in ALS, or with normals a Gibbs draw. Returns X [rows, k + 1] and the
+    squared error of every row [rows].
 
     Row g of any table is x_g = (p_g, b_g). It is rated in the entries j of row g of the ratings, each with a row (q, b)
     of the other table and, if there are contexts, a row (a, w) of theirs:
@@ -201,7 +202,7 @@ def solve(
         A_g = Λ_g + α Σ_j ω_j y_j y_jᵀ = L Lᵀ
         x_g = A_g⁻¹ (Λ_g m_g + α Σ_j ω_j t_j y_j) + L⁻ᵀ z_g        squared error of g: Σ_j ω_j (t_j - x_g · y_j)²
 
-    A row whose system is not positive definite in float32 comes back as NaN.
+    A row whose system is not positive definite in float32 becomes NaN.
     """
     starts, others, values, _ = ratings
     Y, contexts, C, weights, _ = regressors
@@ -232,15 +233,14 @@ def solve(
 def refine(ratings: Csr, X: Array, regressors: Regressors, prior: Shrinkage, steps: int) -> tuple[Array, Array]:
     """Steps of conjugate gradients from X [rows, k + 1] towards the mode of `solve`.
 
-    The regressors have the other table Y [n, k + 1] and perhaps weights ω, but no contexts and no scales; the prior has
-    weights w and ridge d alone.
-    With y_j = (q, 1), t_j = v_j - b, the diagonal D_g of A_g = w_g diag(d) + Σ_j ω_j y_j y_jᵀ as preconditioner, and
-    the residual r = Σ_j ω_j t_j y_j - A_g x, from s = D⁻¹ r:
+    The regressors have the other table Y [n, k + 1] and perhaps weights ω, but no contexts and no scales; the prior is
+    a shrinkage with weights w and ridge d. With y_j = (q, 1), t_j = v_j - b, the diagonal D_g of
+    A_g = w_g diag(d) + Σ_j ω_j y_j y_jᵀ as preconditioner, the residual r = Σ_j ω_j t_j y_j - A_g x, from s = D⁻¹ r:
 
         x += α s,   r -= α A s,   α = (r · D⁻¹ r) / (s · A s),   then s = D⁻¹ r + β s,   β = new (r · D⁻¹ r) / old
 
-    Returns the new rows and the squared error of every row, Σ_j ω_j (t_j - x_g · y_j)². A row whose residual is zero
-    stays.
+    Returns the new rows and the squared error of every row, Σ_j ω_j (t_j - x_g · y_j)². If the residual of a row is
+    zero, the row does not change.
 
     Hestenes, Stiefel: Methods of conjugate gradients for solving linear systems, 1952; for ALS: Takács, Pilászy, Tikk:
     Applications of the conjugate gradient method for implicit feedback collaborative filtering, RecSys 2011.
@@ -283,7 +283,7 @@ def multiply(matrix: Csr, X: Array) -> Array:
 def row_scales(ratings: Csr, regressors: Regressors) -> Array:
     """The product of the scales of every entry of every row [z]: of its row, the other row and that of the third table.
 
-    1 for what there is no scale of.
+    A scale that is not given is 1.
     """
     scales = regressors.scales
     if scales is None:
@@ -303,7 +303,7 @@ def row_values(ratings: Csr, X: Array, regressors: Regressors) -> Array:
 
 
 def pair_values(pairs: Pairs, tables: Tables) -> Array:
-    """m = b_u + b_i + w + p_u · q_i + p_u · a + q_i · a of pairs [z]; -1, and None, stand for a row of zeros."""
+    """m = b_u + b_i + w + p_u · q_i + p_u · a + q_i · a of pairs [z]; -1 and None mean a row of zeros."""
 
     def rows(indices: Array | None, table: Array | None) -> Array:
         if indices is None or table is None:

@@ -1,4 +1,4 @@
-"""Models: what training yields, as arrays and facts. What they predict is in `prediction`."""
+"""Models: the results of training, as arrays and facts. What they predict is in `prediction`."""
 
 from recsys_mf.models.factorization import Factorization
 from recsys_mf.models.fit import Fit, Model

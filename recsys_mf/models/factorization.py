@@ -1,4 +1,4 @@
-"""Factorization: biases and two factor matrices, the plain model that every solver here can end in."""
+"""Factorization: biases and two factor matrices, the plain model that every solver can give."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ class Factorization:
     user_bias, item_bias : float32[m], float32[n]
     user_factors, item_factors : P float32[m, k], Q float32[n, k]; k may be 0
     rating_range : smallest and largest training rating
-    spread : of a committee, how far its members lie apart; None for others
+    spread : of a committee, how much its members differ; None for others
 
-    An unknown user (-1) has b_u = 0 and p_u = 0, an unknown item too: the prediction falls back to the
-    other bias, then to the mean. Raises SolveError when a parameter is not finite, DataError when the arrays do not
-    go together or the range is in reverse.
+    An unknown user (-1) has b_u = 0 and p_u = 0, an unknown item b_i = 0 and q_i = 0: the prediction falls back to the
+    other bias, then to the mean. Raises SolveError if a parameter is not finite, DataError if the shapes of the arrays
+    do not match or the range is in reverse.
     """
 
     kind: ClassVar[str] = "factorization"

@@ -10,19 +10,19 @@ from recsys_mf.models.factorization import Factorization
 from recsys_mf.models.posterior import Posterior
 
 Model = Factorization | Posterior
-"""What a solver ends in."""
+"""What a solver gives."""
 
 
 @dataclass(frozen=True)
 class Details:
-    """What others read of the settings of a solver: the one place that knows their names.
+    """What other modules read from the settings of a solver: the one place that knows their names.
 
-    rank : of the factors, of a truncated SVD the highest, of a compressed posterior that it was cut to; None if the
-        settings have none
+    rank : of the factors; of a truncated SVD the highest; of a compressed posterior the rank that it was reduced to;
+        None if the settings have none
     burn_in : sweeps of a sampler that are not kept, 0 for others
     route : how a truncated SVD was computed; None for others
     likelihood : of a sampler; None for others
-    compressed : rank that a posterior was cut to; None if it was not
+    compressed : rank that a posterior was reduced to; None if it was not
     """
 
     rank: int | None
@@ -33,7 +33,7 @@ class Details:
 
     @classmethod
     def of(cls, settings: Mapping[str, Any]) -> Self:
-        """Those of the settings of a fit."""
+        """The details of the settings of a fit."""
         compressed = settings.get("compressed")
         ranks = settings.get("ranks")
         rank = ranks[-1] if ranks else settings.get("rank")
@@ -57,8 +57,8 @@ class Fit:
         valid_rmse and seconds; empty if nothing was validated. The steps count, from 1,
         stage "single", `epoch` : the epochs of a single run (of a sampler its sweeps, of a truncated SVD its ranks)
         stage "member", `epoch` : the epochs of one member of a committee, which choose those of all
-        stage "committee", `members` : the committee of so many members, whose number they choose
-        stage "update", `epoch` : passes of an update with new ratings of this `regularisation`
+        stage "committee", `members` : the committee of that many members; these steps choose their number
+        stage "update", `epoch` : passes of an update with new ratings, with this `regularisation`
     epochs : passes of the final fit over the ratings, of a committee those of every member; of a sampler its sweeps
     seconds : duration of the final fit; ratings_per_second : ratings visited over that duration
     train_rmse, valid_rmse : errors of the final fit on its training rows, and of the chosen epoch on the
@@ -85,20 +85,21 @@ class Fit:
 
     @property
     def details(self) -> Details:
-        """What others read of the settings."""
+        """What other modules read from the settings."""
         return Details.of(self.settings)
 
     @property
     def rank(self) -> int:
-        """The rank by the settings: the model of a filled SVD has one more column, for the fill."""
+        """The rank of the settings; the model of a truncated SVD has one more column, for the filling."""
         rank = self.details.rank
         return self.model.rank if rank is None else rank
 
 
 def as_of_today(facts: Mapping[str, Any]) -> dict[str, Any]:
-    """The plain facts of a stored fit, or of a row of a report, with `members` and staged `history`.
+    """The plain facts of a stored fit, or of a row of a report, in the present form: with `members`, and with a `stage`
+    in every row of `history`.
 
-    Before there was `members`, the `epochs` of a committee were its members, and so were those of its history.
+    In the former form `epochs` of a committee, and `epoch` in its history, were numbers of members.
     """
     if "members" in facts:
         return dict(facts)

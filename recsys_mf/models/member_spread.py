@@ -1,12 +1,12 @@
-"""MemberSpread: how far the members of a committee lie apart, and what that says of a prediction's error.
+"""MemberSpread: how much the members of a committee differ, and what this says about the error of a prediction.
 
     Var(r_ui - r̂_ui) ≈ σ² + c v_u v_i / v̄
 
 v_u and v_i are the variances between members of their predictions, averaged over the training pairs of the user and
-of the item, v̄ the mean of v_u over the users. σ² and c come from validation rows: the least-squares line through the
-squared errors there. The spread shows only the part of the error that members do not share, and a row with few
-ratings, which all members leave near zero, has little of it; c scales it up on the whole. So these intervals are rough;
-those of a sampled posterior are not.
+of the item, v̄ the mean of v_u over the users. σ² and c come from validation rows: they are those of the least-squares
+line through the squared errors there. The spread shows only the part of the error that members do not share. A row with
+few ratings, which is near zero in all members, has little spread; c scales it up only on average. So these intervals
+are rough; those of a sampled posterior are not.
 """
 
 from __future__ import annotations
@@ -21,9 +21,11 @@ F32 = NDArray[np.float32]
 
 @dataclass(frozen=True, eq=False)
 class MemberSpread:
-    """user_variance, item_variance : v_u float32[m], v_i float32[n], as multiples of the mean variance, so that no
-        unit of the ratings is too large or too small for them (in older runs in squared rating units)
-    noise : σ²; weight : c. None until `calibrated`
+    """The variances between members, and how they enter the error.
+
+    user_variance, item_variance : v_u float32[m], v_i float32[n], as multiples of the mean variance, so that float32
+        can hold them for any unit of the ratings (in older runs in squared rating units)
+    noise : σ²; weight : c. None before they are `calibrated`
     """
 
     user_variance: F32

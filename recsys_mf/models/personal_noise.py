@@ -1,8 +1,8 @@
-"""PersonalNoise: by what factor the noise of every user and of every item is larger than that of all, in every sample.
+"""PersonalNoise: the factors of every user and every item on the noise, in every sample.
 
     deviation of a rating about m_s:  n_s g_su g_si,    g = 1/√γ,   γ ~ Gamma(ν_s/2, ν_s/2) of mean 1
 
-with a ν for users and another for items. An unknown user or item counts with g = 1, where γ has its prior mean.
+with a ν for users and another for items. An unknown user or item has g = 1, which is γ at its prior mean.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class PersonalNoise:
 
     @classmethod
     def of(cls, draw: NoiseDraw) -> Self:
-        """Of one draw, rounded to 1/32,767 of the largest factor."""
+        """The factors of one draw, rounded to 1/32,767 of the largest factor."""
         factors = [1 / np.sqrt(scales.astype(np.float64)) for scales in (draw.users, draw.items)]
         units = np.array([[of.max(initial=1.0) / _MAX_INT16] for of in factors], np.float32)
         users, items = (rounded_factors(of, unit[0])[:, None] for of, unit in zip(factors, units, strict=True))
@@ -62,7 +62,7 @@ class PersonalNoise:
 
     @classmethod
     def common(cls, n_users: int, n_items: int) -> Self:
-        """Of one draw with factors of 1 for all."""
+        """One draw with factors of 1 for all users and items."""
         users, items = (np.ones(rows, np.float32) for rows in (n_users, n_items))
         return cls.of(NoiseDraw(users, items, (_ALIKE, _ALIKE)))
 
@@ -98,7 +98,7 @@ class PersonalNoise:
         return replace(self, users=tables[0], items=tables[1])
 
     def with_factors(self, side: str, rows: NDArray[Any], factors: NDArray[Any]) -> Self:
-        """With other factors g [rows, S] of some users, or items; those beyond the largest are cut to it."""
+        """The same with new factors g [rows, S] for some users, or items; those too large to be stored are clipped."""
         place = _SIDES.index(side)
         table = (self.users, self.items)[place].copy()
         table[rows] = rounded_factors(factors, self.units[place])
@@ -112,6 +112,6 @@ class PersonalNoise:
 
 
 def rounded_factors(factors: NDArray[Any], unit: Any) -> NDArray[np.int16]:
-    """g as integers from 1 on, in this unit; those beyond the largest are cut to it."""
+    """g as integers of at least 1, in this unit; larger ones than int16 can hold are clipped."""
     rounded: NDArray[np.int16] = np.clip(np.rint(factors / unit), 1, _MAX_INT16).astype(np.int16)
     return rounded

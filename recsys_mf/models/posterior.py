@@ -1,4 +1,4 @@
-"""Posterior: samples of a factorisation; predictions are their mean, and their spread says how sure it is."""
+"""Posterior: samples of a factorisation; predictions are their mean, and their spread shows how certain it is."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from recsys_mf.models.user_prior import PriorDraw, UserPrior
 
 F32 = NDArray[np.float32]
 
-_MAX_INT16 = 32767  # of int16
+_MAX_INT16 = 32767
 _DAY = 86400
 _SIDES = ("user", "item", "context")  # in the order of the rows of scales
 _ARRAYS = {
@@ -40,7 +40,7 @@ _SCALE_ARRAYS = {
 
 @dataclass(frozen=True, eq=False)
 class Bins:
-    """Bins of time that occur in train.
+    """Bins of time that occur in the training ratings.
 
     numbers int64[c] : ascending; bin j holds the seconds from numbers[j] · seconds on
     seconds : width of a bin
@@ -64,7 +64,7 @@ class Bins:
         return len(self.numbers)
 
     def indices(self, times: NDArray[np.int64] | None) -> NDArray[np.int32] | None:
-        """Bin of every time int32[b], -1 if train has none; None if there are no bins or no times."""
+        """Bin of every time int32[b], -1 if it has no training ratings; None if there are no bins or no times."""
         if not len(self) or times is None:
             return None
         wanted = times // self.seconds
@@ -74,7 +74,7 @@ class Bins:
 
 @dataclass(frozen=True, eq=False)
 class Scale:
-    """What a posterior's samples are on the scale of.
+    """The scale of a posterior's samples.
 
     mean μ, deviation σ : of the training ratings, in rating units, for a model of standardised ratings; 0 and 1 for an
         ordinal one, whose scale is that of its thresholds
@@ -92,7 +92,7 @@ class Scale:
 
 @dataclass(frozen=True, eq=False)
 class Sample:
-    """One draw of all tables on the scale of the sampler, moved so that a row of zeros is the prior mean.
+    """One draw of all tables on the scale of the sampler, shifted so that a row of zeros is the prior mean.
 
         m_ui = offset + b_u + b_i + w_t + p_u · q_i + p_u · a_t + q_i · a_t
 
@@ -162,7 +162,7 @@ class Rounded:
         return cls(rounded, units, sample.offset, sample.noise, sample.thresholds, prior, personal)
 
     def with_contexts(self, places: NDArray[np.int64], size: int) -> Self:
-        """With so many rows of contexts, those there are at these places, and the others at their prior mean."""
+        """The draw with `size` rows of contexts: the present ones at these places, the others at their prior mean."""
         users, items, contexts = self.tables
         moved = np.zeros((size, contexts.shape[1]), np.int16)
         moved[places] = contexts
@@ -185,11 +185,11 @@ class Posterior:
     scales float32[3, S] : of users, items, contexts
     offsets float32[S] : o_s; noises float32[S] : n_s, standard deviation of a rating about m_s, in units of σ
     thresholds float32[S, L - 1] : τ, [S, 0] if the model is not ordinal
-    user_prior : how users are distributed, for those who come later; or None
+    user_prior : the prior of new users; or None
     noise : the factors g of users and items on the noise; None for 1
 
-    An unknown user, item or time (-1, or no times given) has its prior mean in every sample. Raises SolveError when
-    a parameter is not finite, DataError when the arrays do not go together or are out of order.
+    An unknown user, item or time (-1, or no times given) has its prior mean in every sample. Raises SolveError if a
+    parameter is not finite, DataError if the shapes of the arrays do not match or their values are out of order.
     """
 
     kind: ClassVar[str] = "posterior"
@@ -230,7 +230,7 @@ class Posterior:
 
     @classmethod
     def stacked(cls, samples: Sequence[Rounded], scale: Scale) -> Self:
-        """The model of these samples; if some of them have personal noise, the others with factors of 1."""
+        """The model of these samples; if only some have personal noise, the others get factors of 1."""
         users, items, contexts = (
             np.stack([sample.tables[place] for sample in samples], axis=1) for place in range(len(_SIDES))
         )
@@ -249,7 +249,7 @@ class Posterior:
         return cls(scale, users, items, contexts, units, offsets, noises, thresholds, prior, noise)
 
     def samples(self) -> list[Rounded]:
-        """What it is `stacked` of; the rows are views of its arrays."""
+        """The samples, as `stacked` takes them; their rows are views of the arrays."""
         tables = self.user_rows, self.item_rows, self.context_rows
         return [
             Rounded(

@@ -24,7 +24,7 @@ _ARRAYS = {
 
 @dataclass(frozen=True, eq=False)
 class RatedPairs:
-    """The training ratings under the vocabularies of the model, by user and, for a user, by ascending item.
+    """The training ratings with the indices of the model's vocabularies, by user and, for a user, by ascending item.
 
     starts int64[m + 1], items int32[n], values float32[n] : user u rated the items items[starts[u]:starts[u + 1]]
     """
@@ -51,7 +51,7 @@ class RatedPairs:
 
     @classmethod
     def of(cls, ratings: Ratings) -> Self:
-        """Those of a table without unknown ids."""
+        """The ratings of a table without unknown ids."""
         by_item = ratings.by_item()
         items = mapped.empty(len(ratings), np.int32)
         for part in mapped.parts(len(items)):

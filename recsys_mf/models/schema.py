@@ -1,8 +1,8 @@
-"""Schema: what the arrays and the numbers of a model must be before a kernel may see them.
+"""Schema: checks of the arrays and the numbers of a model before a kernel may use them.
 
 A model class declares its arrays: the type, the dimensions by name, and the order or sign of the values. Dimensions of
-one name have one size in all arrays. Kernels read where they are told to, unchecked, and a run may come from a
-stranger: so models check when they are made.
+one name have one size in all arrays. Kernels do not check where they read, and a run may come from a stranger; so
+models are checked when they are made.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ def number(facts: Mapping[str, Any], name: str, *, above: float = -math.inf) -> 
 
 
 def check_number(value: float, name: str, *, above: float = -math.inf) -> None:
-    """Raise SolveError for a number that no rating can have (float32), DataError for one not greater than `above`."""
+    """Raise SolveError for a number that is not finite in float32, DataError for one not greater than `above`."""
     if not abs(value) <= _MAX_FLOAT32:
         raise SolveError("not a finite number", where=name, seen=repr(value)[:40], fix="the fit has diverged")
     if value <= above:
@@ -101,7 +101,7 @@ def _real(facts: Mapping[str, Any], name: str) -> float:
 
 
 def whole_number(facts: Mapping[str, Any], name: str, *, low: int) -> int:
-    """A whole number of 64 bits from `low` on; raises DataError otherwise."""
+    """A whole number of at least `low` that fits into 64 bits; raises DataError otherwise."""
     value = facts.get(name)
     if isinstance(value, bool) or not isinstance(value, int) or not low <= value < 1 << 63:
         raise DataError("not a whole number in range", where=name, seen=repr(value)[:40], fix=_FIX)

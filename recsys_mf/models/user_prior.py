@@ -1,4 +1,4 @@
-"""UserPrior: how users are distributed in every sample of a posterior, for those who come later.
+"""UserPrior: the prior of users in every sample of a posterior, for new users.
 
     x_u ~ N(F_u β_s, Λ_s⁻¹),    F_u has 1/√n_u for each of the n_u items that u has rated, 0 for others
 
@@ -36,7 +36,7 @@ class PriorDraw:
     precision: NDArray[Any]
 
     def moved(self, others: F32) -> Self:
-        """The prior of rows x M with M = I, but for the products of the factors with others [k] in the bias."""
+        """The prior of the rows x M, where M adds the product of the factors and others [k] to the bias."""
         move = np.eye(len(self.precision))
         move[:-1, -1] = others
         back = 2 * np.eye(len(move)) - move
@@ -61,7 +61,7 @@ class UserPrior:
 
     @classmethod
     def of(cls, draws: Sequence[PriorDraw]) -> Self:
-        """Of the draws, rounded as the rows of a posterior are."""
+        """The prior made of draws, rounded like the rows of a posterior."""
         tiny = np.finfo(np.float32).tiny
         units = [max(np.float32(np.abs(d.coefficients).max(initial=0) / _MAX_INT16), tiny) for d in draws]
         rounded = [np.rint(d.coefficients / unit).astype(np.int16) for d, unit in zip(draws, units, strict=True)]
@@ -91,7 +91,7 @@ class UserPrior:
         return {name: getattr(self, name.removeprefix(_PREFIX)) for name in ARRAYS}
 
     def check(self, n_items: int) -> None:
-        """Raise DataError unless coefficients are those of all items or none and precisions are positive."""
+        """Raise DataError unless there are coefficients for all items or none, and precisions are positive definite."""
         name, size = f"{_PREFIX}coefficients", len(self.coefficients)
         if size not in (0, n_items):
             raise DataError("shape does not match", where=name, seen=size, fix=f"it has 0 or {n_items} rows")
@@ -100,5 +100,5 @@ class UserPrior:
             raise DataError("a precision is not positive definite", where=f"{_PREFIX}precisions", fix=fix)
 
     def draw(self, s: int) -> PriorDraw:
-        """That of sample s."""
+        """The draw of sample s."""
         return PriorDraw(self.coefficients[:, s] * self.units[s], self.precisions[s])

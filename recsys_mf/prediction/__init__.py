@@ -1,7 +1,7 @@
-"""Prediction: models and pairs become ratings, intervals and distributions.
+"""Prediction: from models and pairs to ratings, intervals and distributions.
 
-`predict` is the one place that knows what each class of model predicts, `error` what that is off on a table. What is
-predicted does not depend on the device or the number of threads beyond rounding; files of pairs are `streaming`.
+`predict` is the one place that knows what each class of model predicts; `error` computes the RMSE on a table. Apart
+from rounding, predictions do not depend on the device or the number of threads. Files of pairs are in `streaming`.
 """
 
 from recsys_mf.prediction.error import rmse

@@ -1,11 +1,12 @@
-"""Curves: what the value m of a sample says of the rating, as piecewise polynomials that are quick to look up.
+"""Curves: the expected rating, and its square, for the value m of a sample, as piecewise polynomials to look up.
 
     Gaussian:  C(m) = σ m,  D(m) = σ² m²
     ordinal:   C(m) = Σ_l (v_l - c) P(l),  D(m) = Σ_l (v_l - c)² P(l),  P(l) = Φ((τ_{l+1} - m) / n) - Φ((τ_l - m) / n)
 
 with c the middle of the scale. The polynomials of an ordinal model have the values and the slopes of C and D at the
-ends of their intervals: between them they are off by at most h⁴ / 384 times the fourth derivative, which is below 10⁻⁶
-of the range of the ratings. Beyond five n from the outer thresholds they go on as they end there, nearly flat.
+ends of their intervals, of width h. Between these their error is at most h⁴ / 384 times the fourth derivative, which is
+below 10⁻⁶ of the range of the ratings. More than 5 n beyond the outer thresholds the last polynomials continue, nearly
+flat.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ _BEYOND = 5.0  # in units of n
 
 
 def rating_curves(model: Posterior, z: float) -> tuple[Curves, float]:
-    """The curves of a posterior, and what is to be added to a score to have a rating: μ, or c.
+    """The curves of a posterior, and what must be added to a score to get a rating: μ, or c.
 
     z : of the score m - z √variance of a new rating; 0 for the mean
     """
@@ -52,7 +53,7 @@ def _linear(model: Posterior, z: float) -> Curves:
 
 
 def _expected(values: F64, m: F64, cuts: F64, noises: F64) -> tuple[F64, F64]:
-    """Σ_l values_l P(l) and its slope at every m [S, K + 1]."""
+    """Σ_l values_l P(l) and its slope, at every m [S, K + 1]."""
     from scipy.special import ndtr
 
     expected, slopes = np.full_like(m, values[-1]), np.zeros_like(m)

@@ -1,4 +1,4 @@
-"""Inner products: a model as rows x_u of users and y_i of items whose product is its prediction before clipping."""
+"""Inner products: a model as rows x_u of users and y_i of items; their product is the prediction before clipping."""
 
 from __future__ import annotations
 

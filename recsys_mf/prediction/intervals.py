@@ -1,4 +1,4 @@
-"""Intervals that hold a new rating with a given probability."""
+"""Intervals that contain a new rating with a given probability."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ F32 = NDArray[np.float32]
 
 
 def check_probability(probability: float) -> None:
-    """Raises ConfigError for a probability outside (0, 1), or as near to 1 as rounding is."""
+    """Raise ConfigError for a probability outside (0, 1), or so near to 1 that it rounds to 1."""
     if not (is_number(probability) and 0 < probability < 1 and (1 + float(probability)) / 2 < 1):
         fix = "give a number between 0 and 1"
         raise ConfigError("probability out of range", seen=format_argument(probability), fix=fix)

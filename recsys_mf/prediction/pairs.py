@@ -1,4 +1,4 @@
-"""What a model says of pairs: ratings, intervals that hold a new one, and the probabilities of levels."""
+"""The predictions of a model for pairs: ratings, intervals that contain a new one, and the probabilities of levels."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ Times = NDArray[np.int64] | None
 
 
 class Predictions(NamedTuple):
-    """Of b pairs, in rating units; None for what was not asked for.
+    """The predictions for b pairs, in rating units; None for what was not requested.
 
     values float32[b] : predicted ratings
     lower, upper float32[b] : ends of the intervals
     distribution float32[b, L] : probabilities of the levels of the scale, which sum to one
-    means, deviations [b] : of the normal distribution that the ends of the intervals are quantiles of, before these are
-        clipped; None with a distribution of levels
+    means, deviations [b] : of the normal distribution whose quantiles are the ends of the intervals before clipping;
+        None for a model of levels
     """
 
     values: F32
@@ -47,22 +47,22 @@ def predict(
     distribution: bool = False,
     backend: PredictionKernels = CPU,
 ) -> Predictions:
-    """Predictions of pairs of dense indices int32[b], -1 for unknown, at times int64[b] (seconds), in one pass.
+    """Predictions for pairs of dense indices int32[b], -1 for unknown, at times int64[b] (seconds), in one pass.
 
     Factorization:  r̂_ui = μ + b_u + b_i + p_u · q_i, clipped to the range of the training ratings; at any time
     Posterior:      r̂_ui = the mean over samples s of μ + σ m_s, each clipped; of an ordinal one Σ_l v_l P(l), with P
                     the mean over samples of the probabilities of the levels v
 
-    An unknown user, item or time counts with its prior mean: for a factorisation its bias and factor are 0.
+    For an unknown user, item or time the prior mean is used; in a factorisation its bias and factors are 0.
 
-    probability : adds intervals that hold a new rating with it. m ± z √variance, z the normal quantile, clipped to the
-        range: of a committee with the variance of `MemberSpread`, and for an unknown user or item that of the biases
-        added; of a posterior that between samples and that of a rating, m being the mean before clipping. If the noise
-        is personal, so is the width. Of an
-        ordinal model the fewest neighbouring levels that have the probability, the most probable of several as few
+    probability : adds intervals that contain a new rating with this probability. They are m ± z √variance, clipped to
+        the range, with z the normal quantile. For a committee the variance is that of `MemberSpread`, plus the variance
+        of the biases for an unknown user or item. For a posterior m is the mean before clipping, and the variance is
+        that between samples plus that of the noise, which may be personal. For an ordinal model the interval is the
+        shortest run of neighbouring levels that has the probability; of equally short runs, the most probable
     distribution : adds the probabilities of the levels of an ordinal model
     backend : `kernels.predictor(device, threads)`; it may keep the tables of a model between calls
-    Raises DataError when the lengths differ, and for an index that the model does not have; ConfigError for a
+    Raises DataError if the lengths differ, and for an index that the model does not have; ConfigError for a
     probability outside (0, 1), and for intervals or a distribution of a model that has none.
     """
     if probability is not None:
@@ -105,10 +105,10 @@ def takes_times(model: Model) -> bool:
 def moments(
     model: Model, users: I32, items: I32, backend: PredictionKernels, *, with_variances: bool
 ) -> tuple[F32, NDArray[np.float64] | None]:
-    """Mean and variance of a new rating of pairs of dense indices, neither clipped, at an average time; [b] each.
+    """Mean and variance of a new rating for pairs of dense indices, not clipped, at an average time; [b] each.
 
-    Of an ordinal model those of its distribution of levels. Variances are None if they are not asked for, and of a
-    factorisation without intervals.
+    For an ordinal model these are of its distribution of levels. Variances are None if they are not requested, and for
+    a factorisation without intervals.
     """
     if isinstance(model, Factorization):
         means = backend.predict(_parameters(model, (-np.inf, np.inf)), Pairs(users, items))
@@ -129,14 +129,14 @@ def sample_moments(model: Posterior, pairs: Pairs, backend: PredictionKernels) -
 
 
 def samples_of(model: Posterior) -> SampleTables:
-    """Its tables as the kernels take them."""
+    """The tables of a posterior as the kernels take them."""
     noise = None if model.noise is None else NoiseTables(model.noise.users, model.noise.items, model.noise.units)
     return SampleTables(model.user_rows, model.item_rows, model.context_rows, model.scales, model.offsets, noise)
 
 
 def noise_variances(model: Posterior, pairs: Pairs, backend: PredictionKernels) -> NDArray[np.float64] | float:
-    """The variance of a rating about m_s, its mean over samples: of every pair [b] if noise is personal, else of all;
-    in squared rating units.
+    """The variance of a rating about m_s, mean over samples, in squared rating units: one per pair [b] if the noise is
+    personal, else one number.
     """
     if model.noise is None:
         return model.noise_variance
@@ -185,7 +185,7 @@ def _kind(model: Model) -> str:
 
 
 def _checked(users: NDArray[Any], items: NDArray[Any], model: Model) -> tuple[I32, I32]:
-    """The indices as the kernels take them: they read where they point, unchecked."""
+    """The indices as the kernels take them; checked, because the kernels do not check them."""
     if len(users) != len(items):
         seen, fix = f"{len(users)} and {len(items)}", "give as many of one as of the other"
         raise DataError("users and items differ in length", seen=seen, fix=fix)

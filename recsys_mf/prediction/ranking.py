@@ -1,4 +1,4 @@
-"""Ranking: the items that a model puts first for users, exactly, in bounded memory."""
+"""Ranking: the items with the highest scores for users, exactly, in bounded memory."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from recsys_mf.prediction.pairs import check_indices, has_intervals, moments, sa
 F32 = NDArray[np.float32]
 I32 = NDArray[np.int32]
 
-_PAIRS = 1 << 22  # scores that are held at a time if they have to be
+_PAIRS = 1 << 22  # scores in memory at a time, for a search that needs them
 _QUERIES = 1 << 14  # users whose lists are found together
 
 
@@ -35,8 +35,9 @@ class Mean:
 
 @dataclass(frozen=True)
 class Lower:
-    """Order by m - z √variance, the lower end of the interval of this probability before it is clipped: an item about
-    which little is known goes down. For an ordinal model m and the variance are those of its distribution of levels.
+    """Order by m - z √variance, the lower end of the interval of this probability before it is clipped. An item about
+    which little is known moves down the list. For an ordinal model m and the variance are those of its distribution of
+    levels.
     """
 
     probability: float = 0.8
@@ -44,9 +45,10 @@ class Lower:
 
 @dataclass(frozen=True)
 class Draw:
-    """Order by one sample of the posterior per user, chosen at random (Thompson sampling): what is uncertain is tried.
+    """Order by one sample of the posterior per user, chosen at random (Thompson sampling), so that uncertain items are
+    tried too.
 
-    seed : of the choice of samples. A user's sample depends on it alone, not on the other users asked for
+    seed : of the choice of samples. A user's sample depends only on it, not on which other users get lists
     """
 
     seed: int = 0
@@ -57,7 +59,7 @@ Score = Mean | Lower | Draw
 
 
 class Ranked(NamedTuple):
-    """The items int32[b, n] of b users, best first, and their scores float32[b, n]; -1 and -∞ if no more are left."""
+    """The items int32[b, n] of b users, best first, and their scores float32[b, n]; -1 and -∞ after the last one."""
 
     items: I32
     scores: F32
@@ -73,8 +75,8 @@ def rank_items(
     score: Score = Mean(),
     backend: PredictionKernels = CPU,
 ) -> Ranked:
-    """The `count` best items of every user, dense indices int32[b], by descending score; of equal scores the item of
-    the lower index is first.
+    """The `count` best items of every user, dense indices int32[b], by descending score; of items with equal scores,
+    the one with the lower index is first.
 
     users : -1 for an unknown user, who has the prior mean
     excluded : row g has the items, ascending, that are left out for users[g]; None for none
@@ -108,7 +110,7 @@ class _Search(NamedTuple):
 def _searches(
     model: Model, users: I32, among: I32 | None, score: Score, backend: PredictionKernels
 ) -> Iterator[_Search]:
-    """What finds the lists of all users: as inner products if scores are these, so that none has to be held."""
+    """The searches for the lists of all users; if scores are inner products, no scores are stored."""
     everyone = np.arange(len(users))
 
     def by_product(rows: InnerRows) -> Callable[[I32, int, Csr | None], tuple[I32, F32]]:
@@ -140,7 +142,9 @@ def _searches(
 def _by_levels(
     model: Posterior, among: I32 | None, score: Score, backend: PredictionKernels
 ) -> Callable[[I32, int, Csr | None], tuple[I32, F32]]:
-    """The search by the expected level, or the lower end about it, of an ordinal model with personal noise."""
+    """The search by the expected level, or the lower end of an interval around it, for an ordinal model with personal
+    noise.
+    """
     z = normal_quantile(score.probability) if isinstance(score, Lower) else 0.0
     levels = model.scale.levels.astype(np.float64)
     centre = float(levels[0] + levels[-1]) / 2
@@ -157,7 +161,7 @@ def _by_levels(
 def _by_samples(
     model: Posterior, among: I32 | None, score: Score, backend: PredictionKernels
 ) -> Callable[[I32, int, Csr | None], tuple[I32, F32]]:
-    """The search by a mean over samples, or the lower end about it."""
+    """The search by a mean over samples, or by the lower end of an interval around it."""
     z = normal_quantile(score.probability) if isinstance(score, Lower) else 0.0
     curves, added = rating_curves(model, z)
     items, samples = _all_items(model, among), samples_of(model)
@@ -210,7 +214,7 @@ def _check_among(among: NDArray[Any], n_items: int) -> I32:
 
 
 def _take_rows(matrix: Csr | None, rows: NDArray[np.int64], among: I32 | None) -> Csr | None:
-    """Rows of a matrix, with columns as places among these; entries of other columns are gone."""
+    """Rows of a matrix, with columns as positions in `among`; entries of other columns are dropped."""
     if matrix is None:
         return None
     taken = matrix.take(rows)

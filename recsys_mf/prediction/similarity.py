@@ -1,4 +1,4 @@
-"""Similarity: which rows of a model point the same way."""
+"""Similarity: which rows of a model have a high cosine."""
 
 from __future__ import annotations
 
@@ -24,8 +24,10 @@ def find_similar(
 
         cos(g, h) = f_g · f_h / (|f_g| |f_h|),   0 if either is zero
 
-    f are the factors p_u or q_i without biases; of a posterior those of up to 16 samples side by side, so that products
-    are means over samples, each of which has axes of its own. side : "user" or "item"
+    f are the factors p_u or q_i without biases. For a posterior, f are those of up to 16 samples, concatenated, so that
+    products are sums over samples; each sample has axes of its own.
+
+    side : "user" or "item"
     Raises ConfigError for a model that has no factors, or only zeros.
     """
     factors = _factors(model, side)

@@ -1,4 +1,4 @@
-"""Spark: SGD and ALS by the workers of a cluster, to the bytes of a single machine (`pip install recsys-mf[spark]`).
+"""Spark: SGD and ALS on the workers of a cluster, to the bytes of a single machine (`pip install recsys-mf[spark]`).
 
     run = recsys_mf.spark.train(ratings, "sgd", order_by="timestamp")
     predicted = recsys_mf.spark.predict(run, pairs)

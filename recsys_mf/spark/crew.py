@@ -1,4 +1,4 @@
-"""Crew: the workers of a job, as the driver sees them: tasks of a barrier stage that run until they are told to end."""
+"""Crew: the workers of a job as the driver sees them: tasks of a barrier stage that run until it stops them."""
 
 from __future__ import annotations
 
@@ -18,18 +18,19 @@ from recsys_mf.spark.wire import Facts, Peer
 from recsys_mf.spark.worker import Job, describe_software, serve
 
 T = TypeVar("T")
-_PINGS = 5.0  # seconds between two
-_LOOKS = 0.05  # seconds between two looks at what is awaited
+_PINGS = 5.0  # seconds between two pings
+_LOOKS = 0.05  # seconds between two polls of a wait
 
 
 class LostWorkers(ConnectionError):  # noqa: N818 (not for users)
-    """The workers of a job are gone: another job can go on."""
+    """The workers of a job are gone; another job can continue."""
 
 
 class Crew:
     """The workers of a job.
 
-    Raises DeviceError if they do not come within the deadline, or are of another version.
+    workers : their number, None for as many as the cluster has slots; deadline : seconds within which they must start
+    Raises DeviceError if they do not start within the deadline, or if their software differs.
     """
 
     def __init__(self, context: Any, storage: Storage, workers: int | None, deadline: float) -> None:
@@ -51,12 +52,12 @@ class Crew:
         self._pings.start()
 
     def call_all(self, name: str, facts: Facts | Sequence[Facts]) -> list[Facts]:
-        """Run an action on all workers at the same time; facts : of all, or of each."""
+        """Run an action on all workers in parallel. facts : the same for all, or a sequence with one per worker"""
         each = facts if isinstance(facts, Sequence) else [facts] * self.size
         return self.for_all([partial(peer.call, name, own) for peer, own in zip(self.peers, each, strict=True)])
 
     def for_all(self, works: Sequence[Callable[[], T]]) -> list[T]:
-        """What these return, run side by side. Raises LostWorkers where a worker or the job ends before they do."""
+        """The results of these calls, run in parallel. Raises LostWorkers if a worker or the job ends before them."""
         found: list[Any] = [None] * len(works)
         errors: list[BaseException] = []
         finished = threading.Semaphore(0)
@@ -83,7 +84,7 @@ class Crew:
         return found
 
     def stop(self) -> None:
-        """Tell the workers that all is done."""
+        """Tell the workers that the work is done, and end the job."""
         with contextlib.suppress(ConnectionError, RuntimeError):
             self.call_all("stop", {})
             self._ended.wait(5)
@@ -107,7 +108,7 @@ class Crew:
         self._ended.set()
 
     def _ping(self) -> None:
-        """Say that the driver is there."""
+        """Tell the workers again and again that the driver is alive."""
         while not self._ended.wait(_PINGS):
             for peer in self.peers:
                 with contextlib.suppress(ConnectionError, RuntimeError):
@@ -151,7 +152,7 @@ def check_software(found: Sequence[dict[str, str]]) -> None:
 
 
 def reason(error: BaseException | None) -> str:
-    """The last line that says something in an error of Spark, without its stack trace."""
+    """The last informative line of an error of Spark, without its stack trace."""
     lines = [line.strip() for line in ("" if error is None else str(error)).splitlines()]
     lines = [line for line in lines if line and not line.startswith(("at ", "...", "File ", "Traceback"))]
     told = [line for line in lines if "Error: " in line or "Exception: " in line]
@@ -159,7 +160,7 @@ def reason(error: BaseException | None) -> str:
 
 
 def _as_error(failure: BaseException | None, storage: Storage) -> Exception:
-    """What a user can do about a job that ended before its workers were there."""
+    """The error for a job that ended before its workers started, with what a user can do about it."""
     text = str(failure)
     if "No module named 'recsys_mf" in text:
         fix = "install the package there, or set PYSPARK_PYTHON to an environment that has it"

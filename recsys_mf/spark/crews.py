@@ -1,4 +1,4 @@
-"""Crews: the crew of a training, and another where it is lost."""
+"""Crews: the crew of a training, which is replaced by another if it is lost."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from recsys_mf.errors import RecsysWarning, ResourceError
 from recsys_mf.spark.crew import Crew, LostWorkers
 
 T = TypeVar("T")
-_ATTEMPTS = 4  # jobs without an epoch in between, before it is given up
+_ATTEMPTS = 4  # jobs that are lost without an epoch in between, before the training fails
 
 
 @dataclass
 class Seconds:
-    """Where the time of workers went, as the driver sees it.
+    """How the workers spent their time, as the driver sees it.
 
-    starting : of jobs; preparing : of what they hold, from reading the table to the first epoch; epochs : in all, and
-    kernels : of these in the kernels, of the mean worker: the rest is transport and waiting
+    starting : starting jobs; preparing : from reading the table to the first epoch
+    epochs : all epochs; kernels : the part of these in kernels, mean over workers; the rest is transport and waiting
     """
 
     starting: float = 0.0
@@ -30,21 +30,21 @@ class Seconds:
 
 
 class Standing(NamedTuple):
-    """What is being made, and what is said of where others begin."""
+    """What is being computed, and from where other workers would begin, in words for a warning."""
 
     what: str
     begin: str
 
     @classmethod
     def of_epochs(cls, epoch: int, kept: int) -> Standing:
-        """An epoch, and the last one that need not be made again."""
+        """For an epoch. kept : the last epoch that need not be computed again"""
         return cls(f"epoch {epoch}", f"go on from epoch {kept}")
 
 
 class Crews:
-    """The crew that stands, started when it is first wanted.
+    """The current crew, started when it is first needed.
 
-    start : starts a crew of at most so many workers
+    start : starts a crew of at most the given number of workers
     """
 
     def __init__(self, start: Callable[[int], Crew]) -> None:
@@ -53,11 +53,10 @@ class Crews:
         self.seconds = Seconds()
 
     def run(self, work: Callable[[Crew], T], standing: Callable[[], Standing], most: int) -> T:
-        """What a crew does; where it is lost, another does it from the beginning.
+        """The result of work on a crew; if the crew is lost, another one does the work from the beginning.
 
-        most : workers that have something to do in it
-        standing : gives what is being made
-        Raises ResourceError where crews are lost time after time.
+        standing : gives what is being computed; most : the number of workers that the work can use
+        Raises ResourceError if crews are lost several times in a row.
         """
         for attempt in range(_ATTEMPTS):
             try:

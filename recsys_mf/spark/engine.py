@@ -1,4 +1,4 @@
-"""Engine: a session, a storage, and the backend of the driver's CPU cores, but for SGD and ALS by workers of Spark."""
+"""Engine: a session, a storage, and a backend: the driver's CPU cores, with SGD and ALS on workers of Spark."""
 
 from __future__ import annotations
 
@@ -22,21 +22,23 @@ from recsys_mf.spark.session import DEADLINE, opened
 from recsys_mf.spark.sgd import RingSgd
 from recsys_mf.spark.storage import Storage
 
-_PATIENCE = 20.0  # seconds in which executors that were lost may come back
-_SETTLED = 2.0  # seconds without another executor, after which no more are expected
-_LOOKS = 0.25
-_NEW = 10.0  # seconds after its start in which executors of a session may still come
+_PATIENCE = 20.0  # seconds in which lost executors may return
+_SETTLED = 2.0  # seconds without a new executor, after which no more are expected
+_LOOKS = 0.25  # seconds between two polls
+_NEW = 10.0  # seconds after the start of a session in which executors may still arrive
 
 
 @dataclass(frozen=True, kw_only=True)
 class Cluster:
     """How the workers are used.
 
-    storage : a folder that the driver and all workers see, by its path or URI; made up if the master is local
-    workers : tasks side by side; if None as many as the cluster has slots for, with SGD up to the bands of the grid
-    every : epochs between two states in the storage: at most so many are made again if a worker is lost
-    least : ratings of a table below which the driver trains alone, to the same bytes
-    deadline : seconds within which workers must be there
+    storage : the path or URI of a folder that the driver and all workers can access; if the master is local, None means
+        the temporary folder
+    workers : their number; None for as many as the cluster has slots, with SGD at most the number of bands of the grid
+    every : epochs between two states in the storage: at most this many are computed again if a worker is lost
+    least : a table with fewer ratings is trained by the driver alone, to the same bytes
+    deadline : seconds within which the workers must start
+    Raises ConfigError for a number that is out of range.
     """
 
     storage: str | os.PathLike[str] | None = None
@@ -53,10 +55,10 @@ class Cluster:
 
 
 class SparkDevice(CpuDevice):
-    """The driver's memory, where tables that workers hold stand for arrays."""
+    """The driver's memory; a table that workers hold takes the place of an array."""
 
     def put(self, array: Any) -> Any:
-        """See `CpuDevice.put`; a table of workers stays there."""
+        """See `CpuDevice.put`; a table of the workers stays with them."""
         return array if isinstance(array, SharedTable) else super().put(array)
 
     def get(self, array: Any) -> NDArray[Any]:
@@ -64,11 +66,11 @@ class SparkDevice(CpuDevice):
         return super().get(array.collect() if isinstance(array, SharedTable) else array)
 
     def is_finite(self, array: Any) -> bool:
-        """See `CpuDevice.is_finite`; workers have looked at what they hold."""
+        """See `CpuDevice.is_finite`; workers have checked what they hold."""
         return array.is_finite if isinstance(array, SharedTable) else super().is_finite(array)
 
     def describe(self) -> dict[str, str]:
-        """The device, and that Spark was there."""
+        """The device, and that Spark was used."""
         return {**super().describe(), "engine": "spark"}
 
 
@@ -84,7 +86,7 @@ class Engine(NamedTuple):
 def opened_engine(
     session: Any = None, master: str | None = None, cluster: Cluster | None = None, threads: int | None = None
 ) -> Iterator[Engine]:
-    """The engine; its workers start when a solver first wants them, and leave at the end.
+    """The engine; its workers start when a solver first needs them, and end with it.
 
     session, master : as in `session.opened`; threads : of the driver
     """
@@ -99,7 +101,7 @@ def opened_engine(
 
 @contextlib.contextmanager
 def _stored(context: Any, cluster: Cluster) -> Iterator[Storage]:
-    """A storage of its own, which is removed at the end."""
+    """A new folder in the storage, which is deleted at the end."""
     storage = Storage.new(_folder(context, cluster))
     try:
         yield storage
@@ -134,7 +136,7 @@ def _ring(context: Any, storage: Storage, cluster: Cluster, threads: int | None)
 
 
 def _folder(context: Any, cluster: Cluster) -> str:
-    """Where the storage is."""
+    """The path or URI of the storage."""
     if cluster.storage is not None:
         return os.fspath(cluster.storage)
     if context.master.startswith("local"):
@@ -146,7 +148,7 @@ def _folder(context: Any, cluster: Cluster) -> str:
 
 
 def _settled(context: Any) -> int:
-    """Slots; of a session that is new, once no more have come for a while."""
+    """The number of slots; for a new session, once no more have arrived for a while."""
     found, since = count_slots(context), time.monotonic()
     is_new = time.time() - context.startTime / 1000 < _NEW and not context.master.startswith("local")
     while is_new and time.monotonic() - since < _SETTLED:
@@ -157,7 +159,7 @@ def _settled(context: Any) -> int:
 
 
 def _awaited(context: Any, wanted: int, patience: float) -> int:
-    """Slots, once there are as many as wanted or patience is at its end."""
+    """The number of slots, once there are as many as wanted, or after `patience` seconds."""
     end = time.monotonic() + patience
     while (found := count_slots(context)) < wanted and time.monotonic() < end:
         time.sleep(_LOOKS)

@@ -1,4 +1,4 @@
-"""Predicting: a run's predictions and lists, made by tasks of Spark."""
+"""Predicting: a run's predictions and lists, computed by tasks of Spark."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _ADDED = ("prediction", "known")
 
 
 class _Columns:
-    """The columns of a DataFrame, by which those of ids are recognised (`loaders.source.Source`)."""
+    """The names of a DataFrame's columns, as a source in which the columns of ids are recognised (`loaders.source`)."""
 
     where = "DataFrame"
     typed = True
@@ -31,13 +31,14 @@ class _Columns:
 
 
 def predict(run: Run, pairs: Any, *, user_column: str | None = None, item_column: str | None = None) -> Any:
-    """The DataFrame of pairs with two more columns: `prediction` (float), and `known`: which ids the model knows (both,
-    user, item, neither).
+    """The DataFrame of pairs with two more columns: `prediction` (float, in rating units), and `known`, which says
+    which ids the model knows (both, user, item, neither).
 
-    pairs : a DataFrame of Spark with a column of user ids and one of item ids, of the kind of the training table
+    run : as `train` or `load` returns it
+    pairs : a DataFrame of Spark with a column of user ids and one of item ids, of the types of the training table
     user_column, item_column : their names, if they are not recognised
-    Raises DataError for a DataFrame without these columns or with columns of the new names; a task raises DataError for
-    ids of the other kind.
+    Raises ConfigError if pairs is not a DataFrame of Spark, DataError if it lacks these columns or already has columns
+    of the new names; a task raises DataError for ids of another type.
     """
     from pyspark.sql.types import FloatType, StringType, StructField, StructType
 
@@ -72,7 +73,8 @@ def predict(run: Run, pairs: Any, *, user_column: str | None = None, item_column
 def recommend(run: Run, n: int = 10, *, session: Any = None, exclude: Any = "rated") -> Any:
     """The n best items of every user of the run: a DataFrame with user_id, rank, item_id and score, as `Run.recommend`.
 
-    session : of Spark, the active one if None; exclude : "rated" or "none"
+    session : of Spark; None for the active one; exclude : "rated" or "none"
+    Raises ConfigError if there is no session, and for an n that is not a whole number of at least 1.
     """
     from recsys_mf.spark.session import found
 
@@ -111,5 +113,5 @@ def _options(n: int, exclude: Any) -> Any:
 
 
 def _light(run: Run) -> Run:
-    """The run with what predictions need alone."""
+    """The run with only what predictions need."""
     return replace(run, baselines={}, report=None, rated=None)

@@ -1,7 +1,7 @@
-"""Reading: a Parquet tree or a DataFrame as Ratings, with the row numbers that a single machine gives the same rows.
+"""Reading: a Parquet tree or a DataFrame as Ratings, with the same row numbers as on a single machine.
 
-Spark reads the table, in tasks that write its columns into the storage in the order of the rows; the driver takes them
-from there one by one through the same checks as any other source.
+Spark reads the table, in tasks that write its columns into the storage in the order of the rows; the driver reads the
+columns from there one by one, with the same checks as for any other source.
 """
 
 from __future__ import annotations
@@ -37,7 +37,8 @@ _TOLD = re.compile(r"recsys_mf\.errors\.(\w+): (.+)")
 class SparkSource:
     """A table that Spark reads (`loaders.source.Source`).
 
-    where : its name, for messages; frame : its columns and the number of every row; n_rows : their number
+    where : its name, for messages; frame : its columns and the number of every row; n_rows : the number of rows
+    storage, folder : where tasks write the columns
     """
 
     typed = True
@@ -83,8 +84,8 @@ def read(
     """Ratings of a table that Spark reads.
 
     source : the path or URI of a Parquet file or tree, or a DataFrame
-    order_by : names of the columns that give the order of the rows of a DataFrame, which has none of its own; no two
-        rows may be equal in all of them
+    order_by : names of columns that order the rows of a DataFrame, which has no order of its own; no two rows may be
+        equal in all of them
     ids, duplicates, columns : as in `read_ratings`
     Raises ConfigError for a DataFrame without an order, and what `read_ratings` raises.
     """
@@ -111,7 +112,7 @@ def read(
 def _of_tree(session: Any, name: str) -> tuple[Any, int]:
     """The rows of a tree of Parquet files, numbered in the order of their paths.
 
-    name : its path here, from where this process is, or what Spark reads by it
+    name : a local path, or any other name that Spark can read
     """
     from pyspark.sql import functions as fn
 
@@ -141,7 +142,7 @@ def _located(frame: Any) -> Any:
 
 
 def _below(where: str, file: str) -> str:
-    """The folders of a file below the one that was given."""
+    """The folders between the one that was given and a file."""
     folder = unquote(file).rpartition("/")[0]
     return folder.rpartition(where.removeprefix("file://").rstrip("/"))[2]
 
@@ -179,7 +180,7 @@ def _of_frame(frame: Any, order_by: str | Sequence[str] | None) -> tuple[Any, in
 
 
 def _write(storage: Storage, folder: str, size: int, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-    """Write the rows of chunks of a size, which come in order, as a table each."""
+    """Write the rows, which come in order, in chunks of a size, as one table per chunk."""
     import pyarrow as pa
 
     held: list[pa.RecordBatch] = []
@@ -206,7 +207,7 @@ def _write(storage: Storage, folder: str, size: int, batches: Iterator[pa.Record
 
 @contextlib.contextmanager
 def translated(where: str) -> Iterator[None]:
-    """Turns errors of Spark into those of this package: an error of it that a task raised, else a DataError."""
+    """Turn errors of Spark into errors of this package: the one that a task raised, or otherwise a DataError."""
     try:
         with quiet():
             yield
@@ -225,12 +226,12 @@ def translated(where: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Inside, pyspark does not warn that it was made for an older pandas, which is not used."""
+    """Inside, pyspark does not warn that it was made for an older pandas; pandas is not used."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "PySpark does not yet fully support pandas", FutureWarning)
         yield
 
 
 def _quoted(name: str) -> str:
-    """The name of a column, whatever it holds."""
+    """The name of a column, quoted for Spark."""
     return "`" + name.replace("`", "``") + "`"

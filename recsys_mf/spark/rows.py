@@ -1,8 +1,8 @@
 """Row solves by the workers of a Spark job: the family of ALS, whose tables stay with the workers; and long products.
 
-A half of an epoch makes one table of rows from two: every worker solves its rows of one side, given all rows of the
-other, which it fetches from its peers. A table that was made never changes. The driver keeps how it came about until
-it is in the storage or on the driver, so that another crew can make it again.
+Half of an epoch makes one new table: every worker solves its rows of one side, given all rows of the other side, which
+it fetches from its peers. A table never changes once it is made. The driver remembers how each was made until it is in
+the storage or on the driver, so that another crew can make it again.
 """
 
 from __future__ import annotations
@@ -29,16 +29,16 @@ from recsys_mf.spark.storage import Storage
 from recsys_mf.spark.wire import Facts, Rows
 
 F32 = NDArray[np.float32]
-_ROW = 4  # ratings that the solution of a row costs beside its own
-_WORTH = 1 << 12  # multiplications of a product, for each of `least` ratings, from which on workers do it
+_ROW = 4  # the solution of a row costs as much as this number of ratings, in addition to its own ratings
+_WORTH = 1 << 12  # workers compute a product with at least this many multiplications for each of `least` ratings
 
 
 @dataclass(eq=False)
 class _Side:
     """The ratings of one side in the storage.
 
-    arrays : what was written there, by name, as long as it is in use
-    crew : whose workers have read their rows; edges [W + 1] : the first row of each, and the number of rows
+    arrays : weak references to the arrays that were written there, by name
+    crew : the crew whose workers have read their rows; edges [W + 1] : the first row of each, and the number of rows
     """
 
     name: str
@@ -48,7 +48,7 @@ class _Side:
     edges: tuple[int, ...] = ()
 
     def holds(self, arrays: dict[str, Any]) -> bool:
-        """Whether it is that of these arrays."""
+        """Whether this side was written from these arrays."""
         return self.arrays.keys() == arrays.keys() and all(self.arrays[name]() is arrays[name] for name in arrays)
 
     def cut(self, workers: int) -> tuple[int, ...]:
@@ -60,7 +60,9 @@ class _Side:
 
 
 class _Making(NamedTuple):
-    """How a table is made: rows of a side from where they stood, None if that does not matter, given the others."""
+    """How a table is made: the rows of a side, from their previous values or None if these do not matter, given the
+    rows of the other side.
+    """
 
     side: _Side
     rows: _Table | None
@@ -73,10 +75,11 @@ class _Making(NamedTuple):
 class _Table:
     """A table of rows (factors, bias) float32[n, k + 1].
 
-    half : halves of epochs before it
-    making : None once it need not be made again; array : on the driver; saved : the edges of its parts in the storage
-    crew : whose workers hold it, cut at edges
-    is_finite : whether every number is; is_wanted : False once nothing but what comes after it can need it
+    half : number of halves of epochs up to it
+    making : how to make it again, None once that is not needed; array : its copy on the driver
+    saved : the edges of its parts in the storage
+    crew : the crew whose workers hold it, cut at edges
+    is_finite : whether every number is finite; is_wanted : False once only later tables can need it
     """
 
     name: str
@@ -96,7 +99,7 @@ class _Table:
         return (self.half + 1) // 2
 
     def find_kept(self) -> int:
-        """The last epoch before it whose tables need not be made again."""
+        """The last epoch, up to this table, that need not be computed again."""
         table = self
         while table.making is not None:
             table = table.making.others
@@ -104,7 +107,7 @@ class _Table:
 
 
 class SharedTable:
-    """A table that workers hold, as a solver has it: `SparkDevice` takes it for an array."""
+    """A table that workers hold; a solver uses it like an array (`SparkDevice`)."""
 
     def __init__(self, kernels: SparkRows, table: _Table) -> None:
         self._kernels, self.table = kernels, table
@@ -115,15 +118,17 @@ class SharedTable:
         return self.table.is_finite
 
     def collect(self) -> F32:
-        """Its rows on the driver, which are not to be changed."""
+        """Its rows on the driver; the caller must not change them."""
         return self._kernels.collect(self.table)
 
 
 class SparkRows(CpuRows):
-    """`kernels.backend.RowKernels` to the bytes of `CpuRows`: the systems of a regularised table are solved by workers.
+    """`kernels.backend.RowKernels` to the bytes of `CpuRows`: workers solve the systems of ALS and make long products.
+
+    The driver does everything else.
 
     every : epochs between two states in the storage
-    least : ratings of a table below which the driver solves alone; as it does all else
+    least : the driver solves a table with fewer ratings alone
     """
 
     def __init__(self, crews: Crews, storage: Storage, *, threads: int, every: int, least: int) -> None:
@@ -212,7 +217,7 @@ class SparkRows(CpuRows):
         return shared, np.concatenate([rows.bias for rows in found])
 
     def _bring(self, crew: Crew, table: _Table, edges: tuple[int, ...] = ()) -> None:
-        """Have the workers hold a table, cut at edges if that matters: send it, load it, or make it again."""
+        """Give the workers a table, cut at edges if these are given: send it, load it, or make it again."""
         if table.crew is crew and edges in ((), table.edges):
             return
         if table.making is not None:
@@ -236,7 +241,7 @@ class SparkRows(CpuRows):
             self._unwanted.append(table)
 
     def _solve(self, crew: Crew, table: _Table, making: _Making) -> tuple[int, ...]:
-        """Have the workers make a table; gives where it is cut."""
+        """Have the workers make a table; returns the edges at which it is cut."""
         began = time.perf_counter()
         side = making.side
         self._bring_side(crew, side)
@@ -270,13 +275,13 @@ class SparkRows(CpuRows):
         side.crew, side.edges = crew, edges
 
     def _save(self, crew: Crew, table: _Table) -> None:
-        """Write a table into the storage, where it is as long as anything can need it."""
+        """Write a table into the storage, where it stays as long as it can be needed."""
         crew.call_all("save_rows", [{"name": table.name, "first": first} for first in table.edges[:-1]])
         table.saved, table.making = table.edges, None
         weakref.finalize(table, self._storage.remove, table.name).atexit = False
 
     def _find_side(self, ratings: Csr, weights: F32 | None, prior: F32 | None) -> _Side:
-        """The side of these ratings, of these weights and those of its rows' prior, written into the storage once."""
+        """The side with these ratings, weights, and weights of the rows' prior, written into the storage once."""
         every = {**ratings._asdict(), "weights": weights, "prior": prior}
         arrays = {name: every[name] for name in ARRAYS if every[name] is not None}
         for side in self._sides:
@@ -289,22 +294,22 @@ class SparkRows(CpuRows):
         references = {key: weakref.ref(array) for key, array in arrays.items()}
         side = _Side(name, (ratings.starts, ratings.n_columns), references)
         self._sides.append(side)
-        weakref.finalize(side, self._left_sides.append, name)  # once no table is made of it any more
+        weakref.finalize(side, self._left_sides.append, name)  # once no table needs it any more
         return side
 
     def _as_table(self, rows: Any) -> _Table:
-        """A table of a solver."""
+        """The table of a solver's array, or of a `SharedTable`."""
         if isinstance(rows, SharedTable):
             return rows.table
         return _Table(self._new_name("rows"), rows.shape, array=rows, is_wanted=False)
 
     def _let_go(self, table: _Table) -> None:
-        """Only what was made of it needs this table."""
+        """Mark a table that the solver no longer uses; only tables made from it can still need it."""
         table.is_wanted = False
         self._unwanted.append(table)
 
     def _tidy(self, crew: Crew) -> None:
-        """Have tables and sides dropped that are not wanted any more."""
+        """Drop the tables and sides that are no longer needed."""
         unwanted = [self._unwanted.pop() for _ in range(len(self._unwanted))]
         names = [table.name for table in unwanted if table.crew is crew]
         for table in unwanted:
@@ -322,6 +327,6 @@ class SparkRows(CpuRows):
 
 
 def _plain(prior: Shrinkage) -> list[float]:
-    """The ridge as plain numbers, which are those of its float32."""
+    """The ridge as plain numbers, equal to its float32 values."""
     found: list[float] = prior.ridge.tolist()
     return found

@@ -1,4 +1,4 @@
-"""Session: a Spark session that is asked for, taken or made, and answers within a deadline."""
+"""Session: a Spark session that is given, found or made, and answers within a deadline."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ _ON_LOOPBACK = {"spark.driver.host": "127.0.0.1", "spark.driver.bindAddress": "1
 
 @contextlib.contextmanager
 def opened(session: Any = None, master: str | None = None, deadline: float = DEADLINE) -> Iterator[Any]:
-    """The session that is given, or that stands; else a new one at a master, which is stopped at the end.
+    """The session that is given, or the active one; else a new one at a master, which is stopped at the end.
 
     master : as Spark names it (local[2], spark://host:7077, yarn, …); local[*] if None
-    Raises ConfigError for a session and a master, DeviceError without pyspark or Java, and for a master that does not
-    answer.
+    Raises ConfigError if both a session and a master are given, DeviceError without pyspark or Java, and for a master
+    that does not answer.
     """
     require_pyspark()
     if session is not None and master is not None:
@@ -60,7 +60,7 @@ def opened(session: Any = None, master: str | None = None, deadline: float = DEA
 
 
 def found() -> Any:
-    """The session that stands in this process, whichever thread made it; None if there is none."""
+    """The active session of this process, whichever thread made it; None if there is none."""
     from pyspark import SparkContext
     from pyspark.sql import SparkSession
 
@@ -77,7 +77,7 @@ def require_pyspark() -> None:
 
 
 def require_java() -> None:
-    """Raise DeviceError without a Java that Spark runs on."""
+    """Raise DeviceError if there is no Java on which Spark runs."""
     fix = f"install Java {_OLDEST_JAVA} (Debian: apt-get install openjdk-17-jre-headless), or set JAVA_HOME"
     home = os.environ.get("JAVA_HOME")
     java = os.path.join(home, "bin", "java") if home else shutil.which("java")
@@ -110,7 +110,7 @@ def probe(session: Any, deadline: float = DEADLINE) -> None:
 
 
 def within(seconds: float, work: Callable[[], Any]) -> Any:
-    """What a call returns. Raises TimeoutError if it takes longer, and leaves it behind."""
+    """What a call returns. Raises TimeoutError if it takes longer; the call then continues in the background."""
     found: list[Any] = []
     errors: list[BaseException] = []
 
@@ -189,7 +189,7 @@ def _unusable(master: str, error: Exception) -> DeviceError:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Inside, what a Java process that is started writes on stderr goes to a file that is dropped."""
+    """Inside, what a new Java process writes to stderr goes to a temporary file."""
     kept = os.dup(2)
     with tempfile.TemporaryFile() as log:
         os.dup2(log.fileno(), 2)

@@ -1,4 +1,4 @@
-"""Masked SGD by the workers of a Spark job: `SgdKernels` whose plans and tables are with them."""
+"""Masked SGD by the workers of a Spark job: `SgdKernels` whose plans and tables are on the workers."""
 
 from __future__ import annotations
 
@@ -30,12 +30,13 @@ _SIDES = ("users", "items")
 
 @dataclass(eq=False)
 class Work:
-    """Where a plan stands.
+    """The state of a plan.
 
+    facts : what the workers must know about it; places, grid : of the plan
     steps : of all epochs so far
-    collected : epochs after which the arrays of the driver were last up to date
-    saved : the same of the storage, None before there is anything; ranges : of rows, of what was written there
-    crew : that has it; None before
+    collected : the last epoch that is in the arrays of the driver
+    saved : the last epoch that is in the storage, None if there is none; ranges : of the rows of each file there
+    crew : the crew that has the plan, or None; cut : how it is cut for this crew
     """
 
     name: str
@@ -56,7 +57,7 @@ class Work:
 
 @dataclass(frozen=True, eq=False)
 class RingPlan(SgdPlan):
-    """A plan whose triples are with the workers."""
+    """A plan whose triples are on the workers."""
 
     work: Work
 
@@ -65,7 +66,7 @@ class RingSgd(CpuSgd):
     """`kernels.backend.SgdKernels` by the workers of a job, to the bytes of `CpuSgd`.
 
     every : epochs between two states in the storage
-    least : ratings of a table below which the driver visits them alone
+    least : a table with fewer ratings is trained by the driver alone
     """
 
     def __init__(self, crews: Crews, storage: Storage, *, threads: int, every: int, least: int) -> None:
@@ -126,7 +127,7 @@ class RingSgd(CpuSgd):
         work.collected = len(work.steps)
 
     def _done(self, work: Work, state: SgdState, what: Callable[[Crew], T]) -> T:
-        """What a crew does that has the plan where it stands; where it is lost, another goes on."""
+        """The result of a call on a crew that has the plan in its current state; if it is lost, another continues."""
 
         def done(crew: Crew) -> T:
             began = time.perf_counter()
@@ -142,7 +143,7 @@ class RingSgd(CpuSgd):
         return self._crews.run(done, standing, work.grid.bands)
 
     def _bring(self, crew: Crew, work: Work, state: SgdState) -> None:
-        """Give the plan to a crew, and bring it to where it stands."""
+        """Give the plan to a crew, and bring it to its current state."""
         work.crew = None
         counted = crew.call_all("count", work.facts)
         counts = np.concatenate([np.array(found["counts"], np.int64) for found in counted], axis=1)
@@ -162,7 +163,7 @@ class RingSgd(CpuSgd):
         work.crew = crew
 
     def _epoch(self, crew: Crew, work: Work, step: SgdStep) -> float:
-        """An epoch; returns the squared error met."""
+        """An epoch; returns the sum of the squared errors."""
         began = time.perf_counter()
         found = crew.call_all("epoch", {"plan": work.name, "step": list(step)})
         self.seconds.epochs += time.perf_counter() - began
@@ -178,14 +179,14 @@ class RingSgd(CpuSgd):
             self._storage.remove(work.folder(before))
 
     def _tidy(self, crew: Crew) -> None:
-        """Have the plans dropped that are not held any more."""
+        """Drop the plans that no longer exist on the driver."""
         while self._dropped:
             name = self._dropped.pop()
             crew.call_all("drop", {"plan": name})
             self._storage.remove(name)
 
     def _stored(self, ratings: RatingTable) -> Facts:
-        """A table as the workers read it, written once."""
+        """The facts by which workers read a table; it is written into the storage once."""
         facts = self._tables.get(ratings)
         if facts is None:
             folder = f"table-{next(self._numbers)}"

@@ -23,11 +23,11 @@ from recsys_mf.spark.wire import Facts, Mailbox, Peer, Rows
 
 F32 = NDArray[np.float32]
 ARRAYS = ("starts", "columns", "values", "weights", "prior")
-"""What a side can have in the storage: starts and prior by rows, the others by ratings."""
+"""The arrays of a side in the storage: starts and prior have an entry per row, the others one per rating."""
 
 
 class _Side(NamedTuple):
-    """The ratings of a worker's rows, and their weights and those of the rows' prior, or None."""
+    """The ratings of a worker's rows, their weights, and the weights of the rows' prior; None for those not given."""
 
     ratings: Csr
     weights: F32 | None
@@ -35,10 +35,10 @@ class _Side(NamedTuple):
 
 
 class RowShares:
-    """The actions of a worker on tables of rows (factors, bias) float32[rows, k + 1], of which it holds a part each.
+    """The actions of a worker on tables of rows (factors, bias) float32[rows, k + 1]; it holds a part of each table.
 
     number : of the worker, 0 to W - 1; peers : gives all workers by number
-    mailbox : where rows arrive that the driver sends
+    mailbox : where rows from the driver arrive; threads : of the worker
     """
 
     def __init__(
@@ -57,8 +57,8 @@ class RowShares:
         }  # fmt: skip
 
     def give(self, key: str) -> Rows:
-        """The part of a table that the worker holds (rows/NAME), or the squared errors met when it was made
-        (errors/NAME), as biases of rows without factors; or, once, its rows of a product (products/NAME).
+        """The worker's part of a table (rows/NAME); or the squared errors of its rows (errors/NAME), as biases of rows
+        without factors; or, only once, its rows of a product (products/NAME).
         """
         kind, _, name = key.partition("/")
         if kind == "products":
@@ -89,7 +89,7 @@ class RowShares:
         return {}
 
     def _solve(self, facts: Facts) -> Facts:
-        """Solve the worker's rows of a side, given all rows of the other; gives whether all are finite numbers, and
+        """Solve the worker's rows of a side, given all rows of the other; returns whether all are finite numbers, and
         the seconds in kernels.
         """
         ratings, weights, prior = self._sides[facts["side"]]
@@ -113,7 +113,7 @@ class RowShares:
         return {}
 
     def _gather(self, name: str) -> F32:
-        """All rows of a table, from the workers that hold them; begins with the next one, so that not all ask one."""
+        """All rows of a table, from the workers that hold them, the next worker first, so that requests are spread."""
         peers = self._peers()
         others = [(self._number + step) % len(peers) for step in range(1, len(peers))]
         with ThreadPoolExecutor(max(1, len(others))) as pool:
@@ -124,22 +124,22 @@ class RowShares:
         return np.concatenate(tables)
 
     def _take(self, facts: Facts) -> Facts:
-        """Take up rows that the driver has sent."""
+        """Take rows that the driver has sent from the mailbox."""
         name = facts["name"]
         self._tables[name] = self._put(self._mailbox.take(f"rows/{name}", lambda: False).to_table())
         return {}
 
     def _save(self, facts: Facts) -> Facts:
-        """Write the worker's part of a table into the storage, by the number of its first row."""
+        """Write the worker's part of a table into the storage, named by the number of its first row."""
         part = self._tables[facts["name"]]
         if len(part):
             self._storage.put(f"{facts['name']}/{facts['first']}", part)
         return {}
 
     def _load(self, facts: Facts) -> Facts:
-        """Read a part of a table that workers, maybe of another number, have written.
+        """Read a part of a table that the workers of another crew, maybe more or fewer, have written.
 
-        facts : its name, the rows wanted, the edges of the parts that were written, its columns
+        facts : the name of the table, the rows wanted, the edges of the parts that were written, its columns
         """
         name, (low, high), edges, width = facts["name"], facts["rows"], facts["edges"], facts["width"]
         parts = [np.empty((0, width), np.float32)]

@@ -1,4 +1,4 @@
-"""Storage: a folder that the driver and all workers see: mounted, on HDFS or in S3 (`recsys_mf.storage`)."""
+"""Storage: a folder that the driver and all workers can access: mounted, on HDFS or in S3 (`recsys_mf.storage`)."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ _FIX = "make it writable and visible to all workers, or give another folder as t
 
 @dataclass(frozen=True)
 class Storage:
-    """A folder by its path or URI. What is in it are arrays of plain bytes, whose type and shape the reader knows."""
+    """A folder by its path or URI. It holds arrays as plain bytes; readers know their type and shape."""
 
     uri: str
 
     @classmethod
     def new(cls, folder: str) -> Storage:
-        """A folder of a new name in this one. Raises ArtifactError if nothing can be written there, and ConfigError for
-        an address that is none.
+        """A new folder inside the given one. Raises ArtifactError if it cannot be written to, and ConfigError for an
+        invalid address.
         """
         if folder.startswith("file://"):
             folder = unquote(urlsplit(folder).path)
@@ -46,10 +46,10 @@ class Storage:
         return storage
 
     def put(self, name: str, array: NDArray[Any]) -> None:
-        """Write an array; a file that is there by its name is complete."""
+        """Write an array; a file with its final name is complete."""
         data = np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
         with self._opened(name) as (files, path):
-            if files.type_name == "s3":  # where a file is seen once it is whole
+            if files.type_name == "s3":  # a file becomes visible once it is complete
                 _write(files, path, data)
                 return
             files.create_dir(os.path.dirname(path), recursive=True)
@@ -57,7 +57,7 @@ class Storage:
             files.move(f"{path}.part", path)
 
     def get(self, name: str, dtype: Any, rows: slice | None = None, width: int = 1) -> NDArray[Any]:
-        """An array [n], or [n, width] for a width above 1; or those of its rows, read alone."""
+        """An array [n], or [n, width] for a width above 1; if rows are given, only these are read."""
         size = np.dtype(dtype).itemsize * width
         with self._opened(name) as (files, path), files.open_input_file(path) as file:
             low, high = (0, file.size() // size) if rows is None else (rows.start, rows.stop)
@@ -96,13 +96,13 @@ class Storage:
         return json.loads(self.get(name, np.uint8).tobytes())
 
     def remove(self, name: str = "") -> None:
-        """Remove a folder in it, or all of it, as far as that can be done."""
+        """Remove a folder in it, or the whole storage; errors are ignored."""
         with contextlib.suppress(ArtifactError), self._opened(name) as (files, path):
             files.delete_dir(path.rstrip("/"))
 
     @contextlib.contextmanager
     def _opened(self, name: str) -> Iterator[Opened]:
-        """The file system and the path in it of a file; inside, what it raises is an error of this package."""
+        """The file system and the path in it of a file; inside, errors of the file system become ArtifactError."""
         from pyarrow import fs
 
         there = place(f"{self.uri}/{name}")

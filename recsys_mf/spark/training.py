@@ -1,4 +1,4 @@
-"""Training: `train`, an experiment whose table Spark reads and whose SGD or ALS its workers do."""
+"""Training: `train`, an experiment with a table that Spark reads, and with SGD or ALS on its workers."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from recsys_mf.training import EVERY, Watcher
 from recsys_mf.training.trainer import as_solver
 
 SOLVERS = ("sgd", "als")
-"""Solvers whose work the workers do."""
+"""Solvers that run on the workers."""
 
 
 def train(
@@ -39,19 +39,20 @@ def train(
     every: float = EVERY,
     **settings: Any,
 ) -> Run:
-    """Train on a table that Spark reads, and evaluate on the part held out: the Run of an `Experiment`, to its bytes.
+    """Train on a table that Spark reads, and evaluate on the part held out. Returns the same Run as an `Experiment` on
+    one machine, with the same bytes.
 
-    source : the path or URI of a Parquet file or tree, or a DataFrame with order_by, the names of the columns that give
-        its rows an order
-    solver, settings : as in `recsys_mf.train`; masked SGD (sgd) and ALS (als) are what the workers do
-    session, master : a session of Spark that stands, or where to start one; by default that of a DataFrame,
-        the one that stands, or local[*]
+    source : the path or URI of a Parquet file or tree, or a DataFrame
+    solver, settings : as in `recsys_mf.train`; masked SGD (sgd) and ALS (als) run on the workers
+    session, master : an existing session of Spark, or where to start one; by default the session of the DataFrame, the
+        active session, or a new one at local[*]
     cluster : how the workers are used: storage, workers, deadline (`Cluster`)
+    order_by : names of columns that order the rows of a DataFrame; no two rows may be equal in all of them
     hold_out, by, seed, validation, compared_with, checkpoint, every, watch : as in `Experiment` and `recsys_mf.train`
     reading : keywords of `read_ratings`: names of columns, ids, duplicates
-    The baselines, the choice on validation rows and the report are the driver's work, which holds the columns of the
-    table and the factors. Raises what `Experiment.run` raises, ConfigError for another solver and for a DataFrame
-    without order_by, DeviceError for a cluster that cannot be used, ArtifactError for a storage that cannot be written.
+    The driver fits the baselines, chooses on validation rows and makes the report; it holds the columns of the table
+    and the factors. Raises what `Experiment.run` raises, ConfigError for another solver and for a DataFrame without
+    order_by, DeviceError for a cluster that cannot be used, ArtifactError for a storage that cannot be written.
     """
     chosen = as_solver(solver, settings)
     require_solver(chosen)
@@ -67,7 +68,7 @@ def train(
 
 
 def require_solver(solver: Solver) -> None:
-    """Raise ConfigError for a solver whose work the workers do not do."""
+    """Raise ConfigError for a solver that does not run on the workers."""
     if solver.name not in SOLVERS:
         fix = f"use {' or '.join(SOLVERS)}, or train on one machine"
         raise ConfigError("this solver does not run on Spark yet", where="solver", seen=solver.name, fix=fix)

@@ -1,6 +1,7 @@
-"""Wire: Arrow Flight between the driver and the workers of a job. Who lacks the token of the job gets nothing.
+"""Wire: Arrow Flight between the driver and the workers of a job. Requests without the token of the job are refused.
 
-An action is a name with plain values both ways. Rows of a table travel as one column of factors and one of biases.
+An action has a name, and takes and returns plain values. Rows of a table are sent as one column of factors and one of
+biases.
 """
 
 from __future__ import annotations
@@ -25,14 +26,14 @@ _HEADER = "authorization"
 
 
 class Rows(NamedTuple):
-    """Factors float32[n, width] on cache lines, and biases float32[n], of users or of items; a width of 0 is none."""
+    """Factors float32[n, width] on cache lines, and biases float32[n], of users or of items; width may be 0."""
 
     factors: NDArray[np.float32]
     bias: NDArray[np.float32]
 
     @classmethod
     def of_table(cls, table: NDArray[np.float32]) -> Rows:
-        """Of rows (factors, bias) [n, width + 1]."""
+        """From rows (factors, bias) [n, width + 1]."""
         return cls(np.ascontiguousarray(table[:, :-1]), np.ascontiguousarray(table[:, -1]))
 
     def to_table(self) -> NDArray[np.float32]:
@@ -41,11 +42,11 @@ class Rows(NamedTuple):
 
     @classmethod
     def of_bytes(cls, table: NDArray[Any]) -> Rows:
-        """Of rows of numbers of four or eight bytes, whose bytes travel as factors."""
+        """From rows of numbers of four or eight bytes; their bytes are sent as factors."""
         return cls(np.ascontiguousarray(table).view(np.float32), np.zeros(len(table), np.float32))
 
     def to_bytes(self, dtype: Any) -> NDArray[Any]:
-        """The rows of `of_bytes`."""
+        """The rows that `of_bytes` took."""
         return self.factors.view(dtype)
 
     def to_arrow(self) -> pa.Table:
@@ -68,20 +69,20 @@ class Rows(NamedTuple):
 
 
 class Mailbox:
-    """Rows that have come, by their key, until they are taken."""
+    """Rows that have arrived, by their key, until they are taken."""
 
     def __init__(self) -> None:
         self._rows: dict[str, Rows] = {}
         self._come = threading.Condition()
 
     def put(self, key: str, rows: Rows) -> None:
-        """Rows have come."""
+        """Add rows that have arrived."""
         with self._come:
             self._rows[key] = rows
             self._come.notify_all()
 
     def take(self, key: str, go_on: Callable[[], bool]) -> Rows:
-        """The rows of a key, once they are there. Raises ConnectionError if they are not and it is not to go on."""
+        """The rows of a key, once they have arrived. Raises ConnectionError if they have not when `go_on` is false."""
         with self._come:
             while key not in self._rows:
                 if not go_on():
@@ -91,7 +92,7 @@ class Mailbox:
 
 
 class Endpoint(flight.FlightServerBase):  # type: ignore[misc]
-    """A server that runs actions, takes rows and gives rows, of callers with the token.
+    """A server that runs actions, receives rows and sends rows, for callers with the token.
 
     act : (name, facts) -> facts; give : key -> rows
     """
@@ -103,7 +104,7 @@ class Endpoint(flight.FlightServerBase):  # type: ignore[misc]
         self._mailbox, self._act, self._give = mailbox, act, give
 
     def do_action(self, context: Any, action: Any) -> Any:
-        """Run an action; an error goes back as plain values."""
+        """Run an action; an error is returned as plain values."""
         try:
             found: Facts = {"found": self._act(action.type, json.loads(action.body.to_pybytes()))}
         except Exception as error:
@@ -111,17 +112,17 @@ class Endpoint(flight.FlightServerBase):  # type: ignore[misc]
         yield flight.Result(pa.py_buffer(json.dumps(found).encode()))
 
     def do_put(self, context: Any, descriptor: Any, reader: Any, writer: Any) -> None:
-        """Take rows."""
+        """Receive rows."""
         self._mailbox.put(descriptor.path[0].decode(), Rows.from_arrow(reader.read_all()))
 
     def do_get(self, context: Any, ticket: Any) -> Any:
-        """Give rows."""
+        """Send rows."""
         return flight.RecordBatchStream(self._give(ticket.ticket.decode()).to_arrow())
 
 
 class Peer:
-    """A client of an endpoint. Raises ConnectionError where the endpoint, or one that it needs, is gone, and the errors
-    of this package that an action raises there.
+    """A client of an endpoint. Its methods raise ConnectionError if the endpoint, or another one that it needs, is
+    gone, and the errors of this package that an action raises there.
     """
 
     def __init__(self, address: str, token: str) -> None:
@@ -149,7 +150,7 @@ class Peer:
                 writer.write_table(table)
 
     def fetch(self, key: str) -> Rows:
-        """Rows that it gives."""
+        """The rows that the endpoint has for a key."""
         with _gone(self.address):
             return Rows.from_arrow(self._client.do_get(flight.Ticket(key), self._options()).read_all())
 
@@ -173,7 +174,7 @@ class _Guard(flight.ServerMiddlewareFactory):  # type: ignore[misc]
 
 
 class _gone:  # noqa: N801 (reads as a statement)
-    """Turns errors of the transport into a ConnectionError."""
+    """Inside, errors of the transport become a ConnectionError."""
 
     def __init__(self, address: str) -> None:
         self._address = address
@@ -187,7 +188,7 @@ class _gone:  # noqa: N801 (reads as a statement)
 
 
 def _as_error(kind: str, text: str) -> Exception:
-    """An error that was raised elsewhere, with what it said there."""
+    """An error that was raised on a worker, with its message."""
     here = getattr(errors, kind, None)
     if isinstance(here, type) and issubclass(here, RecsysError):
         return here(text)
@@ -199,5 +200,5 @@ def _bearer(token: str) -> str:
 
 
 def _bracketed(host: str) -> str:
-    """A host as it stands in an address."""
+    """A host as it is written in an address."""
     return f"[{host}]" if ":" in host else host

@@ -1,4 +1,4 @@
-"""Worker: a task of the barrier stage. It holds its share of every plan, and does what the driver asks for."""
+"""Worker: a task of the barrier stage. It holds its share of every plan, and runs the actions that the driver calls."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from recsys_mf.spark.storage import Storage
 from recsys_mf.spark.wire import Endpoint, Facts, Mailbox, Peer, Rows
 
 IDLE = 120.0
-"""Seconds without a word of the driver after which a worker leaves."""
+"""Seconds without a call from the driver after which a worker ends."""
 
 _ROWS = 1 << 22  # of a table that are read at a time
 
@@ -31,7 +31,7 @@ _ROWS = 1 << 22  # of a table that are read at a time
 class Job(NamedTuple):
     """What every task of a job is given.
 
-    name : of the job; token : by which its members know one another
+    name : of the job; token : proves that a caller belongs to the job; storage : shared by all of them
     """
 
     name: str
@@ -40,7 +40,7 @@ class Job(NamedTuple):
 
 
 def describe_software() -> dict[str, str]:
-    """What must be the same everywhere for the same bytes."""
+    """The versions and the processor, which must be the same on all machines for the same bytes."""
     from importlib import metadata
 
     from recsys_mf.arrays.jit import target
@@ -50,7 +50,7 @@ def describe_software() -> dict[str, str]:
 
 
 def serve(job: Job, tasks: Iterator[Any]) -> Iterator[Any]:
-    """The task: meet the others, tell the driver where they are, and work until it says that it is done."""
+    """The task: exchange addresses with the other workers, give them to the driver, and work until it says stop."""
     from pyspark import BarrierTaskContext
 
     context = BarrierTaskContext.get()
@@ -78,9 +78,10 @@ def serve(job: Job, tasks: Iterator[Any]) -> Iterator[Any]:
 class _Held:
     """The part of a plan that a worker holds.
 
-    triples : in the order of the table, until they are arranged; with the places of all rows
+    triples, places : the triples in the order of the table and the places of all rows; None once they are arranged
+    share : the arranged triples
     users, items : the rows of its users, and of the items of its own group
-    epoch : the epochs that these rows have been through
+    epoch : the number of epochs that these rows have been through
     """
 
     facts: Facts
@@ -97,7 +98,7 @@ class Worker:
     """The actions of a worker.
 
     number : 0 to W - 1; peers : all workers by number
-    heard : when the driver last said something; ready : set once the peers are known; done : set once all is done
+    heard : time of the last call from the driver; ready : set once the peers are known; done : set when it should end
     """
 
     def __init__(self, number: int, job: Job, threads: int) -> None:
@@ -141,7 +142,7 @@ class Worker:
         return {}
 
     def _count(self, facts: Facts) -> Facts:
-        """Read the triples of the worker's users; gives their numbers by stratum and row band."""
+        """Read the triples of the worker's users; returns how many there are by stratum and row band."""
         folder, grid = facts["places"], Grid(*facts["grid"])
         places = Places(*(self.storage.get(f"{folder}/{name}", np.int32) for name in Places._fields))
         cut = Cut.of(places, grid, len(self.peers))
@@ -188,7 +189,7 @@ class Worker:
         return {}
 
     def _take(self, facts: Facts) -> Facts:
-        """Take up rows that the driver has sent."""
+        """Take rows that the driver has sent from the mailbox."""
         held = self._plans[facts["plan"]]
         held.users, held.items = (
             self.mailbox.take(f"{facts['plan']}/{side}", lambda: False) for side in ("users", "items")
@@ -197,7 +198,7 @@ class Worker:
         return {}
 
     def _save(self, facts: Facts) -> Facts:
-        """Write the rows into the storage; gives the range of each side."""
+        """Write the rows into the storage; returns the range of rows of each side."""
         held = self._plans[facts["plan"]]
         ranges = {}
         for side, rows in self._ranges(held).items():
@@ -209,7 +210,7 @@ class Worker:
         return ranges
 
     def _load(self, facts: Facts) -> Facts:
-        """Read the rows that workers, maybe of another number, have written."""
+        """Read the rows that the workers of another crew, maybe more or fewer, have written."""
         held = self._plans[facts["plan"]]
         width = held.facts["width"]
         for side, wanted in self._ranges(held).items():
@@ -229,8 +230,8 @@ class Worker:
         return {"users": held.cut.user_rows(self.number), "items": held.cut.item_rows(self.number)}
 
     def _epoch(self, facts: Facts) -> Facts:
-        """An epoch with the others; gives the squared errors of the worker's blocks by stratum and row band, and the
-        seconds in kernels.
+        """An epoch together with the other workers; returns the squared errors of the worker's blocks by stratum and
+        row band, and the seconds in kernels.
         """
         held, step = self._plans[facts["plan"]], SgdStep(*facts["step"])
         assert held.share is not None

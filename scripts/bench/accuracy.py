@@ -25,7 +25,11 @@ from systems import SETS, SYSTEMS, System
 
 @dataclass(frozen=True)
 class Conditions:
-    """data : folder of the tables; folder : where the environments are; limit : seconds that a system may take"""
+    """The conditions of all systems.
+
+    data : folder of the tables; folder : of the environments; threads : of every system that can use several
+    limit : seconds after which a system is stopped
+    """
 
     data: Path
     folder: Path

@@ -3,7 +3,7 @@
     python scripts/bench/battery.py [--solver sgd] [--seeds 5] [--table "two camps"]
 
 Errors are RMSE on test pairs drawn from the same model, averaged over the seeds. A row is marked as bad if the default
-is more than 1 % above a single run or biases, or more than 2 % above the best of the grid.
+has an error more than 1 % above that of a single run or biases, or more than 2 % above that of the best of the grid.
 """
 
 from __future__ import annotations

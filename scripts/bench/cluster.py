@@ -3,14 +3,15 @@
 
     scripts/bench/cluster.py [--table ratings.parquet] [--write]
 
-The bands of the grid are dealt to the workers: a worker keeps a share of the user bands, and the item bands go around.
-In step s worker w visits the super-block (w, (w + s) mod W), then sends its item bands to its neighbour:
+The bands of the grid are divided among the workers: a worker keeps its share of the user bands, and the item bands
+travel from worker to worker. In step s worker w visits the super-block (w, (w + s) mod W), then sends its item bands to
+its neighbour:
 
     begin(w, s) = max(end(w, s - 1), end(w + 1, s - 1) + transport)
     end(w, s) = begin(w, s) + size(w, (w + s) mod W) / (threads · rate · busy) · noise
 
-What is measured: `rate`, updates per second of a core (BENCHMARKS.md); sizes of super-blocks, in the grid of a table;
-`busy`, by going through the blocks of a super-block as the scheduler does. What is assumed: network and noise.
+Measured: `rate`, updates per second of a core (BENCHMARKS.md), and the sizes of super-blocks in the grid of a table.
+Simulated: `busy`, with the blocks of a super-block in the order of the scheduler. Assumed: network and noise.
 """
 
 from __future__ import annotations
@@ -29,17 +30,16 @@ from recsys_mf.kernels.schedule.grid import Grid, Places
 RATES = {64: 96e6, 128: 48e6}  # updates per second of a core, by rank: BENCHMARKS.md, 25 M ratings
 NETWORKS = {"10 Gbit/s": 1.0e9, "100 Gbit/s": 10e9}  # bytes per second that a transfer reaches
 EPOCHS = 406  # of all runs of a fit by `sgd`: 235.8 s · 173 M updates/s / 100.5 M ratings, BENCHMARKS.md
-LATENCY = (
-    0.02  # seconds from the end of a step to the first byte of the next: a call of a remote procedure and its queue
-)
+LATENCY = 0.02  # seconds from the end of a step to the first byte of the next: a remote procedure call and its queue
 
 
 @dataclass(frozen=True)
 class Job:
     """A table and the machines that it is trained on.
 
-    bands : user and item bands of the whole grid; latency : seconds of a hand-over
-    noise : standard deviation of the logarithm of a step's seconds; slow : how often a worker takes twice as long
+    ratings, users, items : their numbers; rank : k; threads : of a machine
+    bands : user bands of the whole grid, and as many item bands; bandwidth : bytes per second of a transfer
+    noise : standard deviation of the logarithm of a step's seconds; slow : share of the steps that take twice as long
     """
 
     ratings: float
@@ -54,7 +54,7 @@ class Job:
 
     @property
     def item_bytes(self) -> float:
-        """Of all item rows: factors, bias and its padding, in float32."""
+        """Bytes of all item rows: factors, bias and its padding, in float32."""
         return self.items * (self.rank + 16) * 4
 
 
@@ -67,8 +67,10 @@ JOBS = {
 def busy(bands: int, threads: int, rng: np.random.Generator, spread: float) -> float:
     """The share of time in which threads work on a super-block of bands × bands blocks of about equal sizes.
 
-    A thread takes the next block, in the order of the strata, whose user and item band no other thread is in. So that
-    the bytes are those of one machine, the blocks with c < b go before those with c ≥ b.
+    bands : of a worker, for users and for items; spread : standard deviation of the logarithm of a block's seconds
+
+    A thread takes the next block, in the order of the strata, for which no other thread uses the user band or the item
+    band. To keep the bytes of one machine, the blocks with c < b are visited before those with c ≥ b.
     """
     order = [(b, (b + s) % bands) for s in range(bands) for b in range(bands)]
     seconds = rng.lognormal(0, spread, (bands, bands))
@@ -120,7 +122,7 @@ def epoch_seconds(job: Job, sizes: NDArray[np.float64], share_busy: float, rng: 
 
 
 def mean_seconds(job: Job, workers: int, path: Path | None, turns: int = 5) -> tuple[float, float]:
-    """Seconds of an epoch, mean over draws, and the share of time in which the cores of a worker work in a step."""
+    """Seconds of an epoch, mean over draws, and the share of a step in which the cores of a worker compute."""
     rng = np.random.default_rng(0)
     sizes = block_sizes(path, workers, rng)
     share = busy(max(1, job.bands // workers), job.threads, rng, 0.1)
@@ -128,7 +130,7 @@ def mean_seconds(job: Job, workers: int, path: Path | None, turns: int = 5) -> t
 
 
 def _scaling(path: Path | None) -> str:
-    header = ["ratings", "network", "workers", "busy", "s an epoch", "1 % slow", "speed-up", "of W", "fit, minutes"]
+    header = ["ratings", "network", "workers", "busy", "s per epoch", "1 % slow", "speed-up", "of W", "fit, minutes"]
     header += ["machine-hours"]
     rows = []
     for name, job in JOBS.items():

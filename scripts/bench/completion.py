@@ -1,12 +1,12 @@
-"""`recsys_mf.complete` beside other programs on tables with entries removed at random.
+"""`recsys_mf.complete` compared with other imputers, on tables with entries removed at random.
 
     python scripts/bench/completion.py [--masks 10] [--table iris] [--share 0.2]
 
-Needs scikit-learn and statsmodels, whose tables are used; fancyimpute is compared if installed. Errors are RMSE of
-the removed entries in standard deviations of the complete columns, means over the masks; all programs fill the same
-matrices, the others after the columns were standardised, as their manuals advise. `ratio` is ours to the lowest of the
-others, `estimate` the error that `complete` itself expects, `spread` the root mean square of errors divided by their
-deviations (1 is right). Seconds are per matrix, with one thread of BLAS for all.
+Needs scikit-learn and statsmodels, whose tables are used; fancyimpute is compared if it is installed. Errors are RMSE
+of the removed entries in standard deviations of the complete columns, means over the masks. All programs fill the same
+matrices, the others after the columns were standardised, as their manuals advise. `ratio` is our error divided by the
+lowest error of the others, `estimate` the error that `complete` itself expects, `spread` the root mean square of error
+divided by predicted deviation (1 is right). Seconds are per matrix, with one BLAS thread for all.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ SHARES = (0.1, 0.2, 0.5)
 
 
 def read(name: str, seed: int) -> F64:
-    """A complete table; a planted one is another for every seed."""
+    """A complete table; a planted one is different for every seed."""
     if name in PLANTED:
         m, n, rank, noise = PLANTED[name]
         rng = np.random.default_rng(seed)
@@ -54,7 +54,7 @@ def read(name: str, seed: int) -> F64:
 
 
 def removed(A: F64, share: float, seed: int) -> NDArray[np.bool_]:
-    """Entries to remove at random: not all of a row, and two of a column stay."""
+    """Entries to remove at random; at least one entry of every row and two of every column stay."""
     rng = np.random.default_rng([1, seed])
     gone = rng.random(A.shape) < share
     for i in np.flatnonzero(gone.all(axis=1)):

@@ -4,7 +4,7 @@
     scripts/bench/folding.py --data DIR [--solvers sgd,als,gibbs] [--table ml-1m]
 
 A tenth of the users is left out of training. A tenth of their ratings is the test part; 5, 20 and 90 % of their ratings
-are given, once to `fold_in` and once, with those of all other users, to a new training. Times are left out. With
+are given, once to `fold_in` and once, with the ratings of all other users, to a new training. Times are not used. With
 options other than the defaults the section is printed and not written.
 """
 

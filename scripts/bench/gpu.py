@@ -6,8 +6,8 @@ r"""Check and time everything that runs on a CUDA card, in under ten minutes. Ru
     scripts/bench/gpu.py --section FILE     # the section of BENCHMARKS.md from the gpu.json of an earlier run
 
 The package is imported from the checkout if it is not installed. The parts run one after another, the most important
-first. Each has its own process, so that the next part gets the card even if one fails or hangs. The checks of the ranks
-run at the same time. Every row is printed and written to gpu.json and gpu.md as soon as it is measured. At the end
+first. Each has its own process, so that the next part gets the card even if one fails or hangs. Only the checks of the
+ranks run in parallel. Every row is printed and written to gpu.json and gpu.md as soon as it is measured. At the end
 BENCHMARKS.md gets a section for the card, except after a dry run or if `--only` leaves out some parts.
 
 If Nsight Compute is installed, it can count the bytes:

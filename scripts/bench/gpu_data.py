@@ -3,7 +3,7 @@
 The j-th most active user's share of the ratings is proportional to (j + 100)^-0.8, the j-th most popular item's to
 (j + 30)^-1: Zipf's law with a flattened head. The most rated item of 25 million ratings then has 0.4 % of them
 (MovieLens 25M: 0.3 %). A rating is 3.5 + b_u + b_i + p_u · q_i + noise of deviation 0.8, rounded to half a star.
-Pairs may occur twice, which makes no difference to what is timed.
+Pairs may occur twice, which does not affect the times.
 """
 
 from __future__ import annotations

@@ -60,7 +60,7 @@ class Epochs:
 
     @classmethod
     def by_default(cls, session: Session, train: Ratings) -> Epochs:
-        """Under the schedule that the backend chooses."""
+        """The epochs with the grid that the backend chooses."""
         return cls(session, train, session.backend.sgd.grid(len(train), train.n_users, train.n_items, 64))
 
     def start(self, rank: int, precision: str) -> SgdState:
@@ -85,7 +85,7 @@ class Epochs:
         return SgdPlan(triples, self.places.users, self.places.items, sgd.width(rank), self.batch())
 
     def figures(self, rank: int, precision: str, schedule: str) -> Figures:
-        """Of epochs at this rank: time, updates per second, bytes per second and their share of the copy's rate."""
+        """Figures of epochs at this rank: time, updates and bytes per second, and their share of the copy's rate."""
         plan, state, settings = self.plan(rank, schedule), self.start(rank, precision), Sgd(regularisation=0.0375)
         step = SgdStep(
             settings.learning_rate, settings.bias_learning_rate, 0.0375, settings.bias_regularisation
@@ -175,7 +175,7 @@ def _torch_epoch(session: Session, train: Ratings) -> None:
 
 
 def compiled(session: Session, *modules: ModuleType) -> Figures:
-    """What each kernel that ran here takes of a multiprocessor: registers, warps and shared memory."""
+    """The registers, warps and shared memory of each kernel that ran here."""
     import torch
     import triton
 
@@ -199,7 +199,7 @@ def compiled(session: Session, *modules: ModuleType) -> Figures:
 
 
 def _constants(kernel: Any, found: Any) -> str:
-    """What a kernel was compiled for: constants, and the type of the factors."""
+    """The constants that a kernel was compiled with, and the type of the factors."""
     source = found.src
     names = [*kernel.arg_names]
     constants = {names[place[0]]: value for place, value in source.constants.items() if len(place) == 1}

@@ -43,8 +43,8 @@ def _rated(train: Ratings) -> Csr:
 
 
 def _figures(session: Session, rated: Csr, rank: int) -> Figures:
-    """Milliseconds of the product in float32 without TF32, of the search on the card, and of the operation of the
-    package with what it takes from the host and brings back; and the share of rows that were searched as a whole.
+    """Milliseconds of the product in float32 without TF32, of the search on the card, and of the package's operation
+    with the copies from and to the host; and the share of rows for which all scores had to be computed.
     """
     rng, width = np.random.default_rng(0), rank + 2
     users, items = (rng.standard_normal((n, width), dtype=np.float32) * 0.3 for n in (rated.n_rows, rated.n_columns))
@@ -72,7 +72,7 @@ def _multiply(X: Any, Y: Any, parts: list[slice]) -> None:
 
 
 class _There:
-    """The operands on the card."""
+    """The search with its operands on the card."""
 
     def __init__(self, session: Session, users: Any, items: Any, rated: Csr, parts: list[slice]) -> None:
         def put(array: Any) -> Any:

@@ -32,16 +32,24 @@ NOTES = {
     "bands": "The same epoch with grids of other sizes.",
     "Gram sums and solutions apart": "The Gram sums take 2 k² operations per rating; they are compared with products "
     "of matrices.",
-    "row solves": "solve_rows with normals; refine_rows takes 3 steps, its GB/s counts five row gathers per rating.",
-    "the ten best items of all users": "Rated items are left out. product: all scores in float32 without TF32, not "
-    "searched.",
+    "row solves": "solve is with normals; refine takes 3 steps, and its GB/s counts five row gathers per rating.",
+    "the ten best items of all users": "Rated items are left out. product: all scores in float32 without TF32, without "
+    "the search.",
     "epochs and sweeps on the card": "first s: the first one, including set-up on the host; s: median of the others.",
     "plain PyTorch": "Embeddings trained with Adam (fused) on minibatches of 16,384 ratings that are already on the "
-    "card, as people write it by hand; s: median epoch.",
+    "card, as it is often written by hand; s: median epoch.",
     "500 samples": "Estimated from the median of the sweeps after the first; samples are copied to the host.",
     "a planted million": "A tenth is held out (seed 0); fixed numbers of epochs; seconds of whole fits. The same seed "
     "draws different numbers on each device. The CPU uses float32 and the conflict-free schedule.",
-    "MovieLens 1M": "As for the planted table.",
+    "MovieLens 1M": "Measured as for the planted table.",
+}
+HEADINGS = {  # of tables and columns, where the document has other words than the JSON
+    "kernels beside the reference": "kernels compared with the reference",
+    "runs beside each other": "repeated runs",
+    "torch's kernels beside them": "torch's kernels, for comparison",
+    "Gram sums and solutions apart": "Gram sums and solutions, separately",
+    "ns a row": "ns per row",
+    "beside two threads of the CPU": "compared with two threads of the CPU",
 }
 REHEARSED = "**A dry run under Triton's interpreter on the CPU, at tiny sizes: no figure below means anything.**"
 
@@ -157,7 +165,7 @@ def _table(title: str, rows: Sequence[Row]) -> str:
     cells = [
         [row.name, *(shown(name, row.figures[name]) if name in row.figures else "" for name in names)] for row in done
     ]
-    return document.table((title, *names), cells)
+    return document.table([HEADINGS.get(name, name) for name in (title, *names)], cells)
 
 
 def shown(name: str, value: Any) -> str:

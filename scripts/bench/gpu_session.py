@@ -94,7 +94,11 @@ REHEARSAL = Plan(
 
 @dataclass(frozen=True)
 class Settings:
-    """What a run was asked for; ends : when it stops, as `time.time()`; limits : of the card, from earlier parts."""
+    """The settings of a run.
+
+    rehearsal : a dry run on the CPU; data : folder of real tables; ends : when the run stops, as `time.time()`
+    limits : of the card, from earlier parts
+    """
 
     rehearsal: bool
     data: Path | None
@@ -129,7 +133,7 @@ class Session:
 
     @cached_property
     def device(self) -> str:
-        """Torch's name of the device; in a rehearsal the CPU stands in for the card."""
+        """Torch's name of the device; a rehearsal uses the CPU instead of the card."""
         return "cpu" if self.settings.rehearsal else "cuda"
 
     @cached_property
@@ -212,7 +216,7 @@ class Spans:
         self._spans.append((began, self._mark()))
 
     def total(self) -> float:
-        """Seconds of all spans so far, which are then forgotten; waits for the device."""
+        """Seconds of all spans since the last call; waits for the device."""
         spans, self._spans = self._spans, []
         if self._device != "cuda":
             seconds: float = sum(end - began for began, end in spans)

@@ -1,8 +1,8 @@
 """Lists: the best items of all users of a factorisation, by one system, in the environment of the system.
 
-Run as lists.py NAME FOLDER OPTIONS THREADS RESULT. OPTIONS is JSON: top, the number of items per user. FOLDER holds the
-arrays that `recommend.py` writes. The result is the seconds, and those of all cores; the lists of the
-systems that make them go to FOLDER.
+Run as lists.py NAME FOLDER OPTIONS THREADS RESULT. OPTIONS is JSON: top, the number of items per user. FOLDER has the
+arrays that `recommend.py` writes. The result is the seconds by the clock and the CPU seconds of all cores; lists are
+written to FOLDER.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def ours(tables: Tables, top: int, threads: int) -> np.ndarray:
 
 
 def product(tables: Tables, top: int, threads: int) -> None:
-    """All scores as a product of matrices by OpenBLAS, block by block into the same memory, and nothing more."""
+    """All scores as a matrix product by OpenBLAS, block by block into the same memory, and nothing more."""
     X, Y = tables.with_bias()
     columns, scores = np.ascontiguousarray(Y.T), np.empty((_BLOCK, len(Y)), np.float32)
     with threadpool_limits(threads):

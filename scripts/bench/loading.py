@@ -3,9 +3,9 @@
 
     scripts/bench/loading.py --data DIR [--runs ml-1m:sgd,ml-100k:gibbs] [--turns 5]
 
-A run is loaded in a new process each time, after the package is imported. Beside it stand the seconds that one thread
-takes to compute the digests of the same files. With options other than the defaults the section is printed and not
-written.
+A run is loaded in a new process each time, after the package is imported. For comparison, the table has the seconds
+that one thread takes to compute the digests of the same files. With options other than the defaults the section is
+printed and not written.
 """
 
 from __future__ import annotations

@@ -99,7 +99,7 @@ def myfm(
 def myfm_sets(
     train: Train, pairs: Pairs, threads: int, *, rank: int, sweeps: int, ordinal: bool, watch: Clock | None = None
 ) -> Fit:  # fmt: skip
-    """myfm with who rated what on both sides as relation blocks, and the day if there are times: timeSVD++ flipped.
+    """myfm with who rated what on both sides as relation blocks, and the day if there are times ("timeSVD++ flipped").
 
     ordinal : an ordered probit likelihood in place of the Gaussian; the prediction is its mean
     watch : given every draw, for the mean over those that myfm keeps

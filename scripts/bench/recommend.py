@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Time the lists of the ten best items of all users, compared with a bare product of matrices and with implicit.
+"""Time the lists of the ten best items of all users, compared with a bare matrix product and with implicit.
 
     scripts/bench/recommend.py [--turns 3] [--threads 2,1] [--users 162541] [--items 59047] [--rank 64]
 
@@ -54,9 +54,9 @@ def main(turns: int, threads: str, users: int, items: int, rank: int, folder: Pa
         agreement = _agreement(Path(place))
     peer = environments.peers()["implicit"].package
     note = (
-        f"{document.machine()}; {users:,} users, {items:,} items, rank {rank}, top {TOP}; medians of {turns} turns, a "
-        "ratio is the median over the turns. *processor*: seconds of all cores. "
-        f"{peer} has the bias as one more factor; {agreement:.3%} of its entries are ours."
+        f"{document.machine()}; {users:,} users, {items:,} items, rank {rank}, top {TOP}; medians of {turns} turns; a "
+        "ratio is the median over the turns. *processor*: CPU seconds of all cores. "
+        f"{peer} takes the bias as one more factor; {agreement:.3%} of the entries of its lists are the same as ours."
     )
     text = f"{note}\n\n{_table(rows)}"
     if (turns, threads, (users, items, rank)) == (TURNS, THREADS, SHAPE):

@@ -46,12 +46,13 @@ def main(only: str) -> None:
                 smallest = smallest or peak
                 rows.append(row)
                 print(" | ".join(rows[-1]), file=sys.stderr)
-    header = ("command: `recsys-mf train …`", "ratings", "process s", "µs a rating", "peak GiB", "bytes a rating",
+    header = ("command: `recsys-mf train …`", "ratings", "process s", "µs per rating", "peak GiB", "bytes per rating",
               "sgd fit s", "M updates/s", "RMSE sgd", "RMSE svd bias")  # fmt: skip
     note = (
         f"{document.machine()}; threads: {THREADS}. Whole commands: reading, holding out a tenth, fitting the six "
         "baselines and choosing their ranks, choosing the epochs of `sgd` (rank 64, six runs), fitting everything "
-        "again, and the report. *bytes a rating*: peak memory above that of the smallest table, per rating."
+        "again, and the report. *bytes per rating*: peak memory above that of the smallest table, divided by the "
+        "number of ratings."
     )
     text = f"{note}\n\n{document.table(header, rows)}"
     if only:

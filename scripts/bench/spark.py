@@ -1,11 +1,11 @@
 #!/usr/bin/env python
-"""Masked SGD by the workers of a local Spark cluster beside MLlib's ALS there, on the same split.
+"""Masked SGD on the workers of a local Spark cluster, compared with MLlib's ALS on the same cluster and split.
 
     scripts/bench/spark.py --data DIR [--only ml-1m]
 
-A standalone master and two workers of one core each, as processes on this machine. Both systems start from a session
-that stands and from a table in memory: MLlib's is cached, ours is a split in the driver. Fits are timed, for ours from
-the start of its workers. Writes a section of BENCHMARKS.md, or with `--only` prints it.
+A standalone master and two workers of one core each, as processes on this machine. Both systems start from an open
+session and from a table in memory: MLlib's is cached, ours is a split in the driver. Only the fits are timed; ours
+include the start of its workers. Writes a section of BENCHMARKS.md, or with `--only` prints it.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ CONTESTS = {
     "ml-1m": ((32, 0.05, 5), (32, 0.05, 10), (32, 0.1, 10), (32, 0.05, 15)),
     "ml-25m": ((32, 0.05, 5), (32, 0.05, 10)),
 }
-"""Of MLlib: rank, regParam, maxIter."""
+"""The settings of MLlib that are tried: rank, regParam, maxIter."""
 
 OURS: dict[str, tuple[dict[str, Any], ...]] = {
     "ml-1m": (
@@ -70,11 +70,12 @@ def main(data: Path, only: str | None) -> None:
                     rows.append([name, result.system, f"{result.seconds:.1f}", f"{result.rmse:.4f}", result.note, load])
                     print(" | ".join(rows[-1]), file=sys.stderr)
             session.stop()
-    header = ("table", "system and settings", "seconds of the fit", "held-out RMSE", "of which", "load")
+    header = ("table", "system and settings", "seconds of the fit", "held-out RMSE", "details", "load")
     note = (
-        f"{document.machine()}; a master and two workers of one core each, on this machine. *load*: of the machine, "
-        "averaged over the last minute; the cluster itself makes about 3 of it. Ours: seconds from a split in the "
-        "driver's memory to the model, with the start of the workers; MLlib: `ALS.fit` of a cached table."
+        f"{document.machine()}; a master and two workers of one core each, on this machine. *load*: the load average "
+        "of the machine over the last minute; the cluster itself causes about 3 of it. The seconds of `sgd` go from a "
+        "split in the driver's memory to the model and include the start of the workers; those of MLlib are `ALS.fit` "
+        "on a cached table."
     )
     text = f"{note}\n\n{document.table(header, rows, left=(0, 1, 4))}"
     if only:
@@ -96,7 +97,7 @@ def _session(master: str) -> Any:
 
 
 def _contest(session: Any, name: str, data: Path, folder: Path) -> Iterator[Result]:
-    """One fit after another."""
+    """Fit one system after another on a table."""
     import recsys_mf as mf
 
     place = folder / name
@@ -161,7 +162,7 @@ def _mllib(frames: list[Any], settings: tuple[int, float, int]) -> Result:
     values = np.clip(np.where(missing, ratings.mean(), values), ratings.min(), ratings.max())
     error = float(np.sqrt(np.mean((values - ratings) ** 2)))
     return Result(f"MLlib ALS: rank {rank}, regParam {penalty}, maxIter {iterations}", seconds, error,
-                  f"{int(missing.sum())} pairs without a prediction take the mean")  # fmt: skip
+                  f"{int(missing.sum())} pairs without a prediction get the mean of the test ratings")  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -2,8 +2,8 @@
 
     A_g x = Σ_j ω_j y_j (y_j · x) + w_g d ∘ x
 
-so a step reads the other table's rows of a row's ratings once, where they stay in registers between the product and
-the sum.
+so a step reads the other table's rows of a row's ratings once, and keeps them in registers between the product and the
+sum.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from recsys_mf.kernels.cpu.simd import (
     store,
 )
 
-_AHEAD = 1024  # columns of the ratings between one that is read and the one whose row is called for
+_AHEAD = 1024  # columns of the ratings between one that is read and the one whose row is prefetched
 
 
 @cache
@@ -50,7 +50,7 @@ def refine_kernel(width: int) -> Any:
 
         omega : the weights of the ratings, or None
         """
-        # Vectors of `width` factors, then the bias, then room for the sums of squares.
+        # Vectors of `width` factors, then the bias, then padding.
         r, diagonal = np.empty(width + LANES, np.float32), np.empty(width + LANES, np.float32)
         p, product = np.empty(width + LANES, np.float32), np.empty(width + LANES, np.float32)
         for g in range(begin, end):
@@ -186,7 +186,7 @@ def _scalar(builder: Any) -> Any:
 
 @contextmanager
 def _ratings(builder: Any, index: Any, ends: Any, table: Any, size: int) -> Iterator[tuple[Any, Any]]:
-    """A loop over places from ends[0] to ends[1], and the other row of each; rows of `table` are called for ahead."""
+    """A loop over places from ends[0] to ends[1], and the other row of each; later rows of `table` are prefetched."""
     low, high = ends
     one = ir.Constant(low.type, 1)
     last, ahead = builder.sub(high, one), ir.Constant(low.type, max(2, _AHEAD // max(size, 1)))

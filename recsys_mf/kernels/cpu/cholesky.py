@@ -1,12 +1,12 @@
 """Row solves on CPU cores: sums over a row's ratings and the solution of its system, in registers.
 
-A row's ratings are packed in runs as y_j beside (1, t_j), so that products of runs give the Gram matrix and, beside it,
-the sums of the regressors and of the targets: all of Σ z zᵀ for z = (y, 1, t). With weights ω they are packed as √ω z.
-Products are taken in tiles that stay in vector registers (`tiles`). Systems of up to `WIDEST` unknowns are solved in
-the lanes of vectors, sixteen rows at a time (`lanes`). Wider ones, which no cache would hold side by side, are solved
-row by row by a blocked Cholesky factorisation that updates its panels with the same tiles and carries the right-hand
-side along as a column, which is its forward substitution. Sums run over a row's ratings in their order, whatever the
-number of threads. Why the limit is there, and speeds beside other ways: docs/decisions.md.
+A row's ratings are packed in runs as y_j and (1, t_j), so that products of runs give the Gram matrix and the sums of
+the regressors and of the targets: all of Σ z zᵀ for z = (y, 1, t). With weights ω they are packed as √ω z. Products are
+computed in tiles that stay in vector registers (`tiles`). Systems of up to `WIDEST` unknowns are solved in the lanes of
+vectors, sixteen rows at a time (`lanes`). Sixteen wider systems would not fit into the cache together, so these are
+solved row by row, by a blocked Cholesky factorisation that updates its panels with the same tiles; the right-hand side
+is one more column, so that the factorisation includes the forward substitution. Sums run over a row's ratings in their
+order, whatever the number of threads. docs/decisions.md has the reason for the limit, and speeds of alternatives.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from recsys_mf.kernels.cpu.simd import FASTMATH, LANES
 from recsys_mf.kernels.cpu.tiles import BLOCK, prefetch_line, tile
 
 _HEIGHT = 8  # rows of a tile
-_AHEAD = 8  # ratings between one that is packed and the one whose row is called for
+_AHEAD = 8  # ratings between one that is packed and the one whose row is prefetched
 _RUN_BYTES = 1 << 15  # of ratings packed at a time; they stay in the first-level cache
 WIDEST = 160  # unknowns of the systems that are solved in lanes
 
@@ -116,7 +116,7 @@ def padded(width: Any) -> Any:
 
 @inline()
 def packed(columns: Any) -> Any:
-    """Room for a run of ratings, y and (1, t), and for the sums of y and t y."""
+    """Workspace for a run of ratings, y and (1, t), and for the sums of y and t y."""
     run = max(16, min(256, _RUN_BYTES // max(4 * columns, 1)))
     sums = np.empty((2, columns), np.float32)
     return np.zeros((run, columns), np.float32), np.ones((run, 2), np.float32), sums
@@ -207,7 +207,7 @@ def rating_weight(omega: Any, own: Any, scales: Any, j: Any, others: Any, contex
 
 @inline()
 def _add_row_of_tiles(A: Any, Z: Any, count: Any, a: Any, first: Any) -> None:
-    """A[a : a + _HEIGHT] += Zᵀ Z from the diagonal on; if first, in place of what was there."""
+    """A[a : a + _HEIGHT] += Zᵀ Z from the diagonal on; if first, = instead of +=."""
     one, end = np.float32(1.0), Z.shape[1]
     b = a // LANES * LANES
     while b < end:
@@ -234,7 +234,7 @@ def _add_row_of_tiles(A: Any, Z: Any, count: Any, a: Any, first: Any) -> None:
 
 @inline(fastmath=FASTMATH, error_model="numpy")
 def _add_prior(A: Any, precision: Any, linear: Any, weight: Any, ridge: Any, noise_precision: Any) -> None:
-    """The system of a row from its Σ z zᵀ: α G + Λ + w diag(d), and beside it α h + Λ m."""
+    """The system of a row from its Σ z zᵀ: α G + Λ + w diag(d), and its right-hand side α h + Λ m."""
     width = ridge.size
     for a in range(width):
         row = A[a]

@@ -25,11 +25,11 @@ class CpuDevice:
         return {"device": self.name}
 
     def guard(self) -> AbstractContextManager[None]:
-        """Nothing to guard: the host's memory is not the backend's."""
+        """Does nothing: only a device with memory of its own needs it."""
         return nullcontext()
 
     def put(self, array: NDArray[Any]) -> NDArray[Any]:
-        """The array if the kernels can read and write it as it stands, else a copy; tables start on cache lines."""
+        """The array if the kernels can read and write it as it is, else a copy; tables start on cache lines."""
         return ensure_aligned(array) if array.ndim == 2 else np.require(array, requirements=["C", "W"])
 
     def get(self, array: NDArray[Any]) -> NDArray[Any]:

@@ -1,8 +1,8 @@
 """Row solves on CPU cores, as many systems at once as a vector has lanes, one in each.
 
-A system is small: alone, its factorisation is short loops, square roots and divisions that wait for one another. Side
-by side in the lanes of vectors every operation is a full vector's, and nothing waits. The symmetric sums Σ z zᵀ of the
-rows stand in the upper triangle of S, the systems and then their factors in the lower.
+A system is small: alone, its factorisation consists of short loops, square roots and divisions that wait for one
+another. With one system per lane every operation is on a full vector, and nothing waits. The symmetric sums Σ z zᵀ of
+the rows are in the upper triangle of S, the systems and then their factors in the lower triangle.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from recsys_mf.kernels.cpu.tiles import (
 def scatter(A: Any, width: Any, S: Any, D: Any) -> None:
     """The rows' Σ z zᵀ (upper triangles of A [LANES, rows, columns]) into lanes: G and h into S, G's diagonal into D.
 
-    S [padded width, columns, LANES] : h is its column `width`; what lies below the diagonal is spoilt
+    S [padded width, columns, LANES] : h is its column `width`; what is below the diagonal is overwritten
     """
     for a in range(width):
         for b in range(a // LANES * LANES, width + 1, LANES):
@@ -40,10 +40,10 @@ def scatter(A: Any, width: Any, S: Any, D: Any) -> None:
 def solve(
     S: Any, D: Any, width: Any, precision: Any, M: Any, w: Any, ridge: Any, noise_precision: Any, Z: Any, X: Any, R: Any
 ) -> None:
-    """X [width, LANES] of `reference.solve` from the sums of `spread`.
+    """X [width, LANES] of `reference.solve` from the sums that `scatter` puts into S and D.
 
     precision Λ, M = Λ times the prior means [width, LANES], weights w [LANES], ridge d, normals Z [width, LANES]
-    R [padded width, LANES] : takes the reciprocals of the factors' diagonals
+    R [padded width, LANES] : receives the reciprocals of the factors' diagonals
 
     The right-hand side is a row of S below the system, which the factorisation turns into L⁻¹ times it.
     """

@@ -1,9 +1,9 @@
 """The cumulative probit on CPU cores: level probabilities, the terms of its likelihood, and latent draws.
 
-Φ comes with φ from one exponential, by the rational approximation of Hart (West: Better approximations to cumulative
-normal functions, Wilmott 2005), its inverse by that of Wichura (algorithm AS 241, Applied Statistics 37(3), 1988); both
-are exact to about 1e-15. A thread takes a
-chunk of pairs, and sums are added chunk by chunk, so that they do not depend on the number of threads.
+Φ and φ are computed from one exponential, by the rational approximation of Hart (West: Better approximations to
+cumulative normal functions, Wilmott 2005), the inverse of Φ by that of Wichura (algorithm AS 241, Applied Statistics
+37(3), 1988); both are exact to about 1e-15. A thread takes a chunk of pairs, and sums are added chunk by chunk, so that
+they do not depend on the number of threads.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ import numpy as np
 
 from recsys_mf.arrays.jit import inline, jit
 
-WORK = 128  # multiplications that would take the time of Φ
+WORK = 128  # multiplications that take as long as Φ
 _MIN_PROBABILITY = 1e-300  # of a probability
-_SMALL = 1e-100  # a product of probabilities whose logarithm is due
+_SMALL = 1e-100  # below this the logarithm of a product of probabilities is taken
 _DENSITY_AT_ZERO = 1 / math.sqrt(2 * math.pi)
 
 
@@ -126,7 +126,7 @@ def ordinal_sums(
     first: Any, last: Any, chunks: Any, means: Any, scales: Any, levels: Any, edges: Any, slope: float,
     sums: Any, logs: Any,
 ) -> None:  # fmt: skip
-    """Of the chunks of pairs first to last, the log-likelihood, and by level the sums that `probit.assemble` takes.
+    """Over the chunks of pairs first to last: the log-likelihood, and by level the sums that `probit.assemble` takes.
 
     edges [T + 2] : the cuts with ends far beyond every mean; sums [chunks, T + 1, 9], logs [chunks]
     """

@@ -1,6 +1,6 @@
-"""Predictions on CPU cores: what models predict with, from NumPy to NumPy.
+"""Predictions on CPU cores: the kernels that models predict with; NumPy arrays in, NumPy arrays out.
 
-Few pairs are predicted on the calling thread: waking another takes longer than they do.
+A few pairs are predicted on the calling thread: waking another thread would take longer than that.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ I32 = NDArray[np.int32]
 
 @dataclass(frozen=True)
 class CpuPrediction:
-    """What models predict with (`kernels.backend.PredictionKernels`), on at most this many threads (None: all)."""
+    """`kernels.backend.PredictionKernels` on at most this many threads (None: all)."""
 
     threads: int | None = None
 
@@ -44,7 +44,7 @@ class CpuPrediction:
     ) -> tuple[F32, F32, NDArray[np.float64]]:
         """As `reference.predict_samples`."""
         n = len(pairs.users)
-        # Squares of ratings beyond 1e19 are no float32.
+        # Squares of ratings above 1e19 do not fit into float32.
         out = np.empty(n, np.float32), np.empty(n, np.float32), np.empty(n)
         numbers = np.float32(scale.mean), np.float32(scale.deviation), *scale.rating_range
         self._run(_predict_samples, n, _cost(samples, pairs), *numbers, *_operands(samples, pairs), *out)
@@ -92,7 +92,7 @@ class CpuPrediction:
 _NO_INDICES = np.zeros(0, np.int32)
 
 CPU = CpuPrediction()
-"""What models predict with where nothing else is asked for."""
+"""The kernels that models predict with by default."""
 
 
 def are_indices(numbers: I32, size: int) -> bool:

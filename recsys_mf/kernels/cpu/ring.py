@@ -1,4 +1,4 @@
-"""What one worker of a ring holds of masked SGD on CPU cores, and what it does in a step (`schedule.ring`)."""
+"""Masked SGD on CPU cores by a ring of workers: what one worker holds, and what it does in a step (`schedule.ring`)."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Cut:
 
     @classmethod
     def of(cls, places: Places, grid: Grid, workers: int) -> Cut:
-        """Of the places of a table."""
+        """The cut for the places of a table."""
         edges = (
             np.searchsorted(np.sort(part) // parts, np.arange(grid.bands + 1))
             for part, parts in ((places.part_of_user, grid.user_parts), (places.part_of_item, grid.item_parts))
@@ -60,7 +60,7 @@ class Share:
 
     @classmethod
     def of(cls, arranged: Arranged, cut: Cut, worker: int) -> Share:
-        """Of the triples of a worker's users as `host.arrange` leaves them, whose indices are changed in place."""
+        """The share made of a worker's triples as `host.arrange` returns them; their indices are changed in place."""
         edges = np.array([cut.item_rows(group).start for group in range(cut.ring.workers)], np.int32)
         for low in range(0, len(arranged.users), 1 << 20):
             part = slice(low, low + (1 << 20))
@@ -72,7 +72,7 @@ class Share:
         """Step `at` of an epoch, in place.
 
         state : P and biases of the worker's users, Q and biases of the items that it holds in this step
-        errors float64[B, B] : takes the squared errors met, by stratum and row band
+        errors float64[B, B] : receives the sums of squared errors, by stratum and row band
         """
         block_starts = ring.find_block_starts(self.triples.starts, self.cut.grid)
         for visit in ring.visits(self.cut.ring, self.worker, at, block_starts):

@@ -1,4 +1,4 @@
-"""The row operations on CPU cores: ranges of rows side by side on threads.
+"""The row operations on CPU cores: ranges of rows in parallel on threads.
 
 A row's arithmetic is done by one thread in one order, so that results do not depend on the number of threads.
 """
@@ -111,7 +111,7 @@ class CpuRows:
 
 
 def _scales(regressors: Regressors) -> tuple[F32, F32, F32] | None:
-    """The scales of rows, of others and of contexts, empty for 1."""
+    """The scales of rows, of others and of contexts (an empty array if they are 1); None if all are 1."""
     if regressors.scales is None:
         return None
     rows, others, contexts = regressors.scales

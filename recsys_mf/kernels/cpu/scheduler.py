@@ -1,14 +1,15 @@
 """Scheduler: which thread takes which block of a conflict-free schedule, and when.
 
-An epoch has strata of as many blocks; a block must follow those of the strata before it that share its user band or
-its item band, and no others. Threads that met at the end of every stratum would wait for the slowest and be woken
-again each time. Here every thread has user bands of its own, whose rows stay in its cache, and goes through the strata
-as soon as the item band of its next block is free. One that has waited long, or has no block left, takes the first
-block that no thread has, and where that is not free either it sleeps: so uneven work holds no thread up for long, a
-thread that shares its core with another program is moved to one that is idle, and no number of threads locks up. The
-order of blocks that share a band is that of the strata, whichever thread takes them.
+An epoch consists of strata, all with the same number of blocks. A block must wait for those blocks of earlier strata
+that share its user band or its item band, and for no others. With a barrier after every stratum, all threads would wait
+for the slowest and be woken again each time. Here every thread has its own user bands, whose rows stay in its cache,
+and visits its next block as soon as the item band of this block is free. A thread that has waited long, or has visited
+all its own blocks, takes the first block that no thread has taken; if that is not free either, it sleeps. So uneven
+work delays no thread for long, the system can move a thread that shares its core with another program to an idle core,
+and there is no deadlock for any number of threads. Blocks that share a band are visited in the order of the strata,
+whichever thread takes them.
 
-Speeds beside other ways: docs/decisions.md.
+docs/decisions.md compares the speed with that of other schedulers.
 """
 
 from __future__ import annotations
@@ -26,12 +27,12 @@ from numpy.typing import NDArray
 from recsys_mf.arrays.jit import inline
 from recsys_mf.kernels.cpu.simd import array_of
 
-_LOOKS = 1 << 12  # at a band that is not free before a thread looks for another block, or sleeps
+_LOOKS = 1 << 12  # polls of a band that is not free before a thread looks for another block, or sleeps
 _LONGEST_NAP = 1000  # microseconds
 _SLEEP, _UNIT = ("Sleep", 1000) if sys.platform == "win32" else ("usleep", 1)  # and its unit in microseconds
 _WORD = ir.IntType(64)
 _BYTES = 8  # of a word
-_APART = 8  # words between the places of two threads: a cache line
+_APART = 8  # words between the places of two threads: a cache line each
 
 
 def make_board(strata: int, blocks: int, threads: int) -> tuple[NDArray[np.int64], ...]:
@@ -80,7 +81,7 @@ def next_block(board: Any, thread: Any, threads: Any) -> Any:
 
 @inline()
 def finish(board: Any, block: Any) -> None:
-    """Say that a block was visited; what was written in it is seen by the thread that finds its bands free."""
+    """Mark a block as visited; a thread that then finds its bands free sees all that was written in it."""
     _, users_done, items_done, _ = board
     blocks = users_done.size
     stratum, band = block // blocks, block % blocks
@@ -97,7 +98,7 @@ def _is_free(block: Any, users_done: Any, items_done: Any) -> Any:
 
 
 def _load_acquire(typing_context: Any, words: Any, place: Any) -> Any:
-    """words[place], and with it all that was written before it was marked."""
+    """words[place]; makes all that was written before this word was stored visible."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         words = array_of(context, builder, signature, arguments, 0)
@@ -107,7 +108,7 @@ def _load_acquire(typing_context: Any, words: Any, place: Any) -> Any:
 
 
 def _store_release(typing_context: Any, words: Any, place: Any, word: Any) -> Any:
-    """words[place] = word, after all that was written before."""
+    """words[place] = word, once all that was written before is visible."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         words = array_of(context, builder, signature, arguments, 0)
@@ -118,7 +119,7 @@ def _store_release(typing_context: Any, words: Any, place: Any, word: Any) -> An
 
 
 def _exchange(typing_context: Any, words: Any, place: Any) -> Any:
-    """words[place] = 1; whether it was 0."""
+    """Set words[place] = 1, and return whether it was 0."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         words = array_of(context, builder, signature, arguments, 0)
@@ -129,7 +130,7 @@ def _exchange(typing_context: Any, words: Any, place: Any) -> Any:
 
 
 def _nap(typing_context: Any, microseconds: Any) -> Any:
-    """Sleep: the core is free for a thread that has none, which a busy one is not."""
+    """Sleep, so that the core is free for another thread; a thread that polls would keep it busy."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         kind = ir.FunctionType(ir.IntType(32), [ir.IntType(32)])

@@ -1,8 +1,8 @@
-"""Masked SGD on CPU cores: the grid that suits caches, and the epoch as visits of conflict-free blocks on threads.
+"""Masked SGD on CPU cores: a grid sized for the caches, and the epoch as visits of conflict-free blocks on threads.
 
 The arithmetic of a block is done by one thread in one order, so that results do not depend on the number of threads.
 The number of columns is a compile-time constant: rows are padded with zeros to full vectors, and a column of zeros
-stays one.
+stays zero.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from recsys_mf.kernels.schedule.plan import Planner
 F32 = NDArray[np.float32]
 _PASSING_BYTES, _STAYING_BYTES = 1 << 17, 1 << 20  # of rows of users and of items of a part, in the second-level cache
 MAX_BANDS = 256
-_FEW_BANDS, _FEW_RATINGS = 32, 125_000_000  # bands that are enough for one machine, and for how many ratings
+_FEW_BANDS, _FEW_RATINGS = 32, 125_000_000  # most bands for one machine; twice these ratings get twice as many
 _MAX_PARTS = 256  # of a band
-_MIN_RATINGS = 16384  # of an epoch for which another thread is woken
+_MIN_RATINGS = 16384  # ratings of an epoch per additional thread
 
 
 class CpuSgd(Planner):
@@ -49,7 +49,8 @@ class CpuSgd(Planner):
         """Bands: a power of two near √(ratings / 8192), 2 to 32, enough for many cores; parts that fit in cache.
 
         From 250 million ratings on there are 64, then twice as many for twice the ratings, up to 256: enough for the
-        cores of a cluster. It depends on the table and the rank alone, so that a run does not depend on the machine.
+        cores of a cluster. The grid depends only on the table and the rank, so that a run does not depend on the
+        machine.
         """
         few = int(2 ** np.clip(np.round(np.log2(max(n_ratings, 1) / 8192) / 2), 1, math.log2(_FEW_BANDS)))
         doublings = max(0, (n_ratings // _FEW_RATINGS).bit_length() - 1)
@@ -70,7 +71,7 @@ class CpuSgd(Planner):
         return host.arrange(triples, places, grid, scale, seed, threads=self._threads)
 
     def stream(self, triples: Triples, bounds: NDArray[np.int64]) -> HostTriples:
-        """Where they are."""
+        """The triples, which stay where they are."""
         return HostTriples(*triples, bounds)
 
     def put_factors(self, factors: F32, precision: str) -> F32:
@@ -82,7 +83,7 @@ class CpuSgd(Planner):
         return total_error(self.visit_blocks(part, state, step))
 
     def visit_blocks(self, part: Part, state: SgdState, step: SgdStep) -> NDArray[np.float64]:
-        """`visit` with the squared errors met in every block, float64[S, W]."""
+        """As `visit`; returns the sum of the squared errors of every block, float64[S, W]."""
         strata, blocks = part.bounds.shape[0], part.bounds.shape[1] - 1
         errors = np.zeros((strata, blocks))
         threads = min(self._threads, 1 + len(part.users) // _MIN_RATINGS)
@@ -95,7 +96,7 @@ class CpuSgd(Planner):
 
 
 def total_error(errors: NDArray[np.float64]) -> float:
-    """The sum of errors by stratum and block, in an order that does not depend on who met them, or when."""
+    """The sum of the errors by stratum and block, in an order that does not depend on threads and their timing."""
     total = 0.0
     for stratum in errors:
         total += math.fsum(stratum)

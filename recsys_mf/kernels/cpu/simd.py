@@ -1,7 +1,7 @@
-"""Vectors: what the kernels on CPU cores that are written in vector instructions have in common.
+"""Vectors: the vector instructions that kernels on CPU cores are written in.
 
-A vector fills the widest register, 64 bytes; a processor with narrower ones takes each in parts. Arrays whose rows
-start on cache lines (`arrays.aligned`) are read a line at a time. Nothing is checked.
+A vector has 64 bytes, as the widest registers; a processor with narrower registers processes it in parts. Arrays whose
+rows start on cache lines (`arrays.aligned`) are read a line at a time. Nothing is checked.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from numba.core import cgutils
 from recsys_mf.arrays.aligned import LINE
 
 LANES = LINE // 4  # float32 in a vector
-HAS_WIDE_REGISTERS = bool(get_host_cpu_features().get("avx512f"))  # thirty-two that hold a vector each
+HAS_WIDE_REGISTERS = bool(get_host_cpu_features().get("avx512f"))  # thirty-two registers that hold a vector each
 FASTMATH = {"reassoc", "contract", "nsz"}  # sums may be reordered; NaN and infinity keep their meaning
-_SUMS = 4  # of a product
+_SUMS = 4  # partial sums of a product
 
 
 def array_of(context: Any, builder: Any, signature: Any, arguments: Any, place: int) -> Any:
@@ -33,7 +33,7 @@ def columns_of(builder: Any, array: Any) -> Any:
 
 
 def offset(builder: Any, pointer: Any, elements: int) -> Any:
-    """The pointer, so many elements on."""
+    """The pointer advanced by a number of elements."""
     return builder.gep(pointer, [ir.Constant(ir.IntType(64), elements)])
 
 
@@ -84,7 +84,7 @@ def fnma(builder: Any, x: Any, y: Any, z: Any) -> Any:
 
 
 def dot(builder: Any, x: Iterable[Any], y: Iterable[Any]) -> Any:
-    """Σ x y over vectors of float; a few partial sums, so that additions need not wait for one another."""
+    """Σ x y over vectors of float, in a few partial sums, so that additions do not wait for one another."""
     sums: list[Any] = []
     for place, (a, b) in enumerate(zip(x, y, strict=True)):
         if place < _SUMS:
@@ -97,7 +97,7 @@ def dot(builder: Any, x: Iterable[Any], y: Iterable[Any]) -> Any:
 
 
 def lane_sum(builder: Any, vector: Any) -> Any:
-    """The sum of the lanes, in an order that depends on the processor alone."""
+    """The sum of the lanes, in an order that depends only on the processor."""
     element = vector.type.element
     kind = {"float": "f32", "double": "f64"}[str(element)]
     summed = builder.module.declare_intrinsic(

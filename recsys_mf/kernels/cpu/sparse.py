@@ -90,12 +90,12 @@ def multiply(matrix: Csr, X: NDArray[Any], *, threads: int) -> NDArray[Any]:
 
 
 def allocate_product(rows: int, width: int, dtype: Any) -> NDArray[Any]:
-    """Zeros [rows, width], or of more columns: rows of full cache lines where one has as many numbers."""
+    """Zeros [rows, width], with more columns if a row fills a cache line: rows of full cache lines."""
     is_narrow = width * np.dtype(dtype).itemsize < LINE
     return np.zeros((rows, width), dtype) if is_narrow else allocate_aligned(rows, width, dtype)
 
 
-_ONES = np.zeros(0, np.float32)  # what the loops take for entries of 1
+_ONES = np.zeros(0, np.float32)  # means entries of 1 in the loops
 
 
 @jit(fastmath=FASTMATH)

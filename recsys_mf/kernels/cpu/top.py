@@ -1,8 +1,8 @@
-"""The best columns of every row of scores on CPU cores, found while a matrix product stands in registers.
+"""The best columns of every row of scores on CPU cores, found while a matrix product is in registers.
 
 Scores of a few rows and a vector of columns are a tile of the product X Yᵀ (`tiles`). It is compared with the worst
-entry of each row's list, which few scores exceed, and is gone before the next: no score is kept. A score is one sum in
-the order of the factors, whatever rows and columns are asked for together and on however many threads.
+entry of each row's list, which few scores exceed, and is not stored. A score is one sum in the order of the factors,
+whichever rows and columns are computed together, and for any number of threads.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The best items by the expected level of an ordinal posterior with personal noise, on CPU cores.
 
-As in `top_of_samples`, but the level that a value stands for depends on the noise of user and item, so that there is no
-curve of one number to look up: Φ is computed for every threshold, by a ratio of polynomials that vectors take.
+As in `top_of_samples`, but the expected level for a value depends on the noise of user and item too, so there is no
+curve of one number to look up: Φ is computed for every threshold, by a ratio of polynomials that is fast in vectors.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ def _find(
     thresholds: Any, rises: Any, square_rises: Any, highest: Any, highest_square: Any, z: Any,
     starts: Any, excluded: Any, columns: Any, scores: Any,
 ) -> None:  # fmt: skip
-    """The lists of the rows in groups first to last, with a slice of the columns taken up."""
+    """Add a slice of the columns to the lists of the rows in groups first to last."""
     n_samples, width = X.shape[1], X.shape[2]
     tile, size = np.zeros((HEIGHT, LANES), np.float32), HEIGHT * LANES
     products, own = tile.reshape(size), np.zeros(size, np.float32)
@@ -112,7 +112,7 @@ def _find(
 
 @inline(fastmath=FASTMATH, error_model="numpy")
 def _add_below(products: Any, slopes: Any, threshold: Any, rise: Any, totals: Any) -> None:
-    """totals += rise Φ((τ - m) / σ) of every product m; a loop over more than a vector, which the compiler takes."""
+    """totals += rise Φ((τ - m) / σ) for every product m, in a loop that the compiler vectorises."""
     for at in range(products.size):
         totals[at] += rise * _cdf((threshold - products[at]) * slopes[at])
 

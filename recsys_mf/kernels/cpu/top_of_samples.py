@@ -1,8 +1,8 @@
 """The best items by a mean over samples of a posterior, on CPU cores: as in `top`, a tile of scores at a time.
 
-The rows of a few users and of a vector of items, those of all samples, are multiplied sample by sample; each product is
-looked up in the curve of its sample and added, and no score is kept. Users and items are unpacked from their integers
-in blocks of bounded size.
+The rows of a few users and of a vector of items are multiplied sample by sample. Each product is looked up in the curve
+of its sample and added up, and no score is stored. Users and items are unpacked from their integers in blocks of
+bounded size.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ def _find(
     first: Any, last: Any, X: Any, Y: Any, n_columns: Any, first_column: Any, begins: Any, rates: Any, values: Any,
     squares: Any, z: Any, variance: Any, starts: Any, excluded: Any, columns: Any, scores: Any,
 ) -> None:  # fmt: skip
-    """The lists of the rows in groups first to last, with a slice of the columns taken up."""
+    """Add a slice of the columns to the lists of the rows in groups first to last."""
     n_samples, width = X.shape[1], X.shape[2]
     products, totals = np.zeros((HEIGHT, LANES), np.float32), np.zeros((HEIGHT, LANES), np.float32)
     of_squares = np.zeros((HEIGHT, LANES), np.float32)

@@ -2,8 +2,8 @@
 
 Rows are padded to full vectors and lie on cache lines. A visit reads each row once, keeps both in registers between
 the product and the update, and writes each once: 4 k numbers for 6 k operations, so that an epoch runs at the speed of
-the caches. The rows of the triple some way ahead are prefetched. What each of these brought, and what was tried beside
-them, is in docs/decisions.md.
+the caches. The rows of a later triple are prefetched. docs/decisions.md says how much each of these gains, and what
+else was tried.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from recsys_mf.kernels.cpu.simd import (
     store,
 )
 
-_AHEAD = 1536  # columns of the triples between a visit and the one whose rows it calls for
+_AHEAD = 1536  # columns of the triples between a visit and the one whose rows it prefetches
 _SERIES_WEIGHT, _SERIES_STEP = np.float32(4.0), np.float32(0.125)  # up to which m is computed by its series
 _HELD = 8  # vectors of a row that are kept in registers; longer rows are read again for the update
 
@@ -47,7 +47,7 @@ def visit_kernel(width: int) -> Any:
         P: Any, Q: Any, user_bias: Any, item_bias: Any, rate: Any, bias_rate: Any, ridge: Any, bias_ridge: Any,
         is_linear: Any, squared: Any,
     ) -> None:  # fmt: skip
-        """`reference.epoch` of the blocks that fall to a thread; squared [strata, blocks] takes their errors."""
+        """`reference.epoch` for the blocks that a thread takes; squared [strata, blocks] receives their errors."""
         keep = np.float32(1.0) - rate * ridge
         bias_keep = np.float32(1.0) - bias_rate * bias_ridge
         twice = bias_rate * (np.float32(2.0) + bias_ridge)
@@ -87,10 +87,10 @@ def visit_kernel(width: int) -> Any:
 
 @inline(fastmath=FASTMATH, error_model="numpy")
 def _multiple_of(weight: Any, c: Any) -> Any:
-    """How many times the steps of a triple are taken: m of `reference.epoch`.
+    """The factor on the steps of a triple: m of `reference.epoch`.
 
-    For usual weights w and small c by the binomial series of (1 - (1 - c)^w) / c, cut after c⁴: w without a branch
-    if w ≤ 1, and else within 1e-6 of it.
+    For usual weights w and small c it is computed from the binomial series of (1 - (1 - c)^w) / c, cut after c⁴: this
+    gives w without a branch if w ≤ 1, and otherwise the ratio to within 1e-6.
     """
     if weight <= _SERIES_WEIGHT and c <= _SERIES_STEP:
         w = max(weight, np.float32(1.0))

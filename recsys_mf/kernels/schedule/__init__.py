@@ -1,5 +1,5 @@
-"""The schedule of masked SGD: where every triple lies in memory, and in which order blocks of triples are visited.
+"""The schedule of masked SGD: where every triple is in memory, and in which order blocks of triples are visited.
 
-`grid` decides which blocks share rows, `host` puts the triples in that order by counting sorts (`triton.schedule` does
-on a card), `passes` brings them to the kernels, and `plan` makes all of it for a table.
+`grid` decides which blocks share rows, `host` puts the triples in that order by counting sorts (on a card,
+`triton.schedule` does), `passes` brings them to the kernels, and `plan` does all of this for a table.
 """

@@ -7,7 +7,7 @@ seed and the grid, never on the number of threads. The grid is that of LIBMF (Ch
 timing-dependent scheduler.
 
 A band of a large table is larger than a core's cache. So a block is visited part by part: the rows of one part of the
-item band stay in the cache while those of the user band pass through it, a part at a time, each row once.
+item band stay in the cache while those of the user band pass through it, one part after another, each row once.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ I32 = NDArray[np.int32]
 
 
 class Grid(NamedTuple):
-    """How a table is cut for masked SGD: bands × bands blocks, each of them into item_parts × user_parts."""
+    """How a table is cut for masked SGD: into bands × bands blocks, and each block into item_parts × user_parts."""
 
     bands: int
     user_parts: int = 1
@@ -29,12 +29,12 @@ class Grid(NamedTuple):
 
     @property
     def n_parts(self) -> int:
-        """Parts of all blocks."""
+        """Number of parts of all blocks."""
         return self.bands**2 * self.user_parts * self.item_parts
 
 
 class Places(NamedTuple):
-    """Where rows stand in the permuted tables, and in which part of the grid.
+    """Where rows are in the permuted tables, and in which part of the grid.
 
     users int32[m], items int32[n] : permuted index of every user and item
     part_of_user int32[m], part_of_item int32[n] : numbered from band to band; a band has grid.user_parts or

@@ -1,7 +1,7 @@
 """Order of the triples of masked SGD in memory, made by counting sorts on the host.
 
-This decides where a triple lies, the backends decide what is done to it. The one arithmetic on ratings here is their
-standardisation, and that of their weights, on the way to where `arrange` puts them.
+This decides where a triple is, the backends decide how it is processed. The only arithmetic on ratings here is their
+standardisation, and that of their weights, while `arrange` moves them.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from recsys_mf.arrays.threads import ranges, side_by_side
 from recsys_mf.kernels.operands import RatingScale, Triples
 from recsys_mf.kernels.schedule.grid import Arranged, Grid, Places
 
-_CHUNKS = 16  # ranges of rows that are counted and placed side by side; a constant, so that no result depends on it
+_CHUNKS = 16  # ranges of rows that are counted and placed in parallel; a constant, so that no result depends on it
 
 
 class Among(NamedTuple):
-    """Where triples stand in the whole table, if they are those of some row bands alone.
+    """Where triples are in the whole table, if they are only those of some row bands.
 
-    firsts int64[bands] : of every stratum, the place of the first of these triples among all
-    mean_weight : of all triples; 1 without weights
+    firsts int64[bands] : for every stratum, the position of the first of these triples in the whole table
+    mean_weight : mean over all triples; 1 without weights
     """
 
     firsts: NDArray[np.int64]
@@ -35,14 +35,14 @@ def arrange(
     triples: Triples, places: Places, grid: Grid, scale: RatingScale, seed: int, *, threads: int,
     among: Among | None = None,
 ) -> Arranged:  # fmt: skip
-    """The triples (user place, item place, (r - mean) / deviation), grouped by block and by part within it; with them
-    their weights, if there are any, divided by the mean of all.
+    """The triples (user place, item place, (r - mean) / deviation), grouped by block and by part within a block; and
+    their weights, if there are any, divided by the mean weight.
 
     seed : below 2⁶³; decides the order within a part, a permutation by Fisher and Yates from a hash of seed and place
-    among : of some row bands of a table, of which all triples are here in their order: their parts then have the order
-        that they have in the whole. None if this is the whole
+    among : None for a whole table. Given if the triples are those of some row bands, all of them in the order of the
+        table; their parts then get the order that they have in the whole table
 
-    Block (row band r, column band c) stands at place ((c - r) mod bands, r). Its parts follow by item, then by user.
+    Block (row band r, column band c) is at place ((c - r) mod bands, r). Its parts are ordered by item, then by user.
     Two passes over the table and one over every part; 12 bytes per rating for the result, 16 with weights, and no more.
     """
     n, keys = len(triples.users), grid.n_parts
@@ -67,7 +67,7 @@ def arrange(
 
 
 def _empty(n: int, parts: int, *, weighted: bool) -> Arranged:
-    """Room for so many triples."""
+    """Memory for n triples."""
     weights = mapped.empty(n, np.float32) if weighted else None
     columns = mapped.empty(n, np.int32), mapped.empty(n, np.int32), mapped.empty(n, np.float32)
     return Arranged(*columns, weights, np.empty(parts + 1, np.int64))

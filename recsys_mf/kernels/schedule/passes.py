@@ -17,7 +17,7 @@ class Passes(Protocol):
     """Triples on their way to the kernels."""
 
     def passes(self) -> Iterator[Part]:
-        """What makes up an epoch: all strata at once, or some after others."""
+        """The parts of an epoch: all strata at once, or some strata after others."""
         ...
 
 
@@ -32,9 +32,9 @@ class HostTriples:
     bounds: NDArray[np.int64]
 
     def passes(self) -> Iterator[Part]:
-        """All strata at once or, of triples in a file, one after another.
+        """All strata at once or, for triples in a file, one after another.
 
-        While a stratum is visited the next is read from the file; then it is dropped from memory.
+        While a stratum is visited, the next one is read from the file; then the visited one is dropped from memory.
         """
         triples = self.users, self.items, self.values, self.weights
         columns = [column for column in triples if column is not None]

@@ -1,6 +1,6 @@
 """The plan of masked SGD for a table: the triples in the order of their visits, and how a backend visits them.
 
-A backend says what its kernels want (`Planner`); the steps that make a plan are the same for all.
+A backend says what its kernels need (`Planner`); the steps that make a plan are the same for all.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _RUN = 256  # ratings that hogwild takes in a row
 
 
 class PlanSettings(NamedTuple):
-    """What a plan depends on beside the table.
+    """What a plan depends on besides the table.
 
     rank k; scale : the mean and deviation that values are standardised with
     schedule : "conflict-free" or "hogwild"; rate : the larger of the first steps of factors and biases
@@ -51,13 +51,13 @@ class SgdPlan:
 
     @classmethod
     def in_given_order(cls, triples: Triples, n_users: int, n_items: int, width: int) -> SgdPlan:
-        """One triple after another as they stand, on the host."""
+        """One triple after another in the given order, on the host."""
         order = HostTriples(*triples, np.array([[0, len(triples.values)]]))
         return cls(order, np.arange(n_users, dtype=np.int32), np.arange(n_items, dtype=np.int32), width, 1)
 
 
 class Drawn(NamedTuple):
-    """What a plan draws: places of rows in a grid, for factors of a width, and the seed of the order within parts."""
+    """The random choices of a plan: the places of rows in a grid, and the seed of the order within parts."""
 
     width: int
     grid: Grid
@@ -70,7 +70,7 @@ class Planner(ABC):
 
     @abstractmethod
     def width(self, rank: int) -> int:
-        """Columns that the kernels want factors to have, at least rank; the rest are zeros."""
+        """Columns that factors must have for the kernels, at least rank; the rest are zeros."""
 
     @abstractmethod
     def grid(self, n_ratings: int, n_users: int, n_items: int, width: int) -> Grid:
@@ -78,7 +78,7 @@ class Planner(ABC):
 
     @abstractmethod
     def batch(self, share: float, rate: float) -> int:
-        """Ratings taken at a time, if the most rated row has this share of all ratings, by their weights."""
+        """Ratings taken at a time. share : of the sum of all weights, that of the most rated row; rate : of the step"""
 
     @abstractmethod
     def arrange(self, triples: Triples, places: Places, grid: Grid, scale: RatingScale, seed: int) -> Arranged:
@@ -90,10 +90,10 @@ class Planner(ABC):
 
     @abstractmethod
     def visit(self, part: Part, batch: int, state: SgdState, step: SgdStep) -> float:
-        """The blocks of a part as in `reference.epoch`; returns the summed squared error met."""
+        """Visit the blocks of a part as in `reference.epoch`; returns the sum of the squared errors."""
 
     def draw(self, ratings: RatingTable, settings: PlanSettings, rng: np.random.Generator) -> Drawn:
-        """What a plan draws from rng, in this order."""
+        """The random choices of a plan, drawn from rng in the order of `Drawn`."""
         n, m, n_items = len(ratings.users), len(ratings.user_counts), len(ratings.item_counts)
         width = self.width(settings.rank)
         grid = self.grid(n, m, n_items, width)
@@ -126,7 +126,7 @@ class Planner(ABC):
 
 
 def _largest_share(ratings: RatingTable) -> float:
-    """Of all ratings, those of the most rated row; with weights, of their sum."""
+    """The share of all ratings that the most rated row has; with weights, of the sum of the weights."""
     if ratings.weights is None:
         return float(max(ratings.user_counts.max(), ratings.item_counts.max()) / len(ratings.users))
     users, items = ratings.user_weights, ratings.item_weights
@@ -134,7 +134,7 @@ def _largest_share(ratings: RatingTable) -> float:
 
 
 def find_bounds(arranged: Arranged, grid: Grid, schedule: str) -> NDArray[Any]:
-    """Of the blocks; for hogwild those of short runs through them, as a single stratum: none waits for another."""
+    """Bounds of the blocks; for hogwild those of short runs, as a single stratum, so that no run waits for another."""
     if schedule == "conflict-free":
         return arranged.bounds(grid)
     n = len(arranged.users)

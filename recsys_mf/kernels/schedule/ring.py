@@ -1,11 +1,12 @@
 """The ring: an epoch of masked SGD by several workers, each of which holds some bands, in the order of a single one.
 
 The B bands are cut into W groups. Worker w holds the users of group w and their triples; groups of items travel. In
-step t = 0 … W it holds the items of group (w + t) mod W and visits the blocks of its users and these items. Seen from a
-user band the item bands then come in the order of the strata, from its own upwards and around, if of the worker's own
-group those above the diagonal come first (t = 0) and those below it last (t = W). Seen from an item band the user bands
-come in that order too, downwards: its group goes from worker w to w - 1. So every row meets its ratings as it does on
-one machine, and the tables have the same bytes. Between two epochs every group is where it belongs.
+step t = 0 … W it holds the items of group (w + t) mod W and visits the blocks of its users and these items. In the
+worker's own group, the blocks above the diagonal are visited first (t = 0) and those below it last (t = W). So a user
+band meets the item bands in the order of the strata, from its own upwards and around; and an item band meets the user
+bands in the order of the strata, downwards, because its group moves from worker w to w - 1. So every row is updated by
+its ratings in the same order as on one machine, and the tables have the same bytes. At the end of an epoch every group
+of items is back at its own worker.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ class Ring(NamedTuple):
 
     @classmethod
     def of(cls, bands: int, workers: int) -> Ring:
-        """Groups of about equal numbers of bands, one per worker; some are empty where workers outnumber bands."""
+        """Groups of about equal numbers of bands, one per worker; with more workers than bands some are empty."""
         return cls(bands, tuple(worker * bands // workers for worker in range(workers + 1)))
 
     @property
@@ -46,7 +47,7 @@ class Ring(NamedTuple):
         return (worker + step) % self.workers
 
     def before(self, worker: int) -> int:
-        """The worker to which a worker sends its items after a step; it gets those of the next."""
+        """The worker to which a worker sends its items after a step; it receives those of the next worker."""
         return (worker - 1) % self.workers
 
 
@@ -54,8 +55,8 @@ class Visit(NamedTuple):
     """Blocks that are visited in one call of a kernel, as a square of N × N blocks in which some may be empty.
 
     bounds int64[N, N + 1] : as in `operands.Part`
-    strata, rows int64[z] : stratum and row band in the whole grid of every block that is there
-    at int64[2, z] : stratum and block in the square
+    strata, rows int64[z] : of every block that belongs to the visit, its stratum and row band in the whole grid
+    at int64[2, z] : of the same blocks, stratum and block in the square
     """
 
     bounds: I64
@@ -86,14 +87,17 @@ def count_blocks(row_bands: NDArray[np.int32], column_bands: NDArray[np.int32], 
 
 
 def first_places(counts: I64, first_band: int) -> I64:
-    """Of every stratum, the place of the first triple of the row bands from first_band on; counts : of the whole."""
+    """For every stratum, the place of the first triple of the row bands from first_band on.
+
+    counts : of the whole table, from `count_blocks`
+    """
     before = np.cumsum(counts.sum(axis=1)) - counts.sum(axis=1)
     places: I64 = before + counts[:, :first_band].sum(axis=1)
     return places
 
 
 def find_block_starts(starts: I64, grid: Grid) -> I64:
-    """int64[B² + 1], from those of the parts."""
+    """Starts of the blocks int64[B² + 1], from those of the parts."""
     return starts[:: grid.user_parts * grid.item_parts]
 
 

@@ -15,9 +15,10 @@ from recsys_mf.kernels.torch.sgd import TorchSgd
 
 
 def make_backend(name: str, threads: int = 1, room: int | None = None) -> Backend:
-    """The families on "cuda", or on torch's "cpu" to stand in for it.
+    """The families on "cuda", or on torch's "cpu" for tests without a card.
 
-    room : bytes of the device that triples of SGD may take; None for half of what is free when they come
+    threads : of the host
+    room : bytes of the device that triples of SGD may take; None for half of what is free when they are placed
     """
     device = TorchDevice(name, threads, f"torch {torch.__version__}")
     return Backend(

@@ -1,4 +1,4 @@
-"""The truncated SVD of a matrix that is formed, by torch: of all singular values, for the few that are kept."""
+"""The truncated SVD of a full matrix, by torch: all singular triplets are computed, and the leading ones kept."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ def find_triplets(
 ) -> tuple[Matrix, Matrix, Matrix]:
     """U [m, k], σ [k] descending, V [n, k]: the k leading singular triplets of a matrix.
 
-    form : makes the matrix float64[m, n] on the device; n_entries : of its sparse part, which is held meanwhile
-    Raises ResourceError before the matrix and its decomposition would not fit in memory.
+    form : makes the matrix float64[m, n] on the device; n_entries : of its sparse part, which is in memory meanwhile
+    Raises ResourceError, before any work, if the matrix and its decomposition do not fit in memory.
     `torch.svd_lowrank` is not used: its error is not bounded (docs/decisions.md).
     """
     import torch
@@ -38,8 +38,8 @@ def find_triplets(
 def bytes_needed(m: int, n: int, n_entries: int) -> int:
     """Most bytes held in float64: by forming the matrix, then by decomposing it.
 
-    That is the matrix, a working copy, a third for the workspace (measured for LAPACK, for which it is the most if one
-    side is much the longer), both orthogonal factors and what divide and conquer takes.
+    That is the matrix, a working copy, a third array of that size for the workspace (measured for LAPACK, which needs
+    most if one side is much longer than the other), both orthogonal factors, and the memory of divide and conquer.
     """
     shorter = min(m, n)
     return 8 * max(m * n + 4 * n_entries, 3 * m * n + shorter * (m + n) + 4 * shorter * shorter)

@@ -14,9 +14,9 @@ from recsys_mf.kernels.torch import memory
 
 
 class TorchDevice:
-    """`kernels.backend.Device` on "cuda", or on torch's "cpu" to stand in for it.
+    """`kernels.backend.Device` on "cuda", or on torch's "cpu" for tests without a card.
 
-    kernels : what they are written in, as a run records it; families that run on something else may say so
+    threads : of the host; kernels : what the kernels are written in, as a run records it
     """
 
     xp: Any = torch

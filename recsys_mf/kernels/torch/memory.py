@@ -1,4 +1,4 @@
-"""The card: what it is, what of its memory is free, and the error if that is too little."""
+"""The card: its name, how much of its memory is free, and the error if that is too little."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _DRIVER = Path("/sys/module/nvidia/version"), Path("/proc/driver/nvidia/version"
 
 
 def card() -> dict[str, str]:
-    """Name, driver and CUDA version of the present card."""
+    """Name, driver and CUDA version of the current card."""
     driver = next((path.read_text() for path in _DRIVER if path.exists()), "unknown")
     words = [word for word in driver.split() if word[0].isdigit()]
     return {
@@ -27,7 +27,7 @@ def card() -> dict[str, str]:
 
 
 def free(device: torch.device) -> int:
-    """Bytes that can still be taken on the device, those that torch holds unused included."""
+    """Bytes that can still be allocated on the device, including those that torch holds but does not use."""
     unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
     return int(torch.cuda.mem_get_info(device)[0]) + unused
 

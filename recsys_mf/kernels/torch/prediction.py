@@ -23,27 +23,27 @@ from recsys_mf.kernels.torch import memory
 F32 = NDArray[np.float32]
 I32 = NDArray[np.int32]
 
-_MAX_ROOM = 1 << 30  # bytes; more makes nothing faster
+_MAX_ROOM = 1 << 30  # bytes; more is not faster
 _HOST_ROOM = 1 << 26
-_SLAB = 1 << 26  # bytes of a table that are put at once
+_SLAB = 1 << 26  # bytes of a table that are copied at once
 _MIN_PAIRS = 4096  # of a part before its samples are taken in runs
-_PLAIN = 64  # bytes per pair beside the factors: indices, biases, the prediction
+_PLAIN = 64  # bytes per pair in addition to the factors: indices, biases, the prediction
 _SCORED = 40  # per score of a row: itself, its bits, keys, and what selection needs
-_CURVED = 64  # the same of a sample: its interval, its polynomial, sums in float64
-_SAMPLED = 128  # the same per pair and sample, with sums in float64
+_CURVED = 64  # more bytes per score, for the sample at hand: its interval, its polynomial, sums in float64
+_SAMPLED = 128  # bytes per pair and sample in addition to the rows, with sums in float64
 
 
 class TorchPrediction:
-    """What models predict with (`kernels.backend.PredictionKernels`) on a torch device.
+    """`kernels.backend.PredictionKernels` on a torch device.
 
-    A table of a model, which is read-only, is put on the device when it is first used and stays as long as the
-    predictor does; another, which could have changed, is put there again. Sums over factors are taken in float32, over
-    samples in float64, as on the CPU. Every method raises ResourceError if the device has no room.
+    A read-only table, such as that of a model, is copied to the device when it is first used and stays there as long as
+    this object exists; a writable table may have changed, so it is copied every time. Sums over factors are in float32,
+    sums over samples in float64, as on the CPU. Every method raises ResourceError if the device has no room.
     """
 
     def __init__(self, device: str, room: int | None = None) -> None:
         """
-        device : "cuda", or "cpu" to stand in for it
+        device : "cuda", or "cpu" for tests without a card
         room : bytes that a part of the pairs may take; None for a quarter of what is free, at most 1 GiB
         """
         self._device, self._room = torch.device(device), room
@@ -241,8 +241,11 @@ class TorchPrediction:
         return put
 
     def _parts(self, indices: Sequence[I32 | None], n_samples: int, cost: int) -> Iterator[_Part]:
-        """The pairs in parts; a part and a run of its samples take at most the room, at this cost (bytes) of one of
-        each. Contexts are left out if pairs have none."""
+        """The pairs in parts; a part and a run of its samples take at most the room. Contexts are left out if pairs
+        have none.
+
+        cost : bytes per pair and sample
+        """
         cells = max(1, self._bytes() // cost)
         run = min(n_samples, max(1, cells // _MIN_PAIRS))
         runs = [slice(start, start + run) for start in range(0, n_samples, run)]
@@ -259,7 +262,7 @@ class TorchPrediction:
 
 
 def _descending_keys(scores: Tensor) -> Tensor:
-    """Integers int64[b, n] in the order of the scores float32[b, n]; of equal scores the first column is the highest.
+    """Integers int64[b, n] in the order of the scores float32[b, n]; of equal scores, the first column is highest.
 
     The bits of a float are in the order of its value if those below the sign are flipped for negative ones; the column
     counts from the end in the lower half.
@@ -271,7 +274,7 @@ def _descending_keys(scores: Tensor) -> Tensor:
 
 
 class _Part(NamedTuple):
-    """Pairs of a call: which they are, their indices int64[z] on the device, the runs that samples are taken in."""
+    """Some pairs of a call: their range, their indices int64[z] on the device, and the runs of samples."""
 
     pairs: slice
     indices: list[Tensor]
@@ -280,7 +283,7 @@ class _Part(NamedTuple):
 
 @dataclass(frozen=True)
 class _Noise:
-    """Factors on the noise int16[rows + 1, S] of users and items, 0 for 1 of an unknown one, and units [2, S]."""
+    """Factors on the noise int16[rows + 1, S] of users and items, and units [2, S]; an unknown row has 0, meaning 1."""
 
     tables: tuple[Tensor, Tensor]
     units: Tensor

@@ -35,7 +35,7 @@ class TorchRows:
             longest = max(1, int(lengths[order[first]]))
             cells = max(longest, Y.shape[1]) * Y.shape[1]
             rows = order[first : first + max(1, _PADDED_CELLS // cells)]
-            # Shorter rows by half are left to the next batch: at most half of a batch is padding.
+            # Rows of less than half that length are left to the next batch: at most half of a batch is padding.
             rows = rows[: max(1, int((lengths[rows] * 2 >= longest).sum()))]
             y, t = _regression(ratings, regressors, rows, longest)
             A = noise_precision * (y.mT @ y)
@@ -88,11 +88,11 @@ class TorchRows:
         return X, torch.segment_reduce(squares, "sum", lengths=lengths, unsafe=True)
 
     def multiply(self, matrix: Csr, X: Tensor) -> Tensor:
-        """As `reference.multiply`; starts and columns are the indices of a CSR tensor as they stand."""
+        """As `reference.multiply`; starts and columns are used directly as the indices of a CSR tensor."""
         size, z = (matrix.n_rows, len(X)), len(matrix.columns)
         index = torch.int32 if z <= torch.iinfo(torch.int32).max else torch.int64
         ones = torch.ones(z, dtype=X.dtype, device=X.device) if matrix.values is None else matrix.values.to(X.dtype)
-        with warnings.catch_warnings():  # torch gives one or the other with the first such tensor of a process
+        with warnings.catch_warnings():  # torch gives one of these warnings for the first such tensor of a process
             warnings.filterwarnings("ignore", "Sparse CSR tensor support is in beta state|Sparse invariant checks are")
             S = torch.sparse_csr_tensor(
                 matrix.starts.to(index), matrix.columns.to(index), ones, size, check_invariants=False
@@ -125,7 +125,7 @@ class TorchRows:
 
 
 def split(size: int, length: int) -> Iterator[slice]:
-    """Runs of at most that length."""
+    """Slices of at most a length that make up a size."""
     return (slice(start, min(start + length, size)) for start in range(0, size, max(1, length)))
 
 

@@ -17,13 +17,13 @@ from recsys_mf.kernels.torch.device import TorchDevice
 from recsys_mf.kernels.torch.streaming import ResidentTriples, StreamedTriples, place
 
 _MAX_BATCH = 1 << 16
-_SHARE_OF_STEP = 0.5  # a batch moves a row by at most this share of a full correction
+_SHARE_OF_STEP = 0.5  # a batch changes a row by at most this share of a full correction
 
 
 class TorchSgd(Planner):
     """`kernels.backend.SgdKernels` on a torch device.
 
-    room : bytes of the device that triples may take; None for half of what is free when they come
+    room : bytes of the device that triples may take; None for half of what is free when they are placed
     """
 
     precisions: tuple[str, ...] = ("float32",)
@@ -51,7 +51,7 @@ class TorchSgd(Planner):
         return host.arrange(triples, places, grid, scale, seed, threads=self._device.threads)
 
     def stream(self, triples: Triples, bounds: NDArray[np.int64]) -> ResidentTriples | StreamedTriples:
-        """On the device to stay if it has room, else part by part on their way there."""
+        """The triples on the device if it has room, else sent there part by part."""
         return place(triples, bounds, torch.device(self._device.name), self._room)
 
     def put_factors(self, factors: NDArray[np.float32], precision: str) -> Tensor:

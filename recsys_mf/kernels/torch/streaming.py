@@ -1,7 +1,7 @@
-"""Triples of a schedule on a device: all there to stay or, beyond its room, some strata after others.
+"""Triples of a schedule on a device: all of them permanently or, if the device has no room, some strata after others.
 
-In the latter case a thread of the host gathers the next part in pinned memory and sends it on a stream of its own while
-the kernels work on the one before; there are two buffers for either.
+In the latter case a thread of the host gathers the next part in pinned memory and sends it on a separate stream while
+the kernels work on the part before. There are two buffers on the host and two on the device.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from recsys_mf.kernels.operands import Part, Triples
 from recsys_mf.kernels.torch import memory
 from recsys_mf.memory import in_words
 
-_LONGEST_PART = 1 << 26  # triples, if no stratum is longer: larger ones hide nothing more and pin memory of the host
-_SHARE = 0.5  # of what is free: factors, and what is made beside them, want the rest
+_LONGEST_PART = 1 << 26  # triples, if no stratum is longer: larger parts overlap no better and pin memory of the host
+_SHARE = 0.5  # of the free memory: factors and temporary arrays need the rest
 _DTYPES = (torch.int32, torch.int32, torch.float32, torch.float32)  # of users, items, values and weights
 
 
@@ -54,11 +54,11 @@ class StreamedTriples:
     _buffers: list[_Buffer] = field(default_factory=list)
 
     def passes(self) -> Iterator[Part]:
-        """Part after part; a part's tensors are good until the next is asked for, when work on them must be done."""
+        """One part after another; the tensors of a part may be used until the next part is requested."""
         if not self._buffers:
             columns = len(_columns(self.triples))
             self._buffers.extend(_Buffer.empty(self.length, columns, self.device) for _ in range(2))
-            if self.device.type == "cuda":  # their memory may have been another's, which is still at work
+            if self.device.type == "cuda":  # kernels that had their memory before may still be running
                 _stream(self.device).wait_stream(torch.cuda.current_stream(self.device))
         with ThreadPoolExecutor(1) as courier:
             buffers = cycle(self._buffers)
@@ -73,7 +73,7 @@ class StreamedTriples:
 
 @dataclass(frozen=True, eq=False)
 class _Buffer:
-    """Room for a part on the host and on the device: a tensor for every column that there is."""
+    """Memory for a part on the host and on the device: a tensor per column."""
 
     host: tuple[Tensor, ...]
     there: tuple[Tensor, ...]
@@ -88,7 +88,7 @@ class _Buffer:
         return cls(host, there)
 
     def filled(self, triples: Triples, part: slice, bounds: Tensor) -> Part:
-        """The part, once it has come to the device on the stream that is for it."""
+        """The part, once it has been sent to the device on the stream for triples."""
         size = part.stop - part.start
         for host, column in zip(self.host, _columns(triples), strict=True):
             host[:size].numpy()[:] = column[part]
@@ -129,9 +129,9 @@ def place(
     triples: Triples, bounds: NDArray[np.int64], device: torch.device, room: int | None
 ) -> ResidentTriples | StreamedTriples:
     """The triples on the device if they are there already or take at most `room` bytes, by default half of what is
-    free; else streamed.
+    free; otherwise streamed.
 
-    Raises ResourceError if not even a stratum fits, twice.
+    Raises ResourceError if the device has no room for two buffers of the longest stratum.
     """
     if isinstance(triples.users, Tensor):
         return ResidentTriples(Part(*triples, torch.tensor(bounds, device=device)))
@@ -151,7 +151,7 @@ def place(
 
 
 def _edges(bounds: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Where the strata begin and the last ends; of a single one, its blocks."""
+    """Where the strata begin, and where the last ends; for a single stratum, the same of its blocks."""
     edges: NDArray[np.int64] = np.append(bounds[:, 0], bounds[-1, -1]) if len(bounds) > 1 else bounds[0]
     return edges
 

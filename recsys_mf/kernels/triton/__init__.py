@@ -1,5 +1,6 @@
-"""The kernels on a CUDA device in Triton: those whose work torch's library would do in several passes over memory.
+"""The kernels on a CUDA device in Triton: those for which torch's library would make several passes over memory.
 
 `sgd` and `schedule` are masked SGD, `rows` sums and solves the systems of rows, `pairs` makes passes over rated pairs;
-`backend` puts them beside the families of `kernels.torch`, which do the rest. They also run under Triton's interpreter.
+`backend` combines them with the families of `kernels.torch`, which do the rest. They also run under Triton's
+interpreter.
 """

@@ -46,7 +46,7 @@ from recsys_mf.kernels.triton.verification import OPERATIONS, read_or_verify
 _STORAGE = {"float32": torch.float32, "half": torch.float16, "bfloat16": torch.bfloat16}
 _RATINGS_PER_BLOCK = 64
 _MAX_BANDS = 1188  # three for each of the three programs that each of 132 multiprocessors holds in half precision
-_SHARE_OF_STEP = 0.5  # a tile moves a row that all its triples share by at most this share of a full correction
+_SHARE_OF_STEP = 0.5  # a tile changes a row that all its triples share by at most this share of a full correction
 
 
 def make_backend(
@@ -54,8 +54,9 @@ def make_backend(
 ) -> Backend:
     """The families on "cuda" or, under Triton's interpreter, on torch's "cpu".
 
-    room : bytes of the device that triples of SGD may take; None for half of what is free when they come
-    by_torch : operations that torch does, since Triton's kernel is wrong on this card (`verification`)
+    threads : of the host
+    room : bytes of the device that triples of SGD may take; None for half of what is free when they are placed
+    by_torch : operations that torch does, because Triton's kernel is wrong on this card (`verification`)
     """
     device = TritonDevice(name, threads, f"triton {triton.__version__}", by_torch)
     sgd_kernels = (TorchSgd if "epoch" in by_torch else TritonSgd)(device, room)
@@ -74,7 +75,7 @@ def make_verified_backend(name: str, threads: int = 1, *, strict: bool) -> Backe
 
 
 def make_verified_prediction(name: str, *, strict: bool) -> PredictionKernels:
-    """As `make_verified_backend`, what models predict with; only what it needs is checked."""
+    """The kernels of predictions, as in `make_verified_backend`; only what they need is checked."""
     checked = make_backend(name)
     wrong = _find_wrong(checked, ("find_top",), strict=strict)
     return TorchPrediction(name) if wrong else checked.make_prediction()
@@ -94,7 +95,7 @@ def _find_wrong(backend: Backend, operations: Collection[str], *, strict: bool) 
 
 
 class TritonDevice(TorchDevice):
-    """The device, with what was done by torch since Triton's kernels did not take it."""
+    """The device, with a record of the operations that torch does instead of Triton's kernels."""
 
     def __init__(self, name: str, threads: int, kernels: str, by_torch: frozenset[str]) -> None:
         super().__init__(name, threads, kernels)
@@ -103,8 +104,8 @@ class TritonDevice(TorchDevice):
     def leaves_to_torch(
         self, operation: str, rank: int, max_rank: int | None = None, *, given: str | None = None
     ) -> bool:
-        """Whether torch does an operation: Triton's kernel is wrong on this card, does not take something that is
-        given ("weights"), or the rank is above the kernel's.
+        """Whether torch does an operation: because Triton's kernel is wrong on this card, because it does not support
+        an operand that is given ("weights"), or because the rank is above the kernel's maximum.
         """
         if operation in self._wrong:
             return True
@@ -117,7 +118,7 @@ class TritonDevice(TorchDevice):
         return True
 
     def describe(self) -> dict[str, str]:
-        """See `TorchDevice.describe`; with what was left to torch, if anything was."""
+        """See `TorchDevice.describe`; with the operations that torch did, if there are any."""
         words = [f"{operation} (wrong on this card)" for operation in sorted(self._wrong)]
         words += sorted(self._given)
         words += [f"{operation} of rank {rank}" for operation, rank in sorted(self._above.items())]
@@ -125,8 +126,8 @@ class TritonDevice(TorchDevice):
 
 
 class TritonRows(TorchRows):
-    """`kernels.backend.RowKernels`: Triton's kernels up to the rank that a program's registers hold; torch's above it,
-    and to refine rows of ratings with weights.
+    """`kernels.backend.RowKernels`: Triton's kernels up to the rank that a program's registers hold; torch's for higher
+    ranks, and for refining rows of ratings with weights.
     """
 
     _device: TritonDevice
@@ -149,7 +150,7 @@ class TritonRows(TorchRows):
         return triton_pairs.refine(ratings, X, regressors.rows, prior, steps)
 
     def multiply(self, matrix: Csr, X: Tensor) -> Tensor:
-        """As `reference.multiply`, in a fixed order, which libraries do not promise."""
+        """As `reference.multiply`, in a fixed order, which libraries do not guarantee."""
         if self._device.leaves_to_torch("multiply", X.shape[1]):
             return super().multiply(matrix, X)
         return triton_pairs.multiply(matrix, X)
@@ -163,7 +164,7 @@ class TritonRows(TorchRows):
 
 
 class TritonSgd(TorchSgd):
-    """`kernels.backend.SgdKernels`: an epoch is one launch; with weights it is torch's, under torch's plan."""
+    """`kernels.backend.SgdKernels`: an epoch is one launch; with weights, torch's kernels and plan are used."""
 
     _device: TritonDevice
 
@@ -179,23 +180,23 @@ class TritonSgd(TorchSgd):
         return super().plan(ratings, settings, rng)
 
     def width(self, rank: int) -> int:
-        """Whole 16 bytes of float16."""
+        """The rank rounded up to a multiple of 8: rows of whole 16 bytes in float16."""
         return -(-rank // 8) * 8
 
     def grid(self, n_ratings: int, n_users: int, n_items: int, width: int) -> Grid:
-        """As many bands as leave blocks of some tiles, so that a program seldom waits, and no more than fill a card.
+        """As many bands as a card can use, but so few that a block has several tiles and a program seldom waits.
 
-        It depends on the table alone, so that a run does not depend on the card.
+        The number depends only on the table, so that a run does not depend on the card.
         """
         bands = int(np.sqrt(n_ratings / _RATINGS_PER_BLOCK))
         return Grid(int(np.clip(bands, 1, min(_MAX_BANDS, n_users, n_items))))
 
     def batch(self, share: float, rate: float) -> int:
-        """A tile, or what keeps the summed step of a row that all its triples share below a full correction."""
+        """A tile, or fewer, so that the summed step of a row that all its triples share is below a full correction."""
         return int(np.clip(_SHARE_OF_STEP / rate, 1, sgd.TILE))
 
     def put_factors(self, factors: NDArray[np.float32], precision: str) -> Tensor:
-        """As they are stored."""
+        """The factors on the device, in the type in which they are stored."""
         return super().put_factors(factors, precision).to(_STORAGE[precision])
 
     def arrange(self, triples: Triples, places: Places, grid: Grid, scale: RatingScale, seed: int) -> Arranged:

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 import triton
 
-_REGISTERS_A_WARP = 256  # that are handed out at a time
+_REGISTERS_A_WARP = 256  # allocated at a time
 _QUARTERS = 4  # of a multiprocessor, each with registers of its own: a warp must fit into one
 _SHARED_UNIT = 128  # bytes
 _SHARED = 1024  # bytes of shared memory that every program takes besides its own
@@ -15,7 +15,7 @@ _MAX_PROGRAMS = 16  # on a multiprocessor: what the hardware allows on every car
 
 
 def resident_programs(kernel: Any, arguments: tuple[Any, ...], options: dict[str, Any], device: torch.device) -> int:
-    """Programs that run side by side on the device; one under Triton's interpreter.
+    """Programs that run at the same time on the device; one under Triton's interpreter.
 
     arguments : as in a launch, with the type of its elements for a tensor
     """
@@ -29,7 +29,7 @@ def resident_programs(kernel: Any, arguments: tuple[Any, ...], options: dict[str
 
 
 def fitting(card: Any, registers: int, warps: int, shared: int) -> int:
-    """Programs of so many warps that a card holds at once.
+    """Programs of `warps` warps that a card holds at once.
 
     registers : of a thread; shared : bytes of shared memory of a program
     """

@@ -1,9 +1,10 @@
 """Passes over the rated pairs of every row on a CUDA device, in Triton: conjugate gradients, and the model's values.
 
-Nothing is kept of a pair between passes: its row of the other table is gathered again, a tile of pairs at a time, and
-all that a row of conjugate gradients needs (x, the residual, the direction, the diagonal) stays in registers. Rows
-with many pairs begin first, so that they do not end last. A row with very many would still keep one program busy while
-the others are done: its Σ q qᵀ is summed over pieces by many programs (`rows`), and a step takes a product with that.
+Nothing is stored for a pair between passes: its row of the other table is gathered again, a tile of pairs at a time,
+and everything that conjugate gradients need for a row (x, the residual, the direction, the diagonal) stays in
+registers. Rows with many pairs start first, so that they do not end last. A row with very many pairs would still keep
+one program busy after the others are done; so many programs sum its Σ q qᵀ over pieces (`rows`), and a step is a
+product with this sum.
 """
 
 from __future__ import annotations
@@ -21,12 +22,12 @@ from recsys_mf.kernels.triton import rows
 from recsys_mf.kernels.triton.rows import Columns, gathered, piece_bounds, piece_counts
 
 MAX_RANK = 256
-LONG = 2048  # ratings of a row from which on it is cut into pieces
+LONG = 2048  # ratings; a row with more is cut into pieces
 _TILE = 32  # pairs gathered at a time
 
 
 def shape(k: int, columns: int) -> dict[str, Any]:
-    """How a kernel is compiled for a rank and factors in rows of so many columns."""
+    """The options that a kernel is compiled with, for a rank and a number of columns of the factors."""
     span = triton.next_power_of_2(max(16, k))
     return {"COLUMNS": columns, "SPAN": span, "TILE": _TILE, "num_warps": max(1, span // 32)}
 
@@ -83,7 +84,7 @@ def multiply(matrix: Csr, X: Tensor) -> Tensor:
 
 
 def sums_shape(columns: int, *, weighted: bool) -> dict[str, Any]:
-    """How the kernel is compiled for so many columns."""
+    """The options that the kernel is compiled with, for a number of columns."""
     span = min(64, triton.next_power_of_2(columns))
     return {"SPAN": span, "TILE": max(16, min(128, 1024 // span)), "WEIGHTED": weighted, "num_warps": 1}
 
@@ -108,7 +109,7 @@ def _errors(
     others, values, factors, biases, start, high, x, x_last,
     COLUMNS: tl.constexpr, SPAN: tl.constexpr, TILE: tl.constexpr,
 ):  # fmt: skip
-    """Regressors q [TILE, SPAN] of a tile of a row's pairs, and what x leaves of their targets, [TILE]."""
+    """Regressors q [TILE, SPAN] of a tile of a row's pairs, and the residuals of their targets, [TILE]."""
     j = start + tl.arange(0, TILE)
     inside = j < high
     o = tl.load(others + j, inside, 0)

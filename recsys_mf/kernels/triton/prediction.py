@@ -18,8 +18,8 @@ I32 = NDArray[np.int32]
 
 
 class TritonPrediction(TorchPrediction):
-    """`kernels.backend.PredictionKernels`: Triton's search for tables and lists that it is made for, torch's for others
-    and for the few rows that it leaves unsure."""
+    """`kernels.backend.PredictionKernels`: Triton's search for the tables and lists that it supports, torch's for the
+    others and for the few rows for which Triton's search is unsure."""
 
     def __init__(self, device: str, room: int | None = None) -> None:
         """As `TorchPrediction`."""
@@ -43,7 +43,7 @@ class TritonPrediction(TorchPrediction):
         return columns, scores
 
     def _search(self, queries: F32, table: F32, excluded: Csr | None, out: tuple[NDArray[Any], ...]) -> None:
-        """`top.find` for some queries after others, into columns, scores and unsure."""
+        """`top.find` for one part of the queries after another, into columns, scores and unsure."""
         length = out[0].shape[1]
         with memory.guarded():
             there = self._table(table)

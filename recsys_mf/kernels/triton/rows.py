@@ -1,20 +1,20 @@
 """The row systems of ALS and the Gibbs sampler on a CUDA device, in Triton: Gram sums, then factors and solutions.
 
-A row's ratings are cut into pieces of at most `PIECE`, a program each: it gathers the regressors a tile at a time and
-sums y yᵀ on the matrix units, in three TF32 products that together are as exact as float32. So long rows are spread
-over the card, and what a short row wastes is the rest of a tile. A second program for every row adds its pieces up and
-factorises. Of the system over (p, b),
+A row's ratings are cut into pieces of at most `PIECE`, with one program per piece: it gathers the regressors a tile at
+a time and sums y yᵀ on the matrix units, in three TF32 products that together are as exact as float32. So long rows are
+spread over the card, and a short row wastes at most the rest of a tile. A second program for every row adds up its
+pieces and factorises. In the system over (p, b),
 
     A = [ A₁₁  s ]      A₁₁ = L₁₁ L₁₁ᵀ,   l = L₁₁⁻¹ s,   λ = √(c - l · l),
         [ sᵀ   c ]
 
-A₁₁ is taken in four by four blocks. Of a block on the diagonal the inverse factor W is found column by column in
-registers; all else is products of blocks on the matrix units,
+A₁₁ is processed in four by four blocks. The inverse factor W of a block on the diagonal is computed column by column in
+registers; everything else is products of blocks on the matrix units,
 
     L_ij = (A_ij - Σ_{m<j} L_im L_jmᵀ) W_jᵀ,
 
-for the right-hand sides too, which are one more row of blocks. The bias comes last. Then backwards with the normals
-added.
+also for the right-hand sides, which are one more row of blocks. The bias comes last. Then the system is solved
+backwards with the normals added.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ from torch import Tensor
 from recsys_mf.arrays.csr import Csr
 from recsys_mf.kernels.operands import GaussianPrior, Regressors, RowPrior
 
-MAX_RANK = 128  # of the factors: a system of that size is what a program's registers hold
+MAX_RANK = 128  # of the factors: the largest system that a program's registers hold
 PIECE = 2048  # ratings
-TILE = 16  # ratings gathered at a time: what a row that ends within a tile wastes is a few
+TILE = 16  # ratings gathered at a time: a row that ends within a tile wastes only a few
 _BUFFER = 1 << 30  # bytes of sums held at once
 
 
@@ -44,7 +44,7 @@ class Columns(NamedTuple):
 
     @classmethod
     def of(cls, rows: Tensor) -> Columns:
-        """The table in two."""
+        """The table split into factors and biases."""
         k = rows.shape[1] - 1
         columns = max(4, -(-k // 4) * 4)
         factors = torch.zeros((len(rows), columns), device=rows.device)
@@ -61,7 +61,7 @@ class _Sums(NamedTuple):
 
     @classmethod
     def room(cls, pieces: int, span: int, device: torch.device) -> _Sums:
-        """Not yet filled."""
+        """Uninitialised sums for a number of pieces."""
         return cls(*(torch.empty((pieces, *s), device=device) for s in ((span, span), (2, span), (3,))))
 
 
@@ -111,7 +111,7 @@ def solve(
 
 
 def _scales(regressors: Regressors, n_rows: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Those of rows, of others and of contexts; ones for what there is none of, empty if there are none at all."""
+    """The scales of rows, of others and of contexts: ones for contexts without scales; empty without any scales."""
     Y, C, scales = regressors.rows, regressors.context_rows, regressors.scales
     if scales is None:
         return Y[:0, 0], Y[:0, 0], Y[:0, 0]
@@ -120,7 +120,7 @@ def _scales(regressors: Regressors, n_rows: int) -> tuple[Tensor, Tensor, Tensor
 
 
 def _filled(prior: RowPrior, n_rows: int, width: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Λ, M Λ, w and d, zeros for what a prior does not have."""
+    """Λ, M Λ, w and d; zeros for those that a prior does not have."""
     zeros = partial(torch.zeros, device=device)
     if isinstance(prior, GaussianPrior):
         return prior.precision, prior.means @ prior.precision, zeros(n_rows), zeros(width)
@@ -140,7 +140,7 @@ def sum_pieces(bounds: tuple[Tensor, Tensor], ratings: Csr, table: Columns, span
 
 
 def piece_counts(lengths: Tensor) -> Tensor:
-    """The number of pieces of rows with so many ratings, at least one each."""
+    """The number of pieces of rows of these lengths, at least one each."""
     return torch.clamp((lengths + PIECE - 1) // PIECE, min=1)
 
 
@@ -162,7 +162,7 @@ def shapes(
     with_weights: bool = False,
     with_scales: bool = False,
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """How the two kernels are compiled for a rank, factors in rows of so many columns, and a card (90 for 9.0)."""
+    """The options that the two kernels are compiled with. capability : of the card, 90 for 9.0"""
     span = span_of(k)
     side = max(16, span // 4)
     gram = _gram_shape(span, columns, capability, with_contexts=with_contexts)
@@ -185,7 +185,7 @@ def _gram_shape(span: int, columns: int, capability: int, *, with_contexts: bool
 
 
 def _capability(device: torch.device) -> int:
-    """Of the card, 90 for 9.0; the least that there is under the interpreter."""
+    """The compute capability of the card, 90 for 9.0; the lowest supported one under the interpreter."""
     major, minor = torch.cuda.get_device_capability(device) if device.type == "cuda" else (8, 0)
     return 10 * major + minor
 
@@ -212,7 +212,7 @@ def gathered(factors, indices, inside, COLUMNS: tl.constexpr, SPAN: tl.constexpr
 
 @triton.jit
 def _root(pivot):
-    """Its square root, NaN unless it is positive: then the system is not positive definite."""
+    """The square root of a pivot; NaN if it is not positive, since then the system is not positive definite."""
     return tl.where(pivot > 0, tl.sqrt(tl.where(pivot > 0, pivot, 1.0)), float("nan"))
 
 
@@ -335,7 +335,7 @@ def _inner(Y, one: tl.constexpr, other: tl.constexpr):
 
 @triton.jit
 def _left(Y, x_last, normals, k, j: tl.constexpr, SIDE: tl.constexpr, WITH_NORMALS: tl.constexpr):
-    """What is left for the factors once the bias is known, L₁₁⁻¹ b - l x_last with normals: first row of [16, SIDE]."""
+    """The right-hand side for the factors, given the bias: L₁₁⁻¹ b - l x_last plus normals, row 0 of [16, SIDE]."""
     y = _taken(Y, 1) - x_last * _taken(Y, 0)
     if WITH_NORMALS:
         at = j * SIDE + tl.arange(0, SIDE)

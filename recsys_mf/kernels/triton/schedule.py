@@ -1,7 +1,8 @@
 """The schedule of masked SGD made on the device: byte for byte that of `host.arrange`, in a fraction of its time.
 
 A stable sort by part puts triples where the host's counting sort puts them. Then every part is shuffled by Fisher and
-Yates as on the host, a part a lane: a lane meets only triples of its own, so that order within a part is all there is.
+Yates as on the host, one part per lane: a lane only swaps triples of its own part, so the order of the lanes does not
+matter.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ def arrange(
     del keys
     at_users, at_items = put(places.users)[u[order]], put(places.items)[i[order]]
     del u, i
-    # By an array, since by a number a card multiplies with its reciprocal, which rounds otherwise.
+    # Divided by an array: a card divides by a number by multiplying with its reciprocal, which rounds differently.
     mean, deviation = (put(np.array([number], np.float32)) for number in scale[:2])
     targets = (put(triples.values)[order] - mean) / deviation
     del order

@@ -1,26 +1,26 @@
 """Masked SGD on a CUDA device, in Triton: an epoch is one launch.
 
-The blocks of the schedule are those of the CPU, fewer and larger if the table is small. A program takes the
-blocks of the user bands w, w + W, … of W programs, stratum after stratum; before a block it waits until the program
-that had its item band has done with it, so that no barrier stops the card. All programs are there at once (a
-cooperative launch) and take blocks in the order of the strata, so that none waits in vain; a wait that ends after
-`MAX_POLLS` looks all the same is an error of the epoch. If a cooperative launch is refused, every stratum is a
-launch of its own, with the same result.
+The schedule has the same kind of blocks as on the CPU; if the table is small, they are fewer and larger. Program w of W
+takes the blocks of the user bands w, w + W, …, stratum after stratum; before a block it waits until the program that
+had its item band has finished with it, so that no barrier stops the card. All programs run at the same time (a
+cooperative launch) and take blocks in the order of the strata, so that every wait ends; if one should take more than
+`MAX_POLLS` polls, the epoch fails with an error. If a cooperative launch is refused, every stratum is a separate
+launch, with the same result.
 
 Within a block a program takes `batch` triples at a time: a tile of rows of P and one of Q are gathered, the errors
-computed, and the rows written back, while those of the next tile are brought into the second-level cache. Of triples of
-the tile that share a row, each writes the sum of their updates,
+computed, and the rows written back, while those of the next tile are prefetched into the second-level cache. If triples
+of the tile share a row, each of them writes the sum of their updates,
 
     P_u + Σ_{t: u_t = u} ΔP_t = (P + S ΔP)_u,    S_st = [u_s = u_t],
 
-so the result depends on the schedule alone, not on the card. S ΔP is taken on the matrix units, with ΔP in parts of
+so the result depends only on the schedule, not on the card. S ΔP is computed on the matrix units, with ΔP in parts of
 few bits (S is exact). Rows bypass the first-level caches, which other multiprocessors do not see; triples are read
 once, in order.
 
 Factors may be stored in half the bytes; arithmetic is in float32. float16 is rounded to nearest: on validation rows of
-MovieLens 1M and 100K that changed the RMSE by 0.00004 at most. bfloat16 so rounded is 0.0009 and 0.0015 off, because
-small steps are lost; it is rounded up or down with the chances that make the mean exact (stochastic rounding: 0.0003),
-by noise that is a function of the seed, the block, the tile and the row.
+MovieLens 1M and 100K that changed the RMSE by at most 0.00004. bfloat16 rounded to nearest would change it by 0.0009
+and 0.0015, because small steps are lost. So it is rounded up or down with probabilities that make the mean exact
+(stochastic rounding: 0.0003), by noise that is a function of the seed, the block, the tile and the row.
 
 Xie, Tan, Fong, Liang: CuMF_SGD: parallelized stochastic gradient descent for matrix factorization on GPUs, HPDC 2017;
 Gupta, Agrawal, Gopalakrishnan, Narayanan: Deep learning with limited numerical precision, ICML 2015; the hash is the
@@ -44,16 +44,16 @@ from recsys_mf.kernels.torch import memory
 from recsys_mf.kernels.triton.occupancy import resident_programs
 
 MAX_RANK = 256
-MAX_POLLS = 1 << 24  # looks at a neighbour's counter, each of about a microsecond: far more than a whole epoch takes
+MAX_POLLS = 1 << 24  # of a neighbour's counter, each of about a microsecond: far longer than a whole epoch takes
 _ROWS_PER_PROGRAM = 128  # of the smaller side, at least, for each program of a hogwild epoch
 TILE = 16  # triples that a program takes at a time, at most: the smallest number of rows that a matrix unit takes
 
 
 def visit(part: Part, batch: int, state: SgdState, step: SgdStep) -> Tensor:
-    """The blocks of a part without weights as in `reference.epoch`; returns the squared error met in every user band,
-    float64.
+    """Visit the blocks of a part without weights as in `reference.epoch`; returns the sum of the squared errors of
+    every user band, float64.
 
-    Raises DeviceError if a program waited for another for too long.
+    Raises DeviceError if a program waited too long for another.
     """
     P, bounds = state.P, part.bounds
     strata, bands = bounds.shape[0], bounds.shape[1] - 1
@@ -96,7 +96,7 @@ def programs(columns: int, storage: torch.dtype, device: torch.device) -> int:
 
 
 def shape(columns: int, storage: torch.dtype) -> dict[str, Any]:
-    """How the kernel is compiled for factors of so many columns in this storage."""
+    """The options that the kernel is compiled with, for factors with this number of columns and this type."""
     span = triton.next_power_of_2(max(16, columns))
     return {
         "COLUMNS": columns,
@@ -114,7 +114,7 @@ def shape(columns: int, storage: torch.dtype) -> dict[str, Any]:
 
 @triton.jit
 def _prefetch(places):
-    """Bring what these pointers point to into the second-level cache."""
+    """Prefetch what these pointers point to into the second-level cache."""
     tl.inline_asm_elementwise(
         "prefetch.global.L2 [$1]; mov.u32 $0, 0;", "=r,l", [places], dtype=tl.int32, is_pure=False, pack=1
     )
@@ -130,7 +130,7 @@ def _hashed(x):
 
 @triton.jit
 def _summed(same, steps, storage: tl.constexpr):
-    """same steps [TILE, SPAN], with an error that is small beside that of storing rows with them added."""
+    """The product of same and steps [TILE, SPAN], with an error below that of storing rows with it added."""
     same = same.to(tl.float16)
     if storage == tl.float32:  # 22 bits of 4096 times the steps, so that the smallest are well within float16's range
         high = (steps * 4096).to(tl.float16)
@@ -168,7 +168,7 @@ def _epoch(
                 _prefetch(users + at)
                 _prefetch(items + at)
                 _prefetch(values + at)
-            if storage == tl.bfloat16:  # of the first pair of the block, which is there wherever its triples lie
+            if storage == tl.bfloat16:  # from the first pair of the block, wherever its triples are stored
                 first_user, first_item = tl.load(users + low, low < high, 0), tl.load(items + low, low < high, 0)
                 noise = _hashed(_hashed(first_user.to(tl.uint32) + seed.to(tl.uint32)) + first_item.to(tl.uint32))
             if stratum > first:  # the item band was last with the user band after this one

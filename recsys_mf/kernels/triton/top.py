@@ -9,10 +9,10 @@ The products are of numbers in half precision, each table as a sum of two, x = h
 
     x · y ≈ h_x · h_y + h_x · l_y + l_x · h_y
 
-with float32 sums, less the mean row of the table, which moves all scores of a row alike. If the maximum of the best
-group that was not chosen is so close to the last entry of the list that rounding could have mixed them up, the row is
-*unsure*, and the caller computes all of its scores. (Rounding of the matrix units: Fasi, Higham, Mikaitis, Pranesh:
-Numerical behavior of NVIDIA tensor cores, PeerJ Computer Science 7, 2021.)
+with float32 sums, less the mean row of the table, which shifts all scores of a row by the same amount. If the maximum
+of the best group that was not chosen is so close to the last entry of the list that rounding could have changed their
+order, the row is *unsure*, and the caller computes all of its scores. (Rounding of the matrix units: Fasi, Higham,
+Mikaitis, Pranesh: Numerical behavior of NVIDIA tensor cores, PeerJ Computer Science 7, 2021.)
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ from torch import Tensor
 from recsys_mf.arrays.csr import Csr
 
 ROWS, COLUMNS = 128, 64  # of a tile of scores
-MIN_COLUMNS = 2048  # of a table; fewer are no work
+MIN_COLUMNS = 2048  # of a table; a search in fewer takes hardly any time
 _GROUPS = 2048  # of a row, at most
-_SPARE = 4  # groups whose scores are computed again beyond those that must be
+_SPARE = 4  # groups whose scores are computed again in addition to those that must be
 _CANDIDATES = 8192  # columns whose scores are computed again, at most
-_WHOLE, _CHUNK = 256, 128  # columns of a product that are taken at once, or so many of more at a time
+_WHOLE, _CHUNK = 256, 128  # most columns of a product that are taken at once; and the size of chunks of wider ones
 _MAX_WIDTH = 1024
 _HIGHEST = 7  # exponent of the largest number of a row or a table after scaling, far from the ends of half precision
 _ULP = 2.0**-23
@@ -57,16 +57,16 @@ class Groups(NamedTuple):
 
     @property
     def columns(self) -> int:
-        """With those that only fill the tiles."""
+        """The number of columns, with padding to whole tiles."""
         return self.runs * self.tiles * COLUMNS
 
 
 class TopTable(NamedTuple):
-    """A table [n, w] as its rows are searched: as it is, and its parts in half precision.
+    """A table [n, w] prepared for the search of its rows: in float32, and as parts in half precision.
 
     center [w] : the mean row; parts float16[columns, W] of the rows less the center, times scale
     length, whole_length : the longest row less the center, and the longest row
-    varies [w] : which columns are not the same in all rows
+    varies [w] : which columns do not have the same value in all rows
     """
 
     rows: Tensor
@@ -93,9 +93,10 @@ class TopTable(NamedTuple):
 
 
 class _Queries(NamedTuple):
-    """Rows x [b, w] of a part as they are searched for, in the form of `TopTable`.
+    """Rows x [b, w] of a part, prepared for the search as in `TopTable`.
 
-    shift [b] : x · center; unit [b] : what a maximum of `_maxima` is worth; margin [b] : how far it may be off
+    shift [b] : x · center; unit [b] : the score that a maximum of 1 in `_maxima` stands for; margin [b] : the largest
+        error of such a score from rounding
     """
 
     rows: Tensor
@@ -119,7 +120,7 @@ class _Queries(NamedTuple):
 
 
 def takes(n: int, width: int, count: int) -> bool:
-    """Whether `find` is made for lists of so many of n columns."""
+    """Whether `find` supports lists of `count` of n columns."""
     groups = Groups.of(n)
     chosen = count + _SPARE
     return (
@@ -161,7 +162,7 @@ def find(queries: Tensor, table: TopTable, count: int, excluded: Csr | None) -> 
 
 
 def maxima_shape(width: int, tiles: int, *, has_excluded: bool) -> dict[str, Any]:
-    """How the first kernel is compiled."""
+    """The options that the first kernel is compiled with."""
     padded = _width(width)
     return {
         "W": padded, "CHUNK": padded if padded <= _WHOLE else _CHUNK, "ROWS": ROWS, "COLUMNS": COLUMNS, "TILES": tiles,
@@ -170,7 +171,7 @@ def maxima_shape(width: int, tiles: int, *, has_excluded: bool) -> dict[str, Any
 
 
 def choose_shape(width: int, groups: Groups, count: int, *, has_excluded: bool) -> dict[str, Any]:
-    """How the second kernel is compiled."""
+    """The options that the second kernel is compiled with."""
     span = triton.next_power_of_2(max(16, width))
     return {
         "SPAN": span, "COLUMNS": COLUMNS, "TILES": groups.tiles, "TAKEN": min(groups.tiles, max(1, 2048 // span)),
@@ -186,7 +187,7 @@ def _candidates(groups: Groups, count: int) -> int:
 
 
 def _width(width: int) -> int:
-    """Of three products side by side, in whole chunks."""
+    """Columns of the parts of three products, side by side, in whole chunks."""
     if 3 * width <= _WHOLE:
         return int(triton.next_power_of_2(max(32, 3 * width)))
     return int(triton.cdiv(3 * width, _CHUNK) * _CHUNK)

@@ -1,7 +1,8 @@
 """Verification: the first use of Triton's kernels on a card compares each with the reference, at a few awkward shapes.
 
-What was found is kept beside Triton's compiled kernels, under everything that could change it: the card, its driver,
-the versions of torch, Triton and this package, and the sources of the kernels. Nothing is checked a second time.
+The results are kept in the cache of Triton's compiled kernels, under a key of everything that could change them: the
+card, its driver, the versions of torch, Triton and this package, and the sources of the kernels. Nothing is checked a
+second time.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from recsys_mf.kernels.torch import memory
 OPERATIONS = ("solve", "refine", "multiply", "pair_values", "epoch", "find_top")
 """The operations that Triton does, by their names in the reference."""
 
-_FIRST_RANKS, _RANKS = (50,), (5, 50, 64, 100)  # of the first use, which should not be long; and of another check
+_FIRST_RANKS, _RANKS = (50,), (5, 50, 64, 100)  # of the first use, which should not take long; and of a later check
 _RECORD = "recsys_mf-verified.json"
 _BATCH = 16
 _TABLE = 2200  # columns that are searched, more than Triton's kernel must have
@@ -35,7 +36,7 @@ Verdicts = Mapping[str, str | None]
 
 
 def verify(backend: Backend, operations: Collection[str], ranks: Sequence[int]) -> dict[str, str | None]:
-    """Run the operations beside the reference."""
+    """Compare the operations with the reference at these ranks."""
     verdicts: dict[str, str | None] = dict.fromkeys(operations)
     for operation, what, check in (case for rank in ranks for case in _checks(backend, rank)):
         if operation in verdicts and verdicts[operation] is None:
@@ -44,7 +45,7 @@ def verify(backend: Backend, operations: Collection[str], ranks: Sequence[int]) 
 
 
 def read_or_verify(backend: Backend, operations: Collection[str] = OPERATIONS) -> Verdicts:
-    """What is recorded of the operations on the card that is here; a check finds, and records, what is not."""
+    """The verdicts on the operations on this card: from the record, or from a check, which is then recorded."""
     record = read_record()
     unknown = [operation for operation in operations if operation not in record]
     if unknown:
@@ -54,14 +55,14 @@ def read_or_verify(backend: Backend, operations: Collection[str] = OPERATIONS) -
 
 
 def verify_again(backend: Backend) -> Verdicts:
-    """What a check at more ranks finds, which takes the place of what is recorded."""
+    """The verdicts of a check at more ranks, which replace those in the record."""
     verdicts = verify(backend, OPERATIONS, _RANKS)
     _write_record(verdicts)
     return verdicts
 
 
 def read_record() -> Verdicts:
-    """What is recorded of the card that is here with these versions: the operations that were checked."""
+    """The recorded verdicts for this card and these versions; only operations that were checked."""
     try:
         record = json.loads(_path().read_text())[_key()]
     except (OSError, ValueError, KeyError, TypeError):
@@ -96,7 +97,7 @@ def _wrong(what: str, check: Callable[[], Agreement]) -> str | None:
 
 
 def _key() -> str:
-    """What a record is of, in words."""
+    """The key of a record: the card, the versions, and a digest of the sources of the kernels."""
     card = memory.card() if torch.cuda.is_available() else {"card": "none"}
     sources = hashlib.sha256()
     for path in sorted(Path(__file__).parents[1].rglob("*.py")):
@@ -114,7 +115,7 @@ def _path() -> Path:
 
 
 def _write_record(verdicts: Verdicts) -> None:
-    """Add to the record what was found; without a folder to write in it is found again next time."""
+    """Add verdicts to the record; if the folder cannot be written to, the kernels are checked again next time."""
     path = _path()
     try:
         before = json.loads(path.read_text())
