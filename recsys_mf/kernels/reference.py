@@ -365,7 +365,6 @@ def draw_latents(pairs: OrdinalPairs, cuts: Array, slope: float, uniforms: Array
     Arguments as in `ordinal_terms`; uniforms [z] in [0, 1) are multiples of 2⁻²⁴, and half a step is added to them.
     """
     means, scales, levels = pairs
-    means, scales, levels = pairs
     edges = np.concatenate([[-np.inf], cuts, [np.inf]])
     roots = np.sqrt(_scales(scales, means))
     low, high = roots * (edges[levels] - slope * means), roots * (edges[levels + 1] - slope * means)

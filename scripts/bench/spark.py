@@ -159,10 +159,11 @@ def _mllib(frames: list[Any], settings: tuple[int, float, int]) -> Result:
         predicted = model.transform(test).select("rating", "prediction").toArrow()
     ratings, values = (np.asarray(predicted[name], np.float64) for name in ("rating", "prediction"))
     missing = np.isnan(values)
-    values = np.clip(np.where(missing, ratings.mean(), values), ratings.min(), ratings.max())
+    mean, low, high = train.selectExpr("avg(rating)", "min(rating)", "max(rating)").first()
+    values = np.clip(np.where(missing, mean, values), low, high)
     error = float(np.sqrt(np.mean((values - ratings) ** 2)))
     return Result(f"MLlib ALS: rank {rank}, regParam {penalty}, maxIter {iterations}", seconds, error,
-                  f"{int(missing.sum())} pairs without a prediction get the mean of the test ratings")  # fmt: skip
+                  f"{int(missing.sum())} pairs without a prediction get the mean of the training ratings")  # fmt: skip
 
 
 if __name__ == "__main__":
