@@ -185,7 +185,7 @@ def test_a_damaged_state_gives_way_to_the_one_before_and_says_so(damage: str, ho
         run = again(c)
         c.remove()
     assert facts(run, tmp_path / "found") == expected
-    ends = ["the state before takes its place", "this step begins again"][:how_many]
+    ends = ["the previous state is used instead", "this step is repeated"][:how_many]
     assert [str(warning.message).partition(" is damaged: ")[2] for warning in warned] == ends
     places = [(one.finished, one.label, one.epoch) for one in told]
     assert places == [(1, "sgd", 3) if how_many == 1 else (1, None, None)]
@@ -196,7 +196,7 @@ def test_a_damaged_result_of_a_step_is_made_again_and_that_is_said(tmp_path: Pat
     begun(tmp_path / "kept")
     (path,) = (tmp_path / "kept").glob("step-*")
     path.write_bytes(path.read_bytes()[:-1])
-    with pytest.warns(CheckpointWarning, match=r"is damaged: this step is made again$"):
+    with pytest.warns(CheckpointWarning, match=r"is damaged: this step is repeated$"):
         assert facts(again(tmp_path / "kept"), tmp_path / "found") == expected
 
 
@@ -216,7 +216,7 @@ def test_the_checkpoint_of_another_training_is_refused_and_stays(what: str, tmp_
     begun(tmp_path / "kept")
     before = {path: path.read_bytes() for path in (tmp_path / "kept").iterdir()}
     options, seen = OTHERS[what]
-    with pytest.raises(ArtifactError, match=re.escape(f"belongs to another training (saw {seen}); give its command")):
+    with pytest.raises(ArtifactError, match=re.escape(f"belongs to another training (saw {seen}); repeat its command")):
         again(tmp_path / "kept", **options)
     assert before == {path: path.read_bytes() for path in (tmp_path / "kept").iterdir()}
 

@@ -1,8 +1,8 @@
 """Training: a solver and the baselines, with settings chosen on validation rows, become a Run.
 
-`trainer.train` is the whole; `fitting.Fitting` fits one model, `validation` cuts the rows that settings are chosen on,
-`selection` chooses, `continuing` takes up new ratings, `provenance` records what a run was made from, and `checkpoint`
-keeps a training while it runs.
+`trainer.train` does all of this; `fitting.Fitting` fits one model, `validation` cuts the rows that settings are chosen
+on, `selection` chooses, `continuing` adds new ratings to a run, `provenance` records what a run was made from, and
+`checkpoint` keeps a training while it runs.
 """
 
 from recsys_mf.prediction import rmse

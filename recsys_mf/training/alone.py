@@ -1,4 +1,4 @@
-"""One solver without the baselines: validated, fitted, or both, to the same bytes as by `train`."""
+"""One solver without the baselines: validated, fitted, or both, with the same results as by `train`, byte for byte."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ def fit_alone(
     watch: Watcher = lambda progress: None,
     checkpoint: Checkpoint | None = None,
 ) -> Fit:
-    """The fit that `train` makes of this solver on split.train, to the same bytes, without the baselines.
+    """The fit that `train` makes of this solver on split.train, the same byte for byte, without the baselines.
 
-    backend : as `kernels.select` gives it; the other arguments and errors are those of `train`
+    backend : as `kernels.select` returns it; the other arguments and errors are those of `train`
     """
     check_features(solver, split.train)
     parts = cut_parts(split, validation, seed)
-    solver.resolved(split.train, backend)  # raises for what the table or the device does not bear
+    solver.resolved(split.train, backend)  # raises for settings that do not suit the table or the device
     fit_facts = provenance.of_fit(solver, {}, seed=seed, start=None, compress=None)
     with (
         kept_steps(checkpoint, split, validation, fit_facts, backend) as steps,
@@ -51,10 +51,10 @@ def validate_alone(
 ) -> Validated:
     """What `train` chooses on validation rows for this solver, with its error, without the fit on all of split.train.
 
-    parts : as `cut_parts` makes them of the split; the other arguments and errors are those of `fit_alone`
+    parts : as `cut_parts` returns them for the split; the other arguments and errors are those of `fit_alone`
     """
     check_features(solver, split.train)
-    solver.resolved(split.train, backend)  # raises for what the table or the device does not bear
+    solver.resolved(split.train, backend)  # raises for settings that do not suit the table or the device
     with enough_room((solver,), split.train, parts, backend, None):
         return Fitting(solver.name, solver, split.train, parts, seed, backend, watch).validate()
 
@@ -69,7 +69,7 @@ def finish_alone(
     seed: int = 0,
     watch: Watcher = lambda progress: None,
 ) -> Fit:
-    """The fit of `fit_alone`, by what `validate_alone` returned for the same arguments.
+    """The fit of `fit_alone`, given what `validate_alone` returned for the same arguments.
 
     validated : None to validate first
     """

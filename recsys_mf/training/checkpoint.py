@@ -1,8 +1,8 @@
 """Checkpoint: a training in a folder while it runs, so that the same call continues after its process was ended.
 
-The rows, the settings and the seed decide every step of a training, so a process that continues goes through the same
-steps again: it takes those that are finished from their files (`kept_files`), and the first that is not goes on from
-its last state.
+The rows, the settings and the seed determine every step of a training, so a process that continues takes the same
+steps: it reads the finished ones from their files (`kept_files`), and continues the first unfinished one from its last
+state.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ EVERY = 60.0
 
 
 class Continued(NamedTuple):
-    """Where a training goes on.
+    """Where a training continues.
 
-    finished : steps that are taken from the folder
-    label, stage, epoch : of the step that goes on from a state; None if the next one begins
+    finished : number of steps that are taken from the folder
+    label, stage, epoch : of the step that continues from a state; None if the next step starts from its beginning
     """
 
     folder: Path
@@ -54,12 +54,12 @@ class Checkpoint:
 
     folder : made by the first training, to which it then belongs
     every : seconds between two states
-    on_continue : called once, if there is something to go on from
-    earlier : seconds of work that earlier processes saved, as far as they were needed until now
+    on_continue : called once, if there is something to continue from
+    earlier : seconds of work that earlier processes saved, as far as it has been used until now
 
     Raises ArtifactError for a folder with other files, and in `training` for one that belongs to another training or
     that another process uses; ResourceError if it cannot be written. Warns with CheckpointWarning if a file is damaged:
-    the state before takes its place, or the step is made again.
+    the previous state is used instead, or the step is repeated.
     """
 
     def __init__(
@@ -88,12 +88,12 @@ class Checkpoint:
 
     @staticmethod
     def is_at(folder: Path) -> bool:
-        """Whether there is one; does not check whether it is intact."""
+        """Whether the folder is a checkpoint; does not check whether it is intact."""
         return KIND.is_at(folder)
 
     @property
     def seconds(self) -> float:
-        """Of work in the training until now, with what earlier processes saved."""
+        """Seconds of work in the training until now, including those that earlier processes saved."""
         return self.earlier + time.monotonic() - self._began
 
     @property
@@ -104,7 +104,7 @@ class Checkpoint:
     def stop(self) -> bool:
         """Ask the training to save after this epoch and to raise KeyboardInterrupt then.
 
-        Returns False if no step is running that can be saved, or if it was asked before.
+        Returns False if no step is running that can be saved, or if this was called before.
         """
         if self._running is None or not self._running.resumes or self._is_stopping:
             return False
@@ -115,7 +115,7 @@ class Checkpoint:
     def training(self, identity: Mapping[str, Any]) -> Iterator[Steps]:
         """The steps of a training.
 
-        identity : everything that its results depend on (`identity.identity_of`); the folder belongs to the first
+        identity : everything that its results depend on (`identity.identity_of`); the folder belongs to the first one
         """
         if not self._files.is_taken:
             self._files.take(identity)
@@ -132,7 +132,7 @@ class Checkpoint:
         self._files.release()
 
     def remove(self) -> None:
-        """Remove what is kept, and the folder if nothing else is in it. Raises ResourceError if that cannot be."""
+        """Remove what is kept, and the folder if nothing else is in it. Raises ResourceError if that fails."""
         self._files.remove()
 
     def _step(self, training: str, label: str, stage: str, solver: Solver, parts: tuple[Split, ...]) -> Step:
@@ -169,7 +169,7 @@ class Checkpoint:
         return found.state
 
     def _tell(self, label: str | None, stage: str | None, epoch: int | None) -> None:
-        """Say once where the training goes on, if it does."""
+        """Report once where the training continues, if it does."""
         if not self._has_told and (self._finished or label is not None):
             self._on_continue(Continued(self.folder, self._finished, label, stage, epoch))
         self._has_told = True
@@ -190,7 +190,9 @@ class Checkpoint:
 
 @contextlib.contextmanager
 def opened(checkpoint: Checkpoint | str | os.PathLike[str] | None, every: float) -> Iterator[Checkpoint | None]:
-    """A checkpoint as it is, for its owner to remove; that of a folder, removed at the end if nothing was raised."""
+    """The given checkpoint, which its owner removes; for a folder, a checkpoint there, removed at the end if nothing
+    was raised.
+    """
     if checkpoint is None or isinstance(checkpoint, Checkpoint):
         yield checkpoint
         return

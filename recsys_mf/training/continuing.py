@@ -1,4 +1,4 @@
-"""Continuing: a run takes up new ratings, by an update of its model or by a new fit."""
+"""Continuing: new ratings are added to a run, by an update of its model or by a new fit."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from recsys_mf.training.fitting import Fitting, compress_fit
 from recsys_mf.training.steps import Steps, unkept
 from recsys_mf.training.validation import VALIDATION
 
-MAX_UPDATED_SHARE = 0.01  # of all ratings, that came since the last full fit
+MAX_UPDATED_SHARE = 0.01  # of all ratings: those added since the last full fit
 
 
 def continued(
@@ -39,16 +39,16 @@ def continued(
     watch: Watcher = lambda progress: None,
     steps: Steps = unkept,
 ) -> Run:
-    """The run with the ratings of split.train taken up; split.test is not looked at.
+    """The run with the ratings of split.train added; split.test is only checked for a leak.
 
     Ratings of pairs that the run was trained on replace the old ones; all its other ratings, users and items stay.
-    If at most 1 % of all ratings came since the last full fit and the model is that of `sgd` or `als`, it is updated
+    If at most 1 % of all ratings were added since the last full fit and the model is of `sgd` or `als`, it is updated
     (`solvers.updating`): the strength of the update and its passes are chosen on a fraction of the new ratings, and
-    baselines stay as they are. Else every model is fitted again, to the ratings of the run and the new ones, with the
-    settings that were chosen for the run.
+    baselines stay as they are. Otherwise every model is fitted again, to the ratings of the run and the new ones, with
+    the settings that were chosen for the run.
 
     validation : fraction of the new ratings to choose an update on; 0 makes a default one
-    steps : how the steps of a new fit are kept (`checkpoint`); an update takes seconds
+    steps : how the steps of a new fit are kept (`checkpoint`); an update takes only seconds and is not kept
     Raises ConfigError for a run that cannot be continued, DataError when ids are integers on one side and strings on
     the other. Warns with LeakWarning when the run was trained on pairs of split.test.
     """
@@ -135,7 +135,7 @@ def solver_of(fit: Fit) -> Solver:
 
 
 def _fitted_again(task: Fitting, old: Fit) -> Fit:
-    """The fit of a task, kept as the old fit was: cut to a rank, its spread calibrated."""
+    """The fit of a task, in the form of the old fit: compressed to its rank, or with its spread calibrated."""
     fit = task.fit()
     if old.details.compressed is not None:
         return compress_fit(fit, old.details.compressed, task.train, task.backend)

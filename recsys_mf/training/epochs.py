@@ -1,4 +1,4 @@
-"""Epochs: what is told of each, how long it took, and what is compiled before the first."""
+"""Epochs: what is reported of each, how long it took, and what is compiled before the first."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from recsys_mf.solvers.protocol import Pause
 
 @dataclass(frozen=True)
 class Progress:
-    """One epoch, as a watcher is told of it.
+    """One epoch, as it is reported to a watcher.
 
     label : the model being fitted, as its report row names it
-    stage : "search" while settings are chosen, "member" while the epochs of a committee's members are, "validate"
-        while the epochs (for a committee, the members) are, "fit" in the fit on all of train
+    stage : "search" while settings are chosen, "member" while the number of epochs of a committee's members is chosen,
+        "validate" while the number of epochs (for a committee, of members) is chosen, "fit" in the fit on all of train
     epoch, n_epochs : this epoch and the most there can be
     train_rmse, valid_rmse : in rating units, None if not known
     ratings_per_second : ratings visited over the seconds of the epoch
-    noise, ess : of a sampler, the standard deviation of a rating about its prediction, and the least effective sample
-        size of its monitored scalars; None for others, and before it can be told
+    noise, ess : for a sampler, the standard deviation of a rating about its prediction, and the lowest effective sample
+        size of its monitored scalars; None for others, and before they are known
     """
 
     label: str
@@ -56,8 +56,8 @@ def time_epochs(
 ) -> Iterator[tuple[Epoch, float]]:
     """Epochs with the seconds that each took; what the caller does between them, and in a pause, is not counted.
 
-    on_pause : called with every pause and the seconds of its epoch until there; earlier : those of the first epoch that
-        another process spent
+    on_pause : called with every pause and the seconds of its epoch until then
+    earlier : seconds of the first epoch that an earlier process spent
     """
     seconds = earlier
     while True:
@@ -76,7 +76,7 @@ def time_epochs(
 
 
 def compile_kernels(solver: Solver, backend: Backend) -> None:
-    """One epoch on a tiny table, so that the compilation of the kernels is in no measured second."""
+    """Run one epoch on a tiny table, so that no measured time includes the compilation of the kernels."""
     ids = np.arange(4)
     tiny = Ratings.from_ids(np.repeat(ids, 4), np.tile(ids, 4), np.arange(16) % 5)
     next(solver.rehearsal().run(tiny, rng=np.random.default_rng(0), backend=backend)).model()

@@ -34,9 +34,9 @@ from recsys_mf.training.validation import FIT, FOLD, MIN_VALIDATED, RunningError
 
 @dataclass(frozen=True)
 class Fitting:
-    """One model to fit: what validation chooses on the parts of train, then that on all of train.
+    """One model to fit: settings are chosen by validation on parts of train, then used for the fit on all of train.
 
-    parts : splits of train into rows to train and to validate on; several of a small table, whose errors are pooled
+    parts : splits of train into rows to train and to validate on; several for a small table, with their errors pooled
     steps : how the steps of the training are kept (`checkpoint`)
     """
 
@@ -52,7 +52,7 @@ class Fitting:
     def fit(self, validated: Validated | None = None) -> Fit:
         """Choose on validation if there is a validation part, then fit.
 
-        validated : what `validate` returned, if that is known
+        validated : what `validate` returned, if it was called before
         """
         if not self.parts:
             compile_kernels(self.solver, self.backend)
@@ -88,16 +88,16 @@ class Fitting:
                 found.append(self._validated(committee, "validate"))
                 if found[-1].error <= alone.error:
                     break
-            found.reverse()  # of equals a committee, since it has intervals
+            found.reverse()  # if errors are equal, a committee wins, since it has intervals
         plainest = choices.plainest()
         if plainest is not None:
             found.append(self._validated(plainest, "member"))
         return choose_best(found, alone)
 
     def _searched(self, solver: Solver) -> tuple[Solver, Validated | None]:
-        """The solver with what validation finds best for its open settings; and a single run of it, if one was made.
+        """The solver with its open settings at their best values on validation; and a single run, if one was made.
 
-        Of a large table the search sees some users only; what it finds must prove itself on all of them.
+        For a large table, the search uses only some of the users; its result must then also be better on all of them.
         """
         axes = self.solver.selection().axes
         if not axes:
@@ -126,7 +126,7 @@ class Fitting:
         return best, found.get(best)
 
     def _validated(self, solver: Solver, stage: str, parts: tuple[Split, ...] | None = None) -> Validated:
-        """Run the solver on all parts side by side, epoch after epoch, until validation has seen enough."""
+        """Run the solver on all parts side by side, epoch after epoch, until validation says that it is finished."""
         parts = parts or self.parts
         if solver.joins:
             parts = tuple(map(self._under_all_ids, parts))
@@ -171,7 +171,7 @@ class Fitting:
     ) -> Fit:
         """The fit on all of train.
 
-        joined : the run that was validated (`Validated.run`), to go on from
+        joined : the run that was validated (`Validated.run`), to continue from
         """
         step = self.steps(self.label, "fit", solver, ())
         if (kept := step.result()) is not None:

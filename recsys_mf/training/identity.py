@@ -14,15 +14,15 @@ _OTHERS = {
     "features": "side information",
     "start": "run to continue from",
     "baselines": "baselines",
-}  # by what to call them
+}  # key -> what messages call it
 _DECISIVE = ("train_fingerprint", "split_rule", "settings", *_SCALARS, *_OTHERS)
 _MACHINE = ("device", "card", "backend", "processor", "python", "libraries")
 
 
 def identity_of(record: Mapping[str, Any], split: Split) -> dict[str, Any]:
-    """The part of a record (`provenance`) that results depend on; the number of threads is none of it.
+    """The part of a record (`provenance`) that results depend on; the number of threads is not part of it.
 
-    split : what is trained on
+    split : the rows to train on
     """
     facts = {name: record[name] for name in _DECISIVE if name in record}
     rule = {name: value for name, value in record["split_rule"].items() if not name.startswith("test")}

@@ -1,10 +1,11 @@
-"""Kept files: the folder of a checkpoint, its files, and whose it is.
+"""Kept files: the folder of a checkpoint, its files, and the training that it belongs to.
 
     checkpoint.json            which training it is
     step-KEY.safetensors       a finished step
-    state-NUMBER.safetensors   where the step that was running stood; the last two
+    state-NUMBER.safetensors   a state of the step that was running; the last two are kept
 
-Every file is written aside and renamed, and knows if it was changed (`store.tensors.sealed_tensors`).
+Every file is written under a temporary name and renamed, and has a digest of its contents
+(`store.tensors.sealed_tensors`).
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ _KEPT_STATES = 2
 
 
 class Kept(NamedTuple):
-    """What a file holds.
+    """The contents of a file.
 
     key : of the step that it belongs to; seconds : of work in the training until it was written
     """
@@ -43,7 +44,7 @@ class Kept(NamedTuple):
 
 
 class KeptFiles:
-    """The folder of a checkpoint. Raises ArtifactError unless there is one, or can be."""
+    """The folder of a checkpoint. Raises ArtifactError if it is another folder, or cannot be made."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -65,7 +66,7 @@ class KeptFiles:
     def take(self, identity: Mapping[str, Any]) -> None:
         """Lock the folder for a training, and make it if there is none.
 
-        Raises ArtifactError if another process has it, and if it belongs to another training.
+        Raises ArtifactError if another process uses it, and if it belongs to another training.
         """
         path = self.folder / KIND.facts
         now = json.loads(json.dumps(identity, default=str))
@@ -97,7 +98,7 @@ class KeptFiles:
 
     def read_result(self, key: str) -> Kept | None:
         """The result of a finished step; None, with a warning, if its file is damaged."""
-        return self._read(self._step(key), "this step is made again")
+        return self._read(self._step(key), "this step is repeated")
 
     def write_result(self, kept: Kept) -> None:
         """Keep the result of a step. Raises ResourceError if it cannot be written."""
@@ -107,14 +108,14 @@ class KeptFiles:
         """The last state, if it is one of this step; the one before, with a warning, if that is damaged."""
         paths = self._paths(_STATE)
         for place, path in enumerate(reversed(paths), start=1):
-            instead = "the state before takes its place" if place < len(paths) else "this step begins again"
+            instead = "the previous state is used instead" if place < len(paths) else "this step is repeated"
             found = self._read(path, instead)
             if found is not None:
                 return found if found.key == key else None
         return None
 
     def write_state(self, kept: Kept) -> None:
-        """Keep a state, and of those before only the last. Raises ResourceError if it cannot be written."""
+        """Keep a state, and only the last of the earlier ones. Raises ResourceError if it cannot be written."""
         paths = self._paths(_STATE)
         number = int(paths[-1].stem.removeprefix(_STATE)) + 1 if paths else 1
         self._write(self.folder / f"{_STATE}{number:08}{_SUFFIX}", kept)
@@ -123,7 +124,7 @@ class KeptFiles:
                 path.unlink(missing_ok=True)
 
     def remove(self) -> None:
-        """Remove all of them, and the folder if nothing else is in it."""
+        """Remove all files of the checkpoint, and the folder if nothing else is in it."""
         with self._writing():
             atomic.clean(self.folder)
             for path in (*self._paths(_STATE), *self._paths(_STEP), self.folder / KIND.facts):
@@ -141,7 +142,7 @@ class KeptFiles:
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise ArtifactError("damaged", where=str(path), seen=error, fix=fix) from error
         if differences:
-            what, fix = "the checkpoint belongs to another training", "give its command, or another folder"
+            what, fix = "the checkpoint belongs to another training", "repeat its command, or give another folder"
             raise ArtifactError(what, where=str(self.folder), seen=differences, fix=fix)
 
     def _step(self, key: str) -> Path:
@@ -170,5 +171,5 @@ class KeptFiles:
             aside.write_bytes(data)
 
     def _writing(self) -> contextlib.AbstractContextManager[None]:
-        fix = "free some space there: the same command goes on from what was saved before"
+        fix = "free some space there and run the same command again: it continues from what was saved"
         return system_errors(ResourceError, "the checkpoint cannot be written", where=self.folder, fix=fix)

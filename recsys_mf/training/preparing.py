@@ -23,7 +23,7 @@ from recsys_mf.training.steps import Steps, unkept
 def kept_steps(
     checkpoint: Checkpoint | None, split: Split, validation: float, fit_facts: dict[str, Any], backend: Backend
 ) -> Iterator[Steps]:
-    """The steps of a training in a checkpoint, or of one that is not kept.
+    """The steps of a training, kept in the checkpoint if there is one.
 
     fit_facts : `provenance.of_fit`
     """
@@ -39,14 +39,17 @@ def check_features(solver: Solver, train: Ratings) -> None:
     """Raise ConfigError if there is side information and the solver does not take it."""
     if not solver.takes_features and (train.user_features or train.item_features):
         fix = "leave it out, or use a solver that takes it: gibbs"
-        raise ConfigError(f"solver '{solver.name}' makes no use of side information", fix=fix)
+        raise ConfigError(f"solver '{solver.name}' does not use side information", fix=fix)
 
 
 @contextlib.contextmanager
 def enough_room(
     methods: tuple[Solver, ...], train: Ratings, parts: tuple[Split, ...], backend: Backend, compress: int | None
 ) -> Iterator[None]:
-    """Raise ResourceError if the fits of these, the last of them the model, do not fit in memory: before, or inside."""
+    """Raise ResourceError before the block if these fits need too much memory, and for an allocation that fails inside.
+
+    methods : the baselines, then the solver of the model
+    """
     what = f"training '{methods[-1].name}' on {train.n_users:,} users and {train.n_items:,} items"
     files = "" if mapped.is_mapped(train.users) else ", give --memory (columns in files)"
     fix = f"lower the rank{files} or train on another machine"
@@ -59,7 +62,7 @@ def enough_room(
 def _needed(
     methods: Iterable[Solver], train: Ratings, parts: tuple[Split, ...], backend: Backend, compress: int | None
 ) -> int:
-    """Bytes that fitting these one after another takes at most, if every model is kept."""
+    """The most bytes needed to fit these one after another, if every model is kept."""
     in_files = mapped.is_mapped(train.users)
     kept = 0 if in_files else 16 * len(train) * len(parts)  # the validated parts of train
     most = kept

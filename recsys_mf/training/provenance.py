@@ -10,15 +10,15 @@ It is stored in run.json under "provenance". All values are plain. Written by `t
         validation      fraction and seed of validation rows that were cut by hand
     validation          fraction of the training rows on which epochs and ranks were chosen; null if rows were given
     seed                of training
-    solver, settings    as they were asked for; fit.settings has the values that were used
-    baselines           label -> solver and settings, as they were asked for
+    solver, settings    as they were requested; fit.settings has the values that were used
+    baselines           label -> solver and settings, as they were requested
     compress            rank to which a posterior was reduced, or null
     start               fingerprint of the run that was continued from, or null
     continued           only if there is a start: ratings, users and items that were kept, added and changed; how:
                         "updated" or "fitted again"; since_full_fit: ratings added since the last full fit
     train_ratings, train_fingerprint     of the training rows
     test_fingerprint    of the test rows, as the model sees them; null if there are none, or made by hand
-    rating_range        least and greatest training rating
+    rating_range        smallest and largest training rating
     weighted            whether the training rows have weights
     side_information    user and item -> names of the features
     features            user and item -> fingerprint of the features
@@ -35,13 +35,13 @@ and by `recsys-mf train`:
                         and start
     reading             how tables were read: columns, ids, duplicates and so on
     feature_columns     columns of the side information that were used, null for all
-    folds               number of folds that were cross-validated before, or null
+    folds               number of folds of the cross-validation before this fit, or null
     config              only with --config: its path, and the options and settings that are in it
     tuned               only by `recsys-mf tune`: the budget, how many settings were tried and how they ended, the best
                         of them and its validation error; the settings that were chosen are in `settings`
 
-A fingerprint is a SHA-256: of a table that of its ids, ratings, times and weights in their order, so that it does not
-depend on the format of the file; of features that of their ids, names and values; of a run that of its model and
+A fingerprint is a SHA-256. For a table it is over its ids, ratings, times and weights in their order, so that it does
+not depend on the format of the file; for features, over their ids, names and values; for a run, over its model and
 training rows.
 """
 
@@ -92,7 +92,7 @@ def of_rows(split: Split, validation: float) -> dict[str, Any]:
 def of_fit(
     solver: Solver, baselines: Mapping[str, Solver], *, seed: int, start: Run | None, compress: int | None
 ) -> dict[str, Any]:
-    """What was fitted: solvers and settings as they were asked for."""
+    """What was fitted: solvers and settings as they were requested."""
     return {
         "seed": int(seed),
         "solver": solver.name,

@@ -1,4 +1,4 @@
-"""Selection: errors on validation rows in, the solver to fit out."""
+"""Selection: from errors on validation rows to the solver to fit."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ History = tuple[dict[str, Any], ...]
 
 @dataclass(frozen=True, eq=False)
 class Validated:
-    """A solver stopped where validation has it, and what it reached there.
+    """A solver stopped at the epoch that is best on validation, and its error there.
 
-    model : the model of the first part at that epoch, of a committee; None for others
-    run : where the run on the first part stands, and what watched it, if the fit goes on from there (`Solver.joins`);
-        None for others
+    model : for a committee, the model of the first part at that epoch; None for other solvers
+    run : the state of the run on the first part, with its traces, if the fit continues from there (`Solver.joins`);
+        None otherwise
     """
 
     solver: Solver
@@ -34,7 +34,7 @@ class Validated:
     run: State | None = None
 
     def staged(self, stage: str) -> History:
-        """The validated epochs as a run keeps them (`Fit.history`); of a committee each is a member more."""
+        """The validated epochs as a run keeps them (`Fit.history`); for a committee, each row adds a member."""
         if stage != "committee":
             return tuple({"stage": stage, **row} for row in self.history)
         return tuple(
@@ -50,7 +50,7 @@ class Validated:
 
     @classmethod
     def of_state(cls, state: State, kind: type[Solver]) -> Validated:
-        """That of a state.
+        """The object that `state` turned into this state.
 
         kind : the class of its solver
         """
@@ -63,9 +63,9 @@ class Validated:
 
 
 class EpochSelection:
-    """The choice of the epoch (of a committee, the member; of a sampler, its burn-in too) by validation errors.
+    """The choice of the epoch (for a committee, the member; for a sampler, also the burn-in) by validation errors.
 
-    n_rows : validation rows
+    n_rows : number of validation rows
     """
 
     def __init__(self, solver: Solver, n_rows: int) -> None:
@@ -75,15 +75,15 @@ class EpochSelection:
         self._best: Factorization | Posterior | None = None
 
     def add(self, epoch: Epoch, seconds: float, errors: dict[int | None, float]) -> float:
-        """Take in the errors of an epoch by burn-in (`RunningError`) and return the least.
+        """Add the errors of an epoch, by burn-in (`RunningError`), and return the smallest.
 
-        Raises SolveError if it is no number.
+        Raises SolveError if it is NaN.
         """
         burn_in = min(errors, key=errors.__getitem__)
         error = errors[burn_in]
         if math.isnan(error):
             raise SolveError(
-                f"{self._choices.solver.name} predicts what is no number in epoch {epoch.number}",
+                f"{self._choices.solver.name} predicts NaN in epoch {epoch.number}",
                 fix="use milder settings",
             )
         row = {"epoch": epoch.number, "train_rmse": epoch.train_rmse, "valid_rmse": error, "seconds": seconds}
@@ -94,12 +94,12 @@ class EpochSelection:
         return error
 
     def state(self) -> State:
-        """The epochs so far and, of a committee, the best model."""
+        """The epochs so far and, for a committee, the best model."""
         found = State({"history": self._history}, {"errors": np.array(self._errors)})
         return State.joined({"found": found, "model": _state_of(self._best)})
 
     def restore(self, state: State) -> None:
-        """Take up the epochs of a state."""
+        """Restore the epochs of a state."""
         found = state.part("found")
         assert found is not None
         self._errors = found.arrays["errors"].tolist()
@@ -114,7 +114,7 @@ class EpochSelection:
     def choose(self, run: State | None) -> Validated:
         """The solver stopped at the best epoch.
 
-        run : where the run stands that the fit is to go on from; None if it cannot
+        run : the state of the run that the fit continues from; None if it starts from the beginning
         """
         chosen = self._history[self._choices.find_best(self._errors, self._n_rows) - 1]
         solver = self._choices.choose(chosen, len(self._errors))
@@ -138,9 +138,10 @@ def _with_errors(history: list[dict[str, Any]], errors: NDArray[np.float64]) -> 
 
 
 def choose_best(found: list[Validated], alone: Validated | None) -> Validated:
-    """Of equals the first; its history is that of the single run, and of the members that followed.
+    """The one with the smallest error, the first if they are equal; its history is that of the single run, followed by
+    that of the members.
 
-    alone : the single run if there are committees too
+    alone : the single run, if there are also committees
     """
     best = min(found, key=lambda validated: validated.error)
     if alone is None or best.solver.selection().member is None:

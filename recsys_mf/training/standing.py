@@ -1,4 +1,4 @@
-"""Standing: where a step of a training stands, made of what takes part in it: the runs and what watches them."""
+"""Standing: the state of a step of a training, made of the states of its runs and of what watches them."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from recsys_mf.training.steps import PROGRESS, Step
 
 
 class Watching(Protocol):
-    """What takes up epoch after epoch."""
+    """An object that is given every epoch, and has a state."""
 
     def state(self) -> State: ...
 
     def restore(self, state: State) -> None:
-        """Take up the epochs of a state."""
+        """Restore the epochs of a state."""
 
 
 class Work:
@@ -31,19 +31,19 @@ class Work:
         self.seconds, self.visits = self.seconds + seconds, self.visits + epoch.visits
 
     def state(self) -> State:
-        """Both."""
+        """The seconds and the visits."""
         return State({"seconds": self.seconds, "visits": self.visits}, {})
 
     def restore(self, state: State) -> None:
-        """Take up the epochs of a state."""
+        """Restore the epochs of a state."""
         self.seconds, self.visits = state.facts["seconds"], state.facts["visits"]
 
 
 class Standing:
-    """Where a step stands, from its last state on, and the places where it is saved.
+    """The state of a step, from its last saved state on, and the points at which it can be saved.
 
-    watching : by name, what takes up its epochs; it is restored here
-    seconds : of the first epoch, that an earlier process spent
+    watching : by name, the objects that are given its epochs; they are restored here
+    seconds : of the first epoch that an earlier process spent
     """
 
     def __init__(self, step: Step, watching: Mapping[str, Watching]) -> None:
@@ -62,29 +62,29 @@ class Standing:
 
     @property
     def goes_on(self) -> bool:
-        """Whether there was a state to go on from."""
+        """Whether there was a state to continue from."""
         return self._start is not None
 
     def run(self, place: int) -> State | None:
-        """The state that a run goes on from; None if it begins."""
+        """The state that a run continues from; None if it starts from the beginning."""
         return None if self._start is None else self._start.part(f"run {place}")
 
     def offer(self, epochs: Sequence[Epoch]) -> None:
-        """All runs have done this epoch, and it was taken up."""
+        """Offer the state to be saved after this epoch of all runs, once everything that watches was given it."""
         self._start, self._epoch = None, epochs[0].number
         states = [epoch.state for epoch in epochs if epoch.state is not None]
         if len(states) == len(epochs):
             self._step.offer(lambda: self._joined([state() for state in states], 0.0))
 
     def pause(self, pause: Pause, seconds: float) -> None:
-        """The only run of the step is inside an epoch, after so many seconds of it."""
+        """Offer the state inside an epoch of the only run of the step, after this many seconds of the epoch."""
         self._step.offer(lambda: self._joined([pause.state()], seconds))
 
     def pass_by(self, pause: Pause, seconds: float) -> None:
-        """One of several runs is inside an epoch, where the others are not."""
+        """Offer nothing: one of several runs is inside an epoch where the others are not."""
 
     def _joined(self, runs: Sequence[State], seconds: float) -> State:
-        """All of it; a state of a run stands for what it is made of at this moment."""
+        """The state of the whole step, from the states of its runs."""
         parts: dict[str, State | None] = {name: one.state() for name, one in self._watching.items()}
         parts |= {f"run {place}": state for place, state in enumerate(runs)}
         return State.joined(parts | {PROGRESS: State({"epoch": self._epoch, "seconds": seconds}, {})})

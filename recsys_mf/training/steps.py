@@ -10,7 +10,7 @@ from recsys_mf.solvers.state import State
 from recsys_mf.splits import Split
 
 PROGRESS = "progress"
-"""The part of a state that says how far its step is: its last `epoch`, and `seconds` inside the next one."""
+"""The part of a state that holds the progress of its step: its last `epoch`, and `seconds` inside the next one."""
 
 
 @dataclass(frozen=True)
@@ -18,11 +18,11 @@ class Step:
     """A step, and how it is kept.
 
     result : what `finish` was given, if the step is finished
-    begin : the last state of the step; None if there is none, and the step begins
+    begin : the last state of the step; None if there is none, so that the step starts from its beginning
     offer : to be called between two epochs; saves the state if it is time. Raises KeyboardInterrupt, after saving, if
         the training was asked to stop
     finish : keeps the result; raises KeyboardInterrupt as `offer` does
-    is_kept : whether states are of use
+    is_kept : whether states are saved at all
     """
 
     result: Callable[[], State | None]
@@ -33,7 +33,7 @@ class Step:
 
 
 Steps = Callable[[str, str, Solver, tuple[Split, ...]], Step]
-"""The step of a label, a stage, a solver and the parts that it is validated on."""
+"""Returns the step for a label, a stage, a solver and the parts that it is validated on."""
 
 
 def unkept(label: str, stage: str, solver: Solver, parts: tuple[Split, ...]) -> Step:

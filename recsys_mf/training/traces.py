@@ -22,7 +22,7 @@ class Traces:
         self.ess: float | None = None
 
     def add(self, epoch: Epoch) -> None:
-        """Take up the scalars of a sweep; now and then compute how many draws they are worth."""
+        """Add the scalars of a sweep; every ten sweeps, compute their effective sample size."""
         if not epoch.monitored:
             return
         self._sweeps.append(epoch.monitored)
@@ -37,7 +37,7 @@ class Traces:
         return State({"ess": self.ess, "names": list(names)}, arrays)
 
     def restore(self, state: State) -> None:
-        """Take up the scalars of a state."""
+        """Restore the scalars of a state."""
         self.ess = state.facts["ess"]
         arrays = {name: state.arrays[name].tolist() for name in state.facts["names"]}  # in the order of a report
         sweeps = zip(*arrays.values(), strict=True)

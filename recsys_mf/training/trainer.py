@@ -1,4 +1,4 @@
-"""The trainer: a solver and the baselines beside it, fitted on the training part of a split."""
+"""The trainer: a solver and its baselines, fitted on the training part of a split."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ BASELINE = "svd bias"
 
 
 def baselines(ranks: tuple[int, ...] | None = None, route: str = "auto") -> dict[str, Solver]:
-    """The solvers every report shows beside the model: the mean, damped biases, the truncated SVD by filling.
+    """The solvers that every report shows next to the model: the mean, damped biases, the truncated SVD by filling.
 
     ranks : ranks that the truncated SVD tries (its default if None); route : how it is computed
     """
@@ -60,29 +60,29 @@ def train(  # noqa: PLR0913
     validated: Validated | None = None,
     **settings: Any,
 ) -> Run:
-    """Fit the solver and the baselines on split.train and return them as a Run; split.test is not looked at.
+    """Fit the solver and the baselines on split.train and return them as a Run; split.test is not used.
 
-    data : a Split, of which this fits on the train part; or Ratings, a pandas or Arrow table or the path of a file, of
-        which all rows are trained on, as of `hold_out(ratings, 0)`
+    data : a Split, to train on its train part; or Ratings, a pandas or Arrow table or the path of a file, to train on
+        all of its rows, as with `hold_out(ratings, 0)`
     solver : its name or its class, with settings by keyword (`train("ratings.parquet", "gibbs", rank=32)`); or a
         Solver, which has its settings
     seed : of every random draw, a whole number from 0
     validation : fraction of split.train cut off (by the split's rule) to choose the number of epochs or the
         rank; every model is then fitted again on all of split.train. 0 runs every epoch of the settings.
-        Not used if split.valid is given: that part is validated on, and never trained on.
+        Not used if split.valid is given: those rows are then used for validation, and never for training.
     compared_with : baselines by label, `baselines()` by default; must hold the truncated SVD `BASELINE`
     start : run to continue from, with the ratings of split.train that it has not seen (`continued`). The solver must be
         that of the run, whose settings stay; compared_with and compress must be left out
-    compress : rank of the plain factorisation that takes the place of a posterior (`Posterior.compress`)
+    compress : rank of the plain factorisation that replaces a posterior (`Posterior.compress`)
     watch : called after every epoch
-    checkpoint : folder that keeps the training while it runs: if the process is ended, the same call continues, to the
-        same bytes. It is removed when the training is done; that of a `Checkpoint` stays until its `remove`, so that it
-        outlives the saving of the run
-    every : seconds between two states of a training in the checkpoint of a folder
+    checkpoint : folder that keeps the training while it runs: if the process is ended, the same call continues and
+        returns the same run, byte for byte. The folder is removed when the training is done; that of a `Checkpoint`
+        stays until its `remove` is called, e.g. after the run was saved
+    every : seconds between two states in the checkpoint; not used if `checkpoint` is a `Checkpoint`
     validated : what `validate_alone` returned for the same solver, split and seed, so that it is not done again
     Raises SolveError when the fit diverges, ConfigError for an argument of another type or out of range, for a start
-    that cannot be continued and for side information that the solver cannot take, ResourceError before what would not
-    fit in memory, and what `Checkpoint` raises. Warns with LeakWarning when the start was trained on pairs of
+    that cannot be continued and for side information that the solver cannot take, ResourceError if the fits would
+    not fit in memory, and what `Checkpoint` raises. Warns with LeakWarning when the start was trained on pairs of
     split.test, and as `Checkpoint` does.
     """
     split, solver = _as_split(data), as_solver(solver, settings)
@@ -107,10 +107,10 @@ def train(  # noqa: PLR0913
 
     check_features(solver, split.train)
     for method in (*others.values(), solver):
-        method.resolved(split.train, backend)  # raises for what the table or the device does not bear
+        method.resolved(split.train, backend)  # raises for settings that do not suit the table or the device
     if compress is not None and not solver.samples_posterior:
         fix = "leave it out, or use a solver that samples: gibbs"
-        raise ConfigError(f"solver '{solver.name}' gives no posterior to compress", where="--compress", fix=fix)
+        raise ConfigError(f"solver '{solver.name}' has no posterior to compress", where="--compress", fix=fix)
     fit_facts = provenance.of_fit(solver, others, seed=seed, start=None, compress=compress)
     with (
         opened(checkpoint, every) as kept,
@@ -163,7 +163,7 @@ def as_ratings(data: Any, **reading: Any) -> Ratings:
         return read_ratings(os.fspath(data), **reading)
     if not isinstance(data, Ratings) and (hasattr(data, "columns") or hasattr(data, "column_names")):
         return from_frame(data, **reading)
-    fix = "give a Split, Ratings, a table or a path; of a matrix, from_matrix(A)"
+    fix = "give a Split, Ratings, a table or a path; for a matrix, from_matrix(A)"
     return instance(data, "data", Ratings, fix)
 
 
@@ -176,7 +176,8 @@ def as_solver(solver: Any, settings: Mapping[str, Any] | None = None) -> Solver:
         solver = solver(**settings)
     elif settings:
         fix = "give them to the solver: SOLVERS[name](…)"
-        raise ConfigError("a solver that is made has its settings", where="train", seen=", ".join(settings), fix=fix)
+        what = "a Solver object has its settings already"
+        raise ConfigError(what, where="train", seen=", ".join(settings), fix=fix)
     return instance(solver, "solver", Solver, f"give one of {', '.join(SOLVERS)}, or SOLVERS[name](...)")
 
 
@@ -187,11 +188,11 @@ def _as_baselines(given: Any) -> dict[str, Solver]:
 
 
 def _check_continued(start: Run, solver: Solver, compared_with: object, compress: object) -> None:
-    """Raise ConfigError for arguments of `train` that say nothing when a run is continued."""
+    """Raise ConfigError for arguments of `train` that have no effect when a run is continued."""
     instance(start, "start", Run, "give what train returned, or load(directory)")
     if solver.name != start.fit.solver:
         fix = f"continue it with '{start.fit.solver}', or train without it"
         raise ConfigError("the run to continue from is of another solver", seen=solver.name, fix=fix)
     for name, value in (("compared_with", compared_with), ("compress", compress)):
         if value is not None:
-            raise ConfigError("a run is continued as it is", where=name, seen=value, fix="leave it out")
+            raise ConfigError("has no effect when a run is continued", where=name, seen=value, fix="leave it out")

@@ -17,7 +17,7 @@ from recsys_mf.serving.joining import Joined
 from recsys_mf.solvers import SOLVERS
 from recsys_mf.solvers.updating import update
 
-DEFAULT_REGULARISATION = 1.0  # of an update, on ratings of deviation 1
+DEFAULT_REGULARISATION = 1.0  # λ of an update, for ratings with standard deviation 1
 MAX_PASSES, MAX_SEARCH, MIN_VALID_ROWS = 3, 4, 100
 
 
@@ -36,7 +36,7 @@ def choose_update(
     """All updates that were tried, with their errors on a fraction of the new ratings that they did not see.
 
     A line search over the regularisation, from its default in factors of two to where the error rises; for each value,
-    passes until the error rises. If the fraction has too few rows to tell, the default alone, with no error.
+    passes until the error rises. If the fraction has too few rows for a choice, only the default, without an error.
     """
     is_valid = joined.is_new & (rng.random(len(joined.ratings)) < validation)
     if is_valid.sum() < MIN_VALID_ROWS:
@@ -68,7 +68,7 @@ def choose_update(
 
 
 def best_of(steps: Sequence[Step]) -> Step:
-    """The pass of lowest validation error, the first of equals."""
+    """The pass with the lowest validation error, the first if they are equal."""
     return min(steps, key=lambda step: math.inf if step.valid_rmse is None else step.valid_rmse)
 
 

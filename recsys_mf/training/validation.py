@@ -28,7 +28,8 @@ _SEARCHED = 20_000  # rows, about, that the search for settings trains on
 def cut_parts(split: Split, validation: float, seed: int) -> tuple[Split, ...]:
     """Parts of train to choose on: the validation rows given, or cut by the rule of the split, or none.
 
-    Few rows say little: of a small table cuts are made until their validation rows are MIN_VALIDATED together.
+    A few rows would decide little: for a small table, several cuts are made, until they have MIN_VALIDATED validation
+    rows in total.
     """
     if split.valid is not None:
         return (split,)
@@ -54,7 +55,7 @@ def cut_parts(split: Split, validation: float, seed: int) -> tuple[Split, ...]:
 
 
 def take_fewer_users(part: Split, seed: int) -> Split:
-    """The part with the rows of some users, about _SEARCHED of them to train on; itself if it has not many more."""
+    """The part with the rows of some users, about _SEARCHED rows to train on; the part itself if not much larger."""
     share = _SEARCHED / len(part.train)
     if share > 0.5 or part.valid is None:
         return part
@@ -69,10 +70,10 @@ def take_fewer_users(part: Split, seed: int) -> Split:
 
 
 class RunningError:
-    """RMSE of epoch after epoch on the same table, on the device; of draws of a posterior that of their running mean.
+    """RMSE of epoch after epoch on the same table, on the device; for draws of a posterior, of their running mean.
     If the table has weights, √(Σ w e² / Σ w).
 
-    burn_ins : the mean is taken from each of these on, and the one of lowest error counts
+    burn_ins : a running mean is taken after each of these, and the one with the lowest error counts
     """
 
     def __init__(self, ratings: Ratings, burn_ins: tuple[int, ...], backend: Backend) -> None:
@@ -85,7 +86,7 @@ class RunningError:
         self._totals: dict[int, list[Any]] = {burn_in: [] for burn_in in burn_ins}
 
     def __call__(self, epoch: Epoch) -> dict[int | None, float]:
-        """The error by the burn-in that gives it, None if the epoch's model is no mean over draws."""
+        """The error by burn-in; the only key is None if the epoch's model is not a mean over draws."""
         if epoch.predict is None:
             return {None: rmse(epoch.model(), self._ratings, self._backend.make_prediction())}
         predictions = [epoch.predict(users, items, times) for users, items, times, *_ in self._parts]
@@ -101,13 +102,13 @@ class RunningError:
         return errors
 
     def state(self) -> State:
-        """The sums of predictions so far, of draws."""
+        """The sums so far of the predictions of draws."""
         get = self._backend.device.get
         named = {f"{b}/{part}": get(total) for b, totals in self._totals.items() for part, total in enumerate(totals)}
         return State({}, named)
 
     def restore(self, state: State) -> None:
-        """Take up the sums of a state."""
+        """Restore the sums of a state."""
         for burn_in, totals in self._totals.items():
             named = (f"{burn_in}/{part}" for part in range(len(self._parts)))
             totals[:] = [self._backend.device.put(state.arrays[name]) for name in named if name in state.arrays]

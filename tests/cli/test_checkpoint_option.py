@@ -242,7 +242,7 @@ def test_the_checkpoint_of_another_command_is_refused_in_one_line(small: Cli) ->
     assert (code, out) == (5, "")
     assert re.fullmatch(
         r"error: kept: the checkpoint belongs to another training \(saw other ratings; solver bias, now sgd; other "
-        r"baselines\); give its command, or another folder\n",
+        r"baselines\); repeat its command, or give another folder\n",
         error,
     )
 
