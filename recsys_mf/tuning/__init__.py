@@ -1,7 +1,7 @@
 """Tuning: the settings of a solver, or the solver itself, searched on validation rows and tested once at the end.
 
-`space` is what is searched, `study` what was tried, by Optuna, `storage` where that is kept; `trying` tries one,
-`searching` chooses what is tried next, `clock` says what the time allows, and `tuning.tune` is the whole.
+`space` is what is searched, `study` what was tried (with Optuna), `storage` where that is kept; `trying` runs one
+trial, `searching` chooses what is tried next, `clock` says what the time allows, and `tuning.tune` does all of it.
 """
 
 from recsys_mf.tuning.plan import Plan

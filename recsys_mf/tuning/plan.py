@@ -21,14 +21,14 @@ class Plan:
     """What `tune` does.
 
     experiment : the data, what is held out of them, and the seed; its solver is not used
-    solver : the solver to search, with the settings that are fixed; None to choose among CHEAP_FIRST too
+    solver : the solver to search, with the settings that are fixed; None to also choose the solver, among CHEAP_FIRST
     fixed : names of the settings that are fixed
-    minutes : time for everything, the fit and the test at the end included; None for no limit
-    trials : settings to try in all, with those that the study has already; None for as many as the time allows
+    minutes : time for everything, including the fit and the test at the end; None for no limit
+    trials : settings to try in total, including those that the study already has; None for as many as the time allows
     study : file in which trials are kept and shared; None to keep them in memory
     search_only : leave the fit and the test to another call
 
-    Raises ConfigError for what is out of range, if there is nothing to search, and if nothing ends the search.
+    Raises ConfigError for a value out of range, if there is nothing to search, and if nothing ends the search.
     """
 
     experiment: Experiment
@@ -42,7 +42,7 @@ class Plan:
     def __post_init__(self) -> None:
         if self.solver is not None and not declared(self.solver, self.fixed):
             fix = "leave a setting free, or use train"
-            raise ConfigError(f"nothing to search of solver '{self.solver.name}'", where="tune", fix=fix)
+            raise ConfigError(f"solver '{self.solver.name}' has no setting to search", where="tune", fix=fix)
         if self.minutes is None and self.trials is None:
             fix = "give minutes, trials or both: --minutes 5 (minutes=5 in Python)"
             raise ConfigError("nothing says when to stop", where="tune", fix=fix)
@@ -53,7 +53,7 @@ class Plan:
             whole(self.trials, "trials", 1)
         if self.search_only and self.study is None:
             fix = "give a study to keep the trials in: --study FILE (study=FILE in Python)"
-            raise ConfigError("a search alone leaves nothing behind", where="search_only", fix=fix)
+            raise ConfigError("without a study, nothing of the search would be kept", where="search_only", fix=fix)
         if not self.experiment.validation:
             fix = "give a fraction above 0"
             raise ConfigError("settings are chosen on validation rows", where="validation", seen=0, fix=fix)

@@ -14,13 +14,13 @@ from recsys_mf.training import BASELINE
 from recsys_mf.tuning.study import COMPLETE, FAILED, PRUNED, RUNNING, STOPPED, Trial
 from recsys_mf.tuning.tuned import Tuned
 
-_NO_TEST = "Nothing was held out, so there is no error to believe: give --hold-out or --test."
+_NO_TEST = "Nothing was held out, so there is no unbiased error to report: give --hold-out or --test."
 _ENDED = {
     COMPLETE: "to the end",
     PRUNED: "given up early as clearly worse (pruned)",
-    STOPPED: "stopped as too slow for the time that was left",
+    STOPPED: "stopped as too slow for the time left",
     FAILED: "failed",
-    RUNNING: "not yet at an end in another process",
+    RUNNING: "still running in another process",
 }
 
 
@@ -64,7 +64,7 @@ def describe_verdict(tuned: Tuned) -> str:
 
 
 def _describe_defaults(tuned: Tuned) -> str:
-    """That the defaults were kept, and why."""
+    """A sentence that the defaults were kept, and why."""
     best, lowest = tuned.best, tuned.lowest
     if sum(trial.solver == best.solver for trial in tuned.trials) == 1:
         return f"The defaults of {best.solver} are best; no other settings of it were tried."
@@ -162,7 +162,7 @@ def _legend(tuned: Tuned) -> Iterator[str]:
         times = "once" if often == 1 else f"for the {_ordinal(often)} time with this study"
         yield f"The test part was scored {times}, at the end, after the fit on all training ratings."
         if often > 1:
-            yield "Choose nothing by it any more: what is chosen by a test error makes it optimistic too."
+            yield "Do not choose anything by it any more: a test error that is used to choose becomes optimistic too."
     if tuned.tested is not None and tuned.tested.difference is not None:
         yield "±: half-width of the 95 % interval of the difference, from a paired bootstrap of the test rows."
 

@@ -11,13 +11,13 @@ if TYPE_CHECKING:
     from optuna.pruners import BasePruner
     from optuna.samplers import BaseSampler
 
-_BEFORE_PRUNING = 4  # complete trials with which a curve is compared at least
+_BEFORE_PRUNING = 4  # the fewest complete trials that a curve is compared with
 
 
 def sampler(seeds: list[int]) -> BaseSampler:
-    """The tree-structured Parzen estimator of all settings together; it learns from pruned trials too.
+    """The tree-structured Parzen estimator of all settings together; it also learns from pruned trials.
 
-    seeds : of everything that it draws
+    seeds : of all its random draws
     """
     from optuna.samplers import TPESampler
 
@@ -25,7 +25,7 @@ def sampler(seeds: list[int]) -> BaseSampler:
 
 
 def fixed_sampler(values: Mapping[str, Any]) -> BaseSampler:
-    """Gives these values, which may be put in later."""
+    """A sampler that suggests these values, which may be filled in later."""
     from optuna.samplers import BaseSampler
 
     class Fixed(BaseSampler):
@@ -42,9 +42,9 @@ def fixed_sampler(values: Mapping[str, Any]) -> BaseSampler:
 
 
 def pruner(n_epochs: int) -> BasePruner:
-    """Gives up a trial whose best error up to an epoch is worse than the median of complete trials there.
+    """Prunes a trial whose best error up to an epoch is worse than the median of complete trials at that epoch.
 
-    n_epochs : at most; in the first sixth of them nothing is given up, as slow learners are worse there
+    n_epochs : the most epochs; in the first sixth of them nothing is pruned, since slow learners are still worse then
     """
     from optuna.pruners import MedianPruner
 

@@ -23,10 +23,10 @@ _MARGIN = 1.2  # on an estimate of the time needed
 
 @dataclass(frozen=True)
 class Standing:
-    """How far it is, as a watcher is told before every trial, after every epoch and after every trial.
+    """The progress of a search, as it is reported to a watcher before every trial, after every epoch and after it.
 
-    finished : trials that are over, of this process and of others; wanted : how many there shall be, None if the time
-        decides
+    finished : number of trials that ended, in this process and others; wanted : the number to reach, None if only the
+        time decides
     best : the lowest validation RMSE so far, None before the first
     solver : what is being tried or, at the end, fitted; is_final : whether that is the fit at the end
     progress : the epoch, None before the first
@@ -64,9 +64,9 @@ class Search:
     _needed: list[float] = field(default_factory=list)
 
     def run(self) -> None:
-        """Try the defaults of every solver, then go on with those that are promising, in turns.
+        """Try the defaults of every solver, then continue with those that are promising, in turns.
 
-        Raises ResourceError if the time does not even do for the defaults of one solver, and what `train` raises for
+        Raises ResourceError if the time is not even enough for the defaults of one solver, and what `train` raises for
         the defaults of the only solver.
         """
         for study in self.studies:
@@ -80,15 +80,15 @@ class Search:
             self._raise_nothing()
 
     def best(self) -> tuple[Study, Trial]:
-        """The settings to use: of every solver the defaults, or those of lowest error if that is clearly lower; of the
-        solvers the one whose error is then lowest.
+        """The settings to use: for every solver, the settings of lowest error if it is clearly lower than that of the
+        defaults, else the defaults; then the solver with the lowest error of these.
 
-        What was found good on many tables is not given up for the chance of some validation rows (`Job.chance`).
+        The defaults are good on many tables, so a gain that may be due to chance does not replace them (`Job.chance`).
         """
         return min((self._of_solver(study) for study in self._tried()), key=lambda found: _error(found[1]))
 
     def lowest(self, study: Study) -> Trial:
-        """The complete trial of lowest error of a solver, the earliest of equals."""
+        """The complete trial of a solver with the lowest error, the earliest if several are equal."""
         return min(self._complete(study), key=lambda trial: (_error(trial), trial.number))
 
     def _of_solver(self, study: Study) -> tuple[Study, Trial]:
@@ -124,7 +124,7 @@ class Search:
             fit = fit_seconds(slow.seconds, is_known=True)
             self._needed.append(clock.elapsed + slow.seconds + clock.reserve(fit))
             self.left_out[name] = (
-                f"its defaults take about {slow.seconds:.1f} s, and there were {max(0, allowance):.1f} s"
+                f"its defaults take about {slow.seconds:.1f} s, but only {max(0, allowance):.1f} s were left"
             )
         except RecsysError as error:
             if len(self.studies) == 1:
@@ -132,7 +132,7 @@ class Search:
             self.left_out[name] = str(error)
 
     def _raise_nothing(self) -> None:
-        """Raise ResourceError: no trial is complete."""
+        """Raise the ResourceError that no trial is complete."""
         if not self._needed:
             reasons = "; ".join(dict.fromkeys(trial.problem or trial.state for trial in self.trials()))
             fix = "give more time or more trials"
@@ -142,7 +142,7 @@ class Search:
         raise ResourceError("too little time even for the default settings", where="minutes", seen=seen, fix=fix)
 
     def _next(self) -> tuple[Study, float] | None:
-        """Of the promising solvers that fit into the time the one that had the least of it, and its allowance."""
+        """The promising solver that has used the least time, of those that still fit into it; and its allowance."""
         reserve, turns = self._reserve(), []
         for study in self.studies:
             allowance = self.job.clock.allowance(reserve, _fit_seconds(study, study.default))
@@ -151,7 +151,7 @@ class Search:
         return min(turns, key=lambda turn: turn[0])[1:] if turns else None
 
     def _is_promising(self, study: Study) -> bool:
-        """Whether there is anything to search, and it may become the best."""
+        """Whether a solver has settings to search and may still become the best."""
         name, trials = study.space.solver.name, study.trials
         over = [trial for trial in trials if trial.state != RUNNING]
         is_hopeless = len(over) >= _HOPELESS and all(trial.state == FAILED for trial in over[-_HOPELESS:])
@@ -182,14 +182,14 @@ class Search:
     def standing(
         self, solver: str, finished: int, best: float | None, progress: Progress | None, *, is_final: bool = False
     ) -> Standing:
-        """How far it is now."""
+        """The progress now."""
         clock = self.job.clock
         left = max(0.0, clock.left)
         return Standing(finished, self.wanted, best, solver, is_final, progress, None, clock.elapsed, left)
 
 
 def _usual_seconds(study: Study) -> float:
-    """Seconds of a complete trial, those of the defaults if there is no other; 0 if there is none."""
+    """The usual seconds of a complete trial, those of the defaults if there is no other; 0 if there is none."""
     done = [trial for trial in study.trials if trial.state == COMPLETE]
     tuned = [trial.seconds for trial in done if not trial.is_default] or [trial.seconds for trial in done]
     return float(np.median(tuned)) if tuned else 0.0

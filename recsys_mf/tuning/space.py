@@ -1,4 +1,4 @@
-"""Space: what is searched of a solver on a table, from what its settings declare (`solvers.settings.setting`)."""
+"""Space: the settings of a solver to search on a table, and their values, as declared by `solvers.settings.setting`."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Axis:
         return float(f"{trial.suggest_float(name, low, high, log=is_log):.{_DIGITS}g}")
 
     def nearest(self, value: Any) -> Any:
-        """The value of the axis that is nearest to a value of the setting; of words the first if it is none of them."""
+        """The value of the axis that is nearest to a value of the setting; a word that is not on it gives the first."""
         if isinstance(self.values, Among):
             return value if value in self.values.values else self.values.values[0]
         return type(value)(min(max(value, self.values.low), self.values.high))
@@ -51,9 +51,9 @@ class Space:
 
     @classmethod
     def of(cls, solver: Solver, fixed: Collection[str], train: Ratings, backend: Backend) -> Space:
-        """The settings that declare values to try, but for those that are fixed or have no effect on this table.
+        """The settings that declare values to try, except those that are fixed or have no effect on this table.
 
-        Of words only those are tried that the table and the device bear.
+        Words that the table or the device does not support are left out.
         """
         axes: dict[str, Axis] = {}
         for field in declared(solver, fixed):
@@ -73,7 +73,7 @@ class Space:
         return dataclasses.replace(self.solver, **{name: axis.draw(trial, name) for name, axis in self.axes.items()})
 
     def nearest(self, solver: Solver) -> dict[str, Any]:
-        """The place in the space that is nearest to a solver whose settings are all numbers and words."""
+        """The point of the space that is nearest to a solver whose settings are all numbers and words."""
         return {name: axis.nearest(getattr(solver, name)) for name, axis in self.axes.items()}
 
     def to_mapping(self) -> dict[str, list[Any]]:
@@ -82,7 +82,7 @@ class Space:
 
 
 def declared(solver: Solver, fixed: Collection[str]) -> list[dataclasses.Field[Any]]:
-    """The settings of a solver that declare values to try, but for those that are fixed."""
+    """The settings of a solver that declare values to try, except those that are fixed."""
     fields = dataclasses.fields(solver)
     return [field for field in fields if field.metadata["search"] is not None and field.name not in fixed]
 

@@ -30,7 +30,7 @@ def require_optuna() -> None:
 
 @contextlib.contextmanager
 def quiet_optuna() -> Iterator[None]:
-    """Optuna says nothing on stderr inside the block."""
+    """Keep Optuna from printing on stderr inside the block."""
     import optuna
 
     before = optuna.logging.get_verbosity()
@@ -42,7 +42,7 @@ def quiet_optuna() -> Iterator[None]:
 
 
 def open_storage(file: Path | None) -> BaseStorage:
-    """Where studies are kept. Raises ArtifactError for a file that is no study, or that cannot be read and written."""
+    """The storage of studies. Raises ArtifactError for a file that is not a study, or cannot be read and written."""
     from optuna.storages import InMemoryStorage, JournalStorage
     from optuna.storages.journal import JournalFileBackend
 
@@ -66,4 +66,5 @@ def _check_journal(line: bytes, file: Path) -> None:
     except ValueError:
         entry = None
     if not (isinstance(entry, dict) and "op_code" in entry):
-        raise ArtifactError("the file exists and is no study", where=str(file), fix="give another file, or a new one")
+        fix = "give another file, or a new one"
+        raise ArtifactError("the file exists and is not a study", where=str(file), fix=fix)

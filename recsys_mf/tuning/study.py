@@ -1,4 +1,4 @@
-"""Study: what was tried of one solver, and what is tried next, kept by Optuna (`storage`)."""
+"""Study: which settings of one solver were tried, and which are tried next; kept by Optuna (`storage`)."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
 COMPLETE, PRUNED, STOPPED, FAILED, RUNNING = "complete", "pruned", "stopped", "failed", "running"
-_TO_SIGN = timedelta(minutes=1)  # after its start a trial has the name of its process
+_TO_SIGN = timedelta(minutes=1)  # within which a process must record itself in a trial that it has started
 _DIFFERS = {
     "split": "ratings or another split of them",
     "validation": "validation rows",
@@ -32,7 +32,7 @@ _DIFFERS = {
     "fixed": "settings that are fixed",
     "space": "settings that are searched",
 }
-"""Facts of a study, and how a message calls another value."""
+"""Facts of a study, and what a message calls them if they differ."""
 
 
 class PrunedError(Exception):
@@ -45,8 +45,9 @@ class Trial:
 
     number : in its study, from 0
     state : complete, pruned (given up as clearly worse), stopped (too slow for the time left), failed or running
-    settings : as they were asked for; chosen : with what validation made of them, such as epochs; None unless complete
-    error : the validation RMSE, of pruned settings that of the last epoch; None if not known
+    settings : as they were requested; chosen : with the values that validation chose, such as epochs; None unless
+        complete
+    error : the validation RMSE, for pruned settings that of the last epoch; None if not known
     epochs : epochs that ran, in all stages
     is_default : whether these are the defaults of the solver
     problem : why it failed or was stopped, or None
@@ -72,8 +73,8 @@ class Study:
     """The trials of one solver in a storage.
 
     facts : what every trial depends on, as plain values
-    where : of the storage, for messages
-    known : number -> what validation chose, of the defaults and the best trial of this process
+    where : name of the storage, for messages
+    known : number -> what validation chose, for the defaults and for the best trial of this process
     Raises ArtifactError if the storage has a study of this solver with other facts.
     """
 
@@ -95,12 +96,12 @@ class Study:
 
     @property
     def trials(self) -> tuple[Trial, ...]:
-        """All trials, of other processes too."""
+        """All trials, including those of other processes."""
         return tuple(map(self._as_trial, self._frozen()))
 
     @property
     def default(self) -> Trial | None:
-        """The trial of the defaults, None if it did not come to its end."""
+        """The trial of the defaults, None if it was not completed."""
         return next((trial for trial in self.trials if trial.is_default and trial.state == COMPLETE), None)
 
     @property
@@ -115,7 +116,7 @@ class Study:
         return int(self._study.user_attrs.get("tested", 0))
 
     def count_test(self) -> None:
-        """One more test."""
+        """Count one more test."""
         self._study.set_user_attr("tested", self.times_tested + 1)
 
     def start(self) -> Attempt:
@@ -127,7 +128,7 @@ class Study:
         trial = self._study.ask()
         trial.set_user_attr("process", [platform.node(), os.getpid()])
         is_default = _are_defaults_due(self._frozen(), trial.number)
-        if not is_default:  # the first settings of two processes at the same time are not the same
+        if not is_default:  # two processes that start at the same time then draw different settings
             self._study.sampler = sampler([self._seed, trial.number, 1])
         solver = self.space.solver if is_default else self.space.draw(trial)
         trial.set_user_attr("settings", solver.settings())
@@ -156,8 +157,8 @@ class Study:
         return self._study.get_trials(deepcopy=False)
 
     def _fail_lost(self) -> None:
-        """Fail the trials of processes of this machine that have ended without ending them, and those that no process
-        has signed: it ended between starting a trial and signing it.
+        """Mark as failed the trials whose process on this machine has ended, and those in which no process is recorded:
+        it ended between starting the trial and recording itself.
         """
         from optuna.trial import TrialState
 
@@ -193,7 +194,7 @@ class Study:
 class Attempt:
     """Settings that are being tried.
 
-    place : filled at the end with the place in the space that validation chose for the defaults; None for others
+    place : filled at the end with the point of the space that validation chose for the defaults; None for others
     """
 
     def __init__(self, study: Study, trial: optuna.Trial, solver: Solver, place: dict[str, Any] | None) -> None:
@@ -207,7 +208,7 @@ class Attempt:
         return self._place is not None
 
     def saw(self, progress: Progress) -> None:
-        """Take in an epoch. Raises PrunedError if its validation error is clearly worse than that of others there."""
+        """Report an epoch. Raises PrunedError if its validation error is clearly worse than others at this epoch."""
         self.epochs += 1
         step = self._curve.step(progress)
         if step is None or progress.valid_rmse is None:
@@ -217,7 +218,7 @@ class Attempt:
             raise PrunedError
 
     def complete(self, found: Validated, seconds: float) -> Trial:
-        """With the error of what validation chose."""
+        """End the trial with the error of what validation chose."""
         if self._place is not None:
             self._place.update(self._study.space.nearest(found.solver))
             self._study.space.draw(self._trial)  # so that the sampler knows where the defaults are
@@ -226,15 +227,15 @@ class Attempt:
         return trial
 
     def prune(self, seconds: float) -> Trial:
-        """Given up."""
+        """End the trial as clearly worse than others."""
         return self._end(PRUNED, seconds)
 
     def stop(self, problem: str, seconds: float) -> Trial:
-        """Too slow."""
+        """End the trial as too slow."""
         return self._end(STOPPED, seconds, problem=problem, stopped=True)
 
     def fail(self, problem: object, seconds: float) -> Trial:
-        """Ended without an error to compare."""
+        """End the trial without an error to compare."""
         return self._end(FAILED, seconds, problem=str(problem))
 
     def _end(self, state: str, seconds: float, value: float | None = None, **facts: Any) -> Trial:
@@ -244,12 +245,12 @@ class Attempt:
 
 
 class _Curve:
-    """The validation curve of a solver: its epochs; of a committee those of a member, then the members.
+    """The validation curve of a solver: its epochs; for a committee, those of a member, then the members.
 
-    length : epochs at most, in the first of the two parts
+    length : the most epochs in the first of these two parts
     """
 
-    _POINTS = 20  # of each part at most: every point is a line in a file
+    _POINTS = 20  # at most in each part: every point is a line in a file
 
     def __init__(self, solver: Solver) -> None:
         member = solver.selection().member
@@ -269,7 +270,7 @@ class _Curve:
 
 
 def _are_defaults_due(trials: list[FrozenTrial], number: int) -> bool:
-    """Whether the trial with this number is that of the defaults: the first, or the next if that was lost."""
+    """Whether the trial with this number is for the defaults: the first one, or the next if that was lost."""
     from optuna.trial import TrialState
 
     earlier = (trial for trial in trials if trial.number < number)

@@ -15,15 +15,15 @@ from recsys_mf.tuning.clock import Clock
 from recsys_mf.tuning.study import Attempt, PrunedError, Study, Trial
 
 _FEW = 3  # epochs after which the seconds of all are estimated
-_BEFORE_VALIDATION = 4  # seconds of a trial in all, in those up to the choice of the epochs
+_BEFORE_VALIDATION = 4  # total time of a trial, as a multiple of the time up to the choice of the epochs
 _CORRELATION = 0.97
-_SHARE = 0.5  # of the most epochs that a solver is expected to need
+_SHARE = 0.5  # share of its most epochs that a solver is expected to need
 
 
 class TooSlowError(Exception):
     """The trial does not fit into the time that is left.
 
-    seconds : what it would take, by what it took so far
+    seconds : what it would take, estimated from what it took so far
     """
 
     def __init__(self, seconds: float) -> None:
@@ -45,19 +45,19 @@ class Job:
     def chance(self) -> float:
         """By how much, relatively, one validation RMSE may be lower than another by chance: about a standard error.
 
-        Of two models whose squared errors have the correlation ρ, and about normal errors, the relative difference of
-        RMSE on n rows has the standard error √(1 - ρ) / √n; good models of the same ratings have ρ of 0.97 or so.
+        For two models with about normal errors, and a correlation ρ of their squared errors, the relative difference of
+        RMSE on n rows has the standard error √(1 - ρ) / √n; for good models of the same ratings, ρ is about 0.97.
         """
         rows = sum(len(part.valid) for part in self.parts if part.valid is not None)
         return math.sqrt((1 - _CORRELATION) / rows)
 
 
 def try_next(study: Study, job: Job, allowance: float, watch: Callable[[Attempt, Progress | None], None]) -> Trial:
-    """Try the next settings of a study; what fails is a failed trial, but for the defaults.
+    """Try the next settings of a study; a failure is a failed trial, except for the defaults.
 
     allowance : seconds after which the trial is given up
     watch : called at the start and after every epoch
-    Raises TooSlowError if the allowance does not do, and what `train` raises for the defaults.
+    Raises TooSlowError if the allowance is not enough, and what `train` raises for the defaults.
     """
     attempt = study.start()
     compile_kernels(attempt.solver, job.backend)  # not counted among the seconds of the trial
@@ -93,14 +93,14 @@ def try_next(study: Study, job: Job, allowance: float, watch: Callable[[Attempt,
 
 
 class _Pace:
-    """Whether a trial will fit into its allowance, by the seconds of its first epochs and by its own."""
+    """Estimates whether a trial fits into its allowance, from the seconds of its first epochs and all its seconds."""
 
     def __init__(self, allowance: float, seconds: Callable[[], float]) -> None:
         self._allowance, self._seconds = allowance, seconds
         self._began = math.nan
 
     def check(self, progress: Progress) -> None:
-        """Raise TooSlowError if it will not."""
+        """Raise TooSlowError if the trial will not fit."""
         if progress.stage != "validate" and self._seconds() <= self._allowance:
             return
         if progress.epoch == 1:

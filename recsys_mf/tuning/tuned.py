@@ -1,4 +1,4 @@
-"""Tuned: what a search found, and how it does on the test part."""
+"""Tuned: what a search found, and its error on the test part."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Tested:
     """The test RMSE of the best settings and of the defaults of their solver, on the same rows.
 
     difference : best minus defaults, with its paired 95 % interval
-    Of both only `best` if the defaults are the best.
+    If the defaults are the best, `default` and `difference` are None.
     """
 
     best: Estimate
@@ -41,13 +41,13 @@ class Tuned:
 
     best : the trial whose settings are used: that of the defaults, unless another has a clearly lower validation RMSE
     default : that of the defaults of its solver, None if it did not end; lowest : that of lowest validation RMSE
-    chance : what is clearly lower, relatively (`trying.Job.chance`)
+    chance : the relative difference beyond which an error is clearly lower (`trying.Job.chance`)
     trials : all of them, in the order of the solvers
     searched : solver -> the settings that were searched, with what was tried of each; fixed : those that were not
     left_out : solver -> why it was not searched
     outcome : the run of the best settings, fitted on all training rows, and its report; None after a search alone
     tested : None after a search alone, and if nothing was held out
-    times_tested : how often the test part was looked at with this study
+    times_tested : how often the test part was used with this study
     seconds : of everything; minutes : the budget, None if there was none
     setup : the split in words, rows and seed
     """
@@ -69,7 +69,7 @@ class Tuned:
 
     @property
     def solver(self) -> Solver:
-        """The best settings, as they are given to `train`."""
+        """A solver with the best settings, as it is given to `train`."""
         return self.best.as_solver()
 
     @property
@@ -84,7 +84,7 @@ class Tuned:
         return {state: found[state] for state in (COMPLETE, PRUNED, STOPPED, FAILED, RUNNING)}
 
     def to_mapping(self) -> dict[str, Any]:
-        """All but the run as plain values."""
+        """Everything except the run as plain values."""
         plain = {
             field.name: getattr(self, field.name)
             for field in dataclasses.fields(self)

@@ -1,4 +1,4 @@
-"""Tuning: from ratings to the best settings, their run and its error, what `recsys-mf tune` does."""
+"""Tuning: from ratings to the best settings, their run and its error, as `recsys-mf tune` does."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from recsys_mf.tuning.study import Study
 from recsys_mf.tuning.trying import Job
 from recsys_mf.tuning.tuned import Tested, Tuned, score
 
-_BASELINES = 4.5  # seconds of all baselines, in those of the truncated SVD that is taken differences from
+_BASELINES = 4.5  # time of all baselines, as a multiple of the time of the truncated SVD `BASELINE`
 
 
 def _ignore(standing: Standing) -> None:
@@ -44,12 +44,12 @@ def tune(
     """Search the settings of a solver on validation rows, fit the best on all training rows, and test them once.
 
     ratings : the path of a table, a table in memory or Ratings
-    solver : a solver by its name or its class, whose settings are searched; None to choose among the solvers too
-    minutes : time for everything, the fit and the test at the end included
-    trials : settings to try in all, with those that the study has already; minutes, trials or both must be given
+    solver : the solver to search, its name or its class; None to also choose the solver
+    minutes : time for everything, including the fit and the test at the end
+    trials : settings to try in total, including those that the study already has; minutes, trials or both must be given
     fixed : settings that are not searched, by name
-    study : file in which trials are kept, so that the same call goes on after an interruption and several processes
-        share them; None to keep them in memory
+    study : file in which trials are kept, so that the same call continues after an interruption and several processes
+        can share them; None to keep them in memory
     watch : called with a `Standing` before every trial and after every epoch
     others : search_only=True to leave the fit and the test to another call; device, threads as in `train`; and fields
         of `Experiment`: test, hold_out=0.1, by="random", split_seed, validation=0.1, seed=0, baselines, user_features…
@@ -57,10 +57,10 @@ def tune(
         tuned = tune("ratings.parquet", "sgd", minutes=5)
         tuned.best.settings, tuned.tested.difference, tuned.run
 
-    The defaults are always tried first. A trial is given up when its validation error is clearly worse than those of
-    others after as many epochs. With trials instead of minutes the result depends on the arguments alone.
-    Raises ConfigError if Optuna is not installed and for what is out of range, ResourceError if the time does not even
-    do for the defaults, ArtifactError for a study of other data or settings, and what `train` raises.
+    The defaults are always tried first. A trial is pruned when its validation error is clearly worse than those of
+    others after as many epochs. With trials instead of minutes the result depends only on the arguments.
+    Raises ConfigError if Optuna is not installed and for a value out of range, ResourceError if the time is not even
+    enough for the defaults, ArtifactError for a study of other data or settings, and what `train` raises.
     """
     own = {name: others.pop(name) for name in ("device", "threads") if name in others}
     search_only = others.pop("search_only", False)
@@ -90,7 +90,7 @@ def tune_by_plan(
     """`tune` by a plan.
 
     hooks : as in `Experiment.run`
-    began : since when the minutes count, by `time.monotonic`; None for now
+    began : when the minutes began, by `time.monotonic`; None for now
     """
     require_optuna()
     clock, backend = Clock(plan.minutes, not plan.search_only, began=began), select(device, threads)
@@ -138,7 +138,7 @@ def _open_studies(plan: Plan, job: Job) -> list[Study]:
         space = Space.of(solver, plan.fixed, job.split.train, job.backend)
         if not space.axes and plan.solver is not None:
             fix = "leave a setting free, or use train"
-            raise ConfigError(f"nothing to search of solver '{solver.name}'", where="tune", fix=fix)
+            raise ConfigError(f"solver '{solver.name}' has no setting to search", where="tune", fix=fix)
         facts = {
             "split": dict(job.split.record),
             "validation": plan.experiment.validation,
@@ -151,7 +151,7 @@ def _open_studies(plan: Plan, job: Job) -> list[Study]:
 
 
 def _seconds_of_baselines(experiment: Experiment, job: Job) -> float:
-    """About the seconds that the baselines will take at the end."""
+    """An estimate of the seconds that the baselines will take at the end."""
     solver = (baselines() if experiment.baselines is None else experiment.baselines)[BASELINE]
     began = job.clock.elapsed
     fit_alone(job.split, solver, job.backend, seed=job.seed, validation=experiment.validation)
@@ -166,7 +166,7 @@ def _fit_and_test(
     told: Callable[[Progress | None], None],
     record: Callable[[Record], Record],
 ) -> tuple[Outcome, Tested | None]:
-    """The run of the best settings as `train` makes it, and its error beside that of the defaults."""
+    """The run of the best settings as `train` makes it, and its error together with that of the defaults."""
     told(None)
     experiment, split = replace(plan.experiment, solver=found.solver), job.split
 
@@ -187,7 +187,7 @@ def _fit_and_test(
 
 
 def _what_was_chosen(plan: Plan, found: Tuned) -> dict[str, Any]:
-    """What a run records of the search that chose its settings: with them `train --repeat` needs no clock."""
+    """What a run records of the search that chose its settings: with this, `train --repeat` need not search again."""
     return {
         "minutes": plan.minutes,
         "trials": found.counts,

@@ -110,11 +110,11 @@ def test_the_log_has_a_line_per_trial_and_per_epoch(recsys: Cli) -> None:
         (("--trials", "2", "-p", "rank=2"), "-p: settings belong to a solver (saw rank); give --solver too"),
         (("--trials", "2", "--solver", "sgd", "-p", "rang=2"), "solver 'sgd' has no setting 'rang'"),
         (("--trials", "2", "--solver", "sgd", "-p", "rank"), "-p: not a setting (saw 'rank'); write it as NAME=VALUE"),
-        (("--trials", "2", "--solver", "svd"), "tune: nothing to search of solver 'svd'"),
+        (("--trials", "2", "--solver", "svd"), "tune: solver 'svd' has no setting to search"),
         (("--trials", "2", "-o", "best.json"), "best.json: unknown file type for the best settings"),
         (("--trials", "2", "-o", "there.toml"), "there.toml: the file exists; give another name, or --force"),
         (("--trials", "2", "--validation", "0"), "validation: settings are chosen on validation rows"),
-        (("--trials", "2", "--search-only"), "search_only: a search alone leaves nothing behind"),
+        (("--trials", "2", "--search-only"), "search_only: without a study, nothing of the search would be kept"),
         (("--trials", "2", "--search-only", "-o", "b.toml"), "--output has no effect together with --search-only"),
         (("--trials", "2", "--search-only", "--run", "r"), "--run has no effect together with --search-only"),
         (("--trials", "2", "--test", "t", "--hold-out", "0.1"), "--test has no effect together with --hold-out"),
@@ -137,7 +137,7 @@ def test_a_study_of_other_ratings_and_a_table_as_a_study_are_one_line(recsys: Cl
     assert err.startswith("error: s: the study of 'sgd' has other ratings or another split of them; give another file")
     before = Path("other.parquet").read_bytes()
     code, _, err = recsys("tune", "table.parquet", *SGD, "--trials", "2", "--study", "other.parquet")
-    assert (code, "other.parquet: the file exists and is no study" in err) == (5, True)
+    assert (code, "other.parquet: the file exists and is not a study" in err) == (5, True)
     assert Path("other.parquet").read_bytes() == before
 
 

@@ -193,7 +193,7 @@ def test_a_study_of_another_search_is_refused(tmp_path: Path, other: dict[str, A
 def test_a_file_that_is_no_study_is_refused_and_left_alone(tmp_path: Path, content: str) -> None:
     file = tmp_path / "study"
     file.write_text(content)
-    with pytest.raises(ArtifactError, match="the file exists and is no study; give another file, or a new one"):
+    with pytest.raises(ArtifactError, match="the file exists and is not a study; give another file, or a new one"):
         small_tune(trials=1, study=file)
     assert file.read_text() == content
 

@@ -100,7 +100,7 @@ def test_settings_are_compared_with_the_defaults_on_the_same_test_rows() -> None
 def test_without_a_test_part_nothing_is_tested() -> None:
     tuned = tune(small_table(), trials=2, hold_out=0, **SGD)
     assert (tuned.tested, tuned.run.provenance["train_ratings"]) == (None, 601)
-    assert "Nothing was held out, so there is no error to believe" in rendering.to_text(tuned)
+    assert "Nothing was held out, so there is no unbiased error to report" in rendering.to_text(tuned)
 
 
 @pytest.fixture
@@ -130,7 +130,7 @@ def test_a_solver_that_does_not_bear_the_table_is_left_out_of_many_and_an_error_
     tuned = tune(known, trials=6)
     assert set(tuned.left_out) == {"bias", "svd", "als", "sgd"}
     assert tuned.best.solver == "gibbs"
-    with pytest.raises(ConfigError, match="solver 'sgd' makes no use of side information"):
+    with pytest.raises(ConfigError, match="solver 'sgd' does not use side information"):
         tune(known, trials=2, **SGD)
 
 
@@ -143,11 +143,11 @@ def test_a_solver_that_does_not_bear_the_table_is_left_out_of_many_and_an_error_
         ({"minutes": "5"}, r"minutes: out of range \(saw '5'\)"),
         ({"trials": 0}, "trials: out of range"),
         ({"trials": 1, "validation": 0}, "validation: settings are chosen on validation rows"),
-        ({"trials": 1, "search_only": True}, "search_only: a search alone leaves nothing behind"),
+        ({"trials": 1, "search_only": True}, "search_only: without a study, nothing of the search would be kept"),
         ({"trials": 1, "folds": 3}, "tune: folds cannot be given; leave it out"),
-        ({"trials": 1, "solver": "mean"}, "tune: nothing to search of solver 'mean'"),
-        ({"trials": 1, "solver": "svd"}, "tune: nothing to search of solver 'svd'"),
-        ({"trials": 1, "fixed": {"user_damping": 1.0, "item_damping": 2.0}}, "nothing to search of solver 'bias'"),
+        ({"trials": 1, "solver": "mean"}, "tune: solver 'mean' has no setting to search"),
+        ({"trials": 1, "solver": "svd"}, "tune: solver 'svd' has no setting to search"),
+        ({"trials": 1, "fixed": {"user_damping": 1.0, "item_damping": 2.0}}, "solver 'bias' has no setting to search"),
         ({"trials": 1, "solver": None, "fixed": {"rank": 3}}, "fixed: settings belong to a solver"),
         ({"trials": 1, "fixed": {"rang": 3}}, "solver 'bias' has no setting 'rang'"),
         ({"trials": 1, "fixed": {"user_damping": -1}}, "user_damping: setting out of range"),
@@ -278,4 +278,4 @@ def test_the_verdict_is_that_of_the_interval(tuned: Tuned, low: float, high: flo
 def test_a_test_part_that_was_looked_at_before_is_called_so(tuned: Tuned) -> None:
     text = rendering.to_text(replace(tuned, times_tested=3))
     assert "was scored for the third time with this study" in text.replace("\n", " ")
-    assert "Choose nothing by it any more" in text
+    assert "Do not choose anything by it any more" in text
