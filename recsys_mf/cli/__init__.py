@@ -89,7 +89,7 @@ def main() -> None:
     """Run the command line and exit with 0, or with the code of the error or signal that ended it."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # a terminal may lack letters of a report
+            stream.reconfigure(errors="backslashreplace")  # a terminal may not know every letter of a report
     signals, code = Signals(), 0
     try:
         with signals, watched(Transfers()), warnings.catch_warnings():

@@ -1,4 +1,4 @@
-"""`recsys-mf compare`: solvers on a table of ratings, or runs that stand, on the same held-out rows."""
+"""`recsys-mf compare`: solvers on a table of ratings, or existing runs, on the same held-out rows."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 _SPLITTING = ("folds", "seeds", "hold_out", "by", "validation", "seed", "split_seed")
 _PLANNED = ("solvers", "ranks", "settings", *_SPLITTING, "state", "quiet")
-"""Options that decide how candidates are trained, and do nothing for runs that stand."""
+"""Options that decide how candidates are trained, and have no effect for existing runs."""
 
 
 @click.command()
@@ -51,7 +51,7 @@ _PLANNED = ("solvers", "ranks", "settings", *_SPLITTING, "state", "quiet")
 )
 @click.option("--folds", type=int, help="Cross-validate on this many folds.")
 @click.option(
-    "--seeds", type=int, default=1, show_default=True, help="Repeat with so many seeds, each with another split."
+    "--seeds", type=int, default=1, show_default=True, help="Repeat with this many seeds, each with another split."
 )
 @click.option("--hold-out", type=float, default=0.1, show_default=True, help="Fraction of the ratings to hold out.")
 @click.option("--by", default="random", show_default=True, metavar="random|user|time|user-time",
@@ -77,7 +77,7 @@ _PLANNED = ("solvers", "ranks", "settings", *_SPLITTING, "state", "quiet")
     ("--test", "--hold-out"), ("--test", "--folds"), ("--hold-out", "--folds"), ("--by", "--test"), ("--by", "--folds")
 )
 def compare(targets: tuple[str, ...], as_json: bool, markdown: bool, **given: Any) -> None:
-    """Compare solvers on RATINGS, or trained runs, and say which is best and of which others that can be said.
+    """Compare solvers on RATINGS, or trained runs: which is best, and which of the others are significantly worse.
 
     Every candidate is fitted on the same splits and tested on the same rows. Differences from the best have 95 %
     intervals: of one split by a paired bootstrap, over several (--folds, --seeds) by the corrected resampled t-test.
@@ -99,7 +99,7 @@ def compare(targets: tuple[str, ...], as_json: bool, markdown: bool, **given: An
     if as_json or markdown:
         options.say(rendering.to_json(comparison) if as_json else rendering.to_markdown(comparison))
         return
-    options.say(rendering.to_text(comparison, partial(click.style, dim=True)))  # which is left out off a terminal
+    options.say(rendering.to_text(comparison, partial(click.style, dim=True)))  # no style outside a terminal
 
 
 def _is_run(target: str) -> bool:
@@ -143,7 +143,7 @@ def _candidates(given: dict[str, Any]) -> tuple[Candidate, ...]:
             fix = "write it as SOLVER.NAME=VALUE, e.g. sgd.members=1"
             raise ConfigError("not a setting of a solver", where="-p", seen=repr(text), fix=fix)
         if settings.setdefault((solver, setting), value.strip()) != value.strip():
-            fix = "give all values in one: NAME=VALUE,VALUE"
+            fix = "give all values in one option: NAME=VALUE,VALUE"
             raise ConfigError("given twice", where=f"setting {solver}.{setting}", fix=fix)
     ranks = [] if given["ranks"] is None else _words(given["ranks"], "--ranks")
     return grid(_words(given["solvers"], "--solvers"), ranks, settings)
@@ -159,7 +159,7 @@ def _words(text: str, option: str) -> list[str]:
 
 @contextlib.contextmanager
 def _telling_what_is_kept(bar: ComparisonBar, state: Path | None) -> Iterator[None]:
-    """Print on stderr what is left of a comparison that does not come to its end."""
+    """If a comparison fails or is interrupted, print on stderr how much of it is finished and kept."""
     try:
         yield
     except BaseException as error:
@@ -167,14 +167,14 @@ def _telling_what_is_kept(bar: ComparisonBar, state: Path | None) -> Iterator[No
         bar.__exit__(None, None, None)
         if standing is not None and (standing.done or not (state is None or has_failed)):
             finished = f"{standing.done} of {standing.total} fits are finished"
-            kept = f"and kept in {state}: the same command goes on"
+            kept = f"and kept in {state}; run the same command again to continue"
             lost = "and lost; with --state DIR they would have been kept"
             say_error(printable(f"{finished} {lost if state is None else kept}"))
         raise
 
 
 def _of_runs(targets: tuple[str, ...], given: dict[str, Any]) -> Comparison:
-    """The comparison of runs that stand."""
+    """The comparison of existing runs."""
     from recsys_mf import store
     from recsys_mf.comparison import compare_runs
     from recsys_mf.loaders import read_ratings
@@ -200,7 +200,7 @@ def _of_runs(targets: tuple[str, ...], given: dict[str, Any]) -> Comparison:
 
 
 def _refuse_idle(given: dict[str, Any]) -> None:
-    """Raise ConfigError for an option that does nothing for runs that stand."""
+    """Raise ConfigError for an option that has no effect for existing runs."""
     idle = dict.fromkeys(_PLANNED, "with runs, which are trained already")
     if given["test"] is None:
         idle |= dict.fromkeys(options.READING, "with runs, unless there is --test")
@@ -211,7 +211,7 @@ def _refuse_idle(given: dict[str, Any]) -> None:
 
 
 def _rows_held_out(runs: list[Place]) -> dict[str, Ratings]:
-    """The rows that each run held out, found again in its table by its record.
+    """The rows that each run held out: its table is read and split again as its record says.
 
     Raises ArtifactError if a run held none out, or if they cannot be found.
     """
@@ -233,7 +233,7 @@ def _rows_held_out(runs: list[Place]) -> dict[str, Ratings]:
 def _found_again(path: Place, found: dict[str, Ratings | None]) -> Ratings | None:
     """The rows that a run held out.
 
-    found : those of other runs by everything that decides them, to read no table twice
+    found : rows of other runs, by everything that determines them; added to, so that no table is read twice
     """
     from recsys_mf import splits, store
     from recsys_mf.cli.plan import plan_of_record

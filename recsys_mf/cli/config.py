@@ -7,7 +7,7 @@
     [settings]              # of the solver
     rank = 32
 
-An option that is typed wins over the file, and so does a setting that is typed with -p.
+An option typed on the command line overrides the file, and so does a setting typed with -p.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _WORDS = {bool: "true or false", int: "a whole number", float: "a number", str: 
 
 @dataclass(frozen=True)
 class Config:
-    """What a file says.
+    """The contents of such a file.
 
     options : by their long names, as they are in the file
     settings : of the solver, as texts
@@ -69,7 +69,7 @@ def config_option(command: Any) -> Any:
         is_eager=True,
         metavar="FILE.toml",
         callback=_take,
-        help="Take options from FILE, as tune writes it; options that are typed win.",
+        help="Take options from FILE, e.g. one that tune wrote; options on the command line override them.",
     )(command)
 
 
@@ -86,7 +86,7 @@ def read_config(path: Place, context: click.Context) -> Config:
     """The file for the command of this context.
 
     Raises ConfigError for a file that cannot be read, text that is not TOML, an option or a table that does not exist,
-    and a value of another type or out of range; each with its place.
+    and a value of another type or out of range; the message says where.
     """
     with system_errors(ConfigError, "the file of options cannot be read", where=path, fix="give a TOML file"):
         data = path.read_bytes() if isinstance(path, Path) else _fetched(path)
@@ -133,7 +133,7 @@ def write_config(path: Path, comment: str, options: Mapping[str, Any], settings:
 
 
 def _options(context: click.Context) -> dict[str, click.Parameter]:
-    """The options that may stand in a file, by their names there."""
+    """The options that a file may have, by their names there."""
     named: dict[str, click.Parameter] = {}
     for parameter in context.command.params:
         long = [option for option in parameter.opts if option.startswith("--")]

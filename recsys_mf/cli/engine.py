@@ -1,4 +1,4 @@
-"""The options that say where a training runs, on this machine or on a cluster of Spark, and what they come to."""
+"""The options that say where a training runs, on this machine or on a Spark cluster, and the backend they choose."""
 
 from __future__ import annotations
 
@@ -26,15 +26,16 @@ _NOT_WITH_SPARK = {
 
 def engine_options(command: _Command) -> _Command:
     """--engine, --master, --storage and --workers."""
-    text = "Tasks of Spark that train side by side.  [default: as many as the cluster has room for]"
+    text = "Spark tasks that train in parallel.  [default: as many as the cluster has room for]"
     command = click.option("--workers", type=click.IntRange(min=1), metavar="N", help=text)(command)
-    text = "Folder or URI that the driver and all workers of Spark see; needed unless the master is local."
+    text = "Folder or URI that the Spark driver and all workers can access; needed unless the master is local."
     command = click.option("--storage", metavar="DIR", help=text)(command)
     text = "Where Spark runs: local[N], spark://HOST:PORT, yarn, …  [default: local[*]]"
     command = click.option("--master", metavar="URL", help=text)(command)
     return click.option(
         "--engine", default="local", show_default=True, metavar="local|spark",
-        help="Train on this machine, or sgd and als on Spark to the same bytes; RATINGS is then a tree of Parquet.",
+        help="Train on this machine, or on Spark (sgd and als, with the same results byte for byte); "
+        "RATINGS is then a folder of Parquet files.",
     )(command)  # fmt: skip
 
 

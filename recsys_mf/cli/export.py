@@ -24,8 +24,8 @@ def export(run: Place, output: Place, kind: str, rank: int | None, force: bool, 
     """Write the factors of the model in the directory RUN for databases, vector indices and NumPy.
 
     The biases are folded in as two more columns, so the inner product of the vectors of a user and an item is the
-    predicted rating before it is clipped. A sampled model is cut to one factorisation first; how well that ranks items
-    like the model is printed. The file export.json says what the vectors are.
+    predicted rating before it is clipped. A sampled model is first reduced to one factorisation; the
+    command prints how well this ranks items as the model does. The file export.json describes the vectors.
     """
     from recsys_mf import exporting, store
     from recsys_mf.cli.progress import announce_compilation

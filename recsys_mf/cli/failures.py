@@ -57,11 +57,11 @@ _MEANINGS = {
 
 
 def translated(error: BaseException) -> RecsysError:
-    """The error of this package that tells what another error means."""
+    """The error of this package that explains another error."""
     if isinstance(error, RecsysError):
         return error
     names = [f"{kind.__module__.split('.')[0]}.{kind.__name__}" for kind in type(error).__mro__]
-    if is_allocation(error):  # as torch and Arrow say it, with errors of other classes
+    if is_allocation(error):  # torch and Arrow raise other classes for it
         names = ["builtins.MemoryError"]
     # pyarrow's exceptions are defined in pyarrow.lib, safetensors' in a module without a package
     names = [{"safetensors_rust.SafetensorError": "safetensors.SafetensorError"}.get(name, name) for name in names]
@@ -95,7 +95,7 @@ class Signals:
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
-            heard = (number for number in _SIGNALS if signal.getsignal(number) is not signal.SIG_IGN)  # as under nohup
+            heard = (number for number in _SIGNALS if signal.getsignal(number) is not signal.SIG_IGN)  # as nohup does
             self._before = {number: signal.signal(number, self._raise) for number in heard}
         sys.unraisablehook = self._send_again
         return self
@@ -121,7 +121,7 @@ class Signals:
 def report(error: BaseException, received: signal.Signals | None) -> int:
     """Print on stderr in one line what ended the command, and return the exit code."""
     if isinstance(error, SystemExit):
-        if isinstance(error.__context__, BrokenPipeError):  # click ends so
+        if isinstance(error.__context__, BrokenPipeError):  # how click ends
             return _BROKEN_PIPE
         return error.code if isinstance(error.code, int) else int(error.code is not None)
     if isinstance(error, click.exceptions.Exit):

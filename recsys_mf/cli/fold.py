@@ -52,8 +52,8 @@ def fold_in(run: Place, ratings: str, side: str, output: Place, force: bool, **g
 def forget(run: Place, users: str, output: Place, force: bool) -> None:
     """Write a run without some of its users.
 
-    Their rows, their ids and their ratings are left out of the run in the directory RUN. The items stay as these
-    users helped to shape them in training; to remove that too, train again without them.
+    Their rows, their ids and their ratings are left out of the run in the directory RUN. If they took part in
+    training, the factors of the items still reflect their ratings; to remove that too, train again without them.
     """
     from recsys_mf import store
     from recsys_mf.loaders.id_lists import read_ids

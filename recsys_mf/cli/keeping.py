@@ -1,4 +1,4 @@
-"""Keeping: a training in a folder while it runs (`train --checkpoint`), and what is said when it is interrupted."""
+"""Keeping a training in a folder while it runs (`train --checkpoint`), and the messages when it is interrupted."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ def checkpoint_options(command: Callable[..., Any]) -> Callable[..., Any]:
     text = "Time between two states in --checkpoint, e.g. 30s or 5min.  [default: 60s]"
     command = click.option("--every", metavar="TIME", help=text)(command)
     text = (
-        "Keep the training in DIR while it runs, so that the same command goes on if it was ended, by whatever; DIR is "
-        "removed when the run is saved. Of gibbs only finished fits are kept."
+        "Keep the training in DIR while it runs, so that the same command continues after an interruption of any kind; "
+        "DIR is removed when the run is saved. For gibbs, only finished fits are kept."
     )
     return click.option("--checkpoint", type=local("checkpoint"), metavar="DIR", help=text)(command)
 
@@ -43,7 +43,7 @@ def open_checkpoint(
     """The checkpoint of the options, closed at the end of the command; None without them.
 
     output : the run directory, which must be another folder
-    From now on Ctrl-C and SIGTERM wait for the end of an epoch where one can be saved.
+    From now on Ctrl-C and SIGTERM wait for the end of the epoch, if its state can be saved.
     """
     from recsys_mf.training import EVERY, Checkpoint
 
@@ -54,8 +54,8 @@ def open_checkpoint(
     one = Path(os.path.realpath(folder))
     other = Path(os.path.realpath(output)) if isinstance(output, Path) else None
     if other is not None and (one == other or one in other.parents or other in one.parents):
-        fix = "give two folders, none in the other"
-        raise ConfigError("the checkpoint and the run are in the way of each other", where=str(folder), fix=fix)
+        fix = "give two folders, neither inside the other"
+        raise ConfigError("the checkpoint and the run need separate folders", where=str(folder), fix=fix)
 
     def tell(continued: Continued) -> None:
         facts = {name: value for name, value in continued._asdict().items() if name != "folder"}
@@ -84,13 +84,13 @@ class Work:
 
     @property
     def seconds(self) -> float:
-        """Since this was made."""
+        """Seconds since this object was made."""
         return time.monotonic() - self._began
 
 
 @contextlib.contextmanager
 def telling_what_is_kept(checkpoint: Checkpoint | None, work: Work) -> Iterator[None]:
-    """Print on stderr what is left of a training that is interrupted, or that has no room."""
+    """If a training is interrupted or runs out of room, print on stderr how much of it is kept."""
     try:
         yield
     except (KeyboardInterrupt, Interrupted, ResourceError) as error:
@@ -101,15 +101,17 @@ def telling_what_is_kept(checkpoint: Checkpoint | None, work: Work) -> Iterator[
         elif checkpoint.is_at(checkpoint.folder):
             kept = max(0.0, checkpoint.seconds - checkpoint.unsaved)
             lost = f", the last {_duration(checkpoint.unsaved)} are lost" if checkpoint.unsaved >= 1 else ""
-            line = f"{_duration(kept)} of training are kept in {checkpoint.folder}{lost}: the same command goes on"
-            say_error(printable(line))
+            line = f"{_duration(kept)} of training are kept in {checkpoint.folder}{lost}"
+            say_error(printable(f"{line}; run the same command again to continue"))
         if isinstance(error, KeyboardInterrupt):
             raise Interrupted from error  # for which click prints nothing of its own
         raise
 
 
 def _stop(checkpoint: Checkpoint) -> bool:
-    """Whether the training is going to stop by itself, which is said on stderr: as a handler of signals may."""
+    """Whether the training is going to stop by itself. If so, a line on stderr says this; it is written with os.write,
+    which a signal handler may call.
+    """
     if not checkpoint.stop():
         return False
     with contextlib.suppress(OSError):
@@ -120,9 +122,9 @@ def _stop(checkpoint: Checkpoint) -> bool:
 def _in_words(continued: Continued) -> str:
     steps = f"{continued.finished} step{'s are' if continued.finished != 1 else ' is'} finished"
     if continued.label is None:
-        return f"going on from {continued.folder}: {steps}"
+        return f"continuing from {continued.folder}: {steps}"
     purpose = PURPOSES[str(continued.stage)]
-    return f"going on from {continued.folder}: {steps}; {continued.label}, {purpose}: after epoch {continued.epoch}"
+    return f"continuing from {continued.folder}: {steps}; {continued.label}, {purpose}: after epoch {continued.epoch}"
 
 
 def _duration(seconds: float) -> str:

@@ -1,16 +1,16 @@
-"""Logs of training: a line of JSON per stage and per epoch into a file, and without a terminal a line now and then.
+"""Logs of training: a line of JSON per stage and per epoch in a file and, without a terminal, lines on stderr.
 
 Every line of the file is an object with `event`, `time` (UTC, ISO 8601) and `seconds` since the command began:
 
     read     role, rows                             a table was read
-    continued  checkpoint, finished, label, stage, epoch   where a training goes on that was interrupted
+    continued  checkpoint, finished, label, stage, epoch   where an interrupted training continues
     stage    label, stage, n_epochs                 a fit, or its validation, begins
-    epoch    label, stage, n_epochs and the rest of `training.Progress`; memory_bytes, the most that there was
-    trial    of a search of settings, what was tried and how it ended (`tuning.Trial`); trial_seconds, what it took
+    epoch    label, stage, n_epochs and the rest of `training.Progress`; memory_bytes, the peak of this process
+    trial    of a search of settings, what was tried and how it ended (`tuning.Trial`); trial_seconds, how long it took
     saved    run                                    the run directory is complete
 
-Lines are written as they come, so that other programs can follow. A command that came to its end ends in `saved`. With
---checkpoint lines are added to those that are there, since the command may go on from where it was interrupted.
+Each line is flushed at once, so that other programs can follow. The last line of a command that finished is `saved`.
+With --checkpoint, lines are appended to an existing file, because the command may continue an interrupted one.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ class Lines:
         self._last: float | None = None
 
     def __call__(self, progress: Progress) -> None:
-        """Say how far it is, if it is time."""
+        """Print how far the training is, if the last line is long enough ago."""
         if not self._is_time():
             return
         unit = "epoch" if progress.noise is None else "sweep"
@@ -105,7 +105,7 @@ class Lines:
         click.echo(printable(", ".join([what, *shown])), err=True)
 
     def tell_tuning(self, standing: TuningStanding) -> None:
-        """The same of a search of settings."""
+        """The same for a search of settings."""
         if self._is_time():
             click.echo(printable(describe_tuning(standing)), err=True)
 
@@ -120,7 +120,7 @@ class Lines:
 
 
 def tell_all(*watchers: Watcher) -> Watcher:
-    """A watcher that tells these."""
+    """A watcher that calls each of these."""
 
     def told(progress: Progress) -> None:
         for watcher in watchers:

@@ -1,4 +1,4 @@
-"""Options that several commands share, and the printing of a result in the form that was asked for."""
+"""Options that several commands share, and the printing of a result in the requested form."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def device_option(command: _Command) -> _Command:
 
 
 def threads_option(command: _Command) -> _Command:
-    """The option that says on how many threads."""
+    """The option that says how many threads to use."""
     text = "Number of CPU threads (default: all available); it does not change the results."
     return click.option("--threads", type=int, help=text)(command)
 
@@ -125,7 +125,7 @@ def report_options(command: _Command) -> _Command:
 
 def ranking_options(command: _Command) -> _Command:
     """Options that add figures of recommendation lists to a report."""
-    text = "Least rating of a relevant item for --ranking (default: 4, if the ratings go up to it)."
+    text = "Lowest rating of a relevant item for --ranking (default: 4, if the ratings go up to it)."
     command = click.option("--relevant", type=float, metavar="RATING", help=text)(command)
     text = "Also report how well each model ranks: NDCG, recall and more of the first N of all items for every user."
     return click.option("--ranking", type=int, metavar="N", help=text)(command)
@@ -161,6 +161,6 @@ def print_report(report: Any, *, as_json: bool, markdown: bool) -> None:
 
 
 def say(text: str) -> None:
-    """Print a result on stdout. Raises ResourceError if there is no room for it."""
+    """Print a result on stdout. Raises ResourceError if it cannot be written, e.g. to a full disk."""
     with system_errors(ResourceError, "cannot be written to", where="standard output", fix="free some space there"):
         click.echo(text)

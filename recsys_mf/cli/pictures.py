@@ -51,7 +51,7 @@ class PictureFiles:
     def check(self, *others: Place | None) -> None:
         """Raise, before the work, what writing would raise.
 
-        others : files and folders that the command writes too
+        others : files and folders that the command also writes
         """
         if self.html is None and self.plots is None:
             if self.titles is not None:
@@ -70,7 +70,7 @@ class PictureFiles:
     def write(self, result: Drawable, record: Mapping[str, str] | None = None) -> None:
         """Write the page and the pictures.
 
-        record : facts for the page beside those of the result
+        record : facts for the page in addition to those of the result
         """
         if self.html is not None:
             command = shlex.join(["recsys-mf", *sys.argv[1:]])

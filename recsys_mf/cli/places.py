@@ -16,10 +16,10 @@ else:
 
 
 class PlaceType(_ParamType):
-    """A file or a folder, checked when it is typed: an address must be of a kind that is known.
+    """A file or a folder, checked when the command line is parsed: an address must be of a known kind.
 
-    is_text : keep the text, as of tables, which functions take by their names, or of what may also be a list of ids
-    local : None, or what this is in `storage.address.LOCAL_ONLY`: it must be on this machine
+    is_text : keep the text: for tables, which functions take by name, and for options that also take a list of ids
+    local : None, or a key of `storage.address.LOCAL_ONLY`, for what must be on this machine
     """
 
     name = "path"
@@ -49,7 +49,7 @@ PLACE = PlaceType()
 
 
 def local(what: str) -> PlaceType:
-    """A place on this machine; what : of `LOCAL_ONLY`."""
+    """A place on this machine; what : a key of `LOCAL_ONLY`."""
     return PlaceType(local=what)
 
 

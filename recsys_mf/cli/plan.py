@@ -93,7 +93,7 @@ def refuse_with_repeat(context: click.Context) -> None:
 
 
 def plan_of_record(record: Mapping[str, Any], where: Place, given_files: Mapping[str, str]) -> Plan:
-    """The plan by which a run was made.
+    """The plan that a run was made by.
 
     where : its directory, for messages
     given_files : role -> path of a file now, if it has moved
@@ -148,7 +148,7 @@ def plan_of_record(record: Mapping[str, Any], where: Place, given_files: Mapping
 
 
 def _rule(record: Mapping[str, Any], where: Place) -> Mapping[str, Any]:
-    """The rule of the split. Raises ArtifactError if the command line does not have it."""
+    """The rule of the split. Raises ArtifactError if no options of the command line express it."""
     rule: Mapping[str, Any] = record.get("split_rule", {})
     if not rule:
         seen = "a split made by hand" if "split_rule" in record else "a record of an earlier version"

@@ -54,7 +54,7 @@ class Bars:
         self.bar.set_postfix_str(
             ", ".join([*shown, f"{progress.ratings_per_second / 1e6:.1f} million ratings/s"]), refresh=False
         )
-        self.bar.update(progress.epoch - self.bar.n)  # not 1, if the fit goes on from a checkpoint
+        self.bar.update(progress.epoch - self.bar.n)  # not 1 if the fit continues from a checkpoint
 
     def _opened(self, progress: Progress) -> Any:
         from tqdm import tqdm
@@ -93,7 +93,7 @@ class _OneBar:
 class ComparisonBar(_OneBar):
     """Watches a comparison and draws one bar over all its fits, with the time left; silent as `Bars` is.
 
-    standing : the last that it was told, None before the comparison began
+    standing : the last one received, None before the comparison begins
     """
 
     def __init__(self, *, quiet: bool) -> None:
@@ -101,7 +101,7 @@ class ComparisonBar(_OneBar):
         self.standing: Standing | None = None
 
     def __call__(self, standing: Standing) -> None:
-        """Show how far it is."""
+        """Show the progress."""
         is_new_fit = self.standing is None or self.standing.done != standing.done
         self.standing = standing
         if self.silent or not (is_new_fit or time.monotonic() > self._drawn + _PAUSE):
@@ -118,14 +118,14 @@ class ComparisonBar(_OneBar):
     def _opened(self, standing: Standing) -> Any:
         from tqdm import tqdm
 
-        shape = "|{bar:20}| {n_fmt} of {total_fmt} fits, {elapsed} gone{postfix}"
+        shape = "|{bar:20}| {n_fmt} of {total_fmt} fits, {elapsed} elapsed{postfix}"
         return tqdm(total=standing.total, bar_format=shape, file=sys.stderr, leave=False)
 
 
 class TuningBar(_OneBar):
     """Watches a search of settings and draws one bar over its trials or its time; silent as `Bars` is.
 
-    finished : trials that are over, 0 as long as none came to its end
+    finished : number of trials that ended, 0 until one of them has a result
     """
 
     def __init__(self, *, quiet: bool) -> None:
@@ -133,7 +133,7 @@ class TuningBar(_OneBar):
         self.finished = 0
 
     def __call__(self, standing: TuningStanding) -> None:
-        """Show how far it is."""
+        """Show the progress."""
         self.finished = 0 if standing.best is None else standing.finished
         if self.silent or not (standing.ended or time.monotonic() > self._drawn + _PAUSE):
             return
@@ -149,7 +149,7 @@ class TuningBar(_OneBar):
 
         timed = not math.isinf(standing.seconds_left)
         total = standing.elapsed + standing.seconds_left if timed else standing.wanted
-        return tqdm(total=total, bar_format="|{bar:20}| {elapsed} gone{postfix}", file=sys.stderr, leave=False)
+        return tqdm(total=total, bar_format="|{bar:20}| {elapsed} elapsed{postfix}", file=sys.stderr, leave=False)
 
 
 def describe_tuning(standing: TuningStanding) -> str:

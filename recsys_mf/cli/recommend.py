@@ -1,4 +1,4 @@
-"""`recsys-mf recommend`: the best items of users; `recsys-mf similar`: items or users that are alike."""
+"""`recsys-mf recommend`: the best items of users; `explain`: why; `similar`: items or users that are alike."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _MAX_PRINTED = 1000  # rows
     "--among", type=TABLE, metavar="IDS|FILE", help="Choose only from these items: ids such as 17,42, or a table."
 )
 @click.option("--ratings", type=TABLE, metavar="FILE", help="Table of ratings of new users, or new ratings of known "
-              "ones, that are folded in before; without --users the lists are of its users.")  # fmt: skip
+              "ones, to fold in first; without --users the lists are for the users of this table.")  # fmt: skip
 @click.option("--score", type=click.Choice(["mean", "lower", "draw"]), default="mean", show_default=True,
               help="What items are ordered by: the predicted rating; the lower end of its interval; or one sample of "
               "the posterior per user (Thompson sampling, gibbs only).")  # fmt: skip
@@ -48,8 +48,8 @@ _MAX_PRINTED = 1000  # rows
 def recommend(run: Place, output: Place | None, force: bool, quiet: bool, **given: Any) -> None:
     """List the best items for users.
 
-    RUN is the directory of the run. All items are compared, exactly. They are ordered by the predicted rating
-    before it is clipped to the rating scale; equal ones by their ids.
+    RUN is the directory of the run. The search is exact: every item gets a score. Items are ordered by the predicted
+    rating before it is clipped to the rating scale; those with equal scores by their ids.
     """
     from recsys_mf import loaders, store
     from recsys_mf.cli.progress import announce_compilation, is_silent
@@ -139,13 +139,13 @@ def explain(run: Place, user: str, item: str, top: int, titles: str | None) -> N
 @click.argument("run", type=PLACE)
 @click.argument("ids", metavar="IDS", type=TABLE)
 @click.option("--users", "of_users", is_flag=True, help="IDS are users, not items.")
-@click.option("--top", type=int, default=10, show_default=True, help="Number of similar ones per id.")
+@click.option("--top", type=int, default=10, show_default=True, help="Number of similar items (or users) per id.")
 @click.option(
     "--titles", type=TABLE, metavar="FILE", help="Table with a row per item (or user) and a column title or name."
 )
 @options.quiet_option
 def similar(run: Place, ids: str, of_users: bool, top: int, titles: str | None, quiet: bool) -> None:
-    """List the items or users most similar to some.
+    """List the items or users most similar to the given ones.
 
     RUN is the directory of the run. IDS are ids such as 17,42, or a table of ids. Similarity is the cosine of the
     factors, without the biases.
@@ -164,7 +164,7 @@ def similar(run: Place, ids: str, of_users: bool, top: int, titles: str | None, 
 
 
 def _score(given: dict[str, Any]) -> Any:
-    """The score that was asked for. Raises ConfigError for an option of another one, or one out of range."""
+    """The requested score. Raises ConfigError for an option of another score, and for a value out of range."""
     from recsys_mf.prediction import check_probability
     from recsys_mf.prediction.ranking import Draw, Lower
 

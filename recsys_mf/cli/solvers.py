@@ -60,7 +60,7 @@ def _choices(field: dataclasses.Field[Any]) -> str:
 
 
 def _searched(field: dataclasses.Field[Any]) -> str:
-    """What `recsys-mf tune` tries of a number."""
+    """The range of a number that `recsys-mf tune` searches."""
     values = field.metadata["search"]
     return f" (tune tries {values.low:g} to {values.high:g})" if hasattr(values, "low") else ""
 

@@ -274,7 +274,7 @@ def train(**given: Any) -> None:
 
 
 def _plan(chosen: Options, context: click.Context) -> Plan:
-    """What the options ask for."""
+    """The plan that the options describe."""
     from recsys_mf import store
     from recsys_mf.experiment import Experiment
     from recsys_mf.splits import BY_TIME
@@ -316,7 +316,7 @@ def _plan(chosen: Options, context: click.Context) -> Plan:
 
 
 def _check_read(plan: Plan, log: LogFile, role: str, found: Ratings | Features, *, quiet: bool) -> None:
-    """Raise DataError if what was read is not what the plan is for; say on stderr what was left out of features."""
+    """Raise DataError if a table is not the one that the plan names; say on stderr what was left out of features."""
     log.write("read", role=role, rows=len(found))
     from recsys_mf import splits
     from recsys_mf.features import Features

@@ -26,7 +26,7 @@ class Transfers:
         self._began = self._told = 0.0
 
     def __call__(self, transfer: Transfer) -> None:
-        """Show how far a transfer is."""
+        """Show the progress of a transfer."""
         if (transfer.verb, transfer.address) != self._current:
             self._close()
             self._current = transfer.verb, transfer.address

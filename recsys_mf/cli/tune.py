@@ -1,4 +1,4 @@
-"""`recsys-mf tune`: the best settings of a solver, or the best solver too, in the time or the trials that are given."""
+"""`recsys-mf tune`: the best settings of a solver, or also the best solver, within a given time or number of trials."""
 
 from __future__ import annotations
 
@@ -38,9 +38,9 @@ _WRITTEN = ("test", "hold_out", "by", "validation", "seed", *options.READING)
     help="Setting of the solver that is not searched, e.g. -p rank=32; repeatable.",
 )
 @click.option(
-    "--minutes", type=float, metavar="N", help="Time for everything, the fit and the test at the end included."
+    "--minutes", type=float, metavar="N", help="Time for everything, including the fit and the test at the end."
 )
-@click.option("--trials", type=int, metavar="N", help="Settings to try in all, with those in --study.")
+@click.option("--trials", type=int, metavar="N", help="Settings to try in total, including those in --study.")
 @click.option("--output", "-o", type=PLACE, metavar="FILE.toml",
               help="Write the best settings to FILE, for train --config.")  # fmt: skip
 @click.option("--run", "run", type=PLACE, metavar="DIR",
@@ -50,7 +50,7 @@ _WRITTEN = ("test", "hold_out", "by", "validation", "seed", *options.READING)
     "--study",
     type=local("study"),
     metavar="FILE",
-    help="Keep the trials in FILE: the same command goes on with them, and several processes share them.",
+    help="Keep the trials in FILE, so that the same command continues with them and several processes can share them.",
 )
 @click.option("--search-only", is_flag=True, help="Only add trials to --study; do not fit and test the best.")
 @click.option(
@@ -77,9 +77,9 @@ _WRITTEN = ("test", "hold_out", "by", "validation", "seed", *options.READING)
 def tune(ratings: str, as_json: bool, markdown: bool, quiet: bool, **given: Any) -> None:
     """Search the settings of a solver on RATINGS, fit the best on all training ratings, and test them once.
 
-    Settings are compared on validation rows within the training ratings, and given up early if they are clearly worse
-    than others. The defaults are tried first; the report says whether the search gained anything on held-out ratings.
-    Without --solver the solvers are compared too, cheap ones first, as the time allows.
+    Settings are compared on validation rows within the training ratings; those that are clearly worse than others are
+    stopped early. The defaults are tried first; the report says whether the search gained anything on held-out ratings.
+    Without --solver the solvers are also compared, fast ones first, as the time allows.
 
     \b
     recsys-mf tune ratings.parquet --solver sgd --minutes 5 -o best.toml
@@ -127,7 +127,7 @@ def tune(ratings: str, as_json: bool, markdown: bool, quiet: bool, **given: Any)
 
 
 def _plan(ratings: str, given: dict[str, Any]) -> Plan:
-    """What the options ask for."""
+    """The plan that the options describe."""
     from recsys_mf.experiment import Experiment
     from recsys_mf.solvers import SOLVERS
     from recsys_mf.splits import BY_TIME
@@ -155,7 +155,7 @@ def _plan(ratings: str, given: dict[str, Any]) -> Plan:
 
 
 class _Record:
-    """Makes the record of the run one that `train --repeat` takes."""
+    """Extends the record of the run so that `train --repeat` can use it."""
 
     def __init__(self, plan: Plan, given: dict[str, Any]) -> None:
         self._experiment: Experiment = plan.experiment
@@ -193,13 +193,13 @@ def _write_best(path: Place, tuned: Tuned, ratings: str, given: dict[str, Any]) 
 
 @contextlib.contextmanager
 def _telling_what_is_kept(bar: Any, study: Path | None) -> Iterator[None]:
-    """Print on stderr what is left of a search that does not come to its end."""
+    """If a search fails or is interrupted, print on stderr how much of it is kept."""
     try:
         yield
     except BaseException:
         bar.__exit__(None, None, None)
         if bar.finished:
-            kept = f"and kept in {study}: the same command goes on with them"
+            kept = f"and kept in {study}; run the same command again to continue with them"
             lost = "and lost; with --study FILE they would have been kept"
-            say_error(printable(f"{bar.finished} trials are over {lost if study is None else kept}"))
+            say_error(printable(f"{bar.finished} trials are finished {lost if study is None else kept}"))
         raise

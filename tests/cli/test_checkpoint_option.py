@@ -122,7 +122,7 @@ def test_a_signal_finishes_the_epoch_saves_and_says_how_to_go_on(
     error = process.communicate(timeout=60)[1].splitlines()
     assert process.returncode == 128 + number
     assert error[0] == "saving after this epoch; a second Ctrl-C stops at once"
-    assert error[1].endswith(" s of training are kept in kept: the same command goes on")
+    assert error[1].endswith(" s of training are kept in kept; run the same command again to continue")
     assert error[2:] == [word]
     assert len(list((table.parent / "kept").glob("state-*"))) == 1
 
@@ -154,9 +154,9 @@ def test_a_checkpoint_is_gone_when_the_run_is_saved(small: Cli, tmp_path: Path) 
         (("--every", "5s"), "error: --every has no effect without --checkpoint; give --checkpoint DIR too"),
         (("--checkpoint", "kept", "--every", "soon"), "error: --every: not a time (saw 'soon'); write it as 30s, 5min"),
         (("--checkpoint", "kept", "--every", "-1s"), "error: --every: not a time (saw '-1s')"),
-        (("--checkpoint", "run"), "error: run: the checkpoint and the run are in the way of each other; give two"),
-        (("--checkpoint", "run/kept"), "error: run/kept: the checkpoint and the run are in the way of each other"),
-        (("--checkpoint", "."), "error: .: the checkpoint and the run are in the way of each other"),
+        (("--checkpoint", "run"), "error: run: the checkpoint and the run need separate folders; give two folders"),
+        (("--checkpoint", "run/kept"), "error: run/kept: the checkpoint and the run need separate folders"),
+        (("--checkpoint", "."), "error: .: the checkpoint and the run need separate folders"),
         (("--checkpoint", "no/kept"), "no: no such folder; create it first"),
         (("--checkpoint", "ratings.csv"), "error: ratings.csv: not a folder of a checkpoint"),
     ],
@@ -197,7 +197,7 @@ def test_the_same_command_goes_on_and_says_from_where_and_adds_to_its_log(small:
     assert (code, out) == (130, "")
     lines = error.splitlines()
     assert lines[0] == "saving after this epoch; a second Ctrl-C stops at once"
-    assert re.fullmatch(r"\d+ s of training are kept in kept: the same command goes on", lines[1])
+    assert re.fullmatch(r"\d+ s of training are kept in kept; run the same command again to continue", lines[1])
     assert lines[2:] == ["interrupted"]
     assert not Path("run").exists()
     code, out, error = small(*options)
@@ -218,7 +218,7 @@ def test_where_the_training_goes_on_is_said_on_stderr(small: Cli, monkeypatch: p
     monkeypatch.setattr(sys.modules[__name__], "FIXED", tuple(word for word in FIXED if word != "-q"))
     options = ("--checkpoint", "kept", "--validation", "0")
     assert small(*options)[0] == 130
-    told = "going on from kept: 6 steps are finished; sgd, fitting all training ratings: after epoch 1"
+    told = "continuing from kept: 6 steps are finished; sgd, fitting all training ratings: after epoch 1"
     assert told in small(*options)[2].splitlines()
 
 

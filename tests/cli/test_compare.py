@@ -142,7 +142,7 @@ def test_an_interruption_says_what_is_left_and_the_same_command_goes_on(tmp_path
 
     done = run("1")
     assert (done.returncode, done.stdout) == (128 + signal.SIGINT, "")
-    kept = "and kept in kept: the same command goes on"
+    kept = "and kept in kept; run the same command again to continue"
     lost = "and lost; with --state DIR they would have been kept"
     assert done.stderr.split("\n")[-3:] == [f"2 of 3 fits are finished {kept if state else lost}", "interrupted", ""]
     again = run("0")
@@ -159,8 +159,8 @@ def test_one_bar_shows_all_fits_and_the_time_left(recsys: Cli, monkeypatch: pyte
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     monkeypatch.setattr(tqdm, "tqdm", partial(DRAWN, ncols=100))
     err = recsys("compare", "table.parquet", *QUICK, "--folds", "2")[2]
-    assert "0 of 6 fits, 00:00 gone, time left not known yet: svd rank 2" in err
-    assert re.search(r"3 of 6 fits, 00:\d\d gone, about 00:\d\d left: svd rank 2", err)
+    assert "0 of 6 fits, 00:00 elapsed, time left not known yet: svd rank 2" in err
+    assert re.search(r"3 of 6 fits, 00:\d\d elapsed, about 00:\d\d left: svd rank 2", err)
     assert "6 of 6 fits" in err
     assert "of 6 fits" not in recsys("compare", "table.parquet", *QUICK, "--folds", "2", "-q")[2]
 

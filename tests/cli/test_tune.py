@@ -158,8 +158,8 @@ def test_an_interruption_says_what_is_kept(recsys: Cli, monkeypatch: pytest.Monk
     monkeypatch.setattr(TuningBar, "__call__", interrupted)
     kept = () if study is None else ("--study", study)
     code, _, err = recsys("tune", "table.parquet", *SGD, "--trials", "5", *kept)
-    said = "and lost; with --study FILE they would" if study is None else "and kept in s: the same command goes on"
-    assert (code != 0, f"2 trials are over {said}" in err) == (True, True)
+    said = "and lost; with --study FILE they would" if study is None else "and kept in s; run the same command again"
+    assert (code != 0, f"2 trials are finished {said}" in err) == (True, True)
     monkeypatch.undo()
     if study is not None:
         assert cli.command is not None
