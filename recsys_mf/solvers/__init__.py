@@ -18,7 +18,7 @@ _SYNONYMS: dict[str, tuple[str, ...]] = {
 
 
 class _Solvers(dict[str, type[Solver]]):
-    """The solvers by name; one that is not there is a ConfigError with the nearest."""
+    """The solvers by name; an unknown name raises ConfigError with the nearest one."""
 
     def __missing__(self, name: object) -> type[Solver]:
         raise ConfigError(f"no solver '{name}'", fix=nearest(name, self, _SYNONYMS))

@@ -28,19 +28,19 @@ class Als(IterativeSolver):
 
         r̂_ui = μ + b_u + b_i + p_u · q_i
 
-    minimises, with w_ui the weight of a rating, or 1, by default times that of its noise (`noise_weights`), and n_u and
-    n_i their sums over those of a user and an item,
+    minimises the following, where w_ui is the weight of a rating (1 without weights), by default times that of its
+    noise (`noise_weights`), and n_u and n_i are the sums of w_ui over the ratings of a user and of an item:
 
         Σ_{(u,i)∈Ω} w_ui (r_ui - r̂_ui)² + Σ_u n_u^ω (λ |p_u|² + λ_b b_u²) + Σ_i n_i^ω (λ |q_i|² + λ_b b_i²)
 
     by solving every user's (p_u, b_u) with the items fixed, against the regressors (q_i, 1) and the targets
-    r_ui - μ - b_i, then every item's in the same way: by a few steps of conjugate gradients from where the row stood
-    before (`kernels.reference.refine`; after some epochs the errors are those of exact solutions to four digits),
-    or with cg_steps = 0 exactly (`kernels.reference.solve`). ω = 1 is ALS-WR, ω = 0 a plain
+    r_ui - μ - b_i, then every item's in the same way: by a few steps of conjugate gradients from the previous
+    values of the row (`kernels.reference.refine`; after some epochs the errors equal those of exact solutions to four
+    digits), or exactly if cg_steps = 0 (`kernels.reference.solve`). ω = 1 is ALS-WR, ω = 0 a plain
     ridge; the square root between them (ω = ½) was better than either on every table it was tried on. An unknown
     user or item has bias and factor zero. Runs from different random starts end in different optima: the model is the
-    mean of S of them, cut back to rank k (`committee`), each stopped at half of the epochs that are best for one; with
-    S = 1 it is a single run, for which λ = 1.1 is best.
+    mean of S of them, cut back to rank k (`committee`), each stopped after half the epochs that are best for a single
+    run; with S = 1 it is a single run, for which λ = 1.1 is best.
 
     Zhou, Wilkinson, Schreiber, Pan: Large-scale parallel collaborative filtering for the Netflix Prize, 2008; on
     the weighting, Srebro, Salakhutdinov: Collaborative filtering in a non-uniform world, 2010.
@@ -74,12 +74,12 @@ class Als(IterativeSolver):
         6, "S: independent runs that are averaged; 1 for a single run", low=1, high=1024, search=Between(3, 12)
     )
     noise: str = setting(
-        AUTO, "personal: users and items that vary more weigh less; auto: so on the CPU up to 2 million ratings",
+        AUTO, "personal: users and items that vary more count less; auto: personal on the CPU up to 2 million ratings",
         choices=(AUTO, "personal", "common"),
     )  # fmt: skip
 
     def has_settled(self, epochs: int) -> bool:
-        """After six: if biases explain nothing, errors may rise for as many before they fall."""
+        """After six epochs: if biases explain nothing, errors may rise for that long before they fall."""
         return epochs >= 6
 
     def run_once(
@@ -143,7 +143,7 @@ class _Side:
         ridge = np.full(figure(settings.rank) + 1, figure(settings.regularisation))
         ridge[-1] = settings.bias_regularisation
         ridge = np.minimum(ridge, np.finfo(np.float32).max).astype(np.float32)
-        # A row without ratings is held at zero as one with a single rating is.
+        # A row without ratings gets the penalty of a row with one rating, which holds it at zero.
         counts = np.where(totals > 0, totals, 1).astype(np.float32) ** np.float32(settings.count_exponent)
         self.backend, self.cg_steps = backend, settings.cg_steps
         put = backend.device.put
@@ -152,7 +152,7 @@ class _Side:
 
     def solved(self, rows: Any, other_side: Any) -> tuple[Any, float]:
         """(factors, bias) float32[rows, k + 1] that minimise the objective given the other side's [others, k + 1],
-        exactly or so many steps nearer than the rows given, and their summed squared error."""
+        exactly or by `cg_steps` steps from the given rows; and their summed squared error."""
         put, kernels = self.backend.device.put, self.backend.rows
         regressors = Regressors(put(other_side), weights=self.weights)
         if self.cg_steps:

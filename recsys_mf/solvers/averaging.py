@@ -1,9 +1,10 @@
-"""Averages of factorisations, model by model, at a rank that stays.
+"""Averages of factorisations, model by model, at a fixed rank.
 
     mean of the models s = μ + b_u + b_i + [Σ_s p_u^(s) · q_i^(s) / S]_k
 
-Means and biases are averaged exactly. The mean of the products has rank S k; [·]_k is its truncated SVD, kept up as
-models come, so that memory stays at a few of them. The products over rows run on the device, the small SVD on the host.
+Means and biases are averaged exactly. The mean of the products has rank S k; [·]_k is its truncated SVD, updated
+with every model, so that only a few models are in memory. The products over rows run on the device, the small SVD on
+the host.
 
 Brand: Fast low-rank modifications of the thin singular value decomposition, Linear Algebra and its Applications
 415(1), 2006.
@@ -61,7 +62,9 @@ def cut(P: Any, Q: Any, rank: int, device: Device = _HOST) -> tuple[Any, Any]:
     """The truncated SVD of P Qᵀ as factors of that rank: [m, rank] and [n, rank], without forming the product.
 
     With PᵀP = V diag(σ²) Vᵀ, P = A R for R = diag(σ) Vᵀ and the orthonormal A = P V diag(1/σ); in the same way Q = B S.
-    So P Qᵀ = A (R Sᵀ) Bᵀ, and the SVD of the small core R Sᵀ is all there is to do. P, Q : float64, on the device
+    So P Qᵀ = A (R Sᵀ) Bᵀ, and only the SVD of the small core R Sᵀ remains to be computed.
+
+    P, Q : float64, on the device
     """
     (R, to_A), (S, to_B) = (_rooted(device.get(X.T @ X)) for X in (P, Q))
     W, singular, Zt = np.linalg.svd(R @ S.T)

@@ -51,17 +51,18 @@ class Biases(Solver):
 
         r̂_ui = μ + b_u + b_i
 
-    minimises Σ_{(u,i)∈Ω} w_ui (r_ui - r̂_ui)² + d_u Σ_u b_u² + d_i Σ_i b_i², whose minimum is where
+    minimises Σ_{(u,i)∈Ω} w_ui (r_ui - r̂_ui)² + d_u Σ_u b_u² + d_i Σ_i b_i². At the minimum,
 
         b_i = Σ_u w_ui (r_ui - μ - b_u) / (d_i + n_i),    b_u = Σ_i w_ui (r_ui - μ - b_i) / (d_u + n_u)
 
-    with w_ui the weight of a rating, or 1, n their sums by user and by item, and μ the weighted mean. With b_i put into
-    the second, with s the sums of w_ui (r_ui - μ), W = diag(d + n) and R the matrix of weights, 0 where none is rated,
+    where w_ui is the weight of a rating (1 without weights), n are their sums by user and by item, and μ is the
+    weighted mean. Substituting b_i in the second equation gives, with s the sums of w_ui (r_ui - μ), W = diag(d + n)
+    and R the matrix of weights, 0 for pairs without a rating,
 
         (W_u - R W_i⁻¹ Rᵀ) b_u = s_u - R W_i⁻¹ s_i
 
-    which is positive definite and solved by conjugate gradients, preconditioned by W_u. An unknown user or item has
-    bias zero.
+    This system is positive definite and solved by conjugate gradients, preconditioned by W_u. An unknown user or item
+    has bias zero.
 
     Koren: Factor in the neighbors, ACM TKDD 4(1), 2010, section 2.1.
     """

@@ -2,15 +2,15 @@
 
     r̂_ui = μ + b_u + b_i + [Σ_s p_u^(s) · q_i^(s) / S]_k
 
-The S members differ in their random draws alone. Each has an error of its own beside the one they share, and the
-mean has S times less variance of the former: so a member is regularised less than is best for it alone, and its
-epochs are another multiple (`overtraining`) of those best for one. Biases are averaged exactly, so that unknown ids
-keep the right fallback. The mean of the products has rank S k; [·]_k is its truncated SVD, kept up member by member
-(`averaging`), so that memory stays at a few models.
+The S members differ only in their random draws. The error of each has a part of its own and a part that all share;
+averaging divides the variance of the former by S. So a member is regularised less than would be best for it alone, and
+trained for another number of epochs: `overtraining` times the number that is best for a single run. Biases are averaged
+exactly, so that unknown ids keep the right fallback. The mean of the products has rank S k; [·]_k is its truncated SVD,
+updated with every member (`averaging`), so that only a few models are in memory.
 
-If there is little noise there is little to average away, and a member stopped early is worse than one run to its
-best epoch: validation compares the committee with that single run, with a committee of members run as far, and with
-damped biases alone (`epochs` = 0). A rank and a λ that are "auto" are chosen first, for a single run (`search`).
+If there is little noise there is little to average away, and a member stopped early is worse than a single run to its
+best epoch. So validation compares the committee with that single run, with a committee whose members run as long, and
+with damped biases alone (`epochs` = 0). A rank and a λ that are "auto" are chosen first, for a single run (`search`).
 
 Breiman: Bagging predictors, Machine Learning 24(2), 1996.
 """
@@ -82,9 +82,9 @@ class Mean:
         self._backend = backend
 
     def add(self, member: Epoch) -> Epoch:
-        """Take up a member, by the last Epoch of its run; gives the Epoch of the committee so far."""
+        """Add a member, given the last Epoch of its run, and return the Epoch of the committee so far."""
         one = member.model()
-        assert isinstance(one, Factorization)  # what the members, runs of SGD or ALS, end in
+        assert isinstance(one, Factorization)  # members are runs of SGD or ALS
         self.number += 1
         before, disagreement = self._model, self._disagreement
         committee = one if before is None else merged(before, one, self.number, one.rank, self._backend.device)
@@ -99,14 +99,14 @@ class Mean:
         return Epoch(self.number, member.visits * member.number, None, model, state=partial(_both, self, None))
 
     def state(self) -> State | None:
-        """Of the members so far; None before the first."""
+        """The state of the members so far; None before the first."""
         if self._model is None:
             return None
         parts = {"model": State.of_model(self._model), "disagreement": self._disagreement.state()}
         return State.joined(parts)
 
     def restore(self, state: State | None) -> None:
-        """Take up the members of a state."""
+        """Restore the members of a state."""
         if state is None:
             return
         model, disagreement = state.part("model"), state.part("disagreement")

@@ -20,18 +20,18 @@ from recsys_mf.ratings import Ratings
 from recsys_mf.solvers.averaging import merged_products
 
 F32 = NDArray[np.float32]
-_SPREAD_PAIRS = 20_000  # that the variance between samples is taken over
+_SPREAD_PAIRS = 20_000  # pairs over which the variance between samples is averaged
 
 
 def compress(model: Posterior, rank: int, train: Ratings, backend: PredictionKernels = CPU) -> Model:
     """The posterior mean as one factorisation of this rank: the mean of p_u · q_i, cut to its truncated SVD sample
-    by sample (`averaging`), beside the means of the biases.
+    by sample (`averaging`), and the means of the biases.
 
-    If there are time terms or thresholds it is a Posterior of one sample, which keeps them: thresholds are
-    averaged, p_u · a_t and q_i · a_t cut like p_u · q_i to a rank of their own, a quarter of this, and its noise
-    has the variance between samples of m at the pairs of train added; personal factors on it are those of their mean
-    squares. Otherwise it is a plain Factorization.
-    A rank above the lesser number of users and items is that number. Raises ConfigError for a rank below 1.
+    If there are time terms or thresholds, the result is a Posterior of one sample, which keeps them: thresholds are
+    averaged; p_u · a_t and q_i · a_t are cut like p_u · q_i, to a quarter of this rank; the variance of m between
+    samples, at pairs of train, is added to the variance of the noise; personal factors of the noise are averaged in
+    their squares. Otherwise the result is a plain Factorization.
+    A rank above the number of users or of items is lowered to it. Raises ConfigError for a rank below 1.
     """
     wanted = whole(rank, "compress", 1)
     if not (model.is_ordinal or takes_times(model)):
@@ -55,8 +55,8 @@ def compress(model: Posterior, rank: int, train: Ratings, backend: PredictionKer
 def compress_scores(model: Posterior, rank: int) -> Factorization:
     """The mean over samples of μ + σ m at an average time as one factorisation of this rank, cut as in `compress`.
 
-    Of an ordinal model it is the mean latent rating: it orders items, but is in no unit of the ratings. A rank above
-    the lesser number of users and items is that number.
+    For an ordinal model it is the mean latent rating: it orders items, but is not in rating units. A rank above the
+    number of users or of items is lowered to it.
     """
     P, Q = _mean_product(model, "user", "item", min(rank, model.n_users, model.n_items))
     mean, deviation, root = model.scale.mean, np.float32(model.scale.deviation), np.sqrt(model.scale.deviation)

@@ -3,8 +3,8 @@
     F = S + 1 cᵀ
 
 S [m, n] is sparse with z entries and c [n] is the fill of every column, so that products with F and Fᵀ cost
-O(z k) and F is never formed. What is as tall as a side of F stays on the device; matrices of the size of a basis
-(Gram, Ritz vectors, R) are the host's.
+O(z k) and F is never formed. Arrays as long as a side of F stay on the device; matrices of the size of a basis
+(Gram, Ritz vectors, R) are on the host.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class FilledMatrix:
     rows, columns : S and Sᵀ
     fill : c float64[n]
 
-    What its methods take and give are arrays of the backend.
+    Its methods take and return arrays of the backend.
     """
 
     def __init__(self, rows: Csr, columns: Csr, fill: Matrix, backend: Backend) -> None:
@@ -56,7 +56,7 @@ class FilledMatrix:
         return product
 
     def dense(self) -> Any:
-        """F itself, float64[m, n]; it and four times its number of entries are held for a while."""
+        """F itself, float64[m, n]; needs memory for it and, for a while, for about four arrays of z entries."""
         xp, device = self.backend.device.xp, self.backend.device.name
         starts, columns, values, _ = self._by_row
         full = xp.tile(self._fill, (self.shape[0], 1))
@@ -137,12 +137,12 @@ def _bordered(gram: Matrix, columns: Matrix) -> Matrix:
 
 
 def _orthogonalised(X: Any, B: Any, overlap: Any, backend: Backend) -> tuple[Any, Matrix]:
-    """Q, R with X = B (BᵀX) + Q R and [B, Q] orthonormal, given BᵀX; projected twice, for rounding. R is the host's."""
+    """Q, R with X = B (BᵀX) + Q R and [B, Q] orthonormal, given BᵀX; projected twice, for rounding. R : on the host."""
     qr = backend.device.xp.linalg.qr
     X = X - B @ overlap
     Q, R = qr(X - B @ (B.T @ X))
     R = backend.device.get(R)
     pivots = np.abs(R.diagonal())
-    if pivots.min() < _NOISE * pivots.max():  # where X lay in the span of B, Q is noise
+    if pivots.min() < _NOISE * pivots.max():  # if X was in the span of B, Q is noise there
         Q = qr(Q - B @ (B.T @ Q))[0]
     return Q, R

@@ -24,11 +24,11 @@ from recsys_mf.solvers.settings import AUTO, Among, Auto, Between, figure, setti
 from recsys_mf.solvers.standardisation import find_scale, standardise
 from recsys_mf.solvers.state import State
 
-_WORSE, _CHANCE = 2e-3, 0.05  # rise of the running validation RMSE that is no chance, relative: or 0.05 / √rows of few
-_MIN_SWEEPS, _MAX_SWEEPS = 50, 400  # fewer are a noisy mean, and good on a few validation rows by chance
+_WORSE, _CHANCE = 2e-3, 0.05  # relative rise of the running validation RMSE beyond chance; for few rows, 0.05 / √rows
+_MIN_SWEEPS, _MAX_SWEEPS = 50, 400  # the mean of fewer is noisy, and may be good on a few validation rows by chance
 _JOINED = 0.3  # of the sweeps, after which validation rows join; a larger share costs some error (docs/decisions.md)
 _BURN_INS = (10, 20, 40, 80)
-_MAX_LEVELS = 20  # distinct ratings that are taken for an ordered scale
+_MAX_LEVELS = 20  # the most distinct ratings that are treated as an ordered scale
 _MAX_BYTES = 1 << 29  # of the samples of a model
 _DAY = 86400
 _NOISES = ("mixed", "personal", "common")
@@ -46,23 +46,24 @@ class Gibbs(Solver):
         r̂_ui = mean over the samples of all chains of m_ui, or of the expected level
 
     By default one chain has common noise and one personal: the mean of two models that err in different ways is better
-    than either, and than as many draws of one of them.
+    than either, and better than the same number of draws of one of them.
 
     With timestamps there is a third table, a row (a_t, w_t) for every bin of time: m_ui gains w_t + p_u · a_t +
     q_i · a_t. A row x = (factors, bias) of any table has the prior
 
         x_g ~ N(μ_g, Λ⁻¹),   μ_g = μ + F_g β,   Λ ~ Wishart(k + 1, I),   α ~ Gamma(½, ½)
 
-    of `links`: F_u says which items the user rated in train, F_i who rated the item, and both what side information
-    there is. A sweep draws, for users, time and items in turn, Λ, (μ, β), λ, all rows (`kernels.reference.solve`)
-    and the scales of their noise, each from its conditional distribution; then the likelihood's parameters.
+    with the features of `links`: F_u has the items that the user rated in train, F_i the users who rated the item, and
+    both have the side information, if there is any. A sweep draws, for users, time and items in turn, Λ, (μ, β), λ,
+    all rows (`kernels.reference.solve`) and the scales of their noise, each from its conditional distribution; then the
+    likelihood's parameters.
     Sampling starts from small random factors, and the first `burn_in` sweeps are left out. More burn-in is not always
     better, so validation chooses it (docs/decisions.md).
-    The chain that is validated becomes that of the model: after `joined_after` sweeps on the other rows, the validation
-    rows join, and the model is the mean of the draws before and after. It takes half the time of two chains.
-    Predictions are averaged, never factors: the posterior is the same under any rotation of them; intervals are those
-    of a rating of weight 1, and with personal noise as wide as that of user and item. Unknown ids and times have their
-    prior mean; a user or item with side information alone is drawn like the others.
+    The chain that is validated is also that of the model: after `joined_after` sweeps without the validation rows,
+    these rows join, and the model is the mean of the draws before and after. It takes half the time of two chains.
+    Predictions are averaged, never factors, because the posterior is the same under any rotation of the factors.
+    Intervals are those of a rating of weight 1; with personal noise their width depends on the user and the item.
+    Unknown ids and times have their prior mean; a user or item with only side information is drawn like the others.
 
     Salakhutdinov, Mnih: Bayesian probabilistic matrix factorization using MCMC, ICML 2008; Rendle, Zhang, Koren: On
     the difficulty of evaluating baselines, 2019.
@@ -75,8 +76,8 @@ class Gibbs(Solver):
     resumes: ClassVar[bool] = True
 
     rank: int | Auto = setting(
-        AUTO, "columns k of the factors; auto: √ratings / 20, from 8 to 48 in eights", low=1, high=1024, kind=int,
-        search=Between(4, 64),
+        AUTO, "columns k of the factors; auto: √ratings / 20, to a multiple of 8 from 8 to 48", low=1, high=1024,
+        kind=int, search=Between(4, 64),
     )  # fmt: skip
     sweeps: int | Auto = setting(
         AUTO, "sweeps of every chain; auto: 400, or fewer if the validation error rises before", low=1, kind=int
@@ -85,8 +86,8 @@ class Gibbs(Solver):
         AUTO, "sweeps at the start that are left out; auto: 10, 20, 40 or 80, chosen on validation rows", kind=int
     )
     joined_after: int | Auto = setting(
-        AUTO, "sweeps after which validation rows join the chain; auto: 0.3 of them; 0: never, as the fit has its own",
-        kind=int,
+        AUTO, "sweeps after which validation rows join the chain; auto: 30 % of the sweeps; 0: never, the fit has "
+        "chains of its own", kind=int,
     )  # fmt: skip
     chains: int = setting(2, "independent chains, whose draws are pooled", low=1, high=64)
     samples: int = setting(400, "most samples kept; fewer if they would take more than 512 MiB", low=1)
@@ -98,7 +99,7 @@ class Gibbs(Solver):
     )
     noise: str = setting(
         "mixed",
-        "of a rating; personal: with a scale for every user and item; mixed: so in every second chain",
+        "of a rating; personal: with a scale for every user and item; mixed: personal in every second chain",
         choices=_NOISES,
         search=Among(_NOISES),
     )
@@ -125,17 +126,17 @@ class Gibbs(Solver):
 
     @classmethod
     def from_texts(cls, texts: Mapping[str, str]) -> Self:
-        """See `Solver.from_texts`; runs written before "auto" had a name say 0 for it."""
+        """See `Solver.from_texts`; for the rank and the sweeps, 0 also means "auto", as in older runs."""
         old = {"rank", "sweeps"}
         return super().from_texts({key: AUTO if key in old and text == "0" else text for key, text in texts.items()})
 
     @property
     def n_epochs(self) -> int:
-        """The setting `sweeps`, or the most there are."""
+        """The setting `sweeps`, or the largest number if it is "auto"."""
         return _MAX_SWEEPS if self.sweeps == AUTO else self.sweeps
 
     def stopped_at(self, epoch: int) -> Self:
-        """With `sweeps` = epoch, of which the last at least is kept."""
+        """With `sweeps` = epoch; at least the last sweep is kept."""
         burn_in = self.burn_in if self.burn_in == AUTO else min(self.burn_in, epoch - 1)
         joined_after = self.joined_after if self.joined_after == AUTO else min(self.joined_after, epoch - 1)
         return replace(self, sweeps=epoch, burn_in=burn_in, joined_after=joined_after)
@@ -184,8 +185,8 @@ class Gibbs(Solver):
     def run_joined(
         self, start: State, train: Ratings, *, rng: np.random.Generator, backend: Backend
     ) -> Iterator[Epoch]:
-        """See `Solver.run_joined`. Latent ratings are drawn again, for all ratings, given the rows; the draws before
-        the others joined remain draws.
+        """See `Solver.run_joined`. Latent ratings are drawn again, for all ratings, given the rows; the draws from
+        before the other ratings joined are kept.
         """
         return self.run_from(_for_more(start, _levels(train)), train, rng=rng, backend=backend)
 
@@ -224,7 +225,7 @@ class Gibbs(Solver):
             )  # fmt: skip
 
     def _monitored(self, chains: Sequence[Chain], deviation: float) -> dict[str, tuple[float, ...]]:
-        """The monitored scalars of the chains by name; those of another noise have other names."""
+        """The monitored scalars of the chains by name; chains with different noise have different names."""
         found: dict[str, list[float]] = {}
         for number, chain in enumerate(chains):
             of = ", personal" if self.noise == "mixed" and self._is_personal(number) else ""
@@ -233,8 +234,8 @@ class Gibbs(Solver):
         return {name: tuple(scalars) for name, scalars in found.items()}
 
     def footprint(self, train: Ratings) -> Footprint:
-        """The tables of every chain, and the more of two: the search for a draw of the coefficients of links beside
-        the samples kept, or the samples and the model that is stacked from them.
+        """The tables of every chain, and the larger of two: the search for a draw of the coefficients of links with the
+        samples kept, or the samples with the model that is stacked from them.
         """
         bins = len(np.unique(train.times // _DAY)) if self.time == "auto" and train.times is not None else 0
         users, items, width = train.n_users, train.n_items, figure(self.rank) + 1
@@ -258,7 +259,7 @@ class Gibbs(Solver):
         return (figure(self.rank) + 1) * rows + factors
 
     def _most_samples(self, numbers: int) -> int:
-        """Samples of a chain that are kept at most, of so many numbers each."""
+        """The most samples of a chain to keep, if each has this many numbers."""
         return max(1, min(self.samples, _MAX_BYTES // (2 * numbers)) // self.chains)
 
     def _observed(self, train: Ratings, backend: Backend, start: State | None = None) -> tuple[Scale, Observed]:
@@ -289,7 +290,7 @@ class RunningMean(Selection[Gibbs]):
     """The choice of burn-in and sweeps by the error of the mean over the draws so far."""
 
     def __init__(self, solver: Gibbs) -> None:
-        """With the setting `burn_in`, or those to choose among, which leave a sixth of the validated sweeps or more."""
+        """The setting `burn_in`, or the ones to choose among, which leave at least a sixth of the validated sweeps."""
         super().__init__(solver)
         n, joined = solver.n_epochs, solver.joined_after
         if joined == AUTO:
@@ -303,7 +304,7 @@ class RunningMean(Selection[Gibbs]):
             self.burn_ins = tuple(b for b in _BURN_INS if 6 * b <= 5 * n) or (n // 2,)
 
     def choose(self, best: Mapping[str, Any] | None, n_validated: int = 0) -> Gibbs:
-        """With the sweeps and the burn-in that validation chose, the least burn-in without."""
+        """With the sweeps and the burn-in that validation chose; without validation, the smallest burn-in."""
         if best is None:
             return replace(self.solver, sweeps=self.solver.n_epochs, burn_in=self.burn_ins[0], joined_after=0)
         chosen = replace(self.solver, burn_in=best["burn_in"])
@@ -312,11 +313,11 @@ class RunningMean(Selection[Gibbs]):
         return replace(chosen.stopped_at(best["epoch"]), joined_after=0)
 
     def is_finished(self, errors: Sequence[float]) -> bool:
-        """Once the validation rows are to join."""
+        """True once the validation rows are to join."""
         return len(errors) >= self._validated
 
     def find_best(self, errors: Sequence[float], n_rows: int) -> int:
-        """All of them, since more samples are worse by chance alone; if they are worse by more, the best."""
+        """All sweeps, since more samples are worse only by chance; if the error rose by more than that, the best."""
         first = min(max(self.burn_ins[0], _MIN_SWEEPS - 1), len(errors) - 1)
         best = first + int(np.argmin(errors[first:])) + 1
         rise = max(_WORSE, _CHANCE / np.sqrt(n_rows))
@@ -325,13 +326,13 @@ class RunningMean(Selection[Gibbs]):
 
 
 def _levels(train: Ratings) -> NDArray[np.float32]:
-    """The distinct ratings in ascending order; at most one more than 256 of them."""
+    """The distinct ratings in ascending order; if the first rows have over 256, only those of the first rows."""
     few = np.unique(train.values[:65536])
     return few if len(few) > 256 else np.unique(train.values)
 
 
 def _state(sweep: int, chains: Sequence[Chain], kept: Draws, scale: Scale) -> State:
-    """Where a run stands after a sweep."""
+    """The state of a run after a sweep."""
     facts = {"sweep": sweep, "mean": scale.mean, "deviation": scale.deviation}
     of_scale = State(facts, {"bins": scale.bins.numbers, "levels": scale.levels})
     of_chains = {f"chain {number}": chain.state() for number, chain in enumerate(chains)}
@@ -339,7 +340,7 @@ def _state(sweep: int, chains: Sequence[Chain], kept: Draws, scale: Scale) -> St
 
 
 def _take_up(start: State, chains: Sequence[Chain], kept: Draws, scale: Scale) -> int:
-    """Bring chains and draws to a state; returns its sweep."""
+    """Restore the chains and draws of a state; returns its sweep."""
     of_scale, draws = start.part("scale"), start.part("draws")
     assert of_scale is not None
     places = np.searchsorted(scale.bins.numbers, of_scale.arrays["bins"])
@@ -354,8 +355,8 @@ def _take_up(start: State, chains: Sequence[Chain], kept: Draws, scale: Scale) -
 
 
 def _for_more(start: State, levels: NDArray[np.float32]) -> State:
-    """The state for a table with more ratings: without latent ratings, and if there are more levels without the
-    thresholds, and the draws that have them.
+    """The state for a table with more ratings: without latent ratings; if there are more levels, also without the
+    thresholds and the draws that contain them.
     """
     left_out = [f"/{LATENTS}"]
     facts = dict(start.facts)

@@ -56,7 +56,7 @@ class IterativeSolver(Solver):
         return max(1, self.epochs) if self.members == 1 else self.members
 
     def stopped_at(self, epoch: int) -> Self:
-        """With `epochs` = epoch; a committee with that many members; biases alone as they are."""
+        """With `epochs` = epoch; a committee with that many members; biases alone unchanged."""
         if self.epochs == 0:
             return self
         return self.with_settings(epochs=epoch) if self.members == 1 else self.with_settings(members=epoch)
@@ -66,7 +66,7 @@ class IterativeSolver(Solver):
         return replace(self, **settings)
 
     def has_settled(self, epochs: int) -> bool:
-        """Whether a run has come so far after these epochs that a rising validation error means overfitting."""
+        """Whether a run is far enough after these epochs that a rising validation error means overfitting."""
         raise NotImplementedError
 
     def selection(self) -> CommitteeSelection[Self]:
@@ -74,8 +74,8 @@ class IterativeSolver(Solver):
         return CommitteeSelection(self)
 
     def resolved(self, train: Ratings, backend: Backend) -> Self:
-        """With the usual numbers for "auto"; the noise is personal if there are no weights, kernels take them, and the
-        table is not large: weights take memory, and more epochs are best.
+        """With the usual numbers for "auto"; the noise is personal if the ratings have no weights, the kernels take
+        weights, and the table is not large: weights need memory and more epochs.
         """
         numbers: dict[str, Any] = {n: number for n, number in self.usual.items() if getattr(self, n) == AUTO}
         if self.noise == AUTO:
@@ -83,7 +83,7 @@ class IterativeSolver(Solver):
             numbers["noise"] = "personal" if is_personal else "common"
         elif self.noise == "personal" and train.weights is not None:
             fix = "use noise=common, or give ratings without weights"
-            raise ConfigError("weights say what ratings are worth", where="noise", seen=self.noise, fix=fix)
+            raise ConfigError("cannot be combined with weights", where="noise", seen=self.noise, fix=fix)
         return self.with_settings(**numbers)
 
     def rehearsal(self) -> Self:
@@ -91,8 +91,8 @@ class IterativeSolver(Solver):
         return self.with_settings(members=1, epochs=1)
 
     def footprint(self, train: Ratings) -> Footprint:
-        """Of a run: factors, their copy at the start or of the epoch before, and the model made of them. A committee
-        has its most when a member is merged into the mean: that, the new one and both side by side in float64.
+        """A run holds the factors, a copy of them (of the start, or the previous epoch) and the model made of them. A
+        committee needs most when a member is merged into the mean: the mean, the member and both together in float64.
         """
         rows, width = train.n_users + train.n_items, figure(self.rank) + 1
         tables = 15 if self.members == 1 else 44  # bytes per entry
@@ -137,7 +137,7 @@ class IterativeSolver(Solver):
 
 
 class Weighed:
-    """The runs of a solver on ratings that are weighed by their noise, once for all runs; standardised as they were."""
+    """The runs of a solver on ratings weighed by their noise, once for all, on the scale of the unweighted ratings."""
 
     def __init__(self, solver: IterativeSolver, train: Ratings, backend: Backend) -> None:
         self._solver, self._scale = solver, find_scale(train)
@@ -165,7 +165,7 @@ class CommitteeSelection(Selection[Iterative]):
         axes: dict[str, Any] = {
             n: values for n, values in every.items() if getattr(solver, n) == AUTO and solver.epochs
         }
-        if axes and solver.noise == AUTO:  # common if signal that biases do not see was taken for noise
+        if axes and solver.noise == AUTO:  # signal that the biases miss may look like noise
             axes["noise"] = ("common", "personal")
         self.axes = axes
 
@@ -176,7 +176,7 @@ class CommitteeSelection(Selection[Iterative]):
         return None if solver.members == 1 or not solver.epochs else solver.with_settings(members=1)
 
     def committees(self, member: Iterative) -> Sequence[Iterative]:
-        """With so many of the member's epochs as a committee bears, then with all of them."""
+        """With `overtraining` times the member's epochs, then with all of them."""
         fewer = max(1, round(self.solver.overtraining * member.n_epochs))
         return [self.solver.with_settings(epochs=epochs) for epochs in dict.fromkeys((fewer, member.n_epochs))]
 

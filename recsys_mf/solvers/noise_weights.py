@@ -1,7 +1,7 @@
-"""Noise weights: ratings of people who rate consistently, and of items that do not divide, say more.
+"""Noise weights: ratings of users who rate consistently, and of items that users agree on, count more.
 
 With e_ui the residuals of the damped biases and σ² their mean square, s_u and s_i are the relative deviations of the
-ratings of a user and of an item, drawn towards 1 as the precision of `models.personal_noise` is by its prior:
+ratings of a user and of an item, shrunk towards 1 like the precision of `models.personal_noise` by its prior:
 
     s_u² = (ν_u + Σ_i (e_ui / (σ s_i))²) / (ν_u + n_u),    s_i² = (ν_i + Σ_u (e_ui / (σ s_u))²) / (ν_i + n_i)
 
@@ -9,8 +9,9 @@ A rating then counts with
 
     w_ui = min(1 / (s_u s_i), 4),
 
-the root of the inverse variance: the full one takes too much from people with many opinions (docs/decisions.md). The
-residuals of a factorisation would do worse, as it fits best those whom it has most factors for.
+the root of the inverse variance. The inverse variance itself would give too little weight to users whose ratings vary
+(docs/decisions.md). The residuals of a factorisation would be worse, because it fits some users more closely than
+others.
 """
 
 from __future__ import annotations
@@ -31,11 +32,11 @@ I32 = NDArray[np.int32]
 
 _USER_FREEDOM, _ITEM_FREEDOM = 10.0, 20.0  # ν_u, ν_i: about what the sampler finds on tables of stars
 _ROUNDS = 3
-_MAX_WEIGHT = 4.0  # one person who always says the same must not lead; and the linear steps of SGD stay stable
+_MAX_WEIGHT = 4.0  # a user whose ratings are all equal must not dominate, and the steps of SGD must stay stable
 
 
 class Residuals:
-    """The residuals e_ui / σ of the damped biases, computed part by part as they are asked for."""
+    """The residuals e_ui / σ of the damped biases, computed part by part on demand."""
 
     def __init__(self, train: Ratings, backend: Backend) -> None:
         self._train, self._biases = train, Biases().fitted(train, backend)
@@ -73,8 +74,8 @@ def _drawn_in(squares: F64, counts: NDArray[np.int64], freedom: float) -> F64:
 
 
 def weigh_by_noise(train: Ratings, backend: Backend) -> tuple[Ratings, float]:
-    """The ratings, without weights, with these; and the factor by which a root mean squared error of these weights
-    becomes one without them, as it does for the residuals of the biases.
+    """The ratings, which have no weights, with these weights; and the factor that turns a weighted RMSE into one
+    without weights, as measured on the residuals of the biases.
     """
     residuals = Residuals(train, backend)
     user_deviations, item_deviations = np.ones(train.n_users), np.ones(train.n_items)

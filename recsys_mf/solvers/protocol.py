@@ -28,14 +28,14 @@ class Epoch:
 
     number : 1 for the first
     visits : ratings visited (a rating visited from the user's side and from the item's counts twice)
-    train_rmse : RMSE met on the training ratings while the epoch ran, in rating units; None if not known
-    model : builds the model as it stands; to be called before the next epoch is asked for
-    predict : what the model, or of a sampler the draw of this epoch alone, predicts for pairs (users, items, times),
-        arrays of the backend, times None if there are none; None if the model says as fast
+    train_rmse : RMSE on the training ratings, measured while the epoch ran, in rating units; None if not known
+    model : builds the model after this epoch; must be called before the next epoch is requested
+    predict : the predictions of the model (for a sampler, of the draw of this epoch alone) for pairs (users, items,
+        times), arrays of the backend, times None if there are none; None if the model itself predicts as fast
     is_draw : whether the model is the mean over the draws of the epochs
-    monitored : of a sampler, scalars by name, one per chain
-    state : where the run stands, to be called before the next epoch is asked for; None if the run ends here, or cannot
-        go on in another process (`Solver.resumes`)
+    monitored : for a sampler, scalars by name, one per chain
+    state : builds the state of the run; must be called before the next epoch is requested; None if the run ends here,
+        or cannot continue in another process (`Solver.resumes`)
     """
 
     number: int
@@ -50,17 +50,17 @@ class Epoch:
 
 @dataclass(frozen=True, eq=False)
 class Pause:
-    """A place inside a long epoch where its state can be saved: between two epochs of a member of a committee."""
+    """A point inside a long epoch where its state can be saved: between two epochs of a member of a committee."""
 
     state: Callable[[], State]
 
 
 class Footprint(NamedTuple):
-    """Memory of a fit on the host beside the table, bytes.
+    """Memory of a fit on the host in addition to the table, bytes.
 
-    working : the most that is held at a time, the model included
+    working : the most that is held at a time, including the model
     model : what the model keeps
-    columns : of working, what is in columns as long as the table, which lie in files if the table does
+    columns : the part of working in columns as long as the table, which are in files if the table is
     """
 
     working: int
@@ -75,9 +75,9 @@ class Solver:
     name : its key in the table of solvers
     takes_updates : True if new ratings can move the model (`updating`)
     samples_posterior : True if the model is a Posterior
-    takes_features : True if `run` makes use of side information in train
-    takes_times : True if `run` makes use of the times of ratings
-    resumes : True if another process can go on from a `State` of a run (`run_from`)
+    takes_features : True if `run` uses side information in train
+    takes_times : True if `run` uses the times of ratings
+    resumes : True if another process can continue from a `State` of a run (`run_from`)
     """
 
     name: ClassVar[str]
@@ -119,27 +119,29 @@ class Solver:
     def run_from(
         self, start: State | None, train: Ratings, *, rng: np.random.Generator, backend: Backend
     ) -> Iterator[Epoch | Pause]:
-        """The epochs of `run` after a state of it, at least one, to the same bytes; all of them from None.
+        """The epochs of `run` after one of its states, at least one, the same byte for byte; all if start is None.
 
-        start : from the same solver, table, kind of device and a generator that was in the state of this one
-        With pauses where a state can be saved too. A solver that does not resume has no states, and begins.
+        start : a state of a run of the same solver on the same table and kind of device, with the same generator
+        Also yields a Pause wherever a state can be saved inside an epoch. A solver that does not resume has no states,
+        and runs from the beginning.
         """
         return self.run(train, rng=rng, backend=backend)
 
     @property
     def joins(self) -> bool:
-        """Whether the fit on all of train goes on from the run that was validated (`run_joined`)."""
+        """Whether the fit on all of train continues the run that was validated (`run_joined`)."""
         return False
 
     def apart(self) -> Self:
-        """The solver whose fit on all of train has a run of its own."""
+        """This solver, but with a separate run for the fit on all of train."""
         return self
 
     def run_joined(
         self, start: State, train: Ratings, *, rng: np.random.Generator, backend: Backend
     ) -> Iterator[Epoch]:
-        """The epochs after a state of a run on some of the rows of train, under its vocabularies, now on all of them;
-        of a solver that joins.
+        """The epochs that continue a run on some of the rows of train, now on all of them; for a solver that joins.
+
+        start : a state of that run, under the vocabularies of train
         """
         raise NotImplementedError
 
@@ -149,11 +151,11 @@ class Solver:
         return 1
 
     def stopped_at(self, epoch: int) -> Self:
-        """The solver that ends where this one is after `epoch` epochs."""
+        """The solver that ends in the state of this one after `epoch` epochs."""
         return self
 
     def footprint(self, train: Ratings) -> Footprint:
-        """What a fit takes of memory, for a solver as `resolved`. Tests hold it to what is measured."""
+        """The memory that a fit needs, for a solver as `resolved`. Tests compare it with measurements."""
         return Footprint(32 * (train.n_users + train.n_items), 8 * (train.n_users + train.n_items))
 
     def selection(self) -> Selection[Self]:

@@ -1,10 +1,10 @@
 """Search: settings by validation error, one axis of values at a time, from the usual ones outwards.
 
-    x ← x with one setting moved along its axis, as long as that lowers the error by more than _GAIN
+    x ← x with one setting moved along its axis, while that lowers the error by more than _GAIN
 
-first in strides of two places, then, if that led away, of one; with caution, if validation rows are few, in
-single steps first and for a larger gain. A setting stays unless another is clearly better:
-what was found good on many tables is not given up for the chance of a few validation rows.
+first in strides of two values, then, if a setting has changed, in strides of one. If validation rows are few the search
+is cautious: it takes single steps first and asks for a larger gain. A setting stays unless another is clearly better:
+the usual values are good on many tables, and a few validation rows can favour others by chance.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from recsys_mf.solvers.protocol import Solver
 S = TypeVar("S", bound=Solver)
 Axis = Sequence[float] | Sequence[str]
 
-_GAIN = 0.005  # of the error, relative, that is worth a move
+_GAIN = 0.005  # relative gain in the error that is worth a move
 _CAUTIOUS_GAIN = 0.02
 
 
@@ -30,12 +30,13 @@ def is_better(error: float, other: float, gain: float = _GAIN) -> bool:
 
 
 def searched(solver: S, axes: Mapping[str, Axis], error_of: Callable[[S], float], *, cautious: bool = False) -> S:
-    """The solver with its settings of the axes where no move along one lowers the error clearly.
+    """The solver with settings from which no move along an axis clearly lowers the error.
 
-    axes : values of every setting to search, ascending, of names the plainest first; the search starts at those of the
-        solver, and goes from a name to a plainer one alone
-    error_of : the validation error of a solver, infinite if it fails; asked once for each
-    cautious : in strides of one place first, so that a lucky error far away is not found, and for a larger gain
+    axes : the values of every setting to search: numbers ascending, or names with the plainest first. The search starts
+        at the values of the solver, and goes from a name only to a plainer one
+    error_of : the validation error of a solver, infinite if it fails; called once per solver
+    cautious : take strides of one first, so that an error far away that is low by chance is not found, and ask for a
+        larger gain
     """
     errors: dict[S, float] = {}
 
@@ -60,7 +61,7 @@ def searched(solver: S, axes: Mapping[str, Axis], error_of: Callable[[S], float]
 
 
 def _walked(best: S, name: str, values: Axis, stride: int, better: Callable[[S, S], bool]) -> S:
-    """The solver as far along an axis as every stride is clearly better: downwards, or else upwards."""
+    """The solver moved along an axis while every stride is clearly better: downwards or, if that is not, upwards."""
     now, stride = getattr(best, name), min(stride, len(values) - 1)
     if isinstance(now, str):
         start, steps = list(values).index(now), [-stride]

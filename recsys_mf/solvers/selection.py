@@ -1,4 +1,4 @@
-"""Selection: what validation rows choose about a solver. Errors in, the solver to fit out."""
+"""Selection: what is chosen about a solver by its errors on validation rows."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ class Selection(Generic[S]):
     """The choice of the epoch with the lowest validation error.
 
     solver : the solver whose epochs are validated
-    axes : of every setting that is chosen among values before, those values (`search`)
-    burn_ins : of a sampler, the lengths of burn-in to choose among, ascending; the first without validation
+    axes : setting -> values, for the settings that are searched before the epochs are chosen (`search`)
+    burn_ins : for a sampler, the lengths of burn-in to choose among, ascending; without validation the first is used
     """
 
     def __init__(self, solver: S) -> None:
@@ -25,7 +25,7 @@ class Selection(Generic[S]):
 
     @property
     def member(self) -> S | None:
-        """Of a committee, one member, whose epochs are chosen first; None for other solvers."""
+        """For a committee, one member, whose epochs are chosen first; None for other solvers."""
         return None
 
     def committees(self, member: S) -> Sequence[S]:
@@ -41,12 +41,14 @@ class Selection(Generic[S]):
         return False
 
     def find_best(self, errors: Sequence[float], n_rows: int) -> int:
-        """The epoch to end at, counted from 1, by the errors of all on so many validation rows."""
+        """The epoch to end at, counted from 1, by the errors of all epochs on n_rows validation rows."""
         return int(np.argmin(errors)) + 1
 
     def choose(self, best: Mapping[str, Any] | None, n_validated: int = 0) -> S:
-        """The solver with the `epoch`, and of a sampler the `burn_in`, that was best of so many; None without
-        validation.
+        """The solver with the best number of epochs and, for a sampler, the best burn-in.
+
+        best : the row of the history of the best epoch: `epoch`, `burn_in` and its errors; None without validation
+        n_validated : number of validated epochs
         """
         solver: Any = self.solver
         chosen: S = solver if best is None else solver.stopped_at(best["epoch"])

@@ -17,7 +17,10 @@ N = TypeVar("N", int, float)
 
 
 class Between(NamedTuple):
-    """What a search of settings tries of a number: low to high, on a logarithmic scale or a linear one."""
+    """The range of a number in a search of settings: low to high, on a logarithmic or a linear scale.
+
+    needs_times : searched only if ratings have times
+    """
 
     low: float
     high: float
@@ -26,7 +29,10 @@ class Between(NamedTuple):
 
 
 class Among(NamedTuple):
-    """What a search of settings tries of a choice. `needs_times`: only if ratings have times."""
+    """The choices that a search of settings tries.
+
+    needs_times : searched only if ratings have times
+    """
 
     values: tuple[str, ...]
     needs_times: bool = False
@@ -58,11 +64,11 @@ SYNONYMS: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("lr_decay", "decay_rate"), ("decay",)),
     **dict.fromkeys(("ensemble", "n_models", "n_members", "bagging"), ("members",)),
 }  # fmt: skip
-"""What other packages call a setting, in lower case, and which of ours it is: the first that the solver has."""
+"""The name of a setting in other packages, in lower case -> its names here; the first that the solver has is meant."""
 
 
 def require_settings(solver: Any, names: Iterable[str]) -> None:
-    """Raise ConfigError for a name that is no setting of the class of a solver, with the nearest."""
+    """Raise ConfigError for a name that is not a setting of this class of solvers, naming the nearest."""
     own = [field.name for field in dataclasses.fields(solver)]
     for name in names:
         if name not in own:
@@ -76,10 +82,10 @@ def setting(
 ) -> Any:  # fmt: skip
     """A field of a solver: its default, its help text, and its valid range or choices.
 
-    high : by default the most there is: any finite number, or of whole numbers `arguments.MAX_WHOLE`
-    kind : of a number whose default is "auto", its type; "auto" is then a value of the setting beside the numbers
-    search : what `tuning` tries of it; None for a setting that is not searched, as it does not change the error, is
-        chosen on validation rows anyway, or is the better the dearer
+    high : by default no limit: any finite number, or up to `arguments.MAX_WHOLE` for whole numbers
+    kind : the type of a number whose default is "auto"; the setting can then be "auto" or such a number
+    search : the values that `tuning` tries; None for a setting that is not searched because it does not change the
+        error, is chosen on validation rows anyway, or only trades time for a lower error
     """
     kind = kind or type(default)
     if high is None:
@@ -90,7 +96,7 @@ def setting(
 
 def figure(value: N | Auto) -> N:
     """The number of a setting that may be "auto", once it is resolved."""
-    assert not isinstance(value, str), "an open setting of a solver that runs"
+    assert not isinstance(value, str), "a setting of a running solver is still auto"
     return value
 
 
@@ -115,6 +121,7 @@ def check_setting(field: dataclasses.Field[Any], value: Any) -> Any:
 
 
 def parse_setting(field: dataclasses.Field[Any], text: str) -> Any:
+    """The value of a setting that was given as text. Raises ConfigError if the text is of another type."""
     kind: Any = field.metadata["kind"]
     if _is_auto(field, text):
         return text

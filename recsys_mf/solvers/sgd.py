@@ -24,7 +24,7 @@ from recsys_mf.solvers.standardisation import find_scale, join_biases, predict_p
 from recsys_mf.solvers.state import State
 
 _DIVERGED = 1e3  # RMSE, in standard deviations of the ratings
-_GROWN = 0.35  # steps added up, by which factors have left their small start: 20 epochs of the default schedule
+_GROWN = 0.35  # sum of steps after which factors have left their small start: 20 epochs by default
 
 
 @dataclass(frozen=True)
@@ -33,14 +33,14 @@ class Sgd(IterativeSolver):
 
         r̂_ui = μ + b_u + b_i + p_u · q_i
 
-    minimises, over the observed pairs Ω alone, with w_ui the weight of a rating, or 1, by default times that of its
-    noise (`noise_weights`),
+    minimises, over only the observed pairs Ω, with w_ui the weight of a rating (1 without weights), by default times
+    that of its noise (`noise_weights`),
 
         Σ_{(u,i)∈Ω} w_ui [(r_ui - r̂_ui)² + λ (|p_u|² + |q_i|²) + λ_b (b_u² + b_i²)]
 
-    by visiting every observed triple once an epoch, in a conflict-free order (`kernels.schedule`), with the update of
-    `kernels.reference.epoch`. The step of epoch t is η γ^(t-1); weights are taken in units of their mean, so that a
-    common factor of all changes nothing. An unknown user or item has bias and factor zero. Factors start as N(0, s²/k):
+    by visiting every observed triple once per epoch, in a conflict-free order (`kernels.schedule`), with the update of
+    `kernels.reference.epoch`. The step of epoch t is η γ^(t-1); weights are divided by their mean, so that a common
+    factor changes nothing. An unknown user or item has bias and factor zero. Factors start as N(0, s²/k):
     small, so that early epochs fit what many ratings agree on. The model is the mean of S such runs, cut back to rank k
     (`committee`); with S = 1 it is a single run, for which λ = 0.045 is best.
 
@@ -77,30 +77,28 @@ class Sgd(IterativeSolver):
         6, "S: independent runs that are averaged; 1 for a single run", low=1, high=1024, search=Between(3, 12)
     )
     noise: str = setting(
-        AUTO, "personal: users and items that vary more weigh less; auto: so on the CPU up to 2 million ratings",
+        AUTO, "personal: users and items that vary more count less; auto: personal on the CPU up to 2 million ratings",
         choices=(AUTO, "personal", "common"),
     )  # fmt: skip
     schedule: str = setting(
-        "conflict-free", "conflict-free or, on CUDA, hogwild: blocks do not wait for those they share rows with",
+        "conflict-free", "conflict-free or, on CUDA, hogwild: blocks do not wait for others that share rows",
         choices=("conflict-free", "hogwild"),
     )  # fmt: skip
     precision: str = setting(
-        "float32", "factors as they are trained: float32 or, in half the bytes on CUDA, half or bfloat16",
+        "float32", "type of the factors in training: float32 or, with half the bytes on CUDA, half or bfloat16",
         choices=("float32", "half", "bfloat16"),
     )  # fmt: skip
 
     def has_settled(self, epochs: int) -> bool:
-        """Once the factors have had the steps to leave their small start: the biases alone may overfit before."""
+        """True once the steps suffice for the factors to leave their small start: before, the biases may overfit."""
         return self.learning_rate * sum(self.decay**epoch for epoch in range(epochs)) >= _GROWN
 
     def resolved(self, train: Ratings, backend: Backend) -> Self:
-        """With the usual numbers for "auto", if the backend takes it."""
+        """With the usual numbers for "auto". Raises ConfigError if the backend does not support the settings."""
         solver = super().resolved(train, backend)
         for name, offered in (("precision", backend.sgd.precisions), ("schedule", backend.sgd.schedules)):
             self._require(name, offered, f"on the device '{backend.device.name}'")
-            if (
-                train.weights is not None or solver.noise == "personal"
-            ):  # kernels that take weights have the first alone
+            if train.weights is not None or solver.noise == "personal":  # kernels with weights support only the first
                 what = "with personal noise" if train.weights is None else "for ratings with weights"
                 self._require(name, offered[:1], f"{what} on the device '{backend.device.name}'")
         most = backend.sgd.max_rank
@@ -110,7 +108,7 @@ class Sgd(IterativeSolver):
         return solver
 
     def _require(self, name: str, offered: tuple[str, ...], where: str) -> None:
-        """Raise ConfigError if the value of a setting is not among those offered."""
+        """Raise ConfigError if the value of a setting is not among those that are supported."""
         if getattr(self, name) not in offered:
             fix = f"use {' or '.join(offered)}"
             raise ConfigError(f"no such {name} {where}", where=name, seen=getattr(self, name), fix=fix)

@@ -1,4 +1,4 @@
-"""Spread: how far the members of a committee lie apart, and its calibration on validation rows (`MemberSpread`)."""
+"""Spread: how much the members of a committee differ, and its calibration on validation rows (`MemberSpread`)."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from recsys_mf.ratings import Ratings
 from recsys_mf.solvers.state import State
 
 F32 = NDArray[np.float32]
-_MAX_PAIRS = 1 << 20  # of train that the spread is taken over
+_MAX_PAIRS = 1 << 20  # the most pairs of train that the spread is taken over
 
 
 class Disagreement:
-    """Mean and variance of what members predict at the pairs of train, member by member (Welford's update).
+    """Mean and variance of the members' predictions at the pairs of train, member by member (Welford's update).
 
-    members : their number so far
+    members : the number of members so far
     """
 
     def __init__(self, train: Ratings) -> None:
@@ -32,7 +32,7 @@ class Disagreement:
         self.members = 0
 
     def add(self, predictions: F32) -> None:
-        """Count a member's predictions of the pairs (users, items)."""
+        """Add a member's predictions of the pairs (users, items)."""
         self.members += 1
         change = predictions - self._mean
         self._mean += change / self.members
@@ -43,12 +43,12 @@ class Disagreement:
         return State({"members": self.members}, {"mean": self._mean, "squares": self._squares})
 
     def restore(self, state: State) -> None:
-        """Take up the members of a state."""
+        """Restore the members of a state."""
         self.members = state.facts["members"]
         self._mean, self._squares = (np.array(state.arrays[name]) for name in ("mean", "squares"))
 
     def spread(self) -> MemberSpread | None:
-        """Of the members so far; None of a single one. A row with no pair here has the mean variance."""
+        """The spread of the members so far; None for a single one. A row without pairs has the mean variance."""
         if self.members < 2:
             return None
         mean = float(self._squares.mean())
@@ -64,7 +64,10 @@ class Disagreement:
 
 
 def calibrated(model: Factorization, validated: Factorization, valid: Ratings) -> Factorization:
-    """The model with its spread calibrated by the errors of a like committee on rows that it was not fitted to."""
+    """The model with its spread calibrated by the errors of a similar committee on rows that were not fitted.
+
+    validated : that committee; valid : the rows
+    """
     if model.spread is None or validated.spread is None:
         return model
     squares = (predict(validated, valid.users, valid.items).values.astype(np.float64) - valid.values) ** 2
@@ -76,7 +79,7 @@ def calibrated(model: Factorization, validated: Factorization, valid: Ratings) -
 
 
 def calibrated_as(model: Factorization, other: Factorization) -> Factorization:
-    """The model with its spread calibrated as that of another of the same solver."""
+    """The model with its spread calibrated like that of another model of the same solver."""
     if model.spread is None or other.spread is None:
         return model
     return replace(model, spread=replace(model.spread, noise=other.spread.noise, weight=other.spread.weight))

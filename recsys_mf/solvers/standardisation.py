@@ -1,4 +1,4 @@
-"""Standardisation: solvers work on ratings with mean 0 and deviation 1, so that the same settings serve any scale.
+"""Standardisation: solvers work on ratings with mean 0 and deviation 1, so that the same settings suit any scale.
 
     r = μ + σ r'
 
@@ -22,7 +22,7 @@ F32 = NDArray[np.float32]
 
 
 def find_mean(train: Ratings) -> float:
-    """Σ w r / Σ w over the ratings of weight w, or 1."""
+    """Σ w r / Σ w over the ratings r, with their weights w (1 without weights)."""
     if train.weights is None:
         return mapped.mean(train.values)
     total = sum(

@@ -1,4 +1,4 @@
-"""State: where a run of a solver stands between two epochs, as plain values and arrays that a file can hold."""
+"""State: the state of a solver's run between two epochs, as plain values and arrays that a file can hold."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from recsys_mf.models import Model
 
 @dataclass(frozen=True, eq=False)
 class State:
-    """Everything that a run needs to go on to the same bytes.
+    """Everything that a run needs to continue with the same results, byte for byte.
 
     facts : plain values: finite numbers, texts, lists and mappings of these
-    arrays : by name, in no order; they may be those that the run works on, so a state is to be written before it goes
-        on
+    arrays : by name, in no order; they may be the arrays that the run works on, so write a state before the run
+        continues
     """
 
     facts: Mapping[str, Any]
@@ -25,7 +25,7 @@ class State:
 
     @classmethod
     def of_model(cls, model: Model) -> Self:
-        """The facts and arrays from which `from_parts` of the class of a model makes it again."""
+        """The facts and arrays from which `from_parts` of the class of a model rebuilds the model."""
         return cls({"kind": model.kind} | model.facts(), model.arrays())
 
     @classmethod
@@ -38,7 +38,7 @@ class State:
         )
 
     def part(self, name: str) -> State | None:
-        """A part of a state that was joined; None if it was left out."""
+        """A part of a joined state; None if it was left out."""
         if name not in self.facts:
             return None
         arrays = {key.partition("/")[2]: array for key, array in self.arrays.items() if key.startswith(f"{name}/")}

@@ -29,18 +29,18 @@ ROUTES = ("auto", "dense", "operator")
 class TruncatedSvd(Solver):
     """The best rank-k approximation (Eckart, Young 1936) of the rating matrix with its missing entries filled.
 
-        F ≈ U_k diag(σ_1 … σ_k) V_kᵀ,    r̂_ui = fallback_ui + what the product says beyond it
+        F ≈ U_k diag(σ_1 … σ_k) V_kᵀ,    r̂_ui = fallback_ui + (U_k diag(σ_1 … σ_k) V_kᵀ)_ui - fill_i
 
-    filling : what stands where no rating is observed
+    filling : what replaces a missing rating
         zero : 0
         mean : μ, the mean of the training ratings
         item-mean : the mean of the item's training ratings
-        (both weighted if ratings have weights, as the biases are; the decomposition of the filled matrix is not)
         bias : μ + b_u + b_i of `Biases`; that prediction is subtracted first and the residual factorised, with
-            zero where it is missing
-    route : "dense" forms F and calls torch.linalg.svd, for all values; "operator" never forms it
-        (`filled.leading_triplets`), for a few; both run on the device, in float64, and give the same triplets.
-        "auto" is the operator: on CPU cores it is always faster, and its work is that of the few values wanted.
+            zero where it is missing, so that fill_i = 0
+        The means and the biases are weighted if ratings have weights; the decomposition of the filled matrix is not
+    route : "dense" forms F and calls torch.linalg.svd, for all singular values; "operator" never forms F
+        (`filled.leading_triplets`), for a few of them; both run on the device, in float64, and give the same triplets.
+        "auto" is the operator: on CPU cores it is always faster, and it computes only the few values needed.
 
     One Epoch per rank, ascending, from one decomposition; ranks above min(m, n) are left out. An unknown user or
     item gets the fill, for `bias` the other bias or the mean. Raises ResourceError before a dense matrix would
@@ -50,7 +50,7 @@ class TruncatedSvd(Solver):
     name: ClassVar[str] = "svd"
 
     ranks: tuple[int, ...] = setting((1, 2, 4, 8, 16, 32, 64), "ranks k to try, ascending", low=1, high=4096)
-    filling: str = setting("bias", "what stands where no rating is observed", choices=FILLINGS)
+    filling: str = setting("bias", "what replaces a missing rating", choices=FILLINGS)
     route: str = setting("auto", "how the decomposition is computed", choices=ROUTES)
 
     def __post_init__(self) -> None:
@@ -64,12 +64,12 @@ class TruncatedSvd(Solver):
         return len(self.ranks)
 
     def stopped_at(self, epoch: int) -> Self:
-        """With the rank of that epoch alone."""
+        """With only the rank of that epoch."""
         return replace(self, ranks=(self.ranks[epoch - 1],))
 
     def footprint(self, train: Ratings) -> Footprint:
         """The grouped residuals, the basis of the shorter side and its copy as it grows, and the triplets, in float64;
-        or what LAPACK takes.
+        or what LAPACK needs.
         """
         m, n, rank = train.n_users, train.n_items, self.ranks[-1]
         shorter = min(m, n)
@@ -111,7 +111,7 @@ class TruncatedSvd(Solver):
             yield Epoch(epoch, len(train), None, lambda k=rank: _model(base, F.fill, U[:, :k], V[:, :k]))  # type: ignore[misc]
 
     def _filled(self, train: Ratings, backend: Backend) -> tuple[Factorization, FilledMatrix]:
-        """The rank-free model that unknown ids fall back on, and the matrix to decompose."""
+        """The model without factors, which is the fallback of unknown ids, and the matrix to decompose."""
         mean = find_mean(train)
         user_bias, item_bias = np.zeros(train.n_users), np.zeros(train.n_items)
         fill = np.zeros(train.n_items)
@@ -150,7 +150,7 @@ def _less(rated: Csr, filled: Callable[[Any, Any], Matrix]) -> Csr:
 
 
 def _model(base: Factorization, fill: Matrix, P: Matrix, Q: Matrix) -> Factorization:
-    """base + P Qᵀ, where base already says what the fill says: one more column takes the fill out of the product."""
+    """base + P Qᵀ - fill: base already contains the fill, so one more column subtracts it from the product."""
     k = P.shape[1]
     width = k + bool(fill.any())
     user_factors, item_factors = np.ones((len(P), width), np.float32), np.empty((len(Q), width), np.float32)

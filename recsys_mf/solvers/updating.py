@@ -1,4 +1,4 @@
-"""Updating: new ratings move a factorisation, and what the old ratings taught it stays.
+"""Updating: new ratings move a factorisation, which keeps what it learned from the old ones.
 
 Near its optimum the objective of the old model r̂⁰ is quadratic in its rows, and its curvature depends on which pairs
 were rated, not on how. So with the pairs Ω₀ of the old model and the new ratings Ω₁, an update minimises
@@ -6,9 +6,9 @@ were rated, not on how. So with the pairs Ω₀ of the old model and the new rat
     Σ_{(u,i)∈Ω₁} (r_ui - r̂_ui)² + Σ_{(u,i)∈Ω₀} (r̂⁰_ui - r̂_ui)²
         + λ (Σ_u n_u^½ |x_u - x⁰_u|² + Σ_i n_i^½ |y_i - y⁰_i|²),    x_u = (p_u, b_u), y_i = (q_i, b_i)
 
-by alternating least squares: a rated pair without a new rating asks for the prediction it had. For a single row, given
-the other side, this is the recursive least-squares update, which equals a fit to all ratings at once. n counts the
-pairs of a row in both sets. Rows without a new rating stay as they are; a new user or item starts at zero.
+by alternating least squares, where the target of a rated pair without a new rating is its old prediction. For a single
+row, given the other side, this is the recursive least-squares update, which equals a fit to all ratings at once. n
+counts the pairs of a row in both sets. Rows without a new rating stay as they are; a new user or item starts at zero.
 
 Young: Recursive estimation and time-series analysis, 2nd ed. 2011, chapter 3.
 """
@@ -44,8 +44,8 @@ def update(
     """Yield an Epoch after every pass over users and items, without end.
 
     model : the old one, over the vocabularies of ratings; rows it does not know are zero
-    ratings : the pairs of Ω₀ and the ratings of Ω₁; is_new bool[n] : which are of Ω₁
-    regularisation : λ, on ratings of deviation 1 and factors of equal size on both sides
+    ratings : the pairs of Ω₀ and the ratings of Ω₁; is_new : bool[n], which of them are in Ω₁
+    regularisation : λ, for ratings with standard deviation 1 and factors of equal size on both sides
     """
     deviation = find_scale(ratings).deviation
     units = _Units.of(model, deviation)
@@ -65,7 +65,7 @@ def update(
 
 
 class _Units(NamedTuple):
-    """Factors are divided by these, biases by `bias`: the scale of ratings of deviation 1, factors of equal size."""
+    """Divisors of the factors and biases, which bring ratings to standard deviation 1 and factors to equal size."""
 
     user: np.float32
     item: np.float32
@@ -88,7 +88,7 @@ class _Units(NamedTuple):
     def restored(
         self, model: Factorization, X: F32, Y: F32, users: NDArray[np.int64], items: NDArray[np.int64]
     ) -> Factorization:
-        """The model with the rows of these users and items taken from X and Y; all others bit for bit."""
+        """The model with the rows of these users and items taken from X and Y; all others unchanged."""
         P, b_u, Q, b_i = (
             table.copy() for table in (model.user_factors, model.user_bias, model.item_factors, model.item_bias)
         )
@@ -122,10 +122,10 @@ class _Side(NamedTuple):
         return cls(rows, np.concatenate([[0], np.cumsum(counts[rows])]), own[order], others[order], order)
 
     def solved(self, X: F32, Y: F32, targets: F32, regularisation: float, backend: Backend) -> F32:
-        """X with the rows of this side at the minimum of the objective, given Y, reached from where they are."""
+        """X with the rows of this side at the minimum of the objective, given Y, by steps from their current values."""
         errors = targets[self.order] - _products(self.own, self.others, X, Y, backend)
         factors = Y.copy()
-        factors[:, -1] = 0  # the errors are of predictions that have the biases
+        factors[:, -1] = 0  # the errors are of predictions that include the biases
         weights = np.diff(self.starts).astype(np.float32) ** np.float32(_COUNT_EXPONENT)
         width, put = X.shape[1], backend.device.put
         still = np.zeros((len(self.rows), width), np.float32)

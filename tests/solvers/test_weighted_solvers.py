@@ -283,9 +283,7 @@ def test_ratings_with_weights_have_common_noise_and_refuse_personal(
     assert table.weights is not None
     assert kind().resolved(table, backend).noise == "common"
     assert kind().resolved(without(table), backend).noise == ("personal" if backend.sgd.takes_weights else "common")
-    with pytest.raises(
-        ConfigError, match=r"^noise: weights say what ratings are worth \(saw personal\); use noise=com"
-    ):
+    with pytest.raises(ConfigError, match=r"^noise: cannot be combined with weights \(saw personal\); use noise=com"):
         kind(noise="personal").resolved(table, backend)
 
 

@@ -28,10 +28,10 @@ _START = 0.1  # standard deviation of the factors that sampling starts from
 
 @dataclass(frozen=True, eq=False)
 class Field:
-    """What the table of one field (users, items or time bins) takes of the ratings, shared by all chains.
+    """The ratings as the table of one field (users, items or time bins) uses them, shared by all chains.
 
     rated : the ratings by row of the table
-    order int64[z] : of each of them, its row in train
+    order : int64[z], for each of them its row in train
     links : the features of the rows
     """
 
@@ -42,9 +42,9 @@ class Field:
 
 @dataclass(frozen=True, eq=False)
 class Observed:
-    """The ratings as the tables of users, items and, or None, time bins take them.
+    """The ratings as the tables of users, items and time bins (None without bins) use them.
 
-    values [z] : in the order of the rows of train: standardised float32, or levels uint8
+    values : [z], in the order of the rows of train: standardised float32, or levels uint8
     is_ordinal : whether they are levels
     """
 
@@ -61,7 +61,7 @@ class Observed:
     ) -> Self:
         """The ratings of train with these values; links : "both", "users", "items" or "none".
 
-        Weights are taken in units of their mean: a common factor of all is one of α.
+        Weights are divided by their mean: a common factor of all weights would only change α.
         """
         bin_of, put = bins.indices(train.times), backend.device.put
         weights = None if train.weights is None else train.weights / np.float32(train.total_weight / len(train))
@@ -86,7 +86,7 @@ class Observed:
 
 
 class Chain:
-    """Tables, likelihood and random numbers of one chain; `sweep` moves it on."""
+    """Tables, likelihood and random numbers of one chain; `sweep` advances it."""
 
     def __init__(self, observed: Observed, rank: int, rng: np.random.Generator, *, is_personal: bool = False) -> None:
         """is_personal : whether every user and item has a scale of the noise (`noise`)"""
@@ -125,7 +125,7 @@ class Chain:
         return squared_error
 
     def state(self) -> State:
-        """Everything that the next sweep depends on, beside the ratings."""
+        """Everything that the next sweep depends on, except the ratings."""
         contexts = None if self.contexts is None else self.contexts.state()
         random = State({"generator": self._rng.bit_generator.state}, {})
         return State.joined({
@@ -134,9 +134,9 @@ class Chain:
         })  # fmt: skip
 
     def restore(self, state: State, bins: NDArray[np.int64]) -> None:
-        """Go on from a state.
+        """Continue from a state.
 
-        bins : of every time bin of the state, its place among those there are now
+        bins : for every time bin of the state, its index among the bins of this chain
         """
         parts = (state.part(name) for name in ("users", "items", "likelihood", "random"))
         users, items, likelihood, random = (part for part in parts if part is not None)
@@ -149,7 +149,7 @@ class Chain:
         self._likelihood.restore(likelihood, self.users, self.items, self.contexts, self._rng)
 
     def sample(self) -> Sample:
-        """The chain as it stands."""
+        """The current draw of the chain."""
         get, none = self._backend.device.get, np.zeros((0, self.users.X.shape[1]), np.float32)
         contexts = (none, np.zeros(none.shape[1], np.float32))
         if self.contexts is not None:
@@ -164,7 +164,7 @@ class Chain:
         )
 
     def _personal(self) -> NoiseDraw | None:
-        """The scales of the noise as they stand; None if it is common."""
+        """The current scales of the noise; None if it is common."""
         users, items = self.users.noise, self.items.noise
         if users is None or items is None:
             return None
@@ -172,14 +172,14 @@ class Chain:
         return NoiseDraw(get(users.scales), get(items.scales), (users.freedom, items.freedom))
 
     def _user_prior(self) -> PriorDraw | None:
-        """The prior of the users as it stands; None if it uses side information, which a run does not keep."""
+        """The current prior of the users; None if it uses side information, which a run does not keep."""
         links = self.users.links
         if links.n_features not in (0, self.items.links.n_rows) or len(links.blocks) > 1:
             return None
         return PriorDraw(self._backend.device.get(self.users.B)[:-1], self.users.precision)
 
     def predict(self, users: Any, items: Any, times: Any, scale: Scale) -> Any:
-        """What the chain as it stands predicts for pairs, on the device; an unknown row is at its prior mean."""
+        """The predictions of the current draw for pairs, on the device; an unknown row is at its prior mean."""
         xp, put = self._backend.device.xp, self._backend.device.put
 
         def rows(table: Table) -> Any:
@@ -199,7 +199,7 @@ class Chain:
         return xp.clip(scale.mean + scale.deviation * values, *scale.rating_range)
 
     def _contexts(self, users: Any, times: Any, bins: Bins) -> Any:
-        """The time bin of every pair, one more than the last if train has none."""
+        """The time bin of every pair; the number of bins for a time that is in no bin of train."""
         xp, numbers = self._backend.device.xp, self._backend.device.put(bins.numbers)
         if times is None:
             return xp.zeros_like(users) + len(bins)
@@ -217,12 +217,13 @@ class Chain:
         return own[users] * other[items]
 
     def monitored(self, deviation: float) -> dict[str, float]:
-        """Scalars that no other choice of the same predictions changes, in rating units (latent, if ordinal).
+        """Scalars that stay the same if factors change without changing predictions, in rating units (latent, if
+        ordinal).
 
         noise, and with personal noise √(2/ν) of users and of items; standard deviations over all pairs of the parts of
         m that vary with the user, with the item, and with both; the links' √(1 / λ). With p̄ and q̄ the means of the
-        factors these parts are b_u + p_u · q̄, b_i + q_i · p̄ and (p_u - p̄) · (q_i - q̄): unlike b_u itself they stay when
-        factors are rotated or shifted.
+        factors these parts are b_u + p_u · q̄, b_i + q_i · p̄ and (p_u - p̄) · (q_i - q̄): unlike b_u itself they do
+        not change when factors are rotated or shifted.
         """
         xp = self._backend.device.xp
 
@@ -265,7 +266,7 @@ def _blocks(train: Ratings, side: str, backend: Backend, *, linked: bool) -> tup
 
 
 def _probit(observed: Observed) -> OrderedProbit:
-    """The likelihood of levels, with thresholds to start from where a standard normal would have them."""
+    """The likelihood of levels, starting from the thresholds that give a standard normal the observed shares."""
     from scipy.special import ndtri
 
     levels = observed.values

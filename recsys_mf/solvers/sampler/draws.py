@@ -1,4 +1,4 @@
-"""Draws: those that a posterior is the mean of, rounded as it keeps them."""
+"""Draws: the draws that a posterior averages, rounded as it stores them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Draws:
         self._kept: list[tuple[int, tuple[Rounded, ...]]] = []
 
     def add(self, sweep: int, chains: Sequence[Chain]) -> None:
-        """Keep what the chains have drawn in this sweep if it is its turn, and drop those whose turn it no more is."""
+        """Keep the draws of this sweep if it is a multiple of the stride, and drop earlier ones that no longer are."""
         if sweep <= self._burn_in:
             return
         every = stride(sweep - self._burn_in, self._most)
@@ -35,7 +35,7 @@ class Draws:
 
     @property
     def samples(self) -> tuple[Rounded, ...]:
-        """All that are kept, chain after chain: neighbours are alike, which rows that are folded in make use of."""
+        """All that are kept, chain after chain, so that neighbours are alike: rows that are folded in rely on this."""
         chains = len(self._kept[0][1]) if self._kept else 0
         return tuple(draws[chain] for chain in range(chains) for _, draws in self._kept)
 
@@ -47,10 +47,10 @@ class Draws:
         return State.joined({"kept": sweeps, "model": None if model is None else State.of_model(model)})
 
     def restore(self, state: State, contexts: NDArray[np.int64], n_contexts: int) -> None:
-        """Take up the draws of a state that are not of the burn-in.
+        """Restore the draws of a state, except those of the burn-in.
 
-        contexts : of every time bin of the state, its place among the n_contexts bins there are now; the others are at
-            their prior mean
+        contexts : for every time bin of the state, its index among the n_contexts bins of this run; the other bins are
+            at their prior mean
         """
         kept, model = state.part("kept"), state.part("model")
         if kept is None or model is None:
@@ -64,8 +64,8 @@ class Draws:
 
 
 def stride(draws: int, most: int) -> int:
-    """Every how many sweeps a draw is kept, so that of `draws` at most `most` are: a power of two.
+    """The sweeps from one draw that is kept to the next, so that at most `most` of `draws` are: a power of two.
 
-    Those kept of more draws are among those kept of fewer: draws can be dropped as they come.
+    A larger stride keeps some of the draws that a smaller one keeps, so that draws can be dropped as new ones come.
     """
     return 1 << max(0, (-(-draws // most) - 1).bit_length())

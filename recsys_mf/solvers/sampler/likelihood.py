@@ -1,6 +1,6 @@
-"""Likelihoods: what a rating says of the model's value m = μ + b_u + b_i + p_u · q_i, and the draw of their parameters.
+"""Likelihoods: the distribution of a rating given m = μ + b_u + b_i + p_u · q_i, and the draw of their parameters.
 
-Both hand the tables of the sampler targets with Gaussian noise of one precision: the ratings themselves, or latent
+Both give the tables of the sampler targets with Gaussian noise of one precision: the ratings themselves, or latent
 ratings drawn again in every sweep.
 """
 
@@ -34,7 +34,7 @@ class Likelihood(Protocol):
     def draw(
         self, users: Table, items: Table, contexts: Table | None, squared_error: float, rng: np.random.Generator
     ) -> None:
-        """Draw the parameters given the tables, which left this summed squared error; renew the tables' values."""
+        """Draw the parameters given the tables, which left this summed squared error; update the tables' values."""
         ...
 
     def state(self, users: Table) -> State:
@@ -44,8 +44,8 @@ class Likelihood(Protocol):
     def restore(
         self, state: State, users: Table, items: Table, contexts: Table | None, rng: np.random.Generator
     ) -> None:
-        """Take up the parameters of a state and its latent ratings, before any sweep. Latent ratings that it does not
-        have are drawn given the tables; thresholds that it does not have are where sampling starts from.
+        """Restore the parameters of a state and its latent ratings, before any sweep. Latent ratings that it does not
+        have are drawn given the tables; thresholds that it does not have keep their starting values.
         """
         ...
 
@@ -86,10 +86,10 @@ class OrderedProbit:
         P(level l) = Φ(√ω (c_{l+1} - κ m)) - Φ(√ω (c_l - κ m)),    c = κ τ
 
     Let τ⁰ be the thresholds at which a standard normal z would have the observed shares of levels. Shifting and
-    stretching m and τ together changes nothing, so the outer two stay there, and what is drawn is
-    θ = (κ, c_2 … c_{T-1}) of prior density exp(-κ²/2 - Σ_t (c_t - κ τ⁰_t)²/2) on c_1 < c_2 < … < c_T. The latents are
-    integrated out for it, given ω: a Metropolis-Hastings step proposes from the normal approximation at one Newton step
-    from the present θ (the density is log-concave in θ), and draws of the latents follow.
+    stretching m and τ together changes nothing, so the outer two stay at τ⁰, and the sampler draws
+    θ = (κ, c_2 … c_{T-1}) with prior density exp(-κ²/2 - Σ_t (c_t - κ τ⁰_t)²/2) on c_1 < c_2 < … < c_T. This draw has
+    the latents integrated out, given ω: a Metropolis-Hastings step proposes from the normal approximation at one Newton
+    step from the present θ (the density is log-concave in θ). Then the latents are drawn.
 
     Albert, Chib: Bayesian analysis of binary and polychotomous response data, JASA 88(422), 1993; Cowles: Accelerating
     Monte Carlo Markov chain convergence for cumulative-link generalized linear models, Statistics and Computing 6,
@@ -107,7 +107,7 @@ class OrderedProbit:
         self._backend, self._orders = backend, orders
         self.observe(levels)
         self._slope, self._cuts = 1.0, thresholds.copy()
-        # c_1 = κ τ_1 and c_T = κ τ_T are linear in θ as the others are: (c, κ) = J θ.
+        # c_1 = κ τ_1 and c_T = κ τ_T are linear in θ like the others: (c, κ) = J θ.
         self._J = np.zeros((len(thresholds) + 1, len(thresholds) - 1))
         self._J[[0, len(thresholds) - 1, len(thresholds)], 0] = thresholds[0], thresholds[-1], 1
         self._J[np.arange(1, len(thresholds) - 1), np.arange(1, len(thresholds) - 1)] = 1

@@ -3,7 +3,7 @@
     x_g ~ N(μ + F_g β, Λ⁻¹),     β_f ~ N(0, (λ Λ)⁻¹),     μ ~ N(0, (b₀ Λ)⁻¹)
 
 F_g is a sparse row of features, in blocks with a λ each: for a user the items rated in the training rows, each
-1/√count (as SVD++ has them), for an item its raters, and side information. μ is the coefficient of one more feature
+1/√count (as in SVD++), for an item its raters, and side information. μ is the coefficient of one more feature
 that is 1 everywhere. Given the rows X,
 
     (FᵀF + diag(λ)) β = Fᵀ (X + E₁) + √λ E₂,     rows of E₁, E₂ ~ N(0, Λ⁻¹)
@@ -100,9 +100,9 @@ class Links:
         start, image : where the search begins, and F times it
         row_noise E₁ [rows, w], feature_noise E₂ [features + 1, w]
 
-        The search ends where the residual r has r · M⁻¹ r ≤ t² E, with M the diagonal of the system and E the
-        expectation of the same form of the draw about its mean: for t = 0.2 (`_TOLERANCE`) on MovieLens 1M the draw is
-        then within 0.07 of its own standard deviation, after 12 steps.
+        The search ends when the residual r has r · M⁻¹ r ≤ t² E, where M is the diagonal of the system and E estimates
+        the expectation of the same quantity for a draw about its mean. With t = 0.2 (`_TOLERANCE`), on MovieLens 1M,
+        the draw is then exact to 0.07 of its own standard deviation, after 12 steps.
         """
         xp = self.backend.device.xp
 
@@ -148,7 +148,7 @@ def who_rated_what(backend: Backend, rows: Csr, columns: Csr) -> Block:
 
 
 def side_information(backend: Backend, rows: Csr) -> Block:
-    """The features of a table of them, row by row."""
+    """The features of a table of side information, row by row."""
     put = backend.device.put
     scale = np.ones((rows.n_rows, 1), np.float32)
     squares = _squares(rows.columns, rows.values**2, rows.n_columns)

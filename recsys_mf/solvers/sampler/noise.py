@@ -4,14 +4,14 @@ The precision of the noise of a rating of user u and item i, of weight w, or 1, 
 
     γ_u ~ Gamma(ν/2, ν/2) of mean 1 and variance 2/ν,    ν one of 24 values from 2 to 512, equally likely
 
-and the δ_i alike with a ν of their own; for ordinal ratings α is κ² (`likelihood`), and the noise that of the latent
-rating. With e the error of a rating, n_u the ratings of u and S_u = α Σ_i w δ_i e², the sum over its ratings,
+and the δ_i in the same way with a ν of their own; for ordinal ratings α is κ² (`likelihood`), and the noise is that of
+the latent rating. With e the error of a rating, n_u the ratings of u and S_u = α Σ_i w δ_i e², summed over its ratings,
 
     γ_u | ν, S_u ~ Gamma((ν + n_u)/2, (ν + S_u)/2)
     p(ν | S) ∝ Π_u (ν/2)^{ν/2} / Γ(ν/2) · Γ((ν + n_u)/2) / ((ν + S_u)/2)^{(ν + n_u)/2}
 
-The second has the γ integrated out: ν, then all γ, are an exact draw of both together. Given the γ, ν would hardly move
-where they are near 1.
+The second has the γ integrated out, so that drawing ν and then all γ is an exact draw of both together. If ν were drawn
+given the γ, it would hardly move while they are near 1.
 
 A scale mixture of normal distributions: Andrews, Mallows, JRSS B 36(1), 1974; Geweke: Bayesian treatment of the
 independent Student-t linear model, Journal of Applied Econometrics 8, 1993.
@@ -30,8 +30,8 @@ F64 = NDArray[np.float64]
 FREEDOMS: F64 = 2.0 * 256.0 ** (np.arange(24) / 23)
 """The values that ν can have."""
 
-_WAIT = 20  # sweeps: while the factors grow from their start, scales would take up what they do not yet explain
-_ROWS = 1 << 15  # whose terms of all ν are held at once
+_WAIT = 20  # sweeps: while the factors grow from their start, scales would absorb what they do not yet explain
+_ROWS = 1 << 15  # rows for which the terms of all ν are held at once
 
 
 class RowNoise:
@@ -67,12 +67,12 @@ class RowNoise:
         return State(facts, {"scales": self._backend.device.get(self.scales)})
 
     def restore(self, state: State) -> None:
-        """Take up the scales of a state."""
+        """Restore the scales of a state."""
         self.freedom, self._wait = state.facts["freedom"], state.facts["wait"]
         self.scales = self._backend.device.put(np.array(state.arrays["scales"]))
 
 
-_LEAST = 1e-6  # of a scale: of fewer than one in a million, with the least ν and no rating
+_LEAST = 1e-6  # the smallest scale; even with the smallest ν and no rating, only one draw in a million is below it
 
 
 def log_freedom_density(squares: F64, counts: NDArray[np.int64]) -> F64:

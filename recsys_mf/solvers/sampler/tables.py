@@ -27,7 +27,7 @@ F32 = NDArray[np.float32]
 class Rated(NamedTuple):
     """The ratings that the rows of a table take part in, on the device.
 
-    places : row numbers of the other table, by row of this one; without values, which the likelihood gives
+    places : row numbers of the other table, by row of this one; without values, which the likelihood supplies
     contexts : int32[z], row numbers of the third table, None if there is none
     weights : float32[z], by which the precision of the noise is multiplied; None for 1
     """
@@ -40,7 +40,7 @@ class Rated(NamedTuple):
 class Table:
     """The rows X [rows, k + 1] of one field with their prior, and the ratings they take part in, all on the device.
 
-    values : of the ratings, in the order of `rated`, on the device; the likelihood may put others in their place
+    values : of the ratings, in the order of `rated`, on the device; the likelihood may replace them
     B : coefficients β, the last row μ, [features + 1, k + 1]; link_precisions : λ of every block
     precision : Λ [k + 1, k + 1] on the host, that of the last draw
     noise : the scales of the noise of the rows; None for 1
@@ -59,7 +59,7 @@ class Table:
 
     @property
     def mean(self) -> Any:
-        """μ [k + 1], the prior mean of a row of which nothing is known."""
+        """μ [k + 1], the prior mean of a row about which nothing is known."""
         return self.B[-1]
 
     @property
@@ -74,7 +74,7 @@ class Table:
         return Regressors(put(others.X), self.rated.contexts, rows, self.rated.weights, self._scales(others, contexts))
 
     def _scales(self, others: Table, contexts: Table | None) -> NoiseScales | None:
-        """Those of the rows, of the others and of the contexts; None if none has any."""
+        """The scales of the rows, of the others and of the contexts; None if no table has any."""
         tables = (self, others, *(() if contexts is None else (contexts,)))
         if all(table.noise is None for table in tables):
             return None
@@ -92,7 +92,7 @@ class Table:
         return State.joined({"rows": own, "noise": None if self.noise is None else self.noise.state()})
 
     def restore(self, state: State) -> None:
-        """Take up the rows of a state."""
+        """Restore the rows of a state."""
         put, rows, noise = self.backend.device.put, state.part("rows"), state.part("noise")
         assert rows is not None
         self.X, self.B = (put(np.array(rows.arrays[name])) for name in ("X", "B"))
@@ -102,7 +102,7 @@ class Table:
             self.noise.restore(noise)
 
     def restore_some(self, state: State, places: NDArray[np.int64]) -> None:
-        """Take up the rows of a state that has those at these places alone; the others are at their prior mean."""
+        """Restore the rows of a state that has only the rows at these places; the others are at their prior mean."""
         rows = state.part("rows")
         assert rows is not None
         X = np.repeat(rows.arrays["B"][-1:], len(self.X), axis=0)
@@ -112,7 +112,7 @@ class Table:
 
     def sweep(self, others: Table, contexts: Table | None, noise_precision: float, rng: np.random.Generator) -> float:
         """Draw Λ, (μ, β), λ, the rows and the scales of their noise given the other tables; returns the summed squared
-        error left, every square times the weight and the scales of its rating.
+        error left, every square multiplied by the weight and the scales of its rating.
         """
         n_rows, width = self.X.shape
         backend, put, xp = self.backend, self.backend.device.put, self.backend.device.xp
@@ -150,7 +150,7 @@ def _squared(backend: Backend, F: Any) -> float:
 
 
 def drawn_precision(scatter: NDArray[Any], n_rows: int, rng: np.random.Generator) -> NDArray[np.float64]:
-    """Λ ~ Wishart given that so many rows F are N(0, Λ⁻¹), with the prior Wishart(w, I); by Bartlett.
+    """Λ ~ Wishart given n_rows rows F ~ N(0, Λ⁻¹), with the prior Wishart(w, I); by the Bartlett decomposition.
 
     scatter : FᵀF [w, w]: here, of x_g - μ_g of every row and of √λ β of every coefficient
     """
