@@ -1,4 +1,4 @@
-"""Addresses: what names a file or a folder on another machine, told apart from a path on this one."""
+"""Addresses: the names of files and folders on other machines, distinguished from paths on this one."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ SCHEMES = ("s3", "hdfs", "https", "http")
 """What an address may begin with."""
 
 WEB = ("https", "http")
-"""Schemes of servers that give files to anybody, and take none."""
+"""Schemes of web servers: files can be read from them, but not written to them."""
 
 LOCAL_ONLY = {
     "checkpoint": "it is rewritten while the training runs, and locked",
-    "log": "lines are added to it while the command runs, which no store can do",
+    "log": "lines are added to it while the command runs, which a remote store does not allow",
     "state": "fits are added to it while the comparison runs, and it is locked",
     "study": "processes that share it lock it and add to it",
-    "folder of a data set": "a download that breaks goes on from the part in it",
+    "folder of a data set": "an interrupted download continues from the part in it",
 }
 """What must be on this machine, and why."""
 
@@ -69,7 +69,7 @@ class Address:
 
     @property
     def suffix(self) -> str:
-        """Of the name, as pathlib tells it."""
+        """The suffix of the name, as in pathlib."""
         return PurePath(self.name).suffix
 
     @property
@@ -83,7 +83,7 @@ class Address:
         return Address(f"{head.rstrip('/')}/{name}{mark}{query}")
 
     def holds(self, other: Address) -> bool:
-        """Whether the other is this, or lies in this folder."""
+        """Whether the other address is this one, or is in this folder."""
         return f"{other.text.rstrip('/')}/".startswith(f"{self.text.rstrip('/')}/")
 
     def __str__(self) -> str:
@@ -97,7 +97,7 @@ Place: TypeAlias = Path | Address
 def place(path: Any) -> Place:
     """The path or the address that a text, a path or a place names.
 
-    Raises ConfigError for what is no path, for an address of a scheme that is not known, without a host, or with a
+    Raises ConfigError for a value that is not a path, for an address with an unknown scheme, without a host, or with a
     password in it, and for an address in a Path, which keeps only one of its slashes.
     """
     if isinstance(path, Address):

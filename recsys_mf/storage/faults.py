@@ -1,4 +1,4 @@
-"""Faults: what stores on the network say, as one line that tells what to do."""
+"""Faults: the errors of stores on the network, as one line that says what to do."""
 
 from __future__ import annotations
 
@@ -40,13 +40,13 @@ def in_words(address: Address) -> Iterator[None]:
 
 
 def missing(address: Address) -> RemoteError:
-    """That there is nothing at an address."""
+    """The error that there is nothing at an address."""
     fix = "check the name, and that it was written there"
     return RemoteError("no such file or folder", where=str(address), fix=fix)
 
 
 def no_bucket(address: Address) -> RemoteError:
-    """That the bucket of an address does not exist."""
+    """The error that the bucket of an address does not exist."""
     fix = "check its name: the address is s3://BUCKET/KEY"
     return RemoteError(f"there is no bucket '{address.host}'", where=str(address), fix=fix)
 
@@ -91,7 +91,7 @@ def _of_hdfs(address: Address, text: str) -> RemoteError:
 
 
 def has_credentials() -> bool:
-    """Whether there are credentials in one of the places where AWS looks, but for those of the machine itself."""
+    """Whether there are credentials in one of the places where AWS looks, except those of the machine itself."""
     if any(os.environ.get(name) for name in _SOURCES):
         return True
     home = Path("~/.aws").expanduser()

@@ -1,4 +1,4 @@
-"""Reading: files and folders at addresses, copied to this machine and removed with what reads them."""
+"""Reading: files and folders at addresses, copied to this machine and removed with their reader."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from recsys_mf.storage.systems import Opened, opened
 from recsys_mf.storage.transfer import BLOCK, Count
 
 _AT_ONCE = 8  # files
-_TRIES = 5  # of a download of the web, each going on where the last one broke
+_TRIES = 5  # of a download from the web, each continuing where the last one broke
 _MAGIC = re.compile(r"[*?\[]")
 _PREFIX = "recsys_mf-"
 
@@ -49,12 +49,12 @@ class Copy:
         self._end = weakref.finalize(self, _removed, self.root, self._process)
 
     def tie(self, owner: object) -> None:
-        """Let the files live as long as the owner."""
+        """Keep the files until the owner is deleted."""
         self._end.detach()
         weakref.finalize(owner, _removed, self.root, self._process)
 
     def remove(self) -> None:
-        """Remove the files now; what has them open or mapped keeps them."""
+        """Remove the files now; a reader that has them open or mapped can still use them."""
         self._end()
 
 
@@ -64,7 +64,7 @@ def _removed(root: Path, process: int) -> None:
 
 
 def exists(address: Address) -> bool:
-    """Whether there is a file at the address. Raises RemoteError if that cannot be known."""
+    """Whether there is a file at the address. Raises RemoteError if that cannot be determined."""
     if address.is_web:
         with _web_in_words(address):
             return web.answers(_quoted(address))
@@ -72,7 +72,7 @@ def exists(address: Address) -> bool:
 
 
 def files_in(address: Address) -> list[Entry]:
-    """All files below a folder, in the order of their paths; none of what does not exist."""
+    """All files below a folder, in the order of their paths; none if the folder does not exist."""
     from pyarrow import fs
 
     system, path = opened(address)
@@ -84,7 +84,7 @@ def files_in(address: Address) -> list[Entry]:
 
 
 def read_bytes(address: Address, most: int) -> bytes:
-    """The bytes of a file, at most so many. Raises RemoteError as the store does."""
+    """The first `most` bytes of a file. Raises RemoteError if it cannot be read."""
     with contextlib.ExitStack() as stack:
         copy = Copy()
         stack.callback(copy.remove)
@@ -141,7 +141,7 @@ def copied_files(address: Address, names: Sequence[str]) -> Copy:
 
 @contextlib.contextmanager
 def renamed(copy: Path, address: Address) -> Iterator[None]:
-    """Let errors about a copy be about the address."""
+    """Make errors about a copy name the address instead."""
     try:
         yield
     except RecsysError as error:
@@ -167,7 +167,7 @@ def _look(there: Opened, address: Address) -> _Found:
 
     with in_words(address):
         info = there.system.get_file_info(there.path)
-        if info.type == fs.FileType.NotFound and address.scheme == "s3":  # the system does not tell what is missing
+        if info.type == fs.FileType.NotFound and address.scheme == "s3":  # the system does not say what is missing
             bucket = there.path.partition("/")[0]
             if there.system.get_file_info(bucket).type == fs.FileType.NotFound:
                 raise no_bucket(address)
@@ -183,7 +183,7 @@ def _size(there: Opened, address: Address) -> int:
 
 
 def _chosen(address: Address, *, is_folder: bool) -> tuple[list[Entry], str]:
-    """The files that a folder or a glob means, and the path that theirs begin after."""
+    """The files of a folder or a glob, and the path that their paths are relative to."""
     if is_folder:
         entries, base, pattern = files_in(address), address, None
     else:
@@ -229,7 +229,7 @@ def _inside(folder: Path, path: str, address: Address) -> Path:
 
 
 def _fetch_all(address: Address, there: Opened, targets: dict[str, Path], sizes: Sequence[int]) -> None:
-    """Copy files of a system, several at once."""
+    """Copy files of a file system, several at once."""
     total = sum(sizes)
     free = shutil.disk_usage(tempfile.gettempdir()).free
     if total > free:
@@ -261,7 +261,7 @@ def _stream(address: Address, system: Any, path: str, target: Path, count: Count
 
 
 def _fetch(address: Address, target: Path, count: Count) -> None:
-    """Copy one file, of a system or of the web."""
+    """Copy one file, from a file system or the web."""
     if not address.is_web:
         there = opened(address)
         _stream(address, there.system, there.path, target, count)

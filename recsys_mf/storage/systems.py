@@ -1,6 +1,6 @@
 """Systems: the file system of pyarrow that reads and writes at an address of S3 or HDFS.
 
-A system is made for one operation and dropped after it: pyarrow that ends while one is held has been seen to hang.
+A system is made for one operation and dropped after it: a process that ended while one was held has been seen to hang.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def opened(address: Address) -> Opened:
 
 
 def _s3(address: Address) -> Opened:
-    """S3, or what AWS_ENDPOINT_URL names; by default the region of the bucket, which Amazon is asked for."""
+    """S3, or the store that AWS_ENDPOINT_URL names. The default region is the bucket's, as Amazon reports it."""
     from pyarrow import fs
 
     endpoint = _setting("endpoint_url", "AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
@@ -40,14 +40,14 @@ def _s3(address: Address) -> Opened:
         region = "us-east-1" if endpoint else fs.resolve_s3_region(address.host)
     system = fs.S3FileSystem(
         endpoint_override=endpoint, region=region, connect_timeout=_CONNECT, request_timeout=_REQUEST,
-        background_writes=False,  # which keep all that is not sent yet in memory
+        background_writes=False,  # they keep in memory all that is not sent yet
         retry_strategy=fs.AwsStandardS3RetryStrategy(max_attempts=_ATTEMPTS),
     )  # fmt: skip
     return Opened(system, f"{address.host}/{address.path}".rstrip("/"))
 
 
 def _hdfs(address: Address) -> Opened:
-    """The cluster of the address, without a host that of Hadoop's own configuration."""
+    """The cluster of the address; without a host, the one in Hadoop's own configuration."""
     from pyarrow import fs
 
     host, _, port = address.host.partition(":")
@@ -56,7 +56,7 @@ def _hdfs(address: Address) -> Opened:
 
 
 def _setting(name: str, *variables: str) -> str | None:
-    """A setting of AWS: of the environment, else of the profile in ~/.aws/config."""
+    """A setting of AWS: from the environment, else from the profile in ~/.aws/config."""
     for variable in variables:
         if os.environ.get(variable):
             return os.environ[variable]

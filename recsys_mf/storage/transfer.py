@@ -1,4 +1,4 @@
-"""Transfers: how far a download or an upload is, told to who watches."""
+"""Transfers: the progress of downloads and uploads, reported to a watcher."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ BLOCK = 1 << 23
 
 
 class Transfer(NamedTuple):
-    """How far a transfer is.
+    """The progress of a transfer.
 
     verb : downloading or uploading
     done, total : bytes; total is None if the server does not say
@@ -39,7 +39,7 @@ _WATCH: ContextVar[Watch] = ContextVar("watch", default=_tell_nobody)
 
 @contextmanager
 def watched(watch: Watch) -> Iterator[None]:
-    """Inside, every transfer is told to `watch`, from one thread at a time."""
+    """Report every transfer inside the block to `watch`, from one thread at a time."""
     token = _WATCH.set(watch)
     try:
         yield
@@ -62,7 +62,7 @@ class Count:
             self._watch(Transfer(self._verb, self._address, self._done, self.total))
 
     def set(self, done: int, total: int | None) -> None:
-        """Say how many there are in all, as a download of the web does."""
+        """Set the bytes so far and in total, as a download from the web reports them."""
         with self._lock:
             self._done, self.total = done, total
             self._watch(Transfer(self._verb, self._address, done, total))

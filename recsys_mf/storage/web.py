@@ -90,7 +90,7 @@ def download(address: str, part: Part, most: int | None, watch: Watcher) -> None
 
 
 def answers(address: str) -> bool:
-    """Whether the server has a file at the address. Raises DataError if that cannot be known."""
+    """Whether the server has a file at the address. Raises DataError if that cannot be determined."""
     try:
         _opened(address, {}).close()
     except DataError as error:

@@ -1,7 +1,7 @@
 """Writing: files and folders are made on this machine, and sent to their address when they are complete.
 
-Stores have no rename, so a folder is whole when one file of it is there, which is sent last and, if the folder is
-replaced, removed first. If sending fails, what was sent is removed again, and what was made stays on this machine.
+Stores have no rename, so one file marks a folder as complete: it is sent last and, if the folder is replaced, removed
+first. If sending fails, what was sent is removed again, and what was made stays on this machine.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ _PROBE = ".recsys_mf-writable"
 
 
 def check_writable(folder: Address) -> None:
-    """Raise RemoteError unless files can be written into a folder: one without content is, and is removed."""
+    """Raise RemoteError unless files can be written into a folder: writes an empty file there and removes it."""
     refuse_web(folder)
     system, path = opened(folder)
     with in_words(folder):
         with system.open_output_stream(f"{path}/{_PROBE}"):
             pass
-        with contextlib.suppress(OSError):  # who may write but not remove leaves it; it is hidden
+        with contextlib.suppress(OSError):  # without permission to remove it, it stays; its name is hidden
             system.delete_file(f"{path}/{_PROBE}")
 
 
@@ -45,7 +45,8 @@ def refuse_web(address: Address) -> None:
 def written_file(address: Address, *, replace: bool) -> Iterator[Path]:
     """A path to write a file to, which is sent to the address at the end if nothing was raised.
 
-    replace : an existing file is replaced. Raises RemoteError if it cannot be sent.
+    replace : replace an existing file
+    Raises RemoteError if the file exists and may not be replaced, or if it cannot be sent.
     """
     refuse_web(address)
     with _made_here(address) as (path, keep):
@@ -62,8 +63,8 @@ def written_file(address: Address, *, replace: bool) -> Iterator[Path]:
 def written_folder(address: Address, last: str, *, may_replace: Callable[[], None]) -> Iterator[Path]:
     """A new folder to write to, whose files are sent to the address at the end if nothing was raised.
 
-    last : the file that makes the folder whole
-    may_replace : raises unless what is there may be replaced; called before, and again before files are sent
+    last : the file that marks the folder as complete
+    may_replace : raises unless an existing folder may be replaced; called at the start, and again before files are sent
     """
     refuse_web(address)
     may_replace()
@@ -87,7 +88,7 @@ def _made_here(address: Address) -> Iterator[tuple[Path, Callable[[Path], Any]]]
             yield
         except (RemoteError, RecsysError) as fault:
             kept = True
-            fix, where = f"the whole is kept in {path}; {fault.fix}, and copy it there", fault.where or str(address)
+            fix, where = f"the output is kept in {path}; {fault.fix}, and copy it there", fault.where or str(address)
             raise type(fault)(f"not sent: {fault.what}", where=where, seen=fault.seen, fix=fix) from fault
 
     try:
@@ -103,7 +104,7 @@ def _send_folder(address: Address, folder: Path, last: str) -> None:
     old = [entry.path for entry in files_in(address)]
     count, sent = Count("uploading", address, sum(path.stat().st_size for path in files)), []
     if last in old:
-        _remove(address, [last])  # from here on there is no folder that is whole
+        _remove(address, [last])  # from here on the folder is incomplete
     try:
         for path in files:
             if path.name == last:
@@ -127,7 +128,7 @@ def _remove(folder: Address, names: list[str]) -> None:
 def _send(address: Address, path: Path, count: Count) -> None:
     """Send a file. Closing a stream completes its file, so one that fails is removed."""
     system, target = opened(address)
-    renames = address.scheme == "hdfs"  # where a file is seen while it is written
+    renames = address.scheme == "hdfs"  # HDFS shows a file while it is written
     there = f"{target}._COPYING_" if renames else target
     with in_words(address):
         stream = system.open_output_stream(there, compression=None)

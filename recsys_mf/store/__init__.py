@@ -8,9 +8,9 @@
     rated.parquet           optional: the training ratings, a row per user
     report.json             optional: the report that was printed
 
-docs/run-directory.md describes the format. The directory is written elsewhere and renamed, so it is complete or absent,
-and a reader sees either the old run or the new one. A loaded run predicts the same bits. At an address (`storage`)
-run.json is sent last: without it there is no run.
+docs/run-directory.md describes the format. The directory is written under another name and renamed, so it is complete
+or absent, and a reader sees either the old run or the new one. A loaded run predicts the same bits. At an address
+(`storage`), run.json is sent last: without it there is no run.
 """
 
 from recsys_mf.store.layout import FORMAT, VERSION

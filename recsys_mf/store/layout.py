@@ -19,10 +19,10 @@ RATED, REPORT = "rated.parquet", "report.json"
 REQUIRED = (MODEL, BASELINES, USERS, ITEMS)
 OPTIONAL = (RATED, REPORT)
 WRITTEN = (FACTS, *REQUIRED, *OPTIONAL)
-"""All that `save` ever writes, and so all that it may remove."""
+"""All file names that `save` ever writes; it may remove only these."""
 
 MODELS: dict[str, type[Model]] = {kind.kind: kind for kind in (Factorization, Posterior)}
-"""Classes of models by the kind that run.json says."""
+"""Classes of models by their kind in run.json."""
 
 
 def sealed(facts: Mapping[str, Any]) -> bytes:
@@ -32,7 +32,7 @@ def sealed(facts: Mapping[str, Any]) -> bytes:
 
 
 def is_sealed(text: bytes) -> bool:
-    """Whether a text is one of `sealed`, to the last byte."""
+    """Whether a text is exactly as `sealed` returned it."""
     head = text[: -len(_seal(b""))]
     return text == head + _seal(head)
 

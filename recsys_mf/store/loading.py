@@ -54,12 +54,13 @@ _MAX_FACTS = 1 << 28  # bytes of run.json
 def load(directory: str | Place, *, mapped: bool = True) -> Run:
     """The run of a directory, bit for bit as it was saved.
 
-    directory : a folder, or the address of one: its files are copied to a temporary folder, and removed with the run
-    mapped : the arrays of models stay in their files, mapped into memory, so that processes share them; else, and on
-        Windows, they are copied. `save` never writes into files that are mapped; another program must not either
+    directory : a folder, or the address of one: its files are then copied to a temporary folder, which is removed with
+        the run
+    mapped : the arrays of models stay in their files, mapped into memory, so that processes share them; if False, and
+        on Windows, they are copied. `save` never writes into files that are mapped; no other program must write to them
     While another process replaces the run, the old or the new one is returned. Raises ArtifactError naming the file,
     and the field, when the directory is missing, foreign, of another version, incomplete, changed since it was written
-    or not what a run can be; ResourceError when it does not fit in memory.
+    or inconsistent; ResourceError when it does not fit in memory.
     """
     there = place(directory)
     if isinstance(there, Address):
@@ -87,7 +88,7 @@ def load_provenance(directory: str | Place) -> Mapping[str, Any]:
 
 
 def is_run(directory: str | Place) -> bool:
-    """Whether there is a run, whole or not. Raises ArtifactError if that cannot be known."""
+    """Whether there is a run, complete or not. Raises ArtifactError if that cannot be determined."""
     there = place(directory)
     if not isinstance(there, Address):
         return (there / FACTS).is_file()
@@ -96,7 +97,7 @@ def is_run(directory: str | Place) -> bool:
 
 
 def _loaded_from(address: Address, *, mapped: bool) -> Run:
-    """The run at an address. One that is replaced meanwhile does not fit together, and is copied again."""
+    """The run at an address. If it is replaced during the copy, its files do not match, and it is copied again."""
     before = b""
     for _ in range(_SENT_ATTEMPTS):
         with contextlib.ExitStack() as stack:
@@ -147,7 +148,7 @@ def _loaded(directory: Path, *, mapped: bool) -> Run:
         baselines = _baselines(facts["baselines"], data.tensors(BASELINES), shape)
     users, user_counts = _vocabulary(data, USERS, shape[0], facts["users_fingerprint"])
     items, item_counts = _vocabulary(data, ITEMS, shape[1], facts["items_fingerprint"])
-    for name in OPTIONAL:  # also what is not parsed here is what was written
+    for name in OPTIONAL:  # files that are not parsed here are checked too
         if name in facts["parts"] and name != RATED:
             data.read(name)
     return Run(
@@ -299,7 +300,7 @@ def _short(value: object, most: int = 40) -> str:
 
 
 def fit_of(entry: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> Fit:
-    """A fit of what `saving.described_fit` gives and the arrays of its model. Raises ArtifactError, DataError."""
+    """The fit that `saving.described_fit` described, with the arrays of its model. Raises ArtifactError, DataError."""
     described = entry["model"]
     kind = described.get("kind")
     if not isinstance(kind, str) or kind not in MODELS:

@@ -63,7 +63,7 @@ def check_free(directory: str | Place, *, force: bool = False, inputs: Iterable[
 
 
 def _is_inside(target: Place, name: str | Place) -> bool:
-    """Whether one of the files that a name, or a glob, means is the target or lies in it."""
+    """Whether the file of this name, or one that matches it as a glob, is the target or is inside it."""
     given = place(name)
     if isinstance(target, Address) or isinstance(given, Address):
         return isinstance(target, Address) and isinstance(given, Address) and target.holds(given)
@@ -144,7 +144,7 @@ def described_fit(fit: Fit) -> dict[str, Any]:
 
 
 def _identity(facts: dict[str, Any], *arrays: dict[str, NDArray[Any]]) -> str:
-    """The name of a run, stored in all its files; made from models and vocabularies, so a seed gives the same bytes."""
+    """The name of a run, in all of its files; it depends only on models and ids, so a seed gives the same bytes."""
     models = [facts["fit"]["model"], {label: fit["model"] for label, fit in facts["baselines"].items()}]
     ids = facts["users_fingerprint"], facts["items_fingerprint"]
     digest = hashlib.sha256(strict_json.to_text([models, ids]).encode())

@@ -1,6 +1,6 @@
-"""Tensors: a safetensors file as arrays over its bytes, without copying them; and one that knows if it was changed.
+"""Tensors: a safetensors file as arrays over its bytes, without copying them; and a sealed one, which shows a change.
 
-A file is the length of a header in eight bytes, the header, and the values. The header is JSON: of every array its
+A file is the length of a header in eight bytes, the header, and the values. The header is JSON: for every array, its
 type, its shape, and where its values are. https://huggingface.co/docs/safetensors
 """
 
@@ -31,9 +31,9 @@ _MAX_HEADER = 100_000_000  # bytes, as in the library
 
 
 def read_tensors(data: Bytes) -> dict[str, NDArray[Any]]:
-    """The arrays of a file by name; they are read-only and lie in its bytes, which they keep in memory.
+    """The arrays of a file by name; they are read-only views of its bytes, which they keep in memory.
 
-    Raises DataError for bytes that are no such file: also if arrays overlap or leave a gap.
+    Raises DataError for bytes that are not such a file, also if arrays overlap or leave a gap.
     """
     start = _LENGTH + int.from_bytes(data[:_LENGTH], "little")
     if len(data) < _LENGTH or start > min(len(data), _MAX_HEADER):

@@ -206,7 +206,7 @@ def test_a_run_that_cannot_be_sent_is_kept_here_and_leaves_nothing_there(
         send(address, path, count)
 
     monkeypatch.setattr(writing, "_send", broken)
-    message = rf"^s3://bucket/run/{failing}: not sent: cannot be reached \(saw cable\); the whole is kept in (\S+/run);"
+    message = rf"^s3://bucket/run/{failing}: not sent: cannot be reached \(saw cable\); the output is kept in (\S+/run)"
     with pytest.raises(ArtifactError, match=message) as caught:
         mf.save(small_run(), "s3://bucket/run", force=replaces)
     (kept,) = temporary.glob("*/run")
