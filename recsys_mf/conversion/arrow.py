@@ -192,7 +192,7 @@ def first_refused(column: pa.ChunkedArray, convert: Callable[[Any], Any]) -> int
 def plain_numbers(column: Any) -> NDArray[Any]:
     """A column of integers or floats without nulls as NumPy, [n]; read-only and not copied if it is one piece.
 
-    Does not import pandas, as `to_numpy` does.
+    Unlike `to_numpy`, it does not import pandas.
     """
     import pyarrow as pa
 

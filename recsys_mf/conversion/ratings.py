@@ -35,7 +35,7 @@ def rating_values(values: Any, origin: Origin) -> NDArray[np.float32]:
 def rating_numbers(column: pa.ChunkedArray, origin: Origin, what: str = "rating") -> pa.ChunkedArray:
     """A decoded column of ratings as Arrow integers or floats; nulls stay. Raises DataError as `rating_values`.
 
-    what : what the numbers are, for messages; truth values are ratings alone
+    what : what the numbers are, for messages; truth values are accepted only for ratings
     """
     import pyarrow as pa
 

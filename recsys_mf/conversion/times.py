@@ -31,9 +31,9 @@ def time_seconds(values: Any, origin: Origin, unit: str | None = None) -> tuple[
         without a zone, or numbers. Times without a zone are UTC
     unit : a key of UNITS: the unit of the numbers; None to find it from all of them
 
-    Numbers are seconds if none is above 1e11 (the year 5138). Else the median of the non-zero numbers decides: up
-    to 1e11 seconds, 1e14 milliseconds (1e11 milliseconds are March 1973), 1e17 microseconds,
-    beyond it nanoseconds; a notice says if they are not seconds. Fractions are rounded down, also before 1970.
+    Numbers are seconds if none is above 1e11 (the year 5138). Otherwise the median of the non-zero numbers decides: up
+    to 1e11 they are seconds, up to 1e14 milliseconds (1e11 milliseconds are March 1973), up to 1e17 microseconds, and
+    above that nanoseconds; a notice says if they are not seconds. Fractions are rounded down, also before 1970.
     Raises DataError with the row and the value for a null, text that is not a time, NaN and infinity, a time beyond
     the year 9999 or 64 bits, and seconds among times of a smaller unit; with the name of a column of another type.
     """
@@ -87,7 +87,7 @@ def _recognised(numbers: NDArray[Any], origin: Origin) -> str:
     unit = next((name for name, ticks in UNITS.items() if middle <= _ORDINARY * ticks), "nanoseconds")
     if unit == "seconds":
         return unit
-    smaller = UNITS[unit] // 1000  # what an ordinary time of the next larger unit looks like: the years 1985 to 2096
+    smaller = UNITS[unit] // 1000  # for times in the next larger unit, of the years 1985 to 2096
     mixed = (sizes > 5e8 * smaller) & (sizes < 4e9 * smaller)
     if mixed.mean() > _MIXED:
         seen = f"{numbers[mixed.argmax()]}, but most are {unit}"

@@ -24,8 +24,8 @@ def rating_weights(weights: Any, origin: Origin) -> NDArray[np.float32]:
 
     weights : as in `arrow_column`: numbers of every type, and numbers stored as text, for which there is a notice
     Raises DataError with the row and the value for a null, text that is not a number, NaN, infinity, a number below 0
-    or beyond float32 (1.2e-38 to 3.4e38), and for 0, since a rating that counts nothing is one to leave out; with the
-    name of the column if it has another type.
+    or beyond float32 (1.2e-38 to 3.4e38), and for 0, since a rating that does not count should be left out; with
+    the name of the column if it has another type.
     """
     column = decoded(arrow_column(weights, origin))
     refuse_nulls(column, origin, "null weight", _GIVE)
@@ -49,7 +49,7 @@ def is_weight(numbers: NDArray[Any]) -> NDArray[np.bool_]:
 
 
 def fault_in_weights(weights: NDArray[Any], origin: Origin) -> DataError:
-    """The error of the first of the weights that is none."""
+    """The error of the first weight that is not valid."""
     row = int(np.argmin(is_weight(weights)))
     seen = float(weights[row])
     if seen == 0:

@@ -127,7 +127,7 @@ def _provide(dataset: Dataset, target: Path, watch: Watcher) -> None:
 
 
 def _most_bytes(dataset: Dataset) -> int:
-    """More bytes than an archive with this many ratings, or the table in it, can have."""
+    """An upper limit of the bytes of an archive with this many ratings, and of the table in it."""
     return _BYTES_OF_A_RATING * dataset.ratings + (1 << 20)
 
 

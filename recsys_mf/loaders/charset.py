@@ -1,7 +1,7 @@
 """The encoding of a text table, given or detected by a small rule; readers always see UTF-8.
 
 The rule: a byte order mark, or the zero bytes of ASCII text in UTF-16, mark UTF-16 and UTF-32. All else is UTF-8, and
-bytes that are not valid UTF-8 are read as Windows-1252 (of Latin-1 if Windows-1252 has none).
+bytes that are not valid UTF-8 are read as Windows-1252 (as Latin-1 if they are undefined there).
 """
 
 from __future__ import annotations

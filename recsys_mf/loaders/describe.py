@@ -33,8 +33,8 @@ class Description:
     rows : all of them; the facts below are about the rows with both ids and a finite rating, `usable_rows`
     nulls : null users, items and ratings, and null times and weights if there are such columns
     not_finite : ratings that are NaN, infinite or beyond float32
-    weights : smallest, largest and mean weight of those rows that have a valid one, and how many have another, null
-        ones included; None without a column of weights
+    weights : smallest, largest and mean weight of the rows with a valid weight, and the number of rows with an invalid
+        or null one; None without a column of weights
     duplicates : rows whose (user, item) pair occurs in an earlier row
     user_ids, item_ids : "integer" or "string"
     density : distinct pairs / (users · items)

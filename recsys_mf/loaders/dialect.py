@@ -29,9 +29,9 @@ from recsys_mf.loaders.rewriting import BLANKS, BY_MOVIE, SEPARATOR
 from recsys_mf.loaders.source import is_recognised
 from recsys_mf.loaders.words import clipped
 
-_DELIMITERS = ("::", "\t", ",", ";", "|", BLANKS)  # the first of equals is taken
+_DELIMITERS = ("::", "\t", ",", ";", "|", BLANKS)  # if several fit equally well, the first is taken
 _HEADERLESS = ("user_id", "item_id", "rating", "timestamp")
-_MATRIX = 5  # so many columns of numbers without names are not a table of ratings
+_MATRIX = 5  # this many columns of numbers without names are not a table of ratings
 _SECONDS = 1e8  # a fourth column of larger numbers holds times
 _COMMENTS = ("#", "%")
 MISSING = {"", "na", "n/a", "nan", "null", "none", "-", "?"}  # fields without a value, in lower case
@@ -177,7 +177,7 @@ def _cut(lines: Sequence[str], delimiter: str, *, whole: bool, least: int = 2) -
     except csv.Error:
         return None
     if not whole and len(rows) > 2:
-        rows.pop()  # it may go on
+        rows.pop()  # it may be incomplete
     if not rows:
         return None
     widths = Counter(map(len, rows[1:] or rows))
@@ -201,7 +201,7 @@ def row_reader(lines: Iterable[str], separator: str, quotes: Quotes) -> Any:
 
 
 def _fit_of_names(cut: _Cut) -> tuple[int, bool]:
-    """How well the first line goes with the others: names in it that are recognised, and whether none is missing."""
+    """How well the first line fits the others: how many of its names are recognised, and whether none is missing."""
     return _recognised(cut.rows[0]), len(cut.rows[0]) == cut.width
 
 
@@ -248,12 +248,12 @@ def _is_header(first: Sequence[str], body: Sequence[Sequence[str]]) -> bool:
 
 
 def _shape(text: str) -> str:
-    """How a text is built: u17 is as ann4."""
+    """The pattern of a text, the same for u17 and ann4."""
     return re.sub(r"[^\W\d_]+", "a", re.sub(r"\d+", "9", text))
 
 
 def _unnamed(width: int, filled: int) -> tuple[str, ...]:
-    """The names of MovieLens; those after the last column that holds anything tell nothing."""
+    """The names of MovieLens; other columns, and those that are empty at the end, get numbers."""
     named = _HEADERLESS[:filled]
     return named + tuple(f"column_{place}" for place in range(len(named), width))
 
@@ -313,7 +313,7 @@ def _are_seconds(numbers: Sequence[float]) -> bool:
 
 
 def _is_named_matrix(names: Sequence[str], rows: Sequence[Sequence[str]]) -> bool:
-    """Whether no more than the users are named as such, and all other columns hold numbers."""
+    """Whether at most the first column has a recognised name, and all other columns hold numbers."""
     if len(names) < 4 or not rows or _recognised(names) > 1 or _recognised(names[1:]):
         return False
     return all(_numbers(rows, place) is not None for place in range(1, len(names)))

@@ -83,7 +83,7 @@ def _is_list(kind: pa.DataType) -> bool:
 def _numbers(source: Source, column: pa.ChunkedArray) -> NDArray[np.float64] | None:
     """The values that are not null, float64, of a column of numbers or times; None for another column.
 
-    Times are in the unit of the column, which standardising takes away.
+    Times are in the unit of the column, which standardising cancels.
     """
     import pyarrow as pa
 
@@ -148,7 +148,7 @@ def _members(column: pa.ChunkedArray) -> Members | None:
     values = column.drop_null().combine_chunks()
     if listed:
         rows, values = rows[pc.list_parent_indices(values).to_numpy()], pc.list_flatten(values)
-    if listed or pa.types.is_uint64(kind):  # beyond 64 bits an integer is as good as its text
+    if listed or pa.types.is_uint64(kind):  # integers beyond int64 are treated as text
         values = values.cast(pa.large_string() if _is_text(kind) or pa.types.is_uint64(kind) else kind)
         rows, values = rows[values.is_valid().to_numpy(zero_copy_only=False)], values.drop_null()
     return Members(rows, values, "values" if listed else "categories")
@@ -162,7 +162,7 @@ def _indicators(name: str, members: Members, n_rows: int) -> Block:
     n_known = int((occurrences > 0).sum())
     if not n_known:
         return _without(name, "no values")
-    often = occurrences > 1  # the others cannot be held by two rows: they are not even sorted
+    often = occurrences > 1  # a value that occurs once is not in two rows, so it need not be sorted
     vocabulary, places = Vocabulary.encode(known.filter(pa.array(often)))
     column_of = np.full(len(known), -1, np.int32)
     column_of[often] = places
@@ -212,7 +212,7 @@ def _pairs(rows: NDArray[np.int32], columns: NDArray[np.int32]) -> tuple[NDArray
 
 
 def _occur_once(count: int, of: int, nouns: str) -> str | None:
-    """Which values were left out because a single row holds them: they say nothing about other rows."""
+    """How many values were left out because only one row holds them: they say nothing about other rows."""
     if count == of:
         return f"all {of:,} {nouns} occur once" if of > 1 else "its only value occurs once"
     return f"{count:,} of {of:,} {nouns} {'occurs' if count == 1 else 'occur'} once" if count else None

@@ -37,9 +37,9 @@ def read_features(
     """Features from a table on disk with a row for every user or item.
 
     path : as in `read_ratings`; a text table starts with a line of column names
-    role : "user" or "item", whose ids those of the table are
+    role : "user" or "item": whose ids and features the table has
     id_column : by default recognised (user_id, userId, user, or item_id, movieId, movie_id, item; else id)
-    columns : those that are features, by default all others
+    columns : the feature columns; by default all except the ids
     ids, encoding : as in `read_ratings`
 
     What a column becomes depends on its type:

@@ -1,4 +1,4 @@
-"""Tables in memory: pandas, Arrow, anything that gives an Arrow stream, columns by name, rows by name."""
+"""Tables in memory: pandas, Arrow, any object with an Arrow stream, a dict of columns, a list of dicts."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def from_frame(
 ) -> Ratings:
     """Ratings from a table in memory with a row per rating; other arguments and errors are as in `read_ratings`.
 
-    frame : a pandas frame, whose named index levels are columns too; an Arrow table; anything that gives an Arrow
+    frame : a pandas frame, whose named index levels also count as columns; an Arrow table; any object with an Arrow
         stream (Polars, DuckDB, Ibis); a mapping of names to columns; a list of mappings, one per row; a NumPy array
         with named fields
     """

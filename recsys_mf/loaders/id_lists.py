@@ -1,4 +1,4 @@
-"""Lists of ids: a few that are typed, or a table with a column of them; of the kind that a run has."""
+"""Lists of ids: typed with commas between, or a column of a table; read as integers or strings, like those of a run."""
 
 from __future__ import annotations
 
@@ -20,12 +20,13 @@ if TYPE_CHECKING:
 
 
 def read_ids(text: str, role: Role, vocabulary: Vocabulary, *, where: str) -> pa.ChunkedArray:
-    """The ids of the kind of a vocabulary in a table, each once in order, or in a list such as 17,42.
+    """The ids in a table or in a list such as 17,42, each once, in order; integers or strings, like a vocabulary.
 
-    text : the name of a file if there is one, as in `read_ratings`, which has a single column or one that is recognised
-        as the ids of the role, in a text file with or without a name above it; else ids between commas
+    text : a path as in `read_ratings`, if there is such a file: its only column, or the one that is recognised as the
+        ids of the role, is read; in a text file, a line of names is optional. Otherwise ids with commas between
     where : the argument, for messages
-    Raises DataError for no ids, an id that is not of the kind, and a table without such a column.
+    Raises DataError for no ids, an id that is not an integer if the vocabulary has integers, and a table without such a
+    column.
     """
     import pyarrow as pa
 
@@ -53,18 +54,18 @@ def read_ids(text: str, role: Role, vocabulary: Vocabulary, *, where: str) -> pa
 
 
 def _starts_with_id(source: Source) -> bool:
-    """Whether the name of a text's only column is an id: any text may be one, so only names that are known are not."""
+    """Whether the first line of a text with one column is an id, not a name: any text except the recognised names."""
     is_named = isinstance(source, TextSource) and source.header
     return is_named and len(source.names) == 1 and not is_recognised(source.names[0]) and source.names[0] != "id"
 
 
 def text_columns(source: Source, vocabulary: Vocabulary, name: str) -> list[str]:
-    """Which of its column of ids a source reads as text, so that `ids_like` gets them as they are written."""
+    """The column of ids if the source must read it as text, so that `ids_like` gets the ids as they are written."""
     return [] if source.typed or vocabulary.is_integer else [name]
 
 
 def ids_like(column: pa.ChunkedArray, source: Source, name: str, vocabulary: Vocabulary) -> pa.ChunkedArray:
-    """A column of ids of a source, in text as a vocabulary has them, else in the types that they have.
+    """The ids of a column: of a text file as the vocabulary has them, integers or strings; otherwise with their type.
 
     Raises DataError as `id_column` does, and for text that is not an integer if the vocabulary has integers.
     """

@@ -1,4 +1,4 @@
-"""JSON: an object per line (Amazon, Yelp, Goodreads), or one array of objects; plain or packed, in a file or parts."""
+"""JSON: an object per line (Amazon, Yelp, Goodreads) or one array of objects, compressed or not, in a file or parts."""
 
 from __future__ import annotations
 

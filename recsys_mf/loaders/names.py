@@ -31,8 +31,8 @@ def read_names(table: Any, role: Role, vocabulary: Vocabulary) -> pa.Array:
     """The name of every id of a vocabulary, large_string[n], null for one that the table does not have.
 
     table : a path as in `read_ratings`, or a table in memory as in `from_frame`, with a column of ids and a column
-        called title, name or label, else the first whose name ends so: movie_title
-    role : "user" or "item", whose ids those of the table are
+        called title, name or label, else the first whose name ends in one of these: movie_title
+    role : "user" or "item": whose ids and names the table has
     Raises DataError for a table without these columns, a null id, an id that occurs twice, names that are not text, and
     a table that has none of the ids.
     """
@@ -61,7 +61,7 @@ def read_names(table: Any, role: Role, vocabulary: Vocabulary) -> pa.Array:
 
 
 def check_names(table: Any, role: Role) -> None:
-    """Raise what `read_names` would raise of the columns of a table, before its ids are needed."""
+    """Raise what `read_names` would raise about the columns of a table, before its ids are needed."""
     source: Source = open_source(table) if is_path(table) else FrameSource(table)
     recognise_ids(source, role)
     _recognise_name(source)

@@ -57,15 +57,15 @@ _PACKED_AGAIN = re.compile(rb"\x1f\x8b|BZh|\x28\xb5\x2f\xfd|\xfd7zXZ|PK\x03\x04"
 def open_source(path: str | Path, encoding: str | None = None) -> FileSource:
     """The source at a path, by what the file holds.
 
-    path : a file, plain or packed (gzip, bzip2, Zstandard, xz, LZ4, a zip archive with one table); a folder of part
+    path : a file, compressed (gzip, bzip2, Zstandard, xz, LZ4, a zip archive with one table) or not; a folder of part
         files or a glob, all of one format, in which hidden files and those that start with `_` are left out; a pipe;
-        "-" for standard input; or an address of one of these, of which a temporary copy is made (`storage`)
-    encoding : of text and JSON, as Python calls it; by default found (see `charset`)
-    Raises DataError if there is no table, with advice; ConfigError for what is no path, for an encoding that is not
-    known, or one of Parquet.
+        "-" for standard input; or an address of one of these, which is first copied to a temporary folder (`storage`)
+    encoding : of text and JSON, as Python calls it; by default detected (see `charset`)
+    Raises DataError if there is no table, with advice; ConfigError for a value that is not a path, for an unknown
+    encoding, and for an encoding of a Parquet file.
     """
     if not (is_path(path) or isinstance(path, Address)):
-        fix = "give a path; of tables in memory from_frame or features_from_frame, of a matrix from_matrix"
+        fix = "give a path; for tables in memory use from_frame or features_from_frame, for a matrix from_matrix"
         raise ConfigError("not a path", where="path", seen=type(path).__name__, fix=fix)
     there = place(path) if path != STDIN else path
     if isinstance(there, Address):
@@ -190,7 +190,8 @@ def _kind(part: Part) -> str:
     head = part.head()
     if head.startswith(_PARQUET):
         if part.packing is not None:
-            raise DataError(f"a Parquet file packed with {part.packing}", where=part.where, fix="unpack it first")
+            what = f"a Parquet file compressed with {part.packing}"
+            raise DataError(what, where=part.where, fix="decompress it first")
         return "parquet"
     if Path(part.where).suffix in (".parquet", ".pq") and part.packing is None:
         seen, fix = f"first bytes {head[:4]!r}", f"a Parquet file starts with {_PARQUET!r}"
@@ -204,6 +205,6 @@ def _kind(part: Part) -> str:
     if head[257:262] == b"ustar":
         raise DataError("a tar archive", where=part.where, fix="unpack it and give the table in it")
     if part.packing is not None and _PACKED_AGAIN.match(head):
-        raise DataError("the file is packed twice", where=part.where, fix="unpack it and give the table in it")
+        raise DataError("the file is compressed twice", where=part.where, fix="unpack it and give the table in it")
     start = head.lstrip(b"\xef\xbb\xbf \t\r\n")
     return "json" if re.match(rb'\{\s*["}]|\[\s*[\[{]', start) else "text"

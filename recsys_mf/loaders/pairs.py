@@ -23,7 +23,7 @@ def read_pairs(table: Any, like: Vocabularies) -> tuple[NDArray[np.int32], NDArr
     """Dense indices of the users and of the items of a table with a row per pair, int32[n] each, -1 for unknown.
 
     table : a path as in `read_ratings`, or a table in memory as in `from_frame`; its ratings are not read
-    Raises DataError for a null id, for ids of the other kind, and for a table without the two columns.
+    Raises DataError for a null id, for strings if the vocabulary has integers, and for a table without the two columns.
     """
     source: Source = open_source(table) if is_path(table) else FrameSource(table)
     columns = replace(recognise(source, {}, rated=False), rating=None, time=None)

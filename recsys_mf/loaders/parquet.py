@@ -49,7 +49,7 @@ class _Part:
         return name in self.keys or name in self.schema.names
 
     def type_of(self, name: str) -> pa.DataType:
-        """Of a column, or of the values of a hive key; a column of the file comes first."""
+        """The type of a column, or of the values of a hive key; a column of the file takes precedence."""
         import pyarrow as pa
 
         places = self.schema.get_all_field_indices(name)
@@ -62,7 +62,7 @@ class ParquetSource:
     The types of a column may differ between parts if one type can hold all values (`unify`). A hive key (year=2020
     in a path) is a column: of integers or numbers if all its values are, else of text.
 
-    path : of the table; where : its name, for messages, if that is another: the path is that of a copy
+    path : of the table; where : its name for messages, if the path is that of a copy
     """
 
     typed = True

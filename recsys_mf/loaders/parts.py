@@ -1,4 +1,4 @@
-"""Parts: the bytes that make up a table on disk, unpacked as they are read."""
+"""Parts: the bytes that make up a table on disk, decompressed as they are read."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _PACKED = {
     b"\x04\x22\x4d\x18": "lz4",
 }  # by first bytes
 _ZIP = b"PK\x03\x04"
-_COMPANIONS = ("readme", "licen", "copying", "changelog", "__macosx", ".", "_")  # beside a table in an archive
+_COMPANIONS = ("readme", "licen", "copying", "changelog", "__macosx", ".", "_")  # next to a table in an archive
 _COPY = 1 << 22  # bytes copied at a time
 
 
@@ -40,7 +40,7 @@ class Part:
 
     path : of its bytes
     where : its name, for messages
-    packing : how they are packed: gzip, bz2, zstd, xz, lz4, zip; None if they are not
+    packing : how they are compressed: gzip, bz2, zstd, xz, lz4, zip; None if they are not
     member : of a zip archive
     """
 
@@ -50,7 +50,7 @@ class Part:
     member: str | None = None
 
     def open(self) -> Any:
-        """A binary file of the unpacked bytes. Raises OSError or the like if they are damaged."""
+        """A binary file of the decompressed bytes. Raises OSError or the like if they are damaged."""
         import pyarrow as pa
 
         if self.packing is None:
@@ -64,7 +64,7 @@ class Part:
         return pa.CompressedInputStream(pa.OSFile(self.path), self.packing)
 
     def head(self) -> bytes:
-        """The first unpacked bytes, at most HEAD. Raises DataError if it cannot be read."""
+        """The first decompressed bytes, at most HEAD. Raises DataError if the file cannot be read."""
         with reading(self.where), self.open() as file:
             pieces: list[bytes] = []
             while (size := sum(map(len, pieces))) < HEAD and (piece := file.read(HEAD - size)):
@@ -82,7 +82,7 @@ def part_at(path: str, where: str) -> Part:
 
 
 class reading:  # noqa: N801 (reads as a statement)
-    """Turns errors of the system and of unpackers about a file that cannot be read into a DataError."""
+    """Turns errors of the system and of decompression about a file that cannot be read into a DataError."""
 
     def __init__(self, where: str) -> None:
         self._where = where
@@ -110,8 +110,8 @@ class reading:  # noqa: N801 (reads as a statement)
 def spooled(where: str) -> tuple[str, Callable[[object], None]]:
     """A regular file with all bytes of a pipe, a device or standard input, read in bounded memory.
 
-    Returns its path and a function that ties the life of the file to an object. Raises ResourceError if the
-    temporary folder has no room.
+    Returns its path, and a function that is called with the object whose end shall remove the file. Raises
+    ResourceError if the temporary folder has no room.
     """
     copy = tempfile.NamedTemporaryFile(prefix="recsys_mf-", delete=False)  # noqa: SIM115 (removed with its reader)
     remove = _Remover(copy.name)
@@ -136,7 +136,7 @@ def _tie(owner: object, remove: Callable[[], None]) -> None:
 
 
 class _Remover:
-    """Removes a file, from the process that made it: a fork must not."""
+    """Removes a file, but only in the process that made it: a fork must not."""
 
     def __init__(self, path: str) -> None:
         self._path, self._process = path, os.getpid()
@@ -189,7 +189,7 @@ _INSIDE = {
 
 
 def _refuse_foreign(names: list[str], where: str) -> None:
-    """Refuse formats that are zip archives inside."""
+    """Refuse formats that are zip archives themselves."""
     for name in names:
         found = next((what for start, what in _INSIDE.items() if name.startswith(start) or name.endswith(start)), None)
         if found is not None:

@@ -1,4 +1,4 @@
-"""Whether the quotes of a text enclose fields: a pass over its bytes that a stray quote cannot mislead."""
+"""Whether the quotes of a text enclose fields: found in a pass over its bytes that a stray quote does not mislead."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class Vocabularies(Protocol):
-    """A run or ratings, whose kinds of ids another table is read with."""
+    """A run or ratings: the ids of another table are read as integers or strings like theirs."""
 
     @property
     def user_vocabulary(self) -> Vocabulary: ...
@@ -42,15 +42,15 @@ def read_ratings(
 ) -> Ratings:
     """Ratings from a table on disk.
 
-    path : Parquet, text (CSV and its kin, MovieLens, LIBMF, the Netflix Prize) or JSON lines: a file, plain or packed,
-        a folder of part files, a hive-partitioned tree of Parquet, a glob, a pipe, "-" for standard input, or the
+    path : Parquet, text (CSV and similar, MovieLens, LIBMF, the Netflix Prize) or JSON lines: a file, compressed or
+        not, a folder of part files, a hive-partitioned tree of Parquet, a glob, a pipe, "-" for standard input, or the
         address of one (s3://, hdfs://, https://)
     columns : user_column, item_column, rating_column and time_column, names of the columns; by default recognised
         (user_id, userId, user; item_id, movieId, movie_id, item; rating, score, value; timestamp, time, date; those
         of Amazon, Yelp, Goodreads and Book-Crossing). The time column is optional, and "none" leaves it out.
         weight_column, how much each rating counts: one of weight 2 as much as two. Read only if it is named
-    ids : "integer" or "string" to read them so; "auto" takes the type the table has, as in `conversion.id_column`,
-        and in text tables integers if every id is written like one: 0042 and +12 are text
+    ids : "integer" or "string" to read them as such; "auto" takes the type of the table, as in `conversion.id_column`;
+        in text tables, ids are integers if every one is written like an integer: 0042 and +12 are text
     duplicates : if a (user, item) pair occurs more than once: "error"; "last", which keeps the newest row by time, or
         the last row if there are no times; or "mean", which averages
     like : the run or the training table that these ratings go with: "auto" then reads ids of the same kind
@@ -107,7 +107,7 @@ def kinds_of_ids(source: Source, ids: Ids, like: Vocabularies | None = None) -> 
 
 
 def read_columns(source: Source, columns: Columns, kinds: tuple[Ids, Ids]) -> Iterator[pa.ChunkedArray]:
-    """The columns of users, items, ratings, times and weights that are there, one after another."""
+    """The columns of users, items, ratings, times and weights that the table has, one after another."""
     names = [getattr(columns, role) for role in ("user", "item", "rating", "time", "weight")]
     names = [name for name in names if name]
     texts, ids = ([name for name, kind in zip(names[:2], kinds, strict=True) if kind == k] for k in ("string", "auto"))

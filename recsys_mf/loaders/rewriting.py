@@ -1,4 +1,4 @@
-"""Text rewritten while it is read, so that Arrow's reader takes it: one byte between fields, no blanks around them."""
+"""Text rewritten while it is read, so that Arrow can read it: one byte between fields, no blanks around them."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def _quote(quotes: Quotes) -> re.Pattern[bytes]:
 
 
 def rewrite_fields(delimiter: str, quotes: Quotes) -> Rewrite:
-    """Takes blanks from around fields and lines, outside quotes, and writes one byte between fields.
+    """Removes blanks around fields and lines, outside quotes, and writes one byte between fields.
 
     delimiter : as in the file; `::` and runs of blanks become SEPARATOR
     """

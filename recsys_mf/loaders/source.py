@@ -52,7 +52,7 @@ _RECOGNISED = {
     "rating": ("rating", "score", "value", "overall", "stars", "bookrating", "reviewscore"),
     "time": ("timestamp", "time", "date", "unixreviewtime", "datetime"),
     "weight": (),
-}  # as `_plain` writes them; the first that is there is taken
+}  # as `_plain` writes them; the first that exists is taken
 
 
 class Source(Protocol):
@@ -76,7 +76,7 @@ class Source(Protocol):
     def read(
         self, names: Sequence[str], texts: Sequence[str] = (), ids: Sequence[str] = ()
     ) -> Iterator[pa.ChunkedArray]:
-        """The columns one after another; a format that can holds one in memory at a time.
+        """The columns one after another; if the format allows, only one is in memory at a time.
 
         texts : columns to be read as text if the source is not typed
         ids : columns that hold ids: if the source is not typed, 0042 is text, and times are not recognised
@@ -133,7 +133,7 @@ def recognise(source: Source, given: Mapping[str, str | None], *, rated: bool = 
 
 
 def _require_own(source: Source, found: Mapping[str, str | None]) -> None:
-    """Raise DataError if a column is that of two roles."""
+    """Raise DataError if a column has two roles."""
     roles = list(found)
     for place, role in enumerate(roles):
         other = next(
@@ -149,7 +149,7 @@ def recognise_ids(source: Source, role: Role, given: str | None = None, *, named
     """Which column of a table with a row for every user (or item) holds the ids: as given, else by its name, as in
     `recognise`, else the one called id. Raises DataError if there is none, with the columns found.
 
-    named : whether the caller takes its name, as id_column
+    named : whether the caller has an argument id_column, for the message
     """
     found = _found(source, role, given) or next((name for name in source.names if _plain(name) == "id"), None)
     if found is None:
@@ -163,7 +163,7 @@ def recognise_ids(source: Source, role: Role, given: str | None = None, *, named
 
 
 def _doubt(source: Source, what: str) -> DataError | None:
-    """The error of a source without rating columns that says what it may be instead."""
+    """An error that says what a source without rating columns may be instead; None if that is not known."""
     doubt = getattr(source, "doubt", None)
     error: DataError | None = None if doubt is None else doubt(what)
     return error

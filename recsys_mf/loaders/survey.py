@@ -31,7 +31,7 @@ class Survey:
 
 
 def survey(file: Any, delimiter: str) -> Survey:
-    """Reads a binary file to its end.
+    """The facts of a binary file, which is read to the end.
 
     delimiter : as in the file, `::` included
     """

@@ -1,4 +1,4 @@
-"""Text tables: CSV and its kin, MovieLens, LIBMF, the Netflix Prize; plain or packed, in one file or in parts."""
+"""Text tables: CSV and similar, MovieLens, LIBMF, the Netflix Prize; compressed or not, in one file or in parts."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ class TextSource:
         return any(file.dialect.header for file in self._files)
 
     def doubt(self, what: str) -> DataError | None:
-        """An error that says what the table may be if it lacks rating columns; None if there is nothing to say.
+        """An error that says what the table may be if it lacks rating columns; None if that is not known.
 
         what : the fault that was found
         """
@@ -93,7 +93,7 @@ class TextSource:
         """The columns; numbers and times are recognised, and a column of integers and text is text.
 
         texts : those of names to be read as text
-        ids : those of names that hold ids, read as integers if every one is written as an integer is, else as text
+        ids : those of names that hold ids, read as integers if every one is written like an integer, else as text
         """
         import pyarrow as pa
 
@@ -146,7 +146,7 @@ class TextSource:
         return f"row {row}"
 
     def _columns(self, names: Sequence[str], types: dict[str, Any]) -> dict[str, pa.ChunkedArray]:
-        """The columns of all parts. A column whose values do not have the type they should have is text."""
+        """The columns of all parts. A column is text if a value does not have the expected type."""
         import pyarrow as pa
 
         while True:
@@ -215,7 +215,7 @@ class TextSource:
 
 
 def _agree(types: Sequence[pa.DataType]) -> bool:
-    """Whether columns of these types are one column without a loss: numbers, or nulls and a type."""
+    """Whether columns of these types can be joined without a loss: all numbers, or of one type except for nulls."""
     import pyarrow as pa
 
     kinds = {kind for kind in types if not pa.types.is_null(kind)}
@@ -223,7 +223,7 @@ def _agree(types: Sequence[pa.DataType]) -> bool:
 
 
 def _with_decimal_comma(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Text of which every value is a number with a decimal comma, as numbers."""
+    """A column as numbers if it is text and every value is a number with a decimal comma; else unchanged."""
     import pyarrow as pa
     import pyarrow.compute as pc
 

@@ -42,7 +42,7 @@ class OtherTypeError(Exception):
 
 
 class TextPart:
-    """A part of a text table: its dialect, and its bytes as Arrow takes them."""
+    """A part of a text table: its dialect, and its bytes in a form that Arrow can read."""
 
     def __init__(self, part: Part, encoding: str | None) -> None:
         self.part = part
@@ -51,7 +51,7 @@ class TextPart:
 
     @cached_property
     def dialect(self) -> Dialect:
-        """What the first lines tell."""
+        """The dialect, as the first lines show it."""
         text, whole = self._start
         if _NETFLIX.match(text):
             return _netflix(text)
@@ -59,7 +59,7 @@ class TextPart:
 
     @cached_property
     def survey(self) -> Survey:
-        """What all bytes tell."""
+        """The facts that only a pass over all bytes finds."""
         with self.faults({}), self._text(lenient=False) as file:
             return survey(file, self.dialect.delimiter)
 
@@ -81,7 +81,7 @@ class TextPart:
             yield "xz files are slow to read; gzip and zstd are faster"
 
     def table(self, names: Sequence[str], wanted: Sequence[str], types: dict[str, Any]) -> pa.Table:
-        """The wanted ones of the columns with these names. Raises OtherTypeError if a value does not have its type."""
+        """The wanted columns, of the columns with these names. Raises OtherTypeError if a value has another type."""
         import pyarrow as pa
         import pyarrow.csv as arrow
 
@@ -107,7 +107,7 @@ class TextPart:
         return [own.index(name) for name in names] if self.dialect.header and own != names else list(range(len(names)))
 
     def options(self, places: Sequence[int], types: dict[str, Any], block: int = _BLOCKS[0]) -> dict[str, Any]:
-        """How Arrow is to read it; columns are called by their places."""
+        """The options of Arrow's reader; columns are named by their positions."""
         import pyarrow.csv as arrow
 
         dialect, quotes = self.dialect, self.survey.quotes
@@ -142,9 +142,9 @@ class TextPart:
 
     @contextmanager
     def faults(self, types: dict[str, Any]) -> Iterator[None]:
-        """Turns errors of Arrow and of unpackers about this part into errors of this package.
+        """Turns errors of Arrow and of decompression about this part into errors of this package.
 
-        types : given to columns, by their places
+        types : given to columns, by their positions
         """
         import pyarrow as pa
 
@@ -182,7 +182,7 @@ class TextPart:
         )
 
     def count_rows(self) -> int:
-        """How many lines hold something."""
+        """The number of lines that are not empty."""
         return sum(1 for _ in self.rows())
 
     def rows(self) -> Iterator[tuple[int, list[str]]]:
@@ -231,7 +231,7 @@ class TextPart:
         return None
 
     def _prepared(self) -> Any:
-        """Its bytes as Arrow takes them, from the start."""
+        """Its bytes in a form that Arrow can read, from the start."""
         file = self._text(lenient=self.lenient)
         rewrite = self._rewrite()
         return file if rewrite is None else io.BufferedReader(Rewritten(file, rewrite, self.survey.quotes), HEAD)
@@ -256,7 +256,7 @@ class TextPart:
 
     @cached_property
     def _start(self) -> tuple[str, bool]:
-        """The text of the first lines, and whether that is all."""
+        """The text of the first lines, and whether that is the whole file."""
         head = self._head
         whole = len(head) < HEAD
         if not head.strip():

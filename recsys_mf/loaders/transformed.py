@@ -16,11 +16,11 @@ class Transformed(io.RawIOBase):
         self._waiting, self._ended = b"", False
 
     def _transformed(self, block: bytes) -> bytes:
-        """The bytes to hand on when this block has been read; the last one is empty."""
+        """The bytes to return after this block was read; the last block is empty."""
         raise NotImplementedError
 
     def readable(self) -> bool:
-        """It is."""
+        """Always true."""
         return True
 
     def readinto(self, buffer: Any) -> int:

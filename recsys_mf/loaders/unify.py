@@ -24,7 +24,7 @@ def unified_type(
     """The type that holds the values of all parts: their type if they share one, else the narrowest without loss.
 
     kinds, paths : of the parts
-    as_text : text holds numbers too
+    as_text : text may also hold numbers
     Raises DataError with two part files if no type holds the values of both.
     """
     import pyarrow as pa

@@ -1,4 +1,4 @@
-"""Tables written batch by batch, text in the dialect in which it is read: quoted if necessary, quotes doubled."""
+"""Tables written batch by batch; text in a dialect that the loaders read: quoted if necessary, quotes doubled."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 TABLES = (".parquet", ".csv", ".tsv")
 """Suffixes of the tables that can be written."""
 
-_NEEDS_QUOTES = r'["\r\n]|^[ \t]|[ \t]$'  # the delimiter too
+_NEEDS_QUOTES = r'["\r\n]|^[ \t]|[ \t]$'  # or if it contains the delimiter
 
 
 class TableWriter(Protocol):

@@ -406,7 +406,7 @@ FOREIGN: dict[str, tuple[bytes, str]] = {
     "broken JSON": (b'{"user": 1, "item": 2, "rating": 3}\n{"user": 1,\n', "line 2: not JSON"),
     "noise": (bytes(range(256)) * 8, "not a text table|no delimiter"),
     "cut gzip": (gzip.compress(written(PLAIN).encode())[:-9], "truncated or damaged"),
-    "gzip in gzip": (gzip.compress(gzip.compress(b"user,item,rating\n1,2,3\n")), "the file is packed twice"),
+    "gzip in gzip": (gzip.compress(gzip.compress(b"user,item,rating\n1,2,3\n")), "the file is compressed twice"),
     "bad zip": (b"PK\x03\x04" + b"\0" * 40, "cannot be read"),
     "escapes": (b"user_id,item_id,rating\n1,2,3\n1,\x1b[31m2,3,4,5\n", "line 3.*5 fields, but the table has 3"),
     "long": (b"user_id,item_id,rating\n1,2,3\n" + b"9," * 5000 + b"\n", "line 3.*5001 fields"),
