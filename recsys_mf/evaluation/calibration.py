@@ -1,12 +1,12 @@
 """Calibration: how well the predictive distributions of a model fit ratings that it has not seen.
 
-    CRPS       ∫ (F(x) - 1{x ≥ r})² dx of the distribution function F and the rating r, in rating units: the absolute
-               error of a model that is sure, and less for one that knows how unsure it is
+    CRPS       ∫ (F(x) - 1{x ≥ r})² dx of the distribution function F and the rating r, in rating units: for a model
+               that is always certain, the absolute error; less for one that knows how uncertain it is
     log score  -log P(r) of a model of levels, in nats
 
 Both are means over the pairs, lower is better, and no other distribution is expected to score better than the true one.
-F is that of the intervals: the levels of an ordinal model; for others a normal distribution whose mass beyond the range
-of the ratings lies at its ends.
+F is the distribution of the intervals: over the levels of an ordinal model; for other models, a normal distribution,
+with its mass beyond the range of the ratings moved to the ends of the range.
 
 Gneiting, Raftery: Strictly proper scoring rules, prediction, and estimation, JASA 102(477), 2007.
 """
@@ -27,7 +27,7 @@ from recsys_mf.ratings import Ratings
 F64 = NDArray[np.float64]
 
 _TINY = 1e-12
-_LEAST = 1e-9  # probability of a level, whose logarithm is taken: what is left of rounding in float32
+_LEAST = 1e-9  # lower limit of probabilities whose logarithm is taken: smaller ones are rounding errors of float32
 
 
 @dataclass(frozen=True)
@@ -42,11 +42,12 @@ class Third:
 
 @dataclass(frozen=True)
 class Calibration:
-    """Of the predictive distributions of a model.
+    """Scores of the predictive distributions of a model.
 
     width : mean width of the intervals, in rating units
-    crps, log_score : as in the docstring of the module; log_score None if the model has no levels, or not those rated
-    thirds : for personal noise, of the users with test pairs, from those of the least noise to those of the most
+    crps, log_score : as in the docstring of the module; log_score is None if the model has no levels, or lacks the
+        level of some rating
+    thirds : for personal noise, the users with test pairs, from the third with the least noise to that with the most
     """
 
     width: float
@@ -61,7 +62,7 @@ class Calibration:
 
 
 def calibration(model: Model, predicted: Predictions, pairs: Ratings) -> Calibration | None:
-    """Of predictions with intervals of the pairs of a table; None if the model has no intervals."""
+    """The scores of predictions with intervals of the pairs of a table; None if the model has no intervals."""
     if predicted.lower is None or predicted.upper is None:
         return None
     values = pairs.values.astype(np.float64)
@@ -79,7 +80,7 @@ def calibration(model: Model, predicted: Predictions, pairs: Ratings) -> Calibra
 
 
 def inside(model: Model, predicted: Predictions, values: NDArray[np.float32]) -> tuple[NDArray[np.bool_], F64]:
-    """Of every rating, whether it is between the bounds, and which share of it is inside an interval that cuts the
+    """For every rating, whether it is between the bounds, and which share of it is inside an interval that cuts the
     predictive distribution exactly (`report.Coverage`), [n] each.
     """
     assert predicted.lower is not None
@@ -125,7 +126,7 @@ PROBABILITY = 0.9
 
 
 def crps_of_normal(means: NDArray[Any], deviations: F64, rating_range: tuple[float, float], values: F64) -> F64:
-    """CRPS [n] of normal distributions whose mass beyond the range lies at its ends.
+    """CRPS [n] of normal distributions, with their mass beyond the range moved to its ends.
 
     ∫ Φ² from a to b is G(b) - G(a) with G(z) = z Φ(z)² + 2 φ(z) Φ(z) - Φ(√2 z) / √π.
     """
@@ -148,7 +149,7 @@ def crps_of_levels(probabilities: F64, levels: F64, values: F64) -> F64:
     """CRPS [n] of distributions [n, L] over ascending levels [L]."""
     below = np.cumsum(probabilities, axis=1)[:, :-1]
     at = np.clip(values, levels[0], levels[-1])
-    # Of the gap above each level, the part that is below the rating, and the part that is above it.
+    # The gap above each level, split into the part below the rating and the part above it.
     under = np.clip(at[:, None] - levels[:-1], 0, np.diff(levels))
     over = np.diff(levels) - under
     scores: F64 = (below**2 * under + (1 - below) ** 2 * over).sum(axis=1) + np.abs(values - at)
@@ -164,7 +165,7 @@ def _log_score(probabilities: NDArray[np.float32], levels: F64, values: F64) -> 
 
 
 def _thirds(model: Model, pairs: Ratings, covered: NDArray[np.bool_], pit: F64, widths: F64) -> tuple[Third, ...]:
-    """Empty for common noise, and for fewer than three users."""
+    """The thirds of the users; empty for common noise, and for fewer than three users."""
     if not isinstance(model, Posterior) or model.noise is None:
         return ()
     users = np.unique(pairs.users[pairs.users >= 0])

@@ -6,8 +6,8 @@ within the sequences and B / h the variance of their means,
 
     var⁺ = (h - 1) / h · W + B / h        R̂ = √(var⁺ / W)
 
-The caller leaves out the burn-in. They are for scalars that every draw determines: a single factor, which can
-rotate with the others, has no value to converge to.
+The caller leaves out the burn-in. Both are for scalars that do not depend on how factors are rotated: a single factor
+can rotate with the others, so it has no value to converge to.
 
 Gelman et al.: Bayesian Data Analysis, 3rd edition, 2013, 11.4 and 11.5; Vehtari, Gelman, Simpson, Carpenter,
 Bürkner: Rank-normalization, folding, and localization: an improved R̂, Bayesian Analysis 16, 2021.

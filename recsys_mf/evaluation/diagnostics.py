@@ -1,8 +1,8 @@
-"""Diagnostics: what pictures of a report show beyond its tables, as a few numbers per bin and not per test row.
+"""Diagnostics: the data of the pictures in a report, as a few numbers per bin and not per test row.
 
 Of training: the errors on validation rows per step, and the traces of a sampler. Of the test rows: predictions by the
 rating that was given, residuals, how well intervals and probabilities of ratings are calibrated, errors by item.
-Test rows count alike here, whatever their weights.
+Here every test row counts the same, whatever its weight.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ PROBABILITIES = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99)
 """Of the intervals whose coverage is measured."""
 
 _MOST_LEVELS = 20  # distinct ratings that have a bin each
-_BINS = 10  # of ratings that are more than that
+_BINS = 10  # of ratings, if there are more distinct ones
 _RESIDUAL_BINS = 60
 _TAIL = 0.001  # share of residuals that the outermost bins take in
 _PROBABILITY_BINS = 20
 _LISTED = 8  # items with the least and with the largest error
-_FEWEST = (10, 5, 2)  # test ratings that a listed item has: the most of these that leave enough items
+_FEWEST = (10, 5, 2)  # test ratings that a listed item must have: the first of these that leaves enough items
 
 
 @dataclass(frozen=True)
@@ -56,9 +56,9 @@ class AtRating:
 
 @dataclass(frozen=True, eq=False)
 class Reliability:
-    """How often a rating was given to which the model gave a probability, over all levels of the scale.
+    """How often ratings were given, by the probability that the model had predicted; over all levels of the scale.
 
-    predicted, observed float64[b] : means over a bin of probabilities; counts int64[b] : (row, level) pairs in it
+    predicted, observed : float64[b], means over a bin of probabilities; counts : int64[b], (row, level) pairs in it
     """
 
     predicted: F64
@@ -68,7 +68,7 @@ class Reliability:
 
 @dataclass(frozen=True, eq=False)
 class Items:
-    """Items with at least `fewest` test ratings, the k with the least error and then the k with the largest.
+    """Items with at least `fewest` test ratings: the k with the smallest error, then the k with the largest.
 
     vocabulary : of the run; items int64[2k] : dense indices, in the order of the errors
     counts, means, predicted, errors [2k] : test ratings, their mean, the mean of their predictions, the RMSE
@@ -88,7 +88,7 @@ class Items:
 
 @dataclass(frozen=True, eq=False)
 class OnTest:
-    """Of the trained model on the test rows.
+    """Diagnostics of the trained model on the test rows.
 
     residual_edges float64[b + 1], residual_counts int64[b] : of r̂ - r; the outermost bins hold all beyond them
     coverage : share of ratings inside the central interval of each of PROBABILITIES, by the probability integral
@@ -107,7 +107,7 @@ class OnTest:
 
 @dataclass(frozen=True, eq=False)
 class Diagnostics:
-    """Of a run.
+    """Diagnostics of a run.
 
     histories : label of a row of the report -> `Fit.history`
     traces, burn_in : of the trained model, as in `Fit`
@@ -122,13 +122,13 @@ class Diagnostics:
 
 
 def diagnose_training(run: Run, label: str) -> Diagnostics:
-    """What is known of the training of a run, whose model has this label in the report."""
+    """The diagnostics of the training of a run; label : of its model in the report."""
     histories = {name: fit.history for name, fit in {**run.baselines, label: run.fit}.items()}
     return Diagnostics(histories, run.fit.traces, run.fit.details.burn_in, run.provenance)
 
 
 def diagnose_test(model: Model, predicted: Predictions, pairs: Ratings) -> OnTest:
-    """What is known of predictions of the test rows, with their intervals if the model has them.
+    """The diagnostics of predictions of the test rows, and of their intervals if the model has them.
 
     pairs : the test rows under any vocabularies
     """

@@ -46,8 +46,8 @@ def draw_by_rating(on_test: OnTest) -> Picture:
     )
     head = ("rating given", "test rows", "mean predicted", *(f"{q:.0%} quantile" for q in QUANTILES))
     caption = (
-        "What was predicted for rows of each rating. Predictions of a mean are drawn towards the middle: low ratings "
-        "are predicted too high and high ones too low, the more so the less the model knows."
+        "What was predicted for rows of each rating. Predictions are means, so they are drawn towards the middle: low "
+        "ratings are predicted too high and high ones too low, most of all if the model knows little."
     )
     return Picture("by_rating", "Predicted against actual rating", caption, draw, Table(head, rows))
 
@@ -71,7 +71,7 @@ def draw_residuals(on_test: OnTest) -> Picture:
         (f"{low:+.2f} to {high:+.2f}", f"{count:,}", f"{count / max(counts.sum(), 1):.1%}")
         for low, high, count in zip(edges[:-1:4], edges[4::4], wide, strict=True)
     )
-    caption = "How far predictions are off. The outermost bars hold all rows that are off by more."
+    caption = "The errors of predictions. The outermost bars hold all rows with larger errors."
     table = Table(("predicted minus actual", "test rows", "share"), rows)
     return Picture("residuals", "Residuals", caption, draw, table)
 
@@ -99,7 +99,7 @@ def draw_calibration(on_test: OnTest) -> Picture | None:
 
 
 def draw_reliability(on_test: OnTest) -> Picture | None:
-    """How often ratings occurred to which the model gave a probability."""
+    """How often ratings were given, by the probability that the model had predicted."""
     found = on_test.reliability
     if found is None:
         return None
@@ -116,7 +116,7 @@ def draw_reliability(on_test: OnTest) -> Picture | None:
     figures = zip(found.predicted, found.observed, found.counts.tolist(), strict=True)
     rows = tuple((f"{p:.1%}", f"{share:.1%}", f"{count:,}") for p, share, count in figures)
     head = ("probability", "how often given", "ratings and rows")
-    caption = "Of all ratings to which the model gave a probability, how often they were the one that was given."
+    caption = "How often ratings were given, by the probability that the model had predicted for them."
     return Picture("reliability", "Reliability of star probabilities", caption, draw, Table(head, rows))
 
 

@@ -17,12 +17,12 @@ from recsys_mf.layout import Table
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-_MOST_LINES = 5  # models whose errors are drawn: those with the least
+_MOST_LINES = 5  # models whose errors are drawn: the best ones
 
 
 @lay_out.register
 def lay_out_folds(report: FoldReport) -> Page:
-    """What the page of a report over folds says."""
+    """The page of a report over folds."""
     data = "" if report.data is None else f" on {report.data}"
     said = describe(report)
     labels = [row.label for row in report.rows]

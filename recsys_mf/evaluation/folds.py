@@ -49,8 +49,8 @@ class FoldRow:
 
 @dataclass(frozen=True)
 class FoldReport(Drawable):
-    """What `summarise_folds` returns: rows as in the reports, and per fold the split, test pairs, fallback share and,
-    if items were ranked, for whom; and whether errors are weighted.
+    """What `summarise_folds` returns: rows as in the reports; per fold the split, the number of test pairs, the share
+    of fallbacks and, if items were ranked, the facts of the ranking; and whether errors are weighted.
 
     final : the report of the run on all ratings, for the page; not part of `to_mapping`
     """

@@ -1,9 +1,9 @@
 """Full ranking: the protocol by which the recommendations of models are judged on test ratings.
 
 Every user with a relevant test rating gets a list, unknown users too. The candidates are all items with a training
-rating, never a sample of them, except those that the user rated in training. A relevant test item that is no candidate
-is a miss: it is in no list, but counts in R. Lists are in the order of predicted ratings before they are clipped; of
-equal ones the item of the lower id is first. The figures are those of `ranking`.
+rating, never a sample of them, except those that the user rated in training. A relevant test item that is not a
+candidate is a miss: it is in no list, but counts in R. Lists are in the order of predicted ratings before they are
+clipped; if these are equal, the item with the lower id comes first. The figures are those of `ranking`.
 """
 
 from __future__ import annotations
@@ -27,16 +27,19 @@ from recsys_mf.ratings import Ratings
 from recsys_mf.run import Run
 
 USUAL_RELEVANT = 4.0
-"""The least relevant rating if none is given, where the ratings go up to it."""
+"""The lowest rating that is relevant if none is given, provided that the ratings go up to it."""
 
-_USERS = 4096  # whose lists are made at a time
+_USERS = 4096  # users whose lists are made at a time
 _ENTRIES = 1 << 22  # of these lists, at most, if they are long
 
 
 @dataclass(frozen=True)
 class Top:
-    """What a ranking is judged by: lists of n items, and the least rating of a relevant item, None for USUAL_RELEVANT
-    where the ratings go up to it."""
+    """How a ranking is judged.
+
+    n : items of a list
+    relevant : the lowest rating of a relevant item; None for USUAL_RELEVANT, provided that the ratings go up to it
+    """
 
     n: int
     relevant: float | None = None
@@ -55,18 +58,18 @@ def check_arguments(count: int | None, relevant: float | None) -> None:
             "not a finite number",
             where="relevant",
             seen=format_argument(relevant),
-            fix="give the least rating that counts",
+            fix="give the lowest rating that is relevant",
         )
 
 
 def least_relevant(count: int, relevant: float | None, *, n_items: int, rating_range: tuple[float, float]) -> float:
-    """The least rating that is relevant, as the float32 that ratings are compared with.
+    """The lowest rating that is relevant, as the float32 that ratings are compared with.
 
     count : N
     relevant : as it was given; None for USUAL_RELEVANT
-    n_items, rating_range : items with a training rating; least and greatest training rating
-    Raises ConfigError for more items than there are, for a threshold outside the range, and for none where the ratings
-    do not reach USUAL_RELEVANT.
+    n_items, rating_range : number of items with a training rating; lowest and highest training rating
+    Raises ConfigError for more items than there are, for a threshold outside the range, and if none is given and the
+    ratings do not reach USUAL_RELEVANT.
     """
     check_arguments(count, relevant)
     whole(count, "ranking", 1, n_items)
@@ -74,7 +77,7 @@ def least_relevant(count: int, relevant: float | None, *, n_items: int, rating_r
     if relevant is None and high < USUAL_RELEVANT:
         raise ConfigError(
             "which ratings are relevant is not known", where="relevant", seen=f"ratings from {low:g} to {high:g}",
-            fix="give --relevant, the least rating that counts",
+            fix="give --relevant, the lowest rating that is relevant",
         )  # fmt: skip
     with np.errstate(over="ignore"):
         least = float(np.float32(USUAL_RELEVANT if relevant is None else relevant))
@@ -87,7 +90,7 @@ def least_relevant(count: int, relevant: float | None, *, n_items: int, rating_r
 def require_relevant(values: NDArray[np.float32], least: float) -> None:
     """Raise DataError unless one of the test ratings is relevant; values : those that the model is not trained on."""
     if not (values >= np.float32(least)).any():
-        seen = f"{len(values):,} test ratings, the greatest {values.max():g}" if len(values) else "training rows only"
+        seen = f"{len(values):,} test ratings, the highest {values.max():g}" if len(values) else "training rows only"
         fix = "lower --relevant or give more test ratings"
         raise DataError(f"no test rating is at least {least:g}, so there is nothing to rank", seen=seen, fix=fix)
 
@@ -101,7 +104,7 @@ class RankingTask:
     relevant : row g has the relevant items of users[g] that the run knows, ascending
     n_relevant : int64[b], all relevant test ratings of users[g]
     candidates : int32[c], items with a training rating, ascending
-    rule : what a report says of it
+    rule : the facts of the task for a report
     """
 
     run: Run
@@ -116,7 +119,7 @@ class RankingTask:
         """The task of a test table.
 
         test, pairs : the table under its own vocabularies, and under those of the run
-        top : N and the least relevant rating
+        top : N and the lowest rating that is relevant
         Raises what `least_relevant` and `require_relevant` raise, ConfigError if the run does not have its training
         pairs, DataError for test rows that have lost their user ids.
         """

@@ -29,7 +29,7 @@ from recsys_mf.memory import in_words
 
 @lay_out.register
 def lay_out_report(report: Report) -> Page:
-    """What the page of a report says."""
+    """The page of a report."""
     data = "" if report.data is None else f" on {report.data}"
     sections = [
         _errors(report),
@@ -80,7 +80,7 @@ def describe_verdict(report: Report) -> str:
 
 
 def list_record(report: Report) -> dict[str, str]:
-    """What repeats a run, name -> value in words; empty if the report was read again."""
+    """The facts needed to repeat a run, name -> value in words; empty if the report was read from a file."""
     if report.diagnostics is None:
         return {}
     found = {
@@ -92,7 +92,7 @@ def list_record(report: Report) -> dict[str, str]:
 
 
 def list_provenance(record: Mapping[str, Any]) -> dict[str, str]:
-    """What a run records of how it was made, name -> value in words."""
+    """How a run was made, from its record, name -> value in words."""
     seed = "" if record["split_seed"] is None else f", seed {record['split_seed']}"
     files = (
         f"{role}: {file['path']}, fingerprint {file['fingerprint']}" for role, file in record.get("files", {}).items()

@@ -70,7 +70,7 @@ def join_folds(rows: Ratings, folds: NDArray[np.int64], parts: Sequence[Predicte
 
     folds : `splits.fold_numbers` of the rows; parts : per fold, its test rows in source order
     """
-    places = np.argsort(np.argsort(folds, kind="stable"), kind="stable")  # of every row in the parts, end to end
+    places = np.argsort(np.argsort(folds, kind="stable"), kind="stable")  # of every row in the concatenated parts
     bounds = [part.bounds for part in parts if part.bounds is not None]
     return PredictedRows(
         rows,

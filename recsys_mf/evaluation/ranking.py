@@ -1,13 +1,13 @@
 """Figures of recommendation lists: NDCG, recall, precision, MAP, MRR, hit rate, coverage and novelty at N.
 
-Of one user with a list of N items, best first, and R relevant items, let h_k be 1 if the item at place k of the list is
-relevant, else 0, and H_k = h_1 + … + h_k. A list may be shorter than N; its missing places have h_k = 0.
+For one user with a list of N items, best first, and R relevant items, let h_k be 1 if the item at place k of the list
+is relevant, else 0, and H_k = h_1 + … + h_k. A list may be shorter than N; its missing places have h_k = 0.
 
-    NDCG      Σ_k h_k / log₂(k + 1), divided by Σ_{k ≤ min(N, R)} 1 / log₂(k + 1), the most that it can be
+    NDCG      Σ_k h_k / log₂(k + 1), divided by its maximum Σ_{k ≤ min(N, R)} 1 / log₂(k + 1)
     recall    H_N / R
     precision H_N / N
     MAP       the mean over users of  Σ_k h_k (H_k / k) / R
-    MRR       the mean over users of  1 / k for the least k with h_k = 1, and 0 if there is none
+    MRR       the mean over users of  1 / k for the smallest k with h_k = 1, and 0 if there is none
     hit rate  1 if H_N > 0, else 0
 
 These are the measures ndcg_cut, recall, P, map_cut, recip_rank (of the first N) and success of trec_eval, so MAP is
@@ -17,7 +17,7 @@ Voorhees: The TREC-8 question answering track report, 1999.)
 
 A mean over u users whose figures have the standard deviation s has the standard error s / √u.
 
-Of all lists together:
+Over all lists together:
 
     coverage  the share of the candidate items that are in any list
     novelty   the mean over all entries of all lists of -log₂(the share of users who rated the item)
@@ -48,7 +48,7 @@ Counts = NDArray[np.int64]
 class Figure:
     """A figure of the lists of one model.
 
-    standard_error : of a mean over two users or more; None for a single user, and for what is no mean over users
+    standard_error : of a mean over two users or more; None for a single user, and for a figure that is not a mean
     """
 
     value: float
@@ -85,32 +85,32 @@ def ndcg(hits: Hits, n_relevant: Counts) -> Vector:
 
 
 def recall(hits: Hits, n_relevant: Counts) -> Vector:
-    """Share of the relevant items that are in the list; arguments as of `ndcg`."""
+    """Share of the relevant items that are in the list; arguments as in `ndcg`."""
     found: Vector = hits.sum(axis=1) / n_relevant
     return found
 
 
 def precision(hits: Hits, n_relevant: Counts) -> Vector:
-    """Share of the N places that have a relevant item; arguments as of `ndcg`."""
+    """Share of the N places that have a relevant item; arguments as in `ndcg`."""
     found: Vector = hits.mean(axis=1, dtype=np.float64)
     return found
 
 
 def average_precision(hits: Hits, n_relevant: Counts) -> Vector:
-    """Σ_k h_k (H_k / k) / R; arguments as of `ndcg`."""
+    """Σ_k h_k (H_k / k) / R; arguments as in `ndcg`."""
     precisions = np.cumsum(hits, axis=1) / np.arange(1, hits.shape[1] + 1)
     found: Vector = (hits * precisions).sum(axis=1) / n_relevant
     return found
 
 
 def reciprocal_rank(hits: Hits, n_relevant: Counts) -> Vector:
-    """1 / place of the first relevant item, 0 if there is none; arguments as of `ndcg`."""
+    """1 / place of the first relevant item, 0 if there is none; arguments as in `ndcg`."""
     found: Vector = hits.any(axis=1) / (hits.argmax(axis=1) + 1.0)
     return found
 
 
 def hit_rate(hits: Hits, n_relevant: Counts) -> Vector:
-    """1 if a relevant item is in the list, else 0; arguments as of `ndcg`."""
+    """1 if a relevant item is in the list, else 0; arguments as in `ndcg`."""
     return np.where(hits.any(axis=1), 1.0, 0.0)
 
 
@@ -137,7 +137,8 @@ def novelty(shown: Counts, raters: Counts, n_users: int) -> float | None:
     """Mean of -log₂(raters / n_users) over the entries of all lists; None if all lists are empty.
 
     shown : int64[n], the number of lists that have each item
-    raters : int64[n], the number of users who rated each item, at least 1 of those in a list, of n_users in all
+    raters : int64[n], the number of users who rated each item, at least 1 for the items in a list
+    n_users : the number of all users
     """
     entries = np.flatnonzero(shown)
     if not len(entries):

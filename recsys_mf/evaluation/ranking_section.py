@@ -1,4 +1,4 @@
-"""The section of a report on recommendation lists: what was ranked, a table of every model, what its columns are."""
+"""The section of a report on recommendation lists: what was ranked, a table of the models, and its legend."""
 
 from __future__ import annotations
 

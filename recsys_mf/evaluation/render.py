@@ -1,7 +1,7 @@
 """Reports as text for the terminal, as Markdown, and as JSON.
 
-Text and Markdown show the same tables: one of every model, one of the trained model's error by segment, and if items
-were ranked one of the lists of every model.
+Text and Markdown show the same tables: the errors of every model, the trained model's error by segment and, if items
+were ranked, the figures of the lists of every model.
 """
 
 from __future__ import annotations

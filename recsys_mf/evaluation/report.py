@@ -61,11 +61,11 @@ class Ranking:
     """For whom items were ranked, and what is relevant (`full_ranking` has the protocol).
 
     count : N, the items of a list
-    relevant : the least rating of a relevant item
+    relevant : the lowest rating of a relevant item
     n_users, unknown_users : users with a relevant test rating; those of them that the training rows lack
     n_relevant, unknown_items : relevant test ratings; those of items without a training rating, which are misses
     n_candidates : items with a training rating
-    Test pairs that the model was trained on count nowhere.
+    Test pairs that the model was trained on are not counted anywhere.
     """
 
     count: int
@@ -86,7 +86,7 @@ class Row:
         baseline row and in a validation report
     segments : those that have test pairs, users then items
     coverage : of the intervals, if the model has them; else None, also in a validation report
-    calibration : of the predictive distributions, alike
+    calibration : of the predictive distributions; None in the same cases
     convergence : of a sampler's monitored scalars after burn-in
     members : runs that the model is the mean of; epochs are those of each
     ranking : figure -> value with its standard error, by the names of `ranking.FIGURES`, then coverage and novelty;
@@ -138,7 +138,7 @@ class HeldOut:
 
 @dataclass(frozen=True)
 class Report(Drawable):
-    """Rows of models scored alike; built by `evaluate` and `validation_report`.
+    """Rows of models that were scored in the same way; built by `evaluate` and `validation_report`.
 
     rows : the baselines, then the trained model
     baseline : label of the row that differences are taken from, a truncated SVD
@@ -148,9 +148,9 @@ class Report(Drawable):
     split, split_seed : the rule that chose the test pairs, and its seed if it has one
     seed, device, threads, rating_range, train_ratings, train_fingerprint : of the training
     continued : if a run was continued, what was kept, added and changed (`recsys_mf.training.provenance`); else None
-    ranking : of the lists that the rows have figures of; None if nothing was ranked
-    weighted : whether the training ratings have weights, and so their errors and those of validation
-    diagnostics : what pictures show; not part of `to_mapping`, and None in a report that was read again
+    ranking : the facts of the ranking; None if nothing was ranked
+    weighted : whether the training ratings have weights, so that training and validation errors are weighted
+    diagnostics : the data of the pictures; not part of `to_mapping`, and None in a report that `from_mapping` returned
 
     `plot("curves")` draws a picture (`pictures` has their names), `save_html` and `save_plots` write all of them.
     Raises ConfigError when the baseline row is missing or is not a truncated SVD.
@@ -179,7 +179,7 @@ class Report(Drawable):
 
     @property
     def kind(self) -> str:
-        """The pairs that the errors are of: "held-out", "validation", "trained" or "partly trained" if all or some
+        """The kind of pairs that were scored: "held-out", "validation", "trained" or "partly trained" if all or some
         are training pairs, "unknown" if the run does not say."""
         if self.held_out is None:
             return "validation"
@@ -202,7 +202,7 @@ class Report(Drawable):
         return {"kind": self.kind, "best": self.best, **plain}
 
     def name_items(self, titles: Any) -> Self:
-        """The report with titles beside the ids of items.
+        """The report with titles next to the ids of items.
 
         titles : a table of the items with a column title or name: a path or a frame
         Raises what `loaders.names.read_names` raises.

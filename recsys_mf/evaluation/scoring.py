@@ -173,7 +173,7 @@ class _Scorer:
             self._segments["pair"] = ("0", "1"), trained.astype(np.int64)
 
     def scored(self, fit: Fit, *, diagnosed: bool = False) -> _ScoredFit:
-        """The scores of a fit; diagnosed: with what pictures show of its predictions."""
+        """The scores of a fit; diagnosed : whether to add the data of the pictures."""
         backend = predictor(*self._place)
         predicted = predict_ratings(fit.model, self._pairs, backend)
         errors = predicted.values - self._values
@@ -201,7 +201,7 @@ class _Scorer:
 def predict_ratings(model: Model, pairs: Ratings, backend: PredictionKernels = CPU) -> Predictions:
     """All predictions of a model for the pairs of a table, with intervals of PROBABILITY.
 
-    backend : new for every model, so that the model's tables are freed on the device with it
+    backend : a new one for every model, so that the model's tables on the device are freed with it
     """
     probability = PROBABILITY if has_intervals(model) else None
     ordinal = isinstance(model, Posterior) and model.is_ordinal
@@ -286,7 +286,7 @@ def _leak(trained: Trained, n_pairs: int) -> str | None:
 
 
 def _held_out(run: Run, pairs: Ratings, trained: Trained, seed: int) -> HeldOut:
-    # An id with side information alone is known, but has no training rating either.
+    # An id with only side information is known, but it has no training rating either.
     no_user, no_item = (
         np.append(counts, 0)[indices] == 0
         for counts, indices in ((run.user_counts, pairs.users), (run.item_counts, pairs.items))

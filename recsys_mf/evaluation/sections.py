@@ -1,4 +1,4 @@
-"""What a report says: its heading, its tables and the legend of the tables, for every form that it is shown in."""
+"""The contents of a report: its heading, its tables and their legend, for every form that it is shown in."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Said:
 
 
 def describe(report: Report | FoldReport) -> Said:
-    """What a report says, but for its warnings and its ranking."""
+    """The contents of a report, except its warnings and its ranking."""
     if isinstance(report, FoldReport):
         return Said(_fold_heading(report), _fold_table(report), _fold_legend(report), None)
     if report.held_out is None:

@@ -74,7 +74,7 @@ def draw_members(diagnostics: Diagnostics, row: Row) -> Picture | None:
         axes.set_xticks(x)
         label_values(axes, "members", _RMSE)
 
-    caption = "Validation RMSE of the mean of so many members. The number of members is chosen by it."
+    caption = "Validation RMSE of the mean of this many members, by which their number is chosen."
     rows = tuple((f"{int(count)}", f"{error:.4f}") for count, error in zip(x, y, strict=True))
     return Picture("members", "Members of the committee", caption, draw, Table(("members", _RMSE), rows))
 
@@ -147,8 +147,8 @@ def draw_traces(diagnostics: Diagnostics, row: Row) -> Picture | None:
     table = Table(("quantity", "effective sample size", "split R̂", "mean", "deviation"), tuple(rows))
     shade = f" Shaded: the {burn_in:,} sweeps of burn-in." if burn_in else ""
     caption = (
-        "What the sampler monitors, in a lane each, in deviations after burn-in. Lines that wander or that differ from "
-        f"chain to chain have not converged.{shade}"
+        "Each scalar that the sampler monitors, in a lane of its own, scaled to its range after burn-in. Lines that "
+        f"wander or that differ from chain to chain have not converged.{shade}"
     )
     return Picture("traces", "Traces of the sampler", caption, draw, table, (4.8, 1.2 + 0.55 * len(names)))
 
@@ -160,8 +160,8 @@ def _judged(row: Row, name: str) -> tuple[str, str]:
 
 
 def thin(line: F64, most: int = _MOST_POINTS) -> Any:
-    """Places, in order, of at most `most` entries of line [n] that look like all of them when drawn: the least and the
-    largest of each of most / 2 parts; the places of finite entries if there are no more."""
+    """Places, in order, of at most `most` entries of line [n] that look like all of them when drawn: the smallest and
+    the largest of each of most / 2 parts; if there are no more than `most`, the places of all finite entries."""
     n = len(line)
     finite = np.flatnonzero(np.isfinite(line))
     if n <= most:
@@ -208,7 +208,7 @@ def _listed(lines: Mapping[str, tuple[F64, F64]], head: tuple[str, ...]) -> Tabl
 
 
 def _by_rank(diagnostics: Diagnostics, row: Row) -> F64:
-    """Ranks that were tried of a truncated SVD and its validation errors, float64[k, 2]."""
+    """The ranks that were tried for a truncated SVD and their validation errors, float64[k, 2]."""
     asked = diagnostics.record.get("baselines", {}).get(row.label, diagnostics.record)
     ranks, steps = asked["settings"]["ranks"], diagnostics.histories[row.label]
     return np.array([(ranks[step["epoch"] - 1], step["valid_rmse"]) for step in steps], np.float64).reshape(-1, 2)

@@ -271,7 +271,7 @@ def test_unknown_users_without_their_ids_are_refused() -> None:
         (
             {"ranking": 5, "test": Ratings.from_ids([5, 8], [1, 2], [3, 3])},
             DataError,
-            r"no test rating is at least 4, so there is nothing to rank \(saw 2 test ratings, the greatest 3\); lower",
+            r"no test rating is at least 4, so there is nothing to rank \(saw 2 test ratings, the highest 3\); lower",
         ),
     ],
 )
