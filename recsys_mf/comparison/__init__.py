@@ -1,4 +1,4 @@
-"""Comparison: which of several models is best on the same held-out rows, and of which others that can be said."""
+"""Comparison: which of several models is best on the same held-out rows, and which others are significantly worse."""
 
 from recsys_mf.comparison.candidates import Candidate, as_candidates, grid
 from recsys_mf.comparison.comparing import compare, compare_by_plan

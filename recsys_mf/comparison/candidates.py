@@ -16,12 +16,12 @@ from recsys_mf.solvers.settings import require_settings
 from recsys_mf.training import as_solver
 
 RANKS = ("rank", "ranks")
-"""The setting of a solver that is its rank: of those that have one, one of these."""
+"""The names that the rank of a solver can have among its settings."""
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A solver with its settings, and what tables call it."""
+    """A solver with its settings, and its name in tables."""
 
     name: str
     solver: Solver
@@ -71,8 +71,8 @@ def grid(
 
     solvers : names in SOLVERS
     ranks : of every solver; empty for the ranks that they choose
-    settings : (solver, setting) -> values with commas between, each of which makes a candidate; of a setting that is a
-        list of numbers itself they are one value
+    settings : (solver, setting) -> values with commas between, each of which makes a candidate; if the setting itself
+        is a list of numbers, they are one value
     Raises ConfigError for a solver, setting or value that does not exist, for ranks of a solver that has none, and for
     a setting of a solver that is not among these.
     """

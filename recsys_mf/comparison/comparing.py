@@ -1,4 +1,4 @@
-"""Comparing: from ratings and candidates to a Comparison, what `recsys-mf compare` does."""
+"""Comparing: from ratings and candidates to a Comparison, as `recsys-mf compare` does."""
 
 from __future__ import annotations
 
@@ -45,8 +45,9 @@ def compare(
 
         compare("ratings.parquet", ["sgd", SOLVERS["als"](rank=16)], folds=5)
 
-    On a single split differences of RMSE have intervals by the paired bootstrap of the test rows, over several by the
-    corrected resampled t-test; a candidate is called worse if that stands after Holm's correction (`differences`).
+    On a single split, differences of RMSE have intervals by the paired bootstrap of the test rows; over several splits,
+    by the corrected resampled t-test. A candidate is called worse if this is significant after Holm's correction
+    (`differences`).
     Raises ConfigError for fewer than two candidates, two that are the same and a plan that is out of range,
     ArtifactError for a state that cannot be used, and what `train` raises, with the name of the candidate. Warns with
     IdMismatchWarning if over 90 % of the rows of a test table have unknown ids.

@@ -1,7 +1,7 @@
 """Differences of the errors of two candidates, with 95 % intervals and p-values, and the correction for many of them.
 
-Of the test rows of one split the paired bootstrap tells how far a difference of RMSE may be due to these rows
-(`evaluation.metrics.PairedBootstrap`, as in every report). It does not know what another split would give.
+On one split, the paired bootstrap shows how far a difference of RMSE may be due to the choice of the test rows
+(`evaluation.metrics.PairedBootstrap`, as in every report). It does not show how the difference varies between splits.
 
 Over J splits, folds or repetitions with other seeds, each with a difference d_j, the training parts overlap, so the d_j
 are not independent and the usual s² / J is too small a variance of their mean d̄. The corrected resampled t-test takes
@@ -14,11 +14,11 @@ correlation n_test / (n_test + n_train). Nadeau, Bengio: Inference for the gener
 2003, section 3.1; for repeated cross-validation Bouckaert, Frank: Evaluating the replicability of significance tests
 for comparing learning algorithms, PAKDD 2004.
 
-Of m tests at once some look significant by chance. Holm's method multiplies the p-values, ascending, by m, m - 1, … 1
+If m tests are made, some look significant by chance. Holm's method multiplies the p-values, ascending, by m, m - 1, … 1
 and lets none be below the one before; the chance that any true null hypothesis is rejected at 5 % is then at most 5 %,
-whatever the dependence. The best candidate is found on the same rows as its differences from the others, as if every
-pair had been looked at, so m counts all pairs of candidates. Holm: A simple sequentially rejective multiple test
-procedure, Scandinavian Journal of Statistics 6, 1979.
+however the tests depend on each other. The best candidate is chosen on the same rows as its differences from the
+others, which amounts to testing every pair, so m counts all pairs of candidates. Holm: A simple sequentially rejective
+multiple test procedure, Scandinavian Journal of Statistics 6, 1979.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class Difference:
 def bootstrap_difference(scored: Scored, other: Scored) -> Difference:
     """The difference on the rows of one split, both scored by the same `PairedBootstrap`.
 
-    The interval is that of percentiles. The p-value is that of a normal distribution with the standard deviation of the
+    The interval is between percentiles. The p-value is that of a normal distribution with the standard deviation of the
     resampled differences: shares of 1000 resamples are too coarse to be corrected for many candidates.
     """
     estimate = scored.minus(other)

@@ -6,8 +6,8 @@
     KEY/                  the fit that is being made (`training.checkpoint`)
 
 KEY is a digest of everything that a result depends on: the rows, the split, the candidate with its settings, the seed,
-the device, its threads and the versions of the software. If any of these changes, the fit is made again; nothing that
-is kept is removed.
+the device, its threads and the versions of the software. If any of these changes, the fit is repeated; no file in the
+folder is removed.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class KeptFits:
     def load(self, trial: Trial) -> Tested:
         """A finished fit. Raises ArtifactError if its file is damaged."""
         path = self._path(trial)
-        fix = "remove this file: the fit is then made again"
+        fix = "remove this file: the fit is then repeated"
         with system_errors(ArtifactError, "cannot be read", where=path, fix=fix):
             data = path.read_bytes()
         try:
@@ -67,7 +67,7 @@ class KeptFits:
             aside.write_bytes(_packed(tested))
 
     def checkpoint(self, trial: Trial) -> Checkpoint:
-        """That of a fit which is not finished, to be removed once it is kept."""
+        """The checkpoint of a fit that is not finished; to be removed when the fit is saved."""
         return Checkpoint(self._path(trial).with_suffix(""))
 
     def _open(self) -> None:

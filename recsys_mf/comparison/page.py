@@ -1,4 +1,4 @@
-"""The page of a comparison: the verdict, the table, the pictures, and what repeats it."""
+"""The page of a comparison: the verdict, the table, the pictures, and what is needed to repeat it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from recsys_mf.training.provenance import describe_software
 
 @lay_out.register
 def lay_out_comparison(comparison: Comparison) -> Page:
-    """What the page of a comparison says."""
+    """The page of a comparison."""
     setup = comparison.setup
     data = "" if setup.data is None else f" on {setup.data}"
     worse = frozenset(place for place, row in enumerate(comparison.rows) if row.is_worse)

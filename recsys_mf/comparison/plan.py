@@ -39,10 +39,10 @@ class Plan:
     seeds : repetitions, each with another split and another seed of training: seed, seed + 1, …
     hold_out, by : how the part is chosen (`splits.hold_out`)
     validation, seed : as in `train`
-    split_seed : of the first repetition, for the splits alone; seed if it is None
+    split_seed : seed of the splits of the first repetition; None to use `seed`
 
-    Raises ConfigError for what is out of range or excludes itself: several seeds need splits that differ, and splits by
-    time or of a given test table are the same for every seed.
+    Raises ConfigError for values that are out of range or cannot be combined: several seeds need splits that differ,
+    and splits by time or with a given test table are the same for every seed.
     """
 
     candidates: tuple[Candidate, ...]
@@ -79,7 +79,7 @@ class Plan:
 
     @property
     def n_splits(self) -> int:
-        """Splits in all repetitions."""
+        """The number of splits in all repetitions."""
         return self.seeds * (self.folds or 1)
 
     def trials(self, ratings: Ratings) -> list[Trial]:
@@ -106,7 +106,7 @@ class Plan:
         return [first + number for number in range(self.seeds)]
 
     def _rules(self, ratings: Ratings) -> Iterator[dict[str, Any]]:
-        """What decides each split, without making it."""
+        """The facts that determine each split, without making it."""
         table = {"fingerprint": splits.fingerprint_as_read(ratings)}
         for seed in self._split_seeds:
             if self.folds is not None:

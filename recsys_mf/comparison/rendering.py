@@ -27,7 +27,7 @@ def to_json(comparison: Comparison) -> str:
 def to_text(comparison: Comparison, shade: Callable[[str], str] = str) -> str:
     """For the terminal.
 
-    shade : what is made of a line of a candidate that is worse
+    shade : changes the line of a candidate that is worse
     """
     lines = [printable(line) for line in plain(list_candidates(comparison)).split("\n")]
     head = len(lines) - len(comparison.rows)
@@ -46,7 +46,7 @@ def to_markdown(comparison: Comparison) -> str:
 
 
 def describe_verdict(comparison: Comparison) -> str:
-    """Which candidate is best, and from which others it can be told, in one or two sentences."""
+    """Which candidate is best, and which others are clearly worse, in one or two sentences."""
     best, undecided = _name(comparison.best), comparison.undecided
     if not undecided:
         row = comparison.rows[1]
@@ -157,7 +157,7 @@ def describe_table(comparison: Comparison) -> str:
 
 
 def _judged(comparison: Comparison) -> Iterator[str]:
-    """What errors are, if they are not plain, and how differences were judged."""
+    """Whether errors are weighted, and how differences were judged."""
     setup, count = comparison.setup, len(comparison.setup.splits)
     if setup.weighted:
         yield "Errors are weighted: RMSE √(Σ w e² / Σ w), MAE Σ w |e| / Σ w."

@@ -22,9 +22,9 @@ from recsys_mf.training import Checkpoint, Progress
 
 @dataclass(frozen=True)
 class Standing:
-    """How far a comparison is, as a watcher is told before every fit, after every epoch and after every fit.
+    """The progress of a comparison, as it is reported to a watcher before every fit, after every epoch and after it.
 
-    done, total : fits; kept : those of them that were found finished
+    done, total : numbers of fits; kept : how many of them are loaded from the folder of the comparison
     candidate : name of the one that is being fitted, None at the end
     progress : the epoch of this fit, None before its first
     seconds_left : an estimate for all other fits and the rest of this one, None before anything is known
@@ -52,7 +52,7 @@ class Finished(NamedTuple):
 def run_plan(
     plan: Plan, ratings: Ratings, backend: Backend, kept: KeptFits | None, watch: ComparisonWatcher
 ) -> Iterator[Finished]:
-    """Every fit of the plan, from what is kept or made now and then kept.
+    """Yield every fit of the plan, loaded if it was kept, else made now and kept.
 
     Raises what `train` raises, with the name of the candidate.
     """
@@ -100,7 +100,7 @@ def _fitted(
 
 
 class _Clock:
-    """Measures the fits of a plan and tells a watcher how far it is."""
+    """Measures the fits of a plan and reports the progress to a watcher."""
 
     def __init__(self, trials: Sequence[Trial], kept: KeptFits | None, watch: ComparisonWatcher) -> None:
         found = [] if kept is None else [trial for trial in trials if trial in kept]
@@ -135,9 +135,9 @@ class _Clock:
 def estimate_seconds_left(pending: Sequence[str], durations: dict[str, list[float]], elapsed: float) -> float | None:
     """Seconds that the pending fits will take, the first of which has run for `elapsed` seconds.
 
-    durations : candidate -> seconds of its finished fits. A fit takes as long as the mean of those of its candidate; of
-        a candidate without one the mean over the candidates that have one
-    None if none has one. A fit that has run longer than it should is about to end.
+    durations : candidate -> seconds of its finished fits
+    A fit is expected to take the mean of the finished fits of its candidate; if there are none, the mean over the other
+    candidates. None if no fit is finished. A fit that has run longer than expected counts as about to end.
     """
     means = {name: sum(seconds) / len(seconds) for name, seconds in durations.items()}
     if not means:

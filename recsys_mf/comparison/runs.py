@@ -1,4 +1,4 @@
-"""Runs that stand, compared on the same test rows."""
+"""Existing runs, compared on the same test rows."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ def compare_runs(
     device: str = "auto",
     threads: int | None = None,
 ) -> Comparison:
-    """Compare runs on the same test rows, none of which any of them was trained on.
+    """Compare runs on the same test rows, on which none of them was trained.
 
     runs : name -> run, two or more
-    test : the rows under any vocabularies; or the rows of every run, if these were read in different ways, such as with
-        times and without
+    test : the rows under any vocabularies; or name -> the rows for that run, if they were read in different ways, such
+        as with times and without
     held_out : how the rows were chosen, in words
     device, threads : where models predict, as in `evaluate`
     Seconds and memory are those that the runs record. Raises ConfigError for fewer than two runs, DataError if the rows

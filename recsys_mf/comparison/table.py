@@ -31,11 +31,11 @@ class Row:
     """One candidate.
 
     rmse, mae : means over the splits, of rmses and maes
-    difference : of the RMSE from that of the best; None for the best itself
+    difference : its RMSE minus that of the best; None for the best itself
     adjusted_p : its p-value after Holm's correction for all pairs of candidates
     is_worse : whether the interval excludes 0 and adjusted_p is at most 5 %
     is_on_front : whether no other candidate has both a lower error and fewer fit seconds
-    fit_seconds, seconds : means of `Facts`; memory : the most of them; None if not known
+    fit_seconds, seconds : means over the splits, as in `Facts`; memory : the largest; None if not known
     ranks, settings : of every split
     """
 
@@ -58,15 +58,15 @@ class Row:
 
 @dataclass(frozen=True)
 class Setup:
-    """On what candidates were compared, in words and numbers.
+    """What candidates were compared on, in words and numbers.
 
-    splits : the rule of every split in words; train_ratings, test_ratings : its rows; of runs that stand, what each
-        was trained on
-    folds, seeds : as in `Plan`, None for runs that stand
-    seed : of the first training, None for runs that stand
+    splits : the rule of every split in words; train_ratings, test_ratings : its numbers of rows; for existing runs,
+        train_ratings has those of each run
+    folds, seeds : as in `Plan`, None for existing runs
+    seed : of the first training, None for existing runs
     weighted : whether errors are √(Σ w e² / Σ w) and Σ w |e| / Σ w, with the weights w of the test ratings
     bootstrap_seed : of the paired intervals on a single split
-    fingerprint : of the table that was split; None for runs that stand
+    fingerprint : of the table that was split; None for existing runs
     """
 
     data: str | None
@@ -107,7 +107,7 @@ class Comparison(Drawable):
 
     @property
     def undecided(self) -> tuple[Row, ...]:
-        """The rows that cannot be told from the best."""
+        """The rows that are not clearly worse than the best."""
         return tuple(row for row in self.rows[1:] if not row.is_worse)
 
     def to_mapping(self) -> dict[str, Any]:
@@ -117,7 +117,7 @@ class Comparison(Drawable):
 
 @dataclass(frozen=True, eq=False)
 class _Cell:
-    """A candidate on a split; scored only if it is the only one."""
+    """A candidate on a split; scored : None if there are several splits."""
 
     facts: Facts
     rmse: float
@@ -126,9 +126,9 @@ class _Cell:
 
 
 class Cells:
-    """Takes in tested fits one after another, and keeps of their errors what the table needs.
+    """Collects tested fits, and keeps only what the table needs of their errors.
 
-    n_splits : of every candidate; of a single split all errors are resampled
+    n_splits : number of splits; if there is only one, all errors are resampled
     """
 
     def __init__(self, n_splits: int, bootstrap_seed: int = 0) -> None:
@@ -137,7 +137,7 @@ class Cells:
         self._cells: dict[str, list[_Cell]] = {}
 
     def add(self, name: str, tested: Tested, weights: NDArray[np.float32] | None) -> None:
-        """The fit of a candidate on its next split, and the weights of its test rows."""
+        """Add the fit of a candidate on its next split; weights : of its test rows."""
         errors, w = tested.errors.astype(np.float64), None if weights is None else weights.astype(np.float64)
         if self._bootstrap is None and self._seed is not None:
             self._bootstrap = PairedBootstrap(len(errors), np.random.default_rng(self._seed), w)
@@ -146,7 +146,7 @@ class Cells:
         self._cells.setdefault(name, []).append(_Cell(tested.facts, rmse, mae, scored))
 
     def compare(self, setup: Setup) -> Comparison:
-        """The table of all that was taken in."""
+        """The table of all fits that were added."""
         names = sorted(self._cells, key=lambda name: np.mean([cell.rmse for cell in self._cells[name]]))
         pairs = list(itertools.combinations(names, 2))
         found = {(one, other): self._difference(other, one, setup) for one, other in pairs}

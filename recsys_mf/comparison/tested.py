@@ -1,4 +1,4 @@
-"""Tested: what is known of one candidate after its fit on one split, and how it is computed."""
+"""Tested: the facts and the errors of one candidate after its fit on one split, and how they are computed."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from recsys_mf.training.epochs import compile_kernels
 
 @dataclass(frozen=True)
 class Facts:
-    """What a fit took and chose.
+    """The time and memory that a fit needed, and what it chose.
 
-    solver : its name; settings : those that were fitted with; rank : of the model
+    solver : its name; settings : those of the final fit; rank : of the model
     fit_seconds : of the final fit
     seconds : of choosing settings on validation rows and the final fit; None if not known
-    memory : the most that this added to the memory of the process, bytes; None if the system does not say, and of a
-        fit that was interrupted. Of a run that stands it is the most that its process had
-    train_ratings : rows that it was fitted on
+    memory : the most that this added to the memory of the process, bytes; None if the system does not say, and for a
+        fit that was interrupted. For an existing run, the peak memory of its process
+    train_ratings : number of rows that it was fitted on
     """
 
     solver: str
@@ -60,9 +60,9 @@ def fit_and_test(
     watch: Watcher,
     checkpoint: Checkpoint | None = None,
 ) -> Tested:
-    """Fit a solver on the training part of a split, measure what that takes, and test it; arguments as of `train`.
+    """Fit a solver on the training part of a split, measure what that takes, and test it; arguments as in `train`.
 
-    checkpoint : what the fit goes on from; the seconds of earlier processes are counted, their memory is not known
+    checkpoint : what the fit continues from; the seconds of earlier processes are counted, their memory is not known
     """
     assert split.test is not None
     compile_kernels(solver, backend)  # neither its seconds nor its memory belong to the candidate
