@@ -185,7 +185,7 @@ def test_a_run_with_weights_is_stored_and_scored_as_any(tmp_path: Path) -> None:
 
 def test_a_run_takes_up_no_ratings_with_weights() -> None:
     table = weighted_table()
-    message = r"^the new ratings: a run takes up no ratings with weights; leave the weights out, or train again"
+    message = r"^the new ratings: ratings with weights cannot be added to a run; leave the weights out, or train again"
     with pytest.raises(DataError, match=message):
         small_run().fold_in(table)
     with pytest.raises(DataError, match=message):

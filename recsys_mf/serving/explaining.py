@@ -4,9 +4,9 @@ With the items fixed, the row of a user is linear in its ratings (`folding`), so
 
     r̂_ui = μ + b_i + y_i · A⁻¹ κ C⁻¹ m + Σ_j y_i · A⁻¹ y_j (r_uj - μ - b_j),    A = Σ_j y_j y_jᵀ + κ C⁻¹
 
-The first terms are what the model says of the item for a user of whom nothing is known; a term of the sum is positive
-if the rating speaks for the item. The sum is the fold-in prediction before clipping. That of the model differs, since
-its row was trained together with all others; both are given.
+The terms before the sum are the prediction for a user about whom nothing is known; a term of the sum is positive if the
+rating raises the prediction. All together are the fold-in prediction before clipping. The prediction of the model is
+not the same, since its row was trained together with all others; both are given.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Explanation:
-    """Why a user is predicted a rating of an item; all in rating units, none clipped.
+    """Why the model predicts a rating of an item for a user; all in rating units, none clipped.
 
     prediction : the model's; folded : the fold-in prediction, which is base plus the sum of the effects
     base : what is predicted without a rating of the user
@@ -47,7 +47,7 @@ class Explanation:
     ratings: pd.DataFrame
 
     def __str__(self) -> str:
-        """The sum in words, and the table."""
+        """The predictions in words, and the table of the ratings."""
         said = (
             f"the model predicts {self.prediction:.3f}; from the user's own ratings alone {self.folded:.3f} "
             f"= {self.base:.3f} without them {self.folded - self.base:+.3f} by them"

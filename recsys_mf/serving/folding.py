@@ -1,11 +1,12 @@
-"""Folding in: new users, or users with new ratings, get their row by one row solve with the items fixed; items alike.
+"""Folding in: new users, or users with new ratings, get their row by one row solve with the items fixed; or vice versa.
 
     x_u = argmin Σ_j (r_uj - μ - b_j - x · y_j)² + κ (x - m)ᵀ C⁻¹ (x - m),    x_u = (p_u, b_u), y_j = (q_j, 1)
 
-m and C are the mean and the covariance of the rows of the users that the model knows: the prior that its own users
-suggest for one more, in the coordinates of the model, whatever solver made it. κ is chosen in training on validation
-rows (`choose_precision`). It stands for the variance of a rating about its prediction, and is smaller because rows that
-were shrunk in training vary less than true ones. Into a posterior a row is drawn per sample (`sampled_rows`).
+m and C are the mean and the covariance of the rows of the users that the model knows. They make a prior for one more
+user in the coordinates of the model, whichever solver made it. κ is chosen in training on validation rows
+(`choose_precision`). It takes the place of the variance of a rating about its prediction, but is smaller, because rows
+that were shrunk in training vary less than the true ones. For a posterior, a row is drawn for every sample
+(`sampled_rows`).
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ from recsys_mf.serving.trained import SIDES, Side, Trained
 F32 = NDArray[np.float32]
 R = TypeVar("R", bound=Trained)
 
-_RELATIVE = 0.6  # κ in units of the squared validation error, where it was not chosen
+_RELATIVE = 0.6  # κ in units of the squared validation error, if it was not chosen
 _MIN_ERROR = 1e-6  # of a fit without errors, in units of the range of the ratings
 _TRIED = (0.3, 0.45, 0.6, 0.85, 1.3)  # in these units
 _SHARES = (0.1, 1.0)  # of the ratings of a validation user, that rows are solved from
@@ -52,7 +53,7 @@ def solve_rows(
 
     ratings : a row per user, its columns the items it rated, in rating units
     precision : κ
-    population : of the side; None for a model whose rows are all zero, and so are these
+    population : of the side; None for a model with only zero rows, for which these rows are zero too
     """
     width = model.rank + 1
     if population is None:
@@ -82,8 +83,8 @@ def precision_of(fit: Fit) -> float:
 def choose_precision(
     model: Factorization, train: Ratings, valid: Ratings, rng: np.random.Generator, backend: Backend
 ) -> float | None:
-    """κ with the lowest error on the validation rows of some users, whose rows are solved from few of their training
-    rows and from all of them; None if no user has both. All without weights, as ratings are folded in.
+    """κ with the lowest error on the validation rows of some users, when their rows are solved from a few of their
+    training rows and from all of them; None if no user has both. Weights are not used, as in a fold-in.
 
     model : fitted to train; valid : under its vocabularies
     """
@@ -176,7 +177,7 @@ def _touched_rows(joined: Joined, side: Side) -> tuple[NDArray[np.int64], Csr, N
 
 
 def _times(run: Trained, given: Ratings, joined: Joined, side: Side) -> NDArray[np.int64] | None:
-    """The times of the rows of the joined table, for a model that takes them: those of new users (or items) alone, as
+    """The times of the rows of the joined table, for a model that takes them: only those of new users (or items), since
     a run does not keep times. None for another model, and for ratings without times, which count at an average time.
     """
     if not takes_times(run.model):
@@ -188,7 +189,7 @@ def _times(run: Trained, given: Ratings, joined: Joined, side: Side) -> NDArray[
 
 
 def _require_new(run: Trained, given: Ratings, side: Side, why: str) -> None:
-    """Raise ConfigError if a user (or item) of the ratings is one of the run, which lacks something of its ratings."""
+    """Raise ConfigError if a user (or item) of the ratings is in the run, which did not keep all about its ratings."""
     vocabulary = run.user_vocabulary if side == "user" else run.item_vocabulary
     theirs = given.user_vocabulary if side == "user" else given.item_vocabulary
     known = np.flatnonzero(vocabulary.indices(theirs.entries) >= 0)
@@ -205,7 +206,7 @@ def _as_ratings(run: Trained, ratings: Any) -> Ratings:
 
 
 def _of_known_others(run: Trained, ratings: Ratings, side: Side) -> Ratings:
-    """The ratings whose other side the model knows; a warning says how many are not used."""
+    """The ratings with an item (or user) that the model knows; a warning says how many are not used."""
     known = ratings.reindexed(run.user_vocabulary, run.item_vocabulary)
     others = known.items if side == "user" else known.users
     usable, word = others >= 0, "item" if side == "user" else "user"
@@ -222,7 +223,7 @@ def _of_known_others(run: Trained, ratings: Ratings, side: Side) -> Ratings:
 
 
 def _warn_of_another_scale(run: Trained, ratings: Ratings) -> None:
-    """Warn if some ratings lie further outside the range of the training ratings than that is wide."""
+    """Warn if some ratings are outside the range of the training ratings by more than the width of this range."""
     low, high = run.model.rating_range
     far = np.abs(ratings.values - np.float64(low + high) / 2) > 1.5 * (high - low)
     if far.any():

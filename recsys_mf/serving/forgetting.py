@@ -56,7 +56,7 @@ def _without(fit: Fit, kept: NDArray[np.bool_]) -> Fit:
 
 
 def _restricted(model: Model, kept: NDArray[np.bool_]) -> Model:
-    """The model with some of its users, every bit of theirs as it was."""
+    """The model with some of its users, whose rows do not change in any bit."""
     if not isinstance(model, Factorization):
         noise = model.noise
         if noise is not None:

@@ -1,4 +1,4 @@
-"""Joining: a run and a table of ratings become one table, and what of it is new."""
+"""Joining: a run and a table of ratings become one table, in which the new rows are marked."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ from recsys_mf.vocabulary import Vocabulary
 class Joined:
     """The ratings of a run with those of a table, which come last and replace those of the same pair.
 
-    ratings : under the vocabularies of both; is_new bool[n] : that the run has not seen, or with another value
+    ratings : under the vocabularies of both
+    is_new : bool[n], whether the run has not seen the pair, or has another value for it
     changed : how many of the new ratings replace one of the run
     """
 
@@ -58,7 +59,7 @@ def check_unweighted(ratings: Ratings) -> None:
     """Raise DataError if new ratings for a run have weights, which it could not keep."""
     if ratings.weights is not None:
         fix = "leave the weights out, or train again on all ratings"
-        raise DataError("a run takes up no ratings with weights", where="the new ratings", fix=fix)
+        raise DataError("ratings with weights cannot be added to a run", where="the new ratings", fix=fix)
 
 
 def is_weighted(run: Trained) -> bool:
@@ -104,8 +105,8 @@ def join(run: Trained, ratings: Ratings) -> Joined:
 
 
 def align_samples(model: Posterior, run: Trained, user_ids: Vocabulary, item_ids: Vocabulary) -> Posterior:
-    """A posterior of the run over other vocabularies: rows it does not know are zero, their prior mean, and so is the
-    scale of their noise 1.
+    """A posterior of the run over other vocabularies: rows that it does not know are zero, their prior mean, and the
+    scale of their noise is 1.
     """
     rows, columns = run.user_vocabulary.indices(user_ids.entries), run.item_vocabulary.indices(item_ids.entries)
     prior = model.user_prior
@@ -117,7 +118,7 @@ def align_samples(model: Posterior, run: Trained, user_ids: Vocabulary, item_ids
 
 
 def align(model: Factorization, run: Trained, users: Vocabulary, items: Vocabulary) -> Factorization:
-    """A model of the run over other vocabularies: rows it does not know are zero, and spread as the mean row."""
+    """A model of the run over other vocabularies: rows that it does not know are zero, with the mean spread."""
     rows = run.user_vocabulary.indices(users.entries)
     columns = run.item_vocabulary.indices(items.entries)
     spread = model.spread
@@ -145,7 +146,7 @@ def _taken(table: NDArray[Any], rows: NDArray[np.int32], otherwise: Any = 0.0) -
 
 
 def describe(run: Trained, joined: Joined) -> dict[str, Any]:
-    """What was kept of a run, what was added, and what of it has another value, as plain values."""
+    """What was kept of a run, what was added, and how many ratings changed, as plain values."""
     new, ratings = int(joined.is_new.sum()), joined.ratings
     return {
         "kept": {"ratings": len(ratings) - new, "users": len(run.user_vocabulary), "items": len(run.item_vocabulary)},

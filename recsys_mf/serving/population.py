@@ -1,4 +1,4 @@
-"""Population: how the rows of the users (or items) of a model are distributed, the prior of one more."""
+"""Population: the distribution of the rows of the users (or items) of a model, as a prior for one more."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from recsys_mf.serving.trained import Side
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
 
-_FLOOR = 1e-6  # of the deviation of a number, in units of others; and added to the diagonal
+_FLOOR = 1e-6  # smallest deviation of a number, relative to the others; also added to the diagonal
 
 
 class Rows(NamedTuple):
@@ -24,7 +24,7 @@ class Rows(NamedTuple):
 
     @classmethod
     def of(cls, model: Factorization, side: Side) -> Rows:
-        """Those of users or of items."""
+        """The rows of the users or of the items of a model."""
         if side == "user":
             return cls(model.user_factors, model.user_bias)
         return cls(model.item_factors, model.item_bias)
@@ -44,15 +44,15 @@ class Population(NamedTuple):
 
     @classmethod
     def of(cls, rows: Rows) -> Population | None:
-        """As `of_rows`, of the rows of a factorisation."""
+        """As `of_rows`, for the rows of a factorisation."""
         return cls.of_rows(rows.stacked())
 
     @classmethod
     def of_rows(cls, rows: F32) -> Population | None:
-        """That of the rows [rows, k + 1] that are not zero, which had ratings; None if there is none.
+        """The population of the rows [rows, k + 1] that are not zero, which had ratings; None if there is none.
 
-        Of m rows of w numbers, correlations are drawn to zero by w / (w + m). A number that does not vary is given a
-        small deviation.
+        For m rows of w numbers, correlations are shrunk towards zero by the share w / (w + m). A number that does not
+        vary is given a small deviation.
         """
         known = rows[rows.any(axis=1)].astype(np.float64)
         if not len(known):

@@ -36,16 +36,16 @@ I32 = NDArray[np.int32]
 SCORES: dict[str, Callable[[], Score]] = {"mean": Mean, "lower": Lower, "draw": Draw}
 """What items can be ordered by, under the names that are typed."""
 
-_USERS, _ENTRIES = 1 << 14, 1 << 22  # of a batch that is written: at most so many users, and items in all their lists
+_USERS, _ENTRIES = 1 << 14, 1 << 22  # limits of a batch that is written: users, and items in all their lists
 
 
 @dataclass(frozen=True, kw_only=True)
 class ListOptions:
-    """What lists hold, and where they are computed.
+    """What the lists contain, and where they are computed.
 
     n : items per list, at least 1; a list is shorter if fewer items are left
     exclude : "rated", the items that the user has rated in the run's training ratings; "none"; or a table of pairs
-        (`Ratings`, a path or a frame; ratings are not needed), which are left out beside those that the run keeps
+        (`Ratings`, a path or a frame; ratings are not needed), to leave out in addition to those that the run keeps
     among : ids of the items to choose from; None for all. An id that the run does not have is an error
     titles : a table with a row per item and a column title or name (a path or a frame); None for no titles
     score : "mean", "lower" or "draw", or an object of `prediction.ranking`: Lower(probability), Draw(seed)
@@ -63,7 +63,7 @@ class ListOptions:
 
 
 class Recommender:
-    """The lists of a run's users: options are checked and tables read once, lists are made as they are asked for."""
+    """The lists of a run's users: options are checked and tables read once, lists are made on demand."""
 
     def __init__(self, run: Trained, options: ListOptions = ListOptions()) -> None:
         """Raises ConfigError for an option out of range, for training ratings that the run did not keep, and for a
@@ -146,7 +146,7 @@ def recommend_to_file(
     """Write the lists of users, dense indices, as rows of a table (.parquet, .csv or .tsv), in bounded memory.
 
     watch : called with the number of users of every batch
-    Returns the number of rows. Raises ConfigError for another suffix and for an output that is there.
+    Returns the number of rows. Raises ConfigError for another suffix and for an output that exists.
     """
     output = place(output)
     check_output(output, "output", TABLES, force=force)
@@ -198,7 +198,7 @@ def _known_pairs(run: Trained, table: Any) -> RatedPairs:
         users, items = read_pairs(table, run)
     is_known = (users >= 0) & (items >= 0)
     if len(users) and not is_known.any():
-        text = f"exclude: the run knows the user and the item of none of the {len(users):,} pairs, so none is left out"
+        text = f"exclude: the run does not know both ids of any of the {len(users):,} pairs, so none is left out"
         warnings.warn(text, IdMismatchWarning, stacklevel=2)
     n_items = max(1, len(run.item_vocabulary))
     keys = np.unique(users[is_known].astype(np.int64) * n_items + items[is_known])
@@ -207,7 +207,7 @@ def _known_pairs(run: Trained, table: Any) -> RatedPairs:
 
 
 def _joined(matrices: tuple[Any, ...]) -> Any:
-    """The pattern of one or two matrices of the same rows, ascending in every row; None of none."""
+    """The pattern of one or two matrices of the same rows, ascending in every row; None if there is none."""
     if len(matrices) < 2:
         return matrices[0].pattern() if matrices else None
     first, second = matrices

@@ -6,7 +6,7 @@ In sample s a user has ratings with values m = o_s + b_u + b_j + p_u · q_j on t
 
 with the sample's prior of users (`models.user_prior`), n_s its noise, and v the standardised rating, or for an ordinal
 model a latent one that lies between the thresholds of its level. Given v, x_u is drawn exactly, as in a sweep of the
-sampler; latent ratings and x_u are drawn in turns, from where the sample before left them. With personal noise
+sampler; latent ratings and x_u are drawn in turns, starting from the values of the previous sample. With personal noise
 (`models.personal_noise`) the precision of ε is γ_u δ_j / n_s², and γ_u is drawn in turns with them, from its prior with
 the sample's ν and the errors of the user's own ratings. For items, and in runs that did not keep the prior, mean and
 covariance are those of the sample's own rows.
@@ -34,9 +34,9 @@ _MAX_INT16 = 32767
 
 
 class _Tables(NamedTuple):
-    """What a sample gives to the draw: the prior of the side, None if its rows are all zero; the rows of the other and
-    of time bins, the last for an unknown one; offset, noise, thresholds; with personal noise δ of the other side and ν
-    of this one."""
+    """What the draw uses of a sample: the prior of the side, None if its rows are all zero; the rows of the other side
+    and of time bins, the last for an unknown one; offset, noise, thresholds; with personal noise, δ of the other side
+    and ν of this one."""
 
     prior: GaussianPrior | None
     other: F32
@@ -49,7 +49,7 @@ class _Tables(NamedTuple):
 
 
 class _State(NamedTuple):
-    """What the draw of a sample goes on from: the rows x float32[rows, k + 1], and γ float32[rows]."""
+    """What the draw for the next sample starts from: the rows x float32[rows, k + 1], and γ float32[rows]."""
 
     X: F32
     scales: F32
@@ -69,11 +69,11 @@ class NewRatings(NamedTuple):
 def draw_rows(
     model: Posterior, side: Side, new: NewRatings, rng: np.random.Generator, backend: Backend
 ) -> tuple[NDArray[np.int16], F32 | None]:
-    """The rows int16[rows, S, k + 1] of users (or items) with these ratings, in the units of the model's table, and if
-    its noise is personal their factors g float32[rows, S] on it.
+    """The rows int16[rows, S, k + 1] of users (or items) with these ratings, in the units of the model's table; and the
+    factors g float32[rows, S] of their noise, if it is personal.
 
-    A number beyond the largest of the table is cut to it. Raises DataError for a rating that is no level of an ordinal
-    model.
+    A number beyond the range of the table is clipped to it. Raises DataError for a rating that is not a level of an
+    ordinal model.
     """
     drawn = np.empty((new.ratings.n_rows, model.n_samples, model.rank + 1), np.int16)
     factors = None if model.noise is None else np.empty(drawn.shape[:2], np.float32)
@@ -135,7 +135,7 @@ def _drawn(
     tables: _Tables, new: NewRatings, values: NDArray[np.float32] | NDArray[np.uint8], state: _State | None,
     rng: np.random.Generator, backend: Backend,
 ) -> _State:  # fmt: skip
-    """The rows and scales of a sample, from those of the sample before, None in the first."""
+    """The rows and scales for a sample; state : those of the previous sample, None for the first."""
     put, get = backend.device.put, backend.device.get
     prior, there = tables.prior, new.ratings.to(put)
     scales = np.ones(new.ratings.n_rows, np.float32) if state is None else state.scales
@@ -169,6 +169,6 @@ def _drawn(
 
 
 def _drawn_scales(squares: Any, counts: NDArray[np.int64], freedom: float, rng: np.random.Generator) -> F32:
-    """γ given ν and the errors, as `solvers.sampler.noise` has it."""
+    """γ given ν and the errors, as in `solvers.sampler.noise`."""
     drawn: F32 = (rng.standard_gamma((freedom + counts) / 2) * 2 / (freedom + squares)).astype(np.float32)
     return np.maximum(drawn, np.finfo(np.float32).tiny)

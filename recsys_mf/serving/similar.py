@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def list_similar(run: Trained, ids: Any, n: int, side: Side, titles: Any) -> pd.DataFrame:
-    """The rows most like those of some ids, by the cosine of their factors: `Run.similar`."""
+    """The rows most similar to those of the given ids, by the cosine of their factors: `Run.similar`."""
     import pyarrow as pa
 
     side = cast(Side, choice(side, "side", SIDES))

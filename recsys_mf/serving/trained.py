@@ -1,4 +1,4 @@
-"""Trained: what serving needs of a run, and its rows under the ids that people know."""
+"""Trained: what serving needs of a run, and the rows of given ids."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ FOLD_IN = "if the user is new, give its ratings: --ratings FILE (run.fold_in(rat
 
 
 class Trained(Protocol):
-    """A `Run`, of which this package is not to know more."""
+    """The part of a `Run` that this package uses."""
 
     @property
     def fit(self) -> Fit: ...
@@ -48,13 +48,14 @@ def vocabulary_of(run: Trained, side: Side) -> Vocabulary:
 def find_known(run: Trained, ids: Any, side: Side, *, where: str | None = None, advice: str = "") -> I32:
     """Dense indices int32[b] of a column of ids, of a set of them in any order, or of a single id.
 
-    where : the ids, for messages; advice : what else to do about an unknown one
-    Raises DataError for no ids, for one that the run does not have, and for ids of the other kind.
+    where : name of the ids, for messages; advice : what else to do about an unknown id
+    Raises DataError for no ids, for one that the run does not have, and for strings if the run has integers or the
+    reverse.
     """
     vocabulary, where = vocabulary_of(run, side), where or f"{side} ids"
     column = [_item(ids)] if is_single(ids) else list(ids) if isinstance(ids, Set) else ids
     if not len(column):
-        raise DataError(f"no {side}s to answer for", where=where, seen="an empty list", fix="give at least one id")
+        raise DataError(f"no {side} ids", where=where, seen="an empty list", fix="give at least one id")
     found = vocabulary.indices(column, where=where)
     unknown = np.flatnonzero(found < 0)
     if len(unknown):
@@ -62,12 +63,13 @@ def find_known(run: Trained, ids: Any, side: Side, *, where: str | None = None, 
         example = f"the run has ids like {format_value(vocabulary.entries[0])}" if len(vocabulary) else "it has none"
         fix = f"{example}; {advice}" if advice else example
         first = np.asarray(column, object)[unknown[0]]
-        raise DataError(f"the run has no {side} of this id", where=where, seen=f"{format_value(first)}{more}", fix=fix)
+        what = f"the run has no {side} with this id"
+        raise DataError(what, where=where, seen=f"{format_value(first)}{more}", fix=fix)
     return found
 
 
 def _item(single: Any) -> Any:
-    """A single id as Python has it: NumPy and torch have arrays of no dimension."""
+    """A single id as a Python object: in NumPy and torch it may be an array without dimensions."""
     return single.item() if getattr(single, "ndim", None) == 0 and hasattr(single, "item") else single
 
 

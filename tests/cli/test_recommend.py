@@ -138,11 +138,11 @@ def test_similar_items_and_users_are_printed(recsys: Cli) -> None:
 WRONG: dict[str, tuple[list[str], int, str]] = {
     "nobody": ([], 2, "error: --users: the lists of all users are too long to print; give some with --users, or a fil"),
     "force": (["--users", "5", "--force"], 2, "error: --force: there is no output file to replace; leave it out, or g"),
-    "unknown user": (["--users", "5,6"], 3, "error: --users: the run has no user of this id (saw 6); the run has ids "),
+    "unknown user": (["--users", "5,6"], 3, "error: --users: the run has no user with this id (saw 6); the run has"),
     "missing file": (["--users", "u.csv"], 3, "error: --users: neither integer ids nor the name of a file (saw 'u.csv"),
     "empty users": (["--users", ""], 3, "error: --users: no user ids (saw ''); give ids such as 17,42, or a file"),
     "empty among": (["--users", "5", "--among", ""], 3, "error: --among: no item ids (saw '')"),
-    "unknown item": (["--users", "5", "--among", "1"], 3, "error: among, item ids: the run has no item of this id (sa"),
+    "unknown item": (["--users", "5", "--among", "1"], 3, "error: among, item ids: the run has no item with this id"),
     "top": (["--users", "5", "--top", "0"], 2, "error: --top: out of range (saw 0); give a whole number, 1 or more"),
     "seed alone": (["--users", "5", "--seed", "1"], 2, "error: --seed has no effect with --score mean; leave it out,"),
     "interval alone": (
@@ -200,14 +200,14 @@ def test_a_run_without_its_ratings_says_what_to_give(recsys: Cli) -> None:
 @pytest.mark.parametrize(
     ("run", "options", "expected", "message"),
     [
-        ("run", ["1"], 3, "error: item ids: the run has no item of this id (saw 1); the run has ids like 100\n"),
+        ("run", ["1"], 3, "error: item ids: the run has no item with this id (saw 1); the run has ids like 100\n"),
         (
             "run",
             ["A"],
             3,
             "error: IDS: neither integer ids nor the name of a file (saw 'A'); give integer ids like 100\n",
         ),
-        ("words", ["1"], 3, "error: item ids: the run has no item of this id (saw '1'); the run has ids like 'ü100'\n"),
+        ("words", ["1"], 3, "error: item ids: the run has no item with this id (saw '1'); the run has ids like 'ü100"),
         ("run", ["100", "--top", "0"], 2, "error: --top: out of range (saw 0); give a whole number, 1 or more\n"),
         (
             "plain",

@@ -79,7 +79,7 @@ def test_what_cannot_be_explained_is_refused_in_one_line() -> None:
         posterior_run().explain(5, 100)
     with pytest.raises(ConfigError, match="did not keep its training ratings"):
         replace(run, rated=None).explain(7, 11)
-    with pytest.raises(DataError, match="the run has no item of this id"):
+    with pytest.raises(DataError, match="the run has no item with this id"):
         run.explain(7, NEW)
     with pytest.raises(DataError, match="one id at a time"):
         run.explain([7, 8], 11)

@@ -234,7 +234,7 @@ def test_what_cannot_be_folded_into_is_refused_in_one_line() -> None:
         replace(run, rated=None).fold_in(new_ratings(run))
     with pytest.raises(ConfigError, match=r"side: unknown value \(saw 'film'\)"):
         run.fold_in(new_ratings(run), side="film")
-    with pytest.raises(DataError, match="the run has no user of this id"):
+    with pytest.raises(DataError, match="the run has no user with this id"):
         run.forget(NEW)
     with pytest.raises(ConfigError, match="cannot forget all of its users"):
         run.forget(run.user_vocabulary.entries)

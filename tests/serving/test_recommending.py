@@ -155,7 +155,7 @@ def test_of_a_run_without_its_ratings_a_table_alone_is_left_out() -> None:
 
 def test_a_table_of_unknown_pairs_leaves_nothing_out_and_says_so() -> None:
     seen = pd.DataFrame({"user_id": [1, 5], "item_id": [100, 1]})
-    with pytest.warns(IdMismatchWarning, match="the run knows the user and the item of none of the 2 pairs"):
+    with pytest.warns(IdMismatchWarning, match="the run does not know both ids of any of the 2 pairs"):
         lists = RUN.recommend(5, 3, exclude=seen)
     pd.testing.assert_frame_equal(lists, RUN.recommend(5, 3))
 
@@ -211,18 +211,18 @@ def test_a_draw_is_the_same_for_a_seed_and_for_a_user_among_others() -> None:
 
 
 WRONG: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
-    "unknown user": ({"user_ids": 6}, DataError, r"user ids: the run has no user of this id \(saw 6\); the run has id"),
+    "unknown user": ({"user_ids": 6}, DataError, r"user ids: the run has no user with this id \(saw 6\); the run has"),
     "unknown users": ({"user_ids": [5, 6, 7, 9]}, DataError, r"\(saw 6 and 2 more\); the run has ids like 5"),
-    "unknown users, a set": ({"user_ids": {6}}, DataError, r"the run has no user of this id \(saw 6\)"),
-    "no users": ({"user_ids": []}, DataError, r"user ids: no users to answer for \(saw an empty list\); give at least"),
+    "unknown users, a set": ({"user_ids": {6}}, DataError, r"the run has no user with this id \(saw 6\)"),
+    "no users": ({"user_ids": []}, DataError, r"user ids: no user ids \(saw an empty list\); give at least"),
     "users are text": ({"user_ids": ["5"]}, DataError, r"user ids: the ids are strings, but the model was trained on"),
     "null user": ({"user_ids": [5, None]}, DataError, r"user ids, row 1: null id"),
     "a table as users": ({"user_ids": TITLES}, DataError, "user ids: ids must be integers or text"),
     "n 0": ({"n": 0}, ConfigError, r"n: out of range \(saw 0\); give a whole number, 1 or more"),
     "n 1.5": ({"n": 1.5}, ConfigError, r"n: not a whole number \(saw 1.5\)"),
     "n True": ({"n": True}, ConfigError, r"n: not a whole number \(saw True\)"),
-    "unknown item": ({"among": [100, 3]}, DataError, r"among, item ids: the run has no item of this id \(saw 3\); the"),
-    "no items": ({"among": []}, DataError, r"among, item ids: no items to answer for \(saw an empty list\)"),
+    "unknown item": ({"among": [100, 3]}, DataError, r"among, item ids: the run has no item with this id \(saw 3\);"),
+    "no items": ({"among": []}, DataError, r"among, item ids: no item ids \(saw an empty list\)"),
     "items are text": ({"among": "100"}, DataError, "among, item ids: the ids are strings, but the model"),
     "misspelt": ({"exclude": "ratd"}, ConfigError, r"exclude: neither a choice nor a file \(saw 'ratd'\); give 'rated"),
     "no file": ({"exclude": Path("none.csv")}, DataError, "none.csv: no such file"),

@@ -95,12 +95,12 @@ WRONG: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
     "unknown": (
         {"ids": 3},
         DataError,
-        r"item ids: the run has no item of this id \(saw 3\); the run has ids like 100$",
+        r"item ids: the run has no item with this id \(saw 3\); the run has ids like 100$",
     ),
-    "none": ({"ids": []}, DataError, r"item ids: no items to answer for \(saw an empty list\); give at least one id"),
+    "none": ({"ids": []}, DataError, r"item ids: no item ids \(saw an empty list\); give at least one id"),
     "null": ({"ids": None}, DataError, "item ids, row 0: null id"),
     "text": ({"ids": "100"}, DataError, "item ids: the ids are strings, but the model was trained on integer ids"),
-    "an item as user": ({"ids": 100, "side": "user"}, DataError, "user ids: the run has no user of this id"),
+    "an item as user": ({"ids": 100, "side": "user"}, DataError, "user ids: the run has no user with this id"),
     "side": ({"ids": 100, "side": "users"}, ConfigError, r"side: unknown value \(saw 'users'\); did you mean 'user'\?"),
     "n": ({"ids": 100, "n": 0}, ConfigError, r"n: out of range \(saw 0\); give a whole number, 1 or more"),
 }
