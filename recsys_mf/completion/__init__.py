@@ -1,7 +1,7 @@
 """Completion: the missing entries of a matrix of numbers, each with a standard deviation.
 
-`complete` is the whole; `choice` decides between the models (`gaussian`, `factor_analysis`, `soft_impute`) by entries
-that are held out, `columns` gives all columns the same units, `neighbours` adds what is not linear.
+`complete` does all of it; `choice` decides between the models (`gaussian`, `factor_analysis`, `soft_impute`) by entries
+that are held out, `columns` gives all columns the same units, `neighbours` adds relations that are not linear.
 """
 
 from recsys_mf.completion.choice import METHODS

@@ -1,9 +1,9 @@
 """Which model fills a matrix best, by entries that are held out from the observed ones.
 
 The first setting of the first method decides whether skewed columns are straightened. Every path of models (one ridge,
-rank or λ after another) is then followed on every cut as long as its error falls, and it is tried whether nearby rows
-add to the best normal distribution. The lowest root mean square error over all columns wins, in standard deviations of
-their observed entries, where an error beyond three counts as three: a few wild entries should not decide.
+rank or λ after another) is then followed on every cut while its error falls, and nearby rows are tried as an addition
+to the best normal distribution. The lowest root mean square error over all columns wins, in standard deviations of
+their observed entries; an error beyond three counts as three, so that a few extreme entries do not decide.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ METHODS: dict[str, Path] = {"gaussian": gaussian_path, "factors": factors_path, 
 """Every method: from a matrix in standard units to models of its rows, one setting after another."""
 
 _HELD_OUT = 0.1  # share of the observed entries in a cut
-_ENOUGH, _MOST_CUTS = 500, 8  # entries held out in all cuts together
+_ENOUGH, _MOST_CUTS = 500, 8  # entries to hold out in all cuts together, and the most cuts
 _ENOUGH_ENTRIES, _ENOUGH_ROWS = 30_000, 10  # observed entries, rows per column that settings are chosen on
 _FREE_COVARIANCE = 150  # columns up to which a normal distribution is tried
-_MANY_COLUMNS = 10  # from which the other methods are tried
-_FAR = 3.0  # an error beyond, in standard units, counts as this when settings are compared
-_PATIENCE = 1  # settings without a lower error after which a path is left
+_MANY_COLUMNS = 10  # columns from which the other methods are tried too
+_FAR = 3.0  # larger errors, in standard units, count as this when settings are compared
+_PATIENCE = 1  # settings without a lower error after which a path ends
 _SHARES = (0.25, 0.5, 0.75, 1.0)  # of what nearby rows add
-_ROUGH, _EXACT = 1e-2, 5e-3  # at which change a fit stops, in standard units: to choose, to fill
+_ROUGH, _EXACT = 1e-2, 5e-3  # change at which a fit stops, in standard units: to choose, to fill
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ class Trial:
 
 @dataclass(frozen=True, eq=False)
 class _Cut:
-    """A [m, n] with some observed entries held out, at places [2, h] with values [h] in units of all observed ones."""
+    """A [m, n] with some observed entries held out: their places [2, h], their values [h], the units of the columns."""
 
     A: F64
     places: tuple[NDArray[np.intp], ...]
@@ -137,7 +137,7 @@ def _some_rows(A: F64, rng: np.random.Generator) -> F64:
 def usable_methods(A: F64) -> dict[str, Path]:
     """The methods that a matrix [m, n] is tried with.
 
-    Below 10 columns a free covariance is the best of them; above 150 it takes too long, and SoftImpute takes its place.
+    Below 10 columns a free covariance is the best of them; above 150 it takes too long and is replaced by SoftImpute.
     """
     n = A.shape[1]
     paths = {method: path_of(method, A) for method in METHODS}
@@ -222,7 +222,7 @@ def _trials(method: str, path: Path, cuts: Sequence[_Cut], *, straightening: boo
 
 
 def _followed(trials: Iterator[tuple[Trial, _Fits]]) -> tuple[Trial, _Fits]:
-    """The best trial of a path, which is left when its error has ceased to fall, and its fits."""
+    """The best trial of a path, which ends when its error stops falling, and its fits."""
     best, fits = next(trials)
     for trial, now in trials:
         if trial.robust_error < best.robust_error:

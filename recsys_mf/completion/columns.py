@@ -1,13 +1,13 @@
-"""Columns in standard units: mean 0 and deviation 1 over their observed entries, skewed ones straightened before.
+"""Columns in standard units: mean 0 and deviation 1 over their observed entries, skewed ones straightened first.
 
-A skewed column goes through the transformation of Yeo and Johnson, which is increasing and defined for all numbers:
+A skewed column is changed by the transformation of Yeo and Johnson, which is increasing and defined for all numbers:
 
     y = ((1 + x)^p − 1) / p  for x ≥ 0,    y = −((1 − x)^(2 − p) − 1) / (2 − p)  for x < 0
 
-(logarithms where p or 2 − p is 0), applied to the column in standard units with the p of the highest likelihood under a
-normal distribution. What a model says there as a mean and a variance goes back through the inverse by quadrature over
-the normal distribution, within the observed range. Other columns only change their units, and their means stay within
-one deviation of the observed range: beyond it no line is to be trusted.
+(logarithms if p or 2 − p is 0), applied to the column in standard units with the p of the highest likelihood under a
+normal distribution. A mean and a variance that a model predicts for it are transformed back by quadrature over the
+normal distribution, within the observed range. Other columns only change their units, and their means stay within
+one deviation of the observed range, because a linear relation cannot be trusted far beyond it.
 
 Yeo, Johnson: A new family of power transformations to improve normality or symmetry, Biometrika 87, 2000.
 """
@@ -76,13 +76,13 @@ class Columns:
 def find_columns(A: F64, *, straightening: bool) -> Columns:
     """The units of the columns of A [m, n], NaN where missing; every column has an observed entry.
 
-    straightening : skewed columns are straightened
+    straightening : whether to straighten skewed columns
     """
     largest = np.nanmax(np.abs(A), axis=0)
     sizes = np.exp2(np.floor(np.log2(np.where(largest > 0, largest, 1.0))))  # so that no square is out of range
     means = np.nanmean(A / sizes, axis=0) * sizes
     deviations = np.nanstd(A / sizes, axis=0) * sizes
-    deviations[deviations <= 1e-12 * np.abs(means)] = 0.0  # of rounding alone
+    deviations[deviations <= 1e-12 * np.abs(means)] = 0.0  # only rounding errors
     X = (A - means) / np.where(deviations > 0, deviations, 1.0)
     n = A.shape[1]
     powers, centres, spreads = np.ones(n), np.zeros(n), np.ones(n)

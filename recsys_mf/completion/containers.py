@@ -58,7 +58,7 @@ def read_matrix(A: Any, *, where: str) -> Matrix:
         return _of_frame(A, where)
     if isinstance(A, np.ma.MaskedArray):
         fix = "give A.astype(float).filled(numpy.nan)"
-        raise DataError("a masked array is not taken", where=where, seen=type(A).__name__, fix=fix)
+        raise DataError("masked arrays are not supported", where=where, seen=type(A).__name__, fix=fix)
     if hasattr(A, "detach"):
         values, wide = _checked(_dense(A, where), where), A.detach() if A.is_floating_point() else A.detach().double()
         return _unnamed(values, wide.new_tensor, where)
@@ -150,7 +150,7 @@ def _array(A: Any, where: str) -> NDArray[Any]:
 def _dense(A: Any, where: str) -> NDArray[Any]:
     if "strided" not in str(A.layout):
         fix = "zeros that are not stored would look observed: use from_matrix and train"
-        raise DataError("a sparse tensor is not taken", where=where, seen=str(A.layout), fix=fix)
+        raise DataError("sparse tensors are not supported", where=where, seen=str(A.layout), fix=fix)
     return numpy_of(A)
 
 

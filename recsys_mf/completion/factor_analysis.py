@@ -59,7 +59,7 @@ class Factors:
         return Fill(np.where(missing, means, X), np.where(missing, variances, 0.0))
 
     def refitted(self, X: F64, *, tolerance: float) -> Factors:
-        """As many factors of other rows X [m, n], starting from these."""
+        """The same number of factors fitted to other rows X [m, n], starting from these."""
         return fit_factors(X, start=self, tolerance=tolerance)
 
     def scores(self, X: F64) -> tuple[F64, F64]:
@@ -95,7 +95,7 @@ class Factors:
 def factors_path(X: F64, *, tolerance: float, ranks: tuple[int, ...] = RANKS) -> Iterator[Factors]:
     """The factors of the rows X [m, n], NaN where missing, for one rank after another.
 
-    Each starts from the one before, with the leading directions of its residuals beside its loadings.
+    Each starts from the loadings of the one before and the leading directions of its residuals.
     """
     model = Factors(np.zeros(X.shape[1]), np.zeros((X.shape[1], 0)), np.ones(X.shape[1]))
     for rank in ranks:
@@ -117,7 +117,7 @@ def fit_factors(X: F64, *, start: Factors, tolerance: float = 1e-3, most_steps: 
 
 
 def _widened(model: Factors, X: F64, rank: int) -> Factors:
-    """The model with as many factors as the rank says."""
+    """The model with more factors, up to this rank."""
     scores, _ = model.scores(X)
     residuals = np.where(np.isnan(X), 0.0, X - model.mean - scores @ model.loadings.T)
     _, sizes, directions = np.linalg.svd(residuals, full_matrices=False)

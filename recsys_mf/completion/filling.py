@@ -18,7 +18,7 @@ from recsys_mf.completion.patterns import F64, rms
 from recsys_mf.drawing import Drawable
 from recsys_mf.errors import ConfigError, DataError, EmptyRowWarning, ReadingNotice
 
-_PRIOR_ENTRIES = 5.0  # entries with the error of all columns that count beside the held-out ones of a column
+_PRIOR_ENTRIES = 5.0  # entries with the error of all columns that are added to the held-out ones of a column
 
 
 @dataclass(frozen=True)
@@ -39,9 +39,9 @@ class Tried:
 
 @dataclass(frozen=True)
 class ColumnError:
-    """What is expected of the filled entries of a column.
+    """The expected error of the filled entries of a column.
 
-    missing : how many were filled
+    missing : how many entries were filled
     standardised, error : root mean square error in standard deviations of the column, and in its units
     """
 
@@ -60,7 +60,7 @@ class Completion(Drawable):
         observed
     method, rank : what was chosen; rank is None for a free covariance
     error : root mean square error on held-out entries, in standard deviations of the columns
-    column_errors : the same per column, drawn towards the error of all columns where few entries were held out
+    column_errors : the same per column, shrunk towards the error of all columns if few entries were held out
     tried : every method with its error, the best first
     held_out_ratios : errors of the held-out entries divided by their deviations, float64[h]
     If nothing was missing, method, rank, error and held_out_ratios are None, and nothing was tried.
@@ -79,8 +79,8 @@ class Completion(Drawable):
     held_out_ratios: NDArray[np.float64] | None = None
 
     def transform(self, rows: Any) -> Completion:
-        """Other rows [m, n] of the same columns, filled with the model as it is; in a frame, columns may be in any
-        order.
+        """Other rows [m, n] of the same columns, filled with this model without a new fit; in a frame, columns may be
+        in any order.
 
         Raises DataError for other columns, and ConfigError if the model was not fitted because nothing was missing.
         """
@@ -101,12 +101,12 @@ def complete(A: Any, method: str = "auto", *, rank: int | None = None, seed: int
         gaussian : rows are drawn from a normal distribution (`gaussian`), plus what near rows add (`neighbours`)
         factors : the same with few factors and noise as covariance (`factor_analysis`), for many columns
         soft-impute : the matrix of least nuclear norm near the observed entries (`soft_impute`)
-        auto : the one with the least error on observed entries that are held out
-    rank : number of factors of `factors`, which it then implies; by default chosen on the same entries
+        auto : the one with the lowest error on observed entries that are held out
+    rank : number of factors; implies the method `factors`; by default chosen on the same entries
     seed : of the entries that are held out; the same seed gives the same result
 
-    Columns are standardised, skewed ones straightened where that lowers the error (`columns`). A row in which nothing
-    is observed gets what is expected of any row, about the means of the columns, with an EmptyRowWarning.
+    Columns are standardised, and skewed ones straightened if that lowers the error (`columns`). A row in which nothing
+    is observed gets the values expected of any row, about the means of the columns, with an EmptyRowWarning.
 
     Raises DataError for another type or shape, infinite entries, a column without observed entries, two columns of one
     name, and too few observed entries to hold some out; ConfigError for a method or rank that does not exist.
@@ -174,7 +174,8 @@ def _empty_rows(matrix: Matrix, missing: NDArray[np.bool_], n_empty: int) -> str
     what = (
         f"nothing is observed in {first}" if n_empty == 1 else f"nothing is observed in {n_empty:,} rows, e.g. {first}"
     )
-    return f"{matrix.where}: {what}: filled with what is expected of any row; their deviations are those of the columns"
+    how = "filled with the values expected of any row; their deviations are those of the columns"
+    return f"{matrix.where}: {what}: {how}"
 
 
 def _filled(matrix: Matrix, fitted: Fitted) -> tuple[Any, Any]:
@@ -184,13 +185,13 @@ def _filled(matrix: Matrix, fitted: Fitted) -> tuple[Any, Any]:
 
 
 def _calibration(trial: Trial) -> float:
-    """Factor of the deviations with which the held-out errors have the spread that the deviations say."""
+    """The factor by which deviations must be multiplied to match the held-out errors."""
     known = trial.deviations > 0
     return rms(trial.errors[known] / trial.deviations[known]) if known.any() else 1.0
 
 
 def _ratios(trial: Trial, fitted: Fitted) -> NDArray[np.float64]:
-    """Errors of the held-out entries in units of the deviations that such entries are given."""
+    """Errors of the held-out entries divided by their calibrated deviations."""
     known = trial.deviations > 0
     ratios: NDArray[np.float64] = trial.errors[known] / (fitted.calibration * trial.deviations[known])
     return ratios

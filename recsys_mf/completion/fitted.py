@@ -1,4 +1,4 @@
-"""Fitted: what fills rows, from columns in their own units and back."""
+"""Fitted: a model that fills rows of columns in their original units."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ from recsys_mf.completion.patterns import F64, Fill, RowModel
 class Fitted:
     """A model of rows with the units it works in.
 
-    donors, nearest, share : what as many nearby rows add, times a share; None and 0 if nothing
-    calibration : by which the deviations of the model are multiplied
+    donors, nearest, share : the rows that corrections come from, how many near ones are used, and the factor of the
+        correction; None and 0 for no correction
+    calibration : the factor by which the deviations of the model are multiplied
     """
 
     columns: Columns

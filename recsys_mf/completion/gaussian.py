@@ -6,12 +6,12 @@ Given its observed entries o, the missing entries m of a row are normal with
 
     mean  μ_m − K_mm⁻¹ K_mo (x_o − μ_o) = μ_m + Σ_mo Σ_oo⁻¹ (x_o − μ_o),    covariance  K_mm⁻¹
 
-so that a row costs a system of the size of what it lacks. With the prior Σ ~ inverse Wishart of scale ν I, EM climbs to
-the mode of the posterior, from x̂_i the means and C_i the covariances above (zero where observed) of the rows i:
+so that a row needs a system of the size of its missing part. With the prior Σ ~ inverse Wishart of scale ν I, EM climbs
+to the mode of the posterior, from x̂_i the means and C_i the covariances above (zero where observed) of the rows i:
 
     μ = Σ_i x̂_i / m,    Σ = (Σ_i [(x̂_i − μ)(x̂_i − μ)ᵀ + C_i] + ν I) / (m + ν)
 
-Columns are expected in standard units. The ridge ν decides how far correlations are drawn to zero.
+Columns are expected in standard units. The ridge ν decides how far correlations are shrunk towards zero.
 
 Dempster, Laird, Rubin: Maximum likelihood from incomplete data via the EM algorithm, JRSS B 39, 1977. Schneider:
 Analysis of incomplete climate data: regularized EM, Journal of Climate 14, 2001.
@@ -41,7 +41,7 @@ class Gaussian:
 
     @property
     def rank(self) -> None:
-        """No number of factors: the covariance is not restricted."""
+        """None: the covariance is not restricted to a number of factors."""
         return None
 
     def fill(self, X: F64) -> Fill:

@@ -1,7 +1,7 @@
 """What nearby rows add to a normal distribution: relations that are not linear.
 
-A missing entry moves by the mean of what the column's observed entries in the k nearest rows lie above their own
-conditional means (each given the other observed entries of its row), times a share that held-out entries decide:
+The residual of an observed entry is its value minus its mean given the other observed entries of its row. A missing
+entry moves by the mean residual of its column in the k nearest rows, times a share that is chosen on held-out entries:
 
     x_ij = E[x_ij | x_io] + share · mean over near rows l of (x_lj − E[x_lj | other observed entries of row l])
 

@@ -24,7 +24,7 @@ _PROBABILITIES = np.arange(0.05, 1, 0.05)
 
 @lay_out.register
 def lay_out_completion(completion: Completion) -> Page:
-    """What the page of a completion says."""
+    """The page of a completion."""
     rows, columns = completion.filled.shape
     missing = sum(column.missing for column in completion.column_errors)
     title = f"A matrix of {rows:,} rows and {columns:,} columns, completed"
@@ -79,7 +79,7 @@ def draw_columns(columns: tuple[ColumnError, ...]) -> Picture:
         axes.set_xlabel("error of filled entries, standard deviations")
         add_legend(axes)
 
-    caption = "What is expected of the filled entries of a column, relative to filling them with the column's mean."
+    caption = "The expected error of the filled entries of a column, relative to filling them with the column's mean."
     size = (4.8, 1.2 + 0.24 * len(columns))
     return Picture("columns", "Errors of the columns", caption, draw, _list_columns(columns), size)
 
@@ -104,8 +104,8 @@ def draw_calibration(ratios: NDArray[np.float64]) -> Picture:
 
     rows = tuple((f"{p:.0%}", f"{share:.1%}") for p, share in zip(_PROBABILITIES, shares, strict=True))
     caption = (
-        "Whether the deviation that every filled entry comes with is right: shares of held-out entries inside normal "
-        "intervals of it. Above the line intervals are too wide, below it too narrow."
+        "Whether the deviations of filled entries are right: shares of held-out entries inside normal intervals by "
+        "their deviations. Above the line intervals are too wide, below it too narrow."
     )
     table = Table(("probability", "share inside"), rows)
     return Picture("calibration", "Calibration of deviations", caption, draw, table)

@@ -1,6 +1,6 @@
 """Conditional means and variances of what is missing in a row, for models of the rows of a matrix.
 
-Rows with equally many missing entries are worked on together, as one stack of small systems.
+Rows with equally many missing entries are processed together, as one stack of small systems.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 F64 = NDArray[np.floating[Any]]
-"""float64, which is how far numpy's types of LAPACK's results do not go."""
+"""float64 in fact; NumPy's type hints for the results of LAPACK only say floating."""
 
 _STACK = 1 << 22  # numbers in a stack of systems
 
 
 class Fill(NamedTuple):
-    """What a model says of a matrix [m, n].
+    """The means and variances that a model predicts for a matrix [m, n].
 
     means : the observed entries as they are, the missing ones as expected given the observed ones of their row
     variances : of the missing entries given the observed ones of their row; 0 where observed
@@ -36,7 +36,7 @@ class RowModel(Protocol):
         """Number of factors; None if the covariance is not restricted."""
 
     def fill(self, X: F64) -> Fill:
-        """What the model says of rows X [m, n], NaN where missing."""
+        """The means and variances of rows X [m, n], NaN where missing."""
 
     def refitted(self, X: F64, *, tolerance: float) -> RowModel:
         """The same settings fitted to other rows, starting from this model."""
@@ -47,7 +47,7 @@ Stack = tuple[NDArray[np.intp], NDArray[np.intp]]
 
 
 def stacks(missing: NDArray[np.bool_]) -> Iterator[Stack]:
-    """Rows that lack entries, as many within a stack."""
+    """Stacks of rows with missing entries; all rows of a stack have the same number of them."""
     counts = missing.sum(axis=1)
     for q in np.unique(counts[counts > 0]):
         rows = np.flatnonzero(counts == q)
@@ -58,5 +58,5 @@ def stacks(missing: NDArray[np.bool_]) -> Iterator[Stack]:
 
 
 def rms(values: F64) -> float:
-    """Root mean square; 0 of nothing."""
+    """Root mean square; 0 if there are no values."""
     return float(np.sqrt(np.mean(values**2))) if values.size else 0.0

@@ -2,15 +2,15 @@
 
     minimise  ½ Σ_observed (x_ij − z_ij)² + λ ‖Z‖_*
 
-Z is a solution if and only if it is what is left of P(X) + P⊥(Z), the matrix filled with Z, when λ is taken off its
-singular values (those below become 0): Z = S_λ(P(X) + P⊥(Z)). λ₀ = ‖P(X)‖₂ is the least with Z = 0.
+Z is a solution if and only if Z = S_λ(P(X) + P⊥(Z)), where P(X) + P⊥(Z) is the matrix filled with Z, and S_λ subtracts
+λ from its singular values (those below λ become 0). λ₀ = ‖P(X)‖₂ is the smallest λ with Z = 0.
 
-With Z = A Bᵀ of enough columns, λ ‖Z‖_* is the least of λ/2 (‖A‖² + ‖B‖²), so that the problem is solved by ridge
+With Z = A Bᵀ of enough columns, λ ‖Z‖_* is the minimum of λ/2 (‖A‖² + ‖B‖²), so that the problem is solved by ridge
 regressions of the filled matrix X* = P(X) + P⊥(A Bᵀ) on one side after the other (rank-restricted SoftImpute-ALS):
 
     B = X*ᵀ A (AᵀA + λ I)⁻¹,    A = X* B (BᵀB + λ I)⁻¹
 
-between which A and B are rotated such that AᵀA = BᵀB is diagonal. Given B, row i of A is the mean of the factors in a
+In between, A and B are rotated such that AᵀA = BᵀB is diagonal. Given B, row i of A is the mean of the factors in a
 factor analysis with noise λ; so the solution becomes a model of rows (`Factors`), which also fills other rows.
 
 Mazumder, Hastie, Tibshirani: Spectral regularization algorithms for learning large incomplete matrices, JMLR 11, 2010.
@@ -56,7 +56,7 @@ def soft_impute_path(X: F64, *, tolerance: float, shares: tuple[float, ...] = SH
 
 
 def _row_model(X: F64, start: F64, share: float, tolerance: float) -> SoftImpute:
-    """The solution as a factor analysis, with the variance σ² of what it leaves of the observed entries as noise.
+    """The solution as a factor analysis, with the variance σ² of its residuals on the observed entries as noise.
 
     Factors W = σ/√λ B with noise σ² have the same means as B with noise λ.
     """
@@ -72,8 +72,8 @@ def soft_impute(X: F64, penalty: float, *, start: F64, tolerance: float = 1e-3, 
     """B [n, r] of the solution A Bᵀ for λ = penalty > 0; r is the rank of the solution, and BᵀB is diagonal.
 
     start : loadings of another solution, or [n, 0]
-    Steps of ALS have the width of the last thresholded decomposition and a little more; if the next one has a higher
-    rank than that, they go on.
+    Steps of ALS have the width of the last thresholded decomposition and a little more; while the next one has a higher
+    rank than that, they are repeated.
     """
     missing = np.isnan(X)
     Z: F64 = _ridge(np.where(missing, 0.0, X), start, penalty) @ start.T
@@ -117,7 +117,7 @@ def _balanced(A: F64, B: F64) -> F64:
 
 
 def _thresholded(X: F64, penalty: float, *, spare: int = 0) -> tuple[F64, F64]:
-    """V D^½ [n, r + spare] of S_λ(X) = U D Vᵀ, and its r + spare sizes D; those to spare are small instead of 0."""
+    """V D^½ [n, r + spare] of S_λ(X) = U D Vᵀ, and its r + spare sizes D; the spare ones are small instead of 0."""
     _, sizes, Vt = np.linalg.svd(X, full_matrices=False)
     width = int((sizes > penalty).sum()) + spare
     left = np.maximum(sizes[:width] - penalty, 1e-3 * penalty)

@@ -1,10 +1,10 @@
 """Matrices in files: plain tables of numbers with or without column names and row labels.
 
-    .csv, .tsv, .txt    empty fields, NaN, NA and the like are missing; the delimiter and the decimal sign are found
+    .csv, .tsv, .txt    empty fields, NaN, NA and the like are missing; the delimiter and the decimal sign are detected
     .parquet            nulls and NaN are missing
     .npy, .npz          NumPy; an .npz holds one array
 
-A first column of text, or one without a name beside named ones, holds row labels.
+A first column holds row labels if it is text, or if it has no name while the others have one.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Table:
 
 
 def read_table(path: Place) -> Table:
-    """The matrix in a file, by its suffix. Raises DataError for what is not a table of numbers."""
+    """The matrix in a file, by its suffix. Raises DataError if the file is not a table of numbers."""
     fix = f"give a file ending in {', '.join(TEXTS)}, .parquet, .npy or .npz"
     if path.suffix not in (*TEXTS, ".parquet", ".npy", ".npz"):
         raise DataError("unknown file type for a matrix", where=str(path), seen=path.suffix or "no suffix", fix=fix)

@@ -166,7 +166,7 @@ def test_a_row_with_nothing_observed_gets_wide_deviations_and_a_warning() -> Non
     given = A.copy()
     given[4] = NAN
     with pytest.warns(
-        EmptyRowWarning, match=r"^A: nothing is observed in row 4: filled with what is expected of any row"
+        EmptyRowWarning, match=r"^A: nothing is observed in row 4: filled with the values expected of any row"
     ):
         done = complete(given)
     means, deviations = np.nanmean(given, axis=0), np.nanstd(given, axis=0)
@@ -212,8 +212,8 @@ def with_entry(value: Any) -> Any:
             r"^A: not a matrix of numbers \(saw str\); give a matrix of numbers \[m, n\]: NumPy, torch or pandas",
         ),
         ([[1.0, "x"], [2.0, 3.0]], r"^A\[0, 0\]: not a number|^A\[0, 1\]: not a number \(saw .*'x'"),
-        (np.ma.masked_invalid(A), r"^A: a masked array is not taken \(saw MaskedArray\); give A.astype\(float\)"),
-        (torch.tensor(TRUTH).to_sparse(), r"^A: a sparse tensor is not taken \(saw torch.sparse_coo\)"),
+        (np.ma.masked_invalid(A), r"^A: masked arrays are not supported \(saw MaskedArray\); give A.astype\(float\)"),
+        (torch.tensor(TRUTH).to_sparse(), r"^A: sparse tensors are not supported \(saw torch.sparse_coo\)"),
         (np.array([[1.0, NAN]]), r"^A, column 1: nothing is observed in this column"),
         (
             np.array([[1.0, 2.0], [NAN, 2.0]]),
