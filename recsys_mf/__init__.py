@@ -1,5 +1,5 @@
 """Matrix factorisation for rating tables: files become Ratings, a split hides some, a solver turns the rest into a
-model, and a report scores it beside the truncated SVD.
+model, and a report scores it next to the truncated SVD.
 
     ratings = read_ratings("ratings.parquet")
     split = hold_out(ratings, 0.1, seed=0)

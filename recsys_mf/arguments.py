@@ -45,7 +45,10 @@ def choice(value: Any, name: str, choices: Iterable[str], what: str = "unknown v
 
 
 def instance(value: Any, name: str, kind: type[_T], fix: str) -> _T:
-    """The value. Raises ConfigError unless it is of this class; fix : how to get such an object."""
+    """The value. Raises ConfigError unless it is of this class.
+
+    fix : how to get such an object, for the message
+    """
     if not isinstance(value, kind):
         article = "an" if kind.__name__[0] in "AEIOU" else "a"
         raise ConfigError(f"not {article} {kind.__name__}", where=name, seen=type(value).__name__, fix=fix)
@@ -56,7 +59,7 @@ def format_argument(value: Any) -> str:
     """A value for a message: as it is written if it is plain, else its type."""
     try:
         return repr(value) if isinstance(value, str | int | float | tuple | list | None) else type(value).__name__
-    except ValueError:  # of an integer of 5,000 digits
+    except ValueError:  # e.g. an integer of 5,000 digits
         return type(value).__name__
 
 

@@ -1,13 +1,13 @@
 """Atomic: files and folders are written in a temporary folder and get their name when they are complete.
 
     .recsys_mf-xxxxxxxx/    created next to the target
-        lock                locked by the writer as long as it lives
+        lock                locked by the writer while it runs
         new/NAME            the file or folder being written
         old/NAME            the previous target, if the system cannot exchange two names in one step
 
 A writer that fails or is interrupted removes its folder; the target is then either unchanged or completely written. If
 a writer was killed, the next writer in the same place finds its folder: it can take the lock, moves `old` back if the
-name is free, and removes the rest. The folder of a living writer is never touched. Links are followed. The umask
+name is free, and removes the rest. The folder of a running writer is never touched. Links are followed. The umask
 decides the file modes.
 """
 
@@ -31,7 +31,8 @@ _OCCUPIED = (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR, errno.EISDIR)
 def written_file(target: Path, *, replace: bool) -> Iterator[Path]:
     """A path to write a file to, which is renamed to the target at the end if nothing was raised.
 
-    replace : an existing file is replaced, else FileExistsError. Also raises OSError as the system does.
+    replace : replace an existing file; if False, an existing file raises FileExistsError
+    Also raises OSError as the system does.
     """
     target = resolved(target)
     if target.is_dir():
@@ -51,8 +52,9 @@ def written_file(target: Path, *, replace: bool) -> Iterator[Path]:
 def written_folder(target: Path, *, may_replace: Callable[[Path], None]) -> Iterator[Path]:
     """A new folder to write to, which is renamed to the target at the end if nothing was raised.
 
-    may_replace : called with the path of a file or of a folder that is not empty, raises unless it may be removed;
-        called before, and again for what was moved out of the way: if it raises then, that is moved back
+    may_replace : called with the path of a file or of a folder that is not empty; raises unless that may be removed.
+        It is called before the target is replaced, and again with what was moved out of the way: if it raises then,
+        that is moved back
     Also raises OSError as the system does.
     """
     target = resolved(target)

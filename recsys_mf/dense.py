@@ -50,8 +50,8 @@ def sgd_factorise_masked(
 
         e = A_rc - U_r · V_c,    U_r += η e V_c,    V_c += η e U_r
 
-    No mean, no biases, no regularisation. Raises DataError for shapes that differ, nothing observed and observed
-    entries that are not finite, ConfigError for settings out of range, SolveError if it diverges.
+    No mean, no biases, no regularisation. Raises DataError if the shapes differ, if nothing is observed, or if an
+    observed entry is not finite; ConfigError for settings out of range; SolveError if it diverges.
     """
     A = _matrix(A)
     if M.shape != A.shape:
@@ -96,9 +96,9 @@ def reconstruction_loss(U: Tensor, V: Tensor, A: Tensor) -> float:
 def complete(A: Tensor, rank: int = 8, *, seed: int = 0) -> Tensor:
     """A [m, n] with every NaN replaced by a prediction; observed entries stay as they are.
 
-    The model is ALS on the observed entries (μ + b_u + b_i + p_u · q_i, standardised, regularised), with the
-    default settings except the rank and common noise. A row or column without observed entries gets the other bias,
-    else the mean.
+    The model is ALS on the observed entries (μ + b_u + b_i + p_u · q_i, standardised, regularised), with default
+    settings except for the rank, one member and common noise. If a row has no observed entries, its entries are
+    predicted from the mean and the bias of their column, and the same for a column; if both are empty, from the mean.
     `recsys_mf.complete` is for tables whose columns mean different things, and gives standard deviations.
     Raises DataError if nothing is observed.
     """

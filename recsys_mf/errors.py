@@ -43,7 +43,7 @@ def printable(text: object, most: int | None = None) -> str:
     """
     try:
         text = str(text)
-    except Exception:  # as of an integer of 5,000 digits
+    except Exception:  # e.g. an integer of 5,000 digits
         text = f"a value of type {type(text).__name__}"
     if most is not None and len(text) > 2 * most:
         text = text[:most] + text[-most:]  # enough text: escapes only make it longer
@@ -149,8 +149,8 @@ class LeakWarning(RecsysWarning):
 
 
 class FoldWarning(RecsysWarning):
-    """Some of the ratings that were to be folded into a run are not used, since it does not know their items or users,
-    or seem to be on another scale.
+    """Some ratings to fold into a run are not used because the run does not know their items or users, or they seem to
+    be on another scale.
     """
 
 
@@ -159,7 +159,7 @@ class EmptyRowWarning(RecsysWarning):
 
 
 class CheckpointWarning(RecsysWarning):
-    """A file of a checkpoint is damaged: the state before it takes its place, or a step is made again."""
+    """A file of a checkpoint is damaged: the previous state is used instead, or a step is repeated."""
 
 
 class ReadingNotice(RecsysWarning):
@@ -167,7 +167,7 @@ class ReadingNotice(RecsysWarning):
 
 
 class DeviceWarning(RecsysWarning):
-    """Some kernels are wrong on the card that is here: slower ones take their place."""
+    """Some kernels compute wrong results on the GPU of this machine: slower ones are used instead."""
 
 
 class CacheWarning(RecsysWarning):
@@ -175,7 +175,7 @@ class CacheWarning(RecsysWarning):
 
 
 class RemoteError(OSError):
-    """A store on the network refuses or cannot be reached. `system_errors` makes of it an error that a user gets.
+    """A store on the network refuses or cannot be reached. `system_errors` turns it into an error for the user.
 
     what, where, seen, fix : as in `RecsysError`; where is the address
     """
@@ -187,9 +187,9 @@ class RemoteError(OSError):
 
 @contextlib.contextmanager
 def system_errors(kind: type[RecsysError], what: str, *, where: object, fix: str) -> Iterator[None]:
-    """Turn an OSError inside the block into an error of this module, with the words of the operating system.
+    """Turn an OSError inside the block into an error of this module, with the operating system's message.
 
-    A broken pipe is passed on unchanged, because it is not a fault. A RemoteError keeps its own words.
+    A broken pipe is passed on unchanged, because it is not a fault. A RemoteError keeps its own message.
     """
     try:
         yield

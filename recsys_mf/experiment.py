@@ -1,4 +1,4 @@
-"""Experiment: data, what of it is held out, a solver and its baselines, from files or tables to a report."""
+"""Experiment: the data, the part of it that is held out, a solver and its baselines; from tables to a report."""
 
 from __future__ import annotations
 
@@ -29,11 +29,12 @@ Record = Mapping[str, Any]
 
 
 class Outcome(NamedTuple):
-    """What an experiment gives.
+    """The results of an experiment.
 
-    run : the model with its baselines; after cross-validation that of all ratings
-    report : errors on the held-out ratings, of folds their means; of validation if nothing was held out
-    predictions : the held-out rows with their predictions, if they were asked for
+    run : the model with its baselines; after cross-validation, the model of all ratings
+    report : errors on the held-out ratings, or their means over the folds; if nothing was held out, errors on the
+        validation rows
+    predictions : the held-out rows with their predictions, if requested
     """
 
     run: Run
@@ -49,8 +50,8 @@ def _read_nothing(role: str, found: Ratings | Features) -> None:
 class Hooks:
     """What a caller adds to an experiment.
 
-    on_read : called with the role (ratings, test, user_features, item_features) of what was read and with it
-    record : what becomes the provenance of a run
+    on_read : called with the role (ratings, test, user_features, item_features) of a table that was read, and the table
+    record : called with the provenance of a run; returns the provenance to keep
     """
 
     on_read: Callable[[str, Any], None] = _read_nothing
@@ -62,19 +63,19 @@ NO_HOOKS = Hooks()
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Experiment:
-    """What is trained on what, and what is held out to report an error on.
+    """Which solver is trained on which ratings, and which ratings are held out to measure its error.
 
     ratings : the path of a table, a table in memory or Ratings
-    solver : a Solver with its settings, or with their defaults its class or its name
+    solver : a Solver with its settings; or its class or name, for the default settings
     test : a table of test ratings; None to hold out a part of the ratings
     hold_out, by, split_seed : how that part is chosen (`splits.hold_out`); a fraction of 0 holds out none.
-        split_seed is the seed if it is None
+        If split_seed is None, `seed` is used
     folds : number of folds to cross-validate on, before the fit on all ratings
     validation, seed, baselines, compress, start : as in `train`, where baselines are `compared_with`
     user_features, item_features : the path of a table of side information, or Features; feature_columns : its columns
         to use, None for all
     reading : keywords of `read_ratings` for the tables that are paths
-    ranking, relevant : N and the least relevant rating, as in `evaluate`; checked before anything is trained
+    ranking, relevant : N and the lowest rating that is relevant, as in `evaluate`; checked before anything is trained
     """
 
     ratings: Any
@@ -128,8 +129,8 @@ class Experiment:
 
         device, threads, watch : as in `train`
         keep_predictions : return the held-out rows with their predictions
-        hooks : what is told of the tables, and what becomes of the record
-        checkpoint, every : as in `train`; it keeps the trainings of all folds
+        hooks : called with every table that is read and with the record
+        checkpoint, every : as in `train`; the checkpoint keeps the training of every fold
         Raises what `read_ratings`, `train` and `evaluate` raise.
         """
         if is_path(checkpoint):
@@ -164,7 +165,7 @@ class Experiment:
         return _outcome(run, replace(summarise_folds(reports), final=run.report), joined)
 
     def split(self, on_read: Callable[[str, Any], None] = _read_nothing) -> Split:
-        """The ratings, read and split; not for folds. Raises what `run` raises before it trains."""
+        """Read and split the ratings; not for folds. Raises what `run` raises before it trains."""
         split = self._split(self._read(on_read), on_read)
         self._check_ranking(split)
         return split
@@ -180,7 +181,7 @@ class Experiment:
         validated: Validated | None = None,
         checkpoint: Checkpoint | str | os.PathLike[str] | None = None,
     ) -> Outcome:
-        """What `run` does with a split of the ratings; validated, checkpoint : as in `train`."""
+        """Train and evaluate on a split of the ratings, as `run` does; validated, checkpoint : as in `train`."""
         run = train(
             split, self.solver, seed=self.seed, device=backend, validation=self.validation,
             compared_with=self.baselines, start=self.start, compress=self.compress, watch=watch,
@@ -197,7 +198,8 @@ class Experiment:
     def test_rows(self, on_read: Callable[[str, Any], None] = _read_nothing) -> Ratings | None:
         """The rows that `run` holds out, as they were read; None with folds, and if it holds out none.
 
-        on_read : as of `Hooks`; raises the errors of `run` too
+        on_read : as in `Hooks`
+        Raises what `run` raises before it trains.
         """
         if self.folds is not None:
             return None

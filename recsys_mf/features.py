@@ -19,8 +19,8 @@ class Features:
 
     vocabulary : the ids of the rows
     names : of the columns: "year" for a column of numbers, "genres=Action" for one of its categories or values
-    starts : int64[rows + 1], ascending from 0 to z; the entries of row g are [starts[g]:starts[g + 1]] of
-    columns, values : int32[z] in [0, len(names)), float32[z] finite
+    starts : int64[rows + 1], ascending from 0 to z; row g has the entries starts[g] to starts[g + 1] - 1
+    columns, values : of the entries: int32[z] in [0, len(names)), float32[z] finite
     left_out : a phrase for every column of the table that was left out fully or partly, with the reason
 
     The arrays are read-only. Raises DataError when lengths, ranges or values are wrong.

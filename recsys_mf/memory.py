@@ -32,14 +32,14 @@ def peak() -> int:
 
 
 class Resident(NamedTuple):
-    """What this process holds of the machine's memory, bytes; in_files : of this, pages of files."""
+    """Memory that this process holds, bytes; in_files : the part of it that is pages of files."""
 
     all: int
     in_files: int
 
 
 def resident() -> Resident | None:
-    """What the process holds now; None if the system does not say (only Linux does)."""
+    """The memory that the process holds now; None if the system does not say (only Linux does)."""
     pages = Path("/proc/self/statm")
     if not pages.exists():
         return None
@@ -50,7 +50,7 @@ def resident() -> Resident | None:
 def reset_peak() -> int | None:
     """Give unused memory back to the system and let `peak` count from now on.
 
-    Gives what is resident now, bytes: from there `peak` counts. None if the system cannot (only Linux can).
+    Returns the memory that is resident now, in bytes; None if the system cannot reset it (only Linux can).
     """
     import ctypes
 

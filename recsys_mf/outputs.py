@@ -14,18 +14,18 @@ from recsys_mf.storage import Address, Place
 
 _ELSEWHERE = "give another directory"
 _LONGEST_NAME = 240  # bytes: systems allow 255, and archives and backups lengthen names
-_MOST_FACTS = 1 << 28  # bytes of a JSON file that says what a folder is
-_NAMED = 3  # files in the way that a message names
+_MOST_FACTS = 1 << 28  # bytes of the JSON file that describes a folder
+_NAMED = 3  # the most files in the way that a message lists by name
 
 
 @dataclass(frozen=True)
 class FolderKind:
-    """A kind of folder that is written, and by what it is known to be one, so that it may be replaced.
+    """A kind of folder that this package writes, and how to recognise one, so that it may be replaced.
 
     noun : what messages call it, with its article ("a run")
     facts : name of its JSON file, which has the field `format`
     format : the value of this field
-    files : all names that are ever written into it, and so all that may be removed
+    files : all file names that are ever written into it; only these may be removed
     """
 
     noun: str
@@ -117,8 +117,8 @@ def written_folder(directory: Place, kind: FolderKind, *, force: bool) -> Iterat
     """A new folder to write to, which takes the place of the directory at the end if there was no error.
 
     Raises ArtifactError as `check_folder` does, also for files that have appeared since, and if the disk is full. An
-    existing folder stays until the new one is complete; a link is followed. At an address it is gone once the new one
-    is being sent, and there is none before all of it is there.
+    existing folder stays until the new one is complete; a link is followed. At an address, the existing folder is
+    removed before the new one is sent, and the new one counts as a folder of this kind only once all of it is there.
     """
     if isinstance(directory, Address):
         from recsys_mf.storage import writing
@@ -154,7 +154,7 @@ def _check_occupant(path: Path, directory: Path, kind: FolderKind, *, force: boo
 
 
 def _check_remote_occupant(address: Address, kind: FolderKind, *, force: bool) -> None:
-    """The same for an address. What was left of a folder that was not sent to its end counts as one of this kind."""
+    """The same for an address. The remains of a folder that was only partly sent count as one of this kind."""
     from recsys_mf.storage import reading
 
     names = [entry.path for entry in reading.files_in(address) if not entry.path.startswith(".")]

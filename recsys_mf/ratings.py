@@ -42,10 +42,10 @@ class Ratings:
     times : int64[n] seconds since 1970-01-01 UTC, or None
     user_vocabulary, item_vocabulary : the ids of the indices
     user_features, item_features : side information, or None
-    weights : float32[n], finite and above 0: how much each rating counts, 2 as much as two like it; or None
+    weights : float32[n], finite and above 0: how much each rating counts, e.g. 2 as much as two such ratings; or None
 
-    The arrays are read-only and no (user, item) pair occurs twice (`from_ids` sees to it). Raises
-    DataError when lengths, ranges or values are wrong.
+    The arrays are read-only and no (user, item) pair occurs twice (`from_ids` ensures this). Raises DataError if
+    lengths, ranges or values are wrong.
     """
 
     users: NDArray[np.int32]
@@ -258,7 +258,7 @@ class Ratings:
         )
 
     def with_features(self, users: Features | None = None, items: Features | None = None) -> Ratings:
-        """The table with side information of users, of items or of both, under vocabularies that hold its ids too.
+        """The table with side information of users, of items or of both, under vocabularies that also hold its ids.
 
         Raises DataError when ids are integers on one side and strings on the other.
         """
@@ -280,10 +280,10 @@ class Ratings:
     def without_duplicates(self, rule: Duplicates, *, where: str = "ratings") -> Ratings:
         """The table with every (user, item) pair once.
 
-        rule : if a pair occurs more than once, "last" keeps its newest row: by time if the table has times (of equal
-            times the later row), else the last row. "mean" keeps the average of its values, weighted if there are
-            weights, with their sum, and the position and time of that row. "error" raises DataError with the count, an
-            example and what the other rules would keep
+        rule : if a pair occurs more than once, "last" keeps its newest row: by time if the table has times (if the
+            times are equal, the later row), else the last row. "mean" keeps the average of its values at the position
+            and time of that row; if there are weights, the average is weighted and the weights are summed. "error"
+            raises DataError with the count, an example and what the other rules would keep
         where : name of the table, for messages
 
         Raises DataError if an id is unknown.
@@ -297,7 +297,7 @@ class Ratings:
             return self
         pairs = self.users.astype(np.int64) * self.n_items + self.items
         order = np.argsort(pairs, kind="stable") if self.times is None else np.lexsort((self.times, pairs))
-        is_last = np.append(np.diff(pairs[order]) > 0, True)  # of its pair, the newest
+        is_last = np.append(np.diff(pairs[order]) > 0, True)  # whether the row is the newest of its pair
         group = np.cumsum(is_last) - is_last
         if rule == "error":
             raise self._twice(count, (earlier, later), self.values[order], group, where)
@@ -306,9 +306,10 @@ class Ratings:
         return table.select(np.sort(newest))
 
     def _averaged(self, order: NDArray[np.int64], group: NDArray[np.int64], newest: NDArray[np.int64]) -> Ratings:
-        """The table with the average of every pair, and the sum of its weights, in the newest row of it.
+        """The table with the average of every pair, and the sum of its weights, in the newest row of the pair.
 
-        order int64[n] : the rows, sorted by pair; group : the number of the pair of each; newest : a row per pair
+        order : int64[n], the rows sorted by pair; group : for each of these, the number of its pair
+        newest : the newest row of every pair
         """
         values = self.values.copy()
         ordered = values[order].astype(np.float64)
@@ -323,7 +324,7 @@ class Ratings:
     def _twice(
         self, count: int, rows: tuple[int, int], values: NDArray[np.float32], group: NDArray[np.int64], where: str
     ) -> DataError:
-        """The error that pairs occur again; values are sorted by pair; group is the number of the pair."""
+        """The error for pairs that occur more than once; values are sorted by pair; group is the number of the pair."""
         starts = np.flatnonzero(np.diff(group, prepend=-1))
         differ = np.maximum.reduceat(values, starts) > np.minimum.reduceat(values, starts)
         contradicted, repeated = int(differ.sum()), int((np.diff(starts, append=len(group)) > 1).sum())

@@ -27,10 +27,10 @@ class Run:
     baseline : label of the baseline that differences are taken from
     user_vocabulary, item_vocabulary : ids of the training rows
     user_counts, item_counts : training ratings of every user and item, int64[m], int64[n]
-    provenance : everything needed to repeat the run, as plain values: `recsys_mf.training.provenance` has the keys
+    provenance : everything needed to repeat the run, as plain values: `recsys_mf.training.provenance` lists the keys
     rated : the training pairs, or None if they were not kept
-    report : an evaluation.Report: after `train` of the validation errors, after `Experiment.run` of the held-out ones;
-        None for a run that was loaded
+    report : an evaluation.Report: after `train`, of the errors on the validation rows; after `Experiment.run`, of those
+        on the held-out rows; None for a run that was loaded
     """
 
     fit: Fit
@@ -61,14 +61,14 @@ class Run:
             paired with every id of the other column. For two single ids the result is a float
         times : seconds, int64[b] or one for all pairs, for a model that was trained with them; without times it uses
             an average time
-        Raises DataError if the ids are of the other kind (integers or strings), and for columns of different
-        lengths; ConfigError for a single argument.
+        Raises DataError if the ids are strings and the training ids integers or the reverse, and for columns of
+        different lengths; ConfigError for a single argument.
         """
         from recsys_mf.prediction import predict
 
         if (
             times is None and _is_column(user_ids) and _is_column(item_ids)
-        ):  # the short way, for the few pairs of a server
+        ):  # the fast path, for the few pairs of a request to a server
             users = self.user_vocabulary.indices(user_ids, where="pairs, user ids")
             return predict(self.model, users, self.item_vocabulary.indices(item_ids, where="pairs, item ids")).values
         if item_ids is None:
@@ -101,13 +101,13 @@ class Run:
         """The n best items of users, exactly, as a pandas frame: user_id, rank, item_id, title (with titles), score.
 
         user_ids : a column of ids, or a single id; None for all users of the run
-        exclude : "rated", what the user has rated in the training ratings; "none"; or a table of ratings, whose pairs
-            are left out beside those that the run keeps
+        exclude : "rated" leaves out the items that the user rated in training; "none"; or a table of ratings, to leave
+            out its pairs in addition to those of the training ratings
         among : ids of the items to choose from; None for all
         titles : a table of the items with a column title or name (a path or a frame)
         score : what items are ordered by: "mean", the predicted rating before it is clipped to the scale; "lower", the
             lower end of its 80 % interval; "draw", one sample of the posterior per user (Thompson sampling); or an
-            object of `prediction.ranking`. Equal scores go by the order of the item ids
+            object of `prediction.ranking`. Items with equal scores are in the order of their ids
         Raises DataError for an id that the run does not know: give a new user's ratings to `fold_in`. Raises
         ConfigError if the run did not keep its ratings, and for a score that the model does not have.
         """
@@ -117,8 +117,8 @@ class Run:
         return recommend(self, user_ids, options)
 
     def similar(self, ids: Any, n: int = 10, *, side: Any = "item", titles: Any = None) -> Any:
-        """The n items (or users) most similar to each of some, as a pandas frame: the id, rank, the similar id, title
-        (with titles), and the cosine of their factors (`prediction.similarity`).
+        """The n items (or users) most similar to each of the given ones, as a pandas frame: the id, rank, the similar
+        id, title (with titles), and the cosine of their factors (`prediction.similarity`).
 
         ids : a column of ids, or a single id; side : "item" or "user"; titles : as in `recommend`
         Raises DataError for an id that the run does not know.
@@ -140,17 +140,17 @@ class Run:
         return explain(self, user_id, item_id, titles)
 
     def fold_in(self, ratings: Any, *, side: Any = "user", seed: int = 0) -> Run:
-        """The run with new users, or users with new ratings, added or updated by one row solve each; the rest stays.
+        """The run with new users added and known users updated, by one row solve each; everything else stays.
 
         ratings : a table of ratings (`Ratings`, a path or a frame), which may hold new users and known ones; a new
             rating of a pair replaces the old one
         side : "user", or "item" to add and update items, the users fixed
         seed : of the draws of rows of a sampled model
-        Their rows, biases and intervals are those of `serving.folding`; baselines too. The other side learns nothing
-        from these ratings: from time to time train again, or continue with train(…, start=run). Warns with FoldWarning
-        if some ratings are of items that the model does not know, which are not used, and if some are far outside the
-        range of the training ratings. Raises DataError if the model knows none of the items, ConfigError for a run that
-        did not keep its training ratings and for a model with times or side information.
+        Their rows, biases and intervals are computed as in `serving.folding`; so are those of the baselines. The other
+        side learns nothing from these ratings: from time to time train again, or continue with train(…, start=run).
+        Warns with FoldWarning if some ratings are not used, because the model does not know their items, and if some
+        are far outside the range of the training ratings. Raises DataError if the model knows none of the items,
+        ConfigError for a run that did not keep its training ratings and for a model with times or side information.
         """
         from recsys_mf.kernels import select
         from recsys_mf.serving.folding import fold_in
@@ -158,11 +158,12 @@ class Run:
         return fold_in(self, ratings, side, np.random.default_rng(seed), select("cpu"))
 
     def forget(self, user_ids: Any) -> Run:
-        """The run without these users: their rows, ids and ratings are gone, all else has the same bits.
+        """The run without these users: their rows, ids and ratings are gone, everything else is the same bit for bit.
 
-        For users that were folded in this takes back exactly what was added. For users of the training, the factors
-        and biases of items stay as these users helped to shape them; a FoldWarning says so. user_ids : a column of ids,
-        or a single id. Raises DataError for an id that the run does not know, ConfigError for all users.
+        user_ids : a column of ids, or a single id
+        For users that were folded in, this undoes exactly what was added. For users of the training table, the factors
+        and biases of items still depend on their ratings; a FoldWarning says so. Raises DataError for an id that the
+        run does not know, ConfigError if no user would be left.
         """
         from recsys_mf.serving.forgetting import forget
 

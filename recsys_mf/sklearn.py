@@ -1,11 +1,11 @@
 """Estimators of scikit-learn: `RatingRegressor` predicts ratings of (user, item) rows, `MatrixCompleter` fills missing
-entries. Both are thin: the work is done by `training.train` and `completion.complete`. Needs `pip install
+entries. Both are thin wrappers of `training.train` and `completion.complete`. Needs `pip install
 recsys_mf[sklearn]`.
 
     cross_val_score(RatingRegressor("als", rank=16), frame[["user_id", "item_id"]], frame["rating"])
     make_pipeline(MatrixCompleter(), StandardScaler(), Ridge())
 
-Wrong data and settings are a ValueError, as scikit-learn has it, with the words of this package.
+Wrong data and settings raise a ValueError, as scikit-learn expects, with the message of this package.
 """
 
 from __future__ import annotations
@@ -37,14 +37,15 @@ from recsys_mf.training import BASELINE, baselines, train
 class RatingRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
     """Predicts the rating of every row of X, by a solver of this package.
 
-    X : a frame or array with two columns, user ids and item ids (integers or strings), in this order; a third one has
-        times in seconds, of which `gibbs` makes use. y : the ratings
+    X : a frame or array with two columns, user ids and item ids (integers or strings), in this order; an optional
+        third one has times in seconds, which `gibbs` uses
+    y : the ratings
     solver : its name
     seed, threads : as in `training.train`
     duplicates : as in `read_ratings`: what to do with rows of the same user and item
-    settings : those of the solver by keyword; `get_params` lists all of them, so that a search may vary each
+    settings : those of the solver, by keyword; `get_params` lists all of them, so that a search can vary each
 
-    After `fit`: run_ : the Run. A row with an unknown user or item is predicted by what is known of the other.
+    After `fit`: run_ : the Run. A row with an unknown user or item is predicted from what is known of the other.
     """
 
     def __init__(
@@ -152,7 +153,7 @@ class MatrixCompleter(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  #
 
 
 def _completed(X: NDArray[np.float64], method: str, rank: int | None, seed: int) -> Any:
-    """The completion of X. If nothing is missing in it, of X with an empty row, so that later rows can be filled."""
+    """The completion of X. If nothing is missing, a row without entries is added, so that later rows can be filled."""
     if np.isnan(X).any():
         return complete(X, method, rank=rank, seed=seed)
     with warnings.catch_warnings():
@@ -168,7 +169,7 @@ def _defaults(solver: Any) -> dict[str, Any]:
 
 
 def _columns(X: Any, *, least: int = 1) -> list[Any]:
-    """The columns of X: users, items and perhaps times. Raises ValueError for other ones and for fewer rows."""
+    """The columns of X: users, items and perhaps times. Raises ValueError unless 2 or 3 columns have enough rows."""
     if hasattr(X, "iloc"):
         columns = [X.iloc[:, number] for number in range(X.shape[1])]
     else:
@@ -181,7 +182,7 @@ def _columns(X: Any, *, least: int = 1) -> list[Any]:
 
 @contextlib.contextmanager
 def _value_errors() -> Iterator[None]:
-    """Turn errors of data and settings into a ValueError."""
+    """Turn an error of data or settings into a ValueError."""
     try:
         yield
     except (DataError, ConfigError) as error:

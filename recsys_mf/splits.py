@@ -35,7 +35,7 @@ class Split:
     seed : the seed of the rule, None if none was used
     by : the rule that separates validation rows from train
     record : the rule as plain values from which it can be repeated, with the fingerprint of the table it was applied
-        to (`recsys_mf.training.provenance` has the keys); empty for a split made by hand
+        to (`recsys_mf.training.provenance` lists the keys); empty for a split made by hand
     test_as_read : the test rows under the vocabularies of their own table, including ids that train does not have;
         None if there is no test part, and for a split made by hand
     """
@@ -62,13 +62,13 @@ def hold_out(
     by="time" : the floor(fraction * n) newest rows are test; of rows with equal times, the later one in
         source order is newer; the seed is not used
     by="user-time" : of each user the floor(fraction * count) newest rows are test or, for a fraction that is a whole
-        number N of at least 1, the N newest, ties as for "time". A user with too few ratings for this (of N, with at
-        most N) keeps all of them in train; the rule in words counts such users
+        number N of at least 1, the N newest, ties as for "time". A user with too few ratings for this (for a number
+        N: with at most N ratings) keeps all of them in train; the rule in words says how many such users there are
 
     fraction : in [0, 1), or a whole number for by="user-time"; 0 gives a split without a test part
-    among : bool[n], the rows of which a fraction is held out, as if they were the whole table; all others are train
-    Raises ConfigError for a fraction or rule that does not exist, DataError for a rule of BY_TIME without
-    timestamps, for a split that leaves nothing to train or test on, and for rows with unknown ids (a test part).
+    among : bool[n]; a fraction of these rows is held out, as if they were the whole table; all others are train
+    Raises ConfigError for a fraction out of range and an unknown rule; DataError for a rule of BY_TIME without
+    timestamps, for a split that leaves nothing to train or test on, and for rows with unknown ids (as in a test part).
     """
     instance(ratings, "ratings", Ratings, "give read_ratings(path) or from_frame(table)")
     fraction, seed = _checked_size(fraction, by), whole(seed, "seed")
@@ -97,7 +97,8 @@ def k_folds(ratings: Ratings, k: int = 5, seed: int = 0) -> Iterator[Split]:
     """k splits in which every rating is tested exactly once.
 
     Row j (source order) is in the test part of fold floor(k * rank_j / n), where rank_j is the position of j in
-    the order of numpy.random.default_rng(seed).random(n).
+    the order of numpy.random.default_rng(seed).random(n). Raises ConfigError for fewer than 2 folds or more folds than
+    rows, DataError for rows with unknown ids (as in a test part).
     """
     instance(ratings, "ratings", Ratings, "give read_ratings(path) or from_frame(table)")
     seed = whole(seed, "seed")
@@ -110,9 +111,9 @@ def k_folds(ratings: Ratings, k: int = 5, seed: int = 0) -> Iterator[Split]:
 
 
 def fold_numbers(n: int, k: int, seed: int) -> NDArray[np.int64]:
-    """The fold, from 0 to k - 1, in which each of n rows is tested; int64[n], as `k_folds` has them.
+    """The fold, from 0 to k - 1, in which each of n rows is tested; int64[n], as in `k_folds`.
 
-    Raises ConfigError for fewer than 2 folds or more than rows.
+    Raises ConfigError for fewer than 2 folds or more folds than rows.
     """
     if not (is_number(k, whole=True) and 2 <= k <= n):
         raise ConfigError(
@@ -151,7 +152,8 @@ def given(train: Ratings, test: Ratings, *, rule: str = "given files") -> Split:
 def with_validation(split: Split, fraction: float, seed: int) -> Split:
     """The split with a fraction of its training rows set aside as `valid`, by the split's own rule.
 
-    The rows left to train keep their own vocabularies; test is reindexed to them.
+    The remaining training rows get vocabularies of their own, and test is reindexed to these. Raises ConfigError for a
+    fraction out of range, DataError if one part would be empty.
     """
     fraction = as_fraction(fraction, "fraction to hold out")
     if fraction == 0:
@@ -168,7 +170,7 @@ def fingerprint_as_read(ratings: Ratings) -> str:
     if ratings.user_features is not None or ratings.item_features is not None:
         rows = replace(ratings, user_features=None, item_features=None)
     if (rows.user_counts > 0).all() and (rows.item_counts > 0).all():
-        return rows.fingerprint  # which is kept
+        return rows.fingerprint  # which is cached
     return rows.restricted().fingerprint
 
 
@@ -241,11 +243,11 @@ def _time_mask(ratings: Ratings, fraction: float, seed: int) -> NDArray[np.bool_
 def _user_time_mask(ratings: Ratings, fraction: float, seed: int) -> NDArray[np.bool_]:
     counts = ratings.user_counts
     held_out = np.floor(fraction * counts) if fraction < 1 else np.where(counts > fraction, fraction, 0)
-    order = np.lexsort((_times(ratings), ratings.users))  # stable: of equal times the later row comes last
+    order = np.lexsort((_times(ratings), ratings.users))  # stable: if times are equal, the later row comes last
     ends = np.cumsum(counts)
     users = ratings.users[order]
     mask = np.zeros(len(ratings), np.bool_)
-    mask[order] = ends[users] - np.arange(len(ratings)) <= held_out[users]  # the newest row of a user is 1 from its end
+    mask[order] = ends[users] - np.arange(len(ratings)) <= held_out[users]  # the newest row is 1 from the end
     return mask
 
 

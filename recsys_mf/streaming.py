@@ -75,8 +75,8 @@ def predict_file(
     """Write the rows of a table with the columns `prediction` and `known` added, in order, in constant memory.
 
     pairs : a table with a row per (user, item) pair, and any other columns; as in `loaders.read_ratings`
-    output : .parquet, .csv or .tsv, written aside and renamed when it is whole
-    wanted : intervals and probabilities beside the predictions; the device
+    output : .parquet, .csv or .tsv, written under a temporary name and renamed when it is complete
+    wanted : intervals and probabilities in addition to the predictions; the device
     force : replace an existing output
     watch : called with the number of rows of every batch
     reading : user_column, item_column and time_column, the names of the columns, by default recognised; encoding, as
@@ -86,7 +86,7 @@ def predict_file(
     Returns how many pairs had "both" ids, the "user", the "item" or "neither" known. An unknown id gets the model's
     fallback; if over 90 % of the pairs have one, an IdMismatchWarning says how their ids differ. Raises DataError
     for a null id, for strings if the model has integers, and for a table that already has a column of these names;
-    ConfigError for another suffix, an output that is there, and an interval or a distribution of a model that has none;
+    ConfigError for another suffix, an output that exists, and an interval or a distribution of a model that has none;
     DeviceError if CUDA is not available.
     """
     instance(run, "run", Run, "give what train returned, or load(directory)")
@@ -161,7 +161,7 @@ class _Batches:
     backend: PredictionKernels
 
     def predicted(self, batch: pa.RecordBatch, start: int) -> tuple[pa.RecordBatch, NDArray[np.int8]]:
-        """The batch, which starts at a row of the table, with its columns more; and known int8[b]."""
+        """A batch with the added columns, and known int8[b]; start : the row of the table where the batch starts."""
         import pyarrow as pa
 
         ids = self.reader.ids(batch, start)
