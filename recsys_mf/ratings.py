@@ -201,7 +201,7 @@ class Ratings:
                 )
 
     def by_user(self) -> Csr:
-        """The ratings as a matrix of users by items, in row order per user; not to be changed (`once`).
+        """The ratings as a matrix of users by items, in row order per user; read-only, because `once` may share it.
 
         Raises DataError for an unknown id.
         """
@@ -211,7 +211,7 @@ class Ratings:
         )
 
     def by_item(self) -> Csr:
-        """The ratings as a matrix of items by users, in row order per item; not to be changed (`once`).
+        """The ratings as a matrix of items by users, in row order per item; read-only, because `once` may share it.
 
         Raises DataError for an unknown id.
         """
@@ -221,7 +221,7 @@ class Ratings:
         )
 
     def once(self, key: Any, compute: Callable[[], T]) -> T:
-        """What `compute` returns; inside `computed_once` only the first call for a key computes it."""
+        """The result of `compute`; inside `computed_once` only the first call per key computes it, and all share it."""
         kept = self.__dict__.get(_COMPUTED)
         if kept is None:
             return compute()
@@ -376,8 +376,8 @@ class Ratings:
 
 @contextmanager
 def computed_once(*tables: Ratings) -> Iterator[None]:
-    """Inside, what solvers compute of these tables by `Ratings.once` is computed once and kept: for solvers that are
-    fitted one after another. The groups by user and by item take 16 bytes per rating.
+    """A context in which the results of `Ratings.once` for these tables are kept, so that several solvers that are
+    fitted one after another share them. The groups by user and by item take 16 bytes per rating.
     """
     for table in tables:
         table.__dict__[_COMPUTED] = {}

@@ -26,7 +26,7 @@ from recsys_mf.completion.soft_impute import soft_impute_path
 from recsys_mf.errors import DataError
 
 Path = Callable[..., Iterator[RowModel]]
-_Fits = list[tuple[Fitted, Fill]]  # per cut, a model and what it says of the cut
+_Fits = list[tuple[Fitted, Fill]]  # per cut, a model and its fill of the cut
 
 METHODS: dict[str, Path] = {"gaussian": gaussian_path, "factors": factors_path, "soft-impute": soft_impute_path}
 """Every method: from a matrix in standard units to models of its rows, one setting after another."""
@@ -164,7 +164,7 @@ def fit(A: F64, trial: Trial, rng: np.random.Generator) -> Fitted:
 
 
 def _with_neighbours(fitted: Fitted, X: F64, recipe: Recipe, order: NDArray[np.intp]) -> Fitted:
-    """The same with the first rows of X [m, n] in this order as donors, if the recipe has any."""
+    """The fitted model with the first rows of X [m, n] in this order as donors, if the recipe uses donors."""
     if not recipe.share or not isinstance(fitted.model, Gaussian):
         return fitted
     rows = X[order[:MOST_DONORS]]

@@ -39,7 +39,7 @@ class Donors:
 
     @classmethod
     def of(cls, model: Gaussian, filled: F64, missing: NDArray[np.bool_]) -> Self:
-        """Rows [d, n] that the model has filled, and which of their entries it filled."""
+        """Donors from rows [d, n] that the model has filled; missing : the entries that it filled."""
         return cls(filled, missing, model.leave_one_out(filled, missing))
 
     def corrections(self, fill: Fill, missing: NDArray[np.bool_], nearest: Sequence[int]) -> list[F64]:

@@ -88,7 +88,7 @@ class Biases(Solver):
         yield Epoch(1, len(train), None, lambda: _without_factors(mean, user_bias, item_bias, train))
 
     def fitted(self, train: Ratings, backend: Backend) -> tuple[float, Vector, Vector]:
-        """μ, b_u float64[m], b_i float64[n]; not to be changed (`Ratings.once`)."""
+        """μ, b_u float64[m], b_i float64[n]; read-only, because `Ratings.once` may share them."""
         return train.once(self, lambda: self._solve(train, backend))
 
     def _solve(self, train: Ratings, backend: Backend) -> tuple[float, Vector, Vector]:

@@ -141,7 +141,7 @@ class TruncatedSvd(Solver):
 
 
 def _less(rated: Csr, filled: Callable[[Any, Any], Matrix]) -> Csr:
-    """The entries minus what the fill has in their place; filled : of row and column numbers."""
+    """The entries minus the fill at their places; filled : a function of row numbers and column numbers."""
     values = mapped.empty(len(rated.columns), np.float32)
     for part in mapped.parts(len(values)):
         part = slice(part.start, min(part.stop, len(values)))

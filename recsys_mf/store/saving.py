@@ -187,7 +187,7 @@ def _write_rated(rated: RatedPairs, path: Path, run_id: str) -> None:
 
 
 def _groups(starts: NDArray[np.int64]) -> Iterator[slice]:
-    """Users that are written at a time: as many as have no more than `_GROUP` ratings, and at least one."""
+    """Ranges of users that are written together: each has at most `_GROUP` ratings, or is a single user."""
     low, n_users = 0, len(starts) - 1
     while low < n_users:
         high = int(np.searchsorted(starts, starts[low] + _GROUP, side="right")) - 1

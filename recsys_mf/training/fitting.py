@@ -248,8 +248,8 @@ def _numbered(name: str, parts: Sequence[Any]) -> dict[str, Any]:
 
 
 def fit_all(fittings: Sequence[Fitting]) -> dict[str, Fit]:
-    """Several models of one table, by their labels: all are validated, then all are fitted, so that the ratings of a
-    table are grouped once for all of them.
+    """Fit several models to one table, and return them by label: first all are validated, then all are fitted, so that
+    the ratings of each table are grouped only once.
     """
     if not fittings:
         return {}

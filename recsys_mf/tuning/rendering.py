@@ -154,7 +154,7 @@ def _legend(tuned: Tuned) -> Iterator[str]:
     for trial in [trial for trial in tuned.trials if trial.state == FAILED and trial.solver not in tuned.left_out][:1]:
         yield f"The first that failed was trial {trial.number} of {trial.solver}: {trial.problem}."
     if total > 1:
-        yield "The validation RMSE of the best is optimistic: it is the least of many on the same rows."
+        yield "The validation RMSE of the best is optimistic: it is the lowest of many on the same rows."
     if tuned.outcome is not None and tuned.tested is None:
         yield _NO_TEST
     if tuned.tested is not None:
