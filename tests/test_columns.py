@@ -56,7 +56,8 @@ def test_what_is_dropped_from_memory_is_still_in_the_file() -> None:
 
 
 @pytest.mark.parametrize("solver", ["sgd", "als", "svd"])
-def test_results_do_not_depend_on_where_columns_are(solver: str) -> None:
+def test_results_do_not_depend_on_where_columns_are(solver: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mapped, "_LEAST", 700)  # sorts into files take several passes
     settings = {"epochs": 5, "members": 2, "rank": 8} if solver != "svd" else {}
     runs = []
     for limit in (None, 1):
@@ -70,6 +71,17 @@ def test_results_do_not_depend_on_where_columns_are(solver: str) -> None:
         for a, b in zip(one.model.arrays().values(), other.model.arrays().values(), strict=True)
     )
     assert [row["train_rmse"] for row in one.history] == [row["train_rmse"] for row in other.history]
+
+
+def test_sorts_into_files_write_few_groups_in_a_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mapped, "_LEAST", 10)
+    starts = np.array([0, 4, 4, 9, 30, 31, 32, 40])
+    in_memory = np.empty(40, np.int32)
+    assert list(mapped.windows(starts, (in_memory, None))) == [slice(0, 7)]
+    with mapped.limited(1):
+        in_file = mapped.empty(40, np.int32)
+        found = list(mapped.windows(starts, (in_file, None)))
+    assert found == [slice(0, 3), slice(3, 4), slice(4, 7)]
 
 
 def test_epochs_of_triples_in_a_file_take_one_stratum_at_a_time() -> None:

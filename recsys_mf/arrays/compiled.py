@@ -79,15 +79,18 @@ def group_values(keys: Any, values: Any, place: Any, grouped: Any) -> None:
 
 @jit()
 def group_columns(
-    keys: Any, others: Any, values: Any, n_groups: int, grouped_others: Any, grouped_values: Any
-) -> Any:  # fmt: skip
-    starts = count_starts(keys, n_groups)
-    place = starts[:-1].copy()
+    keys: Any, others: Any, values: Any, groups: Any, place: Any, grouped_others: Any, grouped_values: Any
+) -> None:  # fmt: skip
+    """The two columns grouped by key, for keys from groups[0] up to groups[1].
+
+    place : where every group begins; it is incremented
+    """
     for row in range(keys.size):
-        to = place[keys[row]]
-        place[keys[row]] = to + 1
-        grouped_others[to], grouped_values[to] = others[row], values[row]
-    return starts
+        key = keys[row]
+        if groups[0] <= key < groups[1]:
+            to = place[key]
+            place[key] = to + 1
+            grouped_others[to], grouped_values[to] = others[row], values[row]
 
 
 @jit()

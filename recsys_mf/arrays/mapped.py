@@ -12,7 +12,7 @@ import os
 import tempfile
 import threading
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -35,6 +35,7 @@ class _Limit:
 _LIMIT: ContextVar[_Limit | None] = ContextVar("limit", default=None)
 _SHARE = 32  # a column in memory takes at most this part of the limit: a table has several, and there are copies
 _PART = 1 << 20  # entries
+_LEAST = 1 << 16  # entries of a slice of `windows`, at least
 _INTERVAL = 0.1  # seconds between two checks of the memory of the process
 
 
@@ -88,6 +89,35 @@ def empty(length: int, dtype: Any) -> NDArray[Any]:
 def parts(length: int) -> Iterator[slice]:
     """Slices that make up a column of this length, each short enough for temporary arrays of its size."""
     return (slice(start, start + _PART) for start in range(0, length, _PART))
+
+
+def groups(starts: NDArray[np.int64], most: int) -> Iterator[slice]:
+    """Slices of groups, one after another, that have at most so many entries together, and at least one group.
+
+    starts int64[groups + 1] : where the entries of every group begin, and the end
+    """
+    low, n = 0, len(starts) - 1
+    while low < n:
+        high = int(np.searchsorted(starts, starts[low] + most, side="right")) - 1
+        high = min(max(high, low + 1), n)
+        yield slice(low, high)
+        low = high
+
+
+def windows(starts: NDArray[np.int64], columns: Sequence[NDArray[Any] | None]) -> Iterator[slice]:
+    """Slices of the groups of new columns, for a counting sort that writes one slice in each pass over the rows.
+
+    A sort writes its groups in any order. In memory all are written in one pass. The pages of a file would be written
+    to the disk again and again, since the system keeps few that have changed: so a slice takes a quarter of the limit.
+    starts : as in `groups`; columns : what is written, None for what is not there
+    """
+    limit, there = _LIMIT.get(), [column for column in columns if column is not None]
+    if limit is None or not any(map(is_mapped, there)):
+        yield slice(0, len(starts) - 1)
+        return
+    for found in groups(starts, max(_LEAST, limit.size // 4 // sum(column.itemsize for column in there))):
+        yield found
+        rest()
 
 
 def mean(column: NDArray[Any]) -> float:

@@ -29,9 +29,12 @@ def grouped(
     """starts as in `group`, and the two columns in its order, without the row numbers."""
     from recsys_mf.arrays import compiled
 
-    grouped_others, grouped_values = mapped.empty(len(keys), np.int32), mapped.empty(len(keys), np.float32)
-    starts = compiled.group_columns(keys, others, values, n_groups, grouped_others, grouped_values)
-    return starts, grouped_others, grouped_values
+    columns = mapped.empty(len(keys), np.int32), mapped.empty(len(keys), np.float32)
+    starts, are_in_order = compiled.starts_and_order(keys, n_groups)
+    place = starts[:-1].copy()
+    for groups in [slice(0, n_groups)] if are_in_order else mapped.windows(starts, columns):
+        compiled.group_columns(keys, others, values, (groups.start, groups.stop), place, *columns)
+    return starts, *columns
 
 
 def counts(keys: NDArray[np.int32], n_groups: int) -> NDArray[np.int64]:

@@ -17,6 +17,7 @@ import numpy as np
 
 from recsys_mf.errors import DataError, system_errors
 from recsys_mf.loaders.dialect import MISSING, Dialect, dialect_of, row_reader
+from recsys_mf.loaders.rewriting import rewrite_fields
 from recsys_mf.loaders.words import clipped
 from recsys_mf.loaders.writing import open_table
 from recsys_mf.outputs import written_output
@@ -91,10 +92,9 @@ def _of_text(path: Path) -> Table:
     if not text.strip():
         raise DataError("the file is empty", where=str(path), fix="give lines of numbers")
     dialect = dialect_of(text[:_HEAD], str(path), whole=len(text) <= _HEAD)
-    separator = dialect.separator
-    prepared = text.replace(dialect.delimiter, separator) if len(dialect.delimiter) == 2 else text
-    lines = prepared.splitlines(keepends=True)
-    reader = row_reader(lines, separator, dialect.quotes)
+    if dialect.separator != dialect.delimiter:
+        text = rewrite_fields(dialect.delimiter, dialect.quotes)(text.encode()).decode()
+    reader = row_reader(text.splitlines(keepends=True), dialect.separator, dialect.quotes)
     rows = [[field.strip() for field in row] for row in reader if len(row) > 1 or any(row)]  # not blank lines
     first = 1  # number of the line of the first row, for messages
     header: list[str] | None = None

@@ -174,7 +174,7 @@ def _write_rated(rated: RatedPairs, path: Path, run_id: str) -> None:
         path, schema, compression="zstd", use_dictionary=["ratings.list.element"],
         column_encoding={"steps.list.element": "BYTE_STREAM_SPLIT"},
     ) as writer:  # fmt: skip
-        for users in _groups(rated.starts):
+        for users in mapped.groups(rated.starts, _GROUP):
             starts = rated.starts[users.start : users.stop + 1]
             entries = slice(starts[0], starts[-1])
             starts = starts - starts[0]
@@ -184,16 +184,6 @@ def _write_rated(rated: RatedPairs, path: Path, run_id: str) -> None:
             lists = [pa.LargeListArray.from_arrays(starts, column) for column in (steps, rated.values[entries])]
             writer.write_table(pa.table(lists, schema=schema))
             mapped.rest()
-
-
-def _groups(starts: NDArray[np.int64]) -> Iterator[slice]:
-    """Ranges of users that are written together: each has at most `_GROUP` ratings, or is a single user."""
-    low, n_users = 0, len(starts) - 1
-    while low < n_users:
-        high = int(np.searchsorted(starts, starts[low] + _GROUP, side="right")) - 1
-        high = min(max(high, low + 1), n_users)
-        yield slice(low, high)
-        low = high
 
 
 def _part(path: Path) -> dict[str, Any]:

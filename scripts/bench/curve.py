@@ -92,9 +92,7 @@ def theirs(
     for length in lengths:
         fit = PEERS[name](rows, pairs, threads, **settings | {LENGTH[name]: length})
         predictions, seconds, _ = timed(fit)
-        figures = scored(
-            predictions, rows, pairs, ratings, fit_seconds=seconds, predict_seconds=0.0, settings=settings
-        )
+        figures = scored(predictions, rows, pairs, ratings, fit_seconds=seconds, predict_seconds=0.0, settings=settings)
         points.append((seconds, figures.rmse))
     return points
 

@@ -3,9 +3,9 @@
 
     scripts/bench/mixing.py --data DIR [--tables ml-100k,ml-1m] [--sweeps 300] [--burn-in 100] [--chains 2]
 
-For a tenth of the ratings that is held out, every draw predicts the same 2,000 pairs. The effective sample size of each
-pair's predictions is that of all chains together, as in a report; its quantiles are over the pairs. Seconds are those
-of all sweeps, burn-in included. Scalars of the sampler (`Chain.monitored`) are the noise and what is slowest: the one of
+A tenth of the ratings is held out, and every draw predicts the same 2,000 of them. The effective sample size of a
+pair's predictions is that of all chains together, as in a report; quantiles are over the pairs. Seconds are those of
+all sweeps, burn-in included. Of the monitored scalars (`Chain.monitored`) the table has the noise, and the scalar of
 the links whose R̂ is largest.
 """
 

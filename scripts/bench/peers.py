@@ -116,6 +116,7 @@ def myfm_sets(
         return [RelationBlock(np.minimum(ids, n), block) for (ids, n), block in zip(sides, blocks, strict=True)]
 
     inside, outside = relations(train), relations(pairs)
+
     def follow(sweep: int, fm: Any, hyper: Any, history: Any) -> tuple[bool, str | None]:
         if watch is not None:
             watch.add_draw(partial(draw_of, fm), sweep, first=_MYFM_FIRST)

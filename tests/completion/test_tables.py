@@ -51,6 +51,14 @@ def test_a_table_is_read_as_it_was_written(tmp_path: Path, suffix: str) -> None:
     assert again.labels == "id"
 
 
+@pytest.mark.parametrize("between", [" ", "   ", " \t", "\t", "::", ";", "|"])
+@pytest.mark.parametrize("header", ["", "a{0}b{0}c\n"])
+def test_a_text_may_have_any_delimiter(tmp_path: Path, between: str, header: str) -> None:
+    path = tmp_path / "m.txt"
+    path.write_text(header.format(between) + "".join(f" {between.join(row)}\n" for row in (["1.5", "nan", "-3"],) * 4))
+    np.testing.assert_array_equal(read_table(path).frame, [[1.5, np.nan, -3.0]] * 4)
+
+
 @pytest.mark.parametrize("suffix", [".npy", ".npz"])
 def test_a_numpy_file_is_read_as_it_was_written(tmp_path: Path, suffix: str) -> None:
     np.save(tmp_path / "first.npy", FRAME.to_numpy())

@@ -43,7 +43,8 @@ def arrange(
         table; their parts then get the order that they have in the whole table
 
     Block (row band r, column band c) is at place ((c - r) mod bands, r). Its parts are ordered by item, then by user.
-    Two passes over the table and one over every part; 12 bytes per rating for the result, 16 with weights, and no more.
+    Two passes over the table, or more if the result is in files (`mapped.windows`), and one over every part; 12 bytes
+    per rating for the result, 16 with weights, and no more.
     """
     n, keys = len(triples.users), grid.n_parts
     found = np.zeros((_CHUNKS, keys), np.int64)
@@ -56,10 +57,12 @@ def arrange(
     side_by_side(_count_parts, tasks, threads, chunks, triples.users, triples.items, *parts, *grid, found)
     out.starts[0], out.starts[1:] = 0, np.cumsum(found.sum(axis=0))
     first = np.cumsum(found, axis=0) - found + out.starts[:-1]
-    side_by_side(
-        _place, tasks, threads, chunks, *triples, places.users, places.items, *parts,
-        *grid, np.float32(scale.mean), np.float32(scale.deviation), average, first, *out[:4],
-    )  # fmt: skip
+    for window in mapped.windows(out.starts, out[:4]):
+        side_by_side(
+            _place, tasks, threads, chunks, *triples, places.users, places.items, *parts,
+            *grid, np.float32(scale.mean), np.float32(scale.deviation), average, (window.start, window.stop), first,
+            *out[:4],
+        )  # fmt: skip
     strata = out.starts[:: keys // grid.bands][: grid.bands]
     ahead = np.zeros(grid.bands, np.int64) if among is None else among.firsts - strata
     side_by_side(_shuffle, ranges(keys, -(-keys // _CHUNKS)), threads, out.starts, ahead, np.uint64(seed), *out[:4])
@@ -98,7 +101,7 @@ def _count_parts(
 def _place(
     first: Any, last: Any, chunks: Any, users: Any, items: Any, values: Any, weights: Any,
     user_places: Any, item_places: Any, part_of_user: Any, part_of_item: Any,
-    bands: Any, user_parts: Any, item_parts: Any, center: Any, scale: Any, average: Any,
+    bands: Any, user_parts: Any, item_parts: Any, center: Any, scale: Any, average: Any, window: Any,
     places: Any, out_users: Any, out_items: Any, out_values: Any, out_weights: Any,
 ) -> None:  # fmt: skip
     for chunk in range(first, last):
@@ -106,12 +109,13 @@ def _place(
         for j in range(chunks[chunk], chunks[chunk + 1]):
             u, i = users[j], items[j]
             part = _part(part_of_user[u], part_of_item[i], bands, user_parts, item_parts)
-            to = place[part]
-            place[part] = to + 1
-            out_users[to], out_items[to] = user_places[u], item_places[i]
-            out_values[to] = (values[j] - center) / scale
-            if weights is not None:
-                out_weights[to] = weights[j] / average
+            if window[0] <= part < window[1]:
+                to = place[part]
+                place[part] = to + 1
+                out_users[to], out_items[to] = user_places[u], item_places[i]
+                out_values[to] = (values[j] - center) / scale
+                if weights is not None:
+                    out_weights[to] = weights[j] / average
 
 
 @jit()
