@@ -132,7 +132,8 @@ class TruncatedSvd(Solver):
         )  # fmt: skip
 
         def filled(u: Any, i: Any) -> Matrix:
-            return mean + user_bias[u] + item_bias[i] if self.filling == "bias" else fill[i]
+            found: Matrix = mean + user_bias[u] + item_bias[i] if self.filling == "bias" else fill[i]
+            return found
 
         by_user, by_item = train.by_user(), train.by_item()
         if self.filling != "zero":

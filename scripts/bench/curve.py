@@ -48,8 +48,8 @@ def ours(
     table = Ratings.from_ids(rows.users, rows.items, rows.values, rows.times)
     split = Split(table, None, None, "given", None)
     cheapest = {BASELINE: TruncatedSvd(filling="bias", ranks=(1,), route="operator")}
-    solver, device = SOLVERS[name].from_texts(settings), {"device": "cpu", "threads": threads}
-    solver = solver_of(train(split, solver, seed=seed, compared_with=cheapest, **device).fit)
+    asked = SOLVERS[name].from_texts(settings)
+    solver = solver_of(train(split, asked, seed=seed, compared_with=cheapest, device="cpu", threads=threads).fit)
     backend = select("cpu", threads)
     users, items = (
         np.where(ids < n, ids, -1).astype(np.int32)
@@ -90,7 +90,7 @@ def theirs(
         return clock.points
     points = []
     for length in lengths:
-        fit = PEERS[name](rows, pairs, threads, **settings | {LENGTH[name]: length})
+        fit = PEERS[name](rows, pairs, threads, **{**settings, LENGTH[name]: length})
         predictions, seconds, _ = timed(fit)
         figures = scored(predictions, rows, pairs, ratings, fit_seconds=seconds, predict_seconds=0.0, settings=settings)
         points.append((seconds, figures.rmse))

@@ -162,7 +162,7 @@ def smurff(
         )  # fmt: skip
 
         def predict() -> np.ndarray:
-            return _in_order(session.getTestPredictions(), pairs, shape[1]) + mean
+            return np.asarray(_in_order(session.getTestPredictions(), pairs, shape[1]) + mean)
 
         session.addTrainAndTest(Y, test, FixedNoise(precision))
         session.init()

@@ -10,6 +10,7 @@ import json
 import sys
 from itertools import accumulate
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 from matplotlib.figure import Figure
@@ -24,16 +25,17 @@ if __name__ == "__main__":
     figure = Figure(figsize=(9, 6.5), layout="constrained")
     axes = figure.subplots()
     colours, greys = iter(OURS), iter((style, tone) for style in ("-", "--", ":") for tone in ("0.25", "0.45", "0.65"))
+    look: dict[str, Any]
     for label, points in curves.items():
         x, y = zip(*points, strict=True)
-        y = list(accumulate(y, min))
+        lowest_so_far = list(accumulate(y, min))
         if label.startswith("recsys-mf"):
             look = {"color": next(colours), "linewidth": 2.4, "zorder": 3}
         else:
             style, tone = next(greys)
             look = {"color": tone, "linestyle": style, "linewidth": 1.3, "zorder": 2}
-        axes.plot(x, y, label=label, **look)
-        axes.plot(x[-1], y[-1], marker="o", markersize=4, color=look["color"], zorder=look["zorder"])
+        axes.plot(x, lowest_so_far, label=label, **look)
+        axes.plot(x[-1], lowest_so_far[-1], marker="o", markersize=4, color=look["color"], zorder=look["zorder"])
     lowest = min(y for points in curves.values() for _, y in points)
     axes.set(xscale="log", xlabel="seconds of the fit, set-up included", ylabel="held-out RMSE, the lowest so far")
     axes.set_title(given["title"], fontsize=11)
