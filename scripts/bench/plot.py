@@ -40,7 +40,7 @@ if __name__ == "__main__":
     axes.set(xscale="log", xlabel="seconds of the fit, set-up included", ylabel="held-out RMSE, the lowest so far")
     axes.set_title(given["title"], fontsize=11)
     axes.set_ylim(lowest - 0.004, lowest + 0.1)
-    axes.set_xlim(left=0.02)
+    axes.set_xlim(left=0.01)
     axes.xaxis.set_major_formatter(FormatStrFormatter("%g"))
     axes.grid(visible=True, which="major", linewidth=0.3)
     figure.legend(frameon=False, loc="outside lower center", ncols=2, fontsize=9)

@@ -215,7 +215,7 @@ def test_a_standard_error_needs_two_users() -> None:
         ({"ranking": 31}, r"^ranking: out of range \(saw 31\); give a whole number from 1 to 30$"),
         (
             {"ranking": Top(5, float("nan"))},
-            r"^relevant: not a finite number \(saw nan\); give the least rating",
+            r"^relevant: not a finite number \(saw nan\); give the lowest rating that is relevant",
         ),
         ({"ranking": Top(5, "4")}, r"^relevant: not a finite number \(saw '4'\)"),  # type: ignore[arg-type]
         (
@@ -234,7 +234,7 @@ def test_what_cannot_be_ranked_is_said_in_one_line(given: dict[str, Any], messag
 def test_on_a_scale_below_4_the_threshold_must_be_given() -> None:
     run = train(Ratings.from_ids([1, 1, 2, 2], [1, 2, 1, 3], [1, 3, 2, 3]), Biases(), validation=0)
     test = Ratings.from_ids([1, 2], [3, 2], [3, 1])
-    message = r"which ratings are relevant is not known \(saw ratings from 1 to 3\); give --relevant, the least rating"
+    message = r"which ratings are relevant is not known \(saw ratings from 1 to 3\); give --relevant, the lowest rating"
     with pytest.raises(ConfigError, match=message):
         evaluate(run, test, ranking=1)
     assert evaluate(run, test, ranking=Top(1, 3)).ranking is not None

@@ -233,7 +233,8 @@ def test_a_run_that_appeared_meanwhile_is_left_and_the_new_one_is_kept_here(
 
     monkeypatch.setattr(saving, "_write", overtaken)
     with pytest.raises(
-        ArtifactError, match=r"^s3://bucket/run: not sent: the directory exists and is not a run; the wh"
+        ArtifactError,
+        match=r"^s3://bucket/run: not sent: the directory exists and is not a run; the output is kept in ",
     ):
         mf.save(small_run(), "s3://bucket/run")
     (kept,) = temporary.glob("*/run")
