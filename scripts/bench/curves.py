@@ -59,6 +59,7 @@ def _ours(method: str, *, is_long: bool = False, **settings: Any) -> Line:
 
 
 OURS = (
+    _ours("sgd", members=1, noise="common"),
     _ours("sgd", members=1),
     _ours("sgd"),
     _ours("als", members=1),

@@ -16,7 +16,7 @@ import matplotlib
 from matplotlib.figure import Figure
 from matplotlib.ticker import FormatStrFormatter
 
-OURS = ("#e8710a", "#c5221f", "#f9ab00", "#9334e6", "#1a73e8", "#12b5cb", "#174ea6")
+OURS = ("#f29900", "#e8710a", "#c5221f", "#7cb342", "#9334e6", "#1a73e8", "#12b5cb", "#174ea6")
 
 if __name__ == "__main__":
     matplotlib.rcParams["svg.hashsalt"] = "curves"  # the same file from the same figures
