@@ -88,7 +88,7 @@ def empty(length: int, dtype: Any) -> NDArray[Any]:
 
 def parts(length: int) -> Iterator[slice]:
     """Slices that make up a column of this length, each short enough for temporary arrays of its size."""
-    return (slice(start, start + _PART) for start in range(0, length, _PART))
+    return (slice(start, min(start + _PART, length)) for start in range(0, length, _PART))
 
 
 def groups(starts: NDArray[np.int64], most: int) -> Iterator[slice]:

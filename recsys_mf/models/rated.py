@@ -44,7 +44,7 @@ class RatedPairs:
         for part in mapped.parts(len(self.items)):
             items = self.items[part]
             rises = np.diff(items, prepend=self.items[part.start - 1] if part.start else np.int32(-1)) > 0
-            low, high = np.searchsorted(firsts, [part.start, part.start + len(items)])
+            low, high = np.searchsorted(firsts, [part.start, part.stop])
             rises[firsts[low:high] - part.start] = True
             if items.min() < 0 or not rises.all():
                 raise DataError("items that are not ascending", where="rated", fix="train the run again")
@@ -55,7 +55,7 @@ class RatedPairs:
         by_item = ratings.by_item()
         items = mapped.empty(len(ratings), np.int32)
         for part in mapped.parts(len(items)):
-            items[part] = by_item.row_numbers(slice(part.start, min(part.stop, len(items))))
+            items[part] = by_item.row_numbers(part)
         pairs = cls(*sorting.grouped(by_item.columns, ratings.n_users, items, by_item.values))  # items stay in order
         mapped.rest()
         return pairs

@@ -133,7 +133,7 @@ class Solver:
         return False
 
     def apart(self) -> Self:
-        """This solver, but with a separate run for the fit on all of train."""
+        """This solver with a separate run for the fit on all of train."""
         return self
 
     def run_joined(

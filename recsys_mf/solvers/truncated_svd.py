@@ -145,7 +145,6 @@ def _less(rated: Csr, filled: Callable[[Any, Any], Matrix]) -> Csr:
     """The entries minus the fill at their places; filled : a function of row numbers and column numbers."""
     values = mapped.empty(len(rated.columns), np.float32)
     for part in mapped.parts(len(values)):
-        part = slice(part.start, min(part.stop, len(values)))
         values[part] = rated.values[part] - filled(rated.row_numbers(part), rated.columns[part])
     return rated._replace(values=values)
 

@@ -248,11 +248,9 @@ def _numbered(name: str, parts: Sequence[Any]) -> dict[str, Any]:
 
 
 def fit_all(fittings: Sequence[Fitting]) -> dict[str, Fit]:
-    """Fit several models to one table, and return them by label: first all are validated, then all are fitted, so that
-    the ratings of each table are grouped only once.
+    """Fit one model or more to one table, and return them by label: first all are validated, then all are fitted, so
+    that the ratings of each table are grouped only once.
     """
-    if not fittings:
-        return {}
     validated: list[Validated | None] = [None] * len(fittings)
     if fittings[0].parts:
         with computed_once(*(part.train for part in fittings[0].parts)):

@@ -20,7 +20,7 @@ import numpy as np
 from trial import Clock, Pairs, Train, read_test, read_train, scored, timed
 
 Points = list[tuple[float, float]]
-LENGTH = {
+PASSES = {
     "libmf": "nr_iters", "cornac": "max_iter", "cmfrec": "niter", "surprise-svd": "n_epochs",
     "surprise-svdpp": "n_epochs", "lenskit": "epochs",
 }  # fmt: skip
@@ -33,23 +33,17 @@ def ours(
     name: str, rows: Train, pairs: Pairs, ratings: np.ndarray, settings: Mapping[str, str], seed: int, threads: int
 ) -> Points:
     """One of our solvers, with what it chose on validation rows before the clock starts."""
+    import ours as adapter
     from threadpoolctl import ThreadpoolController
 
-    from recsys_mf import SOLVERS, train
+    from recsys_mf import SOLVERS
     from recsys_mf.kernels import select
     from recsys_mf.prediction import predict
-    from recsys_mf.ratings import Ratings
-    from recsys_mf.solvers import TruncatedSvd
     from recsys_mf.solvers.protocol import Epoch
-    from recsys_mf.splits import Split
-    from recsys_mf.training import BASELINE
     from recsys_mf.training.continuing import solver_of
 
-    table = Ratings.from_ids(rows.users, rows.items, rows.values, rows.times)
-    split = Split(table, None, None, "given", None)
-    cheapest = {BASELINE: TruncatedSvd(filling="bias", ranks=(1,), route="operator")}
-    asked = SOLVERS[name].from_texts(settings)
-    solver = solver_of(train(split, asked, seed=seed, compared_with=cheapest, device="cpu", threads=threads).fit)
+    table = adapter.as_ratings(rows)
+    solver = solver_of(adapter.fit(table, SOLVERS[name].from_texts(settings), threads, seed=seed).fit)
     backend = select("cpu", threads)
     users, items = (
         np.where(ids < n, ids, -1).astype(np.int32)
@@ -90,7 +84,7 @@ def theirs(
         return clock.points
     points = []
     for length in lengths:
-        fit = PEERS[name](rows, pairs, threads, **{**settings, LENGTH[name]: length})
+        fit = PEERS[name](rows, pairs, threads, **{**settings, PASSES[name]: length})
         predictions, seconds, _ = timed(fit)
         figures = scored(predictions, rows, pairs, ratings, fit_seconds=seconds, predict_seconds=0.0, settings=settings)
         points.append((seconds, figures.rmse))

@@ -23,7 +23,8 @@ import document
 import environments
 import numpy as np
 import running
-from systems import CHOSEN, System
+from curve import PASSES
+from systems import CHOSEN, PEERS, System
 
 SETS, TURNS, THREADS = "u1,ml-1m", 3, 2
 LIMIT, SHORT_LIMIT = 3600, 600  # seconds
@@ -68,30 +69,17 @@ OURS = (
     _ours("gibbs", is_long=True, likelihood="gaussian"),
     _ours("gibbs", is_long=True),
 )
-PASSES = {
-    "libmf": ("LIBMF", "nr_iters"), "cornac": ("cornac MF", "max_iter"), "cmfrec": ("cmfrec CMF", "niter"),
-    "surprise-svd": ("scikit-surprise SVD", "n_epochs"), "surprise-svdpp": ("scikit-surprise SVD++", "n_epochs"),
-    "lenskit": ("LensKit BiasedMF", "epochs"),
-}  # fmt: skip
-SAMPLERS = {
-    "smurff": "smurff BPMF",
-    "myfm": "myfm, Gibbs",
-    "myfm-sets-ordinal": "myfm, ordered probit, who-rated-what sets and day",
-}
+SAMPLERS = ("smurff", "myfm", "myfm-sets-ordinal")
 
 
 def lines(table: str) -> list[Line]:
     """What is compared on a table: ours first; the peers with the settings of the tables of accuracy."""
     found = list(OURS)
-    for name, (label, passes) in PASSES.items():
-        settings = dict(CHOSEN[table][name])
-        most = settings.pop(passes)
+    for name, passes in PASSES.items():
+        most = CHOSEN[table][name][passes]
         lengths = [n for n in LENGTHS if n < most] + [most]
-        environment = name.partition("-")[0]
-        found.append(Line(System(name, label, name, environment, {}), settings, lengths, name == "surprise-svdpp"))
-    for name, label in SAMPLERS.items():
-        method = name.removesuffix("-ordinal")
-        found.append(Line(System(name, label, method, name.partition("-")[0], {}), CHOSEN[table][name], (), True))
+        found.append(Line(PEERS[name], CHOSEN[table][name], lengths, name == "surprise-svdpp"))
+    found += [Line(PEERS[name], CHOSEN[table][name], (), True) for name in SAMPLERS]
     return found
 
 

@@ -18,7 +18,8 @@ import trial
 from recsys_mf import SOLVERS, train
 from recsys_mf.models import Fit
 from recsys_mf.ratings import Ratings
-from recsys_mf.solvers import TruncatedSvd
+from recsys_mf.run import Run
+from recsys_mf.solvers import Solver, TruncatedSvd
 from recsys_mf.splits import Split
 from recsys_mf.training import BASELINE
 
@@ -29,25 +30,41 @@ def run(
 ) -> trial.Figures:  # fmt: skip
     """Choose the epochs on validation rows cut from train, fit on all of train, predict the test pairs.
 
-    The seconds of the fit are those of the final fit. Training needs one baseline; it gets the cheapest.
+    The seconds of the fit are those of the final fit.
     """
     rows = trial.read_train(folder)
     pairs, ratings = trial.read_test(folder)
     solver = SOLVERS[name].from_texts(texts)
-    fitted = train(
-        Split(Ratings.from_ids(rows.users, rows.items, rows.values, rows.times), None, None, "given", None),
-        solver.stopped_at(1) if rehearse else solver,
-        validation=0 if rehearse else 0.1,
+    if rehearse:
+        found = fit(as_ratings(rows), solver.stopped_at(1), threads, validation=0)
+    else:
+        found = fit(as_ratings(rows), solver, threads, compress=compress)
+    predictions, _, seconds = trial.timed(lambda: lambda: found.predict(pairs.users, pairs.items, pairs.times))
+    return trial.scored(
+        predictions, rows, pairs, ratings,
+        fit_seconds=found.fit.seconds, predict_seconds=seconds, settings=_chosen(found.fit),
+    )  # fmt: skip
+
+
+def as_ratings(rows: trial.Train) -> Ratings:
+    """The training rows as a table of the package."""
+    return Ratings.from_ids(rows.users, rows.items, rows.values, rows.times)
+
+
+def fit(
+    table: Ratings, solver: Solver, threads: int, *, seed: int = 0, validation: float = 0.1, compress: int | None = None
+) -> Run:
+    """A training on all rows of a table. It needs one baseline, and gets the cheapest."""
+    return train(
+        Split(table, None, None, "given", None),
+        solver,
+        seed=seed,
+        validation=validation,
         device="cpu",
         threads=threads,
         compared_with={BASELINE: TruncatedSvd(filling="bias", ranks=(1,), route="operator")},
-        compress=None if rehearse else compress,
+        compress=compress,
     )
-    predictions, _, seconds = trial.timed(lambda: lambda: fitted.predict(pairs.users, pairs.items, pairs.times))
-    return trial.scored(
-        predictions, rows, pairs, ratings,
-        fit_seconds=fitted.fit.seconds, predict_seconds=seconds, settings=_chosen(fitted.fit),
-    )  # fmt: skip
 
 
 def _chosen(fit: Fit) -> dict[str, Any]:

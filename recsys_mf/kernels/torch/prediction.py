@@ -29,7 +29,7 @@ _SLAB = 1 << 26  # bytes of a table that are copied at once
 _MIN_PAIRS = 4096  # of a part before its samples are taken in runs
 _PLAIN = 64  # bytes per pair in addition to the factors: indices, biases, the prediction
 _SCORED = 40  # per score of a row: itself, its bits, keys, and what selection needs
-_CURVED = 64  # more bytes per score, for the sample at hand: its interval, its polynomial, sums in float64
+_CURVED = 64  # more bytes per score, for the current sample: its interval, its polynomial, sums in float64
 _SAMPLED = 128  # bytes per pair and sample in addition to the rows, with sums in float64
 
 
