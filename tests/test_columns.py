@@ -77,10 +77,17 @@ def test_sorts_into_files_write_few_groups_in_a_pass(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(mapped, "_LEAST", 10)
     starts = np.array([0, 4, 4, 9, 30, 31, 32, 40])
     in_memory = np.empty(40, np.int32)
-    assert list(mapped.windows(starts, (in_memory, None))) == [slice(0, 7)]
+    groups, first, columns = next(mapped.windows(starts, (in_memory, None)))
+    assert (groups, first, columns[1]) == (slice(0, 7), 0, None)
+    assert columns[0] is in_memory
     with mapped.limited(1):
-        in_file = mapped.empty(40, np.int32)
-        found = list(mapped.windows(starts, (in_file, None)))
+        in_file, found = mapped.empty(40, np.int32), []
+        for groups, first, (column, _) in mapped.windows(starts, (in_file, None)):
+            assert column is not None
+            assert not mapped.is_mapped(column)  # the file is written from it once, one page after another
+            column[: starts[groups.stop] - first] = np.arange(first, starts[groups.stop])
+            found.append(groups)
+        assert np.array_equal(in_file, np.arange(40))
     assert found == [slice(0, 3), slice(3, 4), slice(4, 7)]
 
 

@@ -150,8 +150,8 @@ def test_epochs_fetch_no_tables_from_the_device(solver: str) -> None:
         users, items = (device.put(a) for a in (ratings.users, ratings.items))
         run = SOLVE[solver](epochs).run(ratings, rng=np.random.default_rng(0), backend=backend)
         for epoch in islice(run, epochs):
-            assert epoch.predict is not None
-            epoch.predict(users, items, None)
+            assert epoch.predictor is not None
+            epoch.predictor()(users, items, None)
         fetched.append(device.fetched)
     # What a sweep fetches grows only with the rank squared: the scatter of rows and coefficients of each table.
     assert (fetched[1] - fetched[0]) / 3 <= 4 * 5**2
@@ -161,9 +161,9 @@ def test_the_cpu_backend_predicts_an_epoch_as_its_model_does() -> None:
     ratings = planted()[0]
     for solver in ("sgd", "als"):
         (*_, last) = SOLVE[solver](3).run(ratings, rng=np.random.default_rng(0), backend=make_backend(1))
-        assert last.predict is not None
+        assert last.predictor is not None
         np.testing.assert_allclose(
-            last.predict(ratings.users, ratings.items, None),
+            last.predictor()(ratings.users, ratings.items, None),
             predict(last.model(), ratings.users, ratings.items).values,
             atol=1e-5,
         )

@@ -155,7 +155,8 @@ def test_validation_errors_are_weighted() -> None:
     assert table.weights is not None
     w = table.weights.astype(float)
     expected = np.sqrt(w @ errors**2 / w.sum())
-    given_epoch = replace(epoch, predict=lambda users, items, times: predict(epoch.model(), users, items).values)
+    model = epoch.model()
+    given_epoch = replace(epoch, predictor=lambda: lambda users, items, times: predict(model, users, items).values)
     for one in (epoch, given_epoch):
         assert RunningError(table, (), backend)(one) == {None: pytest.approx(expected, rel=1e-6)}
     halves = [table.select(np.arange(len(table)) % 3 == part) for part in range(3)]

@@ -79,17 +79,19 @@ def group_values(keys: Any, values: Any, place: Any, grouped: Any) -> None:
 
 @jit()
 def group_columns(
-    keys: Any, others: Any, values: Any, groups: Any, place: Any, grouped_others: Any, grouped_values: Any
+    keys: Any, others: Any, values: Any, window: Any, place: Any, grouped_others: Any, grouped_values: Any
 ) -> None:  # fmt: skip
-    """The two columns grouped by key, for keys from groups[0] up to groups[1].
+    """A window of the two columns grouped by key.
 
+    window : the first key, the one after the last, and the place of the first entry
     place : where every group begins; it is incremented
     """
+    low, high, start = window
     for row in range(keys.size):
         key = keys[row]
-        if groups[0] <= key < groups[1]:
-            to = place[key]
-            place[key] = to + 1
+        if low <= key < high:
+            to = place[key] - start
+            place[key] += 1
             grouped_others[to], grouped_values[to] = others[row], values[row]
 
 

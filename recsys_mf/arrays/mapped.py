@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,7 +35,7 @@ class _Limit:
 _LIMIT: ContextVar[_Limit | None] = ContextVar("limit", default=None)
 _SHARE = 32  # a column in memory takes at most this part of the limit: a table has several, and there are copies
 _PART = 1 << 20  # entries
-_LEAST = 1 << 16  # entries of a slice of `windows`, at least
+_LEAST = 1 << 16  # entries of a window, at least
 _INTERVAL = 0.1  # seconds between two checks of the memory of the process
 
 
@@ -104,19 +104,35 @@ def groups(starts: NDArray[np.int64], most: int) -> Iterator[slice]:
         low = high
 
 
-def windows(starts: NDArray[np.int64], columns: Sequence[NDArray[Any] | None]) -> Iterator[slice]:
-    """Slices of the groups of new columns, for a counting sort that writes one slice in each pass over the rows.
+class Window(NamedTuple):
+    """Some groups of a counting sort: entry `to` of a new column is columns[…][to - first] while they are written."""
 
-    A sort writes its groups in any order. In memory all are written in one pass. The pages of a file would be written
-    to the disk again and again, since the system keeps few that have changed: so a slice takes a quarter of the limit.
+    groups: slice
+    first: int
+    columns: tuple[NDArray[Any] | None, ...]
+
+
+def windows(starts: NDArray[np.int64], columns: Sequence[NDArray[Any] | None]) -> Iterator[Window]:
+    """The groups of new columns, for a counting sort that writes one window in each pass over the rows.
+
+    A sort writes its groups in any order. Columns in memory are written in one pass. The pages of a file would go to
+    the disk again and again, since the system keeps few that have changed: so the groups of a window, a quarter of the
+    limit, are written in memory, and from there into the file.
     starts : as in `groups`; columns : what is written, None for what is not there
     """
     limit, there = _LIMIT.get(), [column for column in columns if column is not None]
     if limit is None or not any(map(is_mapped, there)):
-        yield slice(0, len(starts) - 1)
+        yield Window(slice(0, len(starts) - 1), 0, tuple(columns))
         return
-    for found in groups(starts, max(_LEAST, limit.size // 4 // sum(column.itemsize for column in there))):
-        yield found
+    slices = list(groups(starts, max(_LEAST, limit.size // 4 // sum(column.itemsize for column in there))))
+    longest = max(int(starts[found.stop] - starts[found.start]) for found in slices)
+    held = tuple(None if column is None else np.empty(longest, column.dtype) for column in columns)
+    for found in slices:
+        low, high = int(starts[found.start]), int(starts[found.stop])
+        yield Window(found, low, held)
+        for column, written in zip(columns, held, strict=True):
+            if column is not None and written is not None:
+                column[low:high] = written[: high - low]
         rest()
 
 

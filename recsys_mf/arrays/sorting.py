@@ -32,8 +32,9 @@ def grouped(
     columns = mapped.empty(len(keys), np.int32), mapped.empty(len(keys), np.float32)
     starts, are_in_order = compiled.starts_and_order(keys, n_groups)
     place = starts[:-1].copy()
-    for groups in [slice(0, n_groups)] if are_in_order else mapped.windows(starts, columns):
-        compiled.group_columns(keys, others, values, (groups.start, groups.stop), place, *columns)
+    whole = mapped.Window(slice(0, n_groups), 0, columns)
+    for groups, first, into in [whole] if are_in_order else mapped.windows(starts, columns):
+        compiled.group_columns(keys, others, values, (groups.start, groups.stop, first), place, *into)
     return starts, *columns
 
 

@@ -76,7 +76,7 @@ def draw_front(comparison: Comparison) -> Picture:
 
     cells = tuple((r.name, f"{r.fit_seconds:.2f}", f"{r.rmse:.4f}", "yes" if r.is_on_front else "no") for r in rows)
     caption = (
-        "Down and to the left is better: no candidate has both a lower error and fewer seconds than one on the front. "
+        "Down and to the left is better: one on the front has no other that is at least as good in both. "
         "A number is the place of a candidate in the table above."
     )
     table = Table(("candidate", "fit seconds", "RMSE", "on the front"), cells)

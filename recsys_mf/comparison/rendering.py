@@ -181,7 +181,7 @@ def _judged(comparison: Comparison) -> Iterator[str]:
 
 def _costs(comparison: Comparison) -> Iterator[str]:
     """What is meant by seconds and memory."""
-    yield "front: no other candidate has both a lower RMSE and fewer fit seconds (the Pareto front)."
+    yield "front: no other candidate is at least as good in both RMSE and fit seconds (the Pareto front)."
     if _has_totals(comparison):
         yield "Fit seconds are those of the final fit; those with choosing include the choice of settings on validation"
         where = "" if comparison.setup.device == "cpu" else " on the host"

@@ -34,7 +34,7 @@ class Row:
     difference : its RMSE minus that of the best; None for the best itself
     adjusted_p : its p-value after Holm's correction for all pairs of candidates
     is_worse : whether the interval excludes 0 and adjusted_p is at most 5 %
-    is_on_front : whether no other candidate has both a lower error and fewer fit seconds
+    is_on_front : whether no other candidate is at least as good in both error and fit seconds
     fit_seconds, seconds : means over the splits, as in `Facts`; memory : the largest; None if not known
     ranks, settings : of every split
     """

@@ -16,7 +16,7 @@ from recsys_mf.kernels.operands import Pairs, RatingScale, Regressors, Shrinkage
 from recsys_mf.models import Factorization
 from recsys_mf.ratings import Ratings
 from recsys_mf.solvers.iterative import IterativeSolver
-from recsys_mf.solvers.protocol import Epoch
+from recsys_mf.solvers.protocol import Epoch, Predictor
 from recsys_mf.solvers.settings import AUTO, Auto, Between, figure, setting
 from recsys_mf.solvers.standardisation import find_scale, predict_pairs, restore, standardise
 from recsys_mf.solvers.state import State
@@ -119,15 +119,15 @@ class Als(IterativeSolver):
                 X, Y = backend.device.get(users), backend.device.get(items)
                 return restore(scale, X[:, -1], Y[:, -1], X[:, :-1], Y[:, :-1])
 
-            def predict(u: Any, i: Any, times: Any, X: Any = users, Y: Any = items) -> Any:
-                return predict_pairs(backend, Pairs(u, i), Tables(X, Y), scale)
+            def predictor(tables: Tables = Tables(users, items)) -> Predictor:  # noqa: B008 (those of this epoch)
+                return lambda u, i, times: predict_pairs(backend, Pairs(u, i), tables, scale)
 
             def state(epoch: int = epoch, users: Any = users, items: Any = items) -> State:
                 return State({"epoch": epoch}, {"users": backend.device.get(users), "items": backend.device.get(items)})
 
             rmse = scale.deviation * np.sqrt(squared_error / train.total_weight)
             further = state if epoch < self.epochs else None
-            yield Epoch(epoch, 2 * len(train), float(rmse), model, predict, state=further)
+            yield Epoch(epoch, 2 * len(train), float(rmse), model, predictor, state=further)
 
 
 class _Side:

@@ -15,7 +15,7 @@ from recsys_mf.kernels.backend import Backend
 from recsys_mf.models import Posterior
 from recsys_mf.models.posterior import Bins, Rounded, Scale
 from recsys_mf.ratings import Ratings
-from recsys_mf.solvers.protocol import Epoch, Footprint, Solver
+from recsys_mf.solvers.protocol import Epoch, Footprint, Predictor, Solver
 from recsys_mf.solvers.sampler.chain import Chain, Observed
 from recsys_mf.solvers.sampler.draws import Draws
 from recsys_mf.solvers.sampler.likelihood import LATENTS
@@ -213,14 +213,15 @@ class Gibbs(Solver):
             def posterior(samples: Sequence[Rounded] = kept.samples) -> Posterior:
                 return Posterior.stacked(samples or [Rounded.of(chain.sample()) for chain in chains], scale)
 
-            def predict(users: Any, items: Any, times: Any) -> Any:
-                return sum(chain.predict(users, items, times, scale) for chain in chains) / len(chains)
+            def predictor() -> Predictor:
+                each = [chain.predictor(scale) for chain in chains]
+                return lambda *pairs: sum(predict(*pairs) for predict in each) / len(each)
 
             # The ordinal residual is of the latent ratings.
             rmse = scale.deviation * np.sqrt(squared_error / len(train)) if not len(scale.levels) else None
             visits = self.chains * (2 + bool(len(scale.bins))) * len(train)
             yield Epoch(
-                sweep, visits, rmse, posterior, predict, True, self._monitored(chains, scale.deviation),
+                sweep, visits, rmse, posterior, predictor, True, self._monitored(chains, scale.deviation),
                 partial(_state, sweep, chains, kept, scale) if sweep < self.n_epochs else None,
             )  # fmt: skip
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple, Self
+from typing import Any, ClassVar, NamedTuple, Self, TypeAlias
 
 import numpy as np
 
@@ -21,6 +21,9 @@ from recsys_mf.solvers.selection import Selection
 from recsys_mf.solvers.settings import check_setting, parse_setting, require_settings
 from recsys_mf.solvers.state import State
 
+Predictor: TypeAlias = Callable[[Any, Any, Any], Any]
+"""The predictions for pairs (users, items, times), arrays of the backend; times is None if there are none."""
+
 
 @dataclass(frozen=True, eq=False)
 class Epoch:
@@ -30,8 +33,8 @@ class Epoch:
     visits : ratings visited (a rating visited from the user's side and from the item's counts twice)
     train_rmse : RMSE on the training ratings, measured while the epoch ran, in rating units; None if not known
     model : builds the model after this epoch; must be called before the next epoch is requested
-    predict : the predictions of the model (for a sampler, of the draw of this epoch alone) for pairs (users, items,
-        times), arrays of the backend, times None if there are none; None if the model itself predicts as fast
+    predictor : makes the predictor of the model (for a sampler, of the draw of this epoch alone); must be called before
+        the next epoch is requested; None if the model itself predicts as fast
     is_draw : whether the model is the mean over the draws of the epochs
     monitored : for a sampler, scalars by name, one per chain
     state : builds the state of the run; must be called before the next epoch is requested; None if the run ends here,
@@ -42,7 +45,7 @@ class Epoch:
     visits: int
     train_rmse: float | None
     model: Callable[[], Model]
-    predict: Callable[[Any, Any, Any], Any] | None = None
+    predictor: Callable[[], Predictor] | None = None
     is_draw: bool = False
     monitored: Mapping[str, tuple[float, ...]] = dataclasses.field(default_factory=dict)
     state: Callable[[], State] | None = None

@@ -18,7 +18,7 @@ from recsys_mf.kernels.schedule.plan import PlanSettings
 from recsys_mf.models import Factorization
 from recsys_mf.ratings import Ratings
 from recsys_mf.solvers.iterative import IterativeSolver
-from recsys_mf.solvers.protocol import Epoch
+from recsys_mf.solvers.protocol import Epoch, Predictor
 from recsys_mf.solvers.settings import AUTO, Auto, Between, figure, setting
 from recsys_mf.solvers.standardisation import find_scale, join_biases, predict_pairs, restore
 from recsys_mf.solvers.state import State
@@ -150,13 +150,18 @@ class Sgd(IterativeSolver):
 
         at_users, at_items = device.put(user_places), device.put(item_places)
 
-        def predict(users: Any, items: Any, times: Any) -> Any:
+        def predictor() -> Predictor:
             sgd.collect(plan, state)
             tables = Tables(
                 join_biases(backend, state.P, state.user_bias), join_biases(backend, state.Q, state.item_bias)
             )
-            u, i = (device.xp.where(rows < 0, rows, at[rows]) for rows, at in ((users, at_users), (items, at_items)))
-            return predict_pairs(backend, Pairs(u, i), tables, scale)
+
+            def predict(users: Any, items: Any, times: Any) -> Any:
+                sides = (users, at_users), (items, at_items)
+                u, i = (device.xp.where(rows < 0, rows, at[rows]) for rows, at in sides)
+                return predict_pairs(backend, Pairs(u, i), tables, scale)
+
+            return predict
 
         def stand(epoch: int) -> State:
             sgd.collect(plan, state)
@@ -178,7 +183,7 @@ class Sgd(IterativeSolver):
                     fix=f"lower learning_rate (now {self.learning_rate:g}) or raise regularisation (now {ridge:g})",
                 )
             further = partial(stand, epoch) if epoch < self.epochs else None
-            yield Epoch(epoch, len(train), float(rmse * scale.deviation), model, predict=predict, state=further)
+            yield Epoch(epoch, len(train), float(rmse * scale.deviation), model, predictor, state=further)
 
     def _initial(
         self, train: Ratings, rng: np.random.Generator, width: int

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from recsys_mf.errors import ArtifactError, system_errors
 from recsys_mf.storage.address import Address, place
 from recsys_mf.storage.faults import in_words
-from recsys_mf.storage.systems import Opened, opened
+from recsys_mf.storage.systems import Opened, opened, written
 from recsys_mf.storage.writing import refuse_web
 
 _FIX = "make it writable and visible to all workers, or give another folder as the storage (--storage)"
@@ -49,12 +49,11 @@ class Storage:
         """Write an array; a file with its final name is complete."""
         data = np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
         with self._opened(name) as (files, path):
-            if files.type_name == "s3":  # a file becomes visible once it is complete
-                _write(files, path, data)
-                return
-            files.create_dir(os.path.dirname(path), recursive=True)
-            _write(files, f"{path}.part", data)
-            files.move(f"{path}.part", path)
+            is_s3 = files.type_name == "s3"  # without folders, and a file becomes visible once it is complete
+            if not is_s3:
+                files.create_dir(os.path.dirname(path), recursive=True)
+            with written(files, path, None if is_s3 else f"{path}.part") as stream:
+                stream.write(data)
 
     def get(self, name: str, dtype: Any, rows: slice | None = None, width: int = 1) -> NDArray[Any]:
         """An array [n], or [n, width] for a width above 1; if rows are given, only these are read."""
@@ -112,17 +111,3 @@ class Storage:
                     yield opened(there)
             else:
                 yield Opened(fs.LocalFileSystem(), str(there))
-
-
-def _write(files: Any, path: str, data: Any) -> None:
-    """Write a file. Closing a stream completes its file, so one that fails is removed."""
-    stream = files.open_output_stream(path, compression=None)
-    try:
-        stream.write(data)
-        stream.close()
-    except BaseException:
-        with contextlib.suppress(Exception):
-            stream.close()
-        with contextlib.suppress(Exception):
-            files.delete_file(path)
-        raise

@@ -6,7 +6,9 @@ A system is made for one operation and dropped after it: a process that ended wh
 from __future__ import annotations
 
 import configparser
+import contextlib
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,6 +24,35 @@ class Opened(NamedTuple):
 
     system: Any
     path: str
+
+
+@contextlib.contextmanager
+def written(system: Any, path: str, through: str | None = None) -> Iterator[Any]:
+    """A stream that writes a file. Closing a stream completes its file, so one that fails is removed.
+
+    through : the path of the file until it is complete, where others would see it before
+    """
+    there = through or path
+    stream = system.open_output_stream(there, compression=None)
+    try:
+        yield stream
+        stream.close()
+        if through is not None:
+            _take_place(system, through, path)
+    except BaseException:
+        with contextlib.suppress(Exception):
+            stream.close()
+        with contextlib.suppress(Exception):
+            system.delete_file(there)
+        raise
+
+
+def _take_place(system: Any, there: str, path: str) -> None:
+    """Give a file its final name."""
+    if system.type_name == "hdfs":  # whose move replaces nothing
+        with contextlib.suppress(FileNotFoundError):
+            system.delete_file(path)
+    system.move(there, path)
 
 
 def opened(address: Address) -> Opened:

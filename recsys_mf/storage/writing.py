@@ -17,7 +17,7 @@ from recsys_mf.errors import RecsysError, RemoteError
 from recsys_mf.storage.address import Address
 from recsys_mf.storage.faults import in_words
 from recsys_mf.storage.reading import exists, files_in
-from recsys_mf.storage.systems import opened
+from recsys_mf.storage.systems import opened, written
 from recsys_mf.storage.transfer import BLOCK, Count
 
 _PROBE = ".recsys_mf-writable"
@@ -126,29 +126,10 @@ def _remove(folder: Address, names: list[str]) -> None:
 
 
 def _send(address: Address, path: Path, count: Count) -> None:
-    """Send a file. Closing a stream completes its file, so one that fails is removed."""
+    """Send a file."""
     system, target = opened(address)
-    renames = address.scheme == "hdfs"  # HDFS shows a file while it is written
-    there = f"{target}._COPYING_" if renames else target
-    with in_words(address):
-        stream = system.open_output_stream(there, compression=None)
-        try:
-            with path.open("rb") as file:
-                while block := file.read(BLOCK):
-                    stream.write(block)
-                    count.add(len(block))
-            stream.close()
-            if renames:
-                _take_place(system, there, target)
-        except BaseException:
-            with contextlib.suppress(Exception):
-                stream.close()
-            with contextlib.suppress(Exception):
-                system.delete_file(there)
-            raise
-
-
-def _take_place(system: Any, there: str, target: str) -> None:
-    with contextlib.suppress(FileNotFoundError):
-        system.delete_file(target)
-    system.move(there, target)
+    through = f"{target}._COPYING_" if address.scheme == "hdfs" else None  # HDFS shows a file while it is written
+    with in_words(address), written(system, target, through) as stream, path.open("rb") as file:
+        while block := file.read(BLOCK):
+            stream.write(block)
+            count.add(len(block))

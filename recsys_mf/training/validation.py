@@ -87,9 +87,10 @@ class RunningError:
 
     def __call__(self, epoch: Epoch) -> dict[int | None, float]:
         """The error by burn-in; the only key is None if the epoch's model is not a mean over draws."""
-        if epoch.predict is None:
+        if epoch.predictor is None:
             return {None: rmse(epoch.model(), self._ratings, self._backend.make_prediction())}
-        predictions = [epoch.predict(users, items, times) for users, items, times, *_ in self._parts]
+        predict = epoch.predictor()
+        predictions = [predict(users, items, times) for users, items, times, *_ in self._parts]
         if not epoch.is_draw:
             return {None: self._rmse(predictions)}
         errors: dict[int | None, float] = {min(self._totals): self._rmse(predictions)}  # of the draw alone

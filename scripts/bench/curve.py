@@ -54,8 +54,8 @@ def ours(
     clock = Clock(rows, pairs, ratings)
 
     def draw_of(epoch: Epoch) -> np.ndarray:
-        assert epoch.predict is not None
-        return backend.device.get(epoch.predict(*there))
+        assert epoch.predictor is not None
+        return backend.device.get(epoch.predictor()(*there))
 
     def predicted(epoch: Epoch) -> np.ndarray:
         return predict(epoch.model(), users, items, pairs.times, backend=engine).values

@@ -96,8 +96,8 @@ def _fitted(session: Session, solver: Solver, table: Planted, backend: Any) -> F
             seconds.append(time.perf_counter() - began)
             last, began = epoch, time.perf_counter()
         assert last is not None
-        assert last.predict is not None
-        predicted = last.predict(backend.device.put(table.test_users), backend.device.put(table.test_items), None)
+        assert last.predictor is not None
+        predicted = last.predictor()(backend.device.put(table.test_users), backend.device.put(table.test_items), None)
     peak = torch.cuda.max_memory_allocated() if on_card else 0
     return Fit(seconds, table.rmse(backend.device.get(predicted)), peak)
 

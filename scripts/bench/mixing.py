@@ -92,8 +92,8 @@ def run_chains(split: Split, noise: str, sweeps: int, burn_in: int, chains: int)
                 began = time.perf_counter()
                 epoch = next(epochs)
                 seconds += time.perf_counter() - began
-                assert epoch.predict is not None
-                predictions[chain, sweep] = backend.device.get(epoch.predict(users, items, times))
+                assert epoch.predictor is not None
+                predictions[chain, sweep] = backend.device.get(epoch.predictor()(users, items, times))
                 scalars.append({name: values[0] for name, values in epoch.monitored.items()})
             monitored.append(scalars[burn_in:])
     names = monitored[0][0]

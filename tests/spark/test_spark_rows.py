@@ -171,7 +171,7 @@ def test_an_epoch_can_be_predicted_with_and_kept_while_others_follow(tmp_path: P
     found: list[list[Any]] = []
     for backend in (select("cpu", 1), near.backend):
         epochs = list(SOLVERS["als"](**SETTINGS).run(train, rng=np.random.default_rng(0), backend=backend))
-        predicted = [epoch.predict(*pairs, None) for epoch in epochs if epoch.predict is not None]
+        predicted = [epoch.predictor()(*pairs, None) for epoch in epochs if epoch.predictor is not None]
         states = [epoch.state().arrays for epoch in epochs if epoch.state is not None]
         found.append([np.array(predicted), *(state[name] for state in states for name in ("users", "items"))])
     assert len(found[0]) == 13

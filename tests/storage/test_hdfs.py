@@ -11,7 +11,7 @@ from pyarrow import fs
 
 import recsys_mf as mf
 from recsys_mf.errors import ArtifactError
-from recsys_mf.storage import Address, systems, writing
+from recsys_mf.storage import Address, systems
 from recsys_mf.storage.systems import Opened
 from tests.trained import small_run
 
@@ -52,7 +52,7 @@ def test_a_file_that_cannot_be_finished_leaves_none(
         raise OSError("the name node is gone\nat org.apache")
 
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    monkeypatch.setattr(writing, "_take_place", broken)
+    monkeypatch.setattr(systems, "_take_place", broken)
     message = r"^hdfs://host/models/run/\S+: not sent: the cluster refuses \(saw the name node is gone\)"
     with pytest.raises(ArtifactError, match=message):
         mf.save(small_run(), "hdfs://host/models/run")

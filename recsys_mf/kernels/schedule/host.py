@@ -44,7 +44,7 @@ def arrange(
 
     Block (row band r, column band c) is at place ((c - r) mod bands, r). Its parts are ordered by item, then by user.
     Two passes over the table, or more if the result is in files (`mapped.windows`), and one over every part; 12 bytes
-    per rating for the result, 16 with weights, and no more.
+    per rating for the result, 16 with weights, and no more but a window.
     """
     n, keys = len(triples.users), grid.n_parts
     found = np.zeros((_CHUNKS, keys), np.int64)
@@ -57,15 +57,17 @@ def arrange(
     side_by_side(_count_parts, tasks, threads, chunks, triples.users, triples.items, *parts, *grid, found)
     out.starts[0], out.starts[1:] = 0, np.cumsum(found.sum(axis=0))
     first = np.cumsum(found, axis=0) - found + out.starts[:-1]
-    for window in mapped.windows(out.starts, out[:4]):
-        side_by_side(
-            _place, tasks, threads, chunks, *triples, places.users, places.items, *parts,
-            *grid, np.float32(scale.mean), np.float32(scale.deviation), average, (window.start, window.stop), first,
-            *out[:4],
-        )  # fmt: skip
     strata = out.starts[:: keys // grid.bands][: grid.bands]
     ahead = np.zeros(grid.bands, np.int64) if among is None else among.firsts - strata
-    side_by_side(_shuffle, ranges(keys, -(-keys // _CHUNKS)), threads, out.starts, ahead, np.uint64(seed), *out[:4])
+    for window, start, into in mapped.windows(out.starts, out[:4]):
+        side_by_side(
+            _place, tasks, threads, chunks, *triples, places.users, places.items, *parts, *grid,
+            np.float32(scale.mean), np.float32(scale.deviation), average, (window.start, window.stop, start), first,
+            *into,
+        )  # fmt: skip
+        n_parts = window.stop - window.start
+        of_window = [(window.start + low, window.start + high) for low, high in ranges(n_parts, -(-n_parts // _CHUNKS))]
+        side_by_side(_shuffle, of_window, threads, out.starts, ahead, np.uint64(seed), start, *into)
     return out
 
 
@@ -104,14 +106,15 @@ def _place(
     bands: Any, user_parts: Any, item_parts: Any, center: Any, scale: Any, average: Any, window: Any,
     places: Any, out_users: Any, out_items: Any, out_values: Any, out_weights: Any,
 ) -> None:  # fmt: skip
+    low, high, start = window
     for chunk in range(first, last):
         place = places[chunk]
         for j in range(chunks[chunk], chunks[chunk + 1]):
             u, i = users[j], items[j]
             part = _part(part_of_user[u], part_of_item[i], bands, user_parts, item_parts)
-            if window[0] <= part < window[1]:
-                to = place[part]
-                place[part] = to + 1
+            if low <= part < high:
+                to = place[part] - start
+                place[part] += 1
                 out_users[to], out_items[to] = user_places[u], item_places[i]
                 out_values[to] = (values[j] - center) / scale
                 if weights is not None:
@@ -120,12 +123,13 @@ def _place(
 
 @jit()
 def _shuffle(
-    first: Any, last: Any, starts: Any, ahead: Any, seed: Any, users: Any, items: Any, values: Any, weights: Any
+    first: Any, last: Any, starts: Any, ahead: Any, seed: Any, start: Any,
+    users: Any, items: Any, values: Any, weights: Any,
 ) -> None:  # fmt: skip
     parts = (starts.size - 1) // ahead.size
     for g in range(first, last):
-        low, before = starts[g], ahead[g // parts]
-        for last in range(starts[g + 1] - 1, low, -1):
+        low, before = starts[g] - start, start + ahead[g // parts]
+        for last in range(starts[g + 1] - start - 1, low, -1):
             other = low + np.int64(
                 ((_hashed(seed, last + before) >> np.uint64(32)) * np.uint64(last - low + 1)) >> np.uint64(32)
             )

@@ -16,6 +16,7 @@ from recsys_mf.models.personal_noise import NoiseDraw
 from recsys_mf.models.posterior import Bins, Sample, Scale
 from recsys_mf.models.user_prior import PriorDraw
 from recsys_mf.ratings import Ratings
+from recsys_mf.solvers.protocol import Predictor
 from recsys_mf.solvers.sampler.likelihood import Gaussian, Likelihood, OrderedProbit
 from recsys_mf.solvers.sampler.links import Links, side_information, who_rated_what
 from recsys_mf.solvers.sampler.noise import RowNoise
@@ -178,25 +179,31 @@ class Chain:
             return None
         return PriorDraw(self._backend.device.get(self.users.B)[:-1], self.users.precision)
 
-    def predict(self, users: Any, items: Any, times: Any, scale: Scale) -> Any:
-        """The predictions of the current draw for pairs, on the device; an unknown row is at its prior mean."""
-        xp, put = self._backend.device.xp, self._backend.device.put
+    def predictor(self, scale: Scale) -> Predictor:
+        """The predictions of the current draw, on the device; an unknown row is at its prior mean."""
+        backend, xp, put = self._backend, self._backend.device.xp, self._backend.device.put
 
         def rows(table: Table) -> Any:
             return put(xp.vstack([table.X, table.mean[None]]))
 
-        X, Y = rows(self.users), rows(self.items)
-        u, i = (xp.where(rows < 0, len(table) - 1, rows) for rows, table in ((users, X), (items, Y)))
-        pairs, tables = Pairs(u, i), Tables(X, Y)
-        if self.contexts is not None:
-            pairs = Pairs(u, i, self._contexts(users, times, scale.bins))
-            tables = Tables(X, Y, rows(self.contexts))
-        values = self._backend.rows.pair_values(pairs, tables)
-        if len(scale.levels):
-            noise = float(1 / np.sqrt(self._likelihood.precision))
-            rest = self._likelihood.thresholds, noise, scale.levels
-            return self._backend.probit.expected_levels(values, self._pair_scales(u, i), *rest)
-        return xp.clip(scale.mean + scale.deviation * values, *scale.rating_range)
+        tables = Tables(rows(self.users), rows(self.items), None if self.contexts is None else rows(self.contexts))
+        scales = self._row_scales()
+        noise = float(1 / np.sqrt(self._likelihood.precision))
+
+        def predict(users: Any, items: Any, times: Any) -> Any:
+            u, i = (
+                xp.where(rows < 0, len(table) - 1, rows)
+                for rows, table in ((users, tables.users), (items, tables.items))
+            )
+            contexts = None if self.contexts is None else self._contexts(users, times, scale.bins)
+            values = backend.rows.pair_values(Pairs(u, i, contexts), tables)
+            if len(scale.levels):
+                own = None if scales is None else scales[0][u] * scales[1][i]
+                rest = self._likelihood.thresholds, noise, scale.levels
+                return backend.probit.expected_levels(values, own, *rest)
+            return xp.clip(scale.mean + scale.deviation * values, *scale.rating_range)
+
+        return predict
 
     def _contexts(self, users: Any, times: Any, bins: Bins) -> Any:
         """The time bin of every pair; the number of bins for a time that is in no bin of train."""
@@ -207,14 +214,14 @@ class Chain:
         places = xp.clip(xp.searchsorted(numbers, wanted), None, len(bins) - 1)
         return xp.asarray(xp.where(numbers[places] == wanted, places, len(bins)), dtype=xp.int32)
 
-    def _pair_scales(self, users: Any, items: Any) -> Any | None:
-        """γ_u δ_i of every pair, 1 for a row after the last; None without personal noise."""
-        xp, put = self._backend.device.xp, self._backend.device.put
+    def _row_scales(self) -> tuple[Any, Any] | None:
+        """γ of every user and δ of every item, with 1 for a row after the last; None without personal noise."""
         if self.users.noise is None or self.items.noise is None:
             return None
-        one = put(np.ones(1, np.float32))
-        own, other = (xp.hstack([table.noise.scales, one]) for table in (self.users, self.items) if table.noise)
-        return own[users] * other[items]
+        one = self._backend.device.put(np.ones(1, np.float32))
+        both = self.users.noise.scales, self.items.noise.scales
+        gamma, delta = (self._backend.device.xp.hstack([scales, one]) for scales in both)
+        return gamma, delta
 
     def monitored(self, deviation: float) -> dict[str, float]:
         """Scalars that stay the same if factors change without changing predictions, in rating units (latent, if
