@@ -25,6 +25,7 @@ import environments
 import numpy as np
 from numpy.typing import NDArray
 
+from recsys_mf.kernels.cpu.sgd import CpuSgd
 from recsys_mf.kernels.schedule.grid import Grid, Places
 
 RATES = {64: 96e6, 128: 48e6}  # updates per second of a core, by rank: BENCHMARKS.md, 25 M ratings
@@ -38,7 +39,7 @@ class Job:
     """A table and the machines that it is trained on.
 
     ratings, users, items : their numbers; rank : k; threads : of a machine
-    bands : user bands of the whole grid, and as many item bands; bandwidth : bytes per second of a transfer
+    bandwidth : bytes per second of a transfer
     noise : standard deviation of the logarithm of a step's seconds; slow : share of the steps that take twice as long
     """
 
@@ -47,10 +48,15 @@ class Job:
     items: float
     rank: int = 64
     threads: int = 16
-    bands: int = 256
     bandwidth: float = 1.0e9
     noise: float = 0.05
     slow: float = 0.0
+
+    @property
+    def bands(self) -> int:
+        """User bands of the whole grid, and as many item bands."""
+        kernels = CpuSgd(self.threads)
+        return kernels.grid(int(self.ratings), int(self.users), int(self.items), kernels.width(self.rank)).bands
 
     @property
     def item_bytes(self) -> float:

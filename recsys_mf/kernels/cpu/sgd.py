@@ -25,7 +25,7 @@ from recsys_mf.kernels.schedule.plan import Planner
 F32 = NDArray[np.float32]
 _PASSING_BYTES, _STAYING_BYTES = 1 << 17, 1 << 20  # of rows of users and of items of a part, in the second-level cache
 MAX_BANDS = 256
-_FEW_BANDS, _FEW_RATINGS = 32, 125_000_000  # most bands for one machine; twice these ratings get twice as many
+_FEW_BANDS, _FEW_RATINGS = 32, 500_000_000  # most bands for one machine; twice these ratings get twice as many
 _MAX_PARTS = 256  # of a band
 _MIN_RATINGS = 16384  # ratings of an epoch per additional thread
 
@@ -48,7 +48,7 @@ class CpuSgd(Planner):
     def grid(self, n_ratings: int, n_users: int, n_items: int, width: int) -> Grid:
         """Bands: a power of two near √(ratings / 8192), 2 to 32, enough for many cores; parts that fit in cache.
 
-        From 250 million ratings on there are 64, then twice as many for twice the ratings, up to 256: enough for the
+        From a billion ratings on there are 64, then twice as many for twice the ratings, up to 256: enough for the
         cores of a cluster. The grid depends only on the table and the rank, so that a run does not depend on the
         machine.
         """
