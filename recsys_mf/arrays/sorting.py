@@ -46,6 +46,17 @@ def counts(keys: NDArray[np.int32], n_groups: int) -> NDArray[np.int64]:
     return found
 
 
+def sums(keys: NDArray[Any], n_groups: int, values: NDArray[Any] | None) -> NDArray[np.float64]:
+    """The sum of the values with each of the keys 0 … n_groups - 1, float64[n_groups], added up part by part.
+
+    values : None for ones
+    """
+    found = np.zeros(n_groups)
+    for part in mapped.parts(len(keys)):
+        found += np.bincount(keys[part], None if values is None else values[part], n_groups)
+    return found
+
+
 def find_pairs(
     starts: NDArray[np.int64], others: NDArray[np.int32], keys: NDArray[Any], wanted: NDArray[Any]
 ) -> NDArray[np.int64]:

@@ -15,7 +15,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from recsys_mf.arrays import mapped, sorting
 from recsys_mf.evaluation.calibration import find_shares, transform_bounds
+from recsys_mf.evaluation.metrics import find_errors
 from recsys_mf.loaders.names import read_names
 from recsys_mf.models import Model, Posterior
 from recsys_mf.prediction import Predictions
@@ -132,8 +134,7 @@ def diagnose_test(model: Model, predicted: Predictions, pairs: Ratings) -> OnTes
 
     pairs : the test rows under any vocabularies
     """
-    values = pairs.values.astype(np.float64)
-    errors = predicted.values - values
+    errors = find_errors(predicted.values, pairs.values)
     edges, counts = _residuals(errors)
     return OnTest(
         _by_rating(pairs.values, predicted.values),
@@ -156,22 +157,21 @@ def name_items(diagnostics: Diagnostics, titles: Any) -> Diagnostics:
 
 
 def _by_rating(values: NDArray[np.float32], predictions: NDArray[np.float32]) -> tuple[AtRating, ...]:
-    levels, numbers = np.unique(values, return_inverse=True)
+    levels = np.unique(np.concatenate([np.unique(values[part]) for part in mapped.parts(len(values))]))
     labels = [f"{level:g}" for level in levels.tolist()]
+    edges = levels[1:]
     if len(levels) > _MOST_LEVELS:
         edges = np.unique(np.quantile(values, np.linspace(0, 1, _BINS + 1)[1:-1]))
-        numbers = np.searchsorted(edges, values, side="right")
         ends = [values.min(), *edges, values.max()]
         labels = [f"{low:.3g} to {high:.3g}" for low, high in itertools.pairwise(ends)]
-    order = np.argsort(numbers, kind="stable")
-    starts = np.searchsorted(numbers[order], np.arange(len(labels) + 1))
+    numbers = np.searchsorted(edges, values, side="right").astype(np.int8)
     found = []
-    for label, start, end in zip(labels, starts[:-1], starts[1:], strict=True):
-        if end > start:
-            rows = order[start:end]
-            part = predictions[rows].astype(np.float64)
-            quantiles = tuple(np.quantile(part, QUANTILES).tolist())
-            found.append(AtRating(label, len(rows), float(values[rows].mean(dtype=np.float64)), part.mean(), quantiles))
+    for number, label in enumerate(labels):
+        rows = numbers == number
+        if rows.any():
+            at, given = predictions[rows].astype(np.float64), float(values[rows].mean(dtype=np.float64))
+            quantiles = tuple(np.quantile(at, QUANTILES).tolist())
+            found.append(AtRating(label, len(at), given, at.mean(), quantiles))
     return tuple(found)
 
 
@@ -205,7 +205,7 @@ def _reliability(model: Model, predicted: Predictions, values: NDArray[np.float3
 def _items(pairs: Ratings, predictions: NDArray[np.float32], errors: F64) -> Items | None:
     known = pairs.items >= 0
     items, n = pairs.items[known], pairs.n_items
-    counts = np.bincount(items, minlength=n)
+    counts = sorting.sums(items, n, None).astype(np.int64)
     for fewest in _FEWEST:
         rows = np.flatnonzero(counts >= fewest)
         if len(rows) >= 2 * _LISTED:
@@ -213,7 +213,7 @@ def _items(pairs: Ratings, predictions: NDArray[np.float32], errors: F64) -> Ite
     k = min(_LISTED, len(rows) // 2)
     if k == 0:
         return None
-    sums = (np.bincount(items, of[known], n)[rows] for of in (pairs.values, predictions, errors**2))
+    sums = (sorting.sums(items, n, of[known])[rows] for of in (pairs.values, predictions, errors**2))
     means, predicted, squares = (total / counts[rows] for total in sums)
     order = np.argsort(squares, kind="stable")
     order = np.concatenate([order[:k], order[-k:]])

@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from recsys_mf.arrays import sorting
 from recsys_mf.errors import DataError
 
 Vector = NDArray[np.float64]
@@ -84,6 +85,11 @@ METRICS: dict[str, Metric] = {
 """Every metric of a report by its name there, in the order of its columns."""
 
 
+def find_errors(predictions: NDArray[np.float32], ratings: NDArray[np.float32]) -> Vector:
+    """r̂ - r, float64[n]."""
+    return np.subtract(predictions, ratings, dtype=np.float64)
+
+
 class PairedBootstrap:
     """Resamples of n test pairs, the same for every model that is compared.
 
@@ -102,17 +108,18 @@ class PairedBootstrap:
 
     def __init__(self, n: int, rng: np.random.Generator, weights: Vector | None = None) -> None:
         count = min(n, _GROUPS)
-        self._groups = np.arange(n, dtype=np.int64) % count
+        self._groups = np.resize(np.arange(count, dtype=np.int16), n)
         rng.shuffle(self._groups)
         drawn = rng.multinomial(count, np.full(count, 1 / count), size=_RESAMPLES).astype(np.float64)
-        sizes = np.bincount(self._groups, weights=weights)
+        sizes = sorting.sums(self._groups, count, weights)
         self._shares = drawn / (drawn @ sizes)[:, None]  # [resamples, groups]
         self.weights = weights
 
     def score(self, metric: Metric, errors: Vector) -> Scored:
         """The metric of errors float64[n], on the pairs and on every resample of them."""
         losses = metric.loss(errors)
-        sums = np.bincount(self._groups, weights=losses if self.weights is None else losses * self.weights)
+        weighted = losses if self.weights is None else losses * self.weights
+        sums = sorting.sums(self._groups, self._shares.shape[1], weighted)
         return Scored(metric.estimate(errors, self.weights), metric.of_mean(self._shares @ sums))
 
 

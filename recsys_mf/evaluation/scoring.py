@@ -17,12 +17,13 @@ from numpy.typing import NDArray
 
 from recsys_mf import splits
 from recsys_mf.arguments import instance, whole
+from recsys_mf.arrays import sorting
 from recsys_mf.errors import DataError, IdMismatchWarning, LeakWarning
 from recsys_mf.evaluation.calibration import PROBABILITY, Calibration, calibration, inside
 from recsys_mf.evaluation.convergence import MIN_DRAWS, Summary, summarise
 from recsys_mf.evaluation.diagnostics import OnTest, diagnose_test, diagnose_training
 from recsys_mf.evaluation.full_ranking import RankingTask, Top, check_arguments
-from recsys_mf.evaluation.metrics import METRICS, Estimate, PairedBootstrap, Scored
+from recsys_mf.evaluation.metrics import METRICS, Estimate, PairedBootstrap, Scored, find_errors
 from recsys_mf.evaluation.ranking import Figure
 from recsys_mf.evaluation.report import SEGMENTS, Coverage, HeldOut, Report, Row, Segment, require_svd
 from recsys_mf.kernels import predictor
@@ -164,19 +165,18 @@ class _Scorer:
         task: RankingTask | None,
     ) -> None:
         self._pairs, self._bootstrap, self._place, self._task = pairs, bootstrap, place, task
-        self._values = pairs.values.astype(np.float64)
-        self._segments: dict[str, tuple[tuple[str, ...], NDArray[np.int64]]] = {
+        self._segments: dict[str, tuple[tuple[str, ...], NDArray[np.int8]]] = {
             "user": (SEGMENTS, _segment_numbers(run.user_counts, pairs.users)),
             "item": (SEGMENTS, _segment_numbers(run.item_counts, pairs.items)),
         }
         if trained is not None and trained.any() and not trained.all():
-            self._segments["pair"] = ("0", "1"), trained.astype(np.int64)
+            self._segments["pair"] = ("0", "1"), trained.astype(np.int8)
 
     def scored(self, fit: Fit, *, diagnosed: bool = False) -> _ScoredFit:
         """The scores of a fit; diagnosed : whether to add the data of the pictures."""
         backend = predictor(*self._place)
         predicted = predict_ratings(fit.model, self._pairs, backend)
-        errors = predicted.values - self._values
+        errors = find_errors(predicted.values, self._pairs.values)
         metrics = {name: self._bootstrap.score(metric, errors) for name, metric in METRICS.items()}
         return _ScoredFit(
             metrics,
@@ -191,9 +191,9 @@ class _Scorer:
         weights = self._bootstrap.weights
         squares = errors**2 if weights is None else weights * errors**2
         for side, (labels, numbers) in self._segments.items():
-            counts = np.bincount(numbers, minlength=len(labels))
-            totals = counts if weights is None else np.bincount(numbers, weights=weights, minlength=len(labels))
-            sums = np.bincount(numbers, weights=squares, minlength=len(labels))
+            counts = sorting.sums(numbers, len(labels), None)
+            totals = counts if weights is None else sorting.sums(numbers, len(labels), weights)
+            sums = sorting.sums(numbers, len(labels), squares)
             for place in np.flatnonzero(counts).tolist():
                 yield (side, labels[place]), (int(counts[place]), float(np.sqrt(sums[place] / totals[place])))
 
@@ -217,9 +217,9 @@ def coverage(model: Model, predicted: Predictions, values: NDArray[np.float32]) 
     return Coverage(PROBABILITY, float(covered.mean()), float(pit.mean()))
 
 
-def _segment_numbers(counts: NDArray[np.int64], indices: NDArray[np.int32]) -> NDArray[np.int64]:
+def _segment_numbers(counts: NDArray[np.int64], indices: NDArray[np.int32]) -> NDArray[np.int8]:
     """Index into SEGMENTS of every pair, from the training ratings of its user or item; -1 is unknown."""
-    numbers = np.searchsorted(_SEGMENT_STARTS, np.append(counts, 0), side="right")
+    numbers = np.searchsorted(_SEGMENT_STARTS, np.append(counts, 0), side="right").astype(np.int8)
     return numbers[indices]  # index -1 reads the appended zero
 
 
