@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
@@ -186,13 +186,19 @@ class Ratings:
             digest.update(self.weights.data)
         return digest.hexdigest()
 
+    @cached_property
+    def _are_known(self) -> tuple[bool, bool]:
+        """Whether all users are known, and all items."""
+        users, items = (not len(indices) or bool(indices.min() >= 0) for indices in (self.users, self.items))
+        return users, items
+
     def check_known(self, *, where: str = "ratings") -> None:
         """Raise DataError if a row has an unknown user or item (index -1): only a model can predict such rows.
 
         where : name of the table, for messages
         """
-        for role, indices in (("user", self.users), ("item", self.items)):
-            if len(indices) and indices.min() < 0:
+        for role, is_known, indices in zip(("user", "item"), self._are_known, (self.users, self.items), strict=True):
+            if not is_known:
                 row = int((indices < 0).argmax())
                 seen = f"{int((indices < 0).sum())} unknown {role}s, the first in row {row}"
                 fix = "give the table as it was read, or select the rows where users and items are both >= 0"
@@ -201,28 +207,27 @@ class Ratings:
                 )
 
     def by_user(self) -> Csr:
-        """The ratings as a matrix of users by items, in row order per user; read-only, because `once` may share it.
-
-        Raises DataError for an unknown id.
+        """The ratings as a matrix of users by items, in row order per user; read-only, because `grouped_once` may share
+        it. Raises DataError for an unknown id.
         """
         self.check_known()
-        return self.once(
-            "by user", lambda: Csr(*sorting.grouped(self.users, self.n_users, self.items, self.values), self.n_items)
-        )
+        columns = self.users, self.n_users, self.items, self.values
+        return self._kept(_GROUPED, "by user", lambda: Csr(*sorting.grouped(*columns), self.n_items))
 
     def by_item(self) -> Csr:
-        """The ratings as a matrix of items by users, in row order per item; read-only, because `once` may share it.
-
-        Raises DataError for an unknown id.
+        """The ratings as a matrix of items by users, in row order per item; read-only, because `grouped_once` may share
+        it. Raises DataError for an unknown id.
         """
         self.check_known()
-        return self.once(
-            "by item", lambda: Csr(*sorting.grouped(self.items, self.n_items, self.users, self.values), self.n_users)
-        )
+        columns = self.items, self.n_items, self.users, self.values
+        return self._kept(_GROUPED, "by item", lambda: Csr(*sorting.grouped(*columns), self.n_users))
 
     def once(self, key: Any, compute: Callable[[], T]) -> T:
         """The result of `compute`; inside `computed_once` only the first call per key computes it, and all share it."""
-        kept = self.__dict__.get(_COMPUTED)
+        return self._kept(_COMPUTED, key, compute)
+
+    def _kept(self, kind: str, key: Any, compute: Callable[[], T]) -> T:
+        kept = self.__dict__.get(kind)
         if kept is None:
             return compute()
         if key not in kept:
@@ -374,21 +379,31 @@ class Ratings:
         return pd.DataFrame(frame)
 
 
+def computed_once(*tables: Ratings) -> AbstractContextManager[None]:
+    """A context in which the results of `Ratings.once` for these tables are kept, so that solvers share them."""
+    return _keeping(_COMPUTED, tables)
+
+
+def grouped_once(*tables: Ratings) -> AbstractContextManager[None]:
+    """A context in which these tables are grouped by user and by item only once; this takes 16 bytes per rating."""
+    return _keeping(_GROUPED, tables)
+
+
 @contextmanager
-def computed_once(*tables: Ratings) -> Iterator[None]:
-    """A context in which the results of `Ratings.once` for these tables are kept, so that several solvers that are
-    fitted one after another share them. The groups by user and by item take 16 bytes per rating.
-    """
+def _keeping(kind: str, tables: Sequence[Ratings]) -> Iterator[None]:
+    own = []
     for table in tables:
-        table.__dict__[_COMPUTED] = {}
+        if kind not in table.__dict__:  # by a context around this one
+            table.__dict__[kind] = {}
+            own.append(table)
     try:
         yield
     finally:
-        for table in tables:
-            del table.__dict__[_COMPUTED]
+        for table in own:
+            del table.__dict__[kind]
 
 
-_COMPUTED = "_computed"
+_COMPUTED, _GROUPED = "_computed", "_grouped"
 
 
 def _column(column: Any, dtype: type[np.generic], *, where: str) -> NDArray[Any]:

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from recsys_mf import memory
-from recsys_mf.arrays import mapped
+from recsys_mf.arrays import mapped, sorting
 from recsys_mf.errors import ConfigError, ResourceError
 from recsys_mf.kernels.cpu.backend import make_backend
 from recsys_mf.kernels.cpu.sgd import CpuSgd
@@ -89,6 +89,14 @@ def test_sorts_into_files_write_few_groups_in_a_pass(monkeypatch: pytest.MonkeyP
             found.append(groups)
         assert np.array_equal(in_file, np.arange(40))
     assert found == [slice(0, 3), slice(3, 4), slice(4, 7)]
+
+
+def test_sums_by_key_do_not_depend_on_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mapped, "_PART", 7)
+    keys = np.array([0, 3, 3, 1] * 5, np.int8)
+    values = np.arange(20, dtype=np.float32)
+    assert sorting.sums(keys, 5, values).tolist() == np.bincount(keys, values, 5).tolist()
+    assert sorting.sums(keys, 5, None).tolist() == [5, 5, 0, 10, 0]
 
 
 def test_epochs_of_triples_in_a_file_take_one_stratum_at_a_time() -> None:

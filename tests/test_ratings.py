@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from recsys_mf.arrays.csr import Csr
 from recsys_mf.errors import ConfigError, DataError
-from recsys_mf.ratings import DUPLICATES, Ratings, computed_once
+from recsys_mf.ratings import DUPLICATES, Ratings, computed_once, grouped_once
 from recsys_mf.vocabulary import Vocabulary
 
 USERS = ["u2", "u1", "u2", "u3"]
@@ -233,9 +233,9 @@ def test_grouped_views_hold_every_rating_once_in_row_order(table: Ratings) -> No
     assert [a.tolist() for a in by_item[:3]] == [[0, 2, 3, 4], [0, 1, 2, 1], [0.0, 3.5, 5.0, 4.0]]
 
 
-def test_tables_are_computed_once_as_long_as_that_is_asked_for(table: Ratings) -> None:
+def test_tables_are_grouped_once_as_long_as_that_is_asked_for(table: Ratings) -> None:
     alone = table.by_user(), table.by_item()
-    with computed_once(table):
+    with grouped_once(table):
         by_user, by_item = table.by_user(), table.by_item()
         assert table.by_user() is by_user
         assert table.by_item() is by_item
@@ -244,6 +244,13 @@ def test_tables_are_computed_once_as_long_as_that_is_asked_for(table: Ratings) -
     for found, expected in zip((by_user, by_item), alone, strict=True):
         assert [a.tolist() for a in found[:3]] == [a.tolist() for a in expected[:3]]
         assert found.n_columns == expected.n_columns
+
+
+def test_results_are_computed_once_as_long_as_that_is_asked_for(table: Ratings) -> None:
+    with computed_once(table, table), grouped_once(table), computed_once(table):
+        found = [table.once("key", iter([value]).__next__) for value in (1, 2)]
+    assert found == [1, 1]
+    assert table.once("key", lambda: 3) == 3
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 7])

@@ -108,6 +108,23 @@ def test_baselines_share_the_grouped_ratings_of_a_table_and_are_the_same_as_alon
 GROUPED = sorting.grouped
 
 
+def test_the_biases_of_a_table_are_solved_once_for_baselines_and_solver(
+    split: Split, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lengths: list[int] = []
+    solve = Biases._solve
+
+    def solved(self: Biases, table: Ratings, backend: Any) -> Any:
+        lengths.append(len(table))
+        return solve(self, table, backend)
+
+    monkeypatch.setattr(Biases, "_solve", solved)
+    n = len(split.train)
+    train(split, Sgd(members=1, epochs=2, rank=4, regularisation=0.05, noise="common"), device="cpu")
+    without_validation, whole = sorted(length for length in lengths if length > n // 2)  # the others compile
+    assert without_validation < whole == n
+
+
 def test_default_settings_beat_every_baseline(split: Split) -> None:
     assert split.test is not None
     run = fitted(split, Sgd(), compared_with=None)

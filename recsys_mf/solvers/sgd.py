@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import partial
-from typing import Any, ClassVar, Self
+from functools import cache, partial
+from typing import ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -150,18 +150,16 @@ class Sgd(IterativeSolver):
 
         at_users, at_items = device.put(user_places), device.put(item_places)
 
+        @cache
+        def tables() -> Tables:
+            places = user_places, item_places
+            return Tables(*(device.put(np.zeros((len(of), plan.width + 1), np.float32)) for of in places))
+
         def predictor() -> Predictor:
             sgd.collect(plan, state)
-            tables = Tables(
-                join_biases(backend, state.P, state.user_bias), join_biases(backend, state.Q, state.item_bias)
-            )
-
-            def predict(users: Any, items: Any, times: Any) -> Any:
-                sides = (users, at_users), (items, at_items)
-                u, i = (device.xp.where(rows < 0, rows, at[rows]) for rows, at in sides)
-                return predict_pairs(backend, Pairs(u, i), tables, scale)
-
-            return predict
+            join_biases(tables().users, state.P, state.user_bias, at_users)
+            join_biases(tables().items, state.Q, state.item_bias, at_items)
+            return lambda users, items, times: predict_pairs(backend, Pairs(users, items), tables(), scale)
 
         def stand(epoch: int) -> State:
             sgd.collect(plan, state)

@@ -20,6 +20,8 @@ from recsys_mf.ratings import Ratings
 
 F32 = NDArray[np.float32]
 
+_ROWS = 1 << 16  # that are copied at a time
+
 
 def find_mean(train: Ratings) -> float:
     """Σ w r / Σ w over the ratings r, with their weights w (1 without weights)."""
@@ -61,10 +63,12 @@ def predict_pairs(backend: Backend, pairs: Pairs, tables: Tables, scale: RatingS
     return backend.device.xp.clip(scale.mean + scale.deviation * values, *scale.rating_range)
 
 
-def join_biases(backend: Backend, factors: Any, biases: Any) -> Any:
-    """A table of rows (factors, bias) float32[rows, k + 1] on the backend."""
-    xp = backend.device.xp
-    return backend.device.put(xp.hstack([xp.asarray(factors, dtype=xp.float32), biases[:, None]]))
+def join_biases(table: Any, factors: Any, biases: Any, places: Any) -> None:
+    """Fill a table with rows (factors, bias) float32[rows, k + 1], all on one device: row j is that at places[j]."""
+    for low in range(0, len(table), _ROWS):
+        part = slice(low, low + _ROWS)
+        table[part, :-1] = factors[places[part]]
+        table[part, -1] = biases[places[part]]
 
 
 def restore(scale: RatingScale, user_bias: F32, item_bias: F32, P: F32, Q: F32) -> Factorization:

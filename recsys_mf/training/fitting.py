@@ -14,7 +14,7 @@ from recsys_mf.errors import SolveError
 from recsys_mf.kernels.backend import Backend
 from recsys_mf.models import Factorization, Fit, Posterior
 from recsys_mf.prediction import rmse
-from recsys_mf.ratings import Ratings, computed_once
+from recsys_mf.ratings import Ratings, grouped_once
 from recsys_mf.serving.folding import choose_precision
 from recsys_mf.solvers import Epoch, Solver
 from recsys_mf.solvers.compression import compress
@@ -253,9 +253,9 @@ def fit_all(fittings: Sequence[Fitting]) -> dict[str, Fit]:
     """
     validated: list[Validated | None] = [None] * len(fittings)
     if fittings[0].parts:
-        with computed_once(*(part.train for part in fittings[0].parts)):
+        with grouped_once(*(part.train for part in fittings[0].parts)):
             validated = [fitting.validate() for fitting in fittings]
-    with computed_once(fittings[0].train):
+    with grouped_once(fittings[0].train):
         return {fitting.label: fitting.fit(found) for fitting, found in zip(fittings, validated, strict=True)}
 
 

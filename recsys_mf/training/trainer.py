@@ -15,7 +15,7 @@ from recsys_mf.kernels import select
 from recsys_mf.kernels.backend import Backend
 from recsys_mf.loaders import from_frame, read_ratings
 from recsys_mf.models import RatedPairs
-from recsys_mf.ratings import Ratings
+from recsys_mf.ratings import Ratings, computed_once
 from recsys_mf.run import Run
 from recsys_mf.solvers import SOLVERS, Biases, Mean, Solver, TruncatedSvd
 from recsys_mf.solvers.truncated_svd import FILLINGS
@@ -116,6 +116,7 @@ def train(  # noqa: PLR0913
         opened(checkpoint, every) as kept,
         kept_steps(kept, split, validation, fit_facts, backend) as steps,
         enough_room((*others.values(), solver), split.train, parts, backend, compress),
+        computed_once(split.train, *(part.train for part in parts)),
     ):
 
         def fitting(label: str, method: Solver) -> Fitting:

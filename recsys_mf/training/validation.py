@@ -117,7 +117,8 @@ class RunningError:
     def _rmse(self, predictions: list[Any]) -> float:
         xp, total = self._backend.device.xp, 0.0
         for predicted, (*_, values, weights) in zip(predictions, self._parts, strict=True):
-            squares = xp.square(xp.asarray(predicted, dtype=xp.float64) - values)
+            squares = xp.asarray(predicted, dtype=xp.float64) - values
+            squares *= squares
             total += float(xp.sum(squares if weights is None else squares * weights))
         mapped.rest()
         return math.sqrt(total / self._ratings.total_weight)

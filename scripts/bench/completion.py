@@ -1,9 +1,10 @@
 """`recsys_mf.complete` compared with other imputers, on tables with entries removed at random.
 
-    python scripts/bench/completion.py [--masks 10] [--table iris] [--share 0.2]
+    python scripts/bench/completion.py [--masks 10] [--table iris] [--share 0.2] [--write]
 
-Needs scikit-learn and statsmodels, whose tables are used; fancyimpute is compared if it is installed. Errors are RMSE
-of the removed entries in standard deviations of the complete columns, means over the masks. All programs fill the same
+Needs scikit-learn and statsmodels, whose tables are used; fancyimpute, which needs scikit-learn below 1.8, is compared
+if it is installed. `--write` puts the table into BENCHMARKS.md, with the versions and the machine. Errors are RMSE of
+the removed entries in standard deviations of the complete columns, means over the masks. All programs fill the same
 matrices, the others after the columns were standardised, as their manuals advise. `ratio` is our error divided by the
 lowest error of the others, `estimate` the error that `complete` itself expects, `spread` the root mean square of error
 divided by predicted deviation (1 is right). Seconds are per matrix, with one BLAS thread for all.
@@ -15,12 +16,16 @@ import argparse
 import contextlib
 import importlib
 import io
+import sys
 import time
 import warnings
 from collections import defaultdict
 from collections.abc import Callable
+from importlib import metadata
 from typing import Any
 
+import document
+import environments
 import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
@@ -122,6 +127,7 @@ def main() -> None:
     parser.add_argument("--masks", type=int, default=10)
     parser.add_argument("--table", action="append", choices=TABLES)
     parser.add_argument("--share", action="append", type=float)
+    parser.add_argument("--write", action="store_true")
     args = parser.parse_args()
     try:
         others = {name: standardised(imputer) for name, imputer in peers().items()}
@@ -131,20 +137,27 @@ def main() -> None:
     if "fancyimpute SoftImpute" not in others:
         print("fancyimpute is not installed (it needs scikit-learn below 1.8), so SoftImpute is not compared\n")
     warnings.simplefilter("ignore")
-    print(f"| table | missing | complete | {' | '.join(others)} | ratio | estimate | spread | chosen | seconds |")
-    print(f"|---|--:|--:|{'--:|' * len(others)}--:|--:|--:|---|--:|")
+    header = ["table", "missing", "complete", *others, "ratio", "estimate", "spread", "chosen", "seconds"]
+    rows = []
     for name in args.table or TABLES:
         for share in args.share or SHARES:
             with threadpool_limits(limits=1), contextlib.redirect_stdout(io.StringIO()):
                 found = compare(name, share, args.masks, others)
             lowest = min(found[peer] for peer in others)
-            errors = " | ".join(f"{found[peer]:.4f}" for peer in others)
+            figures = [found["complete"] / lowest, found["estimate"], found["spread"]]
             seconds = ", ".join(f"{found[f'{program} s']:.2f}" for program in ("complete", *others))
-            print(
-                f"| {name} | {share:.0%} | {found['complete']:.4f} | {errors} | {found['complete'] / lowest:.3f} | "
-                f"{found['estimate']:.4f} | {found['spread']:.2f} | {found['chosen']} | {seconds} |",
-                flush=True,
-            )
+            errors = [f"{found[program]:.4f}" for program in ("complete", *others)]
+            ratio, estimate, spread = (f"{figure:.{n}f}" for figure, n in zip(figures, (3, 4, 2), strict=True))
+            rows.append([name, f"{share:.0%}", *errors, ratio, estimate, spread, found["chosen"], seconds])
+            print(" | ".join(rows[-1]), file=sys.stderr, flush=True)
+    table = document.table(header, rows, left=(0, len(header) - 2))
+    if not args.write:
+        print(table)
+        return
+    installed = ("scikit-learn", "statsmodels", *(["fancyimpute"] if "fancyimpute SoftImpute" in others else []))
+    versions = ", ".join(f"{package} {metadata.version(package)}" for package in installed)
+    section = f"{document.machine()}; one thread; {versions}; means of {args.masks} masks.\n\n{table}"
+    document.write_section(environments.ROOT / "BENCHMARKS.md", "completion", section)
 
 
 if __name__ == "__main__":

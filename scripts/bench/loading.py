@@ -1,7 +1,7 @@
 #!/usr/bin/env python
 """Time what comes after a training: loading its run, and the page of its report; write the table into BENCHMARKS.md.
 
-    scripts/bench/loading.py --data DIR [--runs ml-1m:sgd,ml-100k:gibbs] [--turns 5]
+    scripts/bench/loading.py --data DIR [--runs ml-1m:sgd,ml-1m:gibbs] [--turns 5]
 
 A run is loaded in a new process each time, after the package is imported. For comparison, the table has the seconds
 that one thread takes to compute the digests of the same files. With options other than the defaults the section is
@@ -25,7 +25,7 @@ import environments
 from recsys_mf import evaluate, hold_out, read_ratings, save, train
 from recsys_mf.splits import Split
 
-RUNS, TURNS = "ml-1m:sgd,ml-100k:gibbs", 5
+RUNS, TURNS = "ml-1m:sgd,ml-1m:gibbs", 5
 _LOAD = """
 import sys, time
 from recsys_mf import load
