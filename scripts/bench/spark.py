@@ -35,10 +35,10 @@ CONTESTS = {
 
 OURS: dict[str, tuple[dict[str, Any], ...]] = {
     "ml-1m": (
-        {"rank": 32, "regularisation": 0.045, "epochs": 16, "members": 1},
-        {"rank": 64, "regularisation": 0.0375, "epochs": 24, "members": 6},
+        {"rank": 32, "regularisation": 0.045, "epochs": 16, "members": 1, "noise": "common"},
+        {"rank": 64, "regularisation": 0.0375, "epochs": 45, "members": 6, "noise": "personal"},
     ),
-    "ml-25m": ({"rank": 32, "regularisation": 0.045, "epochs": 16, "members": 1},),
+    "ml-25m": ({"rank": 32, "regularisation": 0.045, "epochs": 16, "members": 1, "noise": "common"},),
 }
 
 
