@@ -425,11 +425,7 @@ def _summed(
     """Sum of the weights of every key; without weights the counts of the keys; -1 is not summed."""
     if weights is None:
         return counts.astype(np.float64)
-    totals = np.zeros(len(counts) + 1)
-    for part in mapped.parts(len(keys)):
-        totals += np.bincount(keys[part] + 1, weights=weights[part], minlength=len(totals))
-    mapped.rest()
-    return totals[1:]
+    return sorting.sums(keys, len(counts), weights)
 
 
 def _reindexed(

@@ -47,14 +47,16 @@ def counts(keys: NDArray[np.int32], n_groups: int) -> NDArray[np.int64]:
 
 
 def sums(keys: NDArray[Any], n_groups: int, values: NDArray[Any] | None) -> NDArray[np.float64]:
-    """The sum of the values with each of the keys 0 … n_groups - 1, float64[n_groups], added up part by part.
+    """The sum of the values with each of the keys 0 … n_groups - 1, float64[n_groups], added up part by part; -1 is not
+    summed.
 
     values : None for ones
     """
-    found = np.zeros(n_groups)
+    found = np.zeros(n_groups + 1)
     for part in mapped.parts(len(keys)):
-        found += np.bincount(keys[part], None if values is None else values[part], n_groups)
-    return found
+        found += np.bincount(keys[part] + 1, None if values is None else values[part], n_groups + 1)
+    mapped.rest()
+    return found[1:]
 
 
 def find_pairs(
