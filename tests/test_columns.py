@@ -91,6 +91,23 @@ def test_sorts_into_files_write_few_groups_in_a_pass(monkeypatch: pytest.MonkeyP
     assert found == [slice(0, 3), slice(3, 4), slice(4, 7)]
 
 
+@pytest.mark.parametrize("limit", [None, 1])
+@pytest.mark.parametrize(("n_groups", "n_others"), [(1, 200_000), (1_000, 50), (100_000, 3_000), (200_000, 1)])
+def test_groups_are_in_the_order_of_the_other_column(
+    n_groups: int, n_others: int, limit: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mapped, "_LEAST", 70_000)
+    rng = np.random.default_rng(n_groups)
+    keys, others = (rng.integers(0, n, 200_000).astype(np.int32) for n in (n_groups, n_others))
+    values = rng.random(200_000, dtype=np.float32)
+    with mapped.limited(limit):
+        starts, *found = sorting.grouped(keys, n_groups, others, values, n_others=n_others)
+    order = np.lexsort((np.arange(len(keys)), others, keys))
+    assert np.array_equal(starts, np.searchsorted(keys[order], np.arange(n_groups + 1)))
+    assert np.array_equal(found[0], others[order])
+    assert np.array_equal(found[1], values[order])
+
+
 def test_sums_by_key_do_not_depend_on_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(mapped, "_PART", 7)
     keys = np.array([0, 3, 3, 1] * 5, np.int8)

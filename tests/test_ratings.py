@@ -11,7 +11,6 @@ import pyarrow as pa
 import pytest
 from numpy.typing import NDArray
 
-from recsys_mf.arrays.csr import Csr
 from recsys_mf.errors import ConfigError, DataError
 from recsys_mf.ratings import DUPLICATES, Ratings, computed_once, grouped_once
 from recsys_mf.vocabulary import Vocabulary
@@ -251,14 +250,6 @@ def test_results_are_computed_once_as_long_as_that_is_asked_for(table: Ratings) 
         found = [table.once("key", iter([value]).__next__) for value in (1, 2)]
     assert found == [1, 1]
     assert table.once("key", lambda: 3) == 3
-
-
-@pytest.mark.parametrize("size", [1, 2, 3, 7])
-def test_entries_of_a_part_know_their_rows(size: int) -> None:
-    starts = np.array([0, 0, 2, 2, 2, 6, 7, 7])
-    matrix = Csr(starts, np.zeros(7, np.int32), None, 1)
-    found = [matrix.row_numbers(slice(start, min(start + size, 7))) for start in range(0, 7, size)]
-    assert np.concatenate(found).tolist() == [1, 1, 4, 4, 4, 4, 5]
 
 
 # Other rows, other vocabularies.

@@ -8,6 +8,8 @@ import numpy as np
 
 from recsys_mf.arrays.jit import inline, jit
 
+_BLOCK = 1 << 16  # entries that `sort_groups` sorts at a time, at least; 12 bytes each
+
 
 @jit()
 def find_pairs(starts: Any, others: Any, keys: Any, wanted: Any, found: Any) -> None:
@@ -93,6 +95,42 @@ def group_columns(
             to = place[key] - start
             place[key] += 1
             grouped_others[to], grouped_values[to] = others[row], values[row]
+
+
+@jit()
+def sort_groups(starts: Any, window: Any, n_others: int, grouped_others: Any, grouped_values: Any) -> None:
+    """Put the entries of every group of a window (`group_columns`) into the ascending order of `grouped_others`: by two
+    counting sorts, by other and then by group, of so few groups at a time that they stay in the cache.
+
+    n_others : the numbers in grouped_others are below it
+    """
+    low, high, start = window
+    most = max(_BLOCK, n_others)
+    own, others, values = np.empty(0, np.int32), np.empty(0, np.int32), np.empty(0, np.float32)
+    place = np.empty(n_others + 1, np.int64)
+    while low < high:
+        end = low + 1
+        while end < high and starts[end + 1] - starts[low] <= most:
+            end += 1
+        first, size = starts[low] - start, starts[end] - starts[low]
+        if own.size < size:
+            own, others, values = np.empty(size, np.int32), np.empty(size, np.int32), np.empty(size, np.float32)
+        place[:] = 0
+        for j in range(first, first + size):
+            place[grouped_others[j] + 1] += 1
+        for other in range(n_others):
+            place[other + 1] += place[other]
+        for g in range(low, end):
+            for j in range(starts[g] - start, starts[g + 1] - start):
+                to = place[grouped_others[j]]
+                place[grouped_others[j]] += 1
+                own[to], others[to], values[to] = g - low, grouped_others[j], grouped_values[j]
+        next_of = starts[low:end] - start
+        for j in range(size):
+            to = next_of[own[j]]
+            next_of[own[j]] += 1
+            grouped_others[to], grouped_values[to] = others[j], values[j]
+        low = end
 
 
 @jit()

@@ -40,12 +40,6 @@ class Csr(NamedTuple):
         """The same places with 1 in each."""
         return self._replace(values=None)
 
-    def row_numbers(self, part: slice) -> Any:
-        """The row of every entry of a part, start:stop with start < stop, on the host; int64."""
-        low, high = np.searchsorted(self.starts, [part.start, part.stop - 1], side="right") - 1
-        lengths = np.diff(np.clip(self.starts[low : high + 2], part.start, part.stop))
-        return np.repeat(np.arange(low, high + 1), lengths)
-
     def take(self, rows: Any) -> Csr:
         """The rows with these indices [b], on the host; -1 means the last one."""
         starts, entries = find_entries(self.starts, rows)

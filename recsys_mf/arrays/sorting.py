@@ -24,9 +24,14 @@ def group(keys: NDArray[np.int32], n_groups: int) -> tuple[NDArray[np.int64], ND
 
 
 def grouped(
-    keys: NDArray[np.int32], n_groups: int, others: NDArray[np.int32], values: NDArray[np.float32]
-) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.float32]]:
-    """starts as in `group`, and the two columns in its order, without the row numbers."""
+    keys: NDArray[np.int32], n_groups: int, others: NDArray[np.int32], values: NDArray[np.float32], *,
+    n_others: int | None = None,
+) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.float32]]:  # fmt: skip
+    """starts as in `group`, and the two columns in its order, without the row numbers.
+
+    n_others : if given, every group is in the order of `others`, which are in [0, n_others), and not in its original
+        order
+    """
     from recsys_mf.arrays import compiled
 
     columns = mapped.empty(len(keys), np.int32), mapped.empty(len(keys), np.float32)
@@ -34,7 +39,10 @@ def grouped(
     place = starts[:-1].copy()
     whole = mapped.Window(slice(0, n_groups), 0, columns)
     for groups, first, into in [whole] if are_in_order else mapped.windows(starts, columns):
-        compiled.group_columns(keys, others, values, (groups.start, groups.stop, first), place, *into)
+        window = groups.start, groups.stop, first
+        compiled.group_columns(keys, others, values, window, place, *into)
+        if n_others is not None:
+            compiled.sort_groups(starts, window, n_others, *into)
     return starts, *columns
 
 

@@ -50,6 +50,16 @@ class Regressors(NamedTuple):
         return there if self.scales is None else there._replace(scales=NoiseScales(*put_all(self.scales)))
 
 
+class Less(NamedTuple):
+    """What a product subtracts from every entry of a sparse matrix: a_g + c_j in row g and column j.
+
+    rows a float64[rows], columns c float64[columns]
+    """
+
+    rows: Any
+    columns: Any
+
+
 class GaussianPrior(NamedTuple):
     """Prior N(m_g, Λ⁻¹) of the rows x_g: precision Λ [k + 1, k + 1], means m [rows, k + 1]."""
 

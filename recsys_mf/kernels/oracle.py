@@ -18,6 +18,7 @@ from recsys_mf.kernels import reference
 from recsys_mf.kernels.backend import Backend, PredictionKernels
 from recsys_mf.kernels.operands import (
     GaussianPrior,
+    Less,
     NoiseScales,
     Pairs,
     RatingScale,
@@ -296,12 +297,14 @@ def check_refine(
     )
 
 
-def check_multiply(backend: Backend, matrix: Csr, columns: int) -> Agreement:
-    """A sparse matrix times columns in float64."""
-    X = np.random.default_rng(columns).standard_normal((matrix.n_columns, columns))
-    ours = backend.device.get(backend.rows.multiply(matrix.to(backend.device.put), backend.device.put(X)))
+def check_multiply(backend: Backend, matrix: Csr, columns: int, less: Less | None = None) -> Agreement:
+    """A sparse matrix, or what is left of it, times columns in float64."""
+    X, put = np.random.default_rng(columns).standard_normal((matrix.n_columns, columns)), backend.device.put
+    there = None if less is None else Less(*map(put, less))
+    ours = backend.device.get(backend.rows.multiply(matrix.to(put), put(X), there))
     longest = int(np.diff(matrix.starts).max())
-    return Agreement(find_worst(ours, reference.multiply(matrix, X)), longest * 8 * float(np.finfo(np.float64).eps))
+    exact = reference.multiply(matrix, X, less)
+    return Agreement(find_worst(ours, exact), longest * 8 * float(np.finfo(np.float64).eps))
 
 
 def check_pair_values(backend: Backend, rank: int, *, contexts: bool, shape: Shape = SHAPE) -> Agreement:

@@ -52,11 +52,9 @@ class RatedPairs:
     @classmethod
     def of(cls, ratings: Ratings) -> Self:
         """The ratings of a table without unknown ids."""
-        by_item = ratings.by_item()
-        items = mapped.empty(len(ratings), np.int32)
-        for part in mapped.parts(len(items)):
-            items[part] = by_item.row_numbers(part)
-        pairs = cls(*sorting.grouped(by_item.columns, ratings.n_users, items, by_item.values))  # items stay in order
+        ratings.check_known()
+        columns = ratings.users, ratings.n_users, ratings.items, ratings.values
+        pairs = cls(*sorting.grouped(*columns, n_others=ratings.n_items))
         mapped.rest()
         return pairs
 

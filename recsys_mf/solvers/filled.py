@@ -1,10 +1,10 @@
 """A rating matrix with its missing entries filled, as an operator, and its leading singular triplets.
 
-    F = S + 1 cᵀ
+    F = S + 1 fᵀ,    s_ui = r_ui - a_u - c_i
 
-S [m, n] is sparse with z entries and c [n] is the fill of every column, so that products with F and Fᵀ cost
-O(z k) and F is never formed. Arrays as long as a side of F stay on the device; matrices of the size of a basis
-(Gram, Ritz vectors, R) are on the host.
+S [m, n] has an entry for each of z ratings and f [n] is the fill of every column, so that products with F and Fᵀ cost
+O(z k). Neither F nor the entries of S are stored. Arrays as long as a side of F stay on the device; matrices of the
+size of a basis (Gram, Ritz vectors, R) are on the host.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from recsys_mf.arrays import mapped
 from recsys_mf.arrays.csr import Csr
 from recsys_mf.errors import SolveError
 from recsys_mf.kernels.backend import Backend
+from recsys_mf.kernels.operands import Less
 
 Matrix = NDArray[np.float64]
 
@@ -27,31 +28,31 @@ _PRODUCTS = 1000  # products with blocks before giving up
 
 
 class FilledMatrix:
-    """F = S + 1 cᵀ on a backend.
+    """F on a backend.
 
-    rows, columns : S and Sᵀ
-    fill : c float64[n]
+    rows, columns : the ratings by user and by item
+    less : a float64[m], c float64[n]; fill : f float64[n]
 
     Its methods take and return arrays of the backend.
     """
 
-    def __init__(self, rows: Csr, columns: Csr, fill: Matrix, backend: Backend) -> None:
+    def __init__(self, rows: Csr, columns: Csr, less: Less, fill: Matrix, backend: Backend) -> None:
+        put = backend.device.put
         self.fill, self.backend = fill, backend
         self.shape = rows.n_rows, columns.n_rows
         self.n_entries = len(rows.columns)
-        self._fill = backend.device.put(fill)
-        self._by_row = rows.to(backend.device.put)
-        self._by_column = columns.to(backend.device.put)
+        self._fill, self._less = put(fill), Less(*map(put, less))
+        self._by_row, self._by_column = rows.to(put), columns.to(put)
 
     def times(self, X: Any) -> Any:
         """F X float64[m, k] for X float64[n, k]."""
-        product = self._product(self._by_row, X)
+        product = self._product(self._by_row, X, self._less)
         product += self._fill @ X
         return product
 
     def transposed_times(self, Y: Any) -> Any:
         """Fᵀ Y float64[n, k] for Y float64[m, k]."""
-        product = self._product(self._by_column, Y)
+        product = self._product(self._by_column, Y, Less(self._less.columns, self._less.rows))
         product += self.backend.device.xp.outer(self._fill, Y.sum(0))
         return product
 
@@ -61,12 +62,12 @@ class FilledMatrix:
         starts, columns, values, _ = self._by_row
         full = xp.tile(self._fill, (self.shape[0], 1))
         row_numbers = xp.searchsorted(starts, xp.arange(self.n_entries, device=device), side="right") - 1
-        full[row_numbers, columns] += values
+        full[row_numbers, columns] += values - self._less.rows[row_numbers] - self._less.columns[columns]
         mapped.rest()
         return full
 
-    def _product(self, S: Csr, X: Any) -> Any:
-        product = self.backend.rows.multiply(S, X)
+    def _product(self, R: Csr, X: Any, less: Less) -> Any:
+        product = self.backend.rows.multiply(R, X, less)
         mapped.rest()
         return product
 

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Self
+from typing import ClassVar, Self
 
 import numpy as np
 
-from recsys_mf.arrays import mapped
-from recsys_mf.arrays.csr import Csr
 from recsys_mf.errors import ConfigError
 from recsys_mf.kernels.backend import Backend
+from recsys_mf.kernels.operands import Less
 from recsys_mf.kernels.torch.dense_svd import bytes_needed, find_triplets
 from recsys_mf.models import Factorization
 from recsys_mf.ratings import Ratings
@@ -68,14 +67,15 @@ class TruncatedSvd(Solver):
         return replace(self, ranks=(self.ranks[epoch - 1],))
 
     def footprint(self, train: Ratings) -> Footprint:
-        """The grouped residuals, the basis of the shorter side and its copy as it grows, and the triplets, in float64;
-        or what LAPACK needs.
+        """The ratings by user and by item, the basis of the shorter side and its copy as it grows, and the triplets, in
+        float64; or what LAPACK needs.
         """
         m, n, rank = train.n_users, train.n_items, self.ranks[-1]
         shorter = min(m, n)
         basis = 16 * min(shorter, basis_size(rank)) * shorter + 24 * rank * (m + n)
         working = bytes_needed(m, n, len(train)) if self.route == "dense" else basis
-        return Footprint(working + 40 * len(train), 4 * (rank + 1) * (m + n), 40 * len(train))
+        columns = (16 if train.weights is None else 32) * len(train)
+        return Footprint(working + columns, 4 * (rank + 1) * (m + n), columns)
 
     def rehearsal(self) -> Self:
         """With rank 1, by the operator."""
@@ -131,22 +131,9 @@ class TruncatedSvd(Solver):
             np.zeros((train.n_users, 0), np.float32), np.zeros((train.n_items, 0), np.float32), train.rating_range,
         )  # fmt: skip
 
-        def filled(u: Any, i: Any) -> Matrix:
-            found: Matrix = mean + user_bias[u] + item_bias[i] if self.filling == "bias" else fill[i]
-            return found
-
-        by_user, by_item = train.by_user(), train.by_item()
-        if self.filling != "zero":
-            by_user, by_item = _less(by_user, filled), _less(by_item, lambda i, u: filled(u, i))
-        return base, FilledMatrix(by_user, by_item, fill, backend)
-
-
-def _less(rated: Csr, filled: Callable[[Any, Any], Matrix]) -> Csr:
-    """The entries minus the fill at their places; filled : a function of row numbers and column numbers."""
-    values = mapped.empty(len(rated.columns), np.float32)
-    for part in mapped.parts(len(values)):
-        values[part] = rated.values[part] - filled(rated.row_numbers(part), rated.columns[part])
-    return rated._replace(values=values)
+        is_bias = self.filling == "bias"
+        less = Less(mean + user_bias, item_bias) if is_bias else Less(np.zeros(train.n_users), fill)
+        return base, FilledMatrix(train.by_user(), train.by_item(), less, fill, backend)
 
 
 def _model(base: Factorization, fill: Matrix, P: Matrix, Q: Matrix) -> Factorization:

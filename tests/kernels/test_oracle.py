@@ -14,7 +14,16 @@ from recsys_mf.kernels.backend import Backend
 from recsys_mf.kernels.cpu import scheduler, visits
 from recsys_mf.kernels.cpu.backend import make_backend
 from recsys_mf.kernels.cpu.prediction import CpuPrediction
-from recsys_mf.kernels.operands import FactorModel, GaussianPrior, Pairs, Regressors, SgdState, SgdStep, Shrinkage
+from recsys_mf.kernels.operands import (
+    FactorModel,
+    GaussianPrior,
+    Less,
+    Pairs,
+    Regressors,
+    SgdState,
+    SgdStep,
+    Shrinkage,
+)
 from recsys_mf.kernels.oracle import EPSILON, RANKS, Agreement, M, N
 from tests.backends import BACKENDS, NAMES
 
@@ -119,10 +128,13 @@ def test_solve_gives_nan_for_a_system_that_is_not_positive_definite(backend: Bac
     assert np.isnan(backend.device.get(rows)[0]).any()
 
 
-@pytest.mark.parametrize("columns", [1, 5, 64])
+@pytest.mark.parametrize("columns", [1, 5, 8, 30, 64])
 def test_multiply_agrees_with_the_reference(backend: Backend, columns: int) -> None:
     matrix = oracle.make_rows(oracle.make_table(np.random.default_rng(columns)), M, N)
-    assert holds(*(oracle.check_multiply(backend, S, columns) for S in (matrix, matrix.pattern())))
+    rng = np.random.default_rng(columns)
+    less = Less(rng.standard_normal(M), rng.standard_normal(N))
+    cases = (matrix, None), (matrix.pattern(), None), (matrix, less)
+    assert holds(*(oracle.check_multiply(backend, S, columns, subtracted) for S, subtracted in cases))
 
 
 def long_row(rng: np.random.Generator, n: int, starts: list[int], columns: int = 9) -> Csr:

@@ -61,7 +61,8 @@ class DenseProducts(CpuRows):
         super().__init__(1)
         self._dense: dict[int, np.ndarray[Any, Any]] = {}
 
-    def multiply(self, matrix: Csr, X: Any) -> Any:
+    def multiply(self, matrix: Csr, X: Any, less: Any = None) -> Any:
+        assert less is None
         key = id(matrix.starts)
         if key not in self._dense:
             dense = np.zeros((matrix.n_rows, len(X)), np.float32)

@@ -1,7 +1,7 @@
 """Products of a sparse matrix with a block of columns on CPU cores: rows of X gathered and summed in registers.
 
-A row of the product is Σ_j s_j X[others[j]]. Its columns are taken in tiles of one to four vectors whose sums stay in
-registers over all j (`_tile`); X lies aligned, in rows of full cache lines.
+Row g of the product is Σ_j (s_j - a[g] - c[others[j]]) X[others[j]]. Its columns are taken in tiles of one to four
+vectors whose sums stay in registers over all j (`_tile`); X lies aligned, in rows of full cache lines.
 """
 
 from __future__ import annotations
@@ -30,20 +30,26 @@ from recsys_mf.kernels.cpu.simd import (
     offset,
     store,
 )
+from recsys_mf.kernels.operands import Less
 
 
 def _tile(n_vectors: int, *, weighted: bool) -> Any:
-    """out[g, b:] = Σ_{low ≤ j < high} s_j X[others[j], b:] for n_vectors · 64 bytes of columns, s_j 1 if not weighted.
+    """out[g, b:] = Σ_{low ≤ j < high} (s_j - a[g] - c[others[j]]) X[others[j], b:] for n_vectors · 64 bytes of columns.
 
-    X, out : float32 or float64, C order; others int32; nothing is checked
+    If not weighted, the factor of X is 1.
+    X, a, c, out : float32 or float64, all the same, X and out in C order; others int32; nothing is checked
     """
 
     def typed(
-        typing_context: Any, X: Any, others: Any, values: Any, low: Any, high: Any, b: Any, out: Any, g: Any
-    ) -> Any:
+        typing_context: Any, X: Any, others: Any, values: Any, a: Any, c: Any, low: Any, high: Any, b: Any, out: Any,
+        g: Any,
+    ) -> Any:  # fmt: skip
         def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-            x, index, weight, product = (array_of(context, builder, signature, arguments, n) for n in (0, 1, 2, 6))
-            low, high, column, row = (arguments[place] for place in (3, 4, 5, 7))
+            places = 0, 1, 2, 3, 4, 8
+            x, index, weight, of_rows, of_columns, product = (
+                array_of(context, builder, signature, arguments, place) for place in places
+            )
+            low, high, column, row = (arguments[place] for place in (5, 6, 7, 9))
             integer, element = low.type, context.get_value_type(X.dtype)
             lanes = LINE * 8 // X.dtype.bitwidth
 
@@ -54,12 +60,15 @@ def _tile(n_vectors: int, *, weighted: bool) -> Any:
 
             one = broadcast(builder, ir.Constant(element, 1.0))
             sums = [accumulator(builder, element) for _ in range(n_vectors)]
+            own = builder.load(builder.gep(of_rows.data, [row])) if weighted else None
             with cgutils.for_range_slice(builder, low, high, ir.Constant(integer, 1), intp=integer) as (j, _):
                 number = builder.sext(builder.load(builder.gep(index.data, [j])), integer)
                 factor = one
                 if weighted:
-                    scalar = builder.load(builder.gep(weight.data, [j]))
-                    factor = broadcast(builder, scalar if scalar.type == element else builder.fpext(scalar, element))
+                    entry = builder.load(builder.gep(weight.data, [j]))
+                    entry = entry if entry.type == element else builder.fpext(entry, element)
+                    entry = builder.fsub(builder.fsub(entry, own), builder.load(builder.gep(of_columns.data, [number])))
+                    factor = broadcast(builder, entry)
                 for total, pointer in zip(sums, pointers(x, number), strict=True):
                     added = fma(builder, factor, load(builder, pointer), builder.load(total))
                     builder.store(added, total)
@@ -67,7 +76,7 @@ def _tile(n_vectors: int, *, weighted: bool) -> Any:
                 store(builder, builder.load(total), pointer)
             return context.get_dummy_value()
 
-        kinds = X, others, values, types.intp, types.intp, types.intp, out, types.intp
+        kinds = X, others, values, a, c, types.intp, types.intp, types.intp, out, types.intp
         return types.void(*kinds), generate
 
     return intrinsic(typed)
@@ -77,15 +86,17 @@ _one, _two, _three, _four = (_tile(n, weighted=False) for n in (1, 2, 3, 4))
 _weighted_one, _weighted_two, _weighted_three, _weighted_four = (_tile(n, weighted=True) for n in (1, 2, 3, 4))
 
 
-def multiply(matrix: Csr, X: NDArray[Any], *, threads: int) -> NDArray[Any]:
+def multiply(matrix: Csr, X: NDArray[Any], less: Less | None, *, threads: int) -> NDArray[Any]:
     """As `reference.multiply`, in the precision of X."""
     width, values = X.shape[1], _ONES if matrix.values is None else matrix.values
     tasks = shares((np.diff(matrix.starts) + 1.0) * width, threads)
     product = allocate_product(matrix.n_rows, width, X.dtype)
+    less = less or Less(np.zeros(matrix.n_rows, X.dtype), np.zeros(matrix.n_columns, X.dtype))
+    entries = values, *(vector.astype(X.dtype, copy=False) for vector in less)
     if width * X.itemsize < LINE:
-        side_by_side(_narrow_product, tasks, threads, matrix.starts, matrix.columns, values, X, product)
+        side_by_side(_narrow_product, tasks, threads, matrix.starts, matrix.columns, *entries, X, product)
     else:
-        side_by_side(_product, tasks, threads, matrix.starts, matrix.columns, values, align(X), product)
+        side_by_side(_product, tasks, threads, matrix.starts, matrix.columns, *entries, align(X), product)
     return product[:, :width]
 
 
@@ -99,45 +110,51 @@ _ONES = np.zeros(0, np.float32)  # means entries of 1 in the loops
 
 
 @jit(fastmath=FASTMATH)
-def _product(begin: Any, end: Any, starts: Any, others: Any, values: Any, X: Any, out: Any) -> None:
+def _product(begin: Any, end: Any, starts: Any, others: Any, values: Any, a: Any, c: Any, X: Any, out: Any) -> None:
     lanes = LINE // X.itemsize
     for g in range(begin, end):
         for b in range(0, X.shape[1], 4 * lanes):
             n_vectors = min(4, (X.shape[1] - b) // lanes)
             if values.size:
-                _weighted_sums(n_vectors, X, others, values, starts[g], starts[g + 1], b, out, g)
+                _weighted_sums(n_vectors, X, others, values, a, c, starts[g], starts[g + 1], b, out, g)
             else:
-                _sums(n_vectors, X, others, values, starts[g], starts[g + 1], b, out, g)
+                _sums(n_vectors, X, others, values, a, c, starts[g], starts[g + 1], b, out, g)
 
 
 @inline()
-def _sums(n: Any, X: Any, others: Any, values: Any, low: Any, high: Any, b: Any, out: Any, g: Any) -> None:
+def _sums(
+    n: Any, X: Any, others: Any, values: Any, a: Any, c: Any, low: Any, high: Any, b: Any, out: Any, g: Any
+) -> None:
     if n == 4:
-        _four(X, others, values, low, high, b, out, g)
+        _four(X, others, values, a, c, low, high, b, out, g)
     elif n == 3:
-        _three(X, others, values, low, high, b, out, g)
+        _three(X, others, values, a, c, low, high, b, out, g)
     elif n == 2:
-        _two(X, others, values, low, high, b, out, g)
+        _two(X, others, values, a, c, low, high, b, out, g)
     else:
-        _one(X, others, values, low, high, b, out, g)
+        _one(X, others, values, a, c, low, high, b, out, g)
 
 
 @inline()
-def _weighted_sums(n: Any, X: Any, others: Any, values: Any, low: Any, high: Any, b: Any, out: Any, g: Any) -> None:
+def _weighted_sums(
+    n: Any, X: Any, others: Any, values: Any, a: Any, c: Any, low: Any, high: Any, b: Any, out: Any, g: Any
+) -> None:
     if n == 4:
-        _weighted_four(X, others, values, low, high, b, out, g)
+        _weighted_four(X, others, values, a, c, low, high, b, out, g)
     elif n == 3:
-        _weighted_three(X, others, values, low, high, b, out, g)
+        _weighted_three(X, others, values, a, c, low, high, b, out, g)
     elif n == 2:
-        _weighted_two(X, others, values, low, high, b, out, g)
+        _weighted_two(X, others, values, a, c, low, high, b, out, g)
     else:
-        _weighted_one(X, others, values, low, high, b, out, g)
+        _weighted_one(X, others, values, a, c, low, high, b, out, g)
 
 
 @jit(fastmath=FASTMATH)
-def _narrow_product(begin: Any, end: Any, starts: Any, others: Any, values: Any, X: Any, out: Any) -> None:
+def _narrow_product(
+    begin: Any, end: Any, starts: Any, others: Any, values: Any, a: Any, c: Any, X: Any, out: Any
+) -> None:
     for g in range(begin, end):
         for j in range(starts[g], starts[g + 1]):
-            value = values[j] if values.size else np.float32(1.0)
-            for c in range(X.shape[1]):
-                out[g, c] += value * X[others[j], c]
+            value = values[j] - a[g] - c[others[j]] if values.size else X.dtype.type(1.0)
+            for column in range(X.shape[1]):
+                out[g, column] += value * X[others[j], column]

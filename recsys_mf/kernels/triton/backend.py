@@ -17,6 +17,7 @@ from recsys_mf.arrays.csr import Csr
 from recsys_mf.errors import DeviceError, DeviceWarning
 from recsys_mf.kernels.backend import Backend, PredictionKernels
 from recsys_mf.kernels.operands import (
+    Less,
     Pairs,
     Part,
     RatingScale,
@@ -34,7 +35,7 @@ from recsys_mf.kernels.schedule.plan import PlanSettings, SgdPlan
 from recsys_mf.kernels.torch.device import TorchDevice
 from recsys_mf.kernels.torch.prediction import TorchPrediction
 from recsys_mf.kernels.torch.probit import TorchProbit
-from recsys_mf.kernels.torch.rows import TorchRows
+from recsys_mf.kernels.torch.rows import TorchRows, subtracted
 from recsys_mf.kernels.torch.sgd import TorchSgd
 from recsys_mf.kernels.torch.streaming import room_for_triples
 from recsys_mf.kernels.triton import pairs as triton_pairs
@@ -149,11 +150,11 @@ class TritonRows(TorchRows):
             return super().refine(ratings, X, regressors, prior, steps)
         return triton_pairs.refine(ratings, X, regressors.rows, prior, steps)
 
-    def multiply(self, matrix: Csr, X: Tensor) -> Tensor:
+    def multiply(self, matrix: Csr, X: Tensor, less: Less | None = None) -> Tensor:
         """As `reference.multiply`, in a fixed order, which libraries do not guarantee."""
         if self._device.leaves_to_torch("multiply", X.shape[1]):
-            return super().multiply(matrix, X)
-        return triton_pairs.multiply(matrix, X)
+            return super().multiply(matrix, X, less)
+        return triton_pairs.multiply(matrix if less is None else subtracted(matrix, less), X)
 
     def pair_values(self, pairs: Pairs, tables: Tables) -> Tensor:
         """As `reference.pair_values`, without the gathered rows in memory."""
