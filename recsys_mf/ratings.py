@@ -246,14 +246,40 @@ class Ratings:
     def _in_groups(self, keys: NDArray[np.int32], n_groups: int, column: NDArray[np.float32]) -> NDArray[np.float32]:
         return sorting.grouped(keys, n_groups, keys, column)[2]
 
-    def select(self, rows: NDArray[Any]) -> Ratings:
+    def select(self, rows: NDArray[Any], *, with_times: bool = True) -> Ratings:
         """The given rows (bool[n] or integer row numbers), under the same vocabularies."""
+        return self._selected(rows, self.user_vocabulary, self.item_vocabulary, with_times=with_times)
+
+    def part(self, is_second: NDArray[np.bool_], *, with_times: bool = True) -> tuple[Ratings, Ratings]:
+        """The rows that are not marked, `restricted`, and those that are, under the same vocabularies."""
+        second = self.select(is_second, with_times=with_times)
+        users, items = (
+            _restricted(counts - of_second, vocabulary, features)
+            for counts, of_second, vocabulary, features in (
+                (self.user_counts, second.user_counts, self.user_vocabulary, self.user_features),
+                (self.item_counts, second.item_counts, self.item_vocabulary, self.item_features),
+            )
+        )
+        return self._selected(~is_second, users, items, with_times=with_times), second
+
+    def _selected(
+        self, rows: NDArray[Any], user_vocabulary: Vocabulary, item_vocabulary: Vocabulary, *, with_times: bool
+    ) -> Ratings:
         rows = np.asarray(rows)
         times, weights = (
-            None if column is None else mapped.taken(column, rows) for column in (self.times, self.weights)
+            None if column is None else mapped.taken(column, rows)
+            for column in (self.times if with_times else None, self.weights)
         )
-        users, items, values = (mapped.taken(column, rows) for column in (self.users, self.items, self.values))
-        return replace(self, users=users, items=items, values=values, times=times, weights=weights)
+        return replace(
+            self,
+            users=_reindexed(self.users, self.user_vocabulary, user_vocabulary, rows, where="user ids"),
+            items=_reindexed(self.items, self.item_vocabulary, item_vocabulary, rows, where="item ids"),
+            values=mapped.taken(self.values, rows),
+            times=times,
+            weights=weights,
+            user_vocabulary=user_vocabulary,
+            item_vocabulary=item_vocabulary,
+        )
 
     def restricted(self) -> Ratings:
         """The same rows under vocabularies with only the ids that occur in them or have side information."""
@@ -429,13 +455,18 @@ def _summed(
 
 
 def _reindexed(
-    indices: NDArray[np.int32], vocabulary: Vocabulary, other: Vocabulary, *, where: str
+    indices: NDArray[np.int32],
+    vocabulary: Vocabulary,
+    other: Vocabulary,
+    rows: NDArray[Any] | None = None,
+    *,
+    where: str,
 ) -> NDArray[np.int32]:
-    """The indices of one vocabulary under another; -1 stays -1."""
+    """The indices of one vocabulary, or only those in these rows, under another; -1 stays -1."""
     if other is vocabulary:
-        return indices
+        return indices if rows is None else mapped.taken(indices, rows)
     table = np.append(other.indices(vocabulary.entries, where=where), np.int32(-1))  # index -1 reads the last entry
-    return mapped.taken(table, indices)
+    return mapped.taken(table, indices) if rows is None else mapped.taken(indices, rows, table)
 
 
 def _restricted(counts: NDArray[np.int64], vocabulary: Vocabulary, features: Features | None) -> Vocabulary:

@@ -149,16 +149,17 @@ def given(train: Ratings, test: Ratings, *, rule: str = "given files") -> Split:
     return Split(train, test, None, rule, None, record=facts, test_as_read=as_read)
 
 
-def with_validation(split: Split, fraction: float, seed: int) -> Split:
+def with_validation(split: Split, fraction: float, seed: int, *, with_times: bool = True) -> Split:
     """The split with a fraction of its training rows set aside as `valid`, by the split's own rule.
 
+    with_times : if False, the new parts have no times, and take 8 bytes less per rating
     The remaining training rows get vocabularies of their own, and test is reindexed to these. Raises ConfigError for a
     fraction out of range, DataError if one part would be empty.
     """
     fraction = as_fraction(fraction, "fraction to hold out")
     if fraction == 0:
         return split
-    inner = _parted(split.train, _MASKS[split.by](split.train, fraction, seed), split)
+    inner = _parted(split.train, _MASKS[split.by](split.train, fraction, seed), split, with_times=with_times)
     test = split.test and split.test.reindexed(inner.train.user_vocabulary, inner.train.item_vocabulary)
     cut = {"validation": {"fraction": fraction, "seed": int(seed)}} if split.record else {}
     return replace(inner, test=test, valid=inner.test, test_as_read=split.test_as_read, record={**split.record, **cut})
@@ -203,7 +204,7 @@ def _in_words(fraction: float, by: By) -> str:
     }[by]
 
 
-def _parted(ratings: Ratings, is_test: NDArray[np.bool_], split: Split) -> Split:
+def _parted(ratings: Ratings, is_test: NDArray[np.bool_], split: Split, *, with_times: bool = True) -> Split:
     """The split with these rows of a table as its test part and the others as its training part."""
     if not is_test.any() or is_test.all():
         raise DataError(
@@ -211,7 +212,7 @@ def _parted(ratings: Ratings, is_test: NDArray[np.bool_], split: Split) -> Split
             seen=f"{int(is_test.sum())} of {len(ratings)} ratings in the test part",
             fix="change --hold-out or --validation, or give more ratings",
         )
-    train, test = ratings.select(~is_test).restricted(), ratings.select(is_test)
+    train, test = ratings.part(is_test, with_times=with_times)
     known = test.reindexed(train.user_vocabulary, train.item_vocabulary)
     return replace(split, train=train, test=known, test_as_read=test)
 

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pytest
 from numpy.typing import NDArray
 
+from recsys_mf.arrays import mapped
 from recsys_mf.errors import ConfigError, DataError
 from recsys_mf.ratings import DUPLICATES, Ratings, computed_once, grouped_once
 from recsys_mf.vocabulary import Vocabulary
@@ -253,6 +254,19 @@ def test_results_are_computed_once_as_long_as_that_is_asked_for(table: Ratings) 
 
 
 # Other rows, other vocabularies.
+
+
+@pytest.mark.parametrize("limit", [None, 1])
+@pytest.mark.parametrize("marked", [[], [0], [1, 3], [0, 1, 2]])
+def test_parts_of_a_table_are_its_rows_without_ids_that_do_not_occur(
+    table: Ratings, marked: list[int], limit: int | None
+) -> None:
+    is_second = np.isin(np.arange(len(table)), marked)
+    with mapped.limited(limit):
+        first, second = table.part(is_second)
+    for found, expected in ((first, table.select(~is_second).restricted()), (second, table.select(is_second))):
+        assert rows(found) == rows(expected)
+        assert found.fingerprint == expected.fingerprint
 
 
 @pytest.mark.parametrize("chosen", [np.array([False, True, False, True]), np.array([1, 3])])

@@ -13,7 +13,9 @@ import pytest
 from recsys_mf.errors import ConfigError, DataError
 from recsys_mf.features import Features
 from recsys_mf.ratings import Ratings
+from recsys_mf.solvers import SOLVERS
 from recsys_mf.splits import RULES, Split, fingerprint_as_read, fold_numbers, given, hold_out, k_folds, with_validation
+from recsys_mf.training.validation import cut_parts
 from recsys_mf.vocabulary import Vocabulary
 
 N = 600
@@ -200,6 +202,26 @@ def test_validation_rows_are_cut_from_train_by_the_rule_of_the_split(by: Any) ->
     assert sorted(numbers(inner.train) + numbers(inner.valid)) == numbers(split.train)
     assert numbers(inner.test) == numbers(split.test)
     assert (inner.rule, inner.seed, inner.by) == (split.rule, split.seed, by)
+
+
+@pytest.mark.parametrize("by", RULES)
+def test_parts_that_are_cut_without_times_have_the_same_rows(by: Any) -> None:
+    split = hold_out(table(), 0.2, 0, by=by)
+    inner, plain = (with_validation(split, 0.25, 11, with_times=with_times) for with_times in (True, False))
+    for one, other in ((inner.train, plain.train), (inner.valid, plain.valid)):
+        assert one is not None
+        assert other is not None
+        assert one.times is not None
+        assert other.times is None
+        assert numbers(one) == numbers(other)
+
+
+@pytest.mark.parametrize(("solvers", "have_times"), [(["sgd", "gibbs"], True), (["sgd", "als"], False)])
+def test_parts_to_validate_on_have_times_only_for_solvers_that_use_them(
+    solvers: list[str], *, have_times: bool
+) -> None:
+    parts = cut_parts(hold_out(table(), 0.2), 0.25, 0, [SOLVERS[name]() for name in solvers])
+    assert {part.train.times is not None for part in parts} == {have_times}
 
 
 def test_with_validation_the_inner_train_has_its_own_vocabularies() -> None:

@@ -143,17 +143,17 @@ def mean(column: NDArray[Any]) -> float:
     return total / len(column)
 
 
-def taken(column: NDArray[Any], rows: NDArray[Any]) -> NDArray[Any]:
-    """column[rows] for row numbers or bool[n], as a new column."""
+def taken(column: NDArray[Any], rows: NDArray[Any], table: NDArray[Any] | None = None) -> NDArray[Any]:
+    """column[rows] for row numbers or bool[n], as a new column; or table[column[rows]]."""
     if _LIMIT.get() is None:
-        found: NDArray[Any] = column[rows]
-        return found
-    is_mask = rows.dtype == np.bool_
-    out = empty(int(np.count_nonzero(rows)) if is_mask else len(rows), column.dtype)
+        chosen: NDArray[Any] = column[rows]
+        return chosen if table is None else table[chosen]
+    is_mask, dtype = rows.dtype == np.bool_, column.dtype if table is None else table.dtype
+    out = empty(int(np.count_nonzero(rows)) if is_mask else len(rows), dtype)
     done = 0
     for part in parts(len(rows)):
         found = column[part][rows[part]] if is_mask else column[rows[part]]
-        out[done : done + len(found)] = found
+        out[done : done + len(found)] = found if table is None else table[found]
         done += len(found)
     rest()
     return out

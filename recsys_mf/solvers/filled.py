@@ -57,7 +57,7 @@ class FilledMatrix:
         return product
 
     def dense(self) -> Any:
-        """F itself, float64[m, n]; needs memory for it and, for a while, for about four arrays of z entries."""
+        """F itself, float64[m, n]; needs memory for it and, for a while, for about six arrays of z entries."""
         xp, device = self.backend.device.xp, self.backend.device.name
         starts, columns, values, _ = self._by_row
         full = xp.tile(self._fill, (self.shape[0], 1))

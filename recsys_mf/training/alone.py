@@ -30,7 +30,7 @@ def fit_alone(
     backend : as `kernels.select` returns it; the other arguments and errors are those of `train`
     """
     check_features(solver, split.train)
-    parts = cut_parts(split, validation, seed)
+    parts = cut_parts(split, validation, seed, [solver])
     solver.resolved(split.train, backend)  # raises for settings that do not suit the table or the device
     fit_facts = provenance.of_fit(solver, {}, seed=seed, start=None, compress=None)
     with (

@@ -99,9 +99,9 @@ def train(  # noqa: PLR0913
                 run = continued(start, split, backend, seed=seed, validation=validation, watch=watch, steps=steps)
         return _reported(run)
     backend = select(device, threads)
-    parts = cut_parts(split, validation, seed)
     known = split.train.user_vocabulary, split.train.item_vocabulary
     others = baselines() if compared_with is None else _as_baselines(compared_with)
+    parts = cut_parts(split, validation, seed, [*others.values(), solver])
     if BASELINE not in others:
         raise ConfigError(f"the baselines lack '{BASELINE}'", seen=", ".join(others), fix="add it")
 

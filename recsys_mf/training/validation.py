@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -15,7 +15,7 @@ from recsys_mf.errors import DataError
 from recsys_mf.kernels.backend import Backend
 from recsys_mf.prediction import rmse
 from recsys_mf.ratings import Ratings
-from recsys_mf.solvers import Epoch
+from recsys_mf.solvers import Epoch, Solver
 from recsys_mf.solvers.state import State
 from recsys_mf.splits import Split
 
@@ -25,9 +25,10 @@ _MAX_CUTS, _TRIES = 5, 50
 _SEARCHED = 20_000  # rows, about, that the search for settings trains on
 
 
-def cut_parts(split: Split, validation: float, seed: int) -> tuple[Split, ...]:
+def cut_parts(split: Split, validation: float, seed: int, methods: Iterable[Solver]) -> tuple[Split, ...]:
     """Parts of train to choose on: the validation rows given, or cut by the rule of the split, or none.
 
+    methods : that choose on them; parts that are cut have times only if one of these uses times
     A few rows would decide little: for a small table, several cuts are made, until they have MIN_VALIDATED validation
     rows in total.
     """
@@ -36,10 +37,11 @@ def cut_parts(split: Split, validation: float, seed: int) -> tuple[Split, ...]:
     if validation == 0:
         return ()
     parts: list[Split] = []
+    with_times = any(method.takes_times for method in methods)
     for cut in range(1 if split.by in splits.BY_TIME else _TRIES):
         derived = int(np.random.SeedSequence([seed, VALIDATION, *([cut] if cut else [])]).generate_state(1)[0])
         try:
-            parts.append(splits.with_validation(split, validation, derived))
+            parts.append(splits.with_validation(split, validation, derived, with_times=with_times))
         except DataError:
             continue
         validated = sum(len(part.valid) for part in parts if part.valid is not None)

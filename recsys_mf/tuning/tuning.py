@@ -95,7 +95,7 @@ def tune_by_plan(
     require_optuna()
     clock, backend = Clock(plan.minutes, not plan.search_only, began=began), select(device, threads)
     split = plan.experiment.split(hooks.on_read)
-    parts = cut_parts(split, plan.experiment.validation, plan.experiment.seed)
+    parts = cut_parts(split, plan.experiment.validation, plan.experiment.seed, plan.solvers)
     job = Job(split, parts, backend, plan.experiment.seed, clock)
     with quiet_optuna():
         search = Search(_open_studies(plan, job), job, plan.trials, watch)

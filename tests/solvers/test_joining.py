@@ -122,7 +122,9 @@ def test_a_part_with_another_likelihood_does_not_join() -> None:
     values[0] = 1.0
     split = hold_out(Ratings.from_ids(table.users, table.items, values), 0)
     with_three, with_two = (
-        next(seed for seed in range(99) if (cut_parts(split, 0.1, seed)[0].train.values == 1).any() == wanted)
+        next(
+            seed for seed in range(99) if (cut_parts(split, 0.1, seed, [Gibbs()])[0].train.values == 1).any() == wanted
+        )
         for wanted in (True, False)
     )
     solver = Gibbs(rank=2, sweeps=8, burn_in=2)

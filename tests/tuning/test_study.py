@@ -105,7 +105,7 @@ def test_a_pruned_trial_stops_at_once() -> None:
             told.append(progress)
             raise PrunedError
 
-    job = Job(split, cut_parts(split, 0.1, 0), select("cpu"), 0, Clock(None))
+    job = Job(split, cut_parts(split, 0.1, 0, [SOLVERS["sgd"]()]), select("cpu"), 0, Clock(None))
     trial = try_next(study_of(), job, 1e9, watch)
     assert (trial.state, len(told)) == ("pruned", 1)
 
@@ -116,7 +116,7 @@ def test_a_trial_that_was_interrupted_is_failed_and_the_interruption_goes_on() -
     def watch(attempt: Attempt, progress: Progress | None) -> None:
         raise KeyboardInterrupt
 
-    job = Job(split, cut_parts(split, 0.1, 0), select("cpu"), 0, Clock(None))
+    job = Job(split, cut_parts(split, 0.1, 0, [SOLVERS["sgd"]()]), select("cpu"), 0, Clock(None))
     with pytest.raises(KeyboardInterrupt):
         try_next(study, job, 1e9, watch)
     assert [(trial.state, trial.problem) for trial in study.trials] == [("failed", "interrupted")]
@@ -126,7 +126,7 @@ def test_a_trial_that_was_interrupted_is_failed_and_the_interruption_goes_on() -
 
 def test_the_defaults_are_kept_unless_others_are_clearly_better() -> None:
     split, study = hold_out(small_table(), 0.1, seed=0), study_of()
-    job = Job(split, cut_parts(split, 0.1, 0), select("cpu"), 0, Clock(None))
+    job = Job(split, cut_parts(split, 0.1, 0, [SOLVERS["sgd"]()]), select("cpu"), 0, Clock(None))
     search = Search([study], job, None, lambda standing: None)
     finish(study.start(), 1.0)
     finish(study.start(), 1 - job.chance / 2)
@@ -138,7 +138,7 @@ def test_the_defaults_are_kept_unless_others_are_clearly_better() -> None:
 
 def test_what_may_be_chance_shrinks_with_the_root_of_the_validation_rows() -> None:
     split = hold_out(small_table(), 0.1, seed=0)
-    parts = cut_parts(split, 0.1, 0)
+    parts = cut_parts(split, 0.1, 0, [SOLVERS["sgd"]()])
     one, all_parts = (Job(split, some, select("cpu"), 0, Clock(None)).chance for some in (parts[:1], parts))
     rows = [len(part.valid) for part in parts if part.valid is not None]
     assert one / all_parts == pytest.approx((sum(rows) / rows[0]) ** 0.5)

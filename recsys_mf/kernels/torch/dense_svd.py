@@ -42,4 +42,4 @@ def bytes_needed(m: int, n: int, n_entries: int) -> int:
     most if one side is much longer than the other), both orthogonal factors, and the memory of divide and conquer.
     """
     shorter = min(m, n)
-    return 8 * max(m * n + 4 * n_entries, 3 * m * n + shorter * (m + n) + 4 * shorter * shorter)
+    return 8 * max(m * n + 6 * n_entries, 3 * m * n + shorter * (m + n) + 4 * shorter * shorter)
