@@ -18,8 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsys_mf.arrays import mapped
+from recsys_mf.arrays.aligned import allocate_aligned
 from recsys_mf.arrays.csr import Csr
-from recsys_mf.kernels.cpu import sparse
 from recsys_mf.kernels.cpu.rows import CpuRows
 from recsys_mf.kernels.operands import Less, Pairs, Regressors, RowPrior, Shrinkage, Tables
 from recsys_mf.spark.crew import Crew
@@ -181,7 +181,7 @@ class SparkRows(CpuRows):
             return crew.for_all([partial(peer.fetch, f"products/{name}") for peer in crew.peers])
 
         found = self._crews.run(multiply, lambda: Standing("a product", "make it again"), matrix.n_rows)
-        product = sparse.allocate_product(matrix.n_rows, X.shape[1], X.dtype)[:, : X.shape[1]]  # as on one machine
+        product = allocate_aligned(matrix.n_rows, X.shape[1], X.dtype)[:, : X.shape[1]]  # as on one machine
         np.concatenate([rows.to_bytes(X.dtype) for rows in found], out=product)
         return product
 

@@ -90,20 +90,11 @@ def multiply(matrix: Csr, X: NDArray[Any], less: Less | None, *, threads: int) -
     """As `reference.multiply`, in the precision of X."""
     width, values = X.shape[1], _ONES if matrix.values is None else matrix.values
     tasks = shares((np.diff(matrix.starts) + 1.0) * width, threads)
-    product = allocate_product(matrix.n_rows, width, X.dtype)
     less = less or Less(np.zeros(matrix.n_rows, X.dtype), np.zeros(matrix.n_columns, X.dtype))
     entries = values, *(vector.astype(X.dtype, copy=False) for vector in less)
-    if width * X.itemsize < LINE:
-        side_by_side(_narrow_product, tasks, threads, matrix.starts, matrix.columns, *entries, X, product)
-    else:
-        side_by_side(_product, tasks, threads, matrix.starts, matrix.columns, *entries, align(X), product)
+    product = allocate_aligned(matrix.n_rows, width, X.dtype)
+    side_by_side(_product, tasks, threads, matrix.starts, matrix.columns, *entries, align(X), product)
     return product[:, :width]
-
-
-def allocate_product(rows: int, width: int, dtype: Any) -> NDArray[Any]:
-    """Zeros [rows, width], with more columns if a row fills a cache line: rows of full cache lines."""
-    is_narrow = width * np.dtype(dtype).itemsize < LINE
-    return np.zeros((rows, width), dtype) if is_narrow else allocate_aligned(rows, width, dtype)
 
 
 _ONES = np.zeros(0, np.float32)  # means entries of 1 in the loops
@@ -147,14 +138,3 @@ def _weighted_sums(
         _weighted_two(X, others, values, a, c, low, high, b, out, g)
     else:
         _weighted_one(X, others, values, a, c, low, high, b, out, g)
-
-
-@jit(fastmath=FASTMATH)
-def _narrow_product(
-    begin: Any, end: Any, starts: Any, others: Any, values: Any, a: Any, c: Any, X: Any, out: Any
-) -> None:
-    for g in range(begin, end):
-        for j in range(starts[g], starts[g + 1]):
-            value = values[j] - a[g] - c[others[j]] if values.size else X.dtype.type(1.0)
-            for column in range(X.shape[1]):
-                out[g, column] += value * X[others[j], column]
