@@ -12,11 +12,13 @@ Brand: Fast low-rank modifications of the thin singular value decomposition, Lin
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from recsys_mf.arrays.threads import ranges
 from recsys_mf.kernels.backend import Device
 from recsys_mf.kernels.cpu.device import CpuDevice
 from recsys_mf.models.factorization import Factorization
@@ -25,6 +27,7 @@ Matrix = NDArray[np.float64]
 Factors = tuple[NDArray[np.float32], NDArray[np.float32]]
 
 _HOST = CpuDevice(1)
+_ROWS = 1 << 15  # of a side that are in float64 at a time
 _ROUNDING = 1e-13  # of the largest eigenvalue of a Gram matrix in float64
 
 
@@ -52,27 +55,47 @@ def merged_products(average: Factors, member: Factors, number: int, rank: int, d
     def wide(factors: NDArray[np.float32]) -> Any:
         return xp.asarray(device.put(factors), dtype=xp.float64)
 
+    def side(a: NDArray[np.float32], b: NDArray[np.float32]) -> _Side:
+        return _Side(len(a), lambda rows: xp.hstack([wide(a[rows]) * old, wide(b[rows]) * new]))
+
     with device.guard():
-        P, Q = (xp.hstack([wide(a) * old, wide(b) * new]) for a, b in zip(average, member, strict=True))
-        P, Q = (device.get(factors).astype(np.float32) for factors in cut(P, Q, rank, device))
-    return P, Q
+        P, Q = (side(a, b) for a, b in zip(average, member, strict=True))
+        return _cut(P, Q, rank, device)
 
 
-def cut(P: Any, Q: Any, rank: int, device: Device = _HOST) -> tuple[Any, Any]:
+def cut(P: Matrix, Q: Matrix, rank: int) -> Factors:
     """The truncated SVD of P Qᵀ as factors of that rank: [m, rank] and [n, rank], without forming the product.
 
     With PᵀP = V diag(σ²) Vᵀ, P = A R for R = diag(σ) Vᵀ and the orthonormal A = P V diag(1/σ); in the same way Q = B S.
     So P Qᵀ = A (R Sᵀ) Bᵀ, and only the SVD of the small core R Sᵀ remains to be computed.
-
-    P, Q : float64, on the device
     """
-    (R, to_A), (S, to_B) = (_rooted(device.get(X.T @ X)) for X in (P, Q))
+    return _cut(*(_Side(len(X), X.__getitem__) for X in (P, Q)), rank, _HOST)
+
+
+class _Side(NamedTuple):
+    """A matrix of so many rows, in float64 on a device; `take` gives a range of rows, so that it is never there whole."""
+
+    n_rows: int
+    take: Callable[[slice], Any]
+
+    def parts(self) -> list[slice]:
+        return [slice(low, high) for low, high in ranges(self.n_rows, _ROWS)]
+
+
+def _cut(P: _Side, Q: _Side, rank: int, device: Device) -> Factors:
+    """See `cut`."""
+    (R, to_A), (S, to_B) = (_rooted(sum(device.get(X.T @ X) for X in map(side.take, side.parts()))) for side in (P, Q))
     W, singular, Zt = np.linalg.svd(R @ S.T)
     k = min(rank, len(singular))
     root = np.sqrt(singular[:k])
-    small_P, small_Q = np.zeros((P.shape[1], rank)), np.zeros((Q.shape[1], rank))
-    small_P[:, :k], small_Q[:, :k] = to_A @ (W[:, :k] * root), to_B @ (Zt[:k].T * root)
-    return P @ device.put(small_P), Q @ device.put(small_Q)  # a product of lower rank leaves columns zero
+    found = []
+    for side, small in ((P, to_A @ (W[:, :k] * root)), (Q, to_B @ (Zt[:k].T * root))):
+        factors = np.zeros((side.n_rows, rank), np.float32)  # a product of lower rank leaves columns zero
+        there = device.put(small)
+        for rows in side.parts():
+            factors[rows, :k] = device.get(side.take(rows) @ there)
+        found.append(factors)
+    return found[0], found[1]
 
 
 def _rooted(gram: Matrix) -> tuple[Matrix, Matrix]:

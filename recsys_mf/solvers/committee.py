@@ -25,7 +25,7 @@ from typing import Protocol
 import numpy as np
 
 from recsys_mf.kernels.backend import Backend
-from recsys_mf.models import Factorization
+from recsys_mf.models import Factorization, Model
 from recsys_mf.prediction import predict
 from recsys_mf.ratings import Ratings
 from recsys_mf.solvers.averaging import merged
@@ -66,7 +66,9 @@ class Committee:
                 if epoch.state is not None:
                     yield Pause(partial(_both, mean, epoch))
             inside = None
-            merged_epoch = mean.add(epoch)
+            one, visits = epoch.model(), epoch.visits * epoch.number
+            del epoch  # and with it what the run of the member holds
+            merged_epoch = mean.add(one, visits)
             if mean.number == self.size:
                 merged_epoch = replace(merged_epoch, state=None)
             yield merged_epoch
@@ -81,9 +83,8 @@ class Mean:
         self._disagreement = Disagreement(train)
         self._backend = backend
 
-    def add(self, member: Epoch) -> Epoch:
-        """Add a member, given the last Epoch of its run, and return the Epoch of the committee so far."""
-        one = member.model()
+    def add(self, one: Model, visits: int) -> Epoch:
+        """Add the model of a member, with all its visits, and return the Epoch of the committee so far."""
         assert isinstance(one, Factorization)  # members are runs of SGD or ALS
         self.number += 1
         before, disagreement = self._model, self._disagreement
@@ -96,7 +97,7 @@ class Mean:
         def model() -> Factorization:
             return replace(committee, spread=disagreement.spread())
 
-        return Epoch(self.number, member.visits * member.number, None, model, state=partial(_both, self, None))
+        return Epoch(self.number, visits, None, model, state=partial(_both, self, None))
 
     def state(self) -> State | None:
         """The state of the members so far; None before the first."""

@@ -73,6 +73,7 @@ def time_epochs(
         else:
             yield step, seconds
             seconds = 0.0
+        del step  # what it holds need not be in memory together with what the next one makes
 
 
 def compile_kernels(solver: Solver, backend: Backend) -> None:
