@@ -13,6 +13,7 @@ Brand: Fast low-rank modifications of the thin singular value decomposition, Lin
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import reduce
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -55,36 +56,32 @@ def merged_products(average: Factors, member: Factors, number: int, rank: int, d
     def wide(factors: NDArray[np.float32]) -> Any:
         return xp.asarray(device.put(factors), dtype=xp.float64)
 
-    def side(a: NDArray[np.float32], b: NDArray[np.float32]) -> _Side:
-        return _Side(len(a), lambda rows: xp.hstack([wide(a[rows]) * old, wide(b[rows]) * new]))
+    def side(a: NDArray[np.float32], b: NDArray[np.float32]) -> Side:
+        return Side(len(a), lambda rows: xp.hstack([wide(a[rows]) * old, wide(b[rows]) * new]))
 
     with device.guard():
         P, Q = (side(a, b) for a, b in zip(average, member, strict=True))
-        return _cut(P, Q, rank, device)
+        return cut(P, Q, rank, device)
 
 
-def cut(P: Matrix, Q: Matrix, rank: int) -> Factors:
-    """The truncated SVD of P Qᵀ as factors of that rank: [m, rank] and [n, rank], without forming the product.
-
-    With PᵀP = V diag(σ²) Vᵀ, P = A R for R = diag(σ) Vᵀ and the orthonormal A = P V diag(1/σ); in the same way Q = B S.
-    So P Qᵀ = A (R Sᵀ) Bᵀ, and only the SVD of the small core R Sᵀ remains to be computed.
-    """
-    return _cut(*(_Side(len(X), X.__getitem__) for X in (P, Q)), rank, _HOST)
-
-
-class _Side(NamedTuple):
-    """A matrix of so many rows, in float64 on a device; `take` gives a range of rows, so that it is never there whole."""
+class Side(NamedTuple):
+    """A matrix in float64 on a device, which is never there as a whole: `take` gives a range of its rows."""
 
     n_rows: int
     take: Callable[[slice], Any]
 
     def parts(self) -> list[slice]:
+        """Ranges of rows, one after another."""
         return [slice(low, high) for low, high in ranges(self.n_rows, _ROWS)]
 
 
-def _cut(P: _Side, Q: _Side, rank: int, device: Device) -> Factors:
-    """See `cut`."""
-    (R, to_A), (S, to_B) = (_rooted(sum(device.get(X.T @ X) for X in map(side.take, side.parts()))) for side in (P, Q))
+def cut(P: Side, Q: Side, rank: int, device: Device = _HOST) -> Factors:
+    """The truncated SVD of P Qᵀ as factors of that rank: [m, rank] and [n, rank], without forming the product.
+
+    With PᵀP = V diag(σ²) Vᵀ, P = A R for R = diag(σ) Vᵀ and the orthonormal A = P V diag(1/σ); in the same way Q = B S.
+    So P Qᵀ = A (R Sᵀ) Bᵀ, and only the SVD of the small core R Sᵀ remains to be computed.
+    """
+    (R, to_A), (S, to_B) = (_rooted(_gram(side, device)) for side in (P, Q))
     W, singular, Zt = np.linalg.svd(R @ S.T)
     k = min(rank, len(singular))
     root = np.sqrt(singular[:k])
@@ -96,6 +93,13 @@ def _cut(P: _Side, Q: _Side, rank: int, device: Device) -> Factors:
             factors[rows, :k] = device.get(side.take(rows) @ there)
         found.append(factors)
     return found[0], found[1]
+
+
+def _gram(side: Side, device: Device) -> Matrix:
+    """XᵀX of a side X."""
+    products = (device.get(X.T @ X) for X in map(side.take, side.parts()))
+    found: Matrix = reduce(np.add, products)
+    return found
 
 
 def _rooted(gram: Matrix) -> tuple[Matrix, Matrix]:

@@ -30,7 +30,7 @@ from recsys_mf.kernels.schedule.grid import Grid, Places
 
 RATES = {64: 96e6, 128: 48e6}  # updates per second of a core, by rank: BENCHMARKS.md, 25 M ratings
 NETWORKS = {"10 Gbit/s": 1.0e9, "100 Gbit/s": 10e9}  # bytes per second that a transfer reaches
-EPOCHS = 406  # of all runs of a fit by `sgd`: 235.8 s · 173 M updates/s / 100.5 M ratings, BENCHMARKS.md
+EPOCHS = 404  # of all runs of a fit by `sgd`: 190.7 s · 213 M updates/s / 100.5 M ratings, BENCHMARKS.md
 LATENCY = 0.02  # seconds from the end of a step to the first byte of the next: a remote procedure call and its queue
 
 

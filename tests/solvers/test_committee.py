@@ -19,7 +19,7 @@ from recsys_mf.prediction import predict
 from recsys_mf.ratings import Ratings
 from recsys_mf.run import Run
 from recsys_mf.solvers import Sgd, TruncatedSvd, averaging
-from recsys_mf.solvers.averaging import cut, merged
+from recsys_mf.solvers.averaging import Side, cut, merged
 from recsys_mf.solvers.committee import Mean
 from recsys_mf.solvers.protocol import Epoch
 from recsys_mf.splits import Split, hold_out
@@ -54,6 +54,10 @@ def product(model: Factorization) -> np.ndarray:
     return model.user_factors.astype(np.float64) @ model.item_factors.T
 
 
+def side(X: np.ndarray) -> Side:
+    return Side(len(X), X.__getitem__)
+
+
 @pytest.mark.parametrize(("m", "n", "columns", "rank"), [(30, 20, 8, 4), (30, 20, 8, 8), (5, 30, 8, 6), (30, 20, 3, 1)])
 @pytest.mark.parametrize("rows", [7, 1 << 15])
 def test_the_cut_is_the_truncated_svd_of_the_product(
@@ -63,7 +67,7 @@ def test_the_cut_is_the_truncated_svd_of_the_product(
     rng = np.random.default_rng(1)
     P, Q = rng.standard_normal((m, columns)), rng.standard_normal((n, columns))
     U, singular, Vt = np.linalg.svd(P @ Q.T)
-    cut_P, cut_Q = cut(P, Q, rank)
+    cut_P, cut_Q = cut(side(P), side(Q), rank)
     assert cut_P.shape == (m, rank)
     k = min(rank, len(singular))
     np.testing.assert_allclose(cut_P @ cut_Q.T, (U[:, :k] * singular[:k]) @ Vt[:k], atol=1e-5)
@@ -71,9 +75,9 @@ def test_the_cut_is_the_truncated_svd_of_the_product(
 
 def test_factors_with_a_lower_rank_than_their_columns_are_also_cut() -> None:
     P, Q = np.ones((5, 4)), np.ones((3, 4))
-    cut_P, cut_Q = cut(P, Q, 2)
+    cut_P, cut_Q = cut(side(P), side(Q), 2)
     np.testing.assert_allclose(cut_P @ cut_Q.T, np.full((5, 3), 4.0), atol=1e-6)
-    assert not np.any(cut(np.zeros((5, 4)), Q, 2)[0])
+    assert not np.any(cut(side(np.zeros((5, 4))), side(Q), 2)[0])
 
 
 def test_two_members_of_half_the_rank_are_averaged_exactly() -> None:
