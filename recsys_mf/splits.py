@@ -152,9 +152,10 @@ def given(train: Ratings, test: Ratings, *, rule: str = "given files") -> Split:
 def with_validation(split: Split, fraction: float, seed: int, *, with_times: bool = True) -> Split:
     """The split with a fraction of its training rows set aside as `valid`, by the split's own rule.
 
-    with_times : if False, the new parts have no times, and take 8 bytes less per rating
     The remaining training rows get vocabularies of their own, and test is reindexed to these. Raises ConfigError for a
     fraction out of range, DataError if one part would be empty.
+
+    with_times : if False, the new parts have no times, and take 8 bytes less per rating
     """
     fraction = as_fraction(fraction, "fraction to hold out")
     if fraction == 0:

@@ -61,7 +61,8 @@ def merged_products(average: Factors, member: Factors, number: int, rank: int, d
 
     with device.guard():
         P, Q = (side(a, b) for a, b in zip(average, member, strict=True))
-        return cut(P, Q, rank, device)
+        first, second = (_applied(X, small, device) for X, small in zip((P, Q), cut(P, Q, rank, device), strict=True))
+        return first, second
 
 
 class Side(NamedTuple):
@@ -75,8 +76,8 @@ class Side(NamedTuple):
         return [slice(low, high) for low, high in ranges(self.n_rows, _ROWS)]
 
 
-def cut(P: Side, Q: Side, rank: int, device: Device = _HOST) -> Factors:
-    """The truncated SVD of P Qᵀ as factors of that rank: [m, rank] and [n, rank], without forming the product.
+def cut(P: Side, Q: Side, rank: int, device: Device = _HOST) -> tuple[Matrix, Matrix]:
+    """Small matrices S_P, S_Q: P S_P (Q S_Q)ᵀ is the truncated SVD of P Qᵀ at that rank; the product is not formed.
 
     With PᵀP = V diag(σ²) Vᵀ, P = A R for R = diag(σ) Vᵀ and the orthonormal A = P V diag(1/σ); in the same way Q = B S.
     So P Qᵀ = A (R Sᵀ) Bᵀ, and only the SVD of the small core R Sᵀ remains to be computed.
@@ -85,14 +86,17 @@ def cut(P: Side, Q: Side, rank: int, device: Device = _HOST) -> Factors:
     W, singular, Zt = np.linalg.svd(R @ S.T)
     k = min(rank, len(singular))
     root = np.sqrt(singular[:k])
-    found = []
-    for side, small in ((P, to_A @ (W[:, :k] * root)), (Q, to_B @ (Zt[:k].T * root))):
-        factors = np.zeros((side.n_rows, rank), np.float32)  # a product of lower rank leaves columns zero
-        there = device.put(small)
-        for rows in side.parts():
-            factors[rows, :k] = device.get(side.take(rows) @ there)
-        found.append(factors)
-    return found[0], found[1]
+    small_P, small_Q = np.zeros((len(to_A), rank)), np.zeros((len(to_B), rank))
+    small_P[:, :k], small_Q[:, :k] = to_A @ (W[:, :k] * root), to_B @ (Zt[:k].T * root)
+    return small_P, small_Q  # for a product of lower rank, columns are zero
+
+
+def _applied(side: Side, small: Matrix, device: Device) -> NDArray[np.float32]:
+    """A side times a small matrix, part by part."""
+    product, there = np.empty((side.n_rows, small.shape[1]), np.float32), device.put(small)
+    for rows in side.parts():
+        product[rows] = device.get(side.take(rows) @ there)
+    return product
 
 
 def _gram(side: Side, device: Device) -> Matrix:

@@ -67,16 +67,16 @@ def test_the_cut_is_the_truncated_svd_of_the_product(
     rng = np.random.default_rng(1)
     P, Q = rng.standard_normal((m, columns)), rng.standard_normal((n, columns))
     U, singular, Vt = np.linalg.svd(P @ Q.T)
-    cut_P, cut_Q = cut(side(P), side(Q), rank)
+    cut_P, cut_Q = (X @ small for X, small in zip((P, Q), cut(side(P), side(Q), rank), strict=True))
     assert cut_P.shape == (m, rank)
     k = min(rank, len(singular))
-    np.testing.assert_allclose(cut_P @ cut_Q.T, (U[:, :k] * singular[:k]) @ Vt[:k], atol=1e-5)
+    np.testing.assert_allclose(cut_P @ cut_Q.T, (U[:, :k] * singular[:k]) @ Vt[:k], atol=1e-9)
 
 
 def test_factors_with_a_lower_rank_than_their_columns_are_also_cut() -> None:
     P, Q = np.ones((5, 4)), np.ones((3, 4))
-    cut_P, cut_Q = cut(side(P), side(Q), 2)
-    np.testing.assert_allclose(cut_P @ cut_Q.T, np.full((5, 3), 4.0), atol=1e-6)
+    cut_P, cut_Q = (X @ small for X, small in zip((P, Q), cut(side(P), side(Q), 2), strict=True))
+    np.testing.assert_allclose(cut_P @ cut_Q.T, np.full((5, 3), 4.0), atol=1e-12)
     assert not np.any(cut(side(np.zeros((5, 4))), side(Q), 2)[0])
 
 
