@@ -28,7 +28,7 @@ Matrix = NDArray[np.float64]
 Factors = tuple[NDArray[np.float32], NDArray[np.float32]]
 
 _HOST = CpuDevice(1)
-_ROWS = 1 << 15  # of a side that are in float64 at a time
+_ROWS = 1 << 12  # of a side that are in float64 at a time
 _ROUNDING = 1e-13  # of the largest eigenvalue of a Gram matrix in float64
 
 

@@ -69,6 +69,7 @@ class Committee:
             one, visits = epoch.model(), epoch.visits * epoch.number
             del epoch  # and with it what the run of the member holds
             merged_epoch = mean.add(one, visits)
+            del one
             if mean.number == self.size:
                 merged_epoch = replace(merged_epoch, state=None)
             yield merged_epoch

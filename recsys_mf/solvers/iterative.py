@@ -92,10 +92,11 @@ class IterativeSolver(Solver):
 
     def footprint(self, train: Ratings) -> Footprint:
         """A run holds the factors, a copy of them (of the start, or the previous epoch) and the model made of them. A
-        committee needs most when a member is merged into the mean: the mean, the member and both together in float64.
+        committee holds the mean of its members besides; when one is merged it holds the mean before and after it, the
+        member, and parts in float64, which is less.
         """
         rows, width = train.n_users + train.n_items, figure(self.rank) + 1
-        tables = 15 if self.members == 1 else 44  # bytes per entry
+        tables = 16 if self.members == 1 else 20  # bytes per entry
         is_weighted = train.weights is not None or self.noise == "personal"
         columns = (self.bytes_per_rating + (self.bytes_per_weight if is_weighted else 0)) * len(train)
         return Footprint(tables * width * rows + columns, 4 * width * rows, columns)

@@ -75,5 +75,5 @@ def _needed(
         rows = train.n_users + train.n_items
         rank = min(compress, train.n_users, train.n_items)
         wide = rank + method.resolved(train, backend).settings()["rank"]
-        most = max(most, kept + 8 * rows * (wide + 3 * rank) + 48 * wide * wide)
+        most = max(most, kept + 4 * rows * (wide + 3 * rank) + 48 * wide * wide)
     return most
