@@ -48,8 +48,9 @@ class Als(IterativeSolver):
 
     name: ClassVar[str] = "als"
     overtraining: ClassVar[float] = 0.5
-    bytes_per_rating: ClassVar[int] = 24
-    bytes_per_weight: ClassVar[int] = 12
+    bytes_per_rating: ClassVar[int] = 28
+    bytes_per_weight: ClassVar[int] = 16
+    bytes_per_noise: ClassVar[int] = 16
     usual: ClassVar[dict[str, float]] = {"rank": 32, "regularisation": 1.0}
 
     rank: int | Auto = setting(

@@ -52,6 +52,18 @@ def compress(model: Posterior, rank: int, train: Ratings, backend: PredictionKer
     return Posterior.of([sample], model.scale)
 
 
+def bytes_to_compress(train: Ratings, compressed: int, *, rank: int, likelihood: str, time: str, **_: object) -> int:
+    """The most memory that `compress` takes to this rank, for a posterior of these settings; see `Solver.footprint`.
+
+    The mean product before and after a sample, and the factors of the sample; or, if the result is a Posterior, its
+    tables and the factors that they are made of. Besides, small matrices.
+    """
+    rows, kept = train.n_users + train.n_items, min(compressed, train.n_users, train.n_items)
+    is_posterior = likelihood == "ordinal" or (time == "auto" and train.times is not None)
+    wide = rank + kept
+    return 4 * rows * (wide + (3 if is_posterior else 2) * kept) + 48 * wide * wide
+
+
 def compress_scores(model: Posterior, rank: int) -> Factorization:
     """The mean over samples of μ + σ m at an average time as one factorisation of this rank, cut as in `compress`.
 

@@ -247,9 +247,21 @@ class Gibbs(Solver):
         numbers = self._kept_numbers(train, bins)
         draws = min(self._most_samples(numbers), max(1, self.n_epochs - self.selection().burn_ins[0])) * self.chains
         samples = 2 * numbers * draws
-        personal = 4 if self.noise != "common" and self.likelihood == "ordinal" else 0  # scales of all ratings
-        table = (80 + (40 + personal) * self.chains + (0 if train.weights is None else 20)) * len(train)
+        table = self._bytes_per_rating(train) * len(train)
         return Footprint(chains + max(search + samples, 2 * samples) + table, samples)
+
+    def _bytes_per_rating(self, train: Ratings) -> int:
+        """Memory for the ratings sorted by each side, their errors in every chain, and latent ratings."""
+        common, per_chain = 36, 8
+        if self.links != "none":
+            common += 16
+        if self.time == "auto" and train.times is not None:
+            common, per_chain = common + 26, per_chain + 4
+        if self.likelihood == "ordinal":
+            common, per_chain = common + 18, per_chain + 11
+        if train.weights is not None:
+            common += 16
+        return common + per_chain * self.chains
 
     def _kept_numbers(self, train: Ratings, bins: int) -> int:
         """The numbers that a sample keeps: rows of users, items and bins of time, the coefficients of the links of

@@ -34,6 +34,7 @@ class IterativeSolver(Solver):
     patience : epochs without a better validation error after which training stops
     usual : numbers for the settings that are "auto", before validation chooses
     bytes_per_rating, bytes_per_weight : memory that a run takes for its own copies of the table, and of its weights
+    bytes_per_noise : more memory per rating if the noise is personal
     """
 
     takes_updates: ClassVar[bool] = True
@@ -43,6 +44,7 @@ class IterativeSolver(Solver):
     usual: ClassVar[dict[str, float]]
     bytes_per_rating: ClassVar[int]
     bytes_per_weight: ClassVar[int]
+    bytes_per_noise: ClassVar[int]
 
     rank: int | Auto
     epochs: int
@@ -96,9 +98,10 @@ class IterativeSolver(Solver):
         member, and parts in float64, which is less.
         """
         rows, width = train.n_users + train.n_items, figure(self.rank) + 1
-        tables = 16 if self.members == 1 else 20  # bytes per entry
-        is_weighted = train.weights is not None or self.noise == "personal"
-        columns = (self.bytes_per_rating + (self.bytes_per_weight if is_weighted else 0)) * len(train)
+        tables = 15 if self.members == 1 else 20  # bytes per entry
+        of_weights = 0 if train.weights is None else self.bytes_per_weight
+        of_noise = self.bytes_per_noise if self.noise == "personal" else 0
+        columns = (self.bytes_per_rating + of_weights + of_noise) * len(train)
         return Footprint(tables * width * rows + columns, 4 * width * rows, columns)
 
     def run(self, train: Ratings, *, rng: np.random.Generator, backend: Backend) -> Iterator[Epoch]:

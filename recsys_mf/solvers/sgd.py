@@ -49,8 +49,9 @@ class Sgd(IterativeSolver):
 
     name: ClassVar[str] = "sgd"
     overtraining: ClassVar[float] = 1.25
-    bytes_per_rating: ClassVar[int] = 24
-    bytes_per_weight: ClassVar[int] = 8
+    bytes_per_rating: ClassVar[int] = 28
+    bytes_per_weight: ClassVar[int] = 12
+    bytes_per_noise: ClassVar[int] = 4
     usual: ClassVar[dict[str, float]] = {"rank": 64, "regularisation": 0.0375}
 
     rank: int | Auto = setting(

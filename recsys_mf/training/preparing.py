@@ -12,6 +12,7 @@ from recsys_mf.errors import ConfigError
 from recsys_mf.kernels.backend import Backend
 from recsys_mf.ratings import Ratings
 from recsys_mf.solvers import Solver
+from recsys_mf.solvers.compression import bytes_to_compress
 from recsys_mf.splits import Split
 from recsys_mf.training import provenance
 from recsys_mf.training.checkpoint import Checkpoint
@@ -64,7 +65,8 @@ def _needed(
 ) -> int:
     """The most bytes needed to fit these one after another, if every model is kept."""
     in_files = mapped.is_mapped(train.users)
-    kept = 0 if in_files else 16 * len(train) * len(parts)  # the validated parts of train
+    per_rating = sum(16 if part.train.times is None else 24 for part in parts)  # of the validated parts of train
+    kept = 0 if in_files else per_rating * len(train)
     most = kept
     for method in methods:
         found = method.resolved(train, backend).footprint(train)
@@ -72,8 +74,6 @@ def _needed(
         validated = 0 if not parts or method.samples_posterior else found.model
         most, kept = max(most, kept + validated + working), kept + found.model
     if compress is not None:
-        rows = train.n_users + train.n_items
-        rank = min(compress, train.n_users, train.n_items)
-        wide = rank + method.resolved(train, backend).settings()["rank"]
-        most = max(most, kept + 4 * rows * (wide + 3 * rank) + 48 * wide * wide)
+        working = bytes_to_compress(train, compress, **method.resolved(train, backend).settings())
+        most = max(most, kept + working)
     return most
