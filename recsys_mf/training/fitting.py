@@ -22,7 +22,7 @@ from recsys_mf.solvers.search import is_better, searched
 from recsys_mf.solvers.spread import calibrated
 from recsys_mf.solvers.state import State
 from recsys_mf.splits import Split
-from recsys_mf.store.loading import fit_of
+from recsys_mf.store.parts import fit_of
 from recsys_mf.store.saving import described_fit
 from recsys_mf.training.epochs import Progress, Watcher, compile_kernels, time_epochs
 from recsys_mf.training.selection import EpochSelection, History, Validated, choose_best
