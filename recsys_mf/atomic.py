@@ -7,8 +7,9 @@
 
 A writer that fails or is interrupted removes its folder; the target is then either unchanged or completely written. If
 a writer was killed, the next writer in the same place finds its folder: it can take the lock, moves `old` back if the
-name is free, and removes the rest. The folder of a running writer is never touched. Links are followed. The umask
-decides the file modes.
+name is free, and removes the rest. The folder of a running writer is never touched. Links are followed. What is
+read-only by its mode is not replaced, not even by the superuser. A file or folder that takes the place of another gets
+its mode; else the umask decides.
 """
 
 from __future__ import annotations
@@ -18,12 +19,14 @@ import errno
 import os
 import secrets
 import shutil
+import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 _PREFIX = ".recsys_mf-"
 _ATTEMPTS = 10
 _EXCHANGE = 2  # RENAME_EXCHANGE of renameat2
+_WRITABLE = stat.S_IWUSR | stat.S_IWGRP | stat.S_IWOTH
 _OCCUPIED = (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR, errno.EISDIR)
 
 
@@ -39,10 +42,13 @@ def written_file(target: Path, *, replace: bool) -> Iterator[Path]:
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(target))
     if not replace and target.exists():
         raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(target))
+    _refuse_read_only(target)
     with _aside(target) as path:
         yield path
         _settle(path)
         if replace:
+            _refuse_read_only(target)
+            _keep_mode(target, path)
             os.replace(path, target)
         else:
             _move_to_free_name(path, target)
@@ -58,6 +64,7 @@ def written_folder(target: Path, *, may_replace: Callable[[Path], None]) -> Iter
     Also raises OSError as the system does.
     """
     target = resolved(target)
+    _refuse_read_only(target)
     with _aside(target) as path:
         path.mkdir()
         yield path
@@ -75,6 +82,7 @@ def written_folder(target: Path, *, may_replace: Callable[[Path], None]) -> Iter
 def prove_writable(target: Path) -> None:
     """Raise OSError unless a file of this name can be written there; leaves no files behind."""
     target = resolved(target)
+    _refuse_read_only(target)
     with _aside(target) as path:
         path.touch()
 
@@ -94,6 +102,21 @@ def is_free(target: Path) -> bool:
     return not os.path.lexists(target) or (target.is_dir() and not any(target.iterdir()))
 
 
+def _refuse_read_only(target: Path) -> None:
+    """Raise PermissionError if a file, or a folder or a file in it, is read-only: by its mode, or for this user."""
+    if not target.exists():
+        return
+    for path in (target, *(target.iterdir() if target.is_dir() else ())):
+        if not path.is_symlink() and not (path.stat().st_mode & _WRITABLE and os.access(path, os.W_OK)):
+            raise PermissionError(errno.EACCES, f"{path} is read-only", str(path))
+
+
+def _keep_mode(target: Path, path: Path) -> None:
+    """Give the file or folder the mode of the one that it will replace."""
+    if target.exists() and target.is_dir() == path.is_dir():
+        path.chmod(stat.S_IMODE(target.stat().st_mode))
+
+
 def _install(path: Path, target: Path, may_replace: Callable[[Path], None]) -> None:
     """Move the folder to the target, in exchange for what exists there if that may be replaced."""
     if is_free(target):
@@ -102,6 +125,8 @@ def _install(path: Path, target: Path, may_replace: Callable[[Path], None]) -> N
         os.rename(path, target)  # fails on a folder that is not empty
         return
     may_replace(target)
+    _refuse_read_only(target)
+    _keep_mode(target, path)
     if _exchanged(path, target):
         try:
             may_replace(path)

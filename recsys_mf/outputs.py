@@ -203,5 +203,5 @@ def _folder_errors(directory: Place) -> contextlib.AbstractContextManager[None]:
 
 
 def _system_errors(output: Place) -> contextlib.AbstractContextManager[None]:
-    fix = "give another place, or free some space there"
+    fix = "give another place, make it writable, or free some space there"
     return system_errors(ResourceError, "cannot be written", where=output, fix=fix)

@@ -184,6 +184,39 @@ def test_modes_follow_the_umask(tmp_path: Path, mask: int) -> None:
     assert modes == [0o777 & ~mask, 0o666 & ~mask, 0o666 & ~mask]
 
 
+@pytest.mark.parametrize("exchange", EXCHANGES, indirect=True)
+def test_what_takes_the_place_of_another_gets_its_mode(tmp_path: Path, exchange: bool) -> None:
+    put(tmp_path / "x", "old")
+    put_file(tmp_path / "f", "old")
+    (tmp_path / "x").chmod(0o700)
+    (tmp_path / "f").chmod(0o600)
+    put(tmp_path / "x", "new")
+    put_file(tmp_path / "f", "new")
+    assert [stat.S_IMODE((tmp_path / name).stat().st_mode) for name in "xf"] == [0o700, 0o600]
+    assert content(tmp_path / "x") == content(tmp_path / "f") == "new"
+
+
+@pytest.mark.parametrize("protected", ["there/f", "there/x", "there/x/a"])
+@pytest.mark.parametrize("through_a_link", [False, True])
+def test_what_is_read_only_is_not_replaced(tmp_path: Path, protected: str, through_a_link: bool) -> None:
+    (tmp_path / "there").mkdir()
+    put(tmp_path / "there" / "x", "old")
+    put_file(tmp_path / "there" / "f", "old")
+    mode = stat.S_IMODE((tmp_path / protected).stat().st_mode) & 0o555
+    (tmp_path / protected).chmod(mode)
+    name = protected.split("/")[1]
+    (tmp_path / "link").symlink_to(f"there/{name}")
+    target = tmp_path / "link" if through_a_link else tmp_path / "there" / name
+    write = put_file if name == "f" else put
+    with pytest.raises(PermissionError, match=f"{tmp_path / protected} is read-only"):
+        write(target, "new")
+    with pytest.raises(PermissionError, match=f"{tmp_path / protected} is read-only"):
+        atomic.prove_writable(target)
+    assert stat.S_IMODE((tmp_path / protected).stat().st_mode) == mode
+    assert content(tmp_path / "there" / name) == "old"
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["a", "b", "f", "inner", "link", "there", "x"]
+
+
 @pytest.mark.parametrize("length", [1, 200, 250, 255])
 def test_any_name_that_the_system_accepts_is_written(tmp_path: Path, length: int) -> None:
     atomic.prove_writable(tmp_path / ("x" * length))
