@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,8 +17,10 @@ from recsys_mf.conversion import Origin, rating_values, rating_weights, time_sec
 from recsys_mf.conversion.origin import format_value
 from recsys_mf.conversion.ratings import all_finite
 from recsys_mf.conversion.weights import are_weights, fault_in_weights
+from recsys_mf.duplicates import DUPLICATES, Duplicates, PairGroups
 from recsys_mf.errors import ConfigError, DataError, nearest
 from recsys_mf.features import Features
+from recsys_mf.sharing import COMPUTED, GROUPED, shared
 from recsys_mf.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
@@ -28,8 +29,6 @@ if TYPE_CHECKING:
     import torch
 
 T = TypeVar("T")
-Duplicates = Literal["error", "last", "mean"]
-DUPLICATES: tuple[Duplicates, ...] = ("error", "last", "mean")
 
 
 @dataclass(frozen=True, eq=False)
@@ -212,7 +211,7 @@ class Ratings:
         """
         self.check_known()
         columns = self.users, self.n_users, self.items, self.values
-        return self._kept(_GROUPED, "by user", lambda: Csr(*sorting.grouped(*columns), self.n_items))
+        return shared(self, GROUPED, "by user", lambda: Csr(*sorting.grouped(*columns), self.n_items))
 
     def by_item(self) -> Csr:
         """The ratings as a matrix of items by users, in row order per item; read-only, because `grouped_once` may share
@@ -220,20 +219,11 @@ class Ratings:
         """
         self.check_known()
         columns = self.items, self.n_items, self.users, self.values
-        return self._kept(_GROUPED, "by item", lambda: Csr(*sorting.grouped(*columns), self.n_users))
+        return shared(self, GROUPED, "by item", lambda: Csr(*sorting.grouped(*columns), self.n_users))
 
     def once(self, key: Any, compute: Callable[[], T]) -> T:
         """The result of `compute`; inside `computed_once` only the first call per key computes it, and all share it."""
-        return self._kept(_COMPUTED, key, compute)
-
-    def _kept(self, kind: str, key: Any, compute: Callable[[], T]) -> T:
-        kept = self.__dict__.get(kind)
-        if kept is None:
-            return compute()
-        if key not in kept:
-            kept[key] = compute()
-        found: T = kept[key]
-        return found
+        return shared(self, COMPUTED, key, compute)
 
     def weights_by_user(self) -> NDArray[np.float32] | None:
         """The weights in the order of the entries of `by_user`, float32[n]; None without weights."""
@@ -326,50 +316,18 @@ class Ratings:
         mapped.rest()
         if not count:
             return self
-        pairs = self.users.astype(np.int64) * self.n_items + self.items
-        order = np.argsort(pairs, kind="stable") if self.times is None else np.lexsort((self.times, pairs))
-        is_last = np.append(np.diff(pairs[order]) > 0, True)  # whether the row is the newest of its pair
-        group = np.cumsum(is_last) - is_last
+        groups = PairGroups.of(self.users, self.items, self.n_items, self.times)
         if rule == "error":
-            raise self._twice(count, (earlier, later), self.values[order], group, where)
-        newest = order[is_last]
-        table = self._averaged(order, group, newest) if rule == "mean" else self
-        return table.select(np.sort(newest))
-
-    def _averaged(self, order: NDArray[np.int64], group: NDArray[np.int64], newest: NDArray[np.int64]) -> Ratings:
-        """The table with the average of every pair, and the sum of its weights, in the newest row of the pair.
-
-        order : int64[n], the rows sorted by pair; group : for each of these, the number of its pair
-        newest : the newest row of every pair
-        """
-        values = self.values.copy()
-        ordered = values[order].astype(np.float64)
-        if self.weights is None:
-            values[newest] = np.bincount(group, weights=ordered) / np.bincount(group)
-            return replace(self, values=values)
-        weights, counted = self.weights.copy(), self.weights[order].astype(np.float64)
-        totals = np.bincount(group, weights=counted)
-        values[newest], weights[newest] = np.bincount(group, weights=counted * ordered) / totals, totals
-        return replace(self, values=values, weights=weights)
-
-    def _twice(
-        self, count: int, rows: tuple[int, int], values: NDArray[np.float32], group: NDArray[np.int64], where: str
-    ) -> DataError:
-        """The error for pairs that occur more than once; values are sorted by pair; group is the number of the pair."""
-        starts = np.flatnonzero(np.diff(group, prepend=-1))
-        differ = np.maximum.reduceat(values, starts) > np.minimum.reduceat(values, starts)
-        contradicted, repeated = int(differ.sum()), int((np.diff(starts, append=len(group)) > 1).sum())
-        user = format_value(self.user_vocabulary.entries[int(self.users[rows[1]])])
-        item = format_value(self.item_vocabulary.entries[int(self.items[rows[1]])])
-        newest = "the last row" if self.times is None else "the newest row"
-        return DataError(
-            f"{count} duplicate (user, item) pairs",
-            where=where,
-            seen=f"user {user}, item {item} in rows {rows[0]} and {rows[1]}; "
-            f"{contradicted:,} of {repeated:,} have different ratings",
-            fix=f"remove them, or choose --duplicates last ({newest} of each) or mean (their average): "
-            f"{len(starts):,} ratings",
-        )
+            user = format_value(self.user_vocabulary.entries[int(self.users[later])])
+            item = format_value(self.item_vocabulary.entries[int(self.items[later])])
+            example = f"user {user}, item {item} in rows {earlier} and {later}"
+            newest = "the last row" if self.times is None else "the newest row"
+            raise groups.error(count, example, self.values, newest=newest, where=where)
+        table = self
+        if rule == "mean":
+            values, weights = groups.averaged(self.values, self.weights)
+            table = replace(self, values=values, weights=weights)
+        return table.select(np.sort(groups.newest))
 
     def to_scipy(self) -> scipy.sparse.csr_matrix:
         """The known pairs as a SciPy CSR matrix, float32[n_users, n_items]; an observed zero is stored."""
@@ -403,33 +361,6 @@ class Ratings:
         if self.weights is not None:
             frame["weight"] = self.weights
         return pd.DataFrame(frame)
-
-
-def computed_once(*tables: Ratings) -> AbstractContextManager[None]:
-    """A context in which the results of `Ratings.once` for these tables are kept, so that solvers share them."""
-    return _keeping(_COMPUTED, tables)
-
-
-def grouped_once(*tables: Ratings) -> AbstractContextManager[None]:
-    """A context in which these tables are grouped by user and by item only once; this takes 16 bytes per rating."""
-    return _keeping(_GROUPED, tables)
-
-
-@contextmanager
-def _keeping(kind: str, tables: Sequence[Ratings]) -> Iterator[None]:
-    own = []
-    for table in tables:
-        if kind not in table.__dict__:  # by a context around this one
-            table.__dict__[kind] = {}
-            own.append(table)
-    try:
-        yield
-    finally:
-        for table in own:
-            del table.__dict__[kind]
-
-
-_COMPUTED, _GROUPED = "_computed", "_grouped"
 
 
 def _column(column: Any, dtype: type[np.generic], *, where: str) -> NDArray[Any]:

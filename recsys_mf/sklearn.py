@@ -28,8 +28,9 @@ except ModuleNotFoundError as error:
 
 from recsys_mf.arguments import choice
 from recsys_mf.completion import complete
+from recsys_mf.duplicates import Duplicates
 from recsys_mf.errors import ConfigError, DataError, EmptyRowWarning
-from recsys_mf.ratings import Duplicates, Ratings
+from recsys_mf.ratings import Ratings
 from recsys_mf.solvers import SOLVERS
 from recsys_mf.training import BASELINE, baselines, train
 

@@ -23,7 +23,7 @@ LAYERS = (
     {"memory", "atomic", "outputs", "strict_json", "layout", "storage"},
     {"arrays", "drawing"},
     {"kernels", "conversion"},
-    {"ratings", "features", "vocabulary", "mismatch", "models"},
+    {"ratings", "duplicates", "sharing", "features", "vocabulary", "mismatch", "models"},
     {"loaders", "splits", "prediction"},
     {"serving"},
     {"run", "solvers"},

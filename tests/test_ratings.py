@@ -12,8 +12,10 @@ import pytest
 from numpy.typing import NDArray
 
 from recsys_mf.arrays import mapped
+from recsys_mf.duplicates import DUPLICATES
 from recsys_mf.errors import ConfigError, DataError
-from recsys_mf.ratings import DUPLICATES, Ratings, computed_once, grouped_once
+from recsys_mf.ratings import Ratings
+from recsys_mf.sharing import computed_once, grouped_once
 from recsys_mf.vocabulary import Vocabulary
 
 USERS = ["u2", "u1", "u2", "u3"]

@@ -6,10 +6,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Unpack, cast
 
 from recsys_mf.conversion import Ids, Origin, arrow_column
+from recsys_mf.duplicates import Duplicates
 from recsys_mf.errors import DataError
 from recsys_mf.loaders.reading import Vocabularies, assembled
 from recsys_mf.loaders.source import ColumnNames, name_columns
-from recsys_mf.ratings import Duplicates, Ratings
+from recsys_mf.ratings import Ratings
 
 if TYPE_CHECKING:
     import pyarrow as pa

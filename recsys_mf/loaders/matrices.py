@@ -10,10 +10,11 @@ from numpy.typing import NDArray
 from recsys_mf.conversion import Origin, arrow_column
 from recsys_mf.conversion.arrow import numpy_of
 from recsys_mf.conversion.origin import format_value
+from recsys_mf.duplicates import Duplicates
 from recsys_mf.errors import DataError
 from recsys_mf.loaders.frames import FrameSource
 from recsys_mf.loaders.source import recognise
-from recsys_mf.ratings import Duplicates, Ratings
+from recsys_mf.ratings import Ratings
 
 _GIVE = "give a matrix of numbers [m, n]: NumPy, torch, pandas or SciPy sparse"
 

@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 
 from recsys_mf.arrays.mapped import rest
 from recsys_mf.conversion import IDS, Ids, Origin, id_column, rating_values, rating_weights, time_seconds
+from recsys_mf.duplicates import Duplicates
 from recsys_mf.errors import ConfigError, DataError, nearest
 from recsys_mf.loaders.opening import open_source
 from recsys_mf.loaders.source import ColumnNames, Columns, Source, name_columns, recognise
-from recsys_mf.ratings import Duplicates, Ratings
+from recsys_mf.ratings import Ratings
 from recsys_mf.vocabulary import Vocabulary
 
 if TYPE_CHECKING:

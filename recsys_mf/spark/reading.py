@@ -18,10 +18,11 @@ from urllib.parse import unquote
 from recsys_mf import errors
 from recsys_mf.arguments import is_path
 from recsys_mf.conversion import Ids
+from recsys_mf.duplicates import Duplicates
 from recsys_mf.errors import ConfigError, DataError, RecsysError
 from recsys_mf.loaders.reading import assembled
 from recsys_mf.loaders.source import name_columns
-from recsys_mf.ratings import Duplicates, Ratings
+from recsys_mf.ratings import Ratings
 from recsys_mf.spark.crew import reason
 from recsys_mf.spark.storage import Storage
 

@@ -14,8 +14,9 @@ from recsys_mf.errors import SolveError
 from recsys_mf.kernels.backend import Backend
 from recsys_mf.models import Factorization, Fit, Posterior
 from recsys_mf.prediction import rmse
-from recsys_mf.ratings import Ratings, grouped_once
+from recsys_mf.ratings import Ratings
 from recsys_mf.serving.folding import choose_precision
+from recsys_mf.sharing import grouped_once
 from recsys_mf.solvers import Epoch, Solver
 from recsys_mf.solvers.compression import compress
 from recsys_mf.solvers.search import is_better, searched

@@ -15,8 +15,9 @@ from recsys_mf.kernels import select
 from recsys_mf.kernels.backend import Backend
 from recsys_mf.loaders import from_frame, read_ratings
 from recsys_mf.models import RatedPairs
-from recsys_mf.ratings import Ratings, computed_once
+from recsys_mf.ratings import Ratings
 from recsys_mf.run import Run
+from recsys_mf.sharing import computed_once
 from recsys_mf.solvers import SOLVERS, Biases, Mean, Solver, TruncatedSvd
 from recsys_mf.solvers.truncated_svd import FILLINGS
 from recsys_mf.splits import Split
