@@ -110,6 +110,7 @@ KERNELS = (
     {"schedule"},
     {"backend"},
     {"reference", "cpu", "torch"},
+    {"cases"},
     {"oracle"},
     {"triton"},
     {"devices"},

@@ -13,7 +13,7 @@ from recsys_mf.comparison.keeping import KeptFits
 from recsys_mf.comparison.plan import Plan, Trial
 from recsys_mf.comparison.tested import Tested, fit_and_test
 from recsys_mf.errors import DataError, IdMismatchWarning, RecsysError
-from recsys_mf.evaluation.scoring import describe_mismatch
+from recsys_mf.evaluation.leakage import describe_mismatch
 from recsys_mf.kernels.backend import Backend
 from recsys_mf.ratings import Ratings
 from recsys_mf.splits import Split

@@ -9,7 +9,7 @@ from recsys_mf.arguments import instance
 from recsys_mf.comparison.table import Cells, Comparison, Setup
 from recsys_mf.comparison.tested import Facts, Tested, errors_of
 from recsys_mf.errors import ConfigError, DataError, IdMismatchWarning, LeakWarning, RecsysWarning
-from recsys_mf.evaluation.scoring import describe_mismatch, trained_on
+from recsys_mf.evaluation.leakage import describe_mismatch, trained_on
 from recsys_mf.kernels import predictor
 from recsys_mf.ratings import Ratings
 from recsys_mf.run import Run

@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys_mf import splits
 from recsys_mf.arguments import instance, whole
 from recsys_mf.arrays import sorting
 from recsys_mf.errors import DataError, IdMismatchWarning, LeakWarning
@@ -23,14 +22,13 @@ from recsys_mf.evaluation.calibration import PROBABILITY, Calibration, calibrati
 from recsys_mf.evaluation.convergence import MIN_DRAWS, Summary, summarise
 from recsys_mf.evaluation.diagnostics import OnTest, diagnose_test, diagnose_training
 from recsys_mf.evaluation.full_ranking import RankingTask, Top, check_arguments
+from recsys_mf.evaluation.leakage import Trained, describe_leak, describe_mismatch, trained_on
 from recsys_mf.evaluation.metrics import METRICS, Estimate, PairedBootstrap, Scored, find_errors
 from recsys_mf.evaluation.ranking import Figure
 from recsys_mf.evaluation.report import SEGMENTS, Coverage, HeldOut, Report, Row, Segment, require_svd
 from recsys_mf.kernels import predictor
 from recsys_mf.kernels.backend import Backend, PredictionKernels
 from recsys_mf.kernels.cpu.prediction import CPU
-from recsys_mf.loaders.reading import Vocabularies
-from recsys_mf.mismatch import UnknownIds
 from recsys_mf.models import Fit, Model, Posterior
 from recsys_mf.prediction import Predictions, has_intervals, predict
 from recsys_mf.ratings import Ratings
@@ -79,7 +77,7 @@ def evaluate(
     pairs = test.reindexed(run.user_vocabulary, run.item_vocabulary)
     task = None if top is None else RankingTask.of(run, test, pairs, top)
     trained = trained_on(run, test, pairs)
-    said = {IdMismatchWarning: describe_mismatch(run, test, pairs), LeakWarning: _leak(trained, len(pairs))}
+    said = {IdMismatchWarning: describe_mismatch(run, test, pairs), LeakWarning: describe_leak(trained, len(pairs))}
     for kind, message in said.items():
         if message:
             warnings.warn(message, kind, stacklevel=2)
@@ -119,37 +117,6 @@ class _ScoredFit:
     segments: Mapping[tuple[str, str], tuple[int, float]]  # (side, training ratings) -> pairs, RMSE
     ranking: Mapping[str, Figure]
     on_test: OnTest | None
-
-
-@dataclass(frozen=True, eq=False)
-class Trained:
-    """Which of some pairs a run was trained on.
-
-    count : how many, None if not known; which : bool[n], None if it is not known for each pair
-    """
-
-    count: int | None
-    which: NDArray[np.bool_] | None
-
-
-def trained_on(run: Run, test: Ratings, pairs: Ratings) -> Trained:
-    """Which pairs of a table the run was trained on, by the pairs that it keeps, else by its recorded fingerprints.
-
-    pairs : the pairs of test, under the vocabularies of the run
-    """
-    if test.fingerprint == run.provenance.get("test_fingerprint"):  # its own test part: separated from train by rule
-        return Trained(0, None)
-    if run.rated is not None:
-        which = run.rated.contains(pairs.users, pairs.items)
-        return Trained(int(which.sum()), which)
-    timeless = replace(test, times=None)  # as it is read for a solver that takes no times
-    fingerprints = {splits.fingerprint_as_read(table) for table in (test, timeless)}
-    if run.provenance["train_fingerprint"] in fingerprints:
-        return Trained(len(test), None)
-    source = run.provenance.get("split_rule", {})
-    if source.get("fingerprint") in fingerprints:
-        return Trained(int(run.provenance["train_ratings"]), None)
-    return Trained(0 if source.get("test_fingerprint") in fingerprints else None, None)
 
 
 class _Scorer:
@@ -270,21 +237,6 @@ def _labelled(run: Run) -> dict[str, Fit]:
     return {**run.baselines, label: run.fit}
 
 
-def _leak(trained: Trained, n_pairs: int) -> str | None:
-    """The warning that the model was trained on some pairs; None if it was not, or this is not known."""
-    if not trained.count:
-        return None
-    rest = (
-        ""
-        if trained.which is None or trained.count == n_pairs
-        else "; only the error of the other pairs, shown below, is held out"
-    )
-    return (
-        f"the model was trained on {trained.count:,} of these {n_pairs:,} pairs ({trained.count / n_pairs:.1%}): "
-        f"their error says nothing about new ratings{rest}"
-    )
-
-
 def _held_out(run: Run, pairs: Ratings, trained: Trained, seed: int) -> HeldOut:
     # An id with only side information is known, but it has no training rating either.
     no_user, no_item = (
@@ -318,18 +270,3 @@ def _shared(run: Run) -> dict[str, Any]:
         "weighted": bool(run.provenance.get("weighted")),
         **{name: run.provenance[name] for name in taken},
     }
-
-
-def describe_mismatch(known: Vocabularies, test: Ratings, pairs: Ratings) -> str | None:
-    """The warning that nearly all pairs are unknown, with an example; else None.
-
-    known : a run, or its training ratings; pairs : the pairs of test under its vocabularies
-    """
-    unknown = UnknownIds(known.user_vocabulary, known.item_vocabulary)
-    unknown.add(
-        pairs.users,
-        pairs.items,
-        lambda rows: test.user_vocabulary.ids(test.users[rows]),
-        lambda rows: test.item_vocabulary.ids(test.items[rows]),
-    )
-    return unknown.message("the test table", "test pairs")

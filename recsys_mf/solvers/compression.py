@@ -13,7 +13,7 @@ from recsys_mf.kernels.cpu.prediction import CPU
 from recsys_mf.kernels.operands import Pairs
 from recsys_mf.models import Factorization, Model, Posterior
 from recsys_mf.models.personal_noise import NoiseDraw
-from recsys_mf.models.posterior import Sample
+from recsys_mf.models.samples import Sample
 from recsys_mf.prediction import takes_times
 from recsys_mf.prediction.pairs import sample_moments
 from recsys_mf.ratings import Ratings

@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 from recsys_mf.errors import ConfigError
 from recsys_mf.kernels.backend import Backend
 from recsys_mf.models import Posterior
-from recsys_mf.models.posterior import Bins, Rounded, Scale
+from recsys_mf.models.samples import Bins, Rounded, Scale
 from recsys_mf.ratings import Ratings
 from recsys_mf.solvers.protocol import Epoch, Footprint, Predictor, Solver
 from recsys_mf.solvers.sampler.chain import Chain, Observed
 from recsys_mf.solvers.sampler.draws import Draws
-from recsys_mf.solvers.sampler.likelihood import LATENTS
+from recsys_mf.solvers.sampler.state import state_for_more, state_of, take_up
 from recsys_mf.solvers.selection import Selection
 from recsys_mf.solvers.settings import AUTO, Among, Auto, Between, figure, setting
 from recsys_mf.solvers.standardisation import find_scale, standardise
@@ -30,7 +30,6 @@ _JOINED = 0.3  # of the sweeps, after which validation rows join; a larger share
 _BURN_INS = (10, 20, 40, 80)
 _MAX_LEVELS = 20  # the most distinct ratings that are treated as an ordered scale
 _MAX_BYTES = 1 << 29  # of the samples of a model
-_DAY = 86400
 _NOISES = ("mixed", "personal", "common")
 _LINKS = ("both", "users", "items", "none")
 
@@ -188,7 +187,7 @@ class Gibbs(Solver):
         """See `Solver.run_joined`. Latent ratings are drawn again, for all ratings, given the rows; the draws from
         before the other ratings joined are kept.
         """
-        return self.run_from(_for_more(start, _levels(train)), train, rng=rng, backend=backend)
+        return self.run_from(state_for_more(start, _levels(train)), train, rng=rng, backend=backend)
 
     def run_from(
         self, start: State | None, train: Ratings, *, rng: np.random.Generator, backend: Backend
@@ -204,7 +203,7 @@ class Gibbs(Solver):
             for number, stream in enumerate(rng.spawn(self.chains))
         ]
         kept = Draws(self.selection().burn_ins[0], self._most_samples(self._kept_numbers(train, len(scale.bins))))
-        done = 0 if start is None else _take_up(start, chains, kept, scale)
+        done = 0 if start is None else take_up(start, chains, kept, scale)
 
         for sweep in range(done + 1, self.n_epochs + 1):
             squared_error = float(np.mean([chain.sweep() for chain in chains]))
@@ -222,7 +221,7 @@ class Gibbs(Solver):
             visits = self.chains * (2 + bool(len(scale.bins))) * len(train)
             yield Epoch(
                 sweep, visits, rmse, posterior, predictor, True, self._monitored(chains, scale.deviation),
-                partial(_state, sweep, chains, kept, scale) if sweep < self.n_epochs else None,
+                partial(state_of, sweep, chains, kept, scale) if sweep < self.n_epochs else None,
             )  # fmt: skip
 
     def _monitored(self, chains: Sequence[Chain], deviation: float) -> dict[str, tuple[float, ...]]:
@@ -238,7 +237,7 @@ class Gibbs(Solver):
         """The tables of every chain, and the larger of two: the search for a draw of the coefficients of links with the
         samples kept, or the samples with the model that is stacked from them.
         """
-        bins = len(np.unique(train.times // _DAY)) if self.time == "auto" and train.times is not None else 0
+        bins = len(self._bins(train))
         users, items, width = train.n_users, train.n_items, figure(self.rank) + 1
         rows = users + items + bins
         linked = self.links != "none"
@@ -275,12 +274,16 @@ class Gibbs(Solver):
         """The most samples of a chain to keep, if each has this many numbers."""
         return max(1, min(self.samples, _MAX_BYTES // (2 * numbers)) // self.chains)
 
+    def _bins(self, train: Ratings) -> Bins:
+        """The bins of time of the model; none without times."""
+        return Bins.of(train.times, self.bin_days) if self.time == "auto" and train.times is not None else Bins.none()
+
     def _observed(self, train: Ratings, backend: Backend, start: State | None = None) -> tuple[Scale, Observed]:
         """The scale of the model, and the ratings as the chains take them.
 
         start : the scale of a state, whose mean and deviation the ratings are standardised with; or None
         """
-        bins = Bins.of(train.times, self.bin_days) if self.time == "auto" and train.times is not None else Bins.none()
+        bins = self._bins(train)
         if self.likelihood == "gaussian":
             found = find_scale(train)
             if start is not None:
@@ -342,38 +345,3 @@ def _levels(train: Ratings) -> NDArray[np.float32]:
     """The distinct ratings in ascending order; if the first rows have over 256, only those of the first rows."""
     few = np.unique(train.values[:65536])
     return few if len(few) > 256 else np.unique(train.values)
-
-
-def _state(sweep: int, chains: Sequence[Chain], kept: Draws, scale: Scale) -> State:
-    """The state of a run after a sweep."""
-    facts = {"sweep": sweep, "mean": scale.mean, "deviation": scale.deviation}
-    of_scale = State(facts, {"bins": scale.bins.numbers, "levels": scale.levels})
-    of_chains = {f"chain {number}": chain.state() for number, chain in enumerate(chains)}
-    return State.joined({"scale": of_scale, "draws": kept.state(scale), **of_chains})
-
-
-def _take_up(start: State, chains: Sequence[Chain], kept: Draws, scale: Scale) -> int:
-    """Restore the chains and draws of a state; returns its sweep."""
-    of_scale, draws = start.part("scale"), start.part("draws")
-    assert of_scale is not None
-    places = np.searchsorted(scale.bins.numbers, of_scale.arrays["bins"])
-    for number, chain in enumerate(chains):
-        of_chain = start.part(f"chain {number}")
-        assert of_chain is not None
-        chain.restore(of_chain, places)
-    if draws is not None:
-        kept.restore(draws, places, len(scale.bins))
-    sweep: int = of_scale.facts["sweep"]
-    return sweep
-
-
-def _for_more(start: State, levels: NDArray[np.float32]) -> State:
-    """The state for a table with more ratings: without latent ratings; if there are more levels, also without the
-    thresholds and the draws that contain them.
-    """
-    left_out = [f"/{LATENTS}"]
-    facts = dict(start.facts)
-    if not np.array_equal(start.arrays["scale/levels"], levels) and len(start.arrays["scale/levels"]):
-        left_out.append("/cuts")
-        del facts["draws"]
-    return State(facts, {k: array for k, array in start.arrays.items() if not k.endswith(tuple(left_out))})

@@ -10,9 +10,8 @@ from __future__ import annotations
 import itertools
 import time
 import weakref
-from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,90 +25,17 @@ from recsys_mf.spark.crew import Crew
 from recsys_mf.spark.crews import Crews, Standing
 from recsys_mf.spark.shares import ARRAYS
 from recsys_mf.spark.storage import Storage
+from recsys_mf.spark.tables import Making, Side, Table
 from recsys_mf.spark.wire import Facts, Rows
 
 F32 = NDArray[np.float32]
-_ROW = 4  # the solution of a row costs as much as this number of ratings, in addition to its own ratings
 _WORTH = 1 << 12  # workers compute a product with at least this many multiplications for each of `least` ratings
-
-
-@dataclass(eq=False)
-class _Side:
-    """The ratings of one side in the storage.
-
-    arrays : weak references to the arrays that were written there, by name
-    crew : the crew whose workers have read their rows; edges [W + 1] : the first row of each, and the number of rows
-    """
-
-    name: str
-    ratings: tuple[NDArray[np.int64], int]
-    arrays: dict[str, weakref.ref[Any]]
-    crew: Crew | None = None
-    edges: tuple[int, ...] = ()
-
-    def holds(self, arrays: dict[str, Any]) -> bool:
-        """Whether this side was written from these arrays."""
-        return self.arrays.keys() == arrays.keys() and all(self.arrays[name]() is arrays[name] for name in arrays)
-
-    def cut(self, workers: int) -> tuple[int, ...]:
-        """Edges of contiguous rows of about equal work."""
-        starts, _ = self.ratings
-        done = starts[1:] + _ROW * np.arange(1, len(starts))
-        inner = np.searchsorted(done, done[-1] * np.arange(1, workers) / workers)
-        return (0, *inner.tolist(), len(done))
-
-
-class _Making(NamedTuple):
-    """How a table is made: the rows of a side, from their previous values or None if these do not matter, given the
-    rows of the other side.
-    """
-
-    side: _Side
-    rows: _Table | None
-    others: _Table
-    ridge: list[float]
-    steps: int
-
-
-@dataclass(eq=False)
-class _Table:
-    """A table of rows (factors, bias) float32[n, k + 1].
-
-    half : number of halves of epochs up to it
-    making : how to make it again, None once that is not needed; array : its copy on the driver
-    saved : the edges of its parts in the storage
-    crew : the crew whose workers hold it, cut at edges
-    is_finite : whether every number is finite; is_wanted : False once only later tables can need it
-    """
-
-    name: str
-    shape: tuple[int, int]
-    half: int = 0
-    making: _Making | None = None
-    array: F32 | None = None
-    saved: tuple[int, ...] | None = None
-    crew: Crew | None = None
-    edges: tuple[int, ...] = ()
-    is_finite: bool = True
-    is_wanted: bool = True
-
-    @property
-    def epoch(self) -> int:
-        """The epoch in which it is made."""
-        return (self.half + 1) // 2
-
-    def find_kept(self) -> int:
-        """The last epoch, up to this table, that need not be computed again."""
-        table = self
-        while table.making is not None:
-            table = table.making.others
-        return table.epoch
 
 
 class SharedTable:
     """A table that workers hold; a solver uses it like an array (`SparkDevice`)."""
 
-    def __init__(self, kernels: SparkRows, table: _Table) -> None:
+    def __init__(self, kernels: SparkRows, table: Table) -> None:
         self._kernels, self.table = kernels, table
 
     @property
@@ -135,16 +61,16 @@ class SparkRows(CpuRows):
         super().__init__(threads)
         self._crews, self._storage, self._every, self._least = crews, storage, every, least
         self._numbers = itertools.count()
-        self._sides: list[_Side] = []
+        self._sides: list[Side] = []
         self._left_sides: list[str] = []
-        self._unwanted: list[_Table] = []
+        self._unwanted: list[Table] = []
 
     def refine(self, ratings: Csr, X: Any, regressors: Regressors, prior: Shrinkage, steps: int) -> tuple[Any, F32]:
         """As `reference.refine`."""
         if len(ratings.columns) < self._least:
             return super().refine(ratings, X, regressors, prior, steps)
         side = self._find_side(ratings, regressors.weights, prior.weights)
-        return self._make(_Making(side, self._as_table(X), self._as_table(regressors.rows), _plain(prior), steps))
+        return self._make(Making(side, self._as_table(X), self._as_table(regressors.rows), _plain(prior), steps))
 
     def solve(
         self, ratings: Csr, regressors: Regressors, prior: RowPrior, noise_precision: float, normals: F32 | None
@@ -156,7 +82,7 @@ class SparkRows(CpuRows):
             return super().solve(ratings, regressors, prior, noise_precision, normals)
         assert isinstance(prior, Shrinkage)
         side = self._find_side(ratings, regressors.weights, prior.weights)
-        return self._make(_Making(side, None, self._as_table(regressors.rows), _plain(prior), 0))
+        return self._make(Making(side, None, self._as_table(regressors.rows), _plain(prior), 0))
 
     def multiply(self, matrix: Csr, X: NDArray[Any], less: Less | None = None) -> NDArray[Any]:
         """As `reference.multiply`, in the precision of X; by workers if it is long."""
@@ -190,7 +116,7 @@ class SparkRows(CpuRows):
         collected = (table.collect() if isinstance(table, SharedTable) else table for table in tables)
         return super().pair_values(pairs, Tables(*collected))
 
-    def collect(self, table: _Table) -> F32:
+    def collect(self, table: Table) -> F32:
         """The rows of a table on the driver."""
         if table.array is None:
 
@@ -202,11 +128,11 @@ class SparkRows(CpuRows):
             table.array, table.making = np.concatenate([rows.to_table() for rows in parts]), None
         return table.array
 
-    def _make(self, making: _Making) -> tuple[SharedTable, F32]:
+    def _make(self, making: Making) -> tuple[SharedTable, F32]:
         """A table made by workers, and the squared errors of its rows."""
         others = making.others
         shape = (len(making.side.ratings[0]) - 1, others.shape[1])
-        table = _Table(self._new_name("rows"), shape, others.half + 1, making)
+        table = Table(self._new_name("rows"), shape, others.half + 1, making)
 
         def make(crew: Crew) -> list[Rows]:
             self._tidy(crew)
@@ -223,7 +149,7 @@ class SparkRows(CpuRows):
         weakref.finalize(shared, self._let_go, table)
         return shared, np.concatenate([rows.bias for rows in found])
 
-    def _bring(self, crew: Crew, table: _Table, edges: tuple[int, ...] = ()) -> None:
+    def _bring(self, crew: Crew, table: Table, edges: tuple[int, ...] = ()) -> None:
         """Give the workers a table, cut at edges if these are given: send it, load it, or make it again."""
         if table.crew is crew and edges in ((), table.edges):
             return
@@ -247,7 +173,7 @@ class SparkRows(CpuRows):
         if not table.is_wanted:
             self._unwanted.append(table)
 
-    def _solve(self, crew: Crew, table: _Table, making: _Making) -> tuple[int, ...]:
+    def _solve(self, crew: Crew, table: Table, making: Making) -> tuple[int, ...]:
         """Have the workers make a table; returns the edges at which it is cut."""
         began = time.perf_counter()
         side = making.side
@@ -267,7 +193,7 @@ class SparkRows(CpuRows):
         table.is_finite = all(own["finite"] for own in found)
         return side.edges
 
-    def _bring_side(self, crew: Crew, side: _Side) -> None:
+    def _bring_side(self, crew: Crew, side: Side) -> None:
         """Have the workers read their ratings of a side."""
         if side.crew is crew:
             return
@@ -281,13 +207,13 @@ class SparkRows(CpuRows):
         crew.call_all("read_side", own)
         side.crew, side.edges = crew, edges
 
-    def _save(self, crew: Crew, table: _Table) -> None:
+    def _save(self, crew: Crew, table: Table) -> None:
         """Write a table into the storage, where it stays as long as it can be needed."""
         crew.call_all("save_rows", [{"name": table.name, "first": first} for first in table.edges[:-1]])
         table.saved, table.making = table.edges, None
         weakref.finalize(table, self._storage.remove, table.name).atexit = False
 
-    def _find_side(self, ratings: Csr, weights: F32 | None, prior: F32 | None) -> _Side:
+    def _find_side(self, ratings: Csr, weights: F32 | None, prior: F32 | None) -> Side:
         """The side with these ratings, weights, and weights of the rows' prior, written into the storage once."""
         every = {**ratings._asdict(), "weights": weights, "prior": prior}
         arrays = {name: every[name] for name in ARRAYS if every[name] is not None}
@@ -299,18 +225,18 @@ class SparkRows(CpuRows):
             self._storage.put(f"{name}/{key}", array)
         mapped.rest()
         references = {key: weakref.ref(array) for key, array in arrays.items()}
-        side = _Side(name, (ratings.starts, ratings.n_columns), references)
+        side = Side(name, (ratings.starts, ratings.n_columns), references)
         self._sides.append(side)
         weakref.finalize(side, self._left_sides.append, name)  # once no table needs it any more
         return side
 
-    def _as_table(self, rows: Any) -> _Table:
+    def _as_table(self, rows: Any) -> Table:
         """The table of a solver's array, or of a `SharedTable`."""
         if isinstance(rows, SharedTable):
             return rows.table
-        return _Table(self._new_name("rows"), rows.shape, array=rows, is_wanted=False)
+        return Table(self._new_name("rows"), rows.shape, array=rows, is_wanted=False)
 
-    def _let_go(self, table: _Table) -> None:
+    def _let_go(self, table: Table) -> None:
         """Mark a table that the solver no longer uses; only tables made from it can still need it."""
         table.is_wanted = False
         self._unwanted.append(table)

@@ -63,21 +63,22 @@ def sealed_tensors(facts: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]])
 
     text = np.frombuffer(strict_json.to_text(dict(facts)).encode(), np.uint8)
     held = {name: np.ascontiguousarray(array) for name, array in arrays.items()} | {"facts": text}
-    data: bytes = save(held | {"digest": np.frombuffer(_digest(held), np.uint8)})
+    data: bytes = save(held | {"digest": np.frombuffer(digest(held), np.uint8)})
     return data
 
 
 def read_sealed(data: Bytes) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
     """The facts and arrays of `sealed_tensors`, read-only. Raises DataError if a byte of them has changed."""
     arrays = read_tensors(data)
-    digest, text = arrays.pop("digest", None), arrays.get("facts")
-    if digest is None or text is None or digest.tobytes() != _digest(arrays):
+    sealed, text = arrays.pop("digest", None), arrays.get("facts")
+    if sealed is None or text is None or sealed.tobytes() != digest(arrays):
         raise DataError("changed since it was written")
     del arrays["facts"]
     return strict_json.from_text(text.tobytes()), arrays
 
 
-def _digest(arrays: Mapping[str, NDArray[Any]]) -> bytes:
+def digest(arrays: Mapping[str, NDArray[Any]]) -> bytes:
+    """SHA-256 of every array with its name, type and shape: equal for arrays that are equal in every bit."""
     total = hashlib.sha256()
     for name, array in sorted(arrays.items()):
         total.update(f"{name} {array.dtype} {array.shape}".encode())

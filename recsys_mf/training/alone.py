@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
+from dataclasses import replace
+
 from recsys_mf.kernels.backend import Backend
 from recsys_mf.models import Fit
 from recsys_mf.solvers import Solver
@@ -29,15 +33,13 @@ def fit_alone(
 
     backend : as `kernels.select` returns it; the other arguments and errors are those of `train`
     """
-    check_features(solver, split.train)
     parts = cut_parts(split, validation, seed, [solver])
-    solver.resolved(split.train, backend)  # raises for settings that do not suit the table or the device
     fit_facts = provenance.of_fit(solver, {}, seed=seed, start=None, compress=None)
     with (
+        _prepared(split, parts, solver, backend, seed=seed, watch=watch) as fitting,
         kept_steps(checkpoint, split, validation, fit_facts, backend) as steps,
-        enough_room((solver,), split.train, parts, backend, None),
     ):
-        return Fitting(solver.name, solver, split.train, parts, seed, backend, watch, steps).fit()
+        return replace(fitting, steps=steps).fit()
 
 
 def validate_alone(
@@ -53,10 +55,8 @@ def validate_alone(
 
     parts : as `cut_parts` returns them for the split; the other arguments and errors are those of `fit_alone`
     """
-    check_features(solver, split.train)
-    solver.resolved(split.train, backend)  # raises for settings that do not suit the table or the device
-    with enough_room((solver,), split.train, parts, backend, None):
-        return Fitting(solver.name, solver, split.train, parts, seed, backend, watch).validate()
+    with _prepared(split, parts, solver, backend, seed=seed, watch=watch) as fitting:
+        return fitting.validate()
 
 
 def finish_alone(
@@ -73,7 +73,16 @@ def finish_alone(
 
     validated : None to validate first
     """
+    with _prepared(split, parts, solver, backend, seed=seed, watch=watch) as fitting:
+        return fitting.fit(validated)
+
+
+@contextlib.contextmanager
+def _prepared(
+    split: Split, parts: tuple[Split, ...], solver: Solver, backend: Backend, *, seed: int, watch: Watcher
+) -> Iterator[Fitting]:
+    """The fitting of a solver that suits the table and the device, and has enough memory."""
     check_features(solver, split.train)
-    solver.resolved(split.train, backend)
+    solver.resolved(split.train, backend)  # raises for settings that do not suit the table or the device
     with enough_room((solver,), split.train, parts, backend, None):
-        return Fitting(solver.name, solver, split.train, parts, seed, backend, watch).fit(validated)
+        yield Fitting(solver.name, solver, split.train, parts, seed, backend, watch)

@@ -53,8 +53,6 @@ from collections.abc import Mapping
 from importlib import metadata
 from typing import Any
 
-import numpy as np
-
 from recsys_mf import __version__
 from recsys_mf.arrays.jit import target
 from recsys_mf.features import Features
@@ -63,6 +61,7 @@ from recsys_mf.models import Model
 from recsys_mf.run import Run
 from recsys_mf.solvers import Solver
 from recsys_mf.splits import Split
+from recsys_mf.store import tensors
 
 _LIBRARIES = ("numpy", "numba", "llvmlite", "scipy", "torch")
 
@@ -156,11 +155,7 @@ def fingerprint_of_run(run: Run) -> str:
 
 def digest(model: Model) -> bytes:
     """SHA-256 of every array of a model, with its name: equal for two models that are equal in every bit."""
-    total = hashlib.sha256()
-    for name, array in sorted(model.arrays().items()):
-        total.update(f"{name} {array.dtype} {array.shape}".encode())
-        total.update(np.ascontiguousarray(array).data)
-    return total.digest()
+    return tensors.digest(model.arrays())
 
 
 def differences(record: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:

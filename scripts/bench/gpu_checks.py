@@ -16,7 +16,7 @@ from gpu_kernels import arrange
 from gpu_session import Figures, Session
 from threadpoolctl import threadpool_limits
 
-from recsys_mf.kernels import oracle
+from recsys_mf.kernels import cases, oracle
 from recsys_mf.kernels.operands import Triples
 from recsys_mf.kernels.oracle import Agreement
 from recsys_mf.kernels.schedule.grid import Grid
@@ -47,7 +47,7 @@ def _checks(session: Session, rank: int) -> None:
         row("epoch", precision, partial(oracle.check_epoch, backend, rank, BATCH, precision=precision, shape=shape))
     row("epoch", "hogwild with step 0", partial(oracle.check_visits, backend, rank, BATCH, shape))
     for both in (False, True):
-        case = partial(oracle.make_solve, rank, contexts=both, normals=both, shape=shape)
+        case = partial(cases.make_solve, rank, contexts=both, normals=both, shape=shape)
         detail = "contexts and normals" if both else "the mode"
         row("solve", detail, lambda case=case: oracle.check_solve(backend, case())[0])  # type: ignore[misc]
     row("refine", "3 steps", lambda: oracle.check_refine(backend, rank, 3, shape)[0])
@@ -72,10 +72,10 @@ def _repeat(session: Session, rank: int, precision: str) -> Figures:
     bounds = find_bounds(arranged, grid, "conflict-free")
     triples = sgd.stream(Triples(*arranged[:3]), bounds)
     plan = SgdPlan(triples, places.users, places.items, sgd.width(rank), BATCH)
-    start = oracle.make_state(np.random.default_rng(0), rank, shape, 0.9 / np.sqrt(max(rank, 9)))
+    start = cases.make_state(np.random.default_rng(0), rank, shape, 0.9 / np.sqrt(max(rank, 9)))
 
     def result(programs: int | None) -> list[bytes]:
-        state = oracle.put_state(backend, start, precision)
+        state = cases.put_state(backend, start, precision)
         with _programs(programs):
             for seed in range(2):
                 sgd.epoch(plan, state, oracle.STEP._replace(seed=seed))

@@ -9,8 +9,9 @@ from numpy.typing import NDArray
 from recsys_mf.arrays.aligned import align
 from recsys_mf.arrays.csr import Csr
 from recsys_mf.arrays.threads import side_by_side
-from recsys_mf.kernels import oracle, reference
+from recsys_mf.kernels import cases, oracle, reference
 from recsys_mf.kernels.backend import Backend
+from recsys_mf.kernels.cases import M, N
 from recsys_mf.kernels.cpu import scheduler, visits
 from recsys_mf.kernels.cpu.backend import make_backend
 from recsys_mf.kernels.cpu.prediction import CpuPrediction
@@ -24,7 +25,7 @@ from recsys_mf.kernels.operands import (
     SgdStep,
     Shrinkage,
 )
-from recsys_mf.kernels.oracle import EPSILON, RANKS, Agreement, M, N
+from recsys_mf.kernels.oracle import EPSILON, RANKS, Agreement
 from tests.backends import BACKENDS, NAMES
 
 
@@ -77,7 +78,7 @@ def test_solve_agrees_with_the_reference(backend: Backend, rank: int, with_norma
     slow = is_interpreted(backend)
     if slow and rank == 100 and not (with_normals and with_contexts):
         pytest.skip("seconds per row under the interpreter")
-    case = oracle.make_solve(rank, contexts=with_contexts, normals=with_normals, shape=(6 if slow else M, N))
+    case = cases.make_solve(rank, contexts=with_contexts, normals=with_normals, shape=(6 if slow else M, N))
     assert holds(*oracle.check_solve(backend, case))
 
 
@@ -85,7 +86,7 @@ def test_solve_agrees_with_the_reference(backend: Backend, rank: int, with_norma
 @pytest.mark.parametrize("rank", [0, 3, 16, 200])
 def test_solve_with_the_prior_of_als_agrees_with_the_reference(backend: Backend, rank: int) -> None:
     shape = 6 if is_interpreted(backend) else M, N
-    case = oracle.make_solve(rank, contexts=False, normals=False, shrinkage=True, shape=shape)
+    case = cases.make_solve(rank, contexts=False, normals=False, shrinkage=True, shape=shape)
     assert holds(*oracle.check_solve(backend, case))
 
 
@@ -94,7 +95,7 @@ def test_solve_with_the_prior_of_als_agrees_with_the_reference(backend: Backend,
 @pytest.mark.parametrize("rank", [0, *RANKS, 16, 200])
 def test_solve_with_weights_agrees_with_the_reference(backend: Backend, rank: int, both: bool) -> None:
     shape = 6 if is_interpreted(backend) else M, N
-    case = oracle.make_solve(rank, contexts=both, normals=both, shrinkage=not both, weighted=True, shape=shape)
+    case = cases.make_solve(rank, contexts=both, normals=both, shrinkage=not both, weighted=True, shape=shape)
     assert holds(*oracle.check_solve(backend, case))
 
 
@@ -106,13 +107,13 @@ def test_solve_with_scales_of_rows_agrees_with_the_reference(
     backend: Backend, rank: int, with_contexts: bool, weighted: bool
 ) -> None:
     shape = 6 if is_interpreted(backend) else M, N
-    case = oracle.make_solve(rank, contexts=with_contexts, normals=True, weighted=weighted, scaled=True, shape=shape)
+    case = cases.make_solve(rank, contexts=with_contexts, normals=True, weighted=weighted, scaled=True, shape=shape)
     assert holds(*oracle.check_solve(backend, case), oracle.check_row_scales(backend, case))
 
 
 def test_scales_of_rows_are_weights_of_their_ratings() -> None:
     """In the reference: with the products of the scales as weights the solution is the same."""
-    case = oracle.make_solve(5, contexts=True, normals=True, weighted=True, scaled=True)
+    case = cases.make_solve(5, contexts=True, normals=True, weighted=True, scaled=True)
     regressors = case.regressors
     weights = regressors.weights * reference.row_scales(case.ratings, regressors)
     same = case._replace(regressors=regressors._replace(weights=weights, scales=None))
@@ -130,11 +131,11 @@ def test_solve_gives_nan_for_a_system_that_is_not_positive_definite(backend: Bac
 
 @pytest.mark.parametrize("columns", [1, 5, 8, 30, 64])
 def test_multiply_agrees_with_the_reference(backend: Backend, columns: int) -> None:
-    matrix = oracle.make_rows(oracle.make_table(np.random.default_rng(columns)), M, N)
+    matrix = cases.make_rows(cases.make_table(np.random.default_rng(columns)), M, N)
     rng = np.random.default_rng(columns)
     less = Less(rng.standard_normal(M), rng.standard_normal(N))
-    cases = (matrix, None), (matrix.pattern(), None), (matrix, less)
-    assert holds(*(oracle.check_multiply(backend, S, columns, subtracted) for S, subtracted in cases))
+    products = (matrix, None), (matrix.pattern(), None), (matrix, less)
+    assert holds(*(oracle.check_multiply(backend, S, columns, subtracted) for S, subtracted in products))
 
 
 def long_row(rng: np.random.Generator, n: int, starts: list[int], columns: int = 9) -> Csr:
@@ -151,8 +152,8 @@ def test_multiply_of_a_long_row_agrees_with_the_reference(backend: Backend) -> N
 def test_row_with_thousands_of_ratings_agrees_with_the_reference(backend: Backend, rank: int) -> None:
     rng, width = np.random.default_rng(0), rank + 1
     prior = GaussianPrior(2 * np.eye(width, dtype=np.float32), np.zeros((3, width), np.float32))
-    regressors = Regressors(oracle.draw_rows(rng, 9, width))
-    case = oracle.SolveCase(long_row(rng, 5004, [0, 5003, 5003, 5004]), regressors, prior, 1.0, None)
+    regressors = Regressors(cases.draw_rows(rng, 9, width))
+    case = cases.SolveCase(long_row(rng, 5004, [0, 5003, 5003, 5004]), regressors, prior, 1.0, None)
     exact, exact_errors = reference.solve(*case)
     ours, errors = (backend.device.get(a) for a in backend.rows.solve(*case.put(backend)))
     # Sums of 5,003 terms, and a smallest eigenvalue of two.
@@ -161,7 +162,7 @@ def test_row_with_thousands_of_ratings_agrees_with_the_reference(backend: Backen
 
 
 def test_the_number_of_threads_does_not_change_a_bit() -> None:
-    order = oracle.make_visits(np.random.default_rng(0))
+    order = cases.make_visits(np.random.default_rng(0))
     results = []
     for threads in (1, 2):
         backend = make_backend(threads)
@@ -220,7 +221,7 @@ def twice(ratings: Csr, weights: NDArray[np.float32]) -> tuple[Csr, NDArray[np.i
 @pytest.mark.parametrize("rank", [3, 64, 200])
 def test_a_rating_of_weight_two_is_the_rating_twice_in_a_solution(backend: Backend, rank: int) -> None:
     slow = is_interpreted(backend)
-    case = oracle.make_solve(rank, contexts=True, normals=True, shape=(6 if slow else M, N))
+    case = cases.make_solve(rank, contexts=True, normals=True, shape=(6 if slow else M, N))
     weights = np.random.default_rng(0).integers(1, 3, len(case.ratings.columns)).astype(np.float32)
     ratings, places = twice(case.ratings, weights)
     regressors = case.regressors
@@ -234,7 +235,7 @@ def test_a_rating_of_weight_two_is_the_rating_twice_in_a_solution(backend: Backe
 
 
 def test_a_rating_of_weight_two_is_the_rating_twice_in_a_refinement(backend: Backend) -> None:
-    case = oracle.make_refine(0, 20)
+    case = cases.make_refine(0, 20)
     weights = np.random.default_rng(0).integers(1, 3, len(case.ratings.columns)).astype(np.float32)
     repeated = case._replace(ratings=twice(case.ratings, weights)[0])
     weighted = case._replace(regressors=case.regressors._replace(weights=weights))
@@ -247,7 +248,7 @@ def test_a_rating_of_weight_two_is_the_rating_twice_in_a_refinement(backend: Bac
 
 
 def test_enough_refinement_steps_solve_the_rows(backend: Backend) -> None:
-    case = oracle.make_refine(1, rank=5)
+    case = cases.make_refine(1, rank=5)
     solved, errors = reference.solve(case.ratings, case.regressors, case.prior, 1.0, None)
     ours, left = (backend.device.get(a) for a in backend.rows.refine(*case.put(backend), 18))
     np.testing.assert_allclose(ours, solved, atol=1e-4)
@@ -257,7 +258,7 @@ def test_enough_refinement_steps_solve_the_rows(backend: Backend) -> None:
 @pytest.mark.parametrize("threads", [1, 3, 9])
 def test_an_epoch_has_the_same_result_for_any_number_of_threads_even_if_few_run_at_a_time(threads: int) -> None:
     rng = np.random.default_rng(0)
-    order = oracle.make_visits(rng)
+    order = cases.make_visits(rng)
     start = [align((rng.standard_normal((rows, 16)) * 0.3).astype(np.float32)) for rows in (M, N)]
     numbers = [np.float32(x) for x in oracle.STEP[:4]]
     results = []

@@ -11,10 +11,11 @@ from scipy.special import ndtr, ndtri
 
 from recsys_mf.kernels import reference
 from recsys_mf.kernels.backend import Backend
+from recsys_mf.kernels.cases import M, N
 from recsys_mf.kernels.cpu.normal import quantile
 from recsys_mf.kernels.cpu.prediction import CpuPrediction
 from recsys_mf.kernels.operands import OrdinalPairs, Pairs, SampleTables
-from recsys_mf.kernels.oracle import EPSILON, M, N
+from recsys_mf.kernels.oracle import EPSILON
 from tests.backends import BACKENDS, NAMES
 
 Z = 500

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from recsys_mf.errors import ResourceError
-from recsys_mf.kernels import oracle
+from recsys_mf.kernels import cases, oracle
 from recsys_mf.kernels.backend import Backend
 from recsys_mf.kernels.torch.backend import make_backend as on_torch
 from recsys_mf.kernels.torch.device import TorchDevice
@@ -26,7 +26,7 @@ def sgd(room: int | None) -> TorchSgd:
 
 def parts(room: int | None, hogwild: bool, weighted: bool) -> list[tuple[np.ndarray, ...]]:
     """The parts of a pass, copied: a part is valid until the next."""
-    order = oracle.make_visits(np.random.default_rng(0), weighted=weighted)
+    order = cases.make_visits(np.random.default_rng(0), weighted=weighted)
     n = len(order.triples.users)
     bounds = np.append(np.arange(0, n, 20), n)[None] if hogwild else order.bounds
     triples = sgd(room).stream(order.triples, bounds)
@@ -71,18 +71,18 @@ def test_parts_make_up_the_schedule(hogwild: bool, weighted: bool) -> None:
     ],
 )
 def test_an_epoch_in_parts_equals_an_epoch_of_the_whole(name: str, precision: str, weighted: bool) -> None:
-    order = oracle.make_visits(np.random.default_rng(0), weighted=weighted)
+    order = cases.make_visits(np.random.default_rng(0), weighted=weighted)
     results = []
     for room in (None, BYTES[weighted] * len(order.triples.users) - 1):
         backend = MAKERS[name]("cpu", room=room)
-        state = oracle.put_state(backend, oracle.make_state(np.random.default_rng(1), 3), precision)
+        state = cases.put_state(backend, cases.make_state(np.random.default_rng(1), 3), precision)
         backend.sgd.epoch(order.plan(backend, 7, state.P.shape[1]), state, oracle.STEP)
         results.append([backend.device.get(a).tobytes() for a in state])
     assert results[0] == results[1]
 
 
 def test_too_little_memory_for_a_stratum_is_an_error_with_the_size() -> None:
-    order = oracle.make_visits(np.random.default_rng(0))
+    order = cases.make_visits(np.random.default_rng(0))
     message = (
         r"^a part of the ratings needs [\d.]+ KiB of the card and \d+ B are free; "
         r"use the device 'cpu', or a card with more memory$"

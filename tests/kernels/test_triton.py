@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 
 from recsys_mf.arrays.csr import Csr
 from recsys_mf.errors import DeviceError
-from recsys_mf.kernels import oracle, reference
+from recsys_mf.kernels import cases, oracle, reference
+from recsys_mf.kernels.cases import M, N
 from recsys_mf.kernels.operands import GaussianPrior, RatingScale, Regressors, SgdState, Triples
-from recsys_mf.kernels.oracle import UNITS, M, N
+from recsys_mf.kernels.oracle import UNITS
 from recsys_mf.kernels.schedule import host
 from recsys_mf.kernels.schedule.grid import Grid, Places
 from recsys_mf.kernels.schedule.plan import PlanSettings
@@ -37,11 +38,11 @@ def epoch(
 ) -> tuple[SgdState, float]:
     """P, Q and the biases after an epoch, and the squared error, by Triton."""
     backend, rng = TRITON(), np.random.default_rng(rank)
-    order = oracle.make_visits(rng)
+    order = cases.make_visits(rng)
     order = order if bounds is None else order._replace(bounds=bounds)
-    ours = oracle.put_state(backend, oracle.make_state(rng, rank) if state is None else state, precision)
+    ours = cases.put_state(backend, cases.make_state(rng, rank) if state is None else state, precision)
     error = backend.sgd.epoch(order.plan(backend, 7, ours.P.shape[1]), ours, oracle.STEP._replace(seed=seed))
-    return oracle.get_state(backend, ours, rank), error
+    return cases.get_state(backend, ours, rank), error
 
 
 def copy(state: SgdState) -> SgdState:
@@ -52,8 +53,8 @@ def copy(state: SgdState) -> SgdState:
 @pytest.mark.parametrize("rank", [3, 100])
 def test_the_error_of_factors_in_half_the_bytes_is_their_rounding(rank: int, precision: str) -> None:
     rng = np.random.default_rng(rank)
-    order = oracle.make_visits(rng)
-    exact = oracle.make_state(rng, rank)
+    order = cases.make_visits(rng)
+    exact = cases.make_state(rng, rank)
     expected = reference.epoch(order.plan(None, 7, rank), exact, oracle.STEP)
     found, error = epoch(rank, precision)
     # A row is rounded when it is first stored and after each of at most M updates; the factors stay below 2.
@@ -66,12 +67,12 @@ def test_the_error_of_factors_in_half_the_bytes_is_their_rounding(rank: int, pre
 
 def test_bfloat16_is_rounded_up_and_down_so_that_the_mean_is_exact() -> None:
     rank = 3
-    exact = oracle.make_state(np.random.default_rng(5), rank)
+    exact = cases.make_state(np.random.default_rng(5), rank)
     # Start from values that can be stored exactly, so that the first rounding loses nothing.
     P, Q = (torch.tensor(F).bfloat16().double().numpy() for F in exact[:2])
     stored = exact._replace(P=P, Q=Q)
     once = np.array([[0, 7]])
-    order, want = oracle.make_visits(np.random.default_rng(rank))._replace(bounds=once), copy(stored)
+    order, want = cases.make_visits(np.random.default_rng(rank))._replace(bounds=once), copy(stored)
     reference.epoch(order.plan(None, 7, rank), want, oracle.STEP)
     draws = [epoch(rank, "bfloat16", seed, once, stored)[0].Q for seed in range(60)]
     errors = np.mean(draws, axis=0) - want.Q
@@ -139,7 +140,7 @@ def test_another_failure_of_a_launch_is_not_treated_as_a_refusal(monkeypatch: py
 
 
 def test_hogwild_visits_every_rating_once() -> None:
-    order, start = oracle.make_visits(np.random.default_rng(3)), oracle.make_state(np.random.default_rng(9), 3)
+    order, start = cases.make_visits(np.random.default_rng(3)), cases.make_state(np.random.default_rng(9), 3)
     n = len(order.triples.users)
     runs = np.append(np.arange(0, n, 50), n)[None]
     found, error = epoch(3, "float32", 0, runs, start)
@@ -150,9 +151,9 @@ def test_hogwild_visits_every_rating_once() -> None:
 
 def test_a_rank_beyond_the_kernels_is_solved_by_torch_with_the_same_result() -> None:
     rng, backend, width = np.random.default_rng(0), TRITON(), 141
-    ratings = Csr(np.array([0, 3, 3, 5]), rng.integers(0, 9, 5).astype(np.int32), oracle.draw_rows(rng, 1, 5)[0], 9)
+    ratings = Csr(np.array([0, 3, 3, 5]), rng.integers(0, 9, 5).astype(np.int32), cases.draw_rows(rng, 1, 5)[0], 9)
     prior = GaussianPrior(2 * np.eye(width, dtype=np.float32), np.zeros((3, width), np.float32))
-    case = oracle.SolveCase(ratings, Regressors(oracle.draw_rows(rng, 9, width)), prior, 1.0, None)
+    case = cases.SolveCase(ratings, Regressors(cases.draw_rows(rng, 9, width)), prior, 1.0, None)
     exact, _ = reference.solve(*case)
     assert "kernels_by_torch" not in backend.device.describe()
     ours, _ = backend.rows.solve(*case.put(backend))
@@ -220,11 +221,11 @@ def test_kernels_compile_for_cards_that_are_not_present(capability: int) -> None
 
 def test_ratings_with_weights_are_left_to_torch_where_triton_does_not_take_them_and_the_device_says_so() -> None:
     backend = TRITON()
-    solving = oracle.make_solve(3, contexts=True, normals=False, weighted=True, scaled=True)
+    solving = cases.make_solve(3, contexts=True, normals=False, weighted=True, scaled=True)
     backend.rows.solve(*solving.put(backend))
-    backend.rows.refine(*oracle.make_refine(0, 3).put(backend), 1)
+    backend.rows.refine(*cases.make_refine(0, 3).put(backend), 1)
     assert "kernels_by_torch" not in backend.device.describe()
-    backend.rows.refine(*oracle.make_refine(0, 3, weighted=True).put(backend), 1)
+    backend.rows.refine(*cases.make_refine(0, 3, weighted=True).put(backend), 1)
     assert backend.device.describe()["kernels_by_torch"] == "refine with weights"
     assert oracle.check_epoch(backend, 3, 3, weighted=oracle.STEP).holds
     assert backend.device.describe()["kernels_by_torch"] == "epoch with weights, refine with weights"
@@ -260,7 +261,7 @@ def test_the_schedule_made_on_the_device_equals_that_of_the_host(grid: Grid) -> 
 
 
 def test_a_schedule_too_large_for_the_device_is_made_on_the_host() -> None:
-    order = oracle.make_visits(np.random.default_rng(0))
+    order = cases.make_visits(np.random.default_rng(0))
     zeros = [np.zeros(size, np.int32) for size in (M, N)]
     sgd: Any = on_triton("cpu", room=64 * len(order.triples.users) - 1).sgd
     arranged = sgd.arrange(order.triples, Places(*zeros, *zeros), Grid(1), RatingScale(0.0, 1.0, (1.0, 5.0)), 0)
@@ -270,9 +271,9 @@ def test_a_schedule_too_large_for_the_device_is_made_on_the_host() -> None:
 def test_rows_solved_in_parts_equal_rows_solved_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     rng, width = np.random.default_rng(0), 4
     others, values = rng.integers(0, 9, 45).astype(np.int32), rng.standard_normal(45).astype(np.float32)
-    prior = GaussianPrior(2 * np.eye(width, dtype=np.float32), oracle.draw_rows(rng, 5, width))
-    ratings, regressors = Csr(np.array([0, 2, 2, 30, 31, 45]), others, values, 9), oracle.draw_rows(rng, 9, width)
-    case = oracle.SolveCase(ratings, Regressors(regressors), prior, 1.0, None)
+    prior = GaussianPrior(2 * np.eye(width, dtype=np.float32), cases.draw_rows(rng, 5, width))
+    ratings, regressors = Csr(np.array([0, 2, 2, 30, 31, 45]), others, values, 9), cases.draw_rows(rng, 9, width)
+    case = cases.SolveCase(ratings, Regressors(regressors), prior, 1.0, None)
     results = []
     for buffer, piece in ((1 << 30, 2048), (2 * 4 * 18 * 16, 2048), (2 * 4 * 18 * 16, 16)):
         monkeypatch.setattr(triton_rows, "_BUFFER", buffer)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from recsys_mf.errors import DeviceError, DeviceWarning
-from recsys_mf.kernels import oracle
+from recsys_mf.kernels import cases, oracle
 from recsys_mf.kernels.backend import Backend
 from tests.backends import interpreted, on_triton
 
@@ -92,10 +92,10 @@ def test_a_wrong_kernel_is_named_and_left_to_torch(
         backend = use()
     assert backend.device.describe()["kernels_by_torch"] == f"{operation} (wrong on this card)"
     checks = {
-        "solve": lambda: oracle.check_solve(backend, oracle.make_solve(5, contexts=True, normals=True))[0],
+        "solve": lambda: oracle.check_solve(backend, cases.make_solve(5, contexts=True, normals=True))[0],
         "refine": lambda: oracle.check_refine(backend, 5, 2)[0],
         "multiply": lambda: oracle.check_multiply(
-            backend, oracle.make_solve(5, contexts=False, normals=False).ratings, 3
+            backend, cases.make_solve(5, contexts=False, normals=False).ratings, 3
         ),
         "pair_values": lambda: oracle.check_pair_values(backend, 5, contexts=True),
         "epoch": lambda: oracle.check_epoch(backend, 5, 16),

@@ -12,7 +12,7 @@ from recsys_mf.errors import ConfigError, DataError, SolveError
 from recsys_mf.kernels.cpu.prediction import CPU
 from recsys_mf.kernels.operands import Pairs
 from recsys_mf.models import Factorization, Posterior
-from recsys_mf.models.posterior import Bins, Sample, Scale
+from recsys_mf.models.samples import Bins, Sample, Scale
 from recsys_mf.prediction import predict, takes_times
 from recsys_mf.prediction.pairs import sample_moments
 from recsys_mf.ratings import Ratings

@@ -11,7 +11,7 @@ import pytest
 
 from recsys_mf.errors import DataError
 from recsys_mf.models import Posterior
-from recsys_mf.models.posterior import Bins, Sample, Scale
+from recsys_mf.models.samples import Bins, Sample, Scale
 from recsys_mf.models.user_prior import PriorDraw
 from recsys_mf.ratings import Ratings
 from recsys_mf.run import Run

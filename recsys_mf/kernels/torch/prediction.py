@@ -7,8 +7,6 @@ if a posterior has many samples these are taken in runs too, so that what a part
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from itertools import combinations
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,6 +17,7 @@ from torch import Tensor
 from recsys_mf.arrays.csr import Csr
 from recsys_mf.kernels.operands import Curves, FactorModel, LevelScores, Pairs, RatingScale, SampleTables, TopQuery
 from recsys_mf.kernels.torch import memory
+from recsys_mf.kernels.torch.samples import NoiseSamples, RowSamples
 
 F32 = NDArray[np.float32]
 I32 = NDArray[np.int32]
@@ -213,19 +212,19 @@ class TorchPrediction:
         columns[best == -np.inf] = -1
         return columns, best
 
-    def _samples(self, samples: SampleTables) -> _Samples:
+    def _samples(self, samples: SampleTables) -> RowSamples:
         """The tables of a posterior on the device."""
         users, items, contexts, units, offsets, _ = samples
         tables = tuple(self._put(table) for table in (users, items, contexts) if table is not None)
         scales, constants = (torch.tensor(array, device=self._device) for array in (units, offsets))
-        return _Samples(tables, scales, constants, self._noise(samples))
+        return RowSamples(tables, scales, constants, self._noise(samples))
 
-    def _noise(self, samples: SampleTables) -> _Noise | None:
+    def _noise(self, samples: SampleTables) -> NoiseSamples | None:
         """The factors on the noise of a posterior on the device, if it has them."""
         if samples.noise is None:
             return None
         users, items, units = samples.noise
-        return _Noise((self._put(users), self._put(items)), torch.tensor(units, device=self._device).double())
+        return NoiseSamples((self._put(users), self._put(items)), torch.tensor(units, device=self._device).double())
 
     def _put(self, table: NDArray[Any]) -> Tensor:
         """The table on the device with a row of zeros appended."""
@@ -279,59 +278,3 @@ class _Part(NamedTuple):
     pairs: slice
     indices: list[Tensor]
     runs: list[slice]
-
-
-@dataclass(frozen=True)
-class _Noise:
-    """Factors on the noise int16[rows + 1, S] of users and items, and units [2, S]; an unknown row has 0, meaning 1."""
-
-    tables: tuple[Tensor, Tensor]
-    units: Tensor
-
-    def factors(self, indices: Sequence[Tensor], run: slice) -> Tensor:
-        """The products of the factors of users and items in a run of samples, float64[z, s]."""
-        users, items = self.sides(indices, run)
-        return users * items
-
-    def sides(self, indices: Sequence[Tensor], run: slice) -> tuple[Tensor, Tensor]:
-        """The factors of users and of items in a run of samples, float64[z, s] each."""
-        users, items = (
-            torch.where((rows < 0)[:, None], 1.0, table[:, run][rows].double() * unit)
-            for table, rows, unit in zip(self.tables, indices[:2], self.units[:, run], strict=True)
-        )
-        return users, items
-
-
-@dataclass(frozen=True)
-class _Samples:
-    """Tables int16[rows + 1, S, k + 1] of users, items and contexts, units [3, S] and offsets [S], on the device."""
-
-    tables: tuple[Tensor, ...]
-    units: Tensor
-    offsets: Tensor
-    noise: _Noise | None = None
-
-    @property
-    def cost(self) -> int:
-        """Bytes per pair and sample in `values`: rows as they are stored and in float32, and a product of two."""
-        return (3 * (2 + 4) + 4) * self.tables[0].shape[2]
-
-    def products(self, users: Tensor, items: Tensor, s: int) -> Tensor:
-        """o_s + b_u + b_i + p_u · q_i of every user and item, float32[b, n]."""
-        x, y = (table[:, s][of].float() * unit for table, of, unit in zip(
-            self.tables, (users, items), self.units[:2, s], strict=True))  # fmt: skip
-        found: Tensor = self.offsets[s] + x[:, -1:] + y[:, -1] + x[:, :-1] @ y[:, :-1].T
-        return found
-
-    def values(self, indices: Sequence[Tensor], run: slice) -> Tensor:
-        """o + b_u + b_i + w_c + p_u · q_i + p_u · a_c + q_i · a_c in a run of samples, float32[z, s]."""
-        sides = [
-            (table[:, run][index].float(), unit)  # [z, s, k + 1], [s]
-            for table, index, unit in zip(self.tables, indices, self.units[:, run])  # noqa: B905  two or three
-        ]
-        r = self.offsets[run].repeat(len(indices[0]), 1)
-        for rows, unit in sides:
-            r += unit * rows[..., -1]
-        for (x, x_unit), (y, y_unit) in combinations(sides, 2):
-            r += x_unit * y_unit * (x[..., :-1] * y[..., :-1]).sum(2)
-        return r

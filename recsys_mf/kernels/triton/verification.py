@@ -18,7 +18,7 @@ import torch
 import triton
 
 from recsys_mf import __version__, atomic
-from recsys_mf.kernels import oracle
+from recsys_mf.kernels import cases, oracle
 from recsys_mf.kernels.backend import Backend
 from recsys_mf.kernels.oracle import Agreement
 from recsys_mf.kernels.torch import memory
@@ -74,12 +74,12 @@ def read_record() -> Verdicts:
 def _checks(backend: Backend, rank: int) -> Iterator[tuple[str, str, Callable[[], Agreement]]]:
     """Operation, shape in words, and the check."""
     words = f"rank {rank}"
-    case = partial(oracle.make_solve, rank, contexts=True, normals=True)
+    case = partial(cases.make_solve, rank, contexts=True, normals=True)
     yield "solve", words, lambda: oracle.check_solve(backend, case())[0]
     yield "solve", f"{words}, weighted", lambda: oracle.check_solve(backend, case(weighted=True, scaled=True))[0]
     yield "pair_values", words, partial(oracle.check_pair_values, backend, rank, contexts=True)
     yield "refine", words, lambda: oracle.check_refine(backend, rank, 3)[0]
-    matrix = oracle.make_solve(rank, contexts=False, normals=False).ratings
+    matrix = cases.make_solve(rank, contexts=False, normals=False).ratings
     yield "multiply", words, partial(oracle.check_multiply, backend, matrix, rank + 1)
     for precision in backend.sgd.precisions:
         check = partial(oracle.check_epoch, backend, rank, _BATCH, precision=precision)

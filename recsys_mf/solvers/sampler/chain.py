@@ -13,7 +13,7 @@ from recsys_mf.arrays.csr import Csr
 from recsys_mf.kernels.backend import Backend
 from recsys_mf.kernels.operands import Pairs, Tables
 from recsys_mf.models.personal_noise import NoiseDraw
-from recsys_mf.models.posterior import Bins, Sample, Scale
+from recsys_mf.models.samples import Bins, Sample, Scale
 from recsys_mf.models.user_prior import PriorDraw
 from recsys_mf.ratings import Ratings
 from recsys_mf.solvers.protocol import Predictor

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsys_mf.models import Posterior
-from recsys_mf.models.posterior import Rounded, Scale
+from recsys_mf.models.samples import Rounded, Scale
 from recsys_mf.solvers.sampler.chain import Chain
 from recsys_mf.solvers.state import State
 
