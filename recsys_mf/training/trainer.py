@@ -73,7 +73,7 @@ def train(  # noqa: PLR0913
     compared_with : baselines by label, `baselines()` by default; must hold the truncated SVD `BASELINE`
     start : run to continue from, with the ratings of split.train that it has not seen (`continued`). The solver must be
         that of the run, whose settings stay; compared_with and compress must be left out
-    compress : rank of the plain factorisation that replaces a posterior (`Posterior.compress`)
+    compress : rank of the plain factorisation that replaces a posterior (`solvers.compression.compress`)
     watch : called after every epoch
     checkpoint : folder that keeps the training while it runs: if the process is ended, the same call continues and
         returns the same run, byte for byte. The folder is removed when the training is done; that of a `Checkpoint`
