@@ -110,7 +110,7 @@ def train(  # noqa: PLR0913
         method.resolved(split.train, backend)  # raises for settings that do not suit the table or the device
     if compress is not None and not solver.samples_posterior:
         fix = "leave it out, or use a solver that samples: gibbs"
-        raise ConfigError(f"solver '{solver.name}' has no posterior to compress", where="--compress", fix=fix)
+        raise ConfigError(f"solver '{solver.name}' has no posterior to compress", where="compress", fix=fix)
     fit_facts = provenance.of_fit(solver, others, seed=seed, start=None, compress=compress)
     with (
         opened(checkpoint, every) as kept,
