@@ -10,9 +10,11 @@ RecsysError             1
 
 Warnings, each a RecsysWarning: IdMismatchWarning (nearly every pair of a table is unknown to the model),
 LeakWarning (a model may have been trained on its test ratings),
+FoldWarning (some ratings to fold into a run are not used),
 EmptyRowWarning (a matrix has a row in which nothing is observed),
 CheckpointWarning (a file of a checkpoint is damaged: work that was saved is done again),
 ReadingNotice (a table was read in a way that its owner should know about),
+DeviceWarning (some kernels compute wrong results on the GPU of this machine: slower ones are used),
 CacheWarning (compiled kernels cannot be kept on disk).
 """
 

@@ -102,13 +102,15 @@ class Experiment:
             raise ConfigError("folds and a test table exclude each other", where="folds", fix="leave one of them out")
         if self.feature_columns is not None and self.user_features is None and self.item_features is None:
             raise ConfigError(
-                "there is no table to take these columns from", where="--feature-columns",
-                seen=",".join(self.feature_columns), fix="give --user-features or --item-features",
+                "there is no table to take these columns from", where="feature_columns",
+                seen=",".join(self.feature_columns),
+                fix="give --user-features or --item-features (user_features=, item_features= in Python)",
             )  # fmt: skip
         check_arguments(self.ranking, self.relevant)
         if self.ranking is not None and not (self.hold_out or self.test is not None or self.folds is not None):
-            fix = "hold ratings out, or give --test or --folds"
-            raise ConfigError("there are no test ratings to rank for", where="--ranking", seen="--hold-out 0", fix=fix)
+            fix = "hold ratings out, or give --test or --folds (test=, folds= in Python)"
+            seen = "--hold-out 0 (hold_out=0 in Python)"
+            raise ConfigError("there are no test ratings to rank for", where="ranking", seen=seen, fix=fix)
 
     @property
     def _top(self) -> Top | None:

@@ -6,6 +6,7 @@ import inspect
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -57,6 +58,16 @@ def test_every_class_is_caught_as_the_root_and_has_its_own_exit_code() -> None:
 def test_the_tree_in_the_module_docstring_is_the_tree_of_the_code() -> None:
     documented = dict(re.findall(r"(\w+Error) +(\d)", errors.__doc__ or ""))
     assert documented == {c.__name__: str(c.exit_code) for c in CLASSES}
+
+
+def test_the_lists_of_warnings_are_those_of_the_code() -> None:
+    warnings = {c.__name__ for _, c in inspect.getmembers(errors, inspect.isclass) if issubclass(c, RecsysWarning)}
+    docstring = set(re.findall(r"(\w+(?:Warning|Notice)) \(", errors.__doc__ or ""))
+    assert docstring == warnings - {"RecsysWarning"}
+    page = (Path(__file__).parents[1] / "docs" / "reference" / "api.md").read_text(encoding="utf-8")
+    members = re.search(r"automodule:: recsys_mf\.errors\n +:members: (.+)", page)
+    assert members is not None
+    assert set(members[1].split(", ")) == warnings | {c.__name__ for c in CLASSES}
 
 
 def test_nearest_names_the_closest_choice_first_and_lists_all() -> None:

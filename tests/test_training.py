@@ -363,7 +363,7 @@ def test_a_posterior_can_be_kept_as_a_plain_factorisation(split: Split) -> None:
 
 
 def test_a_solver_without_a_posterior_cannot_be_compressed(split: Split) -> None:
-    with pytest.raises(ConfigError, match=r"^--compress: solver 'sgd' has no posterior to compress; leave it out"):
+    with pytest.raises(ConfigError, match=r"^compress: solver 'sgd' has no posterior to compress; leave it out"):
         fitted(split, SGD, compress=8)
 
 

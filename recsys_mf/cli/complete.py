@@ -26,7 +26,7 @@ _SHOWN = 5  # how many of the columns with the largest error are printed
               help="Write the standard deviation of every entry to FILE; 0 for the observed ones.")  # fmt: skip
 @click.option("--method", default="auto", show_default=True, metavar="auto|gaussian|factors|soft-impute",
               help="How entries are filled; auto: the method with the smallest error on held-out entries.")  # fmt: skip
-@click.option("--rank", type=int, metavar="K", help="Number of factors of the method factors (default: chosen).")
+@click.option("--rank", type=int, metavar="K", help="Number of factors of the method factors.  [default: chosen]")
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of the entries that are held out.")
 @picture_options
 @click.option("--force", is_flag=True, help="Replace the output files if they exist.")

@@ -35,7 +35,7 @@ def engine_options(command: _Command) -> _Command:
     return click.option(
         "--engine", default="local", show_default=True, metavar="local|spark",
         help="Train on this machine, or on Spark (sgd and als, with the same results byte for byte); "
-        "RATINGS is then a folder of Parquet files.",
+        "RATINGS is then a Parquet file or a folder of them.",
     )(command)  # fmt: skip
 
 

@@ -16,8 +16,8 @@ from recsys_mf.storage import Place
 @click.option("--format", "kind", type=click.Choice(["parquet", "npz", "faiss"]), default="parquet",
               show_default=True, help="Tables of ids and vectors; NumPy arrays; or the tables and a flat index of the "
               "items for faiss.")  # fmt: skip
-@click.option("--rank", type=int, metavar="K", help="Rank at which a sampled model (gibbs) is exported (default: 64, "
-              "or the number of users or items if that is lower).")  # fmt: skip
+@click.option("--rank", type=int, metavar="K", help="Rank at which a sampled model (gibbs) is exported.  "
+              "[default: 64, or the number of users or items if that is lower]")  # fmt: skip
 @click.option("--force", is_flag=True, help="Replace the export in the output directory.")
 @options.quiet_option
 def export(run: Place, output: Place, kind: str, rank: int | None, force: bool, quiet: bool) -> None:

@@ -28,7 +28,7 @@ _UNITS = {"": 1, "s": 1, "m": 60, "min": 60, "h": 3600}
 
 def checkpoint_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """The options that keep a training while it runs."""
-    text = "Time between two states in --checkpoint, e.g. 30s or 5min.  [default: 60s]"
+    text = "How often the training is saved to --checkpoint, e.g. 30s or 5min.  [default: 60s]"
     command = click.option("--every", metavar="TIME", help=text)(command)
     text = (
         "Keep the training in DIR while it runs, so that the same command continues after an interruption of any kind; "

@@ -53,21 +53,21 @@ def column_options(command: _Command) -> _Command:
     """Options that say how a table is read: columns, encoding, kind of ids; keywords of `loaders.read_ratings`."""
     for name in ("time", "rating", "item", "user"):
         what = {"user": "user ids", "item": "item ids", "rating": "ratings", "time": "times"}[name]
-        off = "; none: read no times" if name == "time" else ""
-        text = f"Column with the {what} (default: recognised by its name{off})."
+        off = "; none reads no times" if name == "time" else ""
+        text = f"Column with the {what}{off}.  [default: recognised by its name]"
         command = click.option(f"--{name}-column", metavar="NAME", help=text)(command)
     return ids_option(encoding_option(command))
 
 
 def weight_option(command: _Command) -> _Command:
     """The option that names a column of weights, which is read only if it is named."""
-    text = "Column with the weights of the ratings: one of weight 2 counts as two (default: no weights)."
+    text = "Column with the weights of the ratings: one of weight 2 counts as two.  [default: no weights]"
     return click.option("--weight-column", metavar="NAME", help=text)(command)
 
 
 def encoding_option(command: _Command) -> _Command:
     """The option that names the encoding of a table of text."""
-    text = "Encoding of text and JSON files (default: detected; UTF-8, UTF-16, UTF-32, else cp1252)."
+    text = "Encoding of text and JSON files.  [default: detected: UTF-8, UTF-16, UTF-32, else cp1252]"
     return click.option("--encoding", metavar="NAME", help=text)(command)
 
 
@@ -107,7 +107,7 @@ def device_option(command: _Command) -> _Command:
 
 def threads_option(command: _Command) -> _Command:
     """The option that says how many threads to use."""
-    text = "Number of CPU threads (default: all available); it does not change the results."
+    text = "Number of CPU threads; it does not change the results.  [default: all available]"
     return click.option("--threads", type=int, help=text)(command)
 
 
@@ -125,7 +125,7 @@ def report_options(command: _Command) -> _Command:
 
 def ranking_options(command: _Command) -> _Command:
     """Options that add figures of recommendation lists to a report."""
-    text = "Lowest rating of a relevant item for --ranking (default: 4, if the ratings go up to it)."
+    text = "Lowest rating of a relevant item for --ranking.  [default: 4, if the ratings go up to it]"
     command = click.option("--relevant", type=float, metavar="RATING", help=text)(command)
     text = "Also report how well each model ranks: NDCG, recall and more of the first N of all items for every user."
     return click.option("--ranking", type=int, metavar="N", help=text)(command)

@@ -17,8 +17,8 @@ from recsys_mf.storage import Place
 @click.argument("pairs", metavar="PAIRS", type=TABLE)
 @click.option("--output", "-o", required=True, type=PLACE, help="File to write (.parquet, .csv or .tsv).")
 @click.option("--force", is_flag=True, help="Replace the output file if it exists.")
-@click.option("--user-column", metavar="NAME", help="Column with the user ids (default: recognised by its name).")
-@click.option("--item-column", metavar="NAME", help="Column with the item ids (default: recognised by its name).")
+@click.option("--user-column", metavar="NAME", help="Column with the user ids.  [default: recognised by its name]")
+@click.option("--item-column", metavar="NAME", help="Column with the item ids.  [default: recognised by its name]")
 @click.option("--time-column", metavar="NAME", help="Column with the times, for a model trained with times.")
 @options.ids_option
 @click.option(

@@ -20,8 +20,8 @@ _MAX_PRINTED = 1000  # rows
 @click.command()
 @click.argument("run", type=PLACE)
 @click.option("--users", type=TABLE, metavar="IDS|FILE",
-              help="Users to recommend for: ids such as 17,42, or a table of user ids "
-              "(default: all users of the run).")  # fmt: skip
+              help="Users to recommend for: ids such as 17,42, or a table of user ids.  "
+              "[default: all users of the run]")  # fmt: skip
 @click.option("--top", type=int, default=10, show_default=True, help="Number of items per user.")
 @click.option("--titles", type=TABLE, metavar="FILE", help="Table with a row per item and a column title or name.")
 @click.option("--exclude", type=TABLE, default="rated", show_default=True, metavar="rated|none|FILE",
@@ -36,9 +36,9 @@ _MAX_PRINTED = 1000  # rows
               help="What items are ordered by: the predicted rating; the lower end of its interval; or one sample of "
               "the posterior per user (Thompson sampling, gibbs only).")  # fmt: skip
 @click.option(
-    "--interval", type=float, metavar="P", help="Probability of the interval of --score lower (default: 0.8)."
+    "--interval", type=float, metavar="P", help="Probability of the interval of --score lower.  [default: 0.8]"
 )
-@click.option("--seed", type=int, metavar="N", help="Seed of the samples of --score draw (default: 0).")
+@click.option("--seed", type=int, metavar="N", help="Seed of the samples of --score draw.  [default: 0]")
 @click.option("--output", "-o", type=PLACE, help="File to write (.parquet, .csv or .tsv); "
               "without it the lists are printed.")  # fmt: skip
 @click.option("--force", is_flag=True, help="Replace the output file if it exists.")

@@ -55,7 +55,7 @@ def read_ratings(
     duplicates : if a (user, item) pair occurs more than once: "error"; "last", which keeps the newest row by time, or
         the last row if there are no times; or "mean", which averages
     like : the run or the training table that these ratings go with: "auto" then reads ids of the same kind
-    encoding : of text and JSON, under its Python name; by default detected: UTF-8, UTF-16, else Windows-1252
+    encoding : of text and JSON, under its Python name; by default detected: UTF-8, UTF-16, UTF-32, else Windows-1252
 
     Valid times, ratings and weights: `conversion.time_seconds`, `rating_values` and `rating_weights`. A ReadingNotice
     says if something is read in a special way. Raises DataError naming the file, column, row (counted from 0) and value

@@ -35,7 +35,12 @@ _WHERE, _FIX = "the run to continue from", "train again on all ratings"
 
 def _check_rated(run: Trained) -> RatedPairs:
     if run.rated is None:
-        raise ConfigError("its training ratings were not kept", where=_WHERE, seen="--no-keep-rated", fix=_FIX)
+        raise ConfigError(
+            "its training ratings were not kept",
+            where=_WHERE,
+            seen="--no-keep-rated (keep_rated=False in Python)",
+            fix=_FIX,
+        )
     return run.rated
 
 

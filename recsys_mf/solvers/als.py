@@ -31,13 +31,13 @@ class Als(IterativeSolver):
     minimises the following, where w_ui is the weight of a rating (1 without weights), by default times that of its
     noise (`noise_weights`), and n_u and n_i are the sums of w_ui over the ratings of a user and of an item:
 
-        Σ_{(u,i)∈Ω} w_ui (r_ui - r̂_ui)² + Σ_u n_u^ω (λ |p_u|² + λ_b b_u²) + Σ_i n_i^ω (λ |q_i|² + λ_b b_i²)
+        Σ_{(u,i)∈Ω} w_ui (r_ui - r̂_ui)² + Σ_u n_u^ρ (λ |p_u|² + λ_b b_u²) + Σ_i n_i^ρ (λ |q_i|² + λ_b b_i²)
 
     by solving every user's (p_u, b_u) with the items fixed, against the regressors (q_i, 1) and the targets
     r_ui - μ - b_i, then every item's in the same way: by a few steps of conjugate gradients from the previous
     values of the row (`kernels.reference.refine`; after some epochs the errors equal those of exact solutions to four
-    digits), or exactly if cg_steps = 0 (`kernels.reference.solve`). ω = 1 is ALS-WR, ω = 0 a plain
-    ridge; the square root between them (ω = ½) was better than either on every table it was tried on. An unknown
+    digits), or exactly if cg_steps = 0 (`kernels.reference.solve`). ρ = 1 is ALS-WR, ρ = 0 a plain
+    ridge; the square root between them (ρ = ½) was better than either on every table it was tried on. An unknown
     user or item has bias and factor zero. Runs from different random starts end in different optima: the model is the
     mean of S of them, cut back to rank k (`committee`), each stopped after half the epochs that are best for a single
     run; with S = 1 it is a single run, for which λ = 1.1 is best.
@@ -64,8 +64,8 @@ class Als(IterativeSolver):
     )  # fmt: skip
     bias_regularisation: float = setting(1.0, "λ_b of the biases", low=1e-6, search=Between(0.1, 10))
     count_exponent: float = setting(
-        0.5, "ω: a row's regularisation grows as its number of ratings, or the sum of their weights, to the ω", high=1,
-        search=Between(0, 1, is_log=False),
+        0.5, "ρ: a row's regularisation grows as its number of ratings, or the sum of their weights, to the power ρ",
+        high=1, search=Between(0, 1, is_log=False),
     )  # fmt: skip
     initial_scale: float = setting(0.3, "expected length of an item's factor at the start", low=1e-6, high=10)
     cg_steps: int = setting(

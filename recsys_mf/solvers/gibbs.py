@@ -50,10 +50,10 @@ class Gibbs(Solver):
     With timestamps there is a third table, a row (a_t, w_t) for every bin of time: m_ui gains w_t + p_u · a_t +
     q_i · a_t. A row x = (factors, bias) of any table has the prior
 
-        x_g ~ N(μ_g, Λ⁻¹),   μ_g = μ + F_g β,   Λ ~ Wishart(k + 1, I),   α ~ Gamma(½, ½)
+        x_g ~ N(m_g, Λ⁻¹),   m_g = ξ + F_g β,   Λ ~ Wishart(k + 1, I),   α ~ Gamma(½, ½)
 
     with the features of `links`: F_u has the items that the user rated in train, F_i the users who rated the item, and
-    both have the side information, if there is any. A sweep draws, for users, time and items in turn, Λ, (μ, β), λ,
+    both have the side information, if there is any. A sweep draws, for users, time and items in turn, Λ, (ξ, β), λ,
     all rows (`kernels.reference.solve`) and the scales of their noise, each from its conditional distribution; then the
     likelihood's parameters.
     Sampling starts from small random factors, and the first `burn_in` sweeps are left out. More burn-in is not always

@@ -74,7 +74,7 @@ def train(  # noqa: PLR0913
     compared_with : baselines by label, `baselines()` by default; must hold the truncated SVD `BASELINE`
     start : run to continue from, with the ratings of split.train that it has not seen (`continued`). The solver must be
         that of the run, whose settings stay; compared_with and compress must be left out
-    compress : rank of the plain factorisation that replaces a posterior (`Posterior.compress`)
+    compress : rank of the plain factorisation that replaces a posterior (`solvers.compression.compress`)
     watch : called after every epoch
     checkpoint : folder that keeps the training while it runs: if the process is ended, the same call continues and
         returns the same run, byte for byte. The folder is removed when the training is done; that of a `Checkpoint`
@@ -111,7 +111,7 @@ def train(  # noqa: PLR0913
         method.resolved(split.train, backend)  # raises for settings that do not suit the table or the device
     if compress is not None and not solver.samples_posterior:
         fix = "leave it out, or use a solver that samples: gibbs"
-        raise ConfigError(f"solver '{solver.name}' has no posterior to compress", where="--compress", fix=fix)
+        raise ConfigError(f"solver '{solver.name}' has no posterior to compress", where="compress", fix=fix)
     fit_facts = provenance.of_fit(solver, others, seed=seed, start=None, compress=compress)
     with (
         opened(checkpoint, every) as kept,

@@ -25,7 +25,7 @@ M, N, K = 9, 6, 3
 
 
 def posterior(rng: np.random.Generator, *, linked: bool = True) -> tuple[Posterior, Sample]:
-    """A posterior of one sample, with the draw it was made of, in which users lie at F β + μ exactly."""
+    """A posterior of one sample, with the draw it was made of, in which users lie at F β + ξ exactly."""
     F = rng.random((M, N))
     coefficients = rng.standard_normal((N, K + 1)).astype(np.float32)
     means = [rng.standard_normal(K + 1).astype(np.float32) for _ in range(3)]

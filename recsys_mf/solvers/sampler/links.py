@@ -1,9 +1,9 @@
 """Links: a row's prior mean from what is known of it, and the exact draw of the coefficients.
 
-    x_g ~ N(μ + F_g β, Λ⁻¹),     β_f ~ N(0, (λ Λ)⁻¹),     μ ~ N(0, (b₀ Λ)⁻¹)
+    x_g ~ N(ξ + F_g β, Λ⁻¹),     β_f ~ N(0, (λ Λ)⁻¹),     ξ ~ N(0, (b₀ Λ)⁻¹)
 
 F_g is a sparse row of features, in blocks with a λ each: for a user the items rated in the training rows, each
-1/√count (as in SVD++), for an item its raters, and side information. μ is the coefficient of one more feature
+1/√count (as in SVD++), for an item its raters, and side information. ξ is the coefficient of one more feature
 that is 1 everywhere. Given the rows X,
 
     (FᵀF + diag(λ)) β = Fᵀ (X + E₁) + √λ E₂,     rows of E₁, E₂ ~ N(0, Λ⁻¹)
@@ -33,7 +33,7 @@ F32 = NDArray[np.float32]
 
 _TOLERANCE = 0.2  # see `Links.drawn`
 _MAX_STEPS = 100
-_MEAN_PRECISION = 2.0  # b₀: of the prior on μ, in units of Λ
+_MEAN_PRECISION = 2.0  # b₀: of the prior on ξ, in units of Λ
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,7 +69,7 @@ class Links:
         return self.backend.device.xp.vstack([*(block.squares for block in self.blocks), ones])
 
     def ridge(self, precisions: Sequence[float]) -> F32:
-        """The prior precision of every coefficient in units of Λ, [features + 1, 1]: λ of its block, b₀ of μ."""
+        """The prior precision of every coefficient in units of Λ, [features + 1, 1]: λ of its block, b₀ of ξ."""
         repeats = [*map(len, self.blocks), 1]
         return np.repeat([*precisions, _MEAN_PRECISION], repeats).astype(np.float32)[:, None]
 
@@ -94,7 +94,7 @@ class Links:
         return xp.vstack([*(self._sums(block.columns, block.scale * X) for block in self.blocks), ones])
 
     def drawn(self, X: Any, ridge: Any, start: Any, image: Any, row_noise: Any, feature_noise: Any) -> Any:
-        """β [features + 1, w], its last row μ, given X [rows, w]; all arrays on the device.
+        """β [features + 1, w], its last row ξ, given X [rows, w]; all arrays on the device.
 
         ridge : λ of every feature, [features + 1, 1]
         start, image : where the search begins, and F times it

@@ -1,8 +1,8 @@
 """Tables: one of the sampler (users, items or time bins), its prior, and the draw of both.
 
-    x_g = (factors, bias) ~ N(μ_g, Λ⁻¹),   μ_g = μ + F_g β,   Λ ~ Wishart(k + 1, I),   λ ~ Gamma(½, ½)
+    x_g = (factors, bias) ~ N(m_g, Λ⁻¹),   m_g = ξ + F_g β,   Λ ~ Wishart(k + 1, I),   λ ~ Gamma(½, ½)
 
-with the features F and their coefficients of `links`. A draw takes Λ, then (μ, β), then every λ, then all rows, then
+with the features F and their coefficients of `links`. A draw takes Λ, then (ξ, β), then every λ, then all rows, then
 the scales of their noise if it is personal (`noise`), each from its distribution given the rest and the other tables.
 """
 
@@ -41,7 +41,7 @@ class Table:
     """The rows X [rows, k + 1] of one field with their prior, and the ratings they take part in, all on the device.
 
     values : of the ratings, in the order of `rated`, on the device; the likelihood may replace them
-    B : coefficients β, the last row μ, [features + 1, k + 1]; link_precisions : λ of every block
+    B : coefficients β, the last row ξ, [features + 1, k + 1]; link_precisions : λ of every block
     precision : Λ [k + 1, k + 1] on the host, that of the last draw
     noise : the scales of the noise of the rows; None for 1
     """
@@ -59,7 +59,7 @@ class Table:
 
     @property
     def mean(self) -> Any:
-        """μ [k + 1], the prior mean of a row about which nothing is known."""
+        """ξ [k + 1], the prior mean of a row about which nothing is known."""
         return self.B[-1]
 
     @property
@@ -111,7 +111,7 @@ class Table:
         self.restore(State.joined({"rows": own, "noise": state.part("noise")}))
 
     def sweep(self, others: Table, contexts: Table | None, noise_precision: float, rng: np.random.Generator) -> float:
-        """Draw Λ, (μ, β), λ, the rows and the scales of their noise given the other tables; returns the summed squared
+        """Draw Λ, (ξ, β), λ, the rows and the scales of their noise given the other tables; returns the summed squared
         error left, every square multiplied by the weight and the scales of its rating.
         """
         n_rows, width = self.X.shape
@@ -152,7 +152,7 @@ def _squared(backend: Backend, F: Any) -> float:
 def drawn_precision(scatter: NDArray[Any], n_rows: int, rng: np.random.Generator) -> NDArray[np.float64]:
     """Λ ~ Wishart given n_rows rows F ~ N(0, Λ⁻¹), with the prior Wishart(w, I); by the Bartlett decomposition.
 
-    scatter : FᵀF [w, w]: here, of x_g - μ_g of every row and of √λ β of every coefficient
+    scatter : FᵀF [w, w]: here, of x_g - m_g of every row and of √λ β of every coefficient
     """
     width = len(scatter)
     scatter = np.eye(width) + scatter
