@@ -18,7 +18,7 @@ READING = ("duplicates", *COLUMNS, "ids", "encoding")
 """Options that say how a table of ratings is read: keywords of `loaders.read_ratings`."""
 
 
-def exclusive(*pairs: tuple[str, str], why: str = "has no effect") -> Callable[[_Command], _Command]:
+def exclusive(*pairs: tuple[str, str]) -> Callable[[_Command], _Command]:
     """Refuse the first option of a pair if the second is given too.
 
     pairs : names of options as they are typed
@@ -35,7 +35,7 @@ def exclusive(*pairs: tuple[str, str], why: str = "has no effect") -> Callable[[
             }
             for idle, other in pairs:
                 if {idle, other} <= given:
-                    raise ConfigError(f"{idle} {why} together with {other}", fix="give only one of them")
+                    raise ConfigError(f"{idle} has no effect together with {other}", fix="give only one of them")
             return command(*values, **named)
 
         return checked
