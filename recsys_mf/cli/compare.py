@@ -96,10 +96,8 @@ def compare(targets: tuple[str, ...], as_json: bool, markdown: bool, **given: An
     runs = [target for target in targets if _is_run(target)]
     comparison = _of_ratings(targets[0], given) if len(targets) == 1 and not runs else _of_runs(targets, given)
     pictures.write(comparison)
-    if as_json or markdown:
-        options.say(rendering.to_json(comparison) if as_json else rendering.to_markdown(comparison))
-        return
-    options.say(rendering.to_text(comparison, partial(click.style, dim=True)))  # no style outside a terminal
+    shade = partial(click.style, dim=True)  # no style outside a terminal
+    options.print_report(comparison, rendering, as_json=as_json, markdown=markdown, shade=shade)
 
 
 def _is_run(target: str) -> bool:

@@ -36,6 +36,7 @@ def evaluate(run: Place, test: str, predictions: Place | None, force: bool, **gi
     does not call their error held-out.
     """
     from recsys_mf import evaluation, loaders, store
+    from recsys_mf.evaluation import rendering
     from recsys_mf.evaluation.full_ranking import check_arguments
     from recsys_mf.evaluation.predictions import check_predictions, predict_rows, write_predictions
 
@@ -57,4 +58,4 @@ def evaluate(run: Place, test: str, predictions: Place | None, force: bool, **gi
     if predictions is not None:
         write_predictions(predict_rows(loaded, table, **place), predictions, force=force)
     pictures.write(name_items(report, pictures.titles))
-    options.print_report(report, **printing)
+    options.print_report(report, rendering, **printing)

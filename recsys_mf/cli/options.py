@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping
+from types import ModuleType
 from typing import Any
 
 import click
@@ -152,12 +153,16 @@ def _named(setting: str) -> tuple[str, str]:
     return name.strip(), value.strip()
 
 
-def print_report(report: Any, *, as_json: bool, markdown: bool) -> None:
-    """Print the report on stdout as a table for the terminal, as JSON or as Markdown."""
-    from recsys_mf.evaluation import render
+def print_report(report: Any, rendering: ModuleType, *, as_json: bool, markdown: bool, **styles: Any) -> None:
+    """Print the report on stdout as text for the terminal, as JSON or as Markdown.
 
-    written = render.to_json if as_json else render.to_markdown if markdown else render.to_text
-    say(written(report))
+    rendering : the module with `to_text`, `to_json` and `to_markdown` for this kind of report
+    styles : keywords of its `to_text`
+    """
+    if as_json or markdown:
+        say(rendering.to_json(report) if as_json else rendering.to_markdown(report))
+    else:
+        say(rendering.to_text(report, **styles))
 
 
 def say(text: str) -> None:

@@ -218,6 +218,7 @@ def train(**given: Any) -> None:
     from recsys_mf.arrays.mapped import limited
     from recsys_mf.cli.log import Lines, LogFile, tell_all
     from recsys_mf.cli.progress import Bars, announce_compilation
+    from recsys_mf.evaluation import rendering
     from recsys_mf.evaluation.predictions import check_predictions, write_predictions
     from recsys_mf.experiment import Hooks
 
@@ -270,7 +271,7 @@ def train(**given: Any) -> None:
         write_predictions(predicted, chosen.predictions, force=chosen.force)
     repeating = shlex.join(["recsys-mf", "train", "--repeat", str(chosen.output), "-o", "NEW"])
     pictures.write(name_items(report, chosen.titles), {"to repeat": repeating})
-    options.print_report(report, as_json=chosen.as_json, markdown=chosen.markdown)
+    options.print_report(report, rendering, as_json=chosen.as_json, markdown=chosen.markdown)
 
 
 def _plan(chosen: Options, context: click.Context) -> Plan:

@@ -122,8 +122,7 @@ def tune(ratings: str, as_json: bool, markdown: bool, quiet: bool, **given: Any)
             log.write("saved", run=str(given["run"]))
     if given["output"] is not None:
         _write_best(given["output"], tuned, ratings, given)
-    form = rendering.to_json if as_json else rendering.to_markdown if markdown else rendering.to_text
-    options.say(form(tuned))
+    options.print_report(tuned, rendering, as_json=as_json, markdown=markdown)
 
 
 def _plan(ratings: str, given: dict[str, Any]) -> Plan:
