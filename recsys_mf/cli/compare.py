@@ -234,7 +234,7 @@ def _found_again(path: Place, found: dict[str, Ratings | None]) -> Ratings | Non
     found : rows of other runs, by everything that determines them; added to, so that no table is read twice
     """
     from recsys_mf import splits, store
-    from recsys_mf.cli.plan import plan_of_record
+    from recsys_mf.cli.repeating import plan_of_record
 
     record = store.load_provenance(path)
     plan = plan_of_record(record, path, {})
