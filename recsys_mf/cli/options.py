@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from click.core import ParameterSource
 
 from recsys_mf.errors import ConfigError, ResourceError, system_errors
+
+if TYPE_CHECKING:
+    from recsys_mf.solvers import Solver
 
 _Command = Callable[..., Any]
 
@@ -130,6 +133,21 @@ def ranking_options(command: _Command) -> _Command:
     command = click.option("--relevant", type=float, metavar="RATING", help=text)(command)
     text = "Also report how well each model ranks: NDCG, recall and more of the first N of all items for every user."
     return click.option("--ranking", type=int, metavar="N", help=text)(command)
+
+
+def choose_reading(given: Mapping[str, Any], solvers: Iterable[type[Solver] | Solver]) -> dict[str, Any]:
+    """Keywords of `read_ratings`: the options in READING, but without times unless something uses them.
+
+    given : values of the options by their names, among them `by`
+    solvers : those that may be trained on the table
+    """
+    from recsys_mf.splits import BY_TIME
+
+    reading = {name: given[name] for name in READING}
+    uses_times = given["by"] in BY_TIME or any(solver.takes_times for solver in solvers)
+    if reading["time_column"] is None and not uses_times:
+        reading["time_column"] = "none"
+    return reading
 
 
 def parse_settings(settings: tuple[str, ...], shorthands: Mapping[str, str | None] | None = None) -> dict[str, str]:

@@ -105,11 +105,6 @@ class Options:
         return {role: str(getattr(self, role)) for role in FILES if getattr(self, role) is not None}
 
     @property
-    def reading(self) -> dict[str, Any]:
-        """Keywords of `read_ratings`."""
-        return {name: getattr(self, name) for name in options.READING}
-
-    @property
     def shorthands(self) -> dict[str, str | None]:
         """Settings of the solver that have an option of their own."""
         return {name: getattr(self, name) for name in SHORTHANDS}
@@ -162,7 +157,6 @@ def make_plan(chosen: Options, context: click.Context) -> Plan:
     """The plan that the options describe."""
     from recsys_mf import store
     from recsys_mf.experiment import Experiment
-    from recsys_mf.splits import BY_TIME
 
     if chosen.ratings is None:
         raise ConfigError(
@@ -174,9 +168,7 @@ def make_plan(chosen: Options, context: click.Context) -> Plan:
     typed = options.parse_settings(chosen.settings, chosen.shorthands)
     if chosen.config is not None:
         typed = {**chosen.config.settings_for(chosen.solver), **typed}
-    solver, reading = _solver(chosen.solver, typed, start), chosen.reading
-    if reading["time_column"] is None and not solver.takes_times and chosen.by not in BY_TIME:
-        reading["time_column"] = "none"  # not needed
+    solver = _solver(chosen.solver, typed, start)
     whole = chosen.test is not None or chosen.folds is not None
     baselines = _baselines(chosen.svd_ranks, chosen.svd_route)
     columns = chosen.feature_columns
@@ -195,7 +187,7 @@ def make_plan(chosen: Options, context: click.Context) -> Plan:
         user_features=chosen.user_features,
         item_features=chosen.item_features,
         feature_columns=None if columns is None else [name.strip() for name in columns.split(",")],
-        reading=reading,
+        reading=options.choose_reading(vars(chosen), [solver]),
     )
     return Plan(experiment, files=chosen.files, given=typed, expected={}, config=chosen.config)
 

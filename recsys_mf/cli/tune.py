@@ -129,17 +129,12 @@ def _plan(ratings: str, given: dict[str, Any]) -> Plan:
     """The plan that the options describe."""
     from recsys_mf.experiment import Experiment
     from recsys_mf.solvers import SOLVERS
-    from recsys_mf.splits import BY_TIME
     from recsys_mf.tuning import Plan
 
     texts = options.parse_settings(given["settings"])
     if texts and given["solver"] is None:
         raise ConfigError("settings belong to a solver", where="-p", seen=", ".join(texts), fix="give --solver too")
     solver = None if given["solver"] is None else SOLVERS[given["solver"]].from_texts(texts)
-    reading = {name: given[name] for name in options.READING}
-    takes_times = solver is None or solver.takes_times or given["by"] in BY_TIME
-    if reading["time_column"] is None and not takes_times:
-        reading["time_column"] = "none"  # not needed
     experiment = Experiment(
         ratings=ratings,
         test=given["test"],
@@ -147,7 +142,7 @@ def _plan(ratings: str, given: dict[str, Any]) -> Plan:
         by=given["by"],
         validation=given["validation"],
         seed=given["seed"],
-        reading=reading,
+        reading=options.choose_reading(given, SOLVERS.values() if solver is None else [solver]),
     )
     names = ("minutes", "trials", "study", "search_only")
     return Plan(experiment=experiment, solver=solver, fixed=tuple(texts), **{name: given[name] for name in names})
