@@ -138,14 +138,15 @@ def ranking_options(command: _Command) -> _Command:
 def choose_reading(given: Mapping[str, Any], solvers: Iterable[type[Solver] | Solver]) -> dict[str, Any]:
     """Keywords of `read_ratings`: the options in READING, but without times unless something uses them.
 
+    Times are used by some solvers, by splits by time, and by --duplicates last, which keeps the newest row.
     given : values of the options by their names, among them `by`
     solvers : those that may be trained on the table
     """
     from recsys_mf.splits import BY_TIME
 
     reading = {name: given[name] for name in READING}
-    uses_times = given["by"] in BY_TIME or any(solver.takes_times for solver in solvers)
-    if reading["time_column"] is None and not uses_times:
+    is_needed = given["by"] in BY_TIME or given["duplicates"] == "last" or any(one.takes_times for one in solvers)
+    if reading["time_column"] is None and not is_needed:
         reading["time_column"] = "none"
     return reading
 
