@@ -112,8 +112,9 @@ def _of_ratings(path: str, given: dict[str, Any]) -> Comparison:
     from recsys_mf.comparison import Plan, compare_by_plan
     from recsys_mf.loaders import read_ratings
 
-    quiet, reading = given["quiet"], {name: given[name] for name in options.READING}
+    quiet = given["quiet"]
     plan = Plan(candidates=_candidates(given), **{name: given[name] for name in _SPLITTING})  # before anything is read
+    reading = options.choose_reading(given, [candidate.solver for candidate in plan.candidates])
     announce_compilation(quiet=quiet)
     ratings = read_ratings(path, **reading)
     if given["test"] is not None:
