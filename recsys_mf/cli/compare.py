@@ -34,34 +34,20 @@ _PLANNED = ("solvers", "ranks", "settings", *_SPLITTING, "state", "quiet")
 @click.option("--solvers", default="sgd,als,svd", show_default=True, metavar="NAME,…",
               help="Solvers to compare: sgd, als, gibbs, svd, bias, mean.")  # fmt: skip
 @click.option("--ranks", metavar="K,K,…", help="Ranks of every solver; without them each chooses its rank.")
-@click.option(
-    "--set",
-    "-p",
-    "settings",
-    multiple=True,
-    metavar="SOLVER.NAME=VALUE,…",
-    help="Setting of a solver, e.g. -p sgd.members=1,6; every value is a candidate; repeatable.",
+@options.settings_option(
+    "Setting of a solver, e.g. -p sgd.members=1,6; every value is a candidate; repeatable.", "SOLVER.NAME=VALUE,…"
 )
-@click.option(
-    "--test",
-    type=TABLE,
-    metavar="FILE",
-    help="Table of test ratings; without it a part of RATINGS is held out, and runs are compared on the rows that they "
+@options.split_options(
+    test="Table of test ratings; without it a part of RATINGS is held out, and runs are compared on the rows that they "
     "held out.",
+    hold_out="Fraction of the ratings to hold out. With --by user-time also a whole number of ratings per user.",
+    seed="First seed of every random draw.",
 )
+@click.option("--split-seed", type=click.IntRange(min=0), help="First seed of the splits.  [default: that of --seed]")
 @click.option("--folds", type=int, help="Cross-validate on this many folds.")
 @click.option(
     "--seeds", type=int, default=1, show_default=True, help="Repeat with this many seeds, each with another split."
 )
-@click.option("--hold-out", type=float, default=0.1, show_default=True, help="Fraction of the ratings to hold out.")
-@click.option("--by", default="random", show_default=True, metavar="random|user|time|user-time",
-              help="How the held-out ratings are chosen, as in train.")  # fmt: skip
-@click.option("--validation", type=float, default=0.1, show_default=True,
-              help="Fraction of the training ratings on which settings are chosen.")  # fmt: skip
-@click.option(
-    "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="First seed of every random draw."
-)
-@click.option("--split-seed", type=click.IntRange(min=0), help="First seed of the splits.  [default: that of --seed]")
 @click.option("--state", type=local("state"), metavar="DIR",
               help="Keep fits in DIR, so that the same command continues after an interruption.")  # fmt: skip
 @click.option("--force", is_flag=True, help="Replace the --html and --plots files if they exist.")

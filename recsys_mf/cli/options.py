@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
+from recsys_mf.cli.places import TABLE
 from recsys_mf.errors import ConfigError, ResourceError, system_errors
 
 if TYPE_CHECKING:
@@ -96,6 +97,40 @@ def duplicates_option(command: _Command) -> _Command:
         help="If a (user, item) pair occurs more than once: stop with an error, keep its newest row (by time, else the "
         "last row), or average its ratings.",
     )(command)
+
+
+_SPLIT_TEXTS = {
+    "test": "Table of test ratings; without it a part of RATINGS is held out.",
+    "hold_out": "Fraction of the ratings to hold out for the test; 0 trains on all. With --by user-time also a whole "
+    "number of ratings per user.",
+    "validation": "Fraction of the training ratings on which epochs, ranks and the like are chosen.",
+    "seed": "Seed of every random draw.",
+}
+
+
+def split_options(**texts: str) -> Callable[[_Command], _Command]:
+    """The options that say which ratings are for the test and for validation, and the seed.
+
+    texts : help of the options that mean something else than in `train`, by their names
+    """
+    said = {**_SPLIT_TEXTS, **texts}
+    by = (
+        "How the held-out ratings are chosen: at random, at random within each user, the newest, or the newest of each "
+        "user."
+    )
+    added = (
+        click.option("--test", type=TABLE, metavar="FILE", help=said["test"]),
+        click.option("--hold-out", type=float, default=0.1, show_default=True, help=said["hold_out"]),
+        click.option("--by", default="random", show_default=True, metavar="random|user|time|user-time", help=by),
+        click.option("--validation", type=float, default=0.1, show_default=True, help=said["validation"]),
+        click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help=said["seed"]),
+    )
+    return lambda command: functools.reduce(lambda inner, option: option(inner), reversed(added), command)
+
+
+def settings_option(text: str, metavar: str = "NAME=VALUE") -> Callable[[_Command], _Command]:
+    """The option that gives settings of solvers, which can be repeated."""
+    return click.option("--set", "-p", "settings", multiple=True, metavar=metavar, help=text)
 
 
 def device_option(command: _Command) -> _Command:

@@ -51,7 +51,7 @@ class Options:
     solver: str | None
     settings: tuple[str, ...]
     test: str | None
-    hold_out: float | None
+    hold_out: float
     by: str
     folds: int | None
     validation: float
@@ -176,7 +176,7 @@ def make_plan(chosen: Options, context: click.Context) -> Plan:
         ratings=chosen.ratings,
         solver=solver,
         test=chosen.test,
-        hold_out=(0.0 if whole else 0.1) if chosen.hold_out is None else chosen.hold_out,
+        hold_out=0.0 if whole else chosen.hold_out,
         by=chosen.by,  # type: ignore[arg-type]
         folds=chosen.folds,
         validation=chosen.validation,

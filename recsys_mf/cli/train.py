@@ -32,35 +32,9 @@ if TYPE_CHECKING:
     metavar="NAME",
     help="Solver: sgd, als, gibbs, svd, bias or mean; `recsys-mf solvers` explains them.  [default: sgd]",
 )
-@click.option(
-    "--set",
-    "-p",
-    "settings",
-    multiple=True,
-    metavar="NAME=VALUE",
-    help="Setting of the solver, e.g. -p rank=32; repeatable; `recsys-mf solvers NAME` lists them.",
-)
-@click.option(
-    "--test", type=TABLE, metavar="FILE", help="Table of test ratings; without it a part of RATINGS is held out."
-)
-@click.option(
-    "--hold-out",
-    type=float,
-    help="Fraction of the ratings to hold out for the test; 0 trains on all. With --by user-time also a whole number "
-    "of ratings per user.  [default: 0.1]",
-)
-@click.option(
-    "--by",
-    default="random",
-    show_default=True,
-    metavar="random|user|time|user-time",
-    help="How the held-out ratings are chosen: at random, at random within each user, the newest, or the newest of "
-    "each user.",
-)
+@options.settings_option("Setting of the solver, e.g. -p rank=32; repeatable; `recsys-mf solvers NAME` lists them.")
+@options.split_options()
 @click.option("--folds", type=int, help="Cross-validate on this many folds, then train on all ratings.")
-@click.option("--validation", type=float, default=0.1, show_default=True,
-              help="Fraction of the training ratings on which epochs, ranks and the like are chosen.")  # fmt: skip
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of every random draw.")
 @options.device_option
 @options.threads_option
 @engine_options

@@ -29,14 +29,7 @@ _WRITTEN = ("test", "hold_out", "by", "validation", "seed", *options.READING)
 @click.command()
 @click.argument("ratings", metavar="RATINGS", type=TABLE)
 @click.option("--solver", metavar="NAME", help="Solver to search: sgd, als, gibbs or bias.  [default: the best of all]")
-@click.option(
-    "--set",
-    "-p",
-    "settings",
-    multiple=True,
-    metavar="NAME=VALUE",
-    help="Setting of the solver that is not searched, e.g. -p rank=32; repeatable.",
-)
+@options.settings_option("Setting of the solver that is not searched, e.g. -p rank=32; repeatable.")
 @click.option(
     "--minutes", type=float, metavar="N", help="Time for everything, including the fit and the test at the end."
 )
@@ -53,15 +46,7 @@ _WRITTEN = ("test", "hold_out", "by", "validation", "seed", *options.READING)
     help="Keep the trials in FILE, so that the same command continues with them and several processes can share them.",
 )
 @click.option("--search-only", is_flag=True, help="Only add trials to --study; do not fit and test the best.")
-@click.option(
-    "--test", type=TABLE, metavar="FILE", help="Table of test ratings; without it a part of RATINGS is held out."
-)
-@click.option("--hold-out", type=float, default=0.1, show_default=True, help="Fraction of the ratings to hold out.")
-@click.option("--by", default="random", show_default=True, metavar="random|user|time|user-time",
-              help="How the held-out ratings are chosen, as in train.")  # fmt: skip
-@click.option("--validation", type=float, default=0.1, show_default=True,
-              help="Fraction of the training ratings on which settings are compared.")  # fmt: skip
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of every random draw.")
+@options.split_options(validation="Fraction of the training ratings on which settings are compared.")
 @click.option("--log", type=local("log"), metavar="FILE.jsonl",
               help="Write a line of JSON per trial and per epoch to FILE while it runs.")  # fmt: skip
 @options.device_option
