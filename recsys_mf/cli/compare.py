@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -13,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from recsys_mf.cli import options
-from recsys_mf.cli.failures import say_error
+from recsys_mf.cli.keeping import Finished, telling_what_is_kept
 from recsys_mf.cli.pictures import PictureFiles, picture_options
 from recsys_mf.cli.places import TABLE, local
 from recsys_mf.errors import ArtifactError, ConfigError, RecsysError, printable
@@ -106,7 +104,8 @@ def _of_ratings(path: str, given: dict[str, Any]) -> Comparison:
     if given["test"] is not None:
         plan = replace(plan, test=read_ratings(given["test"], **{**reading, "like": ratings}))
     place = {name: given[name] for name in ("device", "threads", "state")}
-    with ComparisonBar(quiet=quiet) as bar, _telling_what_is_kept(bar, given["state"]):
+    bar = ComparisonBar(quiet=quiet)
+    with telling_what_is_kept("--state DIR", partial(_measure, bar, given["state"])), bar:
 
         def watch(standing: Standing) -> None:
             if bar.standing is None and standing.kept and not quiet:
@@ -142,20 +141,12 @@ def _words(text: str, option: str) -> list[str]:
     return words
 
 
-@contextlib.contextmanager
-def _telling_what_is_kept(bar: ComparisonBar, state: Path | None) -> Iterator[None]:
-    """If a comparison fails or is interrupted, print on stderr how much of it is finished and kept."""
-    try:
-        yield
-    except BaseException as error:
-        standing, has_failed = bar.standing, isinstance(error, RecsysError)
-        bar.__exit__(None, None, None)
-        if standing is not None and (standing.done or not (state is None or has_failed)):
-            finished = f"{standing.done} of {standing.total} fits are finished"
-            kept = f"and kept in {state}; run the same command again to continue"
-            lost = "and lost; with --state DIR they would have been kept"
-            say_error(printable(f"{finished} {lost if state is None else kept}"))
-        raise
+def _measure(bar: ComparisonBar, state: Path | None, error: BaseException) -> Finished | None:
+    """How many fits are finished; None before the first, unless an interrupted comparison is kept in a folder."""
+    standing, has_failed = bar.standing, isinstance(error, RecsysError)
+    if standing is None or not (standing.done or not (state is None or has_failed)):
+        return None
+    return Finished(f"{standing.done} of {standing.total} fits are finished and", None if state is None else str(state))
 
 
 def _of_runs(targets: tuple[str, ...], given: dict[str, Any]) -> Comparison:

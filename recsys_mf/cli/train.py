@@ -12,7 +12,7 @@ import click
 from recsys_mf.cli import options
 from recsys_mf.cli.config import config_option
 from recsys_mf.cli.engine import check_engine, engine_options, on_spark
-from recsys_mf.cli.keeping import Work, checkpoint_options, open_checkpoint, telling_what_is_kept
+from recsys_mf.cli.keeping import Work, checkpoint_options, measure_training, open_checkpoint, telling_what_is_kept
 from recsys_mf.cli.pictures import PictureFiles, name_items, picture_options, titles_option
 from recsys_mf.cli.places import PLACE, TABLE, local
 from recsys_mf.cli.plan import Options, check_read, make_plan
@@ -142,7 +142,8 @@ def train(**given: Any) -> None:
     if chosen.engine == "spark":
         experiment, device = on_spark(experiment, given, chosen.threads, context)
     work = Work()
-    with telling_what_is_kept(checkpoint, work), Bars(quiet=chosen.quiet) as bars:
+    measure = partial(measure_training, checkpoint, work)
+    with telling_what_is_kept("--checkpoint DIR", measure), Bars(quiet=chosen.quiet) as bars:
         run, report, predicted = experiment.run(
             device=device, threads=chosen.threads, watch=tell_all(bars, Lines(quiet=chosen.quiet), log, work),
             keep_predictions=chosen.predictions is not None,

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from recsys_mf.cli import options
-from recsys_mf.cli.failures import say_error
+from recsys_mf.cli.keeping import Finished, telling_what_is_kept
 from recsys_mf.cli.places import PLACE, TABLE, local
 from recsys_mf.errors import ConfigError, printable
 from recsys_mf.storage import Place
 
 if TYPE_CHECKING:
     from recsys_mf.cli.log import LogFile
+    from recsys_mf.cli.progress import TuningBar
     from recsys_mf.experiment import Experiment
     from recsys_mf.tuning import Plan, Standing, Tuned
 
@@ -90,7 +89,8 @@ def tune(ratings: str, as_json: bool, markdown: bool, quiet: bool, **given: Any)
     log, lines = LogFile(given["log"], force=force), Lines(quiet=quiet)
     announce_compilation(quiet=quiet)
     record = _Record(plan, given)
-    with log, TuningBar(quiet=quiet) as bar, _telling_what_is_kept(bar, given["study"]):
+    bar = TuningBar(quiet=quiet)
+    with log, telling_what_is_kept("--study FILE", lambda error: _measure(bar, given["study"])), bar:
 
         def watch(standing: Standing) -> None:
             bar(standing)
@@ -170,15 +170,7 @@ def _write_best(path: Place, tuned: Tuned, ratings: str, given: dict[str, Any]) 
         write_config(aside, comment, {"solver": best.solver, **shared}, {name: best.settings[name] for name in names})
 
 
-@contextlib.contextmanager
-def _telling_what_is_kept(bar: Any, study: Path | None) -> Iterator[None]:
-    """If a search fails or is interrupted, print on stderr how much of it is kept."""
-    try:
-        yield
-    except BaseException:
-        bar.__exit__(None, None, None)
-        if bar.finished:
-            kept = f"and kept in {study}; run the same command again to continue with them"
-            lost = "and lost; with --study FILE they would have been kept"
-            say_error(printable(f"{bar.finished} trials are finished {lost if study is None else kept}"))
-        raise
+def _measure(bar: TuningBar, study: Path | None) -> Finished | None:
+    """How many trials are finished."""
+    where = None if study is None else str(study)
+    return Finished(f"{bar.finished} trials are finished and", where) if bar.finished else None
