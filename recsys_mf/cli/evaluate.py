@@ -28,7 +28,8 @@ from recsys_mf.storage import Place
 @options.column_options
 @options.weight_option
 @options.report_options
-def evaluate(run: Place, test: str, predictions: Place | None, force: bool, **given: Any) -> None:
+@options.quiet_option
+def evaluate(run: Place, test: str, predictions: Place | None, force: bool, quiet: bool, **given: Any) -> None:
     """Report the error of the model in the directory RUN, and of its baselines, on a table of ratings.
 
     Every row is scored. If the model was not trained on the user or the item of a row, the row gets a fallback

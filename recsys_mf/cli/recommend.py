@@ -111,7 +111,8 @@ def recommend(run: Place, output: Place | None, force: bool, quiet: bool, **give
 @click.argument("item")
 @click.option("--top", type=int, default=10, show_default=True, help="Number of ratings to show.")
 @click.option("--titles", type=TABLE, metavar="FILE", help="Table with a row per item and a column title or name.")
-def explain(run: Place, user: str, item: str, top: int, titles: str | None) -> None:
+@options.quiet_option
+def explain(run: Place, user: str, item: str, top: int, titles: str | None, quiet: bool) -> None:
     """Show which ratings of a user move a prediction.
 
     RUN is the directory of the run. The effects add up to the prediction that is computed from the user's own
