@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -13,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from recsys_mf.cli import options
-from recsys_mf.cli.failures import say_error
+from recsys_mf.cli.keeping import Finished, telling_what_is_kept
 from recsys_mf.cli.pictures import PictureFiles, picture_options
 from recsys_mf.cli.places import TABLE, local
 from recsys_mf.errors import ArtifactError, ConfigError, RecsysError, printable
@@ -34,34 +32,20 @@ _PLANNED = ("solvers", "ranks", "settings", *_SPLITTING, "state", "quiet")
 @click.option("--solvers", default="sgd,als,svd", show_default=True, metavar="NAME,…",
               help="Solvers to compare: sgd, als, gibbs, svd, bias, mean.")  # fmt: skip
 @click.option("--ranks", metavar="K,K,…", help="Ranks of every solver; without them each chooses its rank.")
-@click.option(
-    "--set",
-    "-p",
-    "settings",
-    multiple=True,
-    metavar="SOLVER.NAME=VALUE,…",
-    help="Setting of a solver, e.g. -p sgd.members=1,6; every value is a candidate; repeatable.",
+@options.settings_option(
+    "Setting of a solver, e.g. -p sgd.members=1,6; every value is a candidate; repeatable.", "SOLVER.NAME=VALUE,…"
 )
-@click.option(
-    "--test",
-    type=TABLE,
-    metavar="FILE",
-    help="Table of test ratings; without it a part of RATINGS is held out, and runs are compared on the rows that they "
+@options.split_options(
+    test="Table of test ratings; without it a part of RATINGS is held out, and runs are compared on the rows that they "
     "held out.",
+    hold_out="Fraction of the ratings to hold out. With --by user-time also a whole number of ratings per user.",
+    seed="First seed of every random draw.",
 )
+@click.option("--split-seed", type=click.IntRange(min=0), help="First seed of the splits.  [default: that of --seed]")
 @click.option("--folds", type=int, help="Cross-validate on this many folds.")
 @click.option(
     "--seeds", type=int, default=1, show_default=True, help="Repeat with this many seeds, each with another split."
 )
-@click.option("--hold-out", type=float, default=0.1, show_default=True, help="Fraction of the ratings to hold out.")
-@click.option("--by", default="random", show_default=True, metavar="random|user|time|user-time",
-              help="How the held-out ratings are chosen, as in train.")  # fmt: skip
-@click.option("--validation", type=float, default=0.1, show_default=True,
-              help="Fraction of the training ratings on which settings are chosen.")  # fmt: skip
-@click.option(
-    "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="First seed of every random draw."
-)
-@click.option("--split-seed", type=click.IntRange(min=0), help="First seed of the splits.  [default: that of --seed]")
 @click.option("--state", type=local("state"), metavar="DIR",
               help="Keep fits in DIR, so that the same command continues after an interruption.")  # fmt: skip
 @click.option("--force", is_flag=True, help="Replace the --html and --plots files if they exist.")
@@ -96,10 +80,8 @@ def compare(targets: tuple[str, ...], as_json: bool, markdown: bool, **given: An
     runs = [target for target in targets if _is_run(target)]
     comparison = _of_ratings(targets[0], given) if len(targets) == 1 and not runs else _of_runs(targets, given)
     pictures.write(comparison)
-    if as_json or markdown:
-        options.say(rendering.to_json(comparison) if as_json else rendering.to_markdown(comparison))
-        return
-    options.say(rendering.to_text(comparison, partial(click.style, dim=True)))  # no style outside a terminal
+    shade = partial(click.style, dim=True)  # no style outside a terminal
+    options.print_report(comparison, rendering, as_json=as_json, markdown=markdown, shade=shade)
 
 
 def _is_run(target: str) -> bool:
@@ -114,14 +96,16 @@ def _of_ratings(path: str, given: dict[str, Any]) -> Comparison:
     from recsys_mf.comparison import Plan, compare_by_plan
     from recsys_mf.loaders import read_ratings
 
-    quiet, reading = given["quiet"], {name: given[name] for name in options.READING}
+    quiet = given["quiet"]
     plan = Plan(candidates=_candidates(given), **{name: given[name] for name in _SPLITTING})  # before anything is read
+    reading = options.choose_reading(given, [candidate.solver for candidate in plan.candidates])
     announce_compilation(quiet=quiet)
     ratings = read_ratings(path, **reading)
     if given["test"] is not None:
         plan = replace(plan, test=read_ratings(given["test"], **{**reading, "like": ratings}))
     place = {name: given[name] for name in ("device", "threads", "state")}
-    with ComparisonBar(quiet=quiet) as bar, _telling_what_is_kept(bar, given["state"]):
+    bar = ComparisonBar(quiet=quiet)
+    with telling_what_is_kept("--state DIR", partial(_measure, bar, given["state"])), bar:
 
         def watch(standing: Standing) -> None:
             if bar.standing is None and standing.kept and not quiet:
@@ -157,20 +141,12 @@ def _words(text: str, option: str) -> list[str]:
     return words
 
 
-@contextlib.contextmanager
-def _telling_what_is_kept(bar: ComparisonBar, state: Path | None) -> Iterator[None]:
-    """If a comparison fails or is interrupted, print on stderr how much of it is finished and kept."""
-    try:
-        yield
-    except BaseException as error:
-        standing, has_failed = bar.standing, isinstance(error, RecsysError)
-        bar.__exit__(None, None, None)
-        if standing is not None and (standing.done or not (state is None or has_failed)):
-            finished = f"{standing.done} of {standing.total} fits are finished"
-            kept = f"and kept in {state}; run the same command again to continue"
-            lost = "and lost; with --state DIR they would have been kept"
-            say_error(printable(f"{finished} {lost if state is None else kept}"))
-        raise
+def _measure(bar: ComparisonBar, state: Path | None, error: BaseException) -> Finished | None:
+    """How many fits are finished; None before the first, unless an interrupted comparison is kept in a folder."""
+    standing, has_failed = bar.standing, isinstance(error, RecsysError)
+    if standing is None or not (standing.done or not (state is None or has_failed)):
+        return None
+    return Finished(f"{standing.done} of {standing.total} fits are finished and", None if state is None else str(state))
 
 
 def _of_runs(targets: tuple[str, ...], given: dict[str, Any]) -> Comparison:
@@ -236,7 +212,7 @@ def _found_again(path: Place, found: dict[str, Ratings | None]) -> Ratings | Non
     found : rows of other runs, by everything that determines them; added to, so that no table is read twice
     """
     from recsys_mf import splits, store
-    from recsys_mf.cli.plan import plan_of_record
+    from recsys_mf.cli.repeating import plan_of_record
 
     record = store.load_provenance(path)
     plan = plan_of_record(record, path, {})

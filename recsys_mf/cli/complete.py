@@ -30,6 +30,7 @@ _SHOWN = 5  # how many of the columns with the largest error are printed
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of the entries that are held out.")
 @picture_options
 @click.option("--force", is_flag=True, help="Replace the output files if they exist.")
+@options.quiet_option
 def complete(
     matrix: Place,
     output: Place,
@@ -38,7 +39,7 @@ def complete(
     rank: int | None,
     seed: int,
     force: bool,
-    **drawn: Any,
+    **given: Any,
 ) -> None:
     """Fill the missing entries of the table of numbers MATRIX.
 
@@ -55,7 +56,7 @@ def complete(
         raise ConfigError("two results in one file", where="--errors", seen=str(errors), fix="give another name")
     for path in (output,) if errors is None else (output, errors):
         check_output(path, "output", WRITTEN, force=force)
-    pictures = PictureFiles(drawn["html"], drawn["plots"], force)
+    pictures = PictureFiles(given["html"], given["plots"], force)
     pictures.check(output, errors)
     table = read_table(matrix)
     result = completion.complete(read_matrix(table.frame, where=str(matrix)), method, rank=rank, seed=seed)

@@ -28,7 +28,8 @@ from recsys_mf.storage import Place
 @options.column_options
 @options.weight_option
 @options.report_options
-def evaluate(run: Place, test: str, predictions: Place | None, force: bool, **given: Any) -> None:
+@options.quiet_option
+def evaluate(run: Place, test: str, predictions: Place | None, force: bool, quiet: bool, **given: Any) -> None:
     """Report the error of the model in the directory RUN, and of its baselines, on a table of ratings.
 
     Every row is scored. If the model was not trained on the user or the item of a row, the row gets a fallback
@@ -36,6 +37,7 @@ def evaluate(run: Place, test: str, predictions: Place | None, force: bool, **gi
     does not call their error held-out.
     """
     from recsys_mf import evaluation, loaders, store
+    from recsys_mf.evaluation import rendering
     from recsys_mf.evaluation.full_ranking import check_arguments
     from recsys_mf.evaluation.predictions import check_predictions, predict_rows, write_predictions
 
@@ -57,4 +59,4 @@ def evaluate(run: Place, test: str, predictions: Place | None, force: bool, **gi
     if predictions is not None:
         write_predictions(predict_rows(loaded, table, **place), predictions, force=force)
     pictures.write(name_items(report, pictures.titles))
-    options.print_report(report, **printing)
+    options.print_report(report, rendering, **printing)

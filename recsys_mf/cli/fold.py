@@ -25,7 +25,8 @@ def _writing(command: Any) -> Any:
 @_writing
 @options.duplicates_option
 @options.column_options
-def fold_in(run: Place, ratings: str, side: str, output: Place, force: bool, **given: Any) -> None:
+@options.quiet_option
+def fold_in(run: Place, ratings: str, side: str, output: Place, force: bool, quiet: bool, **given: Any) -> None:
     """Add new users and new ratings to a run, without training.
 
     RUN is the directory of the run; RATINGS may hold new users and known ones. Each user with a rating in RATINGS
@@ -49,7 +50,8 @@ def fold_in(run: Place, ratings: str, side: str, output: Place, force: bool, **g
     "--users", required=True, type=TABLE, metavar="IDS|FILE", help="Users to forget: ids such as 17,42, or a table."
 )
 @_writing
-def forget(run: Place, users: str, output: Place, force: bool) -> None:
+@options.quiet_option
+def forget(run: Place, users: str, output: Place, force: bool, quiet: bool) -> None:
     """Write a run without some of its users.
 
     Their rows, their ids and their ratings are left out of the run in the directory RUN. If they took part in

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @options.column_options
 @options.weight_option
-def inspect(ratings: str, as_json: bool, **columns: Any) -> None:
+@options.quiet_option
+def inspect(ratings: str, as_json: bool, quiet: bool, **columns: Any) -> None:
     """Describe the table RATINGS.
 
     Prints the numbers of rows, users and items, the density, the rating scale, the time range, the numbers of

@@ -1,4 +1,4 @@
-"""Keeping a training in a folder while it runs (`train --checkpoint`), and the messages when it is interrupted."""
+"""Keeping a training in a folder while it runs (`train --checkpoint`), and the messages about interrupted commands."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import re
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
@@ -88,24 +88,50 @@ class Work:
         return time.monotonic() - self._began
 
 
+class Finished(NamedTuple):
+    """How much of the work of a command is finished.
+
+    what : the beginning of a sentence: "3 trials are finished and", which goes on with kept or lost
+    where : where it is kept; None if it is lost
+    """
+
+    what: str
+    where: str | None
+
+
 @contextlib.contextmanager
-def telling_what_is_kept(checkpoint: Checkpoint | None, work: Work) -> Iterator[None]:
-    """If a training is interrupted or runs out of room, print on stderr how much of it is kept."""
+def telling_what_is_kept(option: str, measure: Callable[[BaseException], Finished | None]) -> Iterator[None]:
+    """If the work of a command fails or is interrupted, print on stderr how much of it is finished and kept.
+
+    option : would have kept it, as it is typed
+    measure : what is finished if this error ends the work; None to print nothing
+    """
     try:
         yield
-    except (KeyboardInterrupt, Interrupted, ResourceError) as error:
-        if checkpoint is None:
-            if work.epochs and work.seconds >= _MUCH:
-                lost = f"{_duration(work.seconds)} of training, {work.epochs:,} epochs, are lost"
-                say_error(f"{lost}; with --checkpoint DIR they would have been kept")
-        elif checkpoint.is_at(checkpoint.folder):
-            kept = max(0.0, checkpoint.seconds - checkpoint.unsaved)
-            lost = f", the last {_duration(checkpoint.unsaved)} are lost" if checkpoint.unsaved >= 1 else ""
-            line = f"{_duration(kept)} of training are kept in {checkpoint.folder}{lost}"
-            say_error(printable(f"{line}; run the same command again to continue"))
+    except BaseException as error:
+        finished = measure(error)
+        if finished is not None:
+            kept = f"kept in {finished.where}; run the same command again to continue"
+            lost = f"lost; with {option} they would have been kept"
+            say_error(printable(f"{finished.what} {lost if finished.where is None else kept}"))
         if isinstance(error, KeyboardInterrupt):
             raise Interrupted from error  # for which click prints nothing of its own
         raise
+
+
+def measure_training(checkpoint: Checkpoint | None, work: Work, error: BaseException) -> Finished | None:
+    """How much of a training is finished, if it is worth a line and was interrupted or ran out of room."""
+    if not isinstance(error, KeyboardInterrupt | Interrupted | ResourceError):
+        return None
+    if checkpoint is None:
+        is_worth_it = work.epochs and work.seconds >= _MUCH
+        what = f"{_duration(work.seconds)} of training, {work.epochs:,} epochs, are"
+        return Finished(what, None) if is_worth_it else None
+    if not checkpoint.is_at(checkpoint.folder):
+        return None
+    kept = max(0.0, checkpoint.seconds - checkpoint.unsaved)
+    lost = f", the last {_duration(checkpoint.unsaved)} are lost" if checkpoint.unsaved >= 1 else ""
+    return Finished(f"{_duration(kept)} of training are", f"{checkpoint.folder}{lost}")
 
 
 def _stop(checkpoint: Checkpoint) -> bool:

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
 import click
 from click.core import ParameterSource
 
+from recsys_mf.cli.places import TABLE
 from recsys_mf.errors import ConfigError, ResourceError, system_errors
+
+if TYPE_CHECKING:
+    from recsys_mf.solvers import Solver
 
 _Command = Callable[..., Any]
 
@@ -18,7 +23,7 @@ READING = ("duplicates", *COLUMNS, "ids", "encoding")
 """Options that say how a table of ratings is read: keywords of `loaders.read_ratings`."""
 
 
-def exclusive(*pairs: tuple[str, str], why: str = "has no effect") -> Callable[[_Command], _Command]:
+def exclusive(*pairs: tuple[str, str]) -> Callable[[_Command], _Command]:
     """Refuse the first option of a pair if the second is given too.
 
     pairs : names of options as they are typed
@@ -35,7 +40,7 @@ def exclusive(*pairs: tuple[str, str], why: str = "has no effect") -> Callable[[
             }
             for idle, other in pairs:
                 if {idle, other} <= given:
-                    raise ConfigError(f"{idle} {why} together with {other}", fix="give only one of them")
+                    raise ConfigError(f"{idle} has no effect together with {other}", fix="give only one of them")
             return command(*values, **named)
 
         return checked
@@ -94,6 +99,40 @@ def duplicates_option(command: _Command) -> _Command:
     )(command)
 
 
+_SPLIT_TEXTS = {
+    "test": "Table of test ratings; without it a part of RATINGS is held out.",
+    "hold_out": "Fraction of the ratings to hold out for the test; 0 trains on all. With --by user-time also a whole "
+    "number of ratings per user.",
+    "validation": "Fraction of the training ratings on which epochs, ranks and the like are chosen.",
+    "seed": "Seed of every random draw.",
+}
+
+
+def split_options(**texts: str) -> Callable[[_Command], _Command]:
+    """The options that say which ratings are for the test and for validation, and the seed.
+
+    texts : help of the options that mean something else than in `train`, by their names
+    """
+    said = {**_SPLIT_TEXTS, **texts}
+    by = (
+        "How the held-out ratings are chosen: at random, at random within each user, the newest, or the newest of each "
+        "user."
+    )
+    added = (
+        click.option("--test", type=TABLE, metavar="FILE", help=said["test"]),
+        click.option("--hold-out", type=float, default=0.1, show_default=True, help=said["hold_out"]),
+        click.option("--by", default="random", show_default=True, metavar="random|user|time|user-time", help=by),
+        click.option("--validation", type=float, default=0.1, show_default=True, help=said["validation"]),
+        click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help=said["seed"]),
+    )
+    return lambda command: functools.reduce(lambda inner, option: option(inner), reversed(added), command)
+
+
+def settings_option(text: str, metavar: str = "NAME=VALUE") -> Callable[[_Command], _Command]:
+    """The option that gives settings of solvers, which can be repeated."""
+    return click.option("--set", "-p", "settings", multiple=True, metavar=metavar, help=text)
+
+
 def device_option(command: _Command) -> _Command:
     """The option that says where to compute."""
     return click.option(
@@ -131,6 +170,22 @@ def ranking_options(command: _Command) -> _Command:
     return click.option("--ranking", type=int, metavar="N", help=text)(command)
 
 
+def choose_reading(given: Mapping[str, Any], solvers: Iterable[type[Solver] | Solver]) -> dict[str, Any]:
+    """Keywords of `read_ratings`: the options in READING, but without times unless something uses them.
+
+    Times are used by some solvers, by splits by time, and by --duplicates last, which keeps the newest row.
+    given : values of the options by their names, among them `by`
+    solvers : those that may be trained on the table
+    """
+    from recsys_mf.splits import BY_TIME
+
+    reading = {name: given[name] for name in READING}
+    is_needed = given["by"] in BY_TIME or given["duplicates"] == "last" or any(one.takes_times for one in solvers)
+    if reading["time_column"] is None and not is_needed:
+        reading["time_column"] = "none"
+    return reading
+
+
 def parse_settings(settings: tuple[str, ...], shorthands: Mapping[str, str | None] | None = None) -> dict[str, str]:
     """Settings of a solver by name, as they were typed with -p or with options of their own.
 
@@ -152,12 +207,16 @@ def _named(setting: str) -> tuple[str, str]:
     return name.strip(), value.strip()
 
 
-def print_report(report: Any, *, as_json: bool, markdown: bool) -> None:
-    """Print the report on stdout as a table for the terminal, as JSON or as Markdown."""
-    from recsys_mf.evaluation import render
+def print_report(report: Any, rendering: ModuleType, *, as_json: bool, markdown: bool, **styles: Any) -> None:
+    """Print the report on stdout as text for the terminal, as JSON or as Markdown.
 
-    written = render.to_json if as_json else render.to_markdown if markdown else render.to_text
-    say(written(report))
+    rendering : the module with `to_text`, `to_json` and `to_markdown` for this kind of report
+    styles : keywords of its `to_text`
+    """
+    if as_json or markdown:
+        say(rendering.to_json(report) if as_json else rendering.to_markdown(report))
+    else:
+        say(rendering.to_text(report, **styles))
 
 
 def say(text: str) -> None:

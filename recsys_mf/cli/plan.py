@@ -1,23 +1,27 @@
-"""Plan: everything that decides the result of a training, from the options or, with `--repeat`, from a stored run."""
+"""Plan: everything that decides the result of a training, made from the options of `recsys-mf train`."""
 
 from __future__ import annotations
 
-import glob
 import os
 import sys
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from recsys_mf.errors import ArtifactError, ConfigError, DataError, RecsysWarning
-from recsys_mf.storage import Place, is_address
+from recsys_mf.cli import options
+from recsys_mf.cli.config import SHORTHANDS
+from recsys_mf.errors import ConfigError, DataError, printable
+from recsys_mf.storage import Place
 
 if TYPE_CHECKING:
     from recsys_mf.cli.config import Config
+    from recsys_mf.cli.log import LogFile
     from recsys_mf.experiment import Experiment
+    from recsys_mf.features import Features
+    from recsys_mf.ratings import Ratings
     from recsys_mf.run import Run
     from recsys_mf.solvers import Solver
 
@@ -30,12 +34,80 @@ FILES = {
 }
 """The roles of the files that a training reads, and the options that name them."""
 
-HARMLESS = {
-    "output", "force", "quiet", "device", "threads", "size", "html", "plots", "titles", "log", "predictions",
-    "keep_rated", "as_json", "markdown", "repeat", "ranking", "relevant", "checkpoint", "every",
-    "engine", "master", "storage", "workers",
-}  # fmt: skip
-"""Options of `recsys-mf train` that decide where it runs and what is written, but do not change the numbers."""
+DECIDED_BY_START = (
+    "settings", "folds", "compress", "likelihood", "sweeps", "chains", "schedule", "precision", "svd_ranks",
+    "svd_route", "user_features", "item_features",
+)  # fmt: skip
+"""Options that `--from` takes from the run."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """The options of `recsys-mf train` by their names."""
+
+    ratings: str | None
+    output: Place
+    force: bool
+    solver: str | None
+    settings: tuple[str, ...]
+    test: str | None
+    hold_out: float
+    by: str
+    folds: int | None
+    validation: float
+    seed: int
+    device: str
+    threads: int | None
+    engine: str
+    master: str | None
+    storage: str | None
+    workers: int | None
+    size: str | None
+    start: Place | None
+    repeat: Place | None
+    config: Config | None
+    compress: int | None
+    user_features: str | None
+    item_features: str | None
+    feature_columns: str | None
+    likelihood: str | None
+    sweeps: str | None
+    chains: str | None
+    schedule: str | None
+    precision: str | None
+    predictions: Place | None
+    html: Place | None
+    plots: Place | None
+    titles: str | None
+    log: Path | None
+    checkpoint: Path | None
+    every: str | None
+    keep_rated: bool
+    svd_ranks: str | None
+    svd_route: str
+    duplicates: str
+    user_column: str | None
+    item_column: str | None
+    rating_column: str | None
+    time_column: str | None
+    weight_column: str | None
+    ids: str
+    encoding: str | None
+    as_json: bool
+    markdown: bool
+    quiet: bool
+    ranking: int | None
+    relevant: float | None
+
+    @property
+    def files(self) -> dict[str, str]:
+        """The files that are read, by their role (FILES)."""
+        return {role: str(getattr(self, role)) for role in FILES if getattr(self, role) is not None}
+
+    @property
+    def shorthands(self) -> dict[str, str | None]:
+        """Settings of the solver that have an option of their own."""
+        return {name: getattr(self, name) for name in SHORTHANDS}
 
 
 @dataclass(frozen=True)
@@ -81,130 +153,91 @@ class Plan:
         }
 
 
-def refuse_with_repeat(context: click.Context) -> None:
-    """Raise ConfigError if an option is given that changes the result: with --repeat it comes from the run."""
-    for parameter in context.command.params:
-        name = str(parameter.name)
-        source = context.get_parameter_source(name)
-        if name not in HARMLESS | FILES.keys() and source is click.core.ParameterSource.COMMANDLINE:
-            fix = "leave it out, or train without --repeat"
-            what = f"{' or '.join(parameter.opts)} cannot be given with --repeat, which takes this option from the run"
-            raise ConfigError(what, where=f"--repeat {context.params['repeat']}", fix=fix)
-
-
-def plan_of_record(record: Mapping[str, Any], where: Place, given_files: Mapping[str, str]) -> Plan:
-    """The plan that a run was made by.
-
-    where : its directory, for messages
-    given_files : role -> path of a file now, if it has moved
-    Raises ArtifactError if the record is incomplete, and ConfigError for a file that the run was not made from or does
-    not name.
-    """
+def make_plan(chosen: Options, context: click.Context) -> Plan:
+    """The plan that the options describe."""
     from recsys_mf import store
     from recsys_mf.experiment import Experiment
-    from recsys_mf.training import provenance
 
-    rule = _rule(record, where)
-    expected = provenance.fingerprints(record)
-    for role in given_files:
-        if role not in expected:
-            fix = "leave this option out"
-            raise ConfigError(
-                "the run was made without such a file", where=f"{FILES[role]} with --repeat {where}", fix=fix
-            )
-    named = {role: file["path"] for role, file in record.get("files", {}).items()}
-    for role in expected:
-        if role not in named and role not in given_files:
-            fix = f"give {FILES[role]} too"
-            raise ConfigError(
-                f"the run does not record the path of its {role.replace('_', ' ')}", where=str(where), fix=fix
-            )
-    folder = record.get("folder", "")
-    files = {role: given_files.get(role) or _located(named[role], folder) for role in FILES if role in expected}
-    columns = record.get("feature_columns")
-    start = None if "start" not in files else store.load(files["start"])
-    experiment = Experiment(
-        ratings=files["ratings"],
-        solver=_solver(record, where),
-        test=files.get("test"),
-        hold_out=rule.get("fraction", 0.0),
-        by=rule.get("by", "random"),
-        split_seed=rule.get("seed", 0),
-        folds=record.get("folds"),
-        validation=record["validation"],
-        seed=record["seed"],
-        baselines=None if start else {label: _solver(facts, where) for label, facts in record["baselines"].items()},
-        compress=None if start else record["compress"],
-        start=start,
-        user_features=files.get("user_features"),
-        item_features=files.get("item_features"),
-        feature_columns=None if columns is None else columns.split(","),
-        reading=record.get("reading", {}),
-    )
-    plan = Plan(experiment, files, record.get("given", {}), expected)
+    if chosen.ratings is None:
+        raise ConfigError(
+            "no table to train on", where="RATINGS", fix="give the path of a table, or a run directory to --repeat"
+        )
+    start = None if chosen.start is None else store.load(chosen.start)
     if start is not None:
-        plan.check("start", provenance.fingerprint_of_run(start))
-    return plan
+        _refuse_with_start(context, chosen.config)
+    typed = options.parse_settings(chosen.settings, chosen.shorthands)
+    if chosen.config is not None:
+        typed = {**chosen.config.settings_for(chosen.solver), **typed}
+    solver = _solver(chosen.solver, typed, start)
+    whole = chosen.test is not None or chosen.folds is not None
+    baselines = _baselines(chosen.svd_ranks, chosen.svd_route)
+    columns = chosen.feature_columns
+    experiment = Experiment(
+        ratings=chosen.ratings,
+        solver=solver,
+        test=chosen.test,
+        hold_out=0.0 if whole else chosen.hold_out,
+        by=chosen.by,  # type: ignore[arg-type]
+        folds=chosen.folds,
+        validation=chosen.validation,
+        seed=chosen.seed,
+        baselines=None if start is not None else baselines,
+        compress=chosen.compress,
+        start=start,
+        user_features=chosen.user_features,
+        item_features=chosen.item_features,
+        feature_columns=None if columns is None else [name.strip() for name in columns.split(",")],
+        reading=options.choose_reading(vars(chosen), [solver]),
+    )
+    return Plan(experiment, files=chosen.files, given=typed, expected={}, config=chosen.config)
 
 
-def _rule(record: Mapping[str, Any], where: Place) -> Mapping[str, Any]:
-    """The rule of the split. Raises ArtifactError if no options of the command line express it."""
-    rule: Mapping[str, Any] = record.get("split_rule", {})
-    if not rule:
-        seen = "a split made by hand" if "split_rule" in record else "a record of an earlier version"
-        raise ArtifactError(
-            "the run cannot be repeated", where=str(where), seen=seen, fix="train again with the same options"
-        )
-    if rule["kind"] == "fold" or "validation" in rule or record["validation"] is None:
-        seen = record["split"] if rule["kind"] == "fold" else "validation rows chosen by hand"
-        raise ArtifactError(
-            "the command line cannot repeat this run", where=str(where), seen=seen, fix="repeat it in Python"
-        )
-    return rule
-
-
-def _solver(facts: Mapping[str, Any], where: Place) -> Solver:
-    from recsys_mf.solvers import SOLVERS
-
-    try:
-        return SOLVERS[facts["solver"]](**facts["settings"])
-    except (ConfigError, KeyError, TypeError) as error:
-        fix = "repeat the run with the version that made it: see libraries in run.json"
-        raise ArtifactError(
-            "this version does not have the solver or its settings", where=f"{where}/run.json", seen=error, fix=fix
-        ) from None
-
-
-def _located(path: str, folder: str) -> str:
-    """A path as it was typed: relative to the current folder, else to the folder where it was typed."""
-    elsewhere = os.path.join(folder, path)
-    here = path == "-" or is_address(path) or os.path.exists(path) or bool(glob.glob(path))
-    return path if here or not (os.path.exists(elsewhere) or glob.glob(elsewhere)) else elsewhere
-
-
-def say_whether_repeated(where: Place, record: Mapping[str, Any], run: Run, *, quiet: bool) -> None:
-    """Print on stderr whether a run equals the stored one in every bit, and how the two environments differ."""
-    from recsys_mf import store
+def check_read(plan: Plan, log: LogFile, role: str, found: Ratings | Features, *, quiet: bool) -> None:
+    """Raise DataError if a table is not the one that the plan names; say on stderr what was left out of features."""
+    log.write("read", role=role, rows=len(found))
+    from recsys_mf import splits
+    from recsys_mf.features import Features
     from recsys_mf.training import provenance
 
-    others = provenance.differences(record, run.provenance)
-    if others:
-        message = f"{where} was made with {'; '.join(others)}, so the last digits may differ"
-        warnings.warn(message, RecsysWarning, stacklevel=2)
-    try:
-        first = store.load(where)
-    except ArtifactError as error:
-        warnings.warn(
-            f"the result was not compared with {where}, which cannot be loaded: {error}", RecsysWarning, stacklevel=2
-        )
+    if not isinstance(found, Features):
+        if role in plan.expected:
+            plan.check(role, splits.fingerprint_as_read(found))
         return
-    fits = {"the model": (first.fit, run.fit)} | {
-        name: (fit, run.baselines[name]) for name, fit in first.baselines.items()
-    }
-    changed = [
-        name for name, (one, now) in fits.items() if provenance.digest(one.model) != provenance.digest(now.model)
-    ]
-    if changed:
-        warnings.warn(f"these models differ from those in {where}: {', '.join(changed)}", RecsysWarning, stacklevel=2)
-    elif not quiet:
-        click.echo(f"the model and its baselines equal those in {where} byte for byte", err=True)
+    plan.check(role, provenance.fingerprint_of_features(found))
+    if not quiet:
+        left_out = f"; left out: {'; '.join(found.left_out)}" if found.left_out else ""
+        side = role.removesuffix("_features")
+        line = f"{plan.files[role]}: {len(found.names):,} features of {len(found):,} {side}s{left_out}"
+        click.echo(printable(line), err=True)
+
+
+def _refuse_with_start(context: click.Context, config: Config | None) -> None:
+    """Raise ConfigError if an option is given that --from takes from the run."""
+    if config is not None and config.settings:
+        what = f"the settings in {config.path} cannot be given with --from, which takes them from the run"
+        raise ConfigError(what, fix="leave them out, or train without --from")
+    for name in DECIDED_BY_START:
+        if options.is_given(name):
+            option = next(" or ".join(p.opts) for p in context.command.params if p.name == name)
+            fix = "leave it out, or train without --from"
+            raise ConfigError(f"{option} cannot be given with --from, which takes this option from the run", fix=fix)
+
+
+def _solver(name: str | None, texts: dict[str, str], start: Run | None) -> Solver:
+    """The solver that the options name, with the given settings, or the solver of the run to continue from."""
+    from recsys_mf.solvers import SOLVERS
+    from recsys_mf.training import solver_of
+
+    if start is not None and name in (None, start.fit.solver):
+        return solver_of(start.fit)
+    return SOLVERS[name or "sgd"].from_texts(texts)
+
+
+def _baselines(ranks: str | None, route: str) -> dict[str, Solver]:
+    """The baselines, with the ranks and the route of the truncated SVD that the options give."""
+    from recsys_mf.solvers import TruncatedSvd
+    from recsys_mf.training import baselines
+
+    texts = {"route": route} | ({} if ranks is None else {"ranks": ranks})
+    checked = TruncatedSvd.from_texts(texts)
+    return baselines(checked.ranks, checked.route)

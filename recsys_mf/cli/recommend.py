@@ -42,6 +42,8 @@ _MAX_PRINTED = 1000  # rows
 @click.option("--output", "-o", type=PLACE, help="File to write (.parquet, .csv or .tsv); "
               "without it the lists are printed.")  # fmt: skip
 @click.option("--force", is_flag=True, help="Replace the output file if it exists.")
+@options.duplicates_option
+@options.column_options
 @options.device_option
 @options.threads_option
 @options.quiet_option
@@ -49,7 +51,8 @@ def recommend(run: Place, output: Place | None, force: bool, quiet: bool, **give
     """List the best items for users.
 
     RUN is the directory of the run. The search is exact: every item gets a score. Items are ordered by the predicted
-    rating before it is clipped to the rating scale; those with equal scores by their ids.
+    rating before it is clipped to the rating scale; those with equal scores by their ids. --duplicates, --ids,
+    --encoding and the options that name columns say how the table of --ratings is read.
     """
     from recsys_mf import loaders, store
     from recsys_mf.cli.progress import announce_compilation, is_silent
@@ -66,13 +69,14 @@ def recommend(run: Place, output: Place | None, force: bool, quiet: bool, **give
         raise ConfigError("the lists of all users are too long to print", where="--users", fix=fix)
     whole(given["top"], "--top", 1)
     score = _score(given)
+    reading = _choose_reading(given)
     if output is not None:
         check_output(output, "output", TABLES, force=force)
     announce_compilation(quiet=quiet)
     loaded = store.load(run)
     users_of_ratings = None
     if given["ratings"] is not None:
-        table = loaders.read_ratings(given["ratings"], like=loaded, duplicates="last")
+        table = loaders.read_ratings(given["ratings"], like=loaded, **reading)
         loaded, users_of_ratings = loaded.fold_in(table), table.user_vocabulary.entries
     among = given["among"]
     wanted = recommending.ListOptions(
@@ -107,7 +111,8 @@ def recommend(run: Place, output: Place | None, force: bool, quiet: bool, **give
 @click.argument("item")
 @click.option("--top", type=int, default=10, show_default=True, help="Number of ratings to show.")
 @click.option("--titles", type=TABLE, metavar="FILE", help="Table with a row per item and a column title or name.")
-def explain(run: Place, user: str, item: str, top: int, titles: str | None) -> None:
+@options.quiet_option
+def explain(run: Place, user: str, item: str, top: int, titles: str | None, quiet: bool) -> None:
     """Show which ratings of a user move a prediction.
 
     RUN is the directory of the run. The effects add up to the prediction that is computed from the user's own
@@ -161,6 +166,16 @@ def similar(run: Place, ids: str, of_users: bool, top: int, titles: str | None, 
     side: Side = "user" if of_users else "item"
     column = read_ids(ids, side, vocabulary_of(loaded, side), where="IDS")
     print_frame(loaded.similar(column, top, side=side, titles=titles))
+
+
+def _choose_reading(given: dict[str, Any]) -> dict[str, Any]:
+    """Keywords of `read_ratings`. Raises ConfigError for an option of the table of ratings if there is none."""
+    reading = {name: given[name] for name in options.READING if name in given}
+    if given["ratings"] is None:
+        for name in filter(options.is_given, reading):
+            option = f"--{name.replace('_', '-')}"
+            raise ConfigError(f"{option} has no effect without --ratings", fix="give --ratings too, or leave it out")
+    return reading
 
 
 def _score(given: dict[str, Any]) -> Any:

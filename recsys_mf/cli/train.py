@@ -3,110 +3,24 @@
 from __future__ import annotations
 
 import shlex
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from recsys_mf.cli import options
-from recsys_mf.cli.config import SHORTHANDS, config_option
+from recsys_mf.cli.config import config_option
 from recsys_mf.cli.engine import check_engine, engine_options, on_spark
-from recsys_mf.cli.keeping import Work, checkpoint_options, open_checkpoint, telling_what_is_kept
+from recsys_mf.cli.keeping import Work, checkpoint_options, measure_training, open_checkpoint, telling_what_is_kept
 from recsys_mf.cli.pictures import PictureFiles, name_items, picture_options, titles_option
 from recsys_mf.cli.places import PLACE, TABLE, local
-from recsys_mf.cli.plan import FILES, Plan, plan_of_record, refuse_with_repeat, say_whether_repeated
-from recsys_mf.errors import ConfigError, printable
-from recsys_mf.storage import Place
+from recsys_mf.cli.plan import Options, check_read, make_plan
+from recsys_mf.cli.repeating import plan_of_record, refuse_with_repeat, say_whether_repeated
+from recsys_mf.errors import ConfigError
 
 if TYPE_CHECKING:
-    from recsys_mf.cli.config import Config
-    from recsys_mf.cli.log import LogFile
-    from recsys_mf.features import Features
     from recsys_mf.kernels.backend import Backend
-    from recsys_mf.ratings import Ratings
-    from recsys_mf.run import Run
-    from recsys_mf.solvers import Solver
-
-DECIDED_BY_START = (
-    "settings", "folds", "compress", "likelihood", "sweeps", "chains", "schedule", "precision", "svd_ranks",
-    "svd_route", "user_features", "item_features",
-)  # fmt: skip
-
-
-@dataclass(frozen=True, kw_only=True)
-class Options:
-    """The options of the command by their names."""
-
-    ratings: str | None
-    output: Place
-    force: bool
-    solver: str | None
-    settings: tuple[str, ...]
-    test: str | None
-    hold_out: float | None
-    by: str
-    folds: int | None
-    validation: float
-    seed: int
-    device: str
-    threads: int | None
-    engine: str
-    master: str | None
-    storage: str | None
-    workers: int | None
-    size: str | None
-    start: Place | None
-    repeat: Place | None
-    config: Config | None
-    compress: int | None
-    user_features: str | None
-    item_features: str | None
-    feature_columns: str | None
-    likelihood: str | None
-    sweeps: str | None
-    chains: str | None
-    schedule: str | None
-    precision: str | None
-    predictions: Place | None
-    html: Place | None
-    plots: Place | None
-    titles: str | None
-    log: Path | None
-    checkpoint: Path | None
-    every: str | None
-    keep_rated: bool
-    svd_ranks: str | None
-    svd_route: str
-    duplicates: str
-    user_column: str | None
-    item_column: str | None
-    rating_column: str | None
-    time_column: str | None
-    weight_column: str | None
-    ids: str
-    encoding: str | None
-    as_json: bool
-    markdown: bool
-    quiet: bool
-    ranking: int | None
-    relevant: float | None
-
-    @property
-    def files(self) -> dict[str, str]:
-        """The files that are read, by their role (FILES)."""
-        return {role: str(getattr(self, role)) for role in FILES if getattr(self, role) is not None}
-
-    @property
-    def reading(self) -> dict[str, Any]:
-        """Keywords of `read_ratings`."""
-        return {name: getattr(self, name) for name in options.READING}
-
-    @property
-    def shorthands(self) -> dict[str, str | None]:
-        """Settings of the solver that have an option of their own."""
-        return {name: getattr(self, name) for name in SHORTHANDS}
 
 
 @click.command()
@@ -118,35 +32,9 @@ class Options:
     metavar="NAME",
     help="Solver: sgd, als, gibbs, svd, bias or mean; `recsys-mf solvers` explains them.  [default: sgd]",
 )
-@click.option(
-    "--set",
-    "-p",
-    "settings",
-    multiple=True,
-    metavar="NAME=VALUE",
-    help="Setting of the solver, e.g. -p rank=32; repeatable; `recsys-mf solvers NAME` lists them.",
-)
-@click.option(
-    "--test", type=TABLE, metavar="FILE", help="Table of test ratings; without it a part of RATINGS is held out."
-)
-@click.option(
-    "--hold-out",
-    type=float,
-    help="Fraction of the ratings to hold out for the test; 0 trains on all. With --by user-time also a whole number "
-    "of ratings per user.  [default: 0.1]",
-)
-@click.option(
-    "--by",
-    default="random",
-    show_default=True,
-    metavar="random|user|time|user-time",
-    help="How the held-out ratings are chosen: at random, at random within each user, the newest, or the newest of "
-    "each user.",
-)
+@options.settings_option("Setting of the solver, e.g. -p rank=32; repeatable; `recsys-mf solvers NAME` lists them.")
+@options.split_options()
 @click.option("--folds", type=int, help="Cross-validate on this many folds, then train on all ratings.")
-@click.option("--validation", type=float, default=0.1, show_default=True,
-              help="Fraction of the training ratings on which epochs, ranks and the like are chosen.")  # fmt: skip
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of every random draw.")
 @options.device_option
 @options.threads_option
 @engine_options
@@ -218,6 +106,7 @@ def train(**given: Any) -> None:
     from recsys_mf.arrays.mapped import limited
     from recsys_mf.cli.log import Lines, LogFile, tell_all
     from recsys_mf.cli.progress import Bars, announce_compilation
+    from recsys_mf.evaluation import rendering
     from recsys_mf.evaluation.predictions import check_predictions, write_predictions
     from recsys_mf.experiment import Hooks
 
@@ -234,7 +123,7 @@ def train(**given: Any) -> None:
     announce_compilation(quiet=chosen.quiet)
     device: str | Backend = chosen.device
     if chosen.repeat is None:
-        plan = _plan(chosen, context)
+        plan = make_plan(chosen, context)
     else:
         refuse_with_repeat(context)
         record = store.load_provenance(chosen.repeat)
@@ -253,11 +142,12 @@ def train(**given: Any) -> None:
     if chosen.engine == "spark":
         experiment, device = on_spark(experiment, given, chosen.threads, context)
     work = Work()
-    with telling_what_is_kept(checkpoint, work), Bars(quiet=chosen.quiet) as bars:
+    measure = partial(measure_training, checkpoint, work)
+    with telling_what_is_kept("--checkpoint DIR", measure), Bars(quiet=chosen.quiet) as bars:
         run, report, predicted = experiment.run(
             device=device, threads=chosen.threads, watch=tell_all(bars, Lines(quiet=chosen.quiet), log, work),
             keep_predictions=chosen.predictions is not None,
-            hooks=Hooks(on_read=partial(_check_read, plan, log, quiet=chosen.quiet), record=plan.recorded),
+            hooks=Hooks(on_read=partial(check_read, plan, log, quiet=chosen.quiet), record=plan.recorded),
             checkpoint=checkpoint,
         )  # fmt: skip
     if chosen.repeat is not None:
@@ -270,97 +160,4 @@ def train(**given: Any) -> None:
         write_predictions(predicted, chosen.predictions, force=chosen.force)
     repeating = shlex.join(["recsys-mf", "train", "--repeat", str(chosen.output), "-o", "NEW"])
     pictures.write(name_items(report, chosen.titles), {"to repeat": repeating})
-    options.print_report(report, as_json=chosen.as_json, markdown=chosen.markdown)
-
-
-def _plan(chosen: Options, context: click.Context) -> Plan:
-    """The plan that the options describe."""
-    from recsys_mf import store
-    from recsys_mf.experiment import Experiment
-    from recsys_mf.splits import BY_TIME
-
-    if chosen.ratings is None:
-        raise ConfigError(
-            "no table to train on", where="RATINGS", fix="give the path of a table, or a run directory to --repeat"
-        )
-    start = None if chosen.start is None else store.load(chosen.start)
-    if start is not None:
-        _refuse_with_start(context, chosen.config)
-    typed = options.parse_settings(chosen.settings, chosen.shorthands)
-    if chosen.config is not None:
-        typed = {**chosen.config.settings_for(chosen.solver), **typed}
-    solver, reading = _solver(chosen.solver, typed, start), chosen.reading
-    if reading["time_column"] is None and not solver.takes_times and chosen.by not in BY_TIME:
-        reading["time_column"] = "none"  # not needed
-    whole = chosen.test is not None or chosen.folds is not None
-    baselines = _baselines(chosen.svd_ranks, chosen.svd_route)
-    columns = chosen.feature_columns
-    experiment = Experiment(
-        ratings=chosen.ratings,
-        solver=solver,
-        test=chosen.test,
-        hold_out=(0.0 if whole else 0.1) if chosen.hold_out is None else chosen.hold_out,
-        by=chosen.by,  # type: ignore[arg-type]
-        folds=chosen.folds,
-        validation=chosen.validation,
-        seed=chosen.seed,
-        baselines=None if start is not None else baselines,
-        compress=chosen.compress,
-        start=start,
-        user_features=chosen.user_features,
-        item_features=chosen.item_features,
-        feature_columns=None if columns is None else [name.strip() for name in columns.split(",")],
-        reading=reading,
-    )
-    return Plan(experiment, files=chosen.files, given=typed, expected={}, config=chosen.config)
-
-
-def _check_read(plan: Plan, log: LogFile, role: str, found: Ratings | Features, *, quiet: bool) -> None:
-    """Raise DataError if a table is not the one that the plan names; say on stderr what was left out of features."""
-    log.write("read", role=role, rows=len(found))
-    from recsys_mf import splits
-    from recsys_mf.features import Features
-    from recsys_mf.training import provenance
-
-    if not isinstance(found, Features):
-        if role in plan.expected:
-            plan.check(role, splits.fingerprint_as_read(found))
-        return
-    plan.check(role, provenance.fingerprint_of_features(found))
-    if not quiet:
-        left_out = f"; left out: {'; '.join(found.left_out)}" if found.left_out else ""
-        side = role.removesuffix("_features")
-        line = f"{plan.files[role]}: {len(found.names):,} features of {len(found):,} {side}s{left_out}"
-        click.echo(printable(line), err=True)
-
-
-def _refuse_with_start(context: click.Context, config: Config | None) -> None:
-    """Raise ConfigError if an option is given that --from takes from the run."""
-    if config is not None and config.settings:
-        what = f"the settings in {config.path} cannot be given with --from, which takes them from the run"
-        raise ConfigError(what, fix="leave them out, or train without --from")
-    for name in DECIDED_BY_START:
-        if options.is_given(name):
-            option = next(" or ".join(p.opts) for p in context.command.params if p.name == name)
-            fix = "leave it out, or train without --from"
-            raise ConfigError(f"{option} cannot be given with --from, which takes this option from the run", fix=fix)
-
-
-def _solver(name: str | None, texts: dict[str, str], start: Run | None) -> Solver:
-    """The solver that the options name, with the given settings, or the solver of the run to continue from."""
-    from recsys_mf.solvers import SOLVERS
-    from recsys_mf.training import solver_of
-
-    if start is not None and name in (None, start.fit.solver):
-        return solver_of(start.fit)
-    return SOLVERS[name or "sgd"].from_texts(texts)
-
-
-def _baselines(ranks: str | None, route: str) -> dict[str, Solver]:
-    """The baselines, with the ranks and the route of the truncated SVD that the options give."""
-    from recsys_mf.solvers import TruncatedSvd
-    from recsys_mf.training import baselines
-
-    texts = {"route": route} | ({} if ranks is None else {"ranks": ranks})
-    checked = TruncatedSvd.from_texts(texts)
-    return baselines(checked.ranks, checked.route)
+    options.print_report(report, rendering, as_json=chosen.as_json, markdown=chosen.markdown)

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from recsys_mf.cli import options
-from recsys_mf.cli.failures import say_error
+from recsys_mf.cli.keeping import Finished, telling_what_is_kept
 from recsys_mf.cli.places import PLACE, TABLE, local
 from recsys_mf.errors import ConfigError, printable
 from recsys_mf.storage import Place
 
 if TYPE_CHECKING:
     from recsys_mf.cli.log import LogFile
+    from recsys_mf.cli.progress import TuningBar
     from recsys_mf.experiment import Experiment
     from recsys_mf.tuning import Plan, Standing, Tuned
 
@@ -29,14 +28,7 @@ _WRITTEN = ("test", "hold_out", "by", "validation", "seed", *options.READING)
 @click.command()
 @click.argument("ratings", metavar="RATINGS", type=TABLE)
 @click.option("--solver", metavar="NAME", help="Solver to search: sgd, als, gibbs or bias.  [default: the best of all]")
-@click.option(
-    "--set",
-    "-p",
-    "settings",
-    multiple=True,
-    metavar="NAME=VALUE",
-    help="Setting of the solver that is not searched, e.g. -p rank=32; repeatable.",
-)
+@options.settings_option("Setting of the solver that is not searched, e.g. -p rank=32; repeatable.")
 @click.option(
     "--minutes", type=float, metavar="N", help="Time for everything, including the fit and the test at the end."
 )
@@ -53,15 +45,7 @@ _WRITTEN = ("test", "hold_out", "by", "validation", "seed", *options.READING)
     help="Keep the trials in FILE, so that the same command continues with them and several processes can share them.",
 )
 @click.option("--search-only", is_flag=True, help="Only add trials to --study; do not fit and test the best.")
-@click.option(
-    "--test", type=TABLE, metavar="FILE", help="Table of test ratings; without it a part of RATINGS is held out."
-)
-@click.option("--hold-out", type=float, default=0.1, show_default=True, help="Fraction of the ratings to hold out.")
-@click.option("--by", default="random", show_default=True, metavar="random|user|time|user-time",
-              help="How the held-out ratings are chosen, as in train.")  # fmt: skip
-@click.option("--validation", type=float, default=0.1, show_default=True,
-              help="Fraction of the training ratings on which settings are compared.")  # fmt: skip
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of every random draw.")
+@options.split_options(validation="Fraction of the training ratings on which settings are compared.")
 @click.option("--log", type=local("log"), metavar="FILE.jsonl",
               help="Write a line of JSON per trial and per epoch to FILE while it runs.")  # fmt: skip
 @options.device_option
@@ -105,7 +89,8 @@ def tune(ratings: str, as_json: bool, markdown: bool, quiet: bool, **given: Any)
     log, lines = LogFile(given["log"], force=force), Lines(quiet=quiet)
     announce_compilation(quiet=quiet)
     record = _Record(plan, given)
-    with log, TuningBar(quiet=quiet) as bar, _telling_what_is_kept(bar, given["study"]):
+    bar = TuningBar(quiet=quiet)
+    with log, telling_what_is_kept("--study FILE", lambda error: _measure(bar, given["study"])), bar:
 
         def watch(standing: Standing) -> None:
             bar(standing)
@@ -122,25 +107,19 @@ def tune(ratings: str, as_json: bool, markdown: bool, quiet: bool, **given: Any)
             log.write("saved", run=str(given["run"]))
     if given["output"] is not None:
         _write_best(given["output"], tuned, ratings, given)
-    form = rendering.to_json if as_json else rendering.to_markdown if markdown else rendering.to_text
-    options.say(form(tuned))
+    options.print_report(tuned, rendering, as_json=as_json, markdown=markdown)
 
 
 def _plan(ratings: str, given: dict[str, Any]) -> Plan:
     """The plan that the options describe."""
     from recsys_mf.experiment import Experiment
     from recsys_mf.solvers import SOLVERS
-    from recsys_mf.splits import BY_TIME
     from recsys_mf.tuning import Plan
 
     texts = options.parse_settings(given["settings"])
     if texts and given["solver"] is None:
         raise ConfigError("settings belong to a solver", where="-p", seen=", ".join(texts), fix="give --solver too")
     solver = None if given["solver"] is None else SOLVERS[given["solver"]].from_texts(texts)
-    reading = {name: given[name] for name in options.READING}
-    takes_times = solver is None or solver.takes_times or given["by"] in BY_TIME
-    if reading["time_column"] is None and not takes_times:
-        reading["time_column"] = "none"  # not needed
     experiment = Experiment(
         ratings=ratings,
         test=given["test"],
@@ -148,7 +127,7 @@ def _plan(ratings: str, given: dict[str, Any]) -> Plan:
         by=given["by"],
         validation=given["validation"],
         seed=given["seed"],
-        reading=reading,
+        reading=options.choose_reading(given, SOLVERS.values() if solver is None else [solver]),
     )
     names = ("minutes", "trials", "study", "search_only")
     return Plan(experiment=experiment, solver=solver, fixed=tuple(texts), **{name: given[name] for name in names})
@@ -191,15 +170,7 @@ def _write_best(path: Place, tuned: Tuned, ratings: str, given: dict[str, Any]) 
         write_config(aside, comment, {"solver": best.solver, **shared}, {name: best.settings[name] for name in names})
 
 
-@contextlib.contextmanager
-def _telling_what_is_kept(bar: Any, study: Path | None) -> Iterator[None]:
-    """If a search fails or is interrupted, print on stderr how much of it is kept."""
-    try:
-        yield
-    except BaseException:
-        bar.__exit__(None, None, None)
-        if bar.finished:
-            kept = f"and kept in {study}; run the same command again to continue with them"
-            lost = "and lost; with --study FILE they would have been kept"
-            say_error(printable(f"{bar.finished} trials are finished {lost if study is None else kept}"))
-        raise
+def _measure(bar: TuningBar, study: Path | None) -> Finished | None:
+    """How many trials are finished."""
+    where = None if study is None else str(study)
+    return Finished(f"{bar.finished} trials are finished and", where) if bar.finished else None

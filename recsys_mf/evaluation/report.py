@@ -1,6 +1,6 @@
 """Report: the errors of every model of a run on the same held-out pairs, next to the truncated SVD.
 
-Plain values in frozen dataclasses: `scoring` builds them, `render` prints them, `from_mapping` reads them again.
+Plain values in frozen dataclasses: `scoring` builds them, `rendering` prints them, `from_mapping` reads them again.
 """
 
 from __future__ import annotations

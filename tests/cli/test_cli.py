@@ -10,6 +10,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -69,6 +70,16 @@ def test_every_solver_trains_from_the_command_line(recsys: Cli, solver: str) -> 
     assert code == 0, err
     assert "held-out" in out.lower()
     assert Path("run/report.json").exists()
+
+
+def test_the_newest_of_duplicates_is_kept_by_a_solver_without_times_too(recsys: Cli) -> None:
+    frame = small_table().to_frame()
+    older = frame[:50].assign(rating=0.0, timestamp=frame["timestamp"] - 1)
+    pd.concat([frame, older]).to_csv("twice.csv", index=False)
+    options = ("--solver", "mean", "--hold-out", "0", "--svd-ranks", "1", "-q")
+    assert recsys("train", "table.parquet", "-o", "once", *options)[0] == 0
+    assert recsys("train", "twice.csv", "-o", "twice", *options, "--duplicates", "last")[0] == 0
+    assert Path("twice/model.safetensors").read_bytes() == Path("once/model.safetensors").read_bytes()
 
 
 @pytest.mark.parametrize("form", [[], ["--markdown"], ["--json"]])

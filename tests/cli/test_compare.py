@@ -107,6 +107,14 @@ def test_a_test_table_is_read_with_the_ids_of_the_ratings(recsys: Cli) -> None:
     assert json.loads(out)["setup"]["test_ratings"] == [10]
 
 
+def test_solvers_without_times_are_compared_on_a_table_with_a_broken_time_column(recsys: Cli) -> None:
+    small_table().to_frame().assign(timestamp="noon").to_csv("broken.csv", index=False)
+    assert recsys("train", "broken.csv", "--solver", "mean", "--svd-ranks", "1", "-o", "run", "-q")[0] == 0
+    assert recsys("compare", "broken.csv", "--solvers", "mean,bias", "-q")[0] == 0
+    code, _, err = recsys("compare", "broken.csv", "--solvers", "mean,gibbs", "-q")
+    assert (code, "column timestamp, row 0 (line 2): text is not a time" in err) == (3, True)
+
+
 @pytest.mark.slow
 def test_the_same_command_makes_no_fit_twice(recsys: Cli) -> None:
     first = recsys("compare", "table.parquet", *QUICK, "--state", "state", "--json")

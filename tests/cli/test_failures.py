@@ -255,7 +255,8 @@ EFFECTIVE = {
               "engine", "item_features", "user_column", "item_column", "rating_column", "time_column", "weight_column",
               "ratings"},
     "evaluate": {"run", "test", "predictions", "html", "plots", "device", "threads", "encoding", "duplicates", "ids",
-                 "user_column", "item_column", "rating_column", "time_column", "weight_column", "ranking"},
+                 "user_column", "item_column", "rating_column", "time_column", "weight_column", "ranking",
+                 "quiet"},
     "predict": {"run", "pairs", "output", "force", "user_column", "item_column", "device", "threads", "encoding", "ids",
                 "quiet"},
 }  # fmt: skip

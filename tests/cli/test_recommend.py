@@ -121,6 +121,34 @@ def test_users_without_items_and_users_that_are_not_shown_are_counted(
     assert len(recsys("recommend", "run", "--users", "5,8", "--top", "9999999999999")[1].splitlines()) > 10
 
 
+def listed(user: int, ratings: list[tuple[int, float]]) -> list[list[str]]:
+    """The cells of the best three items of a new user with these ratings of items."""
+    frame = pd.DataFrame(ratings, columns=["item_id", "rating"]).assign(user_id=user)
+    rows = factor_run().fold_in(frame).recommend(user, 3).itertuples()
+    return [[str(row.user_id), str(row.rank), str(row.item_id), f"{row.score:.4f}"] for row in rows]
+
+
+def test_duplicates_of_new_users_are_refused_unless_a_rule_is_given(recsys: Cli) -> None:
+    Path("new.csv").write_text("user_id,item_id,rating\n9000,100,1\n9000,102,5\n9000,100,4\n")
+    code, out, err = recsys("recommend", "run", "--ratings", "new.csv")
+    assert (code, out) == (3, "")
+    assert err.startswith("error: new.csv: 1 duplicate (user, item) pairs")
+    assert "or choose --duplicates last" in err
+    for rule, rating in (("last", 4.0), ("mean", 2.5)):
+        code, out, err = recsys("recommend", "run", "--ratings", "new.csv", "--duplicates", rule, "--top", "3")
+        assert (code, err) == (0, "")
+        assert cells(out)[1:] == listed(9000, [(102, 5.0), (100, rating)])
+
+
+def test_ratings_of_new_users_are_read_from_named_columns(recsys: Cli) -> None:
+    Path("new.csv").write_text("who;what;stars\n9000;100;1\n9000;102;5\n", encoding="utf-16")
+    assert recsys("recommend", "run", "--ratings", "new.csv")[0] == 3
+    named = ("--user-column", "who", "--item-column", "what", "--rating-column", "stars", "--encoding", "utf-16")
+    code, out, err = recsys("recommend", "run", "--ratings", "new.csv", *named, "--ids", "integer", "--top", "3")
+    assert (code, err) == (0, "")
+    assert cells(out)[1:] == listed(9000, [(100, 1.0), (102, 5.0)])
+
+
 def test_similar_items_and_users_are_printed(recsys: Cli) -> None:
     pd.DataFrame({"item_id": [100], "name": ["A"]}).to_csv("names.csv", index=False)
     code, out, _ = recsys("similar", "run", "100,102", "--top", "3", "--titles", "names.csv")
@@ -159,6 +187,12 @@ WRONG: dict[str, tuple[list[str], int, str]] = {
     ),
     "draw": (["--users", "5", "--score", "draw"], 2, "error: the model has no samples to draw from (saw a factorisati"),
     "score": (["--users", "5", "--score", "best"], 2, "error: Invalid value for '--score'"),
+    "columns of no table": (
+        ["--users", "5", "--user-column", "who"], 2, "error: --user-column has no effect without --ratings; give --rat"
+    ),
+    "duplicates of no table": (
+        ["--users", "5", "--duplicates", "last"], 2, "error: --duplicates has no effect without --ratings; give --rat"
+    ),
     "exclude": (["--users", "5", "--exclude", "al"], 2, "error: exclude: neither a choice nor a file (saw 'al'); give"),
     "titles": (["--users", "5", "--titles", "t.csv"], 3, "error: t.csv: no such file"),
     "suffix": (["-o", "o.json"], 2, "error: o.json: unknown file type for the output; end the name in .parquet, .csv"),

@@ -18,7 +18,8 @@ import pytest
 from safetensors.numpy import load_file
 
 from recsys_mf import cli, hold_out, load, save, splits, train
-from recsys_mf.cli.plan import FILES, HARMLESS
+from recsys_mf.cli.plan import FILES
+from recsys_mf.cli.repeating import HARMLESS
 from recsys_mf.cli.train import train as train_command
 from recsys_mf.errors import LeakWarning
 from recsys_mf.evaluation import evaluate
