@@ -30,6 +30,7 @@ from recsys_mf.memory import is_allocation
 
 TRACEBACK = "RECSYS_MF_TRACEBACK"
 _BROKEN_PIPE = 141  # as a shell reports a process ended by SIGPIPE
+_AGAIN = 0.2  # seconds after which a signal is sent again
 _SIGNALS = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
 
 
@@ -81,6 +82,9 @@ class Interrupted(BaseException):
 class Signals:
     """A context in which Ctrl-C and SIGTERM raise an exception, so that the running code can clean up.
 
+    A library may lose the exception, as pyarrow does while it imports pandas. So the signal is sent again until the
+    context ends, but has no effect while the exception is being handled.
+
     received : the signal that arrived, or None. It tells an interruption from an error even if a library turns the
         exception into another one, as numba's compiler does.
     defer : called when a signal arrives; the exception is not raised if it returns True, because the running code is
@@ -92,30 +96,53 @@ class Signals:
         self.defer: Callable[[], bool] = lambda: False
         self._before: dict[signal.Signals, Any] = {}
         self._unraisable: Callable[[Any], Any] = sys.unraisablehook
+        self._is_again, self._ended, self._lock = False, threading.Event(), threading.Lock()
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
             heard = (number for number in _SIGNALS if signal.getsignal(number) is not signal.SIG_IGN)  # as nohup does
             self._before = {number: signal.signal(number, self._raise) for number in heard}
-        sys.unraisablehook = self._send_again
+        sys.unraisablehook = self._hide
         return self
 
     def __exit__(self, kind: Any, error: BaseException | None, trace: TracebackType | None) -> None:
+        with self._lock:  # so that no signal is on its way when the handlers are put back
+            self._ended.set()
         for number, handler in self._before.items():
             signal.signal(number, handler)
         sys.unraisablehook = self._unraisable
 
     def _raise(self, number: int, frame: FrameType | None) -> None:
-        self.received = signal.Signals(number)
-        if not self.defer():
-            raise Interrupted
+        is_again, self._is_again = self._is_again, False
+        if is_again and (self._ended.is_set() or _is_handled(sys.exc_info()[1])):
+            return
+        is_first, self.received = self.received is None, signal.Signals(number)
+        if not is_again and self.defer():
+            return
+        if is_first or not is_again:
+            threading.Thread(target=self._send_again, args=(number,), daemon=True).start()
+        raise Interrupted
 
-    def _send_again(self, lost: Any) -> None:
-        """Send the signal again if its exception was lost, as in a callback from compiled code."""
-        if isinstance(lost.exc_value, Interrupted) and self.received is not None:
-            threading.Timer(0.05, os.kill, (os.getpid(), self.received)).start()
-        elif os.environ.get(TRACEBACK):
+    def _send_again(self, number: int) -> None:
+        while not self._ended.wait(_AGAIN):
+            with self._lock:
+                if not self._ended.is_set():
+                    self._is_again = True
+                    os.kill(os.getpid(), number)
+
+    def _hide(self, lost: Any) -> None:
+        """Do not print an exception that was lost, as in a callback from compiled code: its signal is sent again."""
+        if not isinstance(lost.exc_value, Interrupted) and os.environ.get(TRACEBACK):
             self._unraisable(lost)
+
+
+def _is_handled(error: BaseException | None) -> bool:
+    """Whether an exception that is being handled, or one that it came from, is an interruption."""
+    while error is not None:
+        if isinstance(error, Interrupted | KeyboardInterrupt):
+            return True
+        error = error.__context__
+    return False
 
 
 def report(error: BaseException, received: signal.Signals | None) -> int:

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -109,6 +110,39 @@ def test_signals_end_in_one_word_even_if_a_library_turns_them_into_errors(
         assert signal.getsignal(number) is before
     finally:
         signal.signal(number, as_found)
+
+
+LOST = """
+import os, signal, sys, time
+from recsys_mf.cli import main, solvers
+
+def work(**arguments):
+    try:
+        os.kill(os.getpid(), signal.{signal})
+    except BaseException:
+        pass  # as a library does
+    try:
+        deadline = time.monotonic() + 20
+        while time.monotonic() < deadline:
+            pass
+        print("finished")
+    finally:
+        time.sleep(1)
+        print("removed what was half written", flush=True)
+
+solvers.callback = work
+sys.argv = ["recsys-mf", "solvers"]
+main()
+"""
+
+
+@pytest.mark.parametrize(("name", "code"), [("SIGINT", 130), ("SIGTERM", 143)])
+def test_a_signal_that_a_library_loses_still_ends_the_command_and_waits_for_its_cleanup(name: str, code: int) -> None:
+    started = time.monotonic()
+    done = subprocess.run([sys.executable, "-c", LOST.format(signal=name)], capture_output=True, text=True)
+    word = {"SIGINT": "interrupted", "SIGTERM": "terminated"}[name]
+    assert (done.returncode, done.stdout, done.stderr) == (code, "removed what was half written\n", f"{word}\n")
+    assert time.monotonic() - started < 15
 
 
 def test_warnings_of_libraries_are_not_shown(recsys: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
