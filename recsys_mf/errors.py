@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import errno
 from collections.abc import Iterable, Iterator, Mapping
 
 LONGEST = 300
@@ -191,7 +192,8 @@ class RemoteError(OSError):
 def system_errors(kind: type[RecsysError], what: str, *, where: object, fix: str) -> Iterator[None]:
     """Turn an OSError inside the block into an error of this module, with the operating system's message.
 
-    A broken pipe is passed on unchanged, because it is not a fault. A RemoteError keeps its own message.
+    A broken pipe is passed on unchanged, because it is not a fault. A RemoteError keeps its own message. If a disk has
+    no room, it is a ResourceError.
     """
     try:
         yield
@@ -200,6 +202,8 @@ def system_errors(kind: type[RecsysError], what: str, *, where: object, fix: str
     except RemoteError as fault:
         raise kind(fault.what, where=fault.where, seen=fault.seen, fix=fault.fix) from fault
     except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT) and kind is not ResourceError:
+            kind, fix = ResourceError, "free some space there"
         raise kind(what, where=str(where), seen=error.strerror or error, fix=fix) from error
 
 

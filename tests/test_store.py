@@ -22,7 +22,7 @@ import pytest
 from safetensors import safe_open
 
 from recsys_mf.arrays import mapped
-from recsys_mf.errors import ArtifactError, DataError
+from recsys_mf.errors import ArtifactError, DataError, ResourceError
 from recsys_mf.evaluation import evaluate
 from recsys_mf.evaluation.report import Report
 from recsys_mf.models import Factorization, RatedPairs
@@ -240,10 +240,10 @@ def test_an_interrupted_save_leaves_the_old_run(
     if old:
         save(small_run(), tmp_path / "run")
     monkeypatch.setattr(saving, step, interrupted)
-    with pytest.raises(KeyboardInterrupt if isinstance(error, KeyboardInterrupt) else ArtifactError) as raised:
+    with pytest.raises(KeyboardInterrupt if isinstance(error, KeyboardInterrupt) else ResourceError) as raised:
         save(posterior_run(), tmp_path / "run", force=True)
     if isinstance(error, OSError):
-        assert "run: cannot be written (saw No space left on device)" in str(raised.value)
+        assert "run: cannot be written (saw No space left on device); free some space there" in str(raised.value)
     assert [path.name for path in tmp_path.iterdir()] == ["run"] * old
     if old:
         assert load(tmp_path / "run").fit.solver == "sgd"

@@ -46,6 +46,9 @@ _MEANINGS = {
     ),
     "builtins.RecursionError": _Meaning(DataError, "the data are nested too deeply", "give data with less nesting"),
     "builtins.OverflowError": _Meaning(ConfigError, "a number is too large", "give a smaller number"),
+    "builtins.UnicodeEncodeError": _Meaning(
+        ConfigError, "a name has letters that cannot be written", "rename the file or its folders in UTF-8"
+    ),
     "builtins.UnicodeError": _Meaning(DataError, "the text is not in the expected encoding", "store it as UTF-8"),
     "safetensors.SafetensorError": _Meaning(ArtifactError, "the file of tensors is damaged", "train the run again"),
     "pyarrow.ArrowException": _Meaning(DataError, "the table cannot be processed", "write it again as Parquet"),
@@ -69,10 +72,22 @@ def translated(error: BaseException) -> RecsysError:
     for name, meaning in _MEANINGS.items():
         if name in names:
             where = getattr(error, "filename", None)
+            if isinstance(error, UnicodeEncodeError):
+                where = error.object
+            if isinstance(error, FileNotFoundError) and where is None and not _has_current_folder():
+                return ResourceError("the current folder does not exist any more", fix="cd to another folder")
             seen = getattr(error, "strerror", None) or str(error) or None
             return meaning.kind(meaning.what, where=where and os.fsdecode(where), seen=seen, fix=meaning.fix)
     fix = f"please report it with the output of the same command under {TRACEBACK}=1"
     return RecsysError(f"internal error: {type(error).__name__}", seen=str(error) or None, fix=fix)
+
+
+def _has_current_folder() -> bool:
+    try:
+        os.getcwd()
+    except OSError:
+        return False
+    return True
 
 
 class Interrupted(BaseException):

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import glob
 import hashlib
+import os
 from collections.abc import Iterable, Iterator
 from dataclasses import fields
 from pathlib import Path
@@ -16,7 +18,7 @@ from numpy.typing import NDArray
 from recsys_mf import atomic, strict_json
 from recsys_mf.arguments import instance
 from recsys_mf.arrays import mapped
-from recsys_mf.errors import ArtifactError
+from recsys_mf.errors import ArtifactError, system_errors
 from recsys_mf.models import Fit, RatedPairs
 from recsys_mf.outputs import FolderKind, check_folder, written_folder
 from recsys_mf.run import Run
@@ -55,11 +57,12 @@ def check_free(directory: str | Place, *, force: bool = False, inputs: Iterable[
     """
     there = place(directory)
     target = check_folder(there, _RUN, force=force)
-    with _named(there):
+    fix = "make it writable, or give another directory"
+    with system_errors(ArtifactError, "cannot be written", where=directory, fix=fix):
         for name in inputs:
             if _is_inside(target, name):
-                what, fix = "an input file lies in this directory", "give another directory"
-                raise ArtifactError(what, where=str(directory), seen=name, fix=fix)
+                what = "an input file lies in this directory"
+                raise ArtifactError(what, where=str(directory), seen=name, fix="give another directory")
 
 
 def _is_inside(target: Place, name: str | Place) -> bool:
@@ -91,21 +94,20 @@ def save(
     instance(run, "run", Run, "give what `train` or `load` returns")
     there = place(directory)
     check_free(there, force=force)
-    with written_folder(there, _RUN, force=force) as aside, _named(there):
+    with written_folder(there, _RUN, force=force) as aside, _system_errors_of_safetensors():
         _write(run, aside, report, keep_rated=keep_rated)
 
 
 @contextlib.contextmanager
-def _named(directory: Place) -> Iterator[None]:
-    """Turns errors of the operating system, also those that safetensors reports, into an ArtifactError."""
+def _system_errors_of_safetensors() -> Iterator[None]:
+    """Turns errors of the operating system that safetensors reports as its own into an OSError."""
     from safetensors import SafetensorError
 
     try:
         yield
-    except (OSError, SafetensorError) as error:
-        seen = getattr(error, "strerror", None) or error
-        fix = "make it writable, or give another directory"
-        raise ArtifactError("cannot be written", where=str(directory), seen=seen, fix=fix) from error
+    except SafetensorError as error:
+        number = errno.ENOSPC if os.strerror(errno.ENOSPC) in str(error) else errno.EIO
+        raise OSError(number, str(error)) from error
 
 
 def _write(run: Run, directory: Path, report: _Report | None, *, keep_rated: bool) -> None:
