@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from recsys_mf.errors import DataError, system_errors
-from recsys_mf.loaders.dialect import MISSING, Dialect, dialect_of, row_reader
+from recsys_mf.loaders.dialect import Dialect, dialect_of, row_reader
+from recsys_mf.loaders.numerals import MISSING, ambiguous_columns, comma_fault
 from recsys_mf.loaders.rewriting import rewrite_fields
 from recsys_mf.loaders.words import clipped
 from recsys_mf.loaders.writing import open_table
@@ -129,6 +130,10 @@ def _of_rows(rows: list[list[str]], header: list[str] | None, first: int, dialec
         raise DataError(
             "not a table of numbers", where=where, seen=repr(clipped(rows[0][0], 40)), fix="give columns of numbers"
         )
+    if dialect.decimal == ",":
+        for j, seen in ambiguous_columns(rows).items():
+            if j >= begin:
+                raise comma_fault(f"{where}, column {names[j]}", seen)
     values = np.empty((len(rows), width - begin))
     for i, row in enumerate(rows):
         for j, field in enumerate(row[begin:]):

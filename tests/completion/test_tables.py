@@ -116,6 +116,30 @@ def test_bad_files_are_named(tmp_path: Path, name: str, text: str, line: str) ->
         read_table(tmp_path / name)
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        'name,price,qty\na,"500",1\nb,"900",2\nc,"1,200",\nd,"1,500",4\n',
+        "name;price;qty\na;1,250;1\nb;;2\nc;1,200;\n",
+        "name;price;qty\na;500;1\nb;;2\nc;1,200,000;\nd;1,200;3\n",
+        "name;price;qty\na;500;1,5\nb;;2\nc;1,200;\n",
+        "name;price;qty\n" + "a;7;1,5\n" * 20_000 + "b;500;1\nc;1,200;\n",
+    ],
+)
+def test_commas_that_may_separate_thousands_are_refused(tmp_path: Path, text: str) -> None:
+    (tmp_path / "m.csv").write_text(text)
+    line = r"m.csv, column price: a comma may separate thousands or decimals \(saw '(1,2[05]0)'\); write such "
+    with pytest.raises(DataError, match=line + r"numbers as 12[05]0 or 1\.2[05]0$"):
+        read_table(tmp_path / "m.csv")
+
+
+def test_commas_before_decimals_are_read(tmp_path: Path) -> None:
+    (tmp_path / "m.csv").write_text("x;1,250;2,25\ny;2,125;NA\nz;;1500,125\n")
+    np.testing.assert_array_equal(
+        read_table(tmp_path / "m.csv").frame, [[1.25, 2.25], [2.125, np.nan], [np.nan, 1500.125]]
+    )
+
+
 def test_an_array_that_is_no_matrix_is_named(tmp_path: Path) -> None:
     np.save(tmp_path / "m.npy", np.arange(3.0))
     with pytest.raises(DataError, match=r"m.npy: not a matrix \(saw shape \(3,\)\); give an array \[m, n\]$"):
