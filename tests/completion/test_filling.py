@@ -12,7 +12,7 @@ import torch
 from recsys_mf import complete
 from recsys_mf.completion import METHODS
 from recsys_mf.completion.patterns import F64
-from recsys_mf.errors import ConfigError, DataError, EmptyRowWarning, ReadingNotice, RecsysError
+from recsys_mf.errors import ConfigError, ConstantColumnWarning, DataError, EmptyRowWarning, ReadingNotice, RecsysError
 
 NAN = float("nan")
 
@@ -154,12 +154,43 @@ def test_integers_and_lists_come_back_as_floats() -> None:
     assert done.filled[1, 2] == pytest.approx(6, abs=1.5)
 
 
-def test_a_constant_column_is_filled_with_its_value() -> None:
+@pytest.mark.parametrize("observed", [1, 2, 50])
+@pytest.mark.parametrize("method", [*METHODS, "auto"])
+def test_a_constant_column_is_filled_without_a_deviation_and_with_a_warning(method: str, observed: int) -> None:
     given = A.copy()
-    given[:, 3] = np.where(MISSING[:, 3], NAN, 7.5)
-    done = complete(given)
+    given[:, 3] = np.where(np.arange(len(A)) < observed, 7.5, NAN)
+    line = (
+        r"^A, column 3: all observed entries are equal \(7.5\): filled with this value; its deviation is unknown \(NaN"
+    )
+    with pytest.warns(ConstantColumnWarning, match=line):
+        done = complete(given, method)
+    gone = np.isnan(given)
     np.testing.assert_array_equal(done.filled[:, 3], 7.5)
-    assert done.column_errors[3].error == 0
+    np.testing.assert_array_equal(np.isnan(done.deviations), gone & (np.arange(8) == 3))
+    assert ((done.deviations == 0) == ~gone).all(), "0 says observed"
+    assert np.isnan([done.column_errors[3].error, done.column_errors[3].standardised]).all()
+    with pytest.warns(ConstantColumnWarning, match=r"^rows, column 3: all observed entries are equal"):
+        assert np.isnan(done.transform(given[60:70]).deviations[:, 3]).all()
+    assert done.error is not None
+    assert done.error > 0.1, "a constant column takes no part in the error"
+    assert done.plot("columns").get_xlabel() != "", "an unknown error can be drawn"
+
+
+def test_several_constant_columns_are_counted_and_those_without_missing_entries_are_not() -> None:
+    given = A.copy()
+    given[:, 2], given[:, 3], given[:, 5] = 1, np.where(MISSING[:, 3], NAN, 7.5), np.where(MISSING[:, 5], NAN, 0)
+    with pytest.warns(ConstantColumnWarning, match=r"^A: all observed entries are equal in 2 columns, e.g. 3: filled"):
+        complete(given)
+
+
+@pytest.mark.parametrize("rows", [[[1, 2], [1, None], [1, 2], [1, 2]], [[1, 2, 5], [3, None, 5], *[[None, 2, 5]] * 5]])
+def test_the_error_is_unknown_if_only_constant_columns_can_be_held_out(rows: list[list[Any]]) -> None:
+    with pytest.warns(ConstantColumnWarning, match=r"^A, column 1: all observed entries are equal \(2.0\)"):
+        done = complete(rows)
+    assert done.filled[1, 1] == 2
+    assert done.error is not None
+    assert np.isnan([done.error, done.tried[0].error, done.column_errors[1].error]).all()
+    assert done.plot("methods").get_xlabel() != ""
 
 
 def test_a_row_with_nothing_observed_gets_wide_deviations_and_a_warning() -> None:
@@ -172,6 +203,16 @@ def test_a_row_with_nothing_observed_gets_wide_deviations_and_a_warning() -> Non
     means, deviations = np.nanmean(given, axis=0), np.nanstd(given, axis=0)
     assert (np.abs(done.filled[4] - means) < 0.5 * deviations).all()
     assert (done.deviations[4] > 0.6 * deviations).all()
+
+
+def test_transform_warns_of_a_row_with_nothing_observed() -> None:
+    done = complete(A)
+    rows = A[:3].copy()
+    rows[1] = NAN
+    with pytest.warns(
+        EmptyRowWarning, match=r"^rows: nothing is observed in row 1: filled with the values expected of"
+    ):
+        done.transform(rows)
 
 
 def test_nothing_missing_is_returned_as_it_is_and_said() -> None:

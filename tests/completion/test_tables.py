@@ -162,6 +162,20 @@ def test_the_command_fills_a_file_and_says_how_well(recsys: Cli) -> None:
     assert "worst column" in out
 
 
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+def test_the_command_gives_no_deviation_for_a_column_of_one_value(recsys: Cli, suffix: str) -> None:
+    frame = pd.read_csv("m.csv", index_col="id")[["a", "b", "c"]].assign(f=[2.5, *[np.nan] * 59])
+    frame.to_csv("f.csv")
+    code, out, err = recsys("complete", "f.csv", "-o", "full.csv", "--errors", f"errors{suffix}", "--html", "page.html")
+    assert code == 0
+    assert err.startswith("warning: f.csv, column f: all observed entries are equal (2.5): filled with this value; ")
+    errors = read_table(Path(f"errors{suffix}")).frame.to_numpy()
+    assert np.isnan(errors[1:, 3]).all()
+    assert ((errors == 0) == frame.notna().to_numpy()).all()
+    assert "f                 59       unknown              unknown" in out
+    assert "unknown" in Path("page.html").read_text()
+
+
 def test_the_command_replaces_a_file_only_if_told(recsys: Cli) -> None:
     assert recsys("complete", "m.csv", "-o", "full.npy")[0] == 0
     code, _, err = recsys("complete", "m.csv", "-o", "full.npy")
