@@ -57,7 +57,8 @@ class ColumnError:
 class Completion(Drawable):
     """A matrix with its missing entries filled, and the model that filled them.
 
-    filled : of the type of the matrix that was given; its observed entries are kept
+    filled : of the type of the matrix that was given; its observed entries are kept. Float types shorter than float64
+        become float64 (in a frame, column by column) if a filled value is beyond them
     deviations : of the same type, the standard deviation of every filled entry in the units of its column; 0 where
         observed, NaN where it is unknown because all observed entries of the column are equal
     method, rank : what was chosen; rank is None for a free covariance
@@ -83,7 +84,7 @@ class Completion(Drawable):
 
     def transform(self, rows: Any) -> Completion:
         """Other rows [m, n] of the same columns, filled with this model without a new fit; in a frame, columns may be
-        in any order.
+        in any order, and columns without names are taken in the order of the fitted ones.
 
         Raises DataError for other columns, and ConfigError if the model was not fitted because nothing was missing.
         """
@@ -114,8 +115,9 @@ def complete(A: Any, method: str = "auto", *, rank: int | None = None, seed: int
     whose observed entries are all equal is filled with this value; what the deviation of such an entry is cannot be
     estimated, so it is NaN, with a ConstantColumnWarning.
 
-    Raises DataError for another type or shape, infinite entries, a column without observed entries, two columns of one
-    name, and too few observed entries to hold some out; ConfigError for a method or rank that does not exist.
+    Raises DataError for another type or shape, infinite entries, integers that float64 cannot hold, a column without
+    observed entries, two columns of one name, and too few observed entries to hold some out; ConfigError for a method
+    or rank that does not exist.
     """
     arguments.choice(method, "method", ["auto", *METHODS], "unknown method")
     matrix = A if isinstance(A, Matrix) else read_matrix(A, where="A")
@@ -125,7 +127,7 @@ def complete(A: Any, method: str = "auto", *, rank: int | None = None, seed: int
     _check_columns(matrix, missing)
     if not missing.any():
         warnings.warn(ReadingNotice("nothing is missing: the matrix is returned as it is"), stacklevel=2)
-        filled, deviations = matrix.like(matrix.values), matrix.like(np.zeros_like(matrix.values))
+        filled, deviations = matrix.fill(matrix.values), matrix.like(np.zeros_like(matrix.values))
         return Completion(filled, deviations, None, None, None, (), (), matrix.names, None)
     values = matrix.values[~missing.all(axis=1)]
     with limit_blas():
@@ -206,7 +208,7 @@ def _empty_rows(matrix: Matrix, missing: NDArray[np.bool_], n_empty: int) -> str
 def _filled(matrix: Matrix, fitted: Fitted) -> tuple[Any, Any]:
     """The matrix filled, and the deviations, in its own container."""
     filled, deviations = fitted.fill(matrix.values)
-    return matrix.like(filled), matrix.like(deviations)
+    return matrix.fill(filled), matrix.like(deviations)
 
 
 def _calibration(trial: Trial) -> float:
