@@ -29,6 +29,8 @@ _SHOWN = 5  # how many of the columns with the largest error are printed
               help="How entries are filled; auto: the method with the smallest error on held-out entries.")  # fmt: skip
 @click.option("--rank", type=int, metavar="K", help="Number of factors of the method factors.  [default: chosen]")
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of the entries that are held out.")
+@click.option("--header", default="auto", show_default=True, metavar="auto|yes|no",
+              help="Whether the first line of a text names the columns.")  # fmt: skip
 @picture_options
 @click.option("--force", is_flag=True, help="Replace the output files if they exist.")
 @options.quiet_option
@@ -44,9 +46,9 @@ def complete(
 ) -> None:
     """Fill the missing entries of the table of numbers MATRIX.
 
-    MATRIX is a .csv, .tsv, .parquet, .npy or .npz file, with or without column names; a first column of text holds row
-    labels. Empty fields, NaN and NA are missing. Observed entries are kept. The error is measured on observed entries
-    that are held out.
+    MATRIX is a .csv, .tsv, .parquet, .npy or .npz file, with or without column names; a first column of text, or of
+    numbers with leading zeros, holds row labels. Empty fields, NA, N/A, #N/A, <NA>, NaN, null, none, - and ? are
+    missing. Observed entries are kept. The error is measured on observed entries that are held out.
     """
     from recsys_mf import completion
     from recsys_mf.completion.containers import read_matrix
@@ -59,7 +61,7 @@ def complete(
         check_output(path, "output", WRITTEN, force=force)
     pictures = PictureFiles(given["html"], given["plots"], force)
     pictures.check(output, errors)
-    table = read_table(matrix)
+    table = read_table(matrix, header=given["header"])
     result = completion.complete(read_matrix(table.frame, where=str(matrix)), method, rank=rank, seed=seed)
     write_table(table, result.filled, output, force=force)
     if errors is not None:

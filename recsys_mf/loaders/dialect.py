@@ -67,11 +67,14 @@ class Dialect:
         return {"::": SEPARATOR, BLANKS: SEPARATOR, BY_MOVIE: ","}.get(self.delimiter, self.delimiter)
 
 
-def dialect_of(text: str, where: str, *, whole: bool, single_column: bool = False) -> Dialect:
+def dialect_of(
+    text: str, where: str, *, whole: bool, single_column: bool = False, header: bool | None = None
+) -> Dialect:
     """The dialect of a table that starts with this text.
 
     whole : False if the text may end within a line
     single_column : whether a text without a delimiter is a table of one column
+    header : whether the first line holds the names; None if it is to be found out
     Raises DataError for a text without lines, without a delimiter, and for formats that are not a table.
     """
     lines = list(io.StringIO(text, newline=""))
@@ -93,7 +96,7 @@ def dialect_of(text: str, where: str, *, whole: bool, single_column: bool = Fals
             fix="separate the fields with a comma, a tab or '::'",
         )
     first, body = cut.rows[0], cut.rows[1:]
-    header = _is_header(first, body)
+    header = _is_header(first, body) if header is None else header
     rows = body if header else _without_empty_ends(cut.rows)
     twice = next((name for name in first if header and first.count(name) > 1 and is_recognised(name)), None)
     if twice is not None:
@@ -136,6 +139,7 @@ def _head(lines: Sequence[str]) -> int:
     for line in lines:
         sign = line[:1]
         is_comment = sign in _COMMENTS and not _names_in(line) and starts[sign] < max(2, 0.5 * starts.total())
+        is_comment &= re.match(r"#n/a\W", line, re.IGNORECASE) is None  # a missing entry
         is_comment |= sign in _COMMENTS and line[1:2] in (" ", "\t", sign) and not _names_in(line)
         if line.strip(" \t\r\n\ufeff") and not is_comment:
             break

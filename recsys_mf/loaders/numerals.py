@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 
 from recsys_mf.errors import DataError
 
-MISSING = {"", "na", "n/a", "nan", "null", "none", "-", "?"}
+MISSING = {"", "na", "n/a", "#n/a", "<na>", "nan", "null", "none", "-", "?"}
 """Fields without a value, in lower case."""
 
 _NUMBER = re.compile(r"[+-]?(\d+([.,]\d*)?|[.,]\d+)([eE][+-]?\d+)?|[+-]?(nan|inf)", re.IGNORECASE)
