@@ -29,7 +29,7 @@ _SHOWN = 5  # how many of the columns with the largest error are printed
               help="How entries are filled; auto: the method with the smallest error on held-out entries.")  # fmt: skip
 @click.option("--rank", type=int, metavar="K", help="Number of factors of the method factors.  [default: chosen]")
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of the entries that are held out.")
-@click.option("--header", default="auto", show_default=True, metavar="auto|yes|no",
+@click.option("--header", type=click.Choice(["auto", "yes", "no"]), default="auto", show_default=True,
               help="Whether the first line of a text names the columns.")  # fmt: skip
 @picture_options
 @click.option("--force", is_flag=True, help="Replace the output files if they exist.")

@@ -84,8 +84,9 @@ def read_matrix(A: Any, *, where: str) -> Matrix:
         fix = "give A.astype(float).filled(numpy.nan)"
         raise DataError("masked arrays are not supported", where=where, seen=type(A).__name__, fix=fix)
     if hasattr(A, "detach"):
+        values = _checked(_dense(A, where), where)
         like = _tensor_like(A)
-        return _unnamed(_checked(_dense(A, where), where), like, like, where)
+        return _unnamed(values, like, like, where)
     if not (isinstance(A, list | tuple) or hasattr(A, "__array__")):
         raise DataError("not a matrix of numbers", where=where, seen=type(A).__name__, fix=_GIVE)
     array = _array(A, where)
@@ -118,10 +119,11 @@ def _kept(filled: F64, given: NDArray[Any], kind: np.dtype[Any]) -> NDArray[Any]
 
 
 def _tensor_like(A: Any) -> Callable[[F64], Any]:
-    import torch
+    """From numbers to a tensor like A, without importing torch."""
+    double = A.detach().flatten()[:1].cpu().double()
 
     def like(values: F64) -> Any:
-        wide = torch.tensor(values, dtype=torch.float64)
+        wide = double.new_tensor(values)
         narrow = wide.to(A.dtype) if A.is_floating_point() else wide
         return (narrow if _is_held(values, narrow.double().numpy()) else wide).to(A.device)
 

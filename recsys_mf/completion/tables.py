@@ -15,11 +15,10 @@ import re
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from recsys_mf import arguments
 from recsys_mf.completion.containers import FIRST_INEXACT, inexact_integer
 from recsys_mf.errors import ConfigError, DataError, ReadingNotice, system_errors
 from recsys_mf.loaders.dialect import Dialect, dialect_of, row_reader
@@ -34,12 +33,10 @@ from recsys_mf.storage.reading import copied, renamed
 if TYPE_CHECKING:
     import pandas as pd
 
+Header = Literal["auto", "yes", "no"]
 TEXTS = (".csv", ".tsv", ".txt")
 WRITTEN = (".csv", ".tsv", ".parquet", ".npy", ".npz")
 """Suffixes of the files that can be written."""
-
-HEADERS = ("auto", "yes", "no")
-"""Whether the first line of a text holds the names of the columns."""
 
 _INTEGER, _PADDED = re.compile(r"[+-]?\d+"), re.compile(r"0\d+")
 _HEAD = 1 << 16  # characters that the dialect is found from
@@ -57,13 +54,12 @@ class Table:
     labels: str | None
 
 
-def read_table(path: Place, *, header: str = "auto") -> Table:
+def read_table(path: Place, *, header: Header = "auto") -> Table:
     """The matrix in a file, by its suffix.
 
     header : "yes" if the first line of a text holds the names of the columns, "no" if it is data, "auto" to find out
     Raises DataError if the file is not a table of numbers, and ConfigError for the header of a file that is not text.
     """
-    arguments.choice(header, "--header", HEADERS, "unknown choice")
     fix = f"give a file ending in {', '.join(TEXTS)}, .parquet, .npy or .npz"
     if path.suffix not in (*TEXTS, ".parquet", ".npy", ".npz"):
         raise DataError("unknown file type for a matrix", where=str(path), seen=path.suffix or "no suffix", fix=fix)
@@ -78,7 +74,7 @@ def read_table(path: Place, *, header: str = "auto") -> Table:
             return _of_suffix(copy.path, path.suffix, header, str(path))
 
 
-def _of_suffix(path: Path, suffix: str, header: str, where: str) -> Table:
+def _of_suffix(path: Path, suffix: str, header: Header, where: str) -> Table:
     if suffix in TEXTS:
         return _of_text(path, {"yes": True, "no": False}.get(header), where)
     return _of_parquet(path) if suffix == ".parquet" else _of_numpy(path, suffix)
