@@ -12,6 +12,7 @@ Warnings, each a RecsysWarning: IdMismatchWarning (nearly every pair of a table 
 LeakWarning (a model may have been trained on its test ratings),
 FoldWarning (some ratings to fold into a run are not used),
 EmptyRowWarning (a matrix has a row in which nothing is observed),
+ConstantColumnWarning (all observed entries of a column are equal, so the error of filled ones is unknown),
 CheckpointWarning (a file of a checkpoint is damaged: work that was saved is done again),
 ReadingNotice (a table was read in a way that its owner should know about),
 DeviceWarning (some kernels compute wrong results on the GPU of this machine: slower ones are used),
@@ -159,6 +160,10 @@ class FoldWarning(RecsysWarning):
 
 class EmptyRowWarning(RecsysWarning):
     """A matrix has a row in which nothing is observed: its entries are filled, with wide deviations."""
+
+
+class ConstantColumnWarning(RecsysWarning):
+    """All observed entries of a column are equal: the others are filled with this value, without a deviation."""
 
 
 class CheckpointWarning(RecsysWarning):
