@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import glob
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, Protocol
@@ -13,14 +12,14 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys_mf import atomic, strict_json
+from recsys_mf import strict_json
 from recsys_mf.arguments import instance
 from recsys_mf.arrays import mapped
 from recsys_mf.errors import ArtifactError
 from recsys_mf.models import Fit, RatedPairs
 from recsys_mf.outputs import FolderKind, check_folder, written_folder
 from recsys_mf.run import Run
-from recsys_mf.storage import Address, Place, place
+from recsys_mf.storage import Place, place
 from recsys_mf.store.layout import (
     BASELINES,
     FACTS,
@@ -46,29 +45,13 @@ class _Report(Protocol):
     def to_mapping(self) -> dict[str, Any]: ...
 
 
-def check_free(directory: str | Place, *, force: bool = False, inputs: Iterable[str | Place] = ()) -> None:
+def check_free(directory: str | Place, *, force: bool = False) -> None:
     """Raise ArtifactError if a run cannot be written there; leaves no files behind.
 
     directory : a folder, or its address
     force : an existing run may be replaced if its directory holds no other files; nothing else may be replaced
-    inputs : files, folders or globs that are read; the run must not replace them
     """
-    there = place(directory)
-    target = check_folder(there, _RUN, force=force)
-    with _named(there):
-        for name in inputs:
-            if _is_inside(target, name):
-                what, fix = "an input file lies in this directory", "give another directory"
-                raise ArtifactError(what, where=str(directory), seen=name, fix=fix)
-
-
-def _is_inside(target: Place, name: str | Place) -> bool:
-    """Whether the file of this name, or one that matches it as a glob, is the target or is inside it."""
-    given = place(name)
-    if isinstance(target, Address) or isinstance(given, Address):
-        return isinstance(target, Address) and isinstance(given, Address) and target.holds(given)
-    paths = (atomic.resolved(Path(found)) for found in (glob.glob(str(name)) or [str(name)]))
-    return any(path == target or target in path.parents for path in paths)
+    check_folder(place(directory), _RUN, force=force)
 
 
 def save(
