@@ -70,9 +70,10 @@ def _name(parameter: click.Parameter) -> str:
 
 def _would_replace(output: Place, read: Place) -> bool:
     """Whether writing the output changes what is read, a file, a folder or a glob."""
+    if isinstance(output, Address) and isinstance(read, Address):
+        return output.holds(read) or fnmatch.fnmatchcase(str(output), str(read))
     if isinstance(output, Address) or isinstance(read, Address):
-        are_both = isinstance(output, Address) and isinstance(read, Address)
-        return are_both and (output.holds(read) or fnmatch.fnmatchcase(str(output), str(read)))
+        return False
     if not os.path.exists(output):
         return False
     target = Path(os.path.realpath(output))
