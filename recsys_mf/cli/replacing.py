@@ -64,8 +64,9 @@ def _is_output(parameter: click.Parameter) -> bool:
 
 
 def _name(parameter: click.Parameter) -> str:
-    """The parameter as its help names it."""
-    return next((name for name in parameter.opts if name.startswith("--")), parameter.human_readable_name)
+    """The parameter as its help names it; "an input" if there it is one of several things."""
+    name = next((option for option in parameter.opts if option.startswith("--")), parameter.human_readable_name)
+    return "an input" if "|" in name else name
 
 
 def _would_replace(output: Place, read: Place) -> bool:

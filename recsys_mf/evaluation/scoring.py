@@ -30,7 +30,6 @@ from recsys_mf.kernels import predictor
 from recsys_mf.kernels.backend import Backend, PredictionKernels
 from recsys_mf.kernels.cpu.prediction import CPU
 from recsys_mf.models import Fit, Model, Posterior
-from recsys_mf.models.fit import Details
 from recsys_mf.prediction import Predictions, has_intervals, predict
 from recsys_mf.ratings import Ratings
 from recsys_mf.run import Run
@@ -269,6 +268,6 @@ def _shared(run: Run) -> dict[str, Any]:
         "device": f"{device} ({', '.join(facts)})" if facts else device,
         "continued": run.provenance.get("continued"),
         "weighted": bool(run.provenance.get("weighted")),
-        "asked_epochs": Details.of(run.provenance.get("settings", {})).epochs,
+        "asked_epochs": run.provenance.get("settings", {}).get("epochs"),
         **{name: run.provenance[name] for name in taken},
     }
