@@ -76,7 +76,8 @@ def test_titles_stand_on_the_page(recsys: Cli) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [(("--html", "page.txt"), "end the name in .html"), (("--html", "none/page.html"), "no such folder"),
-     (("--plots", "none/pictures"), "no such folder"), (("--plots", "run"), "is not a folder of pictures|would replace"),
+     (("--plots", "none/pictures"), "no such folder"),
+     (("--plots", "run"), "is not a folder of pictures|would replace"),
      (("--plots", "table.parquet"), "is not a folder of pictures|would replace")],
 )  # fmt: skip
 def test_a_place_that_cannot_be_written_is_refused_before_the_work(
