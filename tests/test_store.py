@@ -196,17 +196,6 @@ def test_force_does_not_replace_a_folder_with_the_name_of_a_part(saved: Path) ->
         save(small_run(), saved, force=True)
 
 
-def test_an_input_is_not_replaced(saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "link").symlink_to("run")
-    monkeypatch.chdir(tmp_path)
-    for name in (saved, saved / "users.parquet", "run/users.parquet", "link/items.parquet", "run/*.parquet", "./run/x"):
-        with pytest.raises(
-            ArtifactError, match=r"run: an input file lies in this directory \(saw .*\); give another directory"
-        ):
-            check_free("run", force=True, inputs=["elsewhere.csv", name])
-    check_free("run", force=True, inputs=["elsewhere.csv", "running/users.parquet", tmp_path])
-
-
 def test_what_cannot_be_written_is_refused_beforehand(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     (tmp_path / "circle").symlink_to("circle")

@@ -9,7 +9,8 @@ import click
 
 from recsys_mf.cli import options
 from recsys_mf.cli.pictures import PictureFiles, picture_options
-from recsys_mf.cli.places import PLACE
+from recsys_mf.cli.places import OUTPUT, PLACE
+from recsys_mf.cli.replacing import WritingCommand
 from recsys_mf.errors import ConfigError, printable
 from recsys_mf.storage import Place
 
@@ -19,11 +20,11 @@ if TYPE_CHECKING:
 _SHOWN = 5  # how many of the columns with the largest error are printed
 
 
-@click.command()
+@click.command(cls=WritingCommand)
 @click.argument("matrix", metavar="MATRIX", type=PLACE)
-@click.option("--output", "-o", required=True, type=PLACE, metavar="FULL",
+@click.option("--output", "-o", required=True, type=OUTPUT, metavar="FULL",
               help="File to write (.csv, .tsv, .parquet, .npy or .npz).")  # fmt: skip
-@click.option("--errors", type=PLACE, metavar="FILE",
+@click.option("--errors", type=OUTPUT, metavar="FILE",
               help="Write the standard deviation of every entry to FILE: 0 if observed, NaN if unknown.")  # fmt: skip
 @click.option("--method", default="auto", show_default=True, metavar="auto|gaussian|factors|soft-impute",
               help="How entries are filled; auto: the method with the smallest error on held-out entries.")  # fmt: skip

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import glob
 import hashlib
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, Protocol
@@ -15,14 +14,13 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys_mf import atomic, strict_json
+from recsys_mf import strict_json
 from recsys_mf.arguments import instance
 from recsys_mf.arrays import mapped
-from recsys_mf.errors import ArtifactError, system_errors
 from recsys_mf.models import Fit, RatedPairs
 from recsys_mf.outputs import FolderKind, check_folder, written_folder
 from recsys_mf.run import Run
-from recsys_mf.storage import Address, Place, place
+from recsys_mf.storage import Place, place
 from recsys_mf.store.layout import (
     BASELINES,
     FACTS,
@@ -48,30 +46,13 @@ class _Report(Protocol):
     def to_mapping(self) -> dict[str, Any]: ...
 
 
-def check_free(directory: str | Place, *, force: bool = False, inputs: Iterable[str | Place] = ()) -> None:
+def check_free(directory: str | Place, *, force: bool = False) -> None:
     """Raise ArtifactError if a run cannot be written there; leaves no files behind.
 
     directory : a folder, or its address
     force : an existing run may be replaced if its directory holds no other files; nothing else may be replaced
-    inputs : files, folders or globs that are read; the run must not replace them
     """
-    there = place(directory)
-    target = check_folder(there, _RUN, force=force)
-    fix = "make it writable, or give another directory"
-    with system_errors(ArtifactError, "cannot be written", where=directory, fix=fix):
-        for name in inputs:
-            if _is_inside(target, name):
-                what = "an input file lies in this directory"
-                raise ArtifactError(what, where=str(directory), seen=name, fix="give another directory")
-
-
-def _is_inside(target: Place, name: str | Place) -> bool:
-    """Whether the file of this name, or one that matches it as a glob, is the target or is inside it."""
-    given = place(name)
-    if isinstance(target, Address) or isinstance(given, Address):
-        return isinstance(target, Address) and isinstance(given, Address) and target.holds(given)
-    paths = (atomic.resolved(Path(found)) for found in (glob.glob(str(name)) or [str(name)]))
-    return any(path == target or target in path.parents for path in paths)
+    check_folder(place(directory), _RUN, force=force)
 
 
 def save(
