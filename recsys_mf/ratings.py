@@ -313,7 +313,7 @@ class Ratings:
             raise ConfigError("unknown rule for duplicates", seen=rule, fix=nearest(rule, DUPLICATES))
         self.check_known(where=where)
         count, earlier, later = lookup.first_duplicate(self.users, self.items, self.n_users, self.n_items)
-        mapped.rest()
+        mapped.release_pages()
         if not count:
             return self
         groups = PairGroups.of(self.users, self.items, self.n_items, self.times)

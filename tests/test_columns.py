@@ -176,7 +176,7 @@ def test_unused_columns_are_not_in_the_memory_of_the_process() -> None:
         column = mapped.empty(1 << 25, np.uint8)
         column[:] = 7
         touched = resident()
-        mapped.rest()
+        mapped.release_pages()
         assert touched - resident() > 30 << 20
         assert (column == 7).all()
 

@@ -62,7 +62,7 @@ def _watch(limit: _Limit, ended: threading.Event) -> None:
     while not ended.wait(_INTERVAL):
         now = memory.resident()
         if now is not None and now.all > limit.size and now.in_files > limit.size // 4:
-            _rest(limit)
+            _release(limit)
 
 
 def empty(length: int, dtype: Any) -> NDArray[Any]:
@@ -133,13 +133,13 @@ def windows(starts: NDArray[np.int64], columns: Sequence[NDArray[Any] | None]) -
         for column, written in zip(columns, held, strict=True):
             if column is not None and written is not None:
                 column[low:high] = written[: high - low]
-        rest()
+        release_pages()
 
 
 def mean(column: NDArray[Any]) -> float:
     """The mean of a column, summed in float64."""
     total = sum(float(column[part].sum(dtype=np.float64)) for part in parts(len(column)))
-    rest()
+    release_pages()
     return total / len(column)
 
 
@@ -155,7 +155,7 @@ def taken(column: NDArray[Any], rows: NDArray[Any], table: NDArray[Any] | None =
         found = column[part][rows[part]] if is_mask else column[rows[part]]
         out[done : done + len(found)] = found if table is None else table[found]
         done += len(found)
-    rest()
+    release_pages()
     return out
 
 
@@ -169,14 +169,14 @@ def read_ahead(column: NDArray[Any], low: int, high: int) -> None:
     _advise(column, low, high, "MADV_WILLNEED")
 
 
-def rest() -> None:
+def release_pages() -> None:
     """Drop the pages of all columns in files from this process's memory, after a pass over some; reading loads them."""
     limit = _LIMIT.get()
     if limit is not None:
-        _rest(limit)
+        _release(limit)
 
 
-def _rest(limit: _Limit) -> None:
+def _release(limit: _Limit) -> None:
     with limit.lock:
         maps = list(limit.maps)
     for mapped in maps:

@@ -63,7 +63,7 @@ def sums(keys: NDArray[Any], n_groups: int, values: NDArray[Any] | None) -> NDAr
     found = np.zeros(n_groups + 1)
     for part in mapped.parts(len(keys)):
         found += np.bincount(keys[part] + 1, None if values is None else values[part], n_groups + 1)
-    mapped.rest()
+    mapped.release_pages()
     return found[1:]
 
 

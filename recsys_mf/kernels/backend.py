@@ -18,8 +18,8 @@ from recsys_mf.arrays.csr import Csr
 from recsys_mf.kernels.operands import (
     Curves,
     FactorModel,
-    Less,
     LevelScores,
+    Offsets,
     OrdinalPairs,
     Pairs,
     RatingScale,
@@ -88,7 +88,7 @@ class RowKernels(Protocol):
 
     def refine(self, ratings: Csr, X: Any, regressors: Regressors, prior: Shrinkage, steps: int) -> tuple[Any, Any]: ...
 
-    def multiply(self, matrix: Csr, X: Any, less: Less | None = None) -> Any: ...
+    def multiply(self, matrix: Csr, X: Any, offsets: Offsets | None = None) -> Any: ...
 
     def row_scales(self, ratings: Csr, regressors: Regressors) -> Any: ...
 

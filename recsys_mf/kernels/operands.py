@@ -50,7 +50,7 @@ class Regressors(NamedTuple):
         return there if self.scales is None else there._replace(scales=NoiseScales(*put_all(self.scales)))
 
 
-class Less(NamedTuple):
+class Offsets(NamedTuple):
     """What a product subtracts from every entry of a sparse matrix: a_g + c_j in row g and column j.
 
     rows a float64[rows], columns c float64[columns]

@@ -31,7 +31,7 @@ from recsys_mf.kernels.cases import (
 )
 from recsys_mf.kernels.operands import (
     GaussianPrior,
-    Less,
+    Offsets,
     Pairs,
     Regressors,
     SgdState,
@@ -139,13 +139,13 @@ def check_refine(
     )
 
 
-def check_multiply(backend: Backend, matrix: Csr, columns: int, less: Less | None = None) -> Agreement:
+def check_multiply(backend: Backend, matrix: Csr, columns: int, offsets: Offsets | None = None) -> Agreement:
     """A sparse matrix, or what is left of it, times columns in float64."""
     X, put = np.random.default_rng(columns).standard_normal((matrix.n_columns, columns)), backend.device.put
-    there = None if less is None else Less(*map(put, less))
+    there = None if offsets is None else Offsets(*map(put, offsets))
     ours = backend.device.get(backend.rows.multiply(matrix.to(put), put(X), there))
     longest = int(np.diff(matrix.starts).max())
-    exact = reference.multiply(matrix, X, less)
+    exact = reference.multiply(matrix, X, offsets)
     return Agreement(find_worst(ours, exact), longest * 8 * float(np.finfo(np.float64).eps))
 
 

@@ -18,8 +18,8 @@ from recsys_mf.kernels.operands import (
     Curves,
     FactorModel,
     GaussianPrior,
-    Less,
     LevelScores,
+    Offsets,
     OrdinalPairs,
     Pairs,
     RatingScale,
@@ -270,15 +270,15 @@ def refine(ratings: Csr, X: Array, regressors: Regressors, prior: Shrinkage, ste
     return refined, squared_errors
 
 
-def multiply(matrix: Csr, X: Array, less: Less | None = None) -> Array:
+def multiply(matrix: Csr, X: Array, offsets: Offsets | None = None) -> Array:
     """S X for the sparse matrix S, or for S with entries s_gj - a_g - c_j; [rows, columns of X]."""
     product = np.zeros((matrix.n_rows, X.shape[1]))
     for g in range(len(product)):
         row = slice(matrix.starts[g], matrix.starts[g + 1])
         columns = matrix.columns[row]
         entries = np.ones(len(columns)) if matrix.values is None else matrix.values[row].astype(np.float64)
-        if less is not None:
-            entries = entries - less.rows[g] - less.columns[columns]
+        if offsets is not None:
+            entries = entries - offsets.rows[g] - offsets.columns[columns]
         product[g] = entries @ X[columns]
     return product
 

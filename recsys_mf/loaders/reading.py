@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Protocol, Unpack, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys_mf.arrays.mapped import rest
+from recsys_mf.arrays.mapped import release_pages
 from recsys_mf.conversion import IDS, Ids, Origin, id_column, rating_values, rating_weights, time_seconds
 from recsys_mf.duplicates import Duplicates
 from recsys_mf.errors import ConfigError, DataError, nearest
@@ -84,12 +84,12 @@ def assembled(
     user_vocabulary, users = _encoded(source, columns.user, next(raw), kinds[0])
     item_vocabulary, items = _encoded(source, columns.item, next(raw), kinds[1])
     values = rating_values(next(raw), origin(source, columns.rating or ""))
-    rest()
+    release_pages()
     times = None if columns.time is None else time_seconds(next(raw), origin(source, columns.time))[0]
     weights = None if columns.weight is None else rating_weights(next(raw), origin(source, columns.weight))
     _release_unused()
     table = Ratings(users, items, values, times, user_vocabulary, item_vocabulary, weights=weights)
-    rest()
+    release_pages()
     return table.without_duplicates(duplicates, where=source.where)
 
 
@@ -125,7 +125,7 @@ def _encoded(source: Source, name: str, column: pa.ChunkedArray, ids: Ids) -> tu
         raise DataError("no ratings in the table", where=source.where, fix="give at least one row")
     place = origin(source, name)
     encoded = Vocabulary.encode(id_column(column, place, ids), where=place.where)
-    rest()
+    release_pages()
     return encoded
 
 

@@ -55,7 +55,7 @@ class RatedPairs:
         ratings.check_known()
         columns = ratings.users, ratings.n_users, ratings.items, ratings.values
         pairs = cls(*sorting.grouped(*columns, n_others=ratings.n_items))
-        mapped.rest()
+        mapped.release_pages()
         return pairs
 
     def __len__(self) -> int:

@@ -20,5 +20,5 @@ def rmse(model: Model, ratings: Ratings, backend: PredictionKernels = CPU) -> fl
         predicted = predict(model, ratings.users[part], ratings.items[part], times, backend=backend).values
         errors = predicted - ratings.values[part].astype(float)
         total += float(errors @ (errors if ratings.weights is None else errors * ratings.weights[part]))
-    mapped.rest()
+    mapped.release_pages()
     return math.sqrt(total / ratings.total_weight)

@@ -161,7 +161,7 @@ class Sums:
     def _summed(self, matrix: Csr, x: Vector) -> Vector:
         device = self.backend.device
         product = self.backend.rows.multiply(matrix, device.put(x[:, None]))
-        mapped.rest()
+        mapped.release_pages()
         found: Vector = device.get(product)[:, 0]
         return found
 

@@ -18,7 +18,7 @@ from recsys_mf.arrays import mapped
 from recsys_mf.arrays.csr import Csr
 from recsys_mf.errors import SolveError
 from recsys_mf.kernels.backend import Backend
-from recsys_mf.kernels.operands import Less
+from recsys_mf.kernels.operands import Offsets
 
 Matrix = NDArray[np.float64]
 
@@ -31,28 +31,28 @@ class FilledMatrix:
     """F on a backend.
 
     rows, columns : the ratings by user and by item
-    less : a float64[m], c float64[n]; fill : f float64[n]
+    offsets : a float64[m], c float64[n]; fill : f float64[n]
 
     Its methods take and return arrays of the backend.
     """
 
-    def __init__(self, rows: Csr, columns: Csr, less: Less, fill: Matrix, backend: Backend) -> None:
+    def __init__(self, rows: Csr, columns: Csr, offsets: Offsets, fill: Matrix, backend: Backend) -> None:
         put = backend.device.put
         self.fill, self.backend = fill, backend
         self.shape = rows.n_rows, columns.n_rows
         self.n_entries = len(rows.columns)
-        self._fill, self._less = put(fill), Less(*map(put, less))
+        self._fill, self._offsets = put(fill), Offsets(*map(put, offsets))
         self._by_row, self._by_column = rows.to(put), columns.to(put)
 
     def times(self, X: Any) -> Any:
         """F X float64[m, k] for X float64[n, k]."""
-        product = self._product(self._by_row, X, self._less)
+        product = self._product(self._by_row, X, self._offsets)
         product += self._fill @ X
         return product
 
     def transposed_times(self, Y: Any) -> Any:
         """Fᵀ Y float64[n, k] for Y float64[m, k]."""
-        product = self._product(self._by_column, Y, Less(self._less.columns, self._less.rows))
+        product = self._product(self._by_column, Y, Offsets(self._offsets.columns, self._offsets.rows))
         product += self.backend.device.xp.outer(self._fill, Y.sum(0))
         return product
 
@@ -62,13 +62,13 @@ class FilledMatrix:
         starts, columns, values, _ = self._by_row
         full = xp.tile(self._fill, (self.shape[0], 1))
         row_numbers = xp.searchsorted(starts, xp.arange(self.n_entries, device=device), side="right") - 1
-        full[row_numbers, columns] += values - self._less.rows[row_numbers] - self._less.columns[columns]
-        mapped.rest()
+        full[row_numbers, columns] += values - self._offsets.rows[row_numbers] - self._offsets.columns[columns]
+        mapped.release_pages()
         return full
 
-    def _product(self, R: Csr, X: Any, less: Less) -> Any:
-        product = self.backend.rows.multiply(R, X, less)
-        mapped.rest()
+    def _product(self, R: Csr, X: Any, offsets: Offsets) -> Any:
+        product = self.backend.rows.multiply(R, X, offsets)
+        mapped.release_pages()
         return product
 
 

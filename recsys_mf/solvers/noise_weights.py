@@ -51,7 +51,7 @@ class Residuals:
             users, items = self._train.users[part], self._train.items[part]
             errors = self._train.values[part] - (mean + user_bias[users] + item_bias[items])
             yield part, users, items, errors / self._deviation
-        mapped.rest()
+        mapped.release_pages()
 
     def of_users(self, item_deviations: F64) -> F64:
         """s_u of every user, given the s_i."""

@@ -10,7 +10,7 @@ import numpy as np
 
 from recsys_mf.errors import ConfigError
 from recsys_mf.kernels.backend import Backend
-from recsys_mf.kernels.operands import Less
+from recsys_mf.kernels.operands import Offsets
 from recsys_mf.kernels.torch.dense_svd import bytes_needed, find_triplets
 from recsys_mf.models import Factorization
 from recsys_mf.ratings import Ratings
@@ -134,8 +134,8 @@ class TruncatedSvd(Solver):
         )  # fmt: skip
 
         is_bias = self.filling == "bias"
-        less = Less(mean + user_bias, item_bias) if is_bias else Less(np.zeros(train.n_users), fill)
-        return base, FilledMatrix(train.by_user(), train.by_item(), less, fill, backend)
+        offsets = Offsets(mean + user_bias, item_bias) if is_bias else Offsets(np.zeros(train.n_users), fill)
+        return base, FilledMatrix(train.by_user(), train.by_item(), offsets, fill, backend)
 
 
 def _model(base: Factorization, fill: Matrix, P: Matrix, Q: Matrix) -> Factorization:

@@ -20,7 +20,7 @@ from recsys_mf.arrays import mapped
 from recsys_mf.arrays.aligned import allocate_aligned
 from recsys_mf.arrays.csr import Csr
 from recsys_mf.kernels.cpu.rows import CpuRows
-from recsys_mf.kernels.operands import Less, Pairs, Regressors, RowPrior, Shrinkage, Tables
+from recsys_mf.kernels.operands import Offsets, Pairs, Regressors, RowPrior, Shrinkage, Tables
 from recsys_mf.spark.crew import Crew
 from recsys_mf.spark.crews import Crews, Standing
 from recsys_mf.spark.shares import ARRAYS
@@ -84,20 +84,20 @@ class SparkRows(CpuRows):
         side = self._find_side(ratings, regressors.weights, prior.weights)
         return self._make(Making(side, None, self._as_table(regressors.rows), _plain(prior), 0))
 
-    def multiply(self, matrix: Csr, X: NDArray[Any], less: Less | None = None) -> NDArray[Any]:
+    def multiply(self, matrix: Csr, X: NDArray[Any], offsets: Offsets | None = None) -> NDArray[Any]:
         """As `reference.multiply`, in the precision of X; by workers if it is long."""
         if len(matrix.columns) * X.shape[1] < self._least * _WORTH:
-            return super().multiply(matrix, X, less)
+            return super().multiply(matrix, X, offsets)
         side, name = self._find_side(matrix, None, None), self._new_name("product")
-        facts = {"side": side.name, "name": name, "dtype": X.dtype.str, "has_less": less is not None}
+        facts = {"side": side.name, "name": name, "dtype": X.dtype.str, "has_offsets": offsets is not None}
         factor = Rows.of_bytes(X)
 
         def multiply(crew: Crew) -> list[Rows]:
             self._tidy(crew)
             self._bring_side(crew, side)
             crew.for_all([partial(peer.send, name, factor) for peer in crew.peers])
-            if less is not None:
-                a, c = (Rows.of_bytes(vector[:, None]) for vector in less)
+            if offsets is not None:
+                a, c = (Rows.of_bytes(vector[:, None]) for vector in offsets)
                 crew.for_all([partial(peer.send, f"{name}/columns", c) for peer in crew.peers])
                 crew.for_all([
                     partial(peer.send, f"{name}/rows", Rows(*(array[low:high] for array in a)))
@@ -223,7 +223,7 @@ class SparkRows(CpuRows):
         name = self._new_name("side")
         for key, array in arrays.items():
             self._storage.put(f"{name}/{key}", array)
-        mapped.rest()
+        mapped.release_pages()
         references = {key: weakref.ref(array) for key, array in arrays.items()}
         side = Side(name, (ratings.starts, ratings.n_columns), references)
         self._sides.append(side)

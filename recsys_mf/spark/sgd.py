@@ -194,7 +194,7 @@ class RingSgd(CpuSgd):
                 column = getattr(ratings, name)
                 if column is not None:
                     self._storage.put(f"{folder}/{name}", column)
-            mapped.rest()
+            mapped.release_pages()
             facts = {"folder": folder, "n": len(ratings.users), "weighted": ratings.weights is not None}
             self._tables[ratings] = facts
             weakref.finalize(ratings, self._storage.remove, folder).atexit = False

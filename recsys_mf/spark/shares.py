@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from recsys_mf.arrays.csr import Csr
 from recsys_mf.kernels.cpu.device import CpuDevice
 from recsys_mf.kernels.cpu.rows import CpuRows
-from recsys_mf.kernels.operands import Less, Regressors, Shrinkage
+from recsys_mf.kernels.operands import Offsets, Regressors, Shrinkage
 from recsys_mf.spark.storage import Storage
 from recsys_mf.spark.wire import Facts, Mailbox, Peer, Rows
 
@@ -106,13 +106,13 @@ class RowShares:
         return {"finite": bool(np.isfinite(found[0]).all()), "seconds": seconds}
 
     def _multiply(self, facts: Facts) -> Facts:
-        """The worker's rows of a product of a side's ratings with a factor; this and `less` come from the driver."""
-        name, less = facts["name"], None
+        """The worker's rows of a product of a side's ratings with a factor; this and `offsets` come from the driver."""
+        name, offsets = facts["name"], None
         factor = self._mailbox.take(name, lambda: False).to_bytes(facts["dtype"])
-        if facts["has_less"]:
+        if facts["has_offsets"]:
             vectors = (self._mailbox.take(f"{name}/{kind}", lambda: False) for kind in ("rows", "columns"))
-            less = Less(*(vector.to_bytes(np.float64)[:, 0] for vector in vectors))
-        self._products[name] = self._kernels.multiply(self._sides[facts["side"]].ratings, factor, less)
+            offsets = Offsets(*(vector.to_bytes(np.float64)[:, 0] for vector in vectors))
+        self._products[name] = self._kernels.multiply(self._sides[facts["side"]].ratings, factor, offsets)
         return {}
 
     def _gather(self, name: str) -> F32:

@@ -166,7 +166,7 @@ def _write_rated(rated: RatedPairs, path: Path, run_id: str) -> None:
             steps[first] = rated.items[entries][first] + 1
             lists = [pa.LargeListArray.from_arrays(starts, column) for column in (steps, rated.values[entries])]
             writer.write_table(pa.table(lists, schema=schema))
-            mapped.rest()
+            mapped.release_pages()
 
 
 def _part(path: Path) -> dict[str, Any]:

@@ -64,7 +64,7 @@ def time_epochs(
         began = time.perf_counter()
         with limit_blas(), backend.device.guard():
             step = next(steps, None)
-        mapped.rest()
+        mapped.release_pages()
         seconds += time.perf_counter() - began
         if step is None:
             return

@@ -122,7 +122,7 @@ class RunningError:
             squares = xp.asarray(predicted, dtype=xp.float64) - values
             squares *= squares
             total += float(xp.sum(squares if weights is None else squares * weights))
-        mapped.rest()
+        mapped.release_pages()
         return math.sqrt(total / self._ratings.total_weight)
 
 

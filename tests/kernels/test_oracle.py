@@ -18,7 +18,7 @@ from recsys_mf.kernels.cpu.prediction import CpuPrediction
 from recsys_mf.kernels.operands import (
     FactorModel,
     GaussianPrior,
-    Less,
+    Offsets,
     Pairs,
     Regressors,
     SgdState,
@@ -133,8 +133,8 @@ def test_solve_gives_nan_for_a_system_that_is_not_positive_definite(backend: Bac
 def test_multiply_agrees_with_the_reference(backend: Backend, columns: int) -> None:
     matrix = cases.make_rows(cases.make_table(np.random.default_rng(columns)), M, N)
     rng = np.random.default_rng(columns)
-    less = Less(rng.standard_normal(M), rng.standard_normal(N))
-    products = (matrix, None), (matrix.pattern(), None), (matrix, less)
+    offsets = Offsets(rng.standard_normal(M), rng.standard_normal(N))
+    products = (matrix, None), (matrix.pattern(), None), (matrix, offsets)
     assert holds(*(oracle.check_multiply(backend, S, columns, subtracted) for S, subtracted in products))
 
 

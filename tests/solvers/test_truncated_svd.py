@@ -16,7 +16,7 @@ from recsys_mf.arrays.csr import Csr
 from recsys_mf.errors import ConfigError, ResourceError
 from recsys_mf.kernels.backend import Backend
 from recsys_mf.kernels.cpu.backend import make_backend as on_cpu
-from recsys_mf.kernels.operands import Less
+from recsys_mf.kernels.operands import Offsets
 from recsys_mf.kernels.torch.backend import make_backend as on_torch
 from recsys_mf.kernels.torch.device import TorchDevice
 from recsys_mf.kernels.torch.rows import TorchRows
@@ -162,9 +162,9 @@ class CountingRows(TorchRows):
 
     products = 0
 
-    def multiply(self, matrix: Csr, X: torch.Tensor, less: Less | None = None) -> torch.Tensor:
+    def multiply(self, matrix: Csr, X: torch.Tensor, offsets: Offsets | None = None) -> torch.Tensor:
         self.products += 1
-        return super().multiply(matrix, X, less)
+        return super().multiply(matrix, X, offsets)
 
 
 def counting() -> tuple[Backend, CountingDevice, CountingRows]:

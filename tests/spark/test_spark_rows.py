@@ -14,7 +14,7 @@ import pytest
 from recsys_mf.errors import RecsysWarning, ResourceError, SolveError
 from recsys_mf.kernels import select
 from recsys_mf.kernels.backend import Backend
-from recsys_mf.kernels.operands import Less
+from recsys_mf.kernels.operands import Offsets
 from recsys_mf.ratings import Ratings
 from recsys_mf.solvers import SOLVERS
 from recsys_mf.solvers.protocol import Epoch
@@ -123,8 +123,8 @@ def test_another_crew_makes_again_what_was_lost(tmp_path: Path, lost: tuple[int,
 def test_products_have_the_bytes_and_the_layout_of_one_machine(tmp_path: Path, width: int, dtype: Any) -> None:
     near, matrix = Near(tmp_path, [3, 2]), ratings().by_item()
     X = np.random.default_rng(3).standard_normal((matrix.n_columns, width)).astype(dtype)
-    less = Less(*(np.random.default_rng(4).standard_normal(n) for n in (matrix.n_rows, matrix.n_columns)))
-    for one, subtracted in ((matrix, None), (matrix, less), (matrix.pattern(), None)):
+    offsets = Offsets(*(np.random.default_rng(4).standard_normal(n) for n in (matrix.n_rows, matrix.n_columns)))
+    for one, subtracted in ((matrix, None), (matrix, offsets), (matrix.pattern(), None)):
         expected, found = (backend.rows.multiply(one, X, subtracted) for backend in (select("cpu", 1), near.backend))
         assert np.array_equal(expected, found)
         assert (expected.dtype, expected.strides) == (found.dtype, found.strides)

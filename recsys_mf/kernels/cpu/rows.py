@@ -15,7 +15,7 @@ from recsys_mf.arrays.csr import Csr
 from recsys_mf.arrays.threads import pairs as split_pairs
 from recsys_mf.arrays.threads import shares, side_by_side
 from recsys_mf.kernels.cpu import cg, cholesky, sparse, values
-from recsys_mf.kernels.operands import GaussianPrior, Less, Pairs, Regressors, RowPrior, Shrinkage, Tables
+from recsys_mf.kernels.operands import GaussianPrior, Offsets, Pairs, Regressors, RowPrior, Shrinkage, Tables
 
 F32 = NDArray[np.float32]
 _NO_INDICES = np.zeros(0, np.int32)
@@ -71,9 +71,9 @@ class CpuRows:
         )  # fmt: skip
         return np.column_stack([refined[:, :rank], refined[:, -1]]), squared_errors
 
-    def multiply(self, matrix: Csr, X: NDArray[Any], less: Less | None = None) -> NDArray[Any]:
+    def multiply(self, matrix: Csr, X: NDArray[Any], offsets: Offsets | None = None) -> NDArray[Any]:
         """As `reference.multiply`, in the precision of X."""
-        return sparse.multiply(matrix, X, less, threads=self._threads)
+        return sparse.multiply(matrix, X, offsets, threads=self._threads)
 
     def row_scales(self, ratings: Csr, regressors: Regressors) -> F32:
         """As `reference.row_scales`."""

@@ -30,7 +30,7 @@ from recsys_mf.kernels.cpu.simd import (
     offset,
     store,
 )
-from recsys_mf.kernels.operands import Less
+from recsys_mf.kernels.operands import Offsets
 
 
 def _tile(n_vectors: int, *, weighted: bool) -> Any:
@@ -86,12 +86,12 @@ _one, _two, _three, _four = (_tile(n, weighted=False) for n in (1, 2, 3, 4))
 _weighted_one, _weighted_two, _weighted_three, _weighted_four = (_tile(n, weighted=True) for n in (1, 2, 3, 4))
 
 
-def multiply(matrix: Csr, X: NDArray[Any], less: Less | None, *, threads: int) -> NDArray[Any]:
+def multiply(matrix: Csr, X: NDArray[Any], offsets: Offsets | None, *, threads: int) -> NDArray[Any]:
     """As `reference.multiply`, in the precision of X."""
     width, values = X.shape[1], _ONES if matrix.values is None else matrix.values
     tasks = shares((np.diff(matrix.starts) + 1.0) * width, threads)
-    less = less or Less(np.zeros(matrix.n_rows, X.dtype), np.zeros(matrix.n_columns, X.dtype))
-    entries = values, *(vector.astype(X.dtype, copy=False) for vector in less)
+    offsets = offsets or Offsets(np.zeros(matrix.n_rows, X.dtype), np.zeros(matrix.n_columns, X.dtype))
+    entries = values, *(vector.astype(X.dtype, copy=False) for vector in offsets)
     product = allocate_aligned(matrix.n_rows, width, X.dtype)
     side_by_side(_product, tasks, threads, matrix.starts, matrix.columns, *entries, align(X), product)
     return product[:, :width]

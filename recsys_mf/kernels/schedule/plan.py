@@ -105,7 +105,7 @@ class Planner(ABC):
         width, grid, places, seed = self.draw(ratings, settings, rng)
         triples = Triples(ratings.users, ratings.items, ratings.values, ratings.weights)
         arranged = self.arrange(triples, places, grid, settings.scale, seed)
-        mapped.rest()
+        mapped.release_pages()
         return SgdPlan(
             self.stream(Triples(*arranged[:4]), find_bounds(arranged, grid, settings.schedule)),
             places.users,

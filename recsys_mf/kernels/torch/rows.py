@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from recsys_mf.arrays.csr import Csr
-from recsys_mf.kernels.operands import GaussianPrior, Less, Pairs, Regressors, RowPrior, Shrinkage, Tables
+from recsys_mf.kernels.operands import GaussianPrior, Offsets, Pairs, Regressors, RowPrior, Shrinkage, Tables
 from recsys_mf.kernels.torch.device import TorchDevice
 
 _PADDED_CELLS = 1 << 24  # gathered regressors held at once by solve, in float32
@@ -87,9 +87,9 @@ class TorchRows:
         squares = weighed((t - products(X)).square())
         return X, torch.segment_reduce(squares, "sum", lengths=lengths, unsafe=True)
 
-    def multiply(self, matrix: Csr, X: Tensor, less: Less | None = None) -> Tensor:
+    def multiply(self, matrix: Csr, X: Tensor, offsets: Offsets | None = None) -> Tensor:
         """As `reference.multiply`; starts and columns are used directly as the indices of a CSR tensor."""
-        matrix = matrix if less is None else subtracted(matrix, less)
+        matrix = matrix if offsets is None else subtracted(matrix, offsets)
         size, z = (matrix.n_rows, len(X)), len(matrix.columns)
         index = torch.int32 if z <= torch.iinfo(torch.int32).max else torch.int64
         ones = torch.ones(z, dtype=X.dtype, device=X.device) if matrix.values is None else matrix.values.to(X.dtype)
@@ -141,10 +141,10 @@ def _values(pairs: Pairs, tables: Tables) -> Tensor:
     return values
 
 
-def subtracted(matrix: Csr, less: Less) -> Csr:
+def subtracted(matrix: Csr, offsets: Offsets) -> Csr:
     """The matrix with entries s_gj - a_g - c_j, float64."""
-    own = torch.repeat_interleave(less.rows, torch.diff(matrix.starts))
-    return matrix._replace(values=matrix.values - own - less.columns[matrix.columns.long()])
+    own = torch.repeat_interleave(offsets.rows, torch.diff(matrix.starts))
+    return matrix._replace(values=matrix.values - own - offsets.columns[matrix.columns.long()])
 
 
 def _known_rows(table: Tensor, rows: Tensor) -> Tensor:

@@ -17,7 +17,7 @@ from recsys_mf.arrays.csr import Csr
 from recsys_mf.errors import DeviceError, DeviceWarning
 from recsys_mf.kernels.backend import Backend, PredictionKernels
 from recsys_mf.kernels.operands import (
-    Less,
+    Offsets,
     Pairs,
     Part,
     RatingScale,
@@ -150,11 +150,11 @@ class TritonRows(TorchRows):
             return super().refine(ratings, X, regressors, prior, steps)
         return triton_pairs.refine(ratings, X, regressors.rows, prior, steps)
 
-    def multiply(self, matrix: Csr, X: Tensor, less: Less | None = None) -> Tensor:
+    def multiply(self, matrix: Csr, X: Tensor, offsets: Offsets | None = None) -> Tensor:
         """As `reference.multiply`, in a fixed order, which libraries do not guarantee."""
         if self._device.leaves_to_torch("multiply", X.shape[1]):
-            return super().multiply(matrix, X, less)
-        return triton_pairs.multiply(matrix if less is None else subtracted(matrix, less), X)
+            return super().multiply(matrix, X, offsets)
+        return triton_pairs.multiply(matrix if offsets is None else subtracted(matrix, offsets), X)
 
     def pair_values(self, pairs: Pairs, tables: Tables) -> Tensor:
         """As `reference.pair_values`, without the gathered rows in memory."""
