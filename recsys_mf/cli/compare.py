@@ -20,7 +20,7 @@ from recsys_mf.storage import Place, place
 
 if TYPE_CHECKING:
     from recsys_mf.cli.progress import ComparisonBar
-    from recsys_mf.comparison import Candidate, Comparison, Standing
+    from recsys_mf.comparison import Candidate, Comparison, ComparisonStatus
     from recsys_mf.ratings import Ratings
 
 _SPLITTING = ("folds", "seeds", "hold_out", "by", "validation", "seed", "split_seed")
@@ -108,11 +108,11 @@ def _of_ratings(path: str, given: dict[str, Any]) -> Comparison:
     bar = ComparisonBar(quiet=quiet)
     with telling_what_is_kept("--state DIR", partial(_measure, bar, given["state"])), bar:
 
-        def watch(standing: Standing) -> None:
-            if bar.standing is None and standing.kept and not quiet:
-                kept = f"{standing.kept} of {standing.total} fits are taken from {given['state']}"
+        def watch(status: ComparisonStatus) -> None:
+            if bar.status is None and status.kept and not quiet:
+                kept = f"{status.kept} of {status.total} fits are taken from {given['state']}"
                 click.echo(printable(kept), err=True)
-            bar(standing)
+            bar(status)
 
         return compare_by_plan(plan, ratings, name=path, watch=watch, **place)
 
@@ -144,10 +144,10 @@ def _words(text: str, option: str) -> list[str]:
 
 def _measure(bar: ComparisonBar, state: Path | None, error: BaseException) -> Finished | None:
     """How many fits are finished; None before the first, unless an interrupted comparison is kept in a folder."""
-    standing, has_failed = bar.standing, isinstance(error, RecsysError)
-    if standing is None or not (standing.done or not (state is None or has_failed)):
+    status, has_failed = bar.status, isinstance(error, RecsysError)
+    if status is None or not (status.done or not (state is None or has_failed)):
         return None
-    return Finished(f"{standing.done} of {standing.total} fits are finished and", None if state is None else str(state))
+    return Finished(f"{status.done} of {status.total} fits are finished and", None if state is None else str(state))
 
 
 def _of_runs(targets: tuple[str, ...], given: dict[str, Any]) -> Comparison:

@@ -33,7 +33,7 @@ from recsys_mf.outputs import check_output
 
 if TYPE_CHECKING:
     from recsys_mf.training import Progress, Watcher
-    from recsys_mf.tuning import Standing as TuningStanding
+    from recsys_mf.tuning import TuningStatus
 
 _INTERVAL = 10.0  # seconds between two lines on stderr
 
@@ -104,10 +104,10 @@ class Lines:
         what = f"{progress.label}, {PURPOSES[progress.stage]}: {unit} {progress.epoch} of at most {progress.n_epochs}"
         click.echo(printable(", ".join([what, *shown])), err=True)
 
-    def tell_tuning(self, standing: TuningStanding) -> None:
+    def tell_tuning(self, status: TuningStatus) -> None:
         """The same for a search of settings."""
         if self._is_time():
-            click.echo(printable(describe_tuning(standing)), err=True)
+            click.echo(printable(describe_tuning(status)), err=True)
 
     def _is_time(self) -> bool:
         now = self._clock()

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any, Self
 import click
 
 if TYPE_CHECKING:
-    from recsys_mf.comparison import Standing
+    from recsys_mf.comparison import ComparisonStatus
     from recsys_mf.training import Progress
-    from recsys_mf.tuning import Standing as TuningStanding
+    from recsys_mf.tuning import TuningStatus
 
 PURPOSES = {
     "search": "choosing settings",
@@ -93,33 +93,33 @@ class _OneBar:
 class ComparisonBar(_OneBar):
     """Watches a comparison and draws one bar over all its fits, with the time left; silent as `Bars` is.
 
-    standing : the last one received, None before the comparison begins
+    status : the last one received, None before the comparison begins
     """
 
     def __init__(self, *, quiet: bool) -> None:
         super().__init__(quiet=quiet)
-        self.standing: Standing | None = None
+        self.status: ComparisonStatus | None = None
 
-    def __call__(self, standing: Standing) -> None:
+    def __call__(self, status: ComparisonStatus) -> None:
         """Show the progress."""
-        is_new_fit = self.standing is None or self.standing.done != standing.done
-        self.standing = standing
+        is_new_fit = self.status is None or self.status.done != status.done
+        self.status = status
         if self.silent or not (is_new_fit or time.monotonic() > self._drawn + _PAUSE):
             return
         if self._bar is None:
-            self._bar = self._opened(standing)
-        purpose = "" if standing.progress is None else f", {PURPOSES[standing.progress.stage]}"
-        now = f"{standing.candidate}{purpose}" if standing.candidate else "done"
-        self._bar.set_postfix_str(f"{_time_left(standing.seconds_left)}: {now}", refresh=False)
-        self._bar.n = standing.done
+            self._bar = self._opened(status)
+        purpose = "" if status.progress is None else f", {PURPOSES[status.progress.stage]}"
+        now = f"{status.candidate}{purpose}" if status.candidate else "done"
+        self._bar.set_postfix_str(f"{_time_left(status.seconds_left)}: {now}", refresh=False)
+        self._bar.n = status.done
         self._bar.refresh()
         self._drawn = time.monotonic()
 
-    def _opened(self, standing: Standing) -> Any:
+    def _opened(self, status: ComparisonStatus) -> Any:
         from tqdm import tqdm
 
         shape = "|{bar:20}| {n_fmt} of {total_fmt} fits, {elapsed} elapsed{postfix}"
-        return tqdm(total=standing.total, bar_format=shape, file=sys.stderr, leave=False)
+        return tqdm(total=status.total, bar_format=shape, file=sys.stderr, leave=False)
 
 
 class TuningBar(_OneBar):
@@ -132,36 +132,36 @@ class TuningBar(_OneBar):
         super().__init__(quiet=quiet)
         self.finished = 0
 
-    def __call__(self, standing: TuningStanding) -> None:
+    def __call__(self, status: TuningStatus) -> None:
         """Show the progress."""
-        self.finished = 0 if standing.best is None else standing.finished
-        if self.silent or not (standing.ended or time.monotonic() > self._drawn + _PAUSE):
+        self.finished = 0 if status.best is None else status.finished
+        if self.silent or not (status.ended or time.monotonic() > self._drawn + _PAUSE):
             return
         if self._bar is None:
-            self._bar = self._opened(standing)
-        self._bar.set_postfix_str(describe_tuning(standing), refresh=False)
-        self._bar.n = standing.finished if math.isinf(standing.seconds_left) else round(standing.elapsed, 1)
+            self._bar = self._opened(status)
+        self._bar.set_postfix_str(describe_tuning(status), refresh=False)
+        self._bar.n = status.finished if math.isinf(status.seconds_left) else round(status.elapsed, 1)
         self._bar.refresh()
         self._drawn = time.monotonic()
 
-    def _opened(self, standing: TuningStanding) -> Any:
+    def _opened(self, status: TuningStatus) -> Any:
         from tqdm import tqdm
 
-        timed = not math.isinf(standing.seconds_left)
-        total = standing.elapsed + standing.seconds_left if timed else standing.wanted
+        timed = not math.isinf(status.seconds_left)
+        total = status.elapsed + status.seconds_left if timed else status.wanted
         return tqdm(total=total, bar_format="|{bar:20}| {elapsed} elapsed{postfix}", file=sys.stderr, leave=False)
 
 
-def describe_tuning(standing: TuningStanding) -> str:
+def describe_tuning(status: TuningStatus) -> str:
     """How far a search is, in words."""
-    wanted = "" if standing.wanted is None else f" of {standing.wanted}"
-    parts = [f"{standing.finished}{wanted} trials"]
-    if standing.best is not None:
-        parts.append(f"best validation RMSE {standing.best:.4f}")
-    if not math.isinf(standing.seconds_left):
-        parts.append(_time_left(standing.seconds_left))
-    purpose = PURPOSES[standing.progress.stage] if standing.progress is not None else "starting"
-    what = f"{standing.solver}, {'the best settings: ' if standing.is_final else ''}{purpose}"
+    wanted = "" if status.wanted is None else f" of {status.wanted}"
+    parts = [f"{status.finished}{wanted} trials"]
+    if status.best is not None:
+        parts.append(f"best validation RMSE {status.best:.4f}")
+    if not math.isinf(status.seconds_left):
+        parts.append(_time_left(status.seconds_left))
+    purpose = PURPOSES[status.progress.stage] if status.progress is not None else "starting"
+    what = f"{status.solver}, {'the best settings: ' if status.is_final else ''}{purpose}"
     return f"{', '.join(parts)}: {what}"
 
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from recsys_mf.cli.log import LogFile
     from recsys_mf.cli.progress import TuningBar
     from recsys_mf.experiment import Experiment
-    from recsys_mf.tuning import Plan, Standing, Tuned
+    from recsys_mf.tuning import Plan, Tuned, TuningStatus
 
 _WRITTEN = ("test", "hold_out", "by", "validation", "seed", *options.READING)
 """Options of train that go into the file of the best settings, if they are given."""
@@ -93,10 +93,10 @@ def tune(ratings: str, as_json: bool, markdown: bool, quiet: bool, **given: Any)
     bar = TuningBar(quiet=quiet)
     with log, telling_what_is_kept("--study FILE", lambda error: _measure(bar, given["study"])), bar:
 
-        def watch(standing: Standing) -> None:
-            bar(standing)
-            lines.tell_tuning(standing)
-            _log(log, standing)
+        def watch(status: TuningStatus) -> None:
+            bar(status)
+            lines.tell_tuning(status)
+            _log(log, status)
 
         tuned = tune_by_plan(
             plan, device=given["device"], threads=given["threads"], watch=watch,
@@ -148,12 +148,12 @@ class _Record:
         return plan.Plan(self._experiment, files=files, given=self._given, expected={}).recorded(record)
 
 
-def _log(log: LogFile, standing: Standing) -> None:
-    if standing.progress is not None:
-        log(standing.progress)
-    if standing.ended is not None:
-        facts = dataclasses.asdict(standing.ended)
-        log.write("trial", trial_seconds=facts.pop("seconds"), **facts, best=standing.best)
+def _log(log: LogFile, status: TuningStatus) -> None:
+    if status.progress is not None:
+        log(status.progress)
+    if status.ended is not None:
+        facts = dataclasses.asdict(status.ended)
+        log.write("trial", trial_seconds=facts.pop("seconds"), **facts, best=status.best)
 
 
 def _write_best(path: Place, tuned: Tuned, ratings: str, given: dict[str, Any]) -> None:

@@ -9,7 +9,7 @@ from recsys_mf.arguments import is_path
 from recsys_mf.comparison.candidates import as_candidates
 from recsys_mf.comparison.keeping import KeptFits
 from recsys_mf.comparison.plan import Plan
-from recsys_mf.comparison.running import ComparisonWatcher, Standing, run_plan
+from recsys_mf.comparison.running import ComparisonStatus, ComparisonWatcher, run_plan
 from recsys_mf.comparison.table import Cells, Comparison, Setup
 from recsys_mf.kernels import select
 from recsys_mf.ratings import Ratings
@@ -17,7 +17,7 @@ from recsys_mf.storage import on_this_machine
 from recsys_mf.training import as_ratings
 
 
-def _ignore(standing: Standing) -> None:
+def _ignore(status: ComparisonStatus) -> None:
     """The default of `watch`."""
 
 
@@ -39,7 +39,7 @@ def compare(
     state : folder in which fits are kept, so that the same call continues after an interruption (the fit in progress
         from a state at most a minute old) and makes only the fits of new candidates; None to keep none
     device, threads : as in `train`
-    watch : called with a `Standing` before and after every fit, and after every epoch
+    watch : called with a `ComparisonStatus` before and after every fit, and after every epoch
     plan : fields of `Plan`: folds=None, seeds=1, hold_out=0.1, by="random", test=None (a path or a table),
         validation=0.1, seed=0, split_seed=None
 

@@ -21,7 +21,7 @@ from recsys_mf.training import Checkpoint, Progress
 
 
 @dataclass(frozen=True)
-class Standing:
+class ComparisonStatus:
     """The progress of a comparison, as it is reported to a watcher before every fit, after every epoch and after it.
 
     done, total : numbers of fits; kept : how many of them are loaded from the folder of the comparison
@@ -38,7 +38,7 @@ class Standing:
     seconds_left: float | None
 
 
-ComparisonWatcher = Callable[[Standing], None]
+ComparisonWatcher = Callable[[ComparisonStatus], None]
 
 
 class Finished(NamedTuple):
@@ -129,7 +129,9 @@ class _Clock:
         elapsed = time.perf_counter() - self._began
         left = estimate_seconds_left(self._pending, self._durations, elapsed)
         current = self._pending[0] if self._pending else None
-        self._watch(Standing(self._total - len(self._pending), self._total, self._kept, current, progress, left))
+        self._watch(
+            ComparisonStatus(self._total - len(self._pending), self._total, self._kept, current, progress, left)
+        )
 
 
 def estimate_seconds_left(pending: Sequence[str], durations: dict[str, list[float]], elapsed: float) -> float | None:

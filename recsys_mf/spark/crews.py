@@ -29,14 +29,14 @@ class Seconds:
     kernels: float = 0.0
 
 
-class Standing(NamedTuple):
+class RecoveryPoint(NamedTuple):
     """What is being computed, and from where other workers would begin, in words for a warning."""
 
     what: str
     begin: str
 
     @classmethod
-    def of_epochs(cls, epoch: int, kept: int) -> Standing:
+    def of_epochs(cls, epoch: int, kept: int) -> RecoveryPoint:
         """For an epoch. kept : the last epoch that need not be computed again"""
         return cls(f"epoch {epoch}", f"go on from epoch {kept}")
 
@@ -52,7 +52,7 @@ class Crews:
         self._crew: Crew | None = None
         self.seconds = Seconds()
 
-    def run(self, work: Callable[[Crew], T], standing: Callable[[], Standing], most: int) -> T:
+    def run(self, work: Callable[[Crew], T], recovery: Callable[[], RecoveryPoint], most: int) -> T:
         """The result of work on a crew; if the crew is lost, another one does the work from the beginning.
 
         standing : gives what is being computed; most : the number of workers that the work can use
@@ -69,7 +69,7 @@ class Crews:
                 lost, self._crew = self._crew, None
                 if lost is not None:
                     lost.cancel()
-                what, begin = standing()
+                what, begin = recovery()
                 text = f"workers were lost in {what} ({error}); others {begin}"
                 if attempt + 1 < _ATTEMPTS:
                     warnings.warn(text, RecsysWarning, stacklevel=2)

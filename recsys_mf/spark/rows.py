@@ -22,7 +22,7 @@ from recsys_mf.arrays.csr import Csr
 from recsys_mf.kernels.cpu.rows import CpuRows
 from recsys_mf.kernels.operands import Offsets, Pairs, Regressors, RowPrior, Shrinkage, Tables
 from recsys_mf.spark.crew import Crew
-from recsys_mf.spark.crews import Crews, Standing
+from recsys_mf.spark.crews import Crews, RecoveryPoint
 from recsys_mf.spark.shares import ARRAYS
 from recsys_mf.spark.storage import Storage
 from recsys_mf.spark.tables import Making, Side, Table
@@ -106,7 +106,7 @@ class SparkRows(CpuRows):
             crew.call_all("multiply", facts)
             return crew.for_all([partial(peer.fetch, f"products/{name}") for peer in crew.peers])
 
-        found = self._crews.run(multiply, lambda: Standing("a product", "make it again"), matrix.n_rows)
+        found = self._crews.run(multiply, lambda: RecoveryPoint("a product", "make it again"), matrix.n_rows)
         product = allocate_aligned(matrix.n_rows, X.shape[1], X.dtype)[:, : X.shape[1]]  # as on one machine
         np.concatenate([rows.to_bytes(X.dtype) for rows in found], out=product)
         return product
@@ -124,7 +124,9 @@ class SparkRows(CpuRows):
                 self._bring(crew, table)
                 return crew.for_all([partial(peer.fetch, f"rows/{table.name}") for peer in crew.peers])
 
-            parts = self._crews.run(fetch, lambda: Standing.of_epochs(table.epoch, table.find_kept()), table.shape[0])
+            parts = self._crews.run(
+                fetch, lambda: RecoveryPoint.of_epochs(table.epoch, table.find_kept()), table.shape[0]
+            )
             table.array, table.making = np.concatenate([rows.to_table() for rows in parts]), None
         return table.array
 
@@ -143,7 +145,7 @@ class SparkRows(CpuRows):
             return errors
 
         found = self._crews.run(
-            make, lambda: Standing.of_epochs(table.epoch, others.find_kept()), max(shape[0], others.shape[0])
+            make, lambda: RecoveryPoint.of_epochs(table.epoch, others.find_kept()), max(shape[0], others.shape[0])
         )
         shared = SharedTable(self, table)
         weakref.finalize(shared, self._let_go, table)

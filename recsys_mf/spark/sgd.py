@@ -20,7 +20,7 @@ from recsys_mf.kernels.schedule import ring
 from recsys_mf.kernels.schedule.grid import Grid, Places
 from recsys_mf.kernels.schedule.plan import PlanSettings, SgdPlan
 from recsys_mf.spark.crew import Crew
-from recsys_mf.spark.crews import Crews, Standing
+from recsys_mf.spark.crews import Crews, RecoveryPoint
 from recsys_mf.spark.storage import Storage
 from recsys_mf.spark.wire import Facts, Peer, Rows
 
@@ -137,10 +137,10 @@ class RingSgd(CpuSgd):
                 self.seconds.preparing += time.perf_counter() - began
             return what(crew)
 
-        def standing() -> Standing:
-            return Standing.of_epochs(len(work.steps) + 1, max(work.collected, work.saved or 0))
+        def recovery() -> RecoveryPoint:
+            return RecoveryPoint.of_epochs(len(work.steps) + 1, max(work.collected, work.saved or 0))
 
-        return self._crews.run(done, standing, work.grid.bands)
+        return self._crews.run(done, recovery, work.grid.bands)
 
     def _bring(self, crew: Crew, work: Work, state: SgdState) -> None:
         """Give the plan to a crew, and bring it to its current state."""

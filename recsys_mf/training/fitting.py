@@ -27,7 +27,7 @@ from recsys_mf.store.parts import fit_of
 from recsys_mf.store.saving import described_fit
 from recsys_mf.training.epochs import Progress, Watcher, compile_kernels, time_epochs
 from recsys_mf.training.selection import EpochSelection, History, Validated, choose_best
-from recsys_mf.training.standing import Standing, Work
+from recsys_mf.training.step_state import StepState, Work
 from recsys_mf.training.steps import Steps, unkept
 from recsys_mf.training.traces import Traces
 from recsys_mf.training.validation import FIT, FOLD, MIN_VALIDATED, RunningError, pool_errors, take_fewer_users
@@ -137,9 +137,9 @@ class Fitting:
         tables = [part.valid for part in parts if part.valid is not None]
         errors_of = [RunningError(table, solver.selection().burn_ins, self.backend) for table in tables]
         selection, traces = EpochSelection(solver, sum(map(len, tables))), Traces(solver)
-        standing = Standing(step, {"selection": selection, "traces": traces, **_numbered("errors", errors_of)})
+        step_state = StepState(step, {"selection": selection, "traces": traces, **_numbered("errors", errors_of)})
         runs = [
-            self._timed(solver.for_part(part.train), part.train, standing, place if len(parts) > 1 else None)
+            self._timed(solver.for_part(part.train), part.train, step_state, place if len(parts) > 1 else None)
             for place, part in enumerate(parts)
         ]
         for steps in zip(*runs, strict=False):  # the ranks of a truncated SVD end with the smallest part
@@ -150,7 +150,7 @@ class Fitting:
             self._tell(stage, solver, epoch, seconds, error, traces)
             if selection.is_finished:
                 break
-            standing.offer([epoch for epoch, _ in steps])
+            step_state.offer([epoch for epoch, _ in steps])
         joined = None
         if solver.joins and epoch.state is not None and solver.for_part(parts[0].train) == solver:
             joined = State.joined({"run": epoch.state(), "traces": traces.state()})
@@ -178,16 +178,16 @@ class Fitting:
         if (kept := step.result()) is not None:
             return fit_of(kept.facts, kept.arrays)
         work, traces = Work(), Traces(solver)
-        standing = Standing(step, {"work": work, "traces": traces})
-        if joined is not None and not standing.goes_on:
+        step_state = StepState(step, {"work": work, "traces": traces})
+        if joined is not None and not step_state.goes_on:
             steps = self._joined(solver, joined, traces)
         else:
-            steps = self._timed(solver, self.train, standing)
+            steps = self._timed(solver, self.train, step_state)
         for epoch, seconds in steps:
             work.add(epoch, seconds)
             traces.add(epoch)
             self._tell("fit", solver, epoch, seconds, None, traces)
-            standing.offer([epoch])
+            step_state.offer([epoch])
         model, epochs = epoch.model(), epoch.number
         del epoch  # and with it what it keeps on the device
         settings = solver.resolved(self.train, self.backend).settings()
@@ -219,18 +219,18 @@ class Fitting:
         return time_epochs(solver.run_joined(run, self.train, rng=rng, backend=self.backend), self.backend)
 
     def _timed(
-        self, solver: Solver, train: Ratings, standing: Standing, part: int | None = None
+        self, solver: Solver, train: Ratings, step_state: StepState, part: int | None = None
     ) -> Iterator[tuple[Epoch, float]]:
         """The epochs that are still to be run, with their seconds.
 
         part : number of the run, if several are side by side
         """
         rng = np.random.default_rng([self.seed, FIT])
-        if not standing.is_kept:
+        if not step_state.is_kept:
             return time_epochs(solver.run(train, rng=rng, backend=self.backend), self.backend)
-        steps = solver.run_from(standing.run(part or 0), train, rng=rng, backend=self.backend)
-        on_pause = standing.pause if part is None else standing.pass_by
-        return time_epochs(steps, self.backend, on_pause, standing.seconds)
+        steps = solver.run_from(step_state.run(part or 0), train, rng=rng, backend=self.backend)
+        on_pause = step_state.pause if part is None else step_state.pass_by
+        return time_epochs(steps, self.backend, on_pause, step_state.seconds)
 
     def _tell(
         self, stage: str, solver: Solver, epoch: Epoch, seconds: float, valid_rmse: float | None, traces: Traces

@@ -5,9 +5,9 @@ trial, `searching` chooses what is tried next, `clock` says what the time allows
 """
 
 from recsys_mf.tuning.plan import Plan
-from recsys_mf.tuning.searching import Standing
+from recsys_mf.tuning.searching import TuningStatus
 from recsys_mf.tuning.study import Trial
 from recsys_mf.tuning.tuned import Tuned
 from recsys_mf.tuning.tuning import tune, tune_by_plan
 
-__all__ = ["Plan", "Standing", "Trial", "Tuned", "tune", "tune_by_plan"]
+__all__ = ["Plan", "Trial", "Tuned", "TuningStatus", "tune", "tune_by_plan"]

@@ -22,7 +22,7 @@ _MARGIN = 1.2  # on an estimate of the time needed
 
 
 @dataclass(frozen=True)
-class Standing:
+class TuningStatus:
     """The progress of a search, as it is reported to a watcher before every trial, after every epoch and after it.
 
     finished : number of trials that ended, in this process and others; wanted : the number to reach, None if only the
@@ -45,7 +45,7 @@ class Standing:
     seconds_left: float
 
 
-TuningWatcher = Callable[[Standing], None]
+TuningWatcher = Callable[[TuningStatus], None]
 
 
 @dataclass(eq=False)
@@ -173,19 +173,19 @@ class Search:
         finished = self._n_finished()
 
         def told(attempt: Attempt, progress: Progress | None) -> None:
-            self.watch(self.standing(attempt.solver.name, finished, best, progress))
+            self.watch(self.status(attempt.solver.name, finished, best, progress))
 
         ended = try_next(study, self.job, allowance, told)
         errors = [error for error in (best, ended.error if ended.state == COMPLETE else None) if error is not None]
-        self.watch(replace(self.standing(ended.solver, finished + 1, min(errors, default=None), None), ended=ended))
+        self.watch(replace(self.status(ended.solver, finished + 1, min(errors, default=None), None), ended=ended))
 
-    def standing(
+    def status(
         self, solver: str, finished: int, best: float | None, progress: Progress | None, *, is_final: bool = False
-    ) -> Standing:
+    ) -> TuningStatus:
         """The progress now."""
         clock = self.job.clock
         left = max(0.0, clock.left)
-        return Standing(finished, self.wanted, best, solver, is_final, progress, None, clock.elapsed, left)
+        return TuningStatus(finished, self.wanted, best, solver, is_final, progress, None, clock.elapsed, left)
 
 
 def _usual_seconds(study: Study) -> float:

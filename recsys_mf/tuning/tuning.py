@@ -16,7 +16,7 @@ from recsys_mf.storage import on_this_machine
 from recsys_mf.training import BASELINE, Progress, Validated, as_solver, baselines, cut_parts, finish_alone, fit_alone
 from recsys_mf.tuning.clock import Clock
 from recsys_mf.tuning.plan import Plan
-from recsys_mf.tuning.searching import Search, Standing, TuningWatcher
+from recsys_mf.tuning.searching import Search, TuningStatus, TuningWatcher
 from recsys_mf.tuning.space import Space
 from recsys_mf.tuning.storage import open_storage, quiet_optuna, require_optuna
 from recsys_mf.tuning.study import Study
@@ -26,7 +26,7 @@ from recsys_mf.tuning.tuned import Tested, Tuned, score
 _BASELINES = 4.5  # time of all baselines, as a multiple of the time of the truncated SVD `BASELINE`
 
 
-def _ignore(standing: Standing) -> None:
+def _ignore(status: TuningStatus) -> None:
     """The default of `watch`."""
 
 
@@ -50,7 +50,7 @@ def tune(
     fixed : settings that are not searched, by name
     study : file in which trials are kept, so that the same call continues after an interruption and several processes
         can share them; None to keep them in memory
-    watch : called with a `Standing` before every trial and after every epoch
+    watch : called with a `TuningStatus` before every trial and after every epoch
     others : search_only=True to leave the fit and the test to another call; device, threads as in `train`; and fields
         of `Experiment`: test, hold_out=0.1, by="random", split_seed, validation=0.1, seed=0, baselines, user_features…
 
@@ -125,7 +125,7 @@ def tune_by_plan(
         finished = len(found.trials)
 
         def told(progress: Progress | None) -> None:
-            watch(search.standing(best.solver, finished, best.error, progress, is_final=True))
+            watch(search.status(best.solver, finished, best.error, progress, is_final=True))
 
         outcome, tested = _fit_and_test(plan, job, found, study.known, told, hooks.record)
         return replace(found, outcome=outcome, tested=tested, times_tested=study.times_tested, seconds=clock.elapsed)

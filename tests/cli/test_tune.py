@@ -15,7 +15,7 @@ from recsys_mf import cli
 from recsys_mf.cli.log import Lines
 from recsys_mf.cli.progress import TuningBar, describe_tuning
 from recsys_mf.training import Progress
-from recsys_mf.tuning import Standing
+from recsys_mf.tuning import TuningStatus
 from tests.trained import small_table
 
 Cli = Callable[..., tuple[int, str, str]]
@@ -150,9 +150,9 @@ def test_without_optuna_one_line_says_what_to_install(recsys: Cli, monkeypatch: 
 
 @pytest.mark.parametrize("study", [None, "s"])
 def test_an_interruption_says_what_is_kept(recsys: Cli, monkeypatch: pytest.MonkeyPatch, study: str | None) -> None:
-    def interrupted(self: TuningBar, standing: Standing) -> None:
-        self.finished = standing.finished
-        if standing.finished == 2:
+    def interrupted(self: TuningBar, status: TuningStatus) -> None:
+        self.finished = status.finished
+        if status.finished == 2:
             raise KeyboardInterrupt
 
     monkeypatch.setattr(TuningBar, "__call__", interrupted)
@@ -168,18 +168,18 @@ def test_an_interruption_says_what_is_kept(recsys: Cli, monkeypatch: pytest.Monk
 # Progress.
 
 
-def standing(**given: Any) -> Standing:
+def status(**given: Any) -> TuningStatus:
     usual: dict[str, Any] = {
         "finished": 3, "wanted": None, "best": 0.91234, "solver": "sgd", "is_final": False, "progress": None,
         "ended": None, "elapsed": 30.0, "seconds_left": 90.0,
     }  # fmt: skip
-    return Standing(**usual | given)
+    return TuningStatus(**usual | given)
 
 
 def test_progress_names_the_trials_the_best_and_the_time_left() -> None:
-    assert describe_tuning(standing()) == "3 trials, best validation RMSE 0.9123, about 01:30 left: sgd, starting"
+    assert describe_tuning(status()) == "3 trials, best validation RMSE 0.9123, about 01:30 left: sgd, starting"
     epoch = Progress("sgd", "validate", 1, 6, None, 0.95, 1.0)
-    told = describe_tuning(standing(wanted=8, best=None, seconds_left=float("inf"), progress=epoch, is_final=True))
+    told = describe_tuning(status(wanted=8, best=None, seconds_left=float("inf"), progress=epoch, is_final=True))
     assert told == "3 of 8 trials: sgd, the best settings: choosing epochs"
 
 
@@ -193,9 +193,9 @@ def test_the_bar_goes_with_the_time_or_with_the_trials(monkeypatch: pytest.Monke
     monkeypatch.setattr(tqdm, "tqdm", Bar)
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     with TuningBar(quiet=False) as bar:
-        bar(standing())
+        bar(status())
     with TuningBar(quiet=False) as bar:
-        bar(standing(wanted=8, seconds_left=float("inf")))
+        bar(status(wanted=8, seconds_left=float("inf")))
     shown = [(n, total) for n, total, text in drawn if text != "None"]
     assert shown == [(30.0, 120.0), (3, 8)]
 
@@ -204,5 +204,5 @@ def test_without_a_terminal_a_line_comes_every_ten_seconds(capfd: pytest.Capture
     times = iter([0.0, 5.0, 11.0, 12.0])
     lines = Lines(quiet=False, clock=lambda: next(times))
     for _ in range(4):
-        lines.tell_tuning(standing())
-    assert capfd.readouterr().err == f"{describe_tuning(standing())}\n"
+        lines.tell_tuning(status())
+    assert capfd.readouterr().err == f"{describe_tuning(status())}\n"

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from recsys_mf import SOLVERS, Experiment, compare, evaluate, hold_out, train
-from recsys_mf.comparison import Comparison, Standing, comparing, tested
+from recsys_mf.comparison import Comparison, ComparisonStatus, comparing, tested
 from recsys_mf.comparison.rendering import to_text
 from recsys_mf.comparison.running import estimate_seconds_left
 from recsys_mf.comparison.table import BOOTSTRAP, T_TEST, find_front
@@ -141,15 +141,15 @@ def test_an_interrupted_comparison_continues(tmp_path: Path, fits: list[str]) ->
     whole = without_measurements(compared(folds=2))
     fits.clear()
 
-    def stop(standing: Standing) -> None:
-        if standing.done == 4:
+    def stop(status: ComparisonStatus) -> None:
+        if status.done == 4:
             raise StoppedError
 
     with pytest.raises(StoppedError):
         compared(folds=2, state=tmp_path / "state", watch=stop)
     assert fits == ["sgd", "svd", "mean", "sgd"]
     fits.clear()
-    seen: list[Standing] = []
+    seen: list[ComparisonStatus] = []
     again = compared(folds=2, state=tmp_path / "state", watch=seen.append)
     assert fits == ["svd", "mean"]
     assert without_measurements(again) == whole
@@ -162,13 +162,13 @@ def test_an_interrupted_comparison_continues(tmp_path: Path, fits: list[str]) ->
 def test_a_comparison_goes_on_inside_the_fit_that_was_interrupted(tmp_path: Path) -> None:
     whole = without_measurements(compared())
 
-    def stop(standing: Standing) -> None:
-        if standing.progress is not None and standing.progress.stage == "fit":
+    def stop(status: ComparisonStatus) -> None:
+        if status.progress is not None and status.progress.stage == "fit":
             raise StoppedError
 
     with pytest.raises(StoppedError):
         compared(state=tmp_path / "state", watch=stop)
-    seen: list[Standing] = []
+    seen: list[ComparisonStatus] = []
     again = compared(state=tmp_path / "state", watch=seen.append)
     assert without_measurements(again) == whole
     stages = {each.progress.stage for each in seen if each.progress is not None and each.candidate == "one"}

@@ -19,7 +19,7 @@ from recsys_mf.ratings import Ratings
 from recsys_mf.solvers import SOLVERS
 from recsys_mf.solvers.protocol import Epoch
 from recsys_mf.spark.crew import Crew, LostWorkers
-from recsys_mf.spark.crews import Crews, Standing
+from recsys_mf.spark.crews import Crews, RecoveryPoint
 from recsys_mf.spark.storage import Storage
 from recsys_mf.training.provenance import digest
 from tests.planted import planted
@@ -205,4 +205,4 @@ def test_crews_that_are_lost_time_after_time_end_the_training() -> None:
         pytest.warns(RecsysWarning, match=r"workers were lost in epoch 3 .gone.; others go on from epoch 2"),
         pytest.raises(ResourceError, match=r"^Spark: workers were lost 4 times in a row; look at"),
     ):
-        Crews(start).run(lambda crew: None, lambda: Standing.of_epochs(3, 2), most=1)
+        Crews(start).run(lambda crew: None, lambda: RecoveryPoint.of_epochs(3, 2), most=1)

@@ -129,7 +129,7 @@ def test_a_trial_that_was_interrupted_is_failed_and_the_interruption_goes_on() -
 def test_the_defaults_are_kept_unless_others_are_clearly_better() -> None:
     split, study = hold_out(small_table(), 0.1, seed=0), study_of()
     job = Job(split, cut_parts(split, 0.1, 0, [SOLVERS["sgd"]()]), select("cpu"), 0, Clock(None))
-    search = Search([study], job, None, lambda standing: None)
+    search = Search([study], job, None, lambda status: None)
     finish(study.start(), 1.0)
     finish(study.start(), 1 - job.chance / 2)
     assert search.best()[1].number == 0

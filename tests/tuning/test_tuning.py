@@ -18,7 +18,7 @@ from recsys_mf.loaders.features import features_from_frame
 from recsys_mf.ratings import Ratings
 from recsys_mf.solvers import SOLVERS, gibbs
 from recsys_mf.training import provenance
-from recsys_mf.tuning import Standing, Tuned, rendering, tune, tuning
+from recsys_mf.tuning import Tuned, TuningStatus, rendering, tune, tuning
 from recsys_mf.tuning.clock import Clock, fit_seconds
 from tests.trained import small_table
 
@@ -111,9 +111,9 @@ def short_chains(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_without_a_solver_all_are_tried_cheap_ones_first(short_chains: None) -> None:
-    told: list[Standing] = []
+    told: list[TuningStatus] = []
     tuned = tune(small_table(), trials=9, watch=told.append)
-    order = list(dict.fromkeys(standing.solver for standing in told if not standing.is_final))
+    order = list(dict.fromkeys(status.solver for status in told if not status.is_final))
     assert order == ["bias", "svd", "als", "sgd", "gibbs"]
     assert [trial.solver for trial in tuned.trials if trial.is_default] == order
     assert len(tuned.trials) == 9
@@ -181,9 +181,9 @@ def ticking(monkeypatch: pytest.MonkeyPatch) -> Ticking:
 def test_the_fit_at_the_end_begins_in_time_and_no_trial_after_it(ticking: Ticking) -> None:
     begun: list[float] = []
 
-    def watch(standing: Standing) -> None:
+    def watch(status: TuningStatus) -> None:
         ticking.time += 0.5  # per epoch
-        if standing.is_final:
+        if status.is_final:
             begun.append(ticking.time)
 
     tuned = tune(small_table(), minutes=4, watch=watch, **SGD)
@@ -194,7 +194,7 @@ def test_the_fit_at_the_end_begins_in_time_and_no_trial_after_it(ticking: Tickin
 
 
 def test_too_little_time_is_refused_with_what_would_do(ticking: Ticking) -> None:
-    def watch(standing: Standing) -> None:
+    def watch(status: TuningStatus) -> None:
         ticking.time += 60.0
 
     with pytest.raises(
@@ -206,8 +206,8 @@ def test_too_little_time_is_refused_with_what_would_do(ticking: Ticking) -> None
 def test_a_solver_that_is_too_slow_is_left_out_and_the_others_are_searched(
     ticking: Ticking, short_chains: None
 ) -> None:
-    def watch(standing: Standing) -> None:
-        ticking.time += 80.0 if standing.solver == "gibbs" else 0.1
+    def watch(status: TuningStatus) -> None:
+        ticking.time += 80.0 if status.solver == "gibbs" else 0.1
 
     tuned = tune(small_table(), minutes=10, trials=12, watch=watch)
     assert set(tuned.left_out) == {"gibbs"}

@@ -1,4 +1,4 @@
-"""Standing: the state of a step of a training, made of the states of its runs and of what watches them."""
+"""StepState: the state of a step of a training, made of the states of its runs and of what watches them."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Work:
         self.seconds, self.visits = state.facts["seconds"], state.facts["visits"]
 
 
-class Standing:
+class StepState:
     """The state of a step, from its last saved state on, and the points at which it can be saved.
 
     watching : by name, the objects that are given its epochs; they are restored here
