@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsys_mf.errors import ConfigError, DataError
-from recsys_mf.models import Fit, Model, RatedPairs
+from recsys_mf.models import Fit, FoldedIn, Model, RatedPairs
 from recsys_mf.serving.trained import is_single
 from recsys_mf.vocabulary import Vocabulary
 
@@ -29,6 +29,7 @@ class Run:
     user_counts, item_counts : training ratings of every user and item, int64[m], int64[n]
     provenance : everything needed to repeat the run, as plain values: `recsys_mf.training.provenance` lists the keys
     rated : the training pairs, or None if they were not kept
+    folded : which users and items were folded in, or None if none was
     report : an evaluation.Report: after `train`, of the errors on the validation rows; after `Experiment.run`, of those
         on the held-out rows; None for a run that was loaded
     """
@@ -42,6 +43,7 @@ class Run:
     item_counts: NDArray[np.int64]
     provenance: Mapping[str, Any]
     rated: RatedPairs | None = None
+    folded: FoldedIn | None = None
     report: Any = None
 
     def __repr__(self) -> str:
@@ -148,6 +150,8 @@ class Run:
         seed : of the draws of rows of a sampled model
         Their rows, biases and intervals are computed as in `serving.folding`; so are those of the baselines. The other
         side learns nothing from these ratings: from time to time train again, or continue with train(…, start=run).
+        Rows that were folded in before do not take part, so the order of new users does not matter; a user of the
+        training table takes part with its row, which is the new one if it was updated.
         Warns with FoldWarning if some ratings are not used, because the model does not know their items, and if some
         are far outside the range of the training ratings. Raises DataError if the model knows none of the items,
         ConfigError for a run that did not keep its training ratings and for a model with times or side information.
@@ -161,9 +165,9 @@ class Run:
         """The run without these users: their rows, ids and ratings are gone, everything else is the same bit for bit.
 
         user_ids : a column of ids, or a single id
-        For users that were folded in, this undoes exactly what was added. For users of the training table, the factors
-        and biases of items still depend on their ratings; a FoldWarning says so. Raises DataError for an id that the
-        run does not know, ConfigError if no user would be left.
+        For users that were folded in, this undoes exactly what was added, whoever was folded in since. For users of the
+        training table, the factors and biases of items still depend on their ratings; a FoldWarning says so. Raises
+        DataError for an id that the run does not know, ConfigError if no user would be left.
         """
         from recsys_mf.serving.forgetting import forget
 

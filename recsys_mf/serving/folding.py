@@ -2,11 +2,12 @@
 
     x_u = argmin Σ_j (r_uj - μ - b_j - x · y_j)² + κ (x - m)ᵀ C⁻¹ (x - m),    x_u = (p_u, b_u), y_j = (q_j, 1)
 
-m and C are the mean and the covariance of the rows of the users that the model knows. They make a prior for one more
-user in the coordinates of the model, whichever solver made it. κ is chosen in training on validation rows
-(`choose_precision`). It takes the place of the variance of a rating about its prediction, but is smaller, because rows
-that were shrunk in training vary less than the true ones. For a posterior, a row is drawn for every sample
-(`sampled_rows`).
+m and C are the mean and the covariance of the rows of the users that the model was trained on. They make a prior for
+one more user in the coordinates of the model, whichever solver made it. Users that were folded in do not count, so that
+the result does not depend on who was folded in before; a trained user that was updated counts with its new row. κ is
+chosen in training on validation rows (`choose_precision`). It takes the place of the variance of a rating about its
+prediction, but is smaller, because rows that were shrunk in training vary less than the true ones. For a posterior, a
+row is drawn for every sample (`sampled_rows`).
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ from recsys_mf.serving import joining
 from recsys_mf.serving.joining import Joined
 from recsys_mf.serving.population import Population, Rows
 from recsys_mf.serving.sampled_rows import NewRatings, draw_rows
-from recsys_mf.serving.trained import SIDES, Side, Trained
+from recsys_mf.serving.trained import SIDES, Side, Trained, trained_rows, vocabulary_of
 
 F32 = NDArray[np.float32]
 R = TypeVar("R", bound=Trained)
@@ -132,13 +133,14 @@ def fold_in(run: R, ratings: Any, side: str, rng: np.random.Generator, backend: 
         if isinstance(fit.model, Posterior):
             samples = joining.align_samples(fit.model, run, *vocabularies)
             bins = fit.model.scale.bins.indices(None if times is None else times[entries])
-            drawn, factors = draw_rows(samples, side, NewRatings(rows, bins), rng, backend)
+            of_trained = _only_trained(samples, run, side, table)
+            drawn, factors = draw_rows(of_trained, side, NewRatings(rows, bins), rng, backend)
             model = _with_draws(samples, side, touched, drawn)
             if model.noise is not None and factors is not None:
                 model = replace(model, noise=model.noise.with_factors(side, touched, factors))
             return replace(fit, model=model)
         aligned = joining.align(fit.model, run, *vocabularies)
-        population = Population.of(Rows.of(fit.model, side))
+        population = Population.of(Rows.of(fit.model, side).select(trained_rows(run, side)))
         X = solve_rows(aligned, side, rows, precision_of(fit), backend, population)
         return replace(fit, model=_replaced(aligned, side, touched, X))
 
@@ -149,6 +151,8 @@ def fold_in(run: R, ratings: Any, side: str, rng: np.random.Generator, backend: 
     }
     with limit_blas():
         fit, baselines = folded(run.fit), {label: folded(fit) for label, fit in run.baselines.items()}
+    rated = RatedPairs.of(table)
+    fingerprint = joining.fingerprint_of_rated(rated, table.user_vocabulary, table.item_vocabulary)
     changes: dict[str, Any] = {
         "fit": fit,
         "baselines": baselines,
@@ -157,8 +161,9 @@ def fold_in(run: R, ratings: Any, side: str, rng: np.random.Generator, backend: 
         "user_counts": table.user_counts,
         "item_counts": table.item_counts,
         "provenance": dict(run.provenance)
-        | {"continued": facts, "train_ratings": len(table), "train_fingerprint": table.fingerprint},
-        "rated": RatedPairs.of(table),
+        | {"continued": facts, "train_ratings": len(table), "train_fingerprint": fingerprint},
+        "rated": rated,
+        "folded": joining.align_folded(run, table.user_vocabulary, table.item_vocabulary, is_new_folded=True),
         "report": None,
     }
     return replace(run, **changes)  # type: ignore[type-var]  # a Run
@@ -174,6 +179,17 @@ def _touched_rows(joined: Joined, side: Side) -> tuple[NDArray[np.int64], Csr, N
     begins, places = find_entries(starts, touched)
     entries = order[places]
     return touched, Csr(begins, others[entries], table.values[entries], n_others), entries
+
+
+def _only_trained(samples: Posterior, run: Trained, side: Side, table: Ratings) -> Posterior:
+    """The samples, with rows of zero for users (or items) that are not trained, which a prior leaves out.
+
+    samples : over the vocabularies of the table
+    """
+    vocabulary = table.user_vocabulary if side == "user" else table.item_vocabulary
+    known, trained = vocabulary_of(run, side).indices(vocabulary.entries), trained_rows(run, side)
+    untrained = np.flatnonzero((known >= 0) & ~trained[known])
+    return _with_draws(samples, side, untrained, np.int16(0)) if len(untrained) else samples
 
 
 def _times(run: Trained, given: Ratings, joined: Joined, side: Side) -> NDArray[np.int64] | None:
@@ -244,7 +260,9 @@ def _replaced(model: Factorization, side: Side, rows: NDArray[np.int64], X: F32)
     return replace(model, item_factors=factors, item_bias=bias)
 
 
-def _with_draws(model: Posterior, side: Side, rows: NDArray[np.int64], drawn: NDArray[np.int16]) -> Posterior:
+def _with_draws(
+    model: Posterior, side: Side, rows: NDArray[np.int64], drawn: NDArray[np.int16] | np.int16
+) -> Posterior:
     """The model with other rows of a side."""
     table = (model.user_rows if side == "user" else model.item_rows).copy()
     table[rows] = drawn

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsys_mf.errors import ConfigError, DataError
-from recsys_mf.models import Factorization, Posterior, RatedPairs
+from recsys_mf.models import Factorization, FoldedIn, Posterior, RatedPairs
 from recsys_mf.prediction import takes_times
 from recsys_mf.ratings import Ratings
 from recsys_mf.serving.trained import Trained
@@ -107,6 +107,26 @@ def join(run: Trained, ratings: Ratings) -> Joined:
     )  # fmt: skip
     flags = np.arange(len(joined)) >= np.count_nonzero(kept)
     return Joined(joined, flags, int(is_changed.sum()))
+
+
+def align_folded(run: Trained, users: Vocabulary, items: Vocabulary, *, is_new_folded: bool) -> FoldedIn | None:
+    """Which users and items of other vocabularies were folded in; None if none was.
+
+    is_new_folded : whether those that the run does not know are folded in now
+    """
+    earlier = (None, None) if run.folded is None else (run.folded.users, run.folded.items)
+    sides = zip((run.user_vocabulary, run.item_vocabulary), (users, items), earlier, strict=True)
+    found = []
+    for known, ids, folded in sides:
+        rows = known.indices(ids.entries)
+        before = np.zeros(len(known), np.bool_) if folded is None else folded
+        found.append(np.where(rows < 0, is_new_folded, before[rows]))
+    return FoldedIn(*found) if any(folded.any() for folded in found) else None
+
+
+def fingerprint_of_rated(rated: RatedPairs, users: Vocabulary, items: Vocabulary) -> str:
+    """The fingerprint of the table of the ratings that a run keeps, in their order."""
+    return Ratings(rated.users, rated.items, rated.values, None, users, items).fingerprint
 
 
 def align_samples(model: Posterior, run: Trained, user_ids: Vocabulary, item_ids: Vocabulary) -> Posterior:

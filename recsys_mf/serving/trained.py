@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from recsys_mf.conversion.origin import format_value
 from recsys_mf.errors import DataError
-from recsys_mf.models import Fit, Model, RatedPairs
+from recsys_mf.models import Fit, FoldedIn, Model, RatedPairs
 from recsys_mf.vocabulary import Vocabulary
 
 I32 = NDArray[np.int32]
@@ -37,12 +37,23 @@ class Trained(Protocol):
     @property
     def rated(self) -> RatedPairs | None: ...
     @property
+    def folded(self) -> FoldedIn | None: ...
+    @property
     def provenance(self) -> Mapping[str, Any]: ...
 
 
 def vocabulary_of(run: Trained, side: Side) -> Vocabulary:
     """The ids of one side."""
     return run.user_vocabulary if side == "user" else run.item_vocabulary
+
+
+def trained_rows(run: Trained, side: Side) -> NDArray[np.bool_]:
+    """Which rows of a side were trained, not folded in; all of them if every trained one was forgotten."""
+    everyone = np.ones(len(vocabulary_of(run, side)), np.bool_)
+    if run.folded is None:
+        return everyone
+    trained = ~(run.folded.users if side == "user" else run.folded.items)
+    return trained if trained.any() else everyone
 
 
 def find_known(run: Trained, ids: Any, side: Side, *, where: str | None = None, advice: str = "") -> I32:
