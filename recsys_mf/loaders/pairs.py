@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from recsys_mf.arguments import is_path
 from recsys_mf.conversion import Ids, id_column, time_seconds
 from recsys_mf.loaders.frames import FrameSource
+from recsys_mf.loaders.id_lists import ids_like
 from recsys_mf.loaders.opening import open_source
 from recsys_mf.loaders.reading import Vocabularies, kinds_of_ids, origin, read_columns
 from recsys_mf.loaders.source import Columns, Source, recognise
@@ -29,10 +30,10 @@ def read_pairs(table: Any, like: Vocabularies) -> tuple[NDArray[np.int32], NDArr
     columns = replace(recognise(source, {}, rated=False), rating=None, time=None)
     kinds = kinds_of_ids(source, "auto", like)
     names, vocabularies = (columns.user, columns.item), (like.user_vocabulary, like.item_vocabulary)
-    read = zip(names, kinds, vocabularies, read_columns(source, columns, kinds), strict=True)
+    read = zip(names, vocabularies, read_columns(source, columns, kinds), strict=True)
     users, items = (
-        vocabulary.indices(id_column(ids, origin(source, name), kind), where=f"{source.where}, column {name}")
-        for name, kind, vocabulary, ids in read
+        vocabulary.indices(ids_like(ids, source, name, vocabulary), where=f"{source.where}, column {name}")
+        for name, vocabulary, ids in read
     )
     return users, items
 

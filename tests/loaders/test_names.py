@@ -75,7 +75,7 @@ def test_ids_are_read_as_the_run_has_them(tmp_path: Path) -> None:
     path = tmp_path / "movies.csv"
     path.write_text("movieId,title\n003,a\n10,b\nü,c\n", encoding="utf-8")
     assert names_of(path, TEXTS) == ["a", "b", "c"]
-    path.write_text("movieId,title\n003,a\n10,b\n", encoding="utf-8")
+    path.write_text("movieId,title\n3,a\n10,b\n", encoding="utf-8")
     assert names_of(path) == ["a", "b", None]
 
 
