@@ -10,7 +10,8 @@ import pyarrow as pa
 import pytest
 
 from recsys_mf import training
-from recsys_mf.errors import ConfigError, DataError, LeakWarning
+from recsys_mf.errors import ConfigError, DataError, FoldWarning, LeakWarning
+from recsys_mf.experiment import Experiment
 from recsys_mf.kernels import select
 from recsys_mf.models import Factorization, RatedPairs
 from recsys_mf.prediction import has_intervals, predict, rmse
@@ -257,3 +258,20 @@ def test_a_split_keeps_its_rule(old_new_test: list[Ratings]) -> None:
     old, new, _ = old_new_test
     run = train(Split(new, None, None, "given", None), SOLVERS["bias"](), start=fitted(old, "bias"), device="cpu")
     assert run.provenance["split"] == "given"
+
+
+def test_ratings_on_another_scale_are_told(name: str) -> None:
+    few, _ = planted(60, 40)
+    start = fitted(few, name)
+    with pytest.warns(FoldWarning, match=r"^2 of 3 ratings are far outside the range .* on another scale\?$"):
+        fitted(Ratings.from_ids([1000, 1001, 1000], [0, 1, 2], [80.0, 100.0, 3.0]), name, start=start)
+
+
+def test_a_table_of_known_pairs_alone_cannot_be_split(name: str) -> None:
+    few, _ = planted(60, 40)
+    start, known = fitted(few, name), few.select(np.arange(100)).restricted()
+    message = (
+        r"the run to continue from has all pairs of this table already, so none can be held out \(saw 100 ratings\)"
+    )
+    with pytest.raises(DataError, match=message):
+        Experiment(ratings=known, solver=SOLVERS[name](**SETTINGS[name]), start=start).run()

@@ -38,7 +38,7 @@ def read_names(table: Any, role: Role, vocabulary: Vocabulary) -> pa.Array:
     """
     import pyarrow as pa
 
-    source: Source = open_source(table) if is_path(table) else FrameSource(table)
+    source: Source = open_source(table) if is_path(table) else FrameSource(table, "titles")
     key, name = recognise_ids(source, role), _recognise_name(source)
     ids, names = source.read([key, name], [name, key])
     place = origin(source, key)
@@ -62,7 +62,7 @@ def read_names(table: Any, role: Role, vocabulary: Vocabulary) -> pa.Array:
 
 def check_names(table: Any, role: Role) -> None:
     """Raise what `read_names` would raise about the columns of a table, before its ids are needed."""
-    source: Source = open_source(table) if is_path(table) else FrameSource(table)
+    source: Source = open_source(table) if is_path(table) else FrameSource(table, "titles")
     recognise_ids(source, role)
     _recognise_name(source)
 

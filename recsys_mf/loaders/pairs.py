@@ -20,13 +20,14 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 
-def read_pairs(table: Any, like: Vocabularies) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+def read_pairs(table: Any, like: Vocabularies, *, where: str = "frame") -> tuple[NDArray[np.int32], NDArray[np.int32]]:
     """Dense indices of the users and of the items of a table with a row per pair, int32[n] each, -1 for unknown.
 
     table : a path as in `read_ratings`, or a table in memory as in `from_frame`; its ratings are not read
+    where : the argument, for messages about a table in memory
     Raises DataError for a null id, for strings if the vocabulary has integers, and for a table without the two columns.
     """
-    source: Source = open_source(table) if is_path(table) else FrameSource(table)
+    source: Source = open_source(table) if is_path(table) else FrameSource(table, where)
     columns = replace(recognise(source, {}, rated=False), rating=None, time=None)
     kinds = kinds_of_ids(source, "auto", like)
     names, vocabularies = (columns.user, columns.item), (like.user_vocabulary, like.item_vocabulary)

@@ -44,6 +44,7 @@ _RELATIVE = 0.6  # κ in units of the squared validation error, if it was not ch
 _MIN_ERROR = 1e-6  # of a fit without errors, in units of the range of the ratings
 _TRIED = (0.3, 0.45, 0.6, 0.85, 1.3)  # in these units
 _SHARES = (0.1, 1.0)  # of the ratings of a validation user, that rows are solved from
+_MAX_WIDTHS = 1e9  # of the range of the training ratings: how far from its middle a new rating may be
 _MAX_CHOSEN_ON = 300  # validation users
 
 
@@ -120,7 +121,7 @@ def fold_in(run: R, ratings: Any, side: str, rng: np.random.Generator, backend: 
     given = _as_ratings(run, ratings)
     joining.check_unweighted(given)
     known = _of_known_others(run, given, side)
-    _warn_of_another_scale(run, known)
+    _refuse_beyond_scale(run, known)
     joined = joining.join(run, known)
     if joining.is_weighted(run):
         _require_new(run, known, side, "the model was trained with weights")
@@ -238,17 +239,22 @@ def _of_known_others(run: Trained, ratings: Ratings, side: Side) -> Ratings:
     return ratings.select(usable).restricted()
 
 
-def _warn_of_another_scale(run: Trained, ratings: Ratings) -> None:
-    """Warn if some ratings are outside the range of the training ratings by more than the width of this range."""
+def _refuse_beyond_scale(run: Trained, ratings: Ratings) -> None:
+    """Raise DataError for a rating too far from the training ratings to be computed with."""
     low, high = run.model.rating_range
-    far = np.abs(ratings.values - np.float64(low + high) / 2) > 1.5 * (high - low)
+    width = (high - low) or max(abs(low), abs(high), 1.0)
+    far = np.abs(ratings.values - np.float64(low + high) / 2) > _MAX_WIDTHS * width
     if far.any():
-        seen = ratings.values[int(far.argmax())]
-        warnings.warn(
-            f"{int(far.sum()):,} of {len(ratings):,} ratings are far outside the range of the training ratings, "
-            f"{low:g} to {high:g} (saw {seen:g}); are they on another scale?",
-            FoldWarning, stacklevel=4,
-        )  # fmt: skip
+        row = int(far.argmax())
+        user, item = (
+            format_value(vocabulary.entries[int(indices[row])])
+            for vocabulary, indices in (
+                (ratings.user_vocabulary, ratings.users),
+                (ratings.item_vocabulary, ratings.items),
+            )
+        )
+        seen, fix = f"{ratings.values[row]:g} of user {user}, item {item}", f"give ratings from {low:g} to {high:g}"
+        raise DataError("a rating is too large to be folded in", where="the new ratings", seen=seen, fix=fix)
 
 
 def _replaced(model: Factorization, side: Side, rows: NDArray[np.int64], X: F32) -> Factorization:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Set
+from collections.abc import Iterator, Mapping, Set
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -64,7 +64,7 @@ def find_known(run: Trained, ids: Any, side: Side, *, where: str | None = None, 
     reverse.
     """
     vocabulary, where = vocabulary_of(run, side), where or f"{side} ids"
-    column = [_item(ids)] if is_single(ids) else list(ids) if isinstance(ids, Set) else ids
+    column = as_column(ids, where)
     if not len(column):
         raise DataError(f"no {side} ids", where=where, seen="an empty list", fix="give at least one id")
     found = vocabulary.indices(column, where=where)
@@ -77,6 +77,17 @@ def find_known(run: Trained, ids: Any, side: Side, *, where: str | None = None, 
         what = f"the run has no {side} with this id"
         raise DataError(what, where=where, seen=f"{format_value(first)}{more}", fix=fix)
     return found
+
+
+def as_column(ids: Any, where: str) -> Any:
+    """A column of ids, a set of them, or a single one, as a column. Raises DataError for an iterator.
+
+    where : name of the ids, for messages
+    """
+    if isinstance(ids, Iterator):
+        seen, fix = type(ids).__name__, "give a list: list(ids)"
+        raise DataError("an iterator is not a column of ids", where=where, seen=seen, fix=fix)
+    return [_item(ids)] if is_single(ids) else list(ids) if isinstance(ids, Set) else ids
 
 
 def _item(single: Any) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 import warnings
 from dataclasses import replace
 from pathlib import Path
@@ -157,10 +158,21 @@ def test_ratings_on_another_scale_are_told() -> None:
     run = small_run()
     low, high = run.model.rating_range
     items = run.item_vocabulary.entries.slice(0, 2).to_numpy()
-    for far in (high + 1.1 * (high - low), low - 1.1 * (high - low), 1e30):
+    for far in (high + 1.1 * (high - low), low - 1.1 * (high - low), 1e6):
         ratings = Ratings.from_ids([NEW] * 2, items, np.array([high, far]), None)
         with pytest.warns(FoldWarning, match=r"^1 of 2 ratings are far outside the range .* on another scale\?$"):
             run.fold_in(ratings)
+
+
+@pytest.mark.parametrize("make", [small_run, posterior_run])
+def test_a_rating_beyond_all_scales_is_refused_by_name(make: Any) -> None:
+    for far in (3e38, -3e38, 1e12):
+        ratings = Ratings.from_ids([NEW] * 2, [100, 102], np.array([3.0, far]), None)
+        message = (
+            rf"a rating is too large to be folded in \(saw {re.escape(f'{far:g}')} of user {NEW}, item 102\); give"
+        )
+        with pytest.raises(DataError, match=message):
+            make().fold_in(ratings)
 
 
 def test_a_sampled_run_forgets_too() -> None:
@@ -234,6 +246,9 @@ def test_what_cannot_be_folded_into_is_refused_in_one_line() -> None:
         replace(run, rated=None).fold_in(new_ratings(run))
     with pytest.raises(ConfigError, match=r"side: unknown value \(saw 'film'\)"):
         run.fold_in(new_ratings(run), side="film")
+    for seed, wrong in (("x", r"not a whole number \(saw 'x'\)"), (-1, r"out of range \(saw -1\)")):
+        with pytest.raises(ConfigError, match=f"^seed: {wrong}; give a whole number, 0 or more$"):
+            run.fold_in(new_ratings(run), seed=seed)  # type: ignore[arg-type]
     with pytest.raises(DataError, match="the run has no user with this id"):
         run.forget(NEW)
     with pytest.raises(ConfigError, match="cannot forget all of its users"):
