@@ -275,3 +275,17 @@ def test_a_table_of_known_pairs_alone_cannot_be_split(name: str) -> None:
     )
     with pytest.raises(DataError, match=message):
         Experiment(ratings=known, solver=SOLVERS[name](**SETTINGS[name]), start=start).run()
+
+
+def test_users_folded_in_stay_out_of_the_prior_until_all_is_fitted_again(name: str) -> None:
+    ratings, _ = planted(400, 150)
+    start = fitted(ratings, name).fold_in(Ratings.from_ids([500, 500], [3, 4], [1.0, 5.0]))
+    updated = fitted(Ratings.from_ids([600, 600], [3, 4], [1.0, 5.0]), name, start=start)
+    assert updated.provenance["continued"]["how"] == "updated"
+    assert updated.folded is not None
+    assert updated.user_vocabulary.ids(np.flatnonzero(updated.folded.users)).to_pylist() == [500]
+    assert not updated.folded.items.any()
+    many = Ratings.from_ids(np.repeat(np.arange(600, 640), 40), np.tile(np.arange(40), 40), np.tile([1.0, 5.0], 800))
+    again = fitted(many, name, start=start)
+    assert again.provenance["continued"]["how"] == "fitted again"
+    assert again.folded is None
