@@ -13,6 +13,7 @@ LeakWarning (a model may have been trained on its test ratings),
 FoldWarning (some ratings to add to a run are not used, or seem to be on another scale),
 EmptyRowWarning (a matrix has a row in which nothing is observed),
 EmptyListWarning (no items are left to recommend to some users),
+ConstantColumnWarning (all observed entries of a column are equal, so the error of filled ones is unknown),
 CheckpointWarning (a file of a checkpoint is damaged: work that was saved is done again),
 ReadingNotice (a table was read in a way that its owner should know about),
 DeviceWarning (some kernels compute wrong results on the GPU of this machine: slower ones are used),
@@ -23,6 +24,7 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import errno
 from collections.abc import Iterable, Iterator, Mapping
 
 LONGEST = 300
@@ -165,6 +167,10 @@ class EmptyListWarning(RecsysWarning):
     """No items are left to recommend to some users: all are left out, or none is among those to choose from."""
 
 
+class ConstantColumnWarning(RecsysWarning):
+    """All observed entries of a column are equal: the others are filled with this value, without a deviation."""
+
+
 class CheckpointWarning(RecsysWarning):
     """A file of a checkpoint is damaged: the previous state is used instead, or a step is repeated."""
 
@@ -196,7 +202,8 @@ class RemoteError(OSError):
 def system_errors(kind: type[RecsysError], what: str, *, where: object, fix: str) -> Iterator[None]:
     """Turn an OSError inside the block into an error of this module, with the operating system's message.
 
-    A broken pipe is passed on unchanged, because it is not a fault. A RemoteError keeps its own message.
+    A broken pipe is passed on unchanged, because it is not a fault. A RemoteError keeps its own message. If a disk has
+    no room, it is a ResourceError.
     """
     try:
         yield
@@ -205,6 +212,8 @@ def system_errors(kind: type[RecsysError], what: str, *, where: object, fix: str
     except RemoteError as fault:
         raise kind(fault.what, where=fault.where, seen=fault.seen, fix=fault.fix) from fault
     except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT) and kind is not ResourceError:
+            kind, fix = ResourceError, "free some space there"
         raise kind(what, where=str(where), seen=error.strerror or error, fix=fix) from error
 
 

@@ -29,7 +29,7 @@ except ModuleNotFoundError as error:
 from recsys_mf.arguments import choice
 from recsys_mf.completion import complete
 from recsys_mf.duplicates import Duplicates
-from recsys_mf.errors import ConfigError, DataError, EmptyRowWarning
+from recsys_mf.errors import ConfigError, ConstantColumnWarning, DataError, EmptyRowWarning
 from recsys_mf.prediction import takes_times
 from recsys_mf.ratings import Ratings
 from recsys_mf.solvers import SOLVERS
@@ -161,6 +161,7 @@ def _completed(X: NDArray[np.float64], method: str, rank: int | None, seed: int)
         return complete(X, method, rank=rank, seed=seed)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", EmptyRowWarning)
+        warnings.simplefilter("ignore", ConstantColumnWarning)
         done = complete(np.vstack([X, np.full(X.shape[1], np.nan)]), method, rank=rank, seed=seed)
     return dataclasses.replace(done, filled=done.filled[:-1], deviations=done.deviations[:-1])
 

@@ -25,6 +25,7 @@ from recsys_mf.ratings import Ratings
 from recsys_mf.run import Run
 from recsys_mf.solvers import SOLVERS, Epoch, Solver
 from recsys_mf.splits import Split, hold_out
+from recsys_mf.store.tensors import read_sealed, sealed_tensors
 from recsys_mf.training import BASELINE, Checkpoint, Continued, Progress, provenance, train
 from recsys_mf.training.kept_files import Kept, KeptFiles
 from tests.planted import planted
@@ -196,6 +197,16 @@ def test_a_damaged_result_of_a_step_is_made_again_and_that_is_said(tmp_path: Pat
     begun(tmp_path / "kept")
     (path,) = (tmp_path / "kept").glob("step-*")
     path.write_bytes(path.read_bytes()[:-1])
+    with pytest.warns(CheckpointWarning, match=r"is damaged: this step is repeated$"):
+        assert facts(again(tmp_path / "kept"), tmp_path / "found") == expected
+
+
+def test_a_result_under_the_name_of_another_step_is_not_taken_for_it(tmp_path: Path) -> None:
+    expected = facts(again(tmp_path / "kept"), tmp_path / "expected")
+    begun(tmp_path / "kept")
+    (path,) = (tmp_path / "kept").glob("step-*")
+    found, arrays = read_sealed(path.read_bytes())
+    path.write_bytes(sealed_tensors(found | {"key": "of another step"}, arrays))
     with pytest.warns(CheckpointWarning, match=r"is damaged: this step is repeated$"):
         assert facts(again(tmp_path / "kept"), tmp_path / "found") == expected
 

@@ -20,7 +20,7 @@ TESTS = Path(__file__).parent
 
 LAYERS = (
     {"errors", "arguments"},
-    {"memory", "atomic", "outputs", "strict_json", "layout", "storage"},
+    {"memory", "atomic", "temporary", "outputs", "strict_json", "layout", "storage"},
     {"arrays", "drawing"},
     {"kernels", "conversion"},
     {"ratings", "duplicates", "sharing", "features", "vocabulary", "mismatch", "models"},

@@ -395,6 +395,7 @@ def test_duplicates_mean_is_weighted_and_keeps_the_sum_of_the_weights() -> None:
         ([np.inf, 1], r"row 0: weight is not finite \(saw inf\)"),
         ([1, 1e39], r"row 1: weight is beyond float32 \(saw 1e\+39\); give a number from 1.2e-38 to 3.4e38$"),
         ([1, 1e-39], r"row 1: weight is beyond float32 \(saw 1e-39\)"),
+        ([1, 1, 1e30], r"row 2: weight is so large that most other ratings do not count .*; give at most 4.5e\+15"),
         (
             pa.array([1.0, None]),
             r"row 1: null weight \(saw null, one of 1 in the column\); give a finite",

@@ -88,7 +88,7 @@ def test_baselines_share_the_grouped_ratings_of_a_table_and_are_the_same_as_alon
     if weighted:
         weights = np.random.default_rng(1).uniform(0.5, 2, len(split.train)).astype(np.float32)
         split = replace(split, train=replace(split.train, weights=weights))
-    alone = {label: train(split, solver, compared_with=ONE, device="cpu").fit for label, solver in baselines().items()}
+    alone = {label: fit_alone(split, solver, select("cpu")) for label, solver in baselines().items()}
     lengths: list[int] = []
 
     def grouped(keys: Any, *rest: Any, **options: Any) -> Any:

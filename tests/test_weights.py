@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from recsys_mf import cli, from_frame, read_ratings, store
+from recsys_mf import cli, compare, from_frame, read_ratings, store
 from recsys_mf.errors import ConfigError, DataError
 from recsys_mf.evaluation import evaluate, to_text, validation_report
 from recsys_mf.kernels import select
@@ -22,7 +22,8 @@ from recsys_mf.loaders import describe
 from recsys_mf.prediction import predict, rmse
 from recsys_mf.ratings import Ratings
 from recsys_mf.run import Run
-from recsys_mf.solvers import Biases, Mean, TruncatedSvd
+from recsys_mf.sklearn import RatingRegressor
+from recsys_mf.solvers import SOLVERS, Biases, Mean, TruncatedSvd
 from recsys_mf.splits import hold_out
 from recsys_mf.training import train
 from recsys_mf.training.validation import RunningError, pool_errors
@@ -265,3 +266,31 @@ def test_the_mean_of_a_table_with_weights_is_weighted() -> None:
     (epoch,) = Mean().run(table, rng=np.random.default_rng(0), backend=select("cpu", 1))
     model: Any = epoch.model()
     assert model.mean == pytest.approx(np.average(table.values, weights=table.weights), rel=1e-6)
+
+
+# Solvers that do not take them.
+
+
+@pytest.mark.parametrize("name", list(SOLVERS))
+def test_a_chosen_solver_takes_weights_or_refuses_them(name: str) -> None:
+    """As the guide says which: docs/guide/tables.md."""
+    table = weighted_table()
+    solver, frame = SOLVERS[name]().rehearsal(), table.to_frame()
+    if solver.takes_weights:
+        models = [train(one, solver, compared_with=SVD).model for one in (table, replace(table, weights=None))]
+        weighted, plain = (predict(model, table.users, table.items).values for model in models)
+        assert not np.array_equal(weighted, plain)
+        return
+    with pytest.raises(ConfigError, match=f"^solver '{name}' does not take weights of ratings; leave the weights out"):
+        train(table, solver, compared_with=SVD)
+    with pytest.raises(ValueError, match="does not take weights"):
+        RatingRegressor(name).fit(frame[["user_id", "item_id"]], frame["rating"], sample_weight=frame["weight"])
+
+
+def test_the_baselines_of_a_table_with_weights_are_fitted() -> None:
+    assert set(weighted_run().baselines) == set(SVD)
+
+
+def test_solvers_are_compared_with_the_truncated_svd_on_a_table_with_weights() -> None:
+    compared = compare(weighted_table(), {"svd": TruncatedSvd(ranks=(1,)), "bias": Biases()})
+    assert {row.name for row in compared.rows} == {"svd", "bias"}

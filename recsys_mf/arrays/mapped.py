@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys_mf import memory
+from recsys_mf import memory, temporary
 from recsys_mf.errors import ResourceError
 
 
@@ -70,7 +70,7 @@ def empty(length: int, dtype: Any) -> NDArray[Any]:
     size, limit = length * np.dtype(dtype).itemsize, _LIMIT.get()
     if limit is None or size * _SHARE <= limit.size:
         return np.empty(length, dtype)
-    with tempfile.TemporaryFile() as file:
+    with tempfile.TemporaryFile(dir=temporary.folder()) as file:
         try:
             file.truncate(size)
             if hasattr(os, "posix_fallocate"):  # or a full disk is a signal when the column is written
@@ -78,7 +78,7 @@ def empty(length: int, dtype: Any) -> NDArray[Any]:
         except OSError as error:
             fix = "set TMPDIR to a folder with more room"
             raise ResourceError(
-                f"no room for {memory.in_words(size)} in {tempfile.gettempdir()}: {error.strerror}", fix=fix
+                f"no room for {memory.in_words(size)} in {temporary.folder()}: {error.strerror}", fix=fix
             ) from None
         mapped = mmap.mmap(file.fileno(), size)
     with limit.lock:

@@ -7,7 +7,9 @@ command imports what it needs when it runs. However the process ends, `failures`
 from __future__ import annotations
 
 import atexit
+import contextlib
 import io
+import os
 import signal
 import sys
 import warnings
@@ -87,6 +89,10 @@ def _show_warning(message: Warning | str, *rest: Any, **named: Any) -> None:
 
 def main() -> None:
     """Run the command line and exit with 0, or with the code of the error or signal that ended it."""
+    if sys.stderr is None:  # it was closed: nothing can be said, and no other file may take its place
+        with contextlib.suppress(OSError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+        sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 (to the end of the process)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a terminal may not know every letter of a report

@@ -14,6 +14,7 @@ from recsys_mf.cli import options
 from recsys_mf.cli.keeping import Finished, telling_what_is_kept
 from recsys_mf.cli.pictures import PictureFiles, picture_options
 from recsys_mf.cli.places import TABLE, local
+from recsys_mf.cli.replacing import WritingCommand
 from recsys_mf.errors import ArtifactError, ConfigError, RecsysError, printable
 from recsys_mf.storage import Place, place
 
@@ -27,7 +28,7 @@ _PLANNED = ("solvers", "ranks", "settings", *_SPLITTING, "state", "quiet")
 """Options that decide how candidates are trained, and have no effect for existing runs."""
 
 
-@click.command()
+@click.command(cls=WritingCommand)
 @click.argument("targets", metavar="RATINGS | RUN RUN …", nargs=-1, required=True, type=TABLE)
 @click.option("--solvers", default="sgd,als,svd", show_default=True, metavar="NAME,…",
               help="Solvers to compare: sgd, als, gibbs, svd, bias, mean.")  # fmt: skip

@@ -8,15 +8,16 @@ import click
 
 from recsys_mf.cli import options
 from recsys_mf.cli.pictures import PictureFiles, name_items, picture_options, titles_option
-from recsys_mf.cli.places import PLACE, TABLE
+from recsys_mf.cli.places import OUTPUT, PLACE, TABLE
+from recsys_mf.cli.replacing import WritingCommand
 from recsys_mf.errors import ConfigError
 from recsys_mf.storage import Place
 
 
-@click.command()
+@click.command(cls=WritingCommand)
 @click.argument("run", type=PLACE)
 @click.option("--test", required=True, type=TABLE, metavar="FILE", help="Table of ratings to compute the error on.")
-@click.option("--predictions", type=PLACE, metavar="FILE",
+@click.option("--predictions", type=OUTPUT, metavar="FILE",
               help="Write the rows of the table with their predictions to FILE (.parquet, .csv or .tsv).")  # fmt: skip
 @click.option("--force", is_flag=True, help="Replace the --predictions, --html and --plots files if they exist.")
 @picture_options

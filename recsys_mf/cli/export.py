@@ -5,14 +5,15 @@ from __future__ import annotations
 import click
 
 from recsys_mf.cli import options
-from recsys_mf.cli.places import PLACE
+from recsys_mf.cli.places import OUTPUT, PLACE
+from recsys_mf.cli.replacing import WritingCommand
 from recsys_mf.errors import printable
 from recsys_mf.storage import Place
 
 
-@click.command()
+@click.command(cls=WritingCommand)
 @click.argument("run", type=PLACE)
-@click.option("--output", "-o", required=True, type=PLACE, help="Directory to write to.")
+@click.option("--output", "-o", required=True, type=OUTPUT, help="Directory to write to.")
 @click.option("--format", "kind", type=click.Choice(["parquet", "npz", "faiss"]), default="parquet",
               show_default=True, help="Tables of ids and vectors; NumPy arrays; or the tables and a flat index of the "
               "items for faiss.")  # fmt: skip

@@ -30,6 +30,7 @@ from recsys_mf.memory import is_allocation
 
 TRACEBACK = "RECSYS_MF_TRACEBACK"
 _BROKEN_PIPE = 141  # as a shell reports a process ended by SIGPIPE
+_AGAIN = 0.2  # seconds after which a signal is sent again
 _SIGNALS = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
 
 
@@ -45,6 +46,9 @@ _MEANINGS = {
     ),
     "builtins.RecursionError": _Meaning(DataError, "the data are nested too deeply", "give data with less nesting"),
     "builtins.OverflowError": _Meaning(ConfigError, "a number is too large", "give a smaller number"),
+    "builtins.UnicodeEncodeError": _Meaning(
+        ConfigError, "a name has letters that cannot be written", "rename the file or its folders in UTF-8"
+    ),
     "builtins.UnicodeError": _Meaning(DataError, "the text is not in the expected encoding", "store it as UTF-8"),
     "safetensors.SafetensorError": _Meaning(ArtifactError, "the file of tensors is damaged", "train the run again"),
     "pyarrow.ArrowException": _Meaning(DataError, "the table cannot be processed", "write it again as Parquet"),
@@ -68,10 +72,22 @@ def translated(error: BaseException) -> RecsysError:
     for name, meaning in _MEANINGS.items():
         if name in names:
             where = getattr(error, "filename", None)
+            if isinstance(error, UnicodeEncodeError):
+                where = error.object
+            if isinstance(error, FileNotFoundError) and where is None and not _has_current_folder():
+                return ResourceError("the current folder does not exist any more", fix="cd to another folder")
             seen = getattr(error, "strerror", None) or str(error) or None
             return meaning.kind(meaning.what, where=where and os.fsdecode(where), seen=seen, fix=meaning.fix)
     fix = f"please report it with the output of the same command under {TRACEBACK}=1"
     return RecsysError(f"internal error: {type(error).__name__}", seen=str(error) or None, fix=fix)
+
+
+def _has_current_folder() -> bool:
+    try:
+        os.getcwd()
+    except OSError:
+        return False
+    return True
 
 
 class Interrupted(BaseException):
@@ -80,6 +96,9 @@ class Interrupted(BaseException):
 
 class Signals:
     """A context in which Ctrl-C and SIGTERM raise an exception, so that the running code can clean up.
+
+    A library may lose the exception, as pyarrow does while it imports pandas. So the signal is sent again until the
+    context ends, but has no effect while the exception is being handled.
 
     received : the signal that arrived, or None. It tells an interruption from an error even if a library turns the
         exception into another one, as numba's compiler does.
@@ -92,30 +111,53 @@ class Signals:
         self.defer: Callable[[], bool] = lambda: False
         self._before: dict[signal.Signals, Any] = {}
         self._unraisable: Callable[[Any], Any] = sys.unraisablehook
+        self._is_again, self._ended, self._lock = False, threading.Event(), threading.Lock()
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
             heard = (number for number in _SIGNALS if signal.getsignal(number) is not signal.SIG_IGN)  # as nohup does
             self._before = {number: signal.signal(number, self._raise) for number in heard}
-        sys.unraisablehook = self._send_again
+        sys.unraisablehook = self._hide
         return self
 
     def __exit__(self, kind: Any, error: BaseException | None, trace: TracebackType | None) -> None:
+        with self._lock:  # so that no signal is on its way when the handlers are put back
+            self._ended.set()
         for number, handler in self._before.items():
             signal.signal(number, handler)
         sys.unraisablehook = self._unraisable
 
     def _raise(self, number: int, frame: FrameType | None) -> None:
-        self.received = signal.Signals(number)
-        if not self.defer():
-            raise Interrupted
+        is_again, self._is_again = self._is_again, False
+        if is_again and (self._ended.is_set() or _is_handled(sys.exc_info()[1])):
+            return
+        is_first, self.received = self.received is None, signal.Signals(number)
+        if not is_again and self.defer():
+            return
+        if is_first or not is_again:
+            threading.Thread(target=self._send_again, args=(number,), daemon=True).start()
+        raise Interrupted
 
-    def _send_again(self, lost: Any) -> None:
-        """Send the signal again if its exception was lost, as in a callback from compiled code."""
-        if isinstance(lost.exc_value, Interrupted) and self.received is not None:
-            threading.Timer(0.05, os.kill, (os.getpid(), self.received)).start()
-        elif os.environ.get(TRACEBACK):
+    def _send_again(self, number: int) -> None:
+        while not self._ended.wait(_AGAIN):
+            with self._lock:
+                if not self._ended.is_set():
+                    self._is_again = True
+                    os.kill(os.getpid(), number)
+
+    def _hide(self, lost: Any) -> None:
+        """Do not print an exception that was lost, as in a callback from compiled code: its signal is sent again."""
+        if not isinstance(lost.exc_value, Interrupted) and os.environ.get(TRACEBACK):
             self._unraisable(lost)
+
+
+def _is_handled(error: BaseException | None) -> bool:
+    """Whether an exception that is being handled, or one that it came from, is an interruption."""
+    while error is not None:
+        if isinstance(error, Interrupted | KeyboardInterrupt):
+            return True
+        error = error.__context__
+    return False
 
 
 def report(error: BaseException, received: signal.Signals | None) -> int:

@@ -7,17 +7,19 @@ from typing import Any
 import click
 
 from recsys_mf.cli import options
-from recsys_mf.cli.places import PLACE, TABLE
+from recsys_mf.cli.places import OUTPUT, PLACE, TABLE
+from recsys_mf.cli.replacing import WritingCommand
 from recsys_mf.errors import printable
 from recsys_mf.storage import Place
 
 
 def _writing(command: Any) -> Any:
     command = click.option("--force", is_flag=True, help="Replace the run in the output directory.")(command)
-    return click.option("--output", "-o", required=True, type=PLACE, help="Directory to write the new run to.")(command)
+    text = "Directory to write the new run to."
+    return click.option("--output", "-o", required=True, type=OUTPUT, help=text)(command)
 
 
-@click.command("fold-in")
+@click.command("fold-in", cls=WritingCommand)
 @click.argument("run", type=PLACE)
 @click.argument("ratings", metavar="RATINGS", type=TABLE)
 @click.option("--side", type=click.Choice(["user", "item"]), default="user", show_default=True,
@@ -35,7 +37,7 @@ def fold_in(run: Place, ratings: str, side: str, output: Place, force: bool, qui
     """
     from recsys_mf import loaders, store
 
-    store.check_free(output, force=force, inputs=[run, ratings])
+    store.check_free(output, force=force)
     loaded = store.load(run)
     folded = loaded.fold_in(loaders.read_ratings(ratings, like=loaded, **given), side=side)
     store.save(folded, output, force=force)
@@ -44,7 +46,7 @@ def fold_in(run: Place, ratings: str, side: str, output: Place, force: bool, qui
     options.say(f"{printable(output)}: {', '.join(counts)}, ratings replaced: {facts['changed']['ratings']:,}")
 
 
-@click.command()
+@click.command(cls=WritingCommand)
 @click.argument("run", type=PLACE)
 @click.option(
     "--users", required=True, type=TABLE, metavar="IDS|FILE", help="Users to forget: ids such as 17,42, or a table."
@@ -60,7 +62,7 @@ def forget(run: Place, users: str, output: Place, force: bool, quiet: bool) -> N
     from recsys_mf import store
     from recsys_mf.loaders.id_lists import read_ids
 
-    store.check_free(output, force=force, inputs=[run])
+    store.check_free(output, force=force)
     loaded = store.load(run)
     ids = read_ids(users, "user", loaded.user_vocabulary, where="--users")
     store.save(loaded.forget(ids), output, force=force)

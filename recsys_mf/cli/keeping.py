@@ -32,7 +32,7 @@ def checkpoint_options(command: Callable[..., Any]) -> Callable[..., Any]:
     command = click.option("--every", metavar="TIME", help=text)(command)
     text = (
         "Keep the training in DIR while it runs, so that the same command continues after an interruption of any kind; "
-        "DIR is removed when the run is saved. For gibbs, only finished fits are kept."
+        "DIR is removed when the run is saved."
     )
     return click.option("--checkpoint", type=local("checkpoint"), metavar="DIR", help=text)(command)
 

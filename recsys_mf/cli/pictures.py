@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from recsys_mf.cli.places import PLACE, TABLE, absolute
+from recsys_mf.cli.places import OUTPUT, TABLE, absolute
 from recsys_mf.errors import ConfigError
 from recsys_mf.storage import Place
 
@@ -23,9 +23,9 @@ _Command = Callable[..., Any]
 def picture_options(command: _Command) -> _Command:
     """The options that write a page and pictures."""
     text = "Draw the pictures of the report as files NAME.svg in the new folder DIR."
-    command = click.option("--plots", type=PLACE, metavar="DIR", help=text)(command)
+    command = click.option("--plots", type=OUTPUT, metavar="DIR", help=text)(command)
     text = "Write the report as a page with pictures: one HTML file that opens in a browser without a network."
-    return click.option("--html", type=PLACE, metavar="FILE", help=text)(command)
+    return click.option("--html", type=OUTPUT, metavar="FILE", help=text)(command)
 
 
 def titles_option(command: _Command) -> _Command:

@@ -20,12 +20,13 @@ class PlaceType(_ParamType):
 
     is_text : keep the text: for tables, which functions take by name, and for options that also take a list of ids
     local : None, or a key of `storage.address.LOCAL_ONLY`, for what must be on this machine
+    is_output : the command writes there; it must not be an input too (`cli.replacing`)
     """
 
     name = "path"
 
-    def __init__(self, *, is_text: bool = False, local: str | None = None) -> None:
-        self.is_text, self.local = is_text, local
+    def __init__(self, *, is_text: bool = False, local: str | None = None, is_output: bool = False) -> None:
+        self.is_text, self.local, self.is_output = is_text, local, is_output
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """The path or the address. Raises ConfigError for an address that cannot be one."""
@@ -46,11 +47,12 @@ class PlaceType(_ParamType):
 
 TABLE = PlaceType(is_text=True)
 PLACE = PlaceType()
+OUTPUT = PlaceType(is_output=True)
 
 
 def local(what: str) -> PlaceType:
-    """A place on this machine; what : a key of `LOCAL_ONLY`."""
-    return PlaceType(local=what)
+    """A place on this machine, where the command writes; what : a key of `LOCAL_ONLY`."""
+    return PlaceType(local=what, is_output=True)
 
 
 def absolute(there: Any) -> Any:

@@ -7,15 +7,16 @@ from typing import Any
 import click
 
 from recsys_mf.cli import options
-from recsys_mf.cli.places import PLACE, TABLE
+from recsys_mf.cli.places import OUTPUT, PLACE, TABLE
+from recsys_mf.cli.replacing import WritingCommand
 from recsys_mf.errors import printable
 from recsys_mf.storage import Place
 
 
-@click.command()
+@click.command(cls=WritingCommand)
 @click.argument("run", type=PLACE)
 @click.argument("pairs", metavar="PAIRS", type=TABLE)
-@click.option("--output", "-o", required=True, type=PLACE, help="File to write (.parquet, .csv or .tsv).")
+@click.option("--output", "-o", required=True, type=OUTPUT, help="File to write (.parquet, .csv or .tsv).")
 @click.option("--force", is_flag=True, help="Replace the output file if it exists.")
 @click.option("--user-column", metavar="NAME", help="Column with the user ids.  [default: recognised by its name]")
 @click.option("--item-column", metavar="NAME", help="Column with the item ids.  [default: recognised by its name]")

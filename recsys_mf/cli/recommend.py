@@ -10,14 +10,15 @@ from recsys_mf.arguments import whole
 from recsys_mf.cli import options
 from recsys_mf.cli.columns import print_frame, print_table
 from recsys_mf.cli.options import say
-from recsys_mf.cli.places import PLACE, TABLE
+from recsys_mf.cli.places import OUTPUT, PLACE, TABLE
+from recsys_mf.cli.replacing import WritingCommand
 from recsys_mf.errors import ConfigError, printable
 from recsys_mf.storage import Place
 
 _MAX_PRINTED = 1000  # rows
 
 
-@click.command()
+@click.command(cls=WritingCommand)
 @click.argument("run", type=PLACE)
 @click.option("--users", type=TABLE, metavar="IDS|FILE",
               help="Users to recommend for: ids such as 17,42, or a table of user ids.  "
@@ -39,7 +40,7 @@ _MAX_PRINTED = 1000  # rows
     "--interval", type=float, metavar="P", help="Probability of the interval of --score lower.  [default: 0.8]"
 )
 @click.option("--seed", type=int, metavar="N", help="Seed of the samples of --score draw.  [default: 0]")
-@click.option("--output", "-o", type=PLACE, help="File to write (.parquet, .csv or .tsv); "
+@click.option("--output", "-o", type=OUTPUT, help="File to write (.parquet, .csv or .tsv); "
               "without it the lists are printed.")  # fmt: skip
 @click.option("--force", is_flag=True, help="Replace the output file if it exists.")
 @options.duplicates_option

@@ -15,6 +15,7 @@ from recsys_mf.errors import ArtifactError, ConfigError, RecsysWarning
 from recsys_mf.storage import Place, is_address
 
 if TYPE_CHECKING:
+    from recsys_mf.models import Model
     from recsys_mf.run import Run
     from recsys_mf.solvers import Solver
 
@@ -146,10 +147,15 @@ def say_whether_repeated(where: Place, record: Mapping[str, Any], run: Run, *, q
     fits = {"the model": (first.fit, run.fit)} | {
         name: (fit, run.baselines[name]) for name, fit in first.baselines.items()
     }
-    changed = [
-        name for name, (one, now) in fits.items() if provenance.digest(one.model) != provenance.digest(now.model)
-    ]
+    changed = [name for name, (one, now) in fits.items() if not _are_equal(one.model, now.model)]
     if changed:
         warnings.warn(f"these models differ from those in {where}: {', '.join(changed)}", RecsysWarning, stacklevel=2)
     elif not quiet:
         click.echo(f"the model and its baselines equal those in {where} byte for byte", err=True)
+
+
+def _are_equal(one: Model, other: Model) -> bool:
+    """Whether two models have the same arrays, bit for bit, and the same plain numbers beside them."""
+    from recsys_mf.training import provenance
+
+    return one.facts() == other.facts() and provenance.digest(one) == provenance.digest(other)

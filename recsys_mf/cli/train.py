@@ -14,18 +14,19 @@ from recsys_mf.cli.config import config_option
 from recsys_mf.cli.engine import check_engine, engine_options, on_spark
 from recsys_mf.cli.keeping import Work, checkpoint_options, measure_training, open_checkpoint, telling_what_is_kept
 from recsys_mf.cli.pictures import PictureFiles, name_items, picture_options, titles_option
-from recsys_mf.cli.places import PLACE, TABLE, local
+from recsys_mf.cli.places import OUTPUT, PLACE, TABLE, local
 from recsys_mf.cli.plan import Options, check_read, make_plan
 from recsys_mf.cli.repeating import plan_of_record, refuse_with_repeat, say_whether_repeated
+from recsys_mf.cli.replacing import WritingCommand, refuse_to_replace
 from recsys_mf.errors import ConfigError
 
 if TYPE_CHECKING:
     from recsys_mf.kernels.backend import Backend
 
 
-@click.command()
+@click.command(cls=WritingCommand)
 @click.argument("ratings", metavar="RATINGS", required=False, type=TABLE)
-@click.option("--output", "-o", required=True, type=PLACE, help="Run directory to write.")
+@click.option("--output", "-o", required=True, type=OUTPUT, help="Run directory to write.")
 @click.option("--force", is_flag=True, help="Replace the run directory if it exists.")
 @click.option(
     "--solver",
@@ -66,7 +67,7 @@ if TYPE_CHECKING:
 @click.option("--chains", metavar="N", help="The same as -p chains=N (gibbs).")
 @click.option("--schedule", metavar="conflict-free|hogwild", help="The same as -p schedule=… (sgd on CUDA).")
 @click.option("--precision", metavar="float32|half|bfloat16", help="The same as -p precision=… (sgd on CUDA).")
-@click.option("--predictions", type=PLACE, metavar="FILE",
+@click.option("--predictions", type=OUTPUT, metavar="FILE",
               help="Write the test rows with their predictions to FILE (.parquet, .csv or .tsv).")  # fmt: skip
 @picture_options
 @titles_option
@@ -112,8 +113,7 @@ def train(**given: Any) -> None:
 
     chosen, context = Options(**given), click.get_current_context()
     check_engine(chosen.engine, given)
-    inputs = [file for file in (chosen.ratings, chosen.test, chosen.user_features, chosen.item_features) if file]
-    store.check_free(chosen.output, force=chosen.force, inputs=inputs)
+    store.check_free(chosen.output, force=chosen.force)
     pictures = PictureFiles(chosen.html, chosen.plots, chosen.force, chosen.titles)
     pictures.check(chosen.output, chosen.predictions, chosen.log)
     log = LogFile(chosen.log, force=chosen.force, goes_on=chosen.checkpoint is not None)
@@ -129,6 +129,7 @@ def train(**given: Any) -> None:
         record = store.load_provenance(chosen.repeat)
         plan = plan_of_record(record, chosen.repeat, chosen.files)
         device = device if options.is_given("device") else record["device"]
+    refuse_to_replace(context.command, context.params | dict(plan.files))  # --repeat adds those that the run names
     plan = replace(plan, experiment=replace(plan.experiment, ranking=chosen.ranking, relevant=chosen.relevant))
     experiment = plan.experiment
     held_out = experiment.test is not None or experiment.folds is not None or experiment.hold_out > 0

@@ -11,7 +11,8 @@ import click
 
 from recsys_mf.cli import options
 from recsys_mf.cli.keeping import Finished, telling_what_is_kept
-from recsys_mf.cli.places import PLACE, TABLE, local
+from recsys_mf.cli.places import OUTPUT, TABLE, local
+from recsys_mf.cli.replacing import WritingCommand
 from recsys_mf.errors import ConfigError, printable
 from recsys_mf.storage import Place
 
@@ -25,7 +26,7 @@ _WRITTEN = ("test", "hold_out", "by", "validation", "seed", *options.READING)
 """Options of train that go into the file of the best settings, if they are given."""
 
 
-@click.command()
+@click.command(cls=WritingCommand)
 @click.argument("ratings", metavar="RATINGS", type=TABLE)
 @click.option("--solver", metavar="NAME", help="Solver to search: sgd, als, gibbs or bias.  [default: the best of all]")
 @options.settings_option("Setting of the solver that is not searched, e.g. -p rank=32; repeatable.")
@@ -33,9 +34,9 @@ _WRITTEN = ("test", "hold_out", "by", "validation", "seed", *options.READING)
     "--minutes", type=float, metavar="N", help="Time for everything, including the fit and the test at the end."
 )
 @click.option("--trials", type=int, metavar="N", help="Settings to try in total, including those in --study.")
-@click.option("--output", "-o", type=PLACE, metavar="FILE.toml",
+@click.option("--output", "-o", type=OUTPUT, metavar="FILE.toml",
               help="Write the best settings to FILE, for train --config.")  # fmt: skip
-@click.option("--run", "run", type=PLACE, metavar="DIR",
+@click.option("--run", "run", type=OUTPUT, metavar="DIR",
               help="Write the model with the best settings as a run directory, as train does.")  # fmt: skip
 @click.option("--force", is_flag=True, help="Replace FILE.toml, the run and the log if they exist.")
 @click.option(
@@ -85,7 +86,7 @@ def tune(ratings: str, as_json: bool, markdown: bool, quiet: bool, **given: Any)
     if given["output"] is not None:
         check_output(given["output"], "best settings", (".toml",), force=force)
     if given["run"] is not None:
-        store.check_free(given["run"], force=force, inputs=[file for file in (ratings, given["test"]) if file])
+        store.check_free(given["run"], force=force)
     log, lines = LogFile(given["log"], force=force), Lines(quiet=quiet)
     announce_compilation(quiet=quiet)
     record = _Record(plan, given)

@@ -73,7 +73,7 @@ class Trial:
 
     @property
     def error(self) -> float:
-        """Root mean square error in standard units."""
+        """Root mean square error in standard units; NaN if only entries of constant columns could be held out."""
         return rms(self.errors)
 
     @property
@@ -95,7 +95,7 @@ class _Cut:
         """Errors and deviations [h] of what was held out, in standard units, of a fill in the units of the model."""
         fill = fitted.columns.restore(fill)
         j = self.places[1]
-        scales = np.where(self.units.deviations > 0, self.units.deviations, 1.0)[j]
+        scales = np.where(self.units.deviations > 0, self.units.deviations, np.nan)[j]
         predicted = fitted.columns.means[j] + fitted.columns.deviations[j] * fill.means[self.places]
         deviations = fitted.columns.deviations[j] * np.sqrt(fill.variances[self.places])
         return (predicted - self.truth) / scales, deviations / scales
@@ -175,13 +175,14 @@ def _with_neighbours(fitted: Fitted, X: F64, recipe: Recipe, order: NDArray[np.i
 def _cut(A: F64, rng: np.random.Generator) -> Iterator[_Cut]:
     """Cuts of A; none takes the last observed entry of a row, or the last two of a column.
 
+    Entries of constant columns, which would be filled without an error, are only held out if there are no others.
     Raises DataError if there is nothing that can be held out.
     """
     observed = ~np.isnan(A)
     units = find_columns(A, straightening=False)
     held_out = 0
     for _ in range(_MOST_CUTS):
-        held = _held(observed, rng)
+        held = _held(observed, units.deviations > 0, rng)
         places = np.nonzero(held)
         if not len(places[0]):
             raise DataError(
@@ -194,7 +195,8 @@ def _cut(A: F64, rng: np.random.Generator) -> Iterator[_Cut]:
             return
 
 
-def _held(observed: NDArray[np.bool_], rng: np.random.Generator) -> NDArray[np.bool_]:
+def _held(observed: NDArray[np.bool_], varies: NDArray[np.bool_], rng: np.random.Generator) -> NDArray[np.bool_]:
+    """Random entries [m, n] of the columns that vary [n], or of the others if there are none."""
     ranks = np.where(observed, rng.random(observed.shape), np.inf)
     n_held = max(1, round(_HELD_OUT * int(observed.sum())))
     kept = np.zeros_like(observed)
@@ -203,6 +205,8 @@ def _held(observed: NDArray[np.bool_], rng: np.random.Generator) -> NDArray[np.b
     rest = np.where(kept, np.inf, ranks)
     for lowest in np.argsort(ranks, axis=0)[:2]:  # and two in every column
         rest[lowest, np.arange(ranks.shape[1])] = np.inf
+    if np.isfinite(rest[:, varies]).any():
+        rest[:, ~varies] = np.inf
     flat = rest.ravel()
     n_held = min(n_held, int(np.isfinite(flat).sum()))
     held = np.zeros(observed.size, bool)

@@ -25,9 +25,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-from recsys_mf.completion.patterns import F64, Fill, rms
+from recsys_mf.completion.patterns import F64, Fill, run_until_settled
 
 RANKS = (1, 2, 3, 5, 8, 12, 18, 27, 40, 60)
 """Numbers of factors, in the order in which they are tried."""
@@ -103,17 +102,9 @@ def factors_path(X: F64, *, tolerance: float, ranks: tuple[int, ...] = RANKS) ->
         yield model
 
 
-def fit_factors(X: F64, *, start: Factors, tolerance: float = 1e-3, most_steps: int = 50) -> Factors:
+def fit_factors(X: F64, *, start: Factors, tolerance: float = 1e-3) -> Factors:
     """EM until the root mean square change of the means of the missing entries falls below the tolerance."""
-    missing: NDArray[np.bool_] = np.isnan(X)
-    model, before = start, None
-    for _ in range(most_steps):
-        model, means = model.updated(X)
-        filled = means[missing]
-        if before is not None and rms(filled - before) < tolerance:
-            break
-        before = filled
-    return model
+    return run_until_settled(lambda model: model.updated(X), start, np.isnan(X), tolerance)
 
 
 def _widened(model: Factors, X: F64, rank: int) -> Factors:

@@ -15,8 +15,9 @@ from recsys_mf.completion.choice import METHODS, Path, Trial, choose, fit, path_
 from recsys_mf.completion.containers import Matrix, read_matrix
 from recsys_mf.completion.fitted import Fitted
 from recsys_mf.completion.patterns import F64, rms
+from recsys_mf.conversion.origin import format_value
 from recsys_mf.drawing import Drawable
-from recsys_mf.errors import ConfigError, DataError, EmptyRowWarning, ReadingNotice
+from recsys_mf.errors import ConfigError, ConstantColumnWarning, DataError, EmptyRowWarning, ReadingNotice
 
 _PRIOR_ENTRIES = 5.0  # entries with the error of all columns that are added to the held-out ones of a column
 
@@ -42,7 +43,8 @@ class ColumnError:
     """The expected error of the filled entries of a column.
 
     missing : how many entries were filled
-    standardised, error : root mean square error in standard deviations of the column, and in its units
+    standardised, error : root mean square error in standard deviations of the column, and in its units; NaN, which is
+        unknown, if all observed entries are equal
     """
 
     name: str
@@ -55,11 +57,13 @@ class ColumnError:
 class Completion(Drawable):
     """A matrix with its missing entries filled, and the model that filled them.
 
-    filled : of the type of the matrix that was given; its observed entries are kept
+    filled : of the type of the matrix that was given; its observed entries are kept. Float types shorter than float64
+        become float64 (in a frame, column by column) if a filled value is beyond them
     deviations : of the same type, the standard deviation of every filled entry in the units of its column; 0 where
-        observed
+        observed, NaN where it is unknown because all observed entries of the column are equal
     method, rank : what was chosen; rank is None for a free covariance
-    error : root mean square error on held-out entries, in standard deviations of the columns
+    error : root mean square error on held-out entries, in standard deviations of the columns; NaN if only entries of
+        constant columns could be held out
     column_errors : the same per column, shrunk towards the error of all columns if few entries were held out
     tried : every method with its error, the best first
     held_out_ratios : errors of the held-out entries divided by their deviations, float64[h]
@@ -80,7 +84,7 @@ class Completion(Drawable):
 
     def transform(self, rows: Any) -> Completion:
         """Other rows [m, n] of the same columns, filled with this model without a new fit; in a frame, columns may be
-        in any order.
+        in any order, and columns without names are taken in the order of the fitted ones.
 
         Raises DataError for other columns, and ConfigError if the model was not fitted because nothing was missing.
         """
@@ -89,6 +93,7 @@ class Completion(Drawable):
             fix = "complete a matrix with missing entries"
             raise ConfigError("there is no model: nothing was missing in the matrix", where="transform", fix=fix)
         filled, deviations = _filled(matrix, self._fitted)
+        _warn(matrix, self._fitted)
         return replace(self, filled=filled, deviations=deviations)
 
 
@@ -106,10 +111,13 @@ def complete(A: Any, method: str = "auto", *, rank: int | None = None, seed: int
     seed : of the entries that are held out; the same seed gives the same result
 
     Columns are standardised, and skewed ones straightened if that lowers the error (`columns`). A row in which nothing
-    is observed gets the values expected of any row, about the means of the columns, with an EmptyRowWarning.
+    is observed gets the values expected of any row, about the means of the columns, with an EmptyRowWarning. A column
+    whose observed entries are all equal is filled with this value; what the deviation of such an entry is cannot be
+    estimated, so it is NaN, with a ConstantColumnWarning.
 
-    Raises DataError for another type or shape, infinite entries, a column without observed entries, two columns of one
-    name, and too few observed entries to hold some out; ConfigError for a method or rank that does not exist.
+    Raises DataError for another type or shape, infinite entries, integers that float64 cannot hold, a column without
+    observed entries, two columns of one name, and too few observed entries to hold some out; ConfigError for a method
+    or rank that does not exist.
     """
     arguments.choice(method, "method", ["auto", *METHODS], "unknown method")
     matrix = A if isinstance(A, Matrix) else read_matrix(A, where="A")
@@ -119,16 +127,15 @@ def complete(A: Any, method: str = "auto", *, rank: int | None = None, seed: int
     _check_columns(matrix, missing)
     if not missing.any():
         warnings.warn(ReadingNotice("nothing is missing: the matrix is returned as it is"), stacklevel=2)
-        filled, deviations = matrix.like(matrix.values), matrix.like(np.zeros_like(matrix.values))
+        filled, deviations = matrix.fill(matrix.values), matrix.like(np.zeros_like(matrix.values))
         return Completion(filled, deviations, None, None, None, (), (), matrix.names, None)
-    if n_empty := int(missing.all(axis=1).sum()):
-        warnings.warn(EmptyRowWarning(_empty_rows(matrix, missing, n_empty)), stacklevel=2)
     values = matrix.values[~missing.all(axis=1)]
     with limit_blas():
         trials = choose(values, paths, rng)
         best = trials[0]
         fitted = replace(fit(values, best, rng), calibration=_calibration(best))
         filled, deviations = _filled(matrix, fitted)
+    _warn(matrix, fitted)
     tried = tuple(_tried(trial) for trial in trials)
     errors = _column_errors(matrix, missing, best, fitted)
     return Completion(
@@ -169,6 +176,26 @@ def _check_columns(matrix: Matrix, missing: NDArray[np.bool_]) -> None:
         raise DataError("nothing is observed in this column", where=where, seen=seen, fix="leave it out")
 
 
+def _warn(matrix: Matrix, fitted: Fitted) -> None:
+    """Warn of the missing entries that the matrix says little about: in rows and columns without information."""
+    missing = np.isnan(matrix.values)
+    if n_empty := int(missing.all(axis=1).sum()):
+        warnings.warn(EmptyRowWarning(_empty_rows(matrix, missing, n_empty)), stacklevel=3)
+    constant = np.flatnonzero(missing.any(axis=0) & (fitted.columns.deviations == 0))
+    if len(constant):
+        warnings.warn(ConstantColumnWarning(_constant_columns(matrix, constant, fitted)), stacklevel=3)
+
+
+def _constant_columns(matrix: Matrix, constant: NDArray[np.intp], fitted: Fitted) -> str:
+    name, what = matrix.names[constant[0]], "all observed entries are equal"
+    if len(constant) > 1:
+        how = "filled with this value; their deviations are unknown (NaN)"
+        return f"{matrix.where}: {what} in {len(constant):,} columns, e.g. {name}: {how}"
+    value = format_value(float(fitted.columns.means[constant[0]]))
+    how = "filled with this value; its deviation is unknown (NaN)"
+    return f"{matrix.where}, column {name}: {what} ({value}): {how}"
+
+
 def _empty_rows(matrix: Matrix, missing: NDArray[np.bool_], n_empty: int) -> str:
     first = matrix.row_name(int(missing.all(axis=1).argmax()))
     what = (
@@ -181,7 +208,7 @@ def _empty_rows(matrix: Matrix, missing: NDArray[np.bool_], n_empty: int) -> str
 def _filled(matrix: Matrix, fitted: Fitted) -> tuple[Any, Any]:
     """The matrix filled, and the deviations, in its own container."""
     filled, deviations = fitted.fill(matrix.values)
-    return matrix.like(filled), matrix.like(deviations)
+    return matrix.fill(filled), matrix.like(deviations)
 
 
 def _calibration(trial: Trial) -> float:
@@ -203,13 +230,16 @@ def _tried(trial: Trial) -> Tried:
 
 
 def _column_errors(matrix: Matrix, missing: NDArray[np.bool_], trial: Trial, fitted: Fitted) -> tuple[ColumnError, ...]:
-    """Per column √((Σ e² + 5 E²) / (h + 5)) over its h held-out entries, with E the error of all columns."""
+    """Per column √((Σ e² + 5 E²) / (h + 5)) over its h held-out entries, with E the error of all columns.
+
+    NaN for constant columns.
+    """
     n = len(matrix.names)
     held_out = np.bincount(trial.columns, minlength=n)
     squares = np.bincount(trial.columns, trial.errors**2, n)
     errors = np.sqrt((squares + _PRIOR_ENTRIES * trial.error**2) / (held_out + _PRIOR_ENTRIES))
     deviations = fitted.columns.deviations
-    errors[deviations == 0] = 0.0
+    errors[deviations == 0] = np.nan
     counts = missing.sum(axis=0)
     return tuple(
         ColumnError(matrix.names[j], int(counts[j]), float(errors[j]), float(errors[j] * deviations[j]))

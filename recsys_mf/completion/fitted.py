@@ -28,12 +28,16 @@ class Fitted:
     calibration: float = 1.0
 
     def fill(self, A: F64) -> tuple[F64, F64]:
-        """Rows A [m, n] with their missing entries filled, and the deviations of these, in the units of the columns."""
+        """Rows A [m, n] with their missing entries filled, and the deviations of these, in the units of the columns.
+
+        A deviation is NaN in a constant column: equal entries do not show how far another may lie from them.
+        """
         fill = self.standard(A)
         deviations = self.columns.deviations
         missing = np.isnan(A)
         means = np.where(missing, self.columns.means + deviations * fill.means, A)
-        return means, np.where(missing, self.calibration * deviations * np.sqrt(fill.variances), 0.0)
+        scales = np.where(deviations > 0, self.calibration * deviations, np.nan)
+        return means, np.where(missing, scales * np.sqrt(fill.variances), 0.0)
 
     def standard(self, A: F64) -> Fill:
         """The same with columns of mean 0 and deviation 1, without the calibration."""

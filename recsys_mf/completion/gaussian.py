@@ -25,7 +25,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys_mf.completion.patterns import F64, Fill, Stack, rms, stacks
+from recsys_mf.completion.patterns import F64, Fill, Stack, run_until_settled, stacks
 
 RIDGES = (10.0, 3.0, 1.0, 0.3)
 """Values of ν, in the order in which they are tried: each starts from the one before."""
@@ -104,15 +104,8 @@ def gaussian_path(X: F64, *, tolerance: float, ridges: tuple[float, ...] = RIDGE
         yield model
 
 
-def fit_gaussian(X: F64, ridge: float, *, start: Gaussian, tolerance: float = 1e-3, most_steps: int = 50) -> Gaussian:
+def fit_gaussian(X: F64, ridge: float, *, start: Gaussian, tolerance: float = 1e-3) -> Gaussian:
     """EM until the root mean square change of the filled entries falls below the tolerance."""
     missing = np.isnan(X)
     patterns = list(stacks(missing))
-    model, before = start, None
-    for _ in range(most_steps):
-        model, means = model.updated(X, patterns, ridge)
-        filled = means[missing]
-        if before is not None and rms(filled - before) < tolerance:
-            break
-        before = filled
-    return model
+    return run_until_settled(lambda model: model.updated(X, patterns, ridge), start, missing, tolerance)

@@ -30,10 +30,14 @@ def lay_out_completion(completion: Completion) -> Page:
     title = f"A matrix of {rows:,} rows and {columns:,} columns, completed"
     if completion.error is None:
         return Page(title, "Nothing was missing.", ())
+    error = (
+        "an unknown error, because too few entries of columns with different values could be held out."
+        if np.isnan(completion.error)
+        else f"an error of {completion.error:.4f} standard deviations of their columns on entries that were held out."
+    )
     verdict = (
         f"{missing:,} of {rows * columns:,} entries ({missing / (rows * columns):.1%}) were filled by the method "
-        f"{completion.method}, with an error of {completion.error:.4f} standard deviations of their columns on entries "
-        "that were held out."
+        f"{completion.method}, with {error}"
     )
     tried = Section(
         "Methods",
@@ -125,7 +129,7 @@ def _name(how: Tried) -> str:
 def _list_tried(completion: Completion) -> Table:
     rows = tuple(
         (how.method, "" if how.rank is None else str(how.rank), "yes" if how.straightened else "no",
-         f"{how.neighbour_share:.0%}", f"{how.error:.4f}")
+         f"{how.neighbour_share:.0%}", _number(how.error, ".4f"))
         for how in completion.tried
     )  # fmt: skip
     return Table(("method", "factors", "columns straightened", "share of near rows", "held-out error"), rows)
@@ -133,11 +137,16 @@ def _list_tried(completion: Completion) -> Table:
 
 def _worst(completion: Completion) -> tuple[ColumnError, ...]:
     filled = (column for column in completion.column_errors if column.missing)
-    return tuple(sorted(filled, key=lambda column: -column.standardised)[:_MOST_COLUMNS])
+    return tuple(sorted(filled, key=lambda column: (np.isnan(column.error), -column.standardised))[:_MOST_COLUMNS])
 
 
 def _list_columns(columns: tuple[ColumnError, ...]) -> Table:
     rows = tuple(
-        (column.name, f"{column.missing:,}", f"{column.error:.4g}", f"{column.standardised:.4f}") for column in columns
+        (column.name, f"{column.missing:,}", _number(column.error, ".4g"), _number(column.standardised, ".4f"))
+        for column in columns
     )
     return Table(("column", "missing", "error", "in standard deviations"), rows)
+
+
+def _number(value: float, form: str) -> str:
+    return "unknown" if np.isnan(value) else format(value, form)

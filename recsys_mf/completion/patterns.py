@@ -5,8 +5,8 @@ Rows with equally many missing entries are processed together, as one stack of s
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -55,6 +55,29 @@ def stacks(missing: NDArray[np.bool_]) -> Iterator[Stack]:
         step = max(1, _STACK // int(q * q))
         for start in range(0, len(rows), step):
             yield rows[start : start + step], columns[start : start + step]
+
+
+_MOST_STEPS = 50
+
+Model = TypeVar("Model")
+
+
+def run_until_settled(
+    step: Callable[[Model], tuple[Model, F64]], start: Model, missing: NDArray[np.bool_], tolerance: float
+) -> Model:
+    """The model after steps of EM, until the root mean square change of the filled entries is below the tolerance.
+
+    step : model -> the next model, and the means [m, n] of the entries that it was fitted to
+    missing : which entries are filled, [m, n]
+    """
+    model, before = start, None
+    for _ in range(_MOST_STEPS):
+        model, means = step(model)
+        filled = means[missing]
+        if before is not None and rms(filled - before) < tolerance:
+            break
+        before = filled
+    return model
 
 
 def rms(values: F64) -> float:

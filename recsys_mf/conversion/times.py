@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from recsys_mf.arrays import mapped
 from recsys_mf.conversion.arrow import arrow_column, as_text, decoded, filled, first_refused, is_text, refuse_nulls
 from recsys_mf.conversion.origin import Origin
 
@@ -21,6 +22,7 @@ _ORDINARY = 10**11  # seconds: the year 5138
 _LATEST = 253_402_300_799  # seconds: the end of the year 9999
 _MAX_NANOSECONDS = 2**63 - 1  # nanoseconds: the year 2262
 _MIXED = 0.01  # share of times that would be ordinary in a smaller unit, above which units are mixed
+_FRACTIONS = "fractions of a second are left out; of equal times the later row counts as newer"
 _FIX = "give seconds since 1970, ISO dates or datetimes, or leave the times out with --time-column none"
 
 
@@ -33,9 +35,10 @@ def time_seconds(values: Any, origin: Origin, unit: str | None = None) -> tuple[
 
     Numbers are seconds if none is above 1e11 (the year 5138). Otherwise the median of the non-zero numbers decides: up
     to 1e11 they are seconds, up to 1e14 milliseconds (1e11 milliseconds are March 1973), up to 1e17 microseconds, and
-    above that nanoseconds; a notice says if they are not seconds. Fractions are rounded down, also before 1970.
-    Raises DataError with the row and the value for a null, text that is not a time, NaN and infinity, a time beyond
-    the year 9999 or 64 bits, and seconds among times of a smaller unit; with the name of a column of another type.
+    above that nanoseconds; a notice says if they are not seconds. Fractions are rounded down, also before 1970, and
+    a notice says so. Raises DataError with the row and the value for a null, text that is not a time, NaN and
+    infinity, a time beyond the year 9999 or 64 bits, and seconds among times of a smaller unit; with the name of a
+    column of another type.
     """
     import pyarrow as pa
 
@@ -54,7 +57,7 @@ def time_seconds(values: Any, origin: Origin, unit: str | None = None) -> tuple[
         return _checked(raw, filled(column.cast(pa.int64()), np.int64), 1000, origin), unit or "seconds"
     numbers = _numbers(raw, column, origin)
     if unit is None and _largest(numbers) <= _ORDINARY:
-        return _floored(numbers, 1), "seconds"
+        return _floored(numbers, 1, origin), "seconds"
     unit = unit or _recognised(numbers, origin)
     return _checked(raw, numbers, UNITS[unit], origin), unit
 
@@ -102,14 +105,17 @@ def _checked(raw: pa.ChunkedArray, numbers: NDArray[Any], ticks: int, origin: Or
     if _largest(numbers) > limit:
         beyond = (numbers > limit) | (numbers < -limit)
         raise origin.fault_in(raw, int(beyond.argmax()), "time is beyond the year 9999 or 64 bits", _FIX)
-    return _floored(numbers, ticks)
+    return _floored(numbers, ticks, origin)
 
 
-def _floored(numbers: NDArray[Any], ticks: int) -> NDArray[np.int64]:
+def _floored(numbers: NDArray[Any], ticks: int, origin: Origin) -> NDArray[np.int64]:
     """Numbers with this many ticks per second as whole seconds, rounded down."""
-    if numbers.dtype.kind == "f":
-        return np.floor(numbers / ticks).astype(np.int64)
-    return numbers.astype(np.int64, copy=False) if ticks == 1 else (numbers // ticks).astype(np.int64, copy=False)
+    if numbers.dtype.kind != "f" and ticks == 1:
+        return numbers.astype(np.int64, copy=False)
+    whole = np.floor(numbers / ticks) if numbers.dtype.kind == "f" else numbers // ticks
+    if any((numbers[part] != whole[part] * ticks).any() for part in mapped.parts(len(numbers))):
+        origin.note(_FRACTIONS)
+    return whole.astype(np.int64, copy=False)
 
 
 _NUMBER = r"^[+-]?[0-9]{1,19}(\.[0-9]*)?$"
@@ -128,6 +134,8 @@ def _parsed(texts: pa.ChunkedArray, origin: Origin) -> pa.ChunkedArray:
         except pa.ArrowInvalid:  # with a fraction, or a plus
             return trimmed.cast(pa.float64())
     # Without its fraction a time is rounded down, before 1970 too.
+    if pc.any(pc.match_substring_regex(trimmed, r":[0-9]{2}[.,]0*[1-9]")).as_py():
+        origin.note(_FRACTIONS)
     plain = pc.replace_substring_regex(pc.utf8_upper(trimmed), r"(:[0-9]{2})[.,][0-9]+", r"\1")
     plain = pc.replace_substring_regex(plain, r" ?(UTC|GMT)$", "Z")
     plain = pc.replace_substring_regex(plain, r" ([+-][0-9]{2}(:?[0-9]{2})?)$", r"\1")

@@ -16,6 +16,9 @@ LEAST = float(np.finfo(np.float32).tiny)
 """The smallest weight: float32 has few digits for smaller numbers."""
 
 _MOST = float(np.finfo(np.float32).max)
+_MOST_RATIO = 2.0**52
+"""The largest weight over the median: next to a larger one, sums in float64 lose most of the other ratings."""
+
 _GIVE = "give a finite number above 0"
 
 
@@ -24,8 +27,8 @@ def rating_weights(weights: Any, origin: Origin) -> NDArray[np.float32]:
 
     weights : as in `arrow_column`: numbers of every type, and numbers stored as text, for which there is a notice
     Raises DataError with the row and the value for a null, text that is not a number, NaN, infinity, a number below 0
-    or beyond float32 (1.2e-38 to 3.4e38), and for 0, since a rating that does not count should be left out; with
-    the name of the column if it has another type.
+    or beyond float32 (1.2e-38 to 3.4e38), for one so large that the other ratings do not count next to it, and for 0,
+    since a rating that does not count should be left out; with the name of the column if it has another type.
     """
     column = decoded(arrow_column(weights, origin))
     refuse_nulls(column, origin, "null weight", _GIVE)
@@ -34,7 +37,19 @@ def rating_weights(weights: Any, origin: Origin) -> NDArray[np.float32]:
         found = numbers.astype(np.float32)
     if not are_weights(found):
         raise fault_in_weights(numbers, origin)
+    _refuse_outlier(found, origin)
     return found
+
+
+def _refuse_outlier(weights: NDArray[np.float32], origin: Origin) -> None:
+    """Raise DataError if the largest weight is too large for the others; small ones do no harm."""
+    if not len(weights) or float(weights.max()) <= _MOST_RATIO * float(weights.min()):  # without the median, in general
+        return
+    row, most = int(np.argmax(weights)), _MOST_RATIO * float(np.median(weights))
+    seen = float(weights[row])
+    if seen > most:
+        fix = f"give at most {most:.2g}, or leave the row out"
+        raise origin.fault("weight is so large that most other ratings do not count", fix, row=row, seen=seen)
 
 
 def are_weights(weights: NDArray[np.float32]) -> bool:

@@ -150,6 +150,7 @@ class Report(Drawable):
     continued : if a run was continued, what was kept, added and changed (`recsys_mf.training.provenance`); else None
     ranking : the facts of the ranking; None if nothing was ranked
     weighted : whether the training ratings have weights, so that training and validation errors are weighted
+    asked_epochs : the setting `epochs` of the solver before validation; None if it has none, or is not known
     diagnostics : the data of the pictures; not part of `to_mapping`, and None in a report that `from_mapping` returned
 
     `plot("curves")` draws a picture (`pictures` has their names), `save_html` and `save_plots` write all of them.
@@ -172,6 +173,7 @@ class Report(Drawable):
     continued: Mapping[str, Any] | None = None
     ranking: Ranking | None = None
     weighted: bool = False
+    asked_epochs: int | None = None
     diagnostics: Diagnostics | None = field(default=None, compare=False, repr=False)
 
     def __post_init__(self) -> None:

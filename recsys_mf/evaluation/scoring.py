@@ -268,5 +268,6 @@ def _shared(run: Run) -> dict[str, Any]:
         "device": f"{device} ({', '.join(facts)})" if facts else device,
         "continued": run.provenance.get("continued"),
         "weighted": bool(run.provenance.get("weighted")),
+        "asked_epochs": run.provenance.get("settings", {}).get("epochs"),
         **{name: run.provenance[name] for name in taken},
     }

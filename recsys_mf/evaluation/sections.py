@@ -143,11 +143,26 @@ def _held_out_legend(report: Report) -> str:
     return paragraphs(
         "* lowest RMSE. ±: half-width of the 95 % confidence interval; for differences from a paired bootstrap. "
         f"{chosen} Speed counts every visit to a rating.",
+        *_epochs_note(report),
         *_weights_note(report),
         *_svd_note(report.rows),
         *_sampled(trained),
         f"Below: RMSE of {trained.label} and of the baseline by the number of training ratings.",
     )
+
+
+def _epochs_note(report: Report) -> Iterator[str]:
+    """What validation made of the epochs that were asked for, if the table does not show it."""
+    trained, asked = report.rows[-1], report.asked_epochs
+    epochs = Details.of(trained.settings).epochs
+    if epochs == 0 and asked:
+        why = "on the validation rows they had a lower error than any factors, so all factors are zero"
+        yield f"{trained.label} is the damped biases alone: {why}."
+    elif epochs == 0:
+        yield f"{trained.label} is the damped biases alone, as epochs=0 asks: all factors are zero."
+    elif trained.members > 1 and asked is not None and epochs is not None and epochs > asked:
+        why = "the mean of several runs is best if each makes more than is best for one"
+        yield f"{trained.label}: the {asked} epochs of the settings are the most of a single run; {why}."
 
 
 def _weights_note(report: Report) -> Iterator[str]:
@@ -235,6 +250,7 @@ def _validation_legend(report: Report) -> str:
         "* lowest validation RMSE. The ranks and epochs were chosen on the same validation rows, which were cut from "
         "the training ratings, so expect a slightly higher error on new ratings. "
         "All models were then fitted on all rows.",
+        *_epochs_note(report),
         *_svd_note(report.rows),
     )
 

@@ -78,10 +78,9 @@ class Visits(NamedTuple):
         return SgdPlan(passes, self.places.users, self.places.items, width, batch)
 
 
-def make_visits(
-    rng: np.random.Generator, shape: Shape = SHAPE, grid: Grid = Grid(4, 3, 2), *, weighted: bool = False  # noqa: B008
-) -> Visits:  # fmt: skip
+def make_visits(rng: np.random.Generator, shape: Shape = SHAPE, *, weighted: bool = False) -> Visits:
     """A table in a grid of 4 by 4 conflict-free blocks, some of them empty, and of 3 by 2 parts each."""
+    grid = Grid(4, 3, 2)
     triples = make_table(rng, shape, weighted=weighted)
     users, items = (np.bincount(keys, minlength=size) for keys, size in zip(triples[:2], shape, strict=True))
     places, scale = Places.draw(users, items, grid, rng), RatingScale(0.0, 1.0, (1.0, 5.0))

@@ -181,9 +181,10 @@ def check_row_values(backend: Backend, rank: int, *, contexts: bool) -> Agreemen
     return Agreement(find_worst(ours, reference.row_values(ratings, X, regressors)), (3 * rank + 3) * 8 * EPSILON)
 
 
-def check_find_top(kernels: PredictionKernels, width: int, n: int, rows: int = 5, count: int = 7) -> Agreement:
+def check_find_top(kernels: PredictionKernels, width: int, n: int) -> Agreement:
     """The best columns, with some left out: the scores returned, and the reference's scores of the columns returned."""
     rng = np.random.default_rng(width)
+    rows, count = 5, 7
     queries, table = draw_rows(rng, rows, width), draw_rows(rng, n, width)
     chosen = rng.random((rows, n)) < np.linspace(0, 1, rows)[:, None]  # all columns of the last row
     starts = np.append(0, np.cumsum(chosen.sum(1)))

@@ -19,11 +19,12 @@ import csv
 import io
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from recsys_mf.errors import DataError
+from recsys_mf.loaders.numerals import MISSING, ambiguous_columns, decimal_sign, is_number
 from recsys_mf.loaders.quotes import Quotes, QuoteScan
 from recsys_mf.loaders.rewriting import BLANKS, BY_MOVIE, SEPARATOR
 from recsys_mf.loaders.source import is_recognised
@@ -34,10 +35,7 @@ _HEADERLESS = ("user_id", "item_id", "rating", "timestamp")
 _MATRIX = 5  # this many columns of numbers without names are not a table of ratings
 _SECONDS = 1e8  # a fourth column of larger numbers holds times
 _COMMENTS = ("#", "%")
-MISSING = {"", "na", "n/a", "nan", "null", "none", "-", "?"}  # fields without a value, in lower case
-_NUMBER = re.compile(r"[+-]?(\d+([.,]\d*)?|[.,]\d+)([eE][+-]?\d+)?|[+-]?(nan|inf)", re.IGNORECASE)
 _DATE = re.compile(r"\d{4}[-/.]\d\d?[-/.]\d\d?([T ]\d\d?:\d\d.*)?|\d\d?[./-]\d\d?[./-]\d{4}.*|\d\d?:\d\d(:\d\d)?.*")
-_POINT, _COMMA = re.compile(r"[+-]?\d*\.\d+"), re.compile(r"[+-]?\d*,\d+")
 
 
 @dataclass(frozen=True)
@@ -51,6 +49,7 @@ class Dialect:
     skipped : lines before the first row: empty ones, comments, the names
     decimal : the sign before the fraction of a number
     is_matrix : whether it is a matrix of numbers, a row in a line, not a table of ratings
+    ambiguous : places of columns whose commas may separate thousands or decimals, each with such a number
     """
 
     delimiter: str
@@ -60,6 +59,7 @@ class Dialect:
     skipped: int
     decimal: str
     is_matrix: bool
+    ambiguous: Mapping[int, str] = field(default_factory=dict)
 
     @property
     def separator(self) -> str:
@@ -67,11 +67,14 @@ class Dialect:
         return {"::": SEPARATOR, BLANKS: SEPARATOR, BY_MOVIE: ","}.get(self.delimiter, self.delimiter)
 
 
-def dialect_of(text: str, where: str, *, whole: bool, single_column: bool = False) -> Dialect:
+def dialect_of(
+    text: str, where: str, *, whole: bool, single_column: bool = False, header: bool | None = None
+) -> Dialect:
     """The dialect of a table that starts with this text.
 
     whole : False if the text may end within a line
     single_column : whether a text without a delimiter is a table of one column
+    header : whether the first line holds the names; None if it is to be found out
     Raises DataError for a text without lines, without a delimiter, and for formats that are not a table.
     """
     lines = list(io.StringIO(text, newline=""))
@@ -93,20 +96,22 @@ def dialect_of(text: str, where: str, *, whole: bool, single_column: bool = Fals
             fix="separate the fields with a comma, a tab or '::'",
         )
     first, body = cut.rows[0], cut.rows[1:]
-    header = _is_header(first, body)
+    header = _is_header(first, body) if header is None else header
     rows = body if header else _without_empty_ends(cut.rows)
     twice = next((name for name in first if header and first.count(name) > 1 and is_recognised(name)), None)
     if twice is not None:
         raise DataError("two columns of the same name", where=where, seen=repr(twice), fix="rename one")
     names = _named(first, body, cut.width) if header else _unnamed(cut.width, max(map(len, rows)))
+    decimal = decimal_sign(rows)
     return Dialect(
         cut.delimiter,
         cut.quotes,
         names,
         header,
         skipped + (cut.first_lines if header else 0),
-        _decimal(rows, cut.delimiter),
+        decimal,
         (_is_named_matrix(names, rows) if header else _is_bare_matrix(rows)),
+        ambiguous_columns(rows) if decimal == "," else {},
     )
 
 
@@ -134,6 +139,7 @@ def _head(lines: Sequence[str]) -> int:
     for line in lines:
         sign = line[:1]
         is_comment = sign in _COMMENTS and not _names_in(line) and starts[sign] < max(2, 0.5 * starts.total())
+        is_comment &= re.match(r"#n/a\W", line, re.IGNORECASE) is None  # a missing entry
         is_comment |= sign in _COMMENTS and line[1:2] in (" ", "\t", sign) and not _names_in(line)
         if line.strip(" \t\r\n\ufeff") and not is_comment:
             break
@@ -223,12 +229,8 @@ def _blemishes(cut: _Cut, others: Sequence[_Cut]) -> float:
     return sum(map(is_blemished, fields)) / len(fields)
 
 
-def _is_number(text: str) -> bool:
-    return _NUMBER.fullmatch(text) is not None
-
-
 def _is_value(text: str) -> bool:
-    return _is_number(text) or _DATE.fullmatch(text) is not None
+    return is_number(text) or _DATE.fullmatch(text) is not None
 
 
 def _is_header(first: Sequence[str], body: Sequence[Sequence[str]]) -> bool:
@@ -275,17 +277,10 @@ def _named(first: Sequence[str], body: Sequence[Sequence[str]], width: int) -> t
     return tuple(name or f"column_{place}" for place, name in enumerate(names))
 
 
-def _decimal(rows: Sequence[Sequence[str]], delimiter: str) -> str:
-    """A comma if numbers have one and none has a point; between commas, only numbers in quotes can."""
-    fields = [field for row in rows for field in row]
-    commas = any(map(_COMMA.fullmatch, fields))
-    return "," if commas and not any(map(_POINT.fullmatch, fields)) else "."
-
-
 def _numbers(rows: Sequence[Sequence[str]], place: int) -> list[float] | None:
     """The numbers of a column, without those that are missing; None if it holds anything else."""
     fields = [row[place] for row in rows if place < len(row) and row[place].lower() not in MISSING]
-    if not all(map(_is_number, fields)):
+    if not all(map(is_number, fields)):
         return None
     return [float(field.replace(",", ".")) for field in fields]
 

@@ -6,6 +6,7 @@ import glob
 import os
 import re
 import stat
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from recsys_mf.errors import ConfigError, DataError, system_errors
 from recsys_mf.loaders.charset import checked_encoding
 from recsys_mf.loaders.json_lines import JsonSource
 from recsys_mf.loaders.parquet import ParquetSource
-from recsys_mf.loaders.parts import STDIN, Part, is_pipe, part_at, spooled
+from recsys_mf.loaders.parts import STDIN, Part, is_companion, is_pipe, part_at, spooled
 from recsys_mf.loaders.source import FileSource
 from recsys_mf.loaders.text import TextSource
 from recsys_mf.loaders.words import clipped
@@ -114,11 +115,11 @@ def _is_visible(name: str) -> bool:
 
 
 def _files_in(folder: str) -> list[str]:
-    """The files of a folder and of those in it, in the order of their paths."""
+    """The files of a folder and of those in it, in the order of their paths; without READMEs and the like."""
     found: list[str] = []
     for parent, folders, files in os.walk(folder):
         folders[:] = [name for name in folders if _is_visible(name)]
-        found += [os.path.join(parent, name) for name in files if _is_visible(name)]
+        found += [os.path.join(parent, name) for name in files if _is_visible(name) and not is_companion(name)]
     return sorted(found)
 
 
@@ -170,7 +171,8 @@ def _of_parts(path: str, files: Sequence[str], encoding: str | None, named: str 
     if other is not None:
         names = (clipped(Path(files[place]).name) for place in (0, other))
         seen = ", ".join(f"{name}: {_WORDS[kinds[place]]}" for name, place in zip(names, (0, other), strict=True))
-        fix = f"give files of one format, e.g. '{where.rstrip('/')}/*{Path(files[0]).suffix}'"
+        suffixes = Counter(Path(name).suffix for name in files)
+        fix = f"give files of one format, e.g. '{where.rstrip('/')}/*{suffixes.most_common(1)[0][0]}'"
         raise DataError("the files have different formats", where=where, seen=seen, fix=fix)
     return _parquet(path, where, encoding) if kinds[0] == "parquet" else _made(kinds[0], where, parts, encoding)
 

@@ -15,6 +15,7 @@ from recsys_mf.arrays.cores import available_threads
 from recsys_mf.arrays.threads import side_by_side
 from recsys_mf.conversion import Origin
 from recsys_mf.errors import DataError
+from recsys_mf.loaders.parts import is_companion
 from recsys_mf.loaders.unify import unified, unified_type
 
 if TYPE_CHECKING:
@@ -215,7 +216,8 @@ def _paths(where: str) -> list[str]:
         return sorted(found for found in glob.glob(where, recursive=True) if Path(found).is_file())
     found = fs.LocalFileSystem().get_file_info(fs.FileSelector(where, recursive=True))
     files = (info.path for info in found if info.type == fs.FileType.File)
-    return sorted(file for file in files if not any(map(_is_hidden, Path(file).relative_to(path).parts)))
+    shown = (file for file in files if not any(map(_is_hidden, Path(file).relative_to(path).parts)))
+    return sorted(file for file in shown if not is_companion(Path(file).name))
 
 
 def _is_hidden(name: str) -> bool:

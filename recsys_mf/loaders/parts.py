@@ -10,9 +10,10 @@ import weakref
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
+from recsys_mf import temporary
 from recsys_mf.errors import DataError, ResourceError
 from recsys_mf.loaders.words import clipped, listed
 
@@ -30,7 +31,8 @@ _PACKED = {
     b"\x04\x22\x4d\x18": "lz4",
 }  # by first bytes
 _ZIP = b"PK\x03\x04"
-_COMPANIONS = ("readme", "licen", "copying", "changelog", "__macosx", ".", "_")  # next to a table in an archive
+_ABOUT, _TEXTS = ("readme", "licen", "copying", "changelog"), ("", ".txt", ".md", ".rst")  # files next to tables
+_PAGES = (".md", ".pdf", ".html")
 _COPY = 1 << 22  # bytes copied at a time
 
 
@@ -113,7 +115,7 @@ def spooled(where: str) -> tuple[str, Callable[[object], None]]:
     Returns its path, and a function that is called with the object whose end shall remove the file. Raises
     ResourceError if the temporary folder has no room.
     """
-    copy = tempfile.NamedTemporaryFile(prefix="recsys_mf-", delete=False)  # noqa: SIM115 (removed with its reader)
+    copy = tempfile.NamedTemporaryFile(prefix="recsys_mf-", dir=temporary.folder(), delete=False)  # noqa: SIM115 (removed with its reader)
     remove = _Remover(copy.name)
     try:
         with copy, reading(where), _standard_input(where) as source:
@@ -123,7 +125,7 @@ def spooled(where: str) -> tuple[str, Callable[[object], None]]:
                 except OSError as error:
                     fix = "set TMPDIR to a folder with more room, or give a file"
                     raise ResourceError(
-                        f"no room for a copy in {tempfile.gettempdir()}: {error.strerror}", where=where, fix=fix
+                        f"no room for a copy in {temporary.folder()}: {error.strerror}", where=where, fix=fix
                     ) from None
     except BaseException:
         remove()
@@ -147,6 +149,8 @@ class _Remover:
 
 
 def _standard_input(where: str) -> IO[bytes]:
+    if where == STDIN and sys.stdin is None:
+        raise DataError("standard input is closed", where=where, fix="pipe a table into the command, or name a file")
     return os.fdopen(os.dup(sys.stdin.fileno()), "rb") if where == STDIN else open(where, "rb")
 
 
@@ -161,7 +165,7 @@ def _only_table(path: str, where: str) -> str:
     with archive:
         names = [entry.filename for entry in archive.infolist() if not entry.is_dir()]
     _refuse_foreign(names, where)
-    tables = [name for name in names if not _is_companion(name)]
+    tables = [name for name in names if not is_companion(name)]
     if len(tables) == 1:
         return tables[0]
     if not tables:
@@ -175,9 +179,11 @@ def _only_table(path: str, where: str) -> str:
     )
 
 
-def _is_companion(name: str) -> bool:
-    parts = name.lower().split("/")
-    return any(part.startswith(_COMPANIONS) for part in parts) or name.lower().endswith((".md", ".pdf", ".html"))
+def is_companion(name: str) -> bool:
+    """Whether a file in an archive or a folder belongs to its tables without being one, such as a README."""
+    path = PurePosixPath(name.lower())
+    is_about = path.name.startswith(_ABOUT) and path.suffix in _TEXTS
+    return is_about or path.suffix in _PAGES or any(part.startswith(("__macosx", ".", "_")) for part in path.parts)
 
 
 _INSIDE = {

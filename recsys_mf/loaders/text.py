@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from recsys_mf.errors import DataError, ReadingNotice
+from recsys_mf.loaders.numerals import THOUSANDS, comma_fault
 from recsys_mf.loaders.parts import Part
 from recsys_mf.loaders.source import is_recognised
 from recsys_mf.loaders.text_part import EmptyError, OtherTypeError, TextPart
-from recsys_mf.loaders.words import listed
+from recsys_mf.loaders.words import clipped, listed
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -102,6 +103,7 @@ class TextSource:
                 raise DataError("two columns of the same name", where=self.where, seen=repr(name), fix="rename one")
         self._say_encoding()
         padded = any(file.survey.has_padding for file in self._files)
+        self._refuse_ambiguous(name for name in names if name not in texts and name not in ids)
         types: dict[str, Any] = dict.fromkeys(ids, pa.large_string() if padded else pa.int64())
         types |= dict.fromkeys(texts, pa.large_string())
         columns = self._columns(names, types)
@@ -112,7 +114,8 @@ class TextSource:
             elif name in ids:
                 yield _as_ids(column)
             else:
-                yield _with_decimal_comma(column) if self._files[0].dialect.delimiter != "," else column
+                between = self._files[0].dialect.delimiter
+                yield column if between == "," else _with_decimal_comma(column, self._column(name))
 
     def batches(self) -> Iterator[pa.RecordBatch]:
         """All columns as text, so that they can be written again as they are."""
@@ -144,6 +147,18 @@ class TextSource:
                 return f"row {row} (line {line}{of})"
             place += line
         return f"row {row}"
+
+    def _refuse_ambiguous(self, names: Iterable[str]) -> None:
+        """Raise DataError if the commas in a column of numbers may separate thousands or decimals."""
+        places = {name: place for place, name in enumerate(self.names)}
+        for name in names:
+            for file in self._files:
+                seen = file.dialect.ambiguous.get(file.places(self.names)[places[name]])
+                if seen is not None:
+                    raise comma_fault(self._column(name), seen)
+
+    def _column(self, name: str) -> str:
+        return f"{self.where}, column {clipped(name)}"
 
     def _columns(self, names: Sequence[str], types: dict[str, Any]) -> dict[str, pa.ChunkedArray]:
         """The columns of all parts. A column is text if a value does not have the expected type."""
@@ -204,13 +219,23 @@ def _agree(types: Sequence[pa.DataType]) -> bool:
     return len(kinds) <= 1 or kinds <= {pa.int64(), pa.float64()}
 
 
-def _with_decimal_comma(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """A column as numbers if it is text and every value is a number with a decimal comma; else unchanged."""
+def _with_decimal_comma(column: pa.ChunkedArray, where: str) -> pa.ChunkedArray:
+    """A column as numbers if it is text and every value is a number with a decimal comma; else unchanged.
+
+    Raises DataError if all of its commas may separate thousands.
+    """
     import pyarrow as pa
     import pyarrow.compute as pc
 
     if not (pa.types.is_string(column.type) or pa.types.is_large_string(column.type)):
         return column
-    if not pc.all(pc.match_substring_regex(column, _COMMA)).as_py():
+    commas, thousands = pc.match_substring(column, ","), pc.match_substring_regex(column, f"^{THOUSANDS}$")
+    decimals = pc.match_substring_regex(column, _COMMA)
+    if not pc.all(pc.or_(decimals, thousands)).as_py():
+        return column
+    ambiguous = pc.and_(decimals, thousands)
+    if pc.any(ambiguous).as_py() and pc.all(pc.equal(commas, thousands)).as_py():
+        raise comma_fault(where, column.filter(ambiguous)[0].as_py())
+    if not pc.all(decimals).as_py():
         return column
     return pc.replace_substring(column, ",", ".").cast(pa.float64())

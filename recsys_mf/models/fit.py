@@ -23,6 +23,7 @@ class Details:
     route : how a truncated SVD was computed; None for others
     likelihood : of a sampler; None for others
     compressed : rank that a posterior was reduced to; None if it was not
+    epochs : most passes of a run; 0 for the damped biases alone, with factors of zero; None if the settings have none
     """
 
     rank: int | None
@@ -30,6 +31,7 @@ class Details:
     route: str | None
     likelihood: str | None
     compressed: int | None
+    epochs: int | None
 
     @classmethod
     def of(cls, settings: Mapping[str, Any]) -> Self:
@@ -43,6 +45,7 @@ class Details:
             route=settings.get("route"),
             likelihood=settings.get("likelihood"),
             compressed=compressed,
+            epochs=settings.get("epochs"),
         )
 
 

@@ -7,14 +7,15 @@ with a ν for users and another for items. An unknown user or item has g = 1, wh
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys_mf.models.schema import Array
+from recsys_mf.models.parts import Part
+from recsys_mf.models.schema import Array, Schema
 
 F32 = NDArray[np.float32]
 
@@ -40,12 +41,15 @@ class NoiseDraw:
 
 
 @dataclass(frozen=True, eq=False)
-class PersonalNoise:
+class PersonalNoise(Part):
     """The draws of all samples.
 
     users int16[m, S], items int16[n, S] : g in units of their sample, units float32[2, S]
     freedoms float32[2, S] : ν of users and of items
     """
+
+    schema: ClassVar[Schema] = ARRAYS
+    prefix: ClassVar[str] = _PREFIX
 
     users: NDArray[np.int16]
     items: NDArray[np.int16]
@@ -76,16 +80,6 @@ class PersonalNoise:
         """Sample s alone."""
         one = slice(s, s + 1)
         return type(self)(self.users[:, one], self.items[:, one], self.units[:, one], self.freedoms[:, one])
-
-    @classmethod
-    def from_arrays(cls, arrays: Mapping[str, NDArray[Any]]) -> Self | None:
-        """From the `arrays()` of another among those of a model; None if there are none."""
-        found = [arrays[name] for name in ARRAYS if name in arrays]
-        return cls(*found) if len(found) == len(ARRAYS) else None
-
-    def arrays(self) -> dict[str, NDArray[Any]]:
-        """The arrays by name."""
-        return {name: getattr(self, name.removeprefix(_PREFIX)) for name in ARRAYS}
 
     def taken(self, users: NDArray[Any], items: NDArray[Any]) -> Self:
         """The factors of these users and items, int64[.] or bool[m] and bool[n]; 1 for an index of -1."""

@@ -7,15 +7,16 @@ in the coordinates of the sample's rows. Without who-rated-what links there are 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from recsys_mf.errors import DataError
-from recsys_mf.models.schema import Array
+from recsys_mf.models.parts import Part
+from recsys_mf.models.schema import Array, Schema
 
 F32 = NDArray[np.float32]
 
@@ -48,12 +49,15 @@ class PriorDraw:
 
 
 @dataclass(frozen=True, eq=False)
-class UserPrior:
+class UserPrior(Part):
     """The draws of all samples.
 
     coefficients int16[n, S, k + 1], or [0, S, k + 1] : β in units of their sample, units float32[S]
     precisions float32[S, k + 1, k + 1] : Λ
     """
+
+    schema: ClassVar[Schema] = ARRAYS
+    prefix: ClassVar[str] = _PREFIX
 
     coefficients: NDArray[np.int16]
     units: F32
@@ -79,16 +83,6 @@ class UserPrior:
         """Sample s alone."""
         one = slice(s, s + 1)
         return type(self)(self.coefficients[:, one], self.units[one], self.precisions[one])
-
-    @classmethod
-    def from_arrays(cls, arrays: Mapping[str, NDArray[Any]]) -> Self | None:
-        """From the `arrays()` of another among those of a model; None if there are none."""
-        found = [arrays[name] for name in ARRAYS if name in arrays]
-        return cls(*found) if len(found) == len(ARRAYS) else None
-
-    def arrays(self) -> dict[str, NDArray[Any]]:
-        """The arrays by name."""
-        return {name: getattr(self, name.removeprefix(_PREFIX)) for name in ARRAYS}
 
     def check(self, n_items: int) -> None:
         """Raise DataError unless there are coefficients for all items or none, and precisions are positive definite."""

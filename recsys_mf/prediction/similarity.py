@@ -7,7 +7,6 @@ from numpy.typing import NDArray
 
 from recsys_mf.arrays.csr import Csr
 from recsys_mf.errors import ConfigError
-from recsys_mf.kernels.backend import PredictionKernels
 from recsys_mf.kernels.cpu.prediction import CPU
 from recsys_mf.models import Factorization, Model
 from recsys_mf.prediction.ranking import Ranked
@@ -17,9 +16,7 @@ F32 = NDArray[np.float32]
 _MAX_SAMPLES = 16  # of a posterior, evenly spread, whose factors are compared
 
 
-def find_similar(
-    model: Model, side: str, rows: NDArray[np.int32], count: int, backend: PredictionKernels = CPU
-) -> Ranked:
+def find_similar(model: Model, side: str, rows: NDArray[np.int32], count: int) -> Ranked:
     """The `count` other rows of the same side with the largest cosine to each of some rows, dense indices int32[b].
 
         cos(g, h) = f_g · f_h / (|f_g| |f_h|),   0 if either is zero
@@ -37,7 +34,7 @@ def find_similar(
     lengths = np.sqrt(np.einsum("gf,gf->g", factors, factors, dtype=np.float64))
     directions = (factors / np.where(lengths > 0, lengths, 1.0)[:, None]).astype(np.float32)
     itself = Csr(np.arange(len(rows) + 1), rows, None, len(directions))
-    return Ranked(*backend.find_top(directions[rows], directions, count, itself))
+    return Ranked(*CPU.find_top(directions[rows], directions, count, itself))
 
 
 def _factors(model: Model, side: str) -> F32:

@@ -57,7 +57,11 @@ class Als(IterativeSolver):
         AUTO, "columns k of the factors; auto: 32 or a better one on validation rows", low=1, high=1024, kind=int,
         search=Between(4, 128),
     )  # fmt: skip
-    epochs: int = setting(15, "most passes over users and items; 0 for the damped biases alone")
+    epochs: int = setting(
+        15,
+        "most passes of a single run over users and items; of several runs, each may make half as many as is best "
+        "for one; 0: damped biases alone",
+    )
     regularisation: float | Auto = setting(
         AUTO, "λ of the factors; auto: 1 or a better one on validation rows", low=1e-6, kind=float,
         search=Between(0.2, 5),

@@ -106,6 +106,8 @@ class Biases(Solver):
         user_bias = _solved(reduced, right, user_weights)
         if user_bias is None:
             fix = f"raise user_damping or item_damping (now {self.user_damping:g}, {self.item_damping:g})"
+            if train.weights is not None:
+                fix = f"give weights that differ less (now {train.weights.min():g} to {train.weights.max():g})"
             raise SolveError(f"the biases have not converged after {_ITERATIONS} iterations", fix=fix)
         return mean, user_bias, (item_sums - by_item.of_others(user_bias)) / item_weights
 

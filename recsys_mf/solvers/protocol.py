@@ -80,6 +80,7 @@ class Solver:
     samples_posterior : True if the model is a Posterior
     takes_features : True if `run` uses side information in train
     takes_times : True if `run` uses the times of ratings
+    takes_weights : True if weights of ratings reach all of `run`
     resumes : True if another process can continue from a `State` of a run (`run_from`)
     """
 
@@ -88,6 +89,7 @@ class Solver:
     samples_posterior: ClassVar[bool] = False
     takes_features: ClassVar[bool] = False
     takes_times: ClassVar[bool] = False
+    takes_weights: ClassVar[bool] = True
     resumes: ClassVar[bool] = False
 
     def __new__(cls, *values: Any, **settings: Any) -> Self:

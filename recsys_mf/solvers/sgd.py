@@ -58,7 +58,9 @@ class Sgd(IterativeSolver):
         AUTO, "columns k of the factors; auto: 64 or a better one on validation rows", low=1, high=4096, kind=int,
         search=Between(4, 128),
     )  # fmt: skip
-    epochs: int = setting(60, "most passes over the ratings; 0 for the damped biases alone")
+    epochs: int = setting(
+        60, "most passes of a single run; of several runs, each makes up to 1.25 times as many; 0: damped biases alone"
+    )
     learning_rate: float = setting(
         0.03, "step η of the factors in the first epoch", low=1e-8, high=1, search=Between(0.01, 0.1)
     )

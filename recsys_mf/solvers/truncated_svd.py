@@ -36,7 +36,8 @@ class TruncatedSvd(Solver):
         item-mean : the mean of the item's training ratings
         bias : μ + b_u + b_i of `Biases`; that prediction is subtracted first and the residual factorised, with
             zero where it is missing, so that fill_i = 0
-        The means and the biases are weighted if ratings have weights; the decomposition of the filled matrix is not
+        The means and the biases are weighted if ratings have weights; the decomposition of the filled matrix is not,
+        so ratings with weights are for baselines and comparisons only (`preparing.check_weights`)
     route : "dense" forms F and calls torch.linalg.svd, for all singular values; "operator" never forms F
         (`filled.leading_triplets`), for a few of them; both run on the device, in float64, and give the same triplets.
         "auto" is the operator: on CPU cores it is always faster, and it computes only the few values needed.
@@ -47,6 +48,7 @@ class TruncatedSvd(Solver):
     """
 
     name: ClassVar[str] = "svd"
+    takes_weights: ClassVar[bool] = False
 
     ranks: tuple[int, ...] = setting((1, 2, 4, 8, 16, 32, 64), "ranks k to try, ascending", low=1, high=4096)
     filling: str = setting("bias", "what replaces a missing rating", choices=FILLINGS)

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from numpy.typing import NDArray
 
+from recsys_mf import temporary
 from recsys_mf.errors import ConfigError, DeviceError
 from recsys_mf.kernels import select
 from recsys_mf.kernels.backend import Backend
@@ -140,9 +141,7 @@ def _folder(context: Any, cluster: Cluster) -> str:
     if cluster.storage is not None:
         return os.fspath(cluster.storage)
     if context.master.startswith("local"):
-        import tempfile
-
-        return tempfile.gettempdir()
+        return temporary.folder()
     fix = "give a folder that all workers see, such as one on NFS, hdfs:// or s3:// (--storage)"
     raise ConfigError("a cluster needs a storage that all its machines see", where="storage", seen=None, fix=fix)
 

@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from recsys_mf import memory
+from recsys_mf import memory, temporary
 from recsys_mf.errors import DataError, RecsysError, RemoteError, ResourceError
 from recsys_mf.storage import web
 from recsys_mf.storage.address import Address
@@ -43,7 +43,7 @@ class Copy:
     """
 
     def __init__(self) -> None:
-        self.root = Path(tempfile.mkdtemp(prefix=_PREFIX))
+        self.root = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=temporary.folder()))
         self.path, self.is_folder = self.root / "file", False
         self._process = os.getpid()
         self._end = weakref.finalize(self, _removed, self.root, self._process)
@@ -231,7 +231,7 @@ def _inside(folder: Path, path: str, address: Address) -> Path:
 def _fetch_all(address: Address, there: Opened, targets: dict[str, Path], sizes: Sequence[int]) -> None:
     """Copy files of a file system, several at once."""
     total = sum(sizes)
-    free = shutil.disk_usage(tempfile.gettempdir()).free
+    free = shutil.disk_usage(temporary.folder()).free
     if total > free:
         raise _no_room(address, f"{memory.in_words(total)}, {memory.in_words(free)} are free")
     count = Count("downloading", address, total)
@@ -296,4 +296,4 @@ def _quoted(address: Address) -> str:
 
 def _no_room(address: Address, seen: object) -> ResourceError:
     fix = "set TMPDIR to a folder with more room"
-    return ResourceError(f"no room for a copy in {tempfile.gettempdir()}", where=str(address), seen=seen, fix=fix)
+    return ResourceError(f"no room for a copy in {temporary.folder()}", where=str(address), seen=seen, fix=fix)

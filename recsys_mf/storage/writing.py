@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from recsys_mf import temporary
 from recsys_mf.errors import RecsysError, RemoteError
 from recsys_mf.storage.address import Address
 from recsys_mf.storage.faults import in_words
@@ -79,7 +80,7 @@ def written_folder(address: Address, last: str, *, may_replace: Callable[[], Non
 @contextlib.contextmanager
 def _made_here(address: Address) -> Iterator[tuple[Path, Callable[[Path], Any]]]:
     """A path in a temporary folder, and a context in which a fault leaves the folder and says where it is."""
-    root, kept = Path(tempfile.mkdtemp(prefix="recsys_mf-")), False
+    root, kept = Path(tempfile.mkdtemp(prefix="recsys_mf-", dir=temporary.folder())), False
 
     @contextlib.contextmanager
     def keep(path: Path) -> Iterator[None]:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import glob
+import errno
 import hashlib
-from collections.abc import Iterable, Iterator
+import os
+from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, Protocol
@@ -13,14 +14,13 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys_mf import atomic, strict_json
+from recsys_mf import strict_json
 from recsys_mf.arguments import instance
 from recsys_mf.arrays import mapped
-from recsys_mf.errors import ArtifactError
 from recsys_mf.models import Fit, RatedPairs
 from recsys_mf.outputs import FolderKind, check_folder, written_folder
 from recsys_mf.run import Run
-from recsys_mf.storage import Address, Place, place
+from recsys_mf.storage import Place, place
 from recsys_mf.store.layout import (
     BASELINES,
     FACTS,
@@ -47,29 +47,13 @@ class _Report(Protocol):
     def to_mapping(self) -> dict[str, Any]: ...
 
 
-def check_free(directory: str | Place, *, force: bool = False, inputs: Iterable[str | Place] = ()) -> None:
+def check_free(directory: str | Place, *, force: bool = False) -> None:
     """Raise ArtifactError if a run cannot be written there; leaves no files behind.
 
     directory : a folder, or its address
     force : an existing run may be replaced if its directory holds no other files; nothing else may be replaced
-    inputs : files, folders or globs that are read; the run must not replace them
     """
-    there = place(directory)
-    target = check_folder(there, _RUN, force=force)
-    with _named(there):
-        for name in inputs:
-            if _is_inside(target, name):
-                what, fix = "an input file lies in this directory", "give another directory"
-                raise ArtifactError(what, where=str(directory), seen=name, fix=fix)
-
-
-def _is_inside(target: Place, name: str | Place) -> bool:
-    """Whether the file of this name, or one that matches it as a glob, is the target or is inside it."""
-    given = place(name)
-    if isinstance(target, Address) or isinstance(given, Address):
-        return isinstance(target, Address) and isinstance(given, Address) and target.holds(given)
-    paths = (atomic.resolved(Path(found)) for found in (glob.glob(str(name)) or [str(name)]))
-    return any(path == target or target in path.parents for path in paths)
+    check_folder(place(directory), _RUN, force=force)
 
 
 def save(
@@ -92,21 +76,20 @@ def save(
     instance(run, "run", Run, "give what `train` or `load` returns")
     there = place(directory)
     check_free(there, force=force)
-    with written_folder(there, _RUN, force=force) as aside, _named(there):
+    with written_folder(there, _RUN, force=force) as aside, _system_errors_of_safetensors():
         _write(run, aside, report, keep_rated=keep_rated)
 
 
 @contextlib.contextmanager
-def _named(directory: Place) -> Iterator[None]:
-    """Turns errors of the operating system, also those that safetensors reports, into an ArtifactError."""
+def _system_errors_of_safetensors() -> Iterator[None]:
+    """Turns errors of the operating system that safetensors reports as its own into an OSError."""
     from safetensors import SafetensorError
 
     try:
         yield
-    except (OSError, SafetensorError) as error:
-        seen = getattr(error, "strerror", None) or error
-        fix = "make it writable, or give another directory"
-        raise ArtifactError("cannot be written", where=str(directory), seen=seen, fix=fix) from error
+    except SafetensorError as error:
+        number = errno.ENOSPC if os.strerror(errno.ENOSPC) in str(error) else errno.EIO
+        raise OSError(number, str(error)) from error
 
 
 def _write(run: Run, directory: Path, report: _Report | None, *, keep_rated: bool) -> None:

@@ -98,7 +98,7 @@ class KeptFiles:
 
     def read_result(self, key: str) -> Kept | None:
         """The result of a finished step; None, with a warning, if its file is damaged."""
-        return self._read(self._step(key), "this step is repeated")
+        return self._read(self._step(key), "this step is repeated", key)
 
     def write_result(self, kept: Kept) -> None:
         """Keep the result of a step. Raises ResourceError if it cannot be written."""
@@ -152,13 +152,16 @@ class KeptFiles:
         """The files of a kind, ascending."""
         return sorted(self.folder.glob(f"{prefix}*{_SUFFIX}"))
 
-    def _read(self, path: Path, instead: str) -> Kept | None:
+    def _read(self, path: Path, instead: str, key: str | None = None) -> Kept | None:
+        """What a file holds; None, with a warning, if it is damaged or holds another step than that of the key."""
         fix = "make it readable, or remove it"
         with system_errors(ArtifactError, "cannot be read", where=path, fix=fix):
             data = path.read_bytes()
         try:
             facts, arrays = read_sealed(data)
             state = State(facts["facts"], {name: np.array(array) for name, array in arrays.items()})
+            if key not in (None, facts["key"]):
+                raise DataError("the file is of another step")
             return Kept(facts["key"], facts["seconds"], state)
         except (DataError, KeyError, TypeError, ValueError):
             warnings.warn(f"{path} is damaged: {instead}", CheckpointWarning, stacklevel=2)

@@ -43,6 +43,13 @@ def check_features(solver: Solver, train: Ratings) -> None:
         raise ConfigError(f"solver '{solver.name}' does not use side information", fix=fix)
 
 
+def check_weights(solver: Solver, train: Ratings) -> None:
+    """Raise ConfigError if the ratings have weights and the solver of the model does not take them."""
+    if not solver.takes_weights and train.weights is not None:
+        fix = "leave the weights out, or use a solver that takes them: sgd, als, gibbs, bias or mean"
+        raise ConfigError(f"solver '{solver.name}' does not take weights of ratings", fix=fix)
+
+
 @contextlib.contextmanager
 def enough_room(
     methods: tuple[Solver, ...], train: Ratings, parts: tuple[Split, ...], backend: Backend, compress: int | None

@@ -26,7 +26,7 @@ from recsys_mf.training.checkpoint import EVERY, Checkpoint, opened
 from recsys_mf.training.continuing import continued
 from recsys_mf.training.epochs import Watcher
 from recsys_mf.training.fitting import Fitting, compress_fit, fit_all
-from recsys_mf.training.preparing import check_features, enough_room, kept_steps
+from recsys_mf.training.preparing import check_features, check_weights, enough_room, kept_steps
 from recsys_mf.training.selection import Validated
 from recsys_mf.training.validation import cut_parts
 
@@ -82,9 +82,9 @@ def train(  # noqa: PLR0913
     every : seconds between two states in the checkpoint; not used if `checkpoint` is a `Checkpoint`
     validated : what `validate_alone` returned for the same solver, split and seed, so that it is not done again
     Raises SolveError when the fit diverges, ConfigError for an argument of another type or out of range, for a start
-    that cannot be continued and for side information that the solver cannot take, ResourceError if the fits would
-    not fit in memory, and what `Checkpoint` raises. Warns with LeakWarning when the start was trained on pairs of
-    split.test, and as `Checkpoint` does.
+    that cannot be continued and for side information or weights that the solver cannot take, ResourceError if the
+    fits would not fit in memory, and what `Checkpoint` raises. Warns with LeakWarning when the start was trained on
+    pairs of split.test, and as `Checkpoint` does.
     """
     split, solver = _as_split(data), as_solver(solver, settings)
     split.train.check_known(where="split.train")
@@ -107,6 +107,7 @@ def train(  # noqa: PLR0913
         raise ConfigError(f"the baselines lack '{BASELINE}'", seen=", ".join(others), fix="add it")
 
     check_features(solver, split.train)
+    check_weights(solver, split.train)
     for method in (*others.values(), solver):
         method.resolved(split.train, backend)  # raises for settings that do not suit the table or the device
     if compress is not None and not solver.samples_posterior:

@@ -156,9 +156,9 @@ def test_a_checkpoint_is_gone_when_the_run_is_saved(small: Cli, tmp_path: Path) 
         (("--checkpoint", "kept", "--every", "-1s"), "error: --every: not a time (saw '-1s')"),
         (("--checkpoint", "run"), "error: run: the checkpoint and the run need separate folders; give two folders"),
         (("--checkpoint", "run/kept"), "error: run/kept: the checkpoint and the run need separate folders"),
-        (("--checkpoint", "."), "error: .: the checkpoint and the run need separate folders"),
+        (("--checkpoint", "."), "error: .: --checkpoint would replace RATINGS, which the command reads"),
         (("--checkpoint", "no/kept"), "no: no such folder; create it first"),
-        (("--checkpoint", "ratings.csv"), "error: ratings.csv: not a folder of a checkpoint"),
+        (("--checkpoint", "ratings.csv"), "error: ratings.csv: --checkpoint would replace RATINGS"),
     ],
 )
 def test_options_that_make_no_sense_are_refused_in_one_line(

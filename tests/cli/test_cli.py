@@ -294,7 +294,11 @@ MISTAKES = {
         4,
         "lower learning_rate",
     ),
-    "not free": (["train", "table.parquet", "-o", "."], 5, "the directory exists and is not a run"),
+    "not free": (
+        ["train", "table.parquet", "-o", "."],
+        2,
+        ".: --output would replace RATINGS, which the command reads",
+    ),
     "no run": (["evaluate", "none", "--test", "table.parquet"], 5, "none: no such directory"),
     "no start": (["train", "table.parquet", "-o", "run", "--from", "none"], 5, "none: no such directory"),
     "no features": (

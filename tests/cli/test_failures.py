@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -109,6 +111,94 @@ def test_signals_end_in_one_word_even_if_a_library_turns_them_into_errors(
         assert signal.getsignal(number) is before
     finally:
         signal.signal(number, as_found)
+
+
+LOST = """
+import os, signal, sys, time
+from recsys_mf.cli import main, solvers
+
+def work(**arguments):
+    try:
+        os.kill(os.getpid(), signal.{signal})
+    except BaseException:
+        pass  # as a library does
+    try:
+        deadline = time.monotonic() + 20
+        while time.monotonic() < deadline:
+            pass
+        print("finished")
+    finally:
+        time.sleep(1)
+        print("removed what was half written", flush=True)
+
+solvers.callback = work
+sys.argv = ["recsys-mf", "solvers"]
+main()
+"""
+
+
+@pytest.mark.parametrize(("name", "code"), [("SIGINT", 130), ("SIGTERM", 143)])
+def test_a_signal_that_a_library_loses_still_ends_the_command_and_waits_for_its_cleanup(name: str, code: int) -> None:
+    started = time.monotonic()
+    done = subprocess.run([sys.executable, "-c", LOST.format(signal=name)], capture_output=True, text=True)
+    word = {"SIGINT": "interrupted", "SIGTERM": "terminated"}[name]
+    assert (done.returncode, done.stdout, done.stderr) == (code, "removed what was half written\n", f"{word}\n")
+    assert time.monotonic() - started < 15
+
+
+@pytest.mark.skipif(os.name != "posix", reason="closes streams by their numbers")
+@pytest.mark.parametrize("command", [["train", "{table}", "-o", "{out}", "--solver", "mean"], ["inspect", "{table}"]])
+def test_a_command_works_with_stderr_closed(tmp_path: Path, command: list[str]) -> None:
+    small_table().to_frame().to_parquet(tmp_path / "table.parquet")
+    arguments = [word.format(table=tmp_path / "table.parquet", out=tmp_path / "run") for word in command]
+    script = "from recsys_mf.cli import main; main()"
+    done = subprocess.run(["sh", "-c", 'exec "$@" 2>&-', "sh", sys.executable, "-c", script, *arguments], stdout=-1)
+    assert done.returncode == 0
+    assert done.stdout
+    assert (tmp_path / "run").exists() == (command[0] == "train")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="closes streams by their numbers")
+def test_a_closed_standard_input_is_one_line() -> None:
+    script = "from recsys_mf.cli import main; main()"
+    command = ["sh", "-c", 'exec "$@" <&-', "sh", sys.executable, "-c", script, "inspect", "-"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.stderr == "error: -: standard input is closed; pipe a table into the command, or name a file\n"
+    assert done.returncode == 3
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has such names and folders")
+def test_a_name_that_is_not_utf_8_and_a_folder_that_is_gone_are_one_line(tmp_path: Path) -> None:
+    (tmp_path / "gone").mkdir()
+    small_table().to_frame().to_csv(tmp_path / "table.csv", index=False)
+    odd = os.fsencode(tmp_path) + b"/n\xe9.csv"
+    os.rename(tmp_path / "table.csv", odd)
+    main = [sys.executable, "-c", "from recsys_mf.cli import main; main()"]
+    done = subprocess.run([*main, "inspect", odd], capture_output=True, text=True)
+    assert done.returncode == 2
+    assert re.fullmatch(r"error: .*n\\udce9.csv: a name has letters that cannot be .*; rename .*\n", done.stderr)
+    script = f"import os; os.rmdir({str(tmp_path / 'gone')!r}); {main[2]}"
+    os.rename(odd, tmp_path / "table.csv")
+    done = subprocess.run(
+        [*main[:2], script, "inspect", str(tmp_path / "table.csv")],
+        cwd=tmp_path / "gone",
+        capture_output=True,
+        text=True,
+    )
+    assert done.stderr == "error: the current folder does not exist any more; cd to another folder\n"
+
+
+@pytest.mark.parametrize("named", ["missing", "/proc"])
+def test_a_folder_for_temporary_files_that_cannot_be_used_is_not_replaced_by_another(
+    tmp_path: Path, named: str
+) -> None:
+    small_table().to_frame().to_parquet(tmp_path / "table.parquet")
+    command = [sys.executable, "-c", "from recsys_mf.cli import main; main()", "inspect", "-"]
+    environment = os.environ | {"TMPDIR": str(tmp_path / named)}
+    table = (tmp_path / "table.parquet").read_bytes()
+    done = subprocess.run(command, input=table, env=environment, capture_output=True)
+    assert done.stderr.startswith(f"error: TMPDIR: temporary files cannot be made (saw {tmp_path / named}".encode())
+    assert done.returncode == 7
 
 
 def test_warnings_of_libraries_are_not_shown(recsys: Cli, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -53,7 +53,7 @@ def test_lists_for_new_users_need_no_other_run(recsys: Cli) -> None:
     ("given", "code", "message"),
     [
         ("fold-in run none.csv -o x", 3, "none.csv: no such file"),
-        ("fold-in run new.csv -o run", 5, "run: the directory holds a run already; give another directory, or --force"),
+        ("fold-in run new.csv -o run", 2, "run: --output would replace RUN, which the command reads (saw run)"),
         ("fold-in run foreign.csv -o x", 3, "the model knows no item of these ratings (saw 1 ratings); give ratings"),
         ("forget run --users 123456 -o x", 3, "the run has no user with this id (saw 123456); the run has ids like 5"),
         ("forget run --users , -o x", 3, "--users: no user ids"),

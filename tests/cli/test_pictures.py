@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 from pathlib import Path
 from typing import Any
 
@@ -75,8 +76,9 @@ def test_titles_stand_on_the_page(recsys: Cli) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [(("--html", "page.txt"), "end the name in .html"), (("--html", "none/page.html"), "no such folder"),
-     (("--plots", "none/pictures"), "no such folder"), (("--plots", "run"), "is not a folder of pictures"),
-     (("--plots", "table.parquet"), "is not a folder of pictures")],
+     (("--plots", "none/pictures"), "no such folder"),
+     (("--plots", "run"), "is not a folder of pictures|would replace"),
+     (("--plots", "table.parquet"), "is not a folder of pictures|would replace")],
 )  # fmt: skip
 def test_a_place_that_cannot_be_written_is_refused_before_the_work(
     recsys: Cli, name: str, options: tuple[str, ...], message: str
@@ -84,7 +86,7 @@ def test_a_place_that_cannot_be_written_is_refused_before_the_work(
     before = sorted(Path().rglob("*"))
     code, out, err = recsys(*COMMANDS[name], *options)
     assert code in (2, 5), err
-    assert message in err
+    assert re.search(message, err)
     assert not out
     assert sorted(Path().rglob("*")) == before
 

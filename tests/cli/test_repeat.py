@@ -451,7 +451,7 @@ def test_evaluate_writes_the_same_predictions(recsys: Cli) -> None:
     [
         (["--hold-out", "0", "--predictions", "p.csv"], "there are no test rows to predict"),
         (["--predictions", "p.xlsx"], "end the name in .parquet, .csv or .tsv"),
-        (["--predictions", "table.parquet"], "the file exists"),
+        (["--predictions", "table.parquet"], "--predictions would replace RATINGS, which the command reads"),
         (["--predictions", "none/p.csv"], "no such folder"),
     ],
 )

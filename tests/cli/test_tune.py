@@ -118,7 +118,7 @@ def test_the_log_has_a_line_per_trial_and_per_epoch(recsys: Cli) -> None:
         (("--trials", "2", "--search-only", "-o", "b.toml"), "--output has no effect together with --search-only"),
         (("--trials", "2", "--search-only", "--run", "r"), "--run has no effect together with --search-only"),
         (("--trials", "2", "--test", "t", "--hold-out", "0.1"), "--test has no effect together with --hold-out"),
-        (("--trials", "2", "--run", "."), ".: the directory exists and is not a run"),
+        (("--trials", "2", "--run", "."), ".: --run would replace RATINGS, which the command reads"),
     ],
 )
 def test_bad_input_is_one_line_before_anything_is_trained(recsys: Cli, options: tuple[str, ...], message: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ import torch
 from recsys_mf import complete
 from recsys_mf.completion import METHODS
 from recsys_mf.completion.patterns import F64
-from recsys_mf.errors import ConfigError, DataError, EmptyRowWarning, ReadingNotice, RecsysError
+from recsys_mf.errors import ConfigError, ConstantColumnWarning, DataError, EmptyRowWarning, ReadingNotice, RecsysError
 
 NAN = float("nan")
 
@@ -110,6 +111,18 @@ def test_transform_fills_a_new_row_alone_and_does_not_change_the_model() -> None
     np.testing.assert_allclose(np.vstack([done.transform(new[i : i + 1]).filled for i in range(7)]), together)
 
 
+@pytest.mark.parametrize("other", [np.array, torch.tensor, lambda rows: rows.tolist(), pd.DataFrame])
+def test_transform_takes_columns_without_names_in_their_order(other: Any) -> None:
+    frame = pd.DataFrame(A, columns=list("abcdefgh"))
+    filled = np.asarray(complete(frame).transform(other(A[:9])).filled)
+    np.testing.assert_allclose(filled, complete(A).filled[:9])
+    np.testing.assert_allclose(complete(A).transform(frame[:9]).filled, filled)
+    turned = pd.DataFrame(A[:9, ::-1], columns=range(7, -1, -1))
+    np.testing.assert_allclose(complete(A).transform(turned).filled, filled[:, ::-1])
+    with pytest.raises(DataError, match=r"^rows: there are other columns \(saw 7 columns\); give the 8 columns of the"):
+        complete(frame).transform(other(A[:9, :7]))
+
+
 def test_transform_takes_the_columns_of_a_frame_by_their_names() -> None:
     frame = pd.DataFrame(A, columns=list("abcdefgh"))
     done = complete(frame)
@@ -154,12 +167,116 @@ def test_integers_and_lists_come_back_as_floats() -> None:
     assert done.filled[1, 2] == pytest.approx(6, abs=1.5)
 
 
-def test_a_constant_column_is_filled_with_its_value() -> None:
+def in_containers(given: F64, dtype: str) -> dict[str, Any]:
+    names = ["a", "b", "c"]
+    return {
+        "array": given.astype(dtype),
+        "frame": pd.DataFrame(given.astype(dtype), columns=names),
+        "tensor": torch.tensor(given, dtype=getattr(torch, dtype)),
+    }
+
+
+@pytest.mark.parametrize("container", ["array", "frame", "tensor"])
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+def test_numbers_beyond_the_type_of_the_matrix_come_back_as_float64(dtype: str, container: str) -> None:
+    largest = float(np.finfo(dtype).max)
+    given = np.column_stack([np.linspace(0.2, 0.97, 40) * largest * share for share in (1, 0.5, 0.25)])
+    given[20:30, 0] = NAN
+    given = np.vstack([given, [NAN, 0.53 * largest, 0.265 * largest]])
+    done = complete(in_containers(given, dtype)[container], "gaussian")
+    filled = np.asarray(done.filled, dtype=np.float64)
+    assert np.isfinite(filled).all()
+    assert filled[-1, 0] > largest
+    gone = np.isnan(given)
+    np.testing.assert_array_equal(filled[~gone], given.astype(dtype)[~gone])
+    tiny = complete(in_containers(given / largest * float(np.finfo(dtype).smallest_subnormal) * 9, dtype)[container])
+    assert (np.asarray(tiny.deviations, dtype=np.float64)[gone] > 0).all(), "0 says observed"
+
+
+LONG = np.longdouble("0.1") + np.arange(200, dtype=np.longdouble).reshape(40, 5) ** 2 / 7
+BIG = 2**53 + 1
+WHOLE = [[BIG, 1, 2], [3, None, 5], [6, 7, 9], [9, 10, 12], [12, 13, 14]]
+
+
+@pytest.mark.parametrize("container", [np.array, pd.DataFrame])
+def test_longer_floats_are_kept_to_the_last_bit(container: Any) -> None:
+    given = LONG.copy()
+    given[3:9, 2] = NAN
+    done = complete(container(given))
+    kept = np.asarray(done.filled)
+    assert kept.dtype == np.longdouble
+    np.testing.assert_array_equal(kept[~np.isnan(given)], given[~np.isnan(given)])
+    assert (np.asarray(done.deviations) == 0).sum() == given.size - 6
+
+
+@pytest.mark.parametrize(
+    ("given", "place"),
+    [
+        (WHOLE, r"A\[0, 0\]"),
+        ([[1.5, 2, BIG], [NAN, 3, 4]], r"A\[0, 2\]"),
+        (np.array(WHOLE, object), r"A\[0, 0\]"),
+        (np.array([[1, -BIG], [2, 3]]), r"A\[0, 1\]"),
+        (np.array([[1, 2**64 - 1], [2, 3]], np.uint64), r"A\[0, 1\]"),
+        (torch.tensor([[1, BIG], [2, 3]]), r"A\[0, 1\]"),
+        (pd.DataFrame(WHOLE, columns=list("abc")).convert_dtypes(), r"A, column a, row 0"),
+        (pd.DataFrame({"a": [1, BIG], "b": [1.5, None]}), r"A, column a, row 1"),
+        (pd.DataFrame({"a": [1, Decimal(BIG)], "b": [1.5, None]}), r"A, column a, row 1"),
+    ],
+)
+def test_integers_that_float64_cannot_hold_are_refused(given: Any, place: str) -> None:
+    line = (
+        rf"^{place}: float64 cannot hold this integer exactly \(saw -?(9007199254740993|18446744073709551615)\); if it"
+    )
+    with pytest.raises(DataError, match=line):
+        complete(given)
+    large = pd.DataFrame({"a": [2**53, 2**60, 2**62], "b": [1.5, None, 2.5], "c": [1, 5, 2]})
+    assert complete(large).filled["a"].tolist() == [2**53, 2**60, 2**62]
+
+
+@pytest.mark.parametrize("value", [10**400, -(10**400), Decimal("1e400"), np.longdouble("1e400")])
+def test_numbers_beyond_float64_are_named(value: Any) -> None:
+    for given in ([[1, value], [2, 3]], pd.DataFrame([[1, value], [2, 3]], dtype=object)):
+        with pytest.raises(DataError, match=r"^A.*: beyond float64 \(saw -?1"):
+            complete(given)
+
+
+@pytest.mark.parametrize("observed", [1, 2, 50])
+@pytest.mark.parametrize("method", [*METHODS, "auto"])
+def test_a_constant_column_is_filled_without_a_deviation_and_with_a_warning(method: str, observed: int) -> None:
     given = A.copy()
-    given[:, 3] = np.where(MISSING[:, 3], NAN, 7.5)
-    done = complete(given)
+    given[:, 3] = np.where(np.arange(len(A)) < observed, 7.5, NAN)
+    line = (
+        r"^A, column 3: all observed entries are equal \(7.5\): filled with this value; its deviation is unknown \(NaN"
+    )
+    with pytest.warns(ConstantColumnWarning, match=line):
+        done = complete(given, method)
+    gone = np.isnan(given)
     np.testing.assert_array_equal(done.filled[:, 3], 7.5)
-    assert done.column_errors[3].error == 0
+    np.testing.assert_array_equal(np.isnan(done.deviations), gone & (np.arange(8) == 3))
+    assert ((done.deviations == 0) == ~gone).all(), "0 says observed"
+    assert np.isnan([done.column_errors[3].error, done.column_errors[3].standardised]).all()
+    with pytest.warns(ConstantColumnWarning, match=r"^rows, column 3: all observed entries are equal"):
+        assert np.isnan(done.transform(given[60:70]).deviations[:, 3]).all()
+    assert done.error is not None
+    assert done.error > 0.1, "a constant column takes no part in the error"
+    assert done.plot("columns").get_xlabel() != "", "an unknown error can be drawn"
+
+
+def test_several_constant_columns_are_counted_and_those_without_missing_entries_are_not() -> None:
+    given = A.copy()
+    given[:, 2], given[:, 3], given[:, 5] = 1, np.where(MISSING[:, 3], NAN, 7.5), np.where(MISSING[:, 5], NAN, 0)
+    with pytest.warns(ConstantColumnWarning, match=r"^A: all observed entries are equal in 2 columns, e.g. 3: filled"):
+        complete(given)
+
+
+@pytest.mark.parametrize("rows", [[[1, 2], [1, None], [1, 2], [1, 2]], [[1, 2, 5], [3, None, 5], *[[None, 2, 5]] * 5]])
+def test_the_error_is_unknown_if_only_constant_columns_can_be_held_out(rows: list[list[Any]]) -> None:
+    with pytest.warns(ConstantColumnWarning, match=r"^A, column 1: all observed entries are equal \(2.0\)"):
+        done = complete(rows)
+    assert done.filled[1, 1] == 2
+    assert done.error is not None
+    assert np.isnan([done.error, done.tried[0].error, done.column_errors[1].error]).all()
+    assert done.plot("methods").get_xlabel() != ""
 
 
 def test_a_row_with_nothing_observed_gets_wide_deviations_and_a_warning() -> None:
@@ -172,6 +289,16 @@ def test_a_row_with_nothing_observed_gets_wide_deviations_and_a_warning() -> Non
     means, deviations = np.nanmean(given, axis=0), np.nanstd(given, axis=0)
     assert (np.abs(done.filled[4] - means) < 0.5 * deviations).all()
     assert (done.deviations[4] > 0.6 * deviations).all()
+
+
+def test_transform_warns_of_a_row_with_nothing_observed() -> None:
+    done = complete(A)
+    rows = A[:3].copy()
+    rows[1] = NAN
+    with pytest.warns(
+        EmptyRowWarning, match=r"^rows: nothing is observed in row 1: filled with the values expected of"
+    ):
+        done.transform(rows)
 
 
 def test_nothing_missing_is_returned_as_it_is_and_said() -> None:

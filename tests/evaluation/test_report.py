@@ -22,6 +22,8 @@ from recsys_mf.evaluation import (
     to_text,
     validation_report,
 )
+from recsys_mf.evaluation.page import lay_out_report
+from recsys_mf.models import Factorization
 from recsys_mf.prediction import predict
 from recsys_mf.ratings import Ratings
 from recsys_mf.run import Run
@@ -306,6 +308,48 @@ def test_a_report_says_what_its_truncated_svds_are_and_how_they_were_computed(
         assert "Computed by products with the sparse part" in text
     bare = replace(validation, rows=(replace(validation.rows[-2], settings={"route": "dense"}), validation.rows[-1]))
     assert "Computed from the dense matrix." in " ".join(to_text(bare).split())
+
+
+def flat(text: str) -> str:
+    return " ".join(text.split())
+
+
+def biases_and_noise() -> Split:
+    """Ratings of users and items whose effects add up: factors can only fit the noise."""
+    rng = np.random.default_rng(0)
+    users, items = np.divmod(rng.permutation(60 * 40)[:1200], 40)
+    values = 3 + rng.standard_normal(60)[users] + rng.standard_normal(40)[items] + 0.5 * rng.standard_normal(1200)
+    return hold_out(Ratings.from_ids(users, items, values), 0.1)
+
+
+@pytest.mark.parametrize("name", ["sgd", "als"])
+@pytest.mark.parametrize("validation", [0.1, 0.0])
+def test_a_report_says_if_the_model_is_the_damped_biases_alone(name: str, validation: float) -> None:
+    """As validation may find, whatever rank and epochs were given, or as 0 epochs ask."""
+    split = biases_and_noise()
+    small = {"svd bias": TruncatedSvd(ranks=(1,))}
+    given = {"sgd": {"epochs": "8"}, "als": {"epochs": "40", "regularisation": "0.01"}}[name]
+    settings = {"rank": "6", **given} if validation else {"rank": "6", "epochs": "0"}
+    run = train(split, SOLVERS[name].from_texts(settings), validation=validation, compared_with=small)
+    assert isinstance(run.model, Factorization)
+    assert not run.model.user_factors.any()
+    why = "on the validation rows they had a lower error than any factors" if validation else "as epochs=0 asks"
+    assert split.test is not None
+    report = evaluate(run, split.test)
+    said = [to_text(report), to_markdown(report), "".join(lay_out_report(report).sections[0].notes)]
+    if validation:
+        said.append(to_text(validation_report(run)))
+    for text in said:
+        assert f"{name} is the damped biases alone" in flat(text)
+        assert why in flat(text)
+    assert Report.from_mapping(json.loads(to_json(report))).asked_epochs == int(settings["epochs"])
+
+
+def test_a_report_says_if_runs_make_more_epochs_than_were_given(report: Report) -> None:
+    assert "of the settings are the most of a single run" not in flat(to_text(report))
+    trained = replace(report.rows[-1], members=6, settings={"epochs": 38})
+    longer = replace(report, rows=(*report.rows[:-1], trained), asked_epochs=30)
+    assert "sgd: the 30 epochs of the settings are the most of a single run; the mean of" in flat(to_text(longer))
 
 
 def test_the_columns_of_a_report_have_full_names(report: Report) -> None:

@@ -14,7 +14,7 @@ import pytest
 from numpy.typing import NDArray
 
 import recsys_mf
-from recsys_mf.errors import ArtifactError, ConfigError
+from recsys_mf.errors import ArtifactError, ConfigError, ResourceError
 from recsys_mf.exporting import FORMATS, formats
 from recsys_mf.exporting.agreement import measure_agreement
 from recsys_mf.exporting.scores import scores_of
@@ -197,7 +197,9 @@ def test_an_export_that_fails_leaves_the_old_one(tmp_path: Path, monkeypatch: py
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(np, "savez", fail)
-    with pytest.raises(ArtifactError, match=r"cannot be written \(saw No space left on device\)"):
+    with pytest.raises(
+        ResourceError, match=r"cannot be written \(saw No space left on device\); free some space there"
+    ):
         recsys_mf.export(factor_run(), tmp_path / "out", format="npz", force=True)
     assert {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()} == before
     assert [path.name for path in tmp_path.iterdir()] == ["out"]

@@ -335,6 +335,9 @@ def test_notices_say_what_is_read_in_a_special_way() -> None:
         ({"user_id": [float(u) for u in USERS]}, "whole numbers of type double are read as integer ids"),
         ({"rating": [True, False] * 3}, "true and false are read as ratings 1 and 0"),
         ({"rating": ["1"] * N}, "numbers stored as text are read as ratings"),
+        ({"timestamp": [t + 0.5 for t in TIMES]}, "fractions of a second are left out"),
+        ({"timestamp": pa.array([t * 10**6 + 1 for t in TIMES], pa.timestamp("us"))}, "fractions of a second"),
+        ({"timestamp": ["2020-01-01T10:00:00.900Z"] * len(TIMES)}, "fractions of a second are left out"),
         ({"timestamp": [t * 1000 for t in TIMES]}, "times are read as milliseconds"),
         ({"timestamp": [t * 10**6 for t in TIMES]}, "times are read as microseconds"),
         ({"timestamp": [t * 10**9 for t in TIMES]}, "times are read as nanoseconds"),
@@ -351,7 +354,7 @@ def test_times_before_1970_are_rounded_down_in_every_unit(times: list[int]) -> N
     kinds = [pa.array([t + 0.75 for t in times]), moments, moments.cast(pa.timestamp("us"), safe=False)]
     kinds += [pa.array([f"{np.datetime64(t, 's')}.75" for t in times])]
     for kind in (kinds[0], kinds[1], kinds[3]):
-        read = from_frame(table(timestamp=kind))
+        read = quietly(from_frame, table(timestamp=kind))
         assert read.times is not None
         assert read.times.tolist() == times
 

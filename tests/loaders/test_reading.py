@@ -124,6 +124,7 @@ def times_of(path: Path) -> list[int]:
     return [int(time) for time in times]
 
 
+@pytest.mark.filterwarnings("ignore:.*fractions of a second:recsys_mf.errors.ReadingNotice")
 @pytest.mark.parametrize("unit", ["s", "ms", "us", "ns"])
 def test_datetimes_become_seconds_in_utc(tmp_path: Path, unit: str) -> None:
     moment = pd.to_datetime(["2020-01-01T00:00:00.9"] * 4)
@@ -135,6 +136,7 @@ def test_datetimes_become_seconds_in_utc(tmp_path: Path, unit: str) -> None:
     assert times_of(path) == [1577836800 - 3600] * 4
 
 
+@pytest.mark.filterwarnings("ignore:.*fractions of a second:recsys_mf.errors.ReadingNotice")
 def test_dates_and_fractions_of_seconds_are_times(tmp_path: Path) -> None:
     lines = [f"{user},{item},{value},2020-01-02" for user, item, value, _ in ROWS]
     assert times_of(text(tmp_path / "a.csv", "user,item,rating,date", *lines)) == [1577923200] * 4
@@ -256,6 +258,14 @@ def test_faults_of_parquet_name_file_column_row_and_value(tmp_path: Path, name: 
     path = written(tmp_path / "a.parquet", **{"user_id": USERS, "rating": VALUES, **columns})
     with pytest.raises(DataError, match=re.escape(str(path)) + ".*" + message):
         read_ratings(path)
+
+
+@pytest.mark.parametrize("kind", ["parquet", "ratings.csv", "JSON lines"])
+def test_a_readme_beside_the_parts_is_not_a_part(tmp_path: Path, kind: str) -> None:
+    path = FORMATS[kind](tmp_path)
+    for name in ("README.md", "LICENSE", "readme.txt"):
+        (tmp_path / name).write_text("about\nthe,table\n")
+    assert rows(read_ratings(path.parent)) == ROWS
 
 
 def test_a_fault_in_a_folder_names_the_part(tmp_path: Path) -> None:

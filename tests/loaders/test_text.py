@@ -17,6 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -122,6 +123,51 @@ def test_runs_of_blanks_separate_columns(tmp_path: Path, blanks: str, end: str) 
     for head in ("", "user item rating time\n", "% sym\n% 60 7 9\n", "# a comment, of words\n#\n"):
         path = made(tmp_path / "t.txt", head + " " + (" " + end).join(lines) + end)
         assert rows(read_ratings(path)) == PLAIN
+
+
+THOUSANDS = {
+    "quoted": (",", ['"1,250"', '"980"']),
+    "one value": (",", ['"1,250"']),
+    "every value": (";", ["1,250", "2,500", "12,000"]),
+    "integers too": ("\t", ["980", "1,250", "7"]),
+    "several": (";", ["980", "1,250", "-1,250,000"]),
+    "late": (";", [*["980"] * 40_000, "1,250"]),
+}
+
+
+@pytest.mark.parametrize("header", ["", "user{0}item{0}rating{0}time{0}weight\n"], ids=["no names", "names"])
+@pytest.mark.parametrize("role", ["rating", "weight"])
+@pytest.mark.parametrize("name", THOUSANDS)
+def test_commas_that_may_separate_thousands_are_refused(tmp_path: Path, name: str, role: str, header: str) -> None:
+    between, numbers = THOUSANDS[name]
+    rows = [
+        [n, n + 1, number, 978300760 + n, 1] if role == "rating" else [n, n + 1, 3, 978300760 + n, number]
+        for n, number in enumerate(numbers)
+    ]
+    path = made(tmp_path / "t.csv", header.format(between) + "".join(between.join(map(str, r)) + "\n" for r in rows))
+    weight: dict[str, Any] = {"weight_column": "weight" if header else "column_4"} if role == "weight" else {}
+    for read in (read_ratings, describe):
+        with pytest.raises(DataError, match=r"t.csv, column \w+: a comma may separate thousands or decimals") as fault:
+            read(path, **weight)
+        assert "(saw '1,250'); write such numbers as 1250 or 1.250" in str(fault.value)
+
+
+@pytest.mark.parametrize(
+    "numbers",
+    [["3,5", "4,25"], ["3,5", "1,250"], ["0,125", "0,250"], ["1234,567", "900"], ["-0,500", "12,000"], ["1,0", "500"]],
+)
+def test_commas_before_decimals_are_read(tmp_path: Path, numbers: list[str]) -> None:
+    path = made(tmp_path / "t.csv", "".join(f"{n};{n + 1};{number}\n" for n, number in enumerate(numbers)))
+    assert [row[2] for row in rows(read_ratings(path))] == [float(np.float32(t.replace(",", "."))) for t in numbers]
+
+
+def test_commas_of_columns_that_are_not_read_do_not_matter(tmp_path: Path) -> None:
+    path = made(tmp_path / "t.csv", 'user,item,rating,views\n"1,200",5,3,"1,250"\n"1,300",6,4,980\n')
+    assert [row[0] for row in rows(read_ratings(path))] == ["1,200", "1,300"]
+    path = made(tmp_path / "t.csv", "user;item;rating;weight\n1;2;3,5;1,250\n2;3;4;2,125\n")
+    weights = read_ratings(path, weight_column="weight").weights
+    assert weights is not None
+    assert weights.tolist() == [1.25, 2.125], "the ratings show what the comma means"
 
 
 ENCODINGS = ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32", "cp1252"]

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from recsys_mf.errors import ConfigError
+from recsys_mf.errors import ConfigError, DataError, SolveError
 from recsys_mf.kernels import select
 from recsys_mf.kernels.backend import Backend
 from recsys_mf.kernels.cpu.sgd import CpuSgd
@@ -295,3 +295,27 @@ def test_a_large_table_has_common_noise_by_default(
     monkeypatch.setattr("recsys_mf.solvers.iterative._MAX_WEIGHED", len(table) - 1)
     assert kind().resolved(table, backend).noise == "common"
     assert kind(noise="personal").resolved(table, backend).noise == "personal"
+
+
+@pytest.mark.parametrize("outlier", [1e-37, 1e-20, 4e15, 1e17, 1e37])
+def test_an_extreme_weight_is_refused_or_does_no_harm(outlier: float, backend: Backend) -> None:
+    table, _ = planted(np.random.default_rng(0), 0.0)
+    weights = np.ones(len(table))
+    weights[5] = outlier
+    ids = table.user_vocabulary.ids(table.users), table.item_vocabulary.ids(table.items)
+    if outlier > 2.0**52:
+        with pytest.raises(DataError, match=r"weights, row 5: weight is so large .* give at most 4.5e\+15, or leave"):
+            Ratings.from_ids(*ids, table.values, weights=weights)
+        return
+    table = Ratings.from_ids(*ids, table.values, weights=weights)
+    for name in SOLVERS:
+        model = fitted(SOLVERS[name]().rehearsal(), table, backend)
+        assert np.isfinite(predict(model, table.users, table.items).values).all()
+
+
+def test_biases_that_do_not_converge_name_the_weights(backend: Backend) -> None:
+    table, _ = planted(np.random.default_rng(0), 0.0)
+    weights = np.ones(len(table), np.float32)
+    weights[5] = 1e30
+    with pytest.raises(SolveError, match=r"have not converged .*; give weights that differ less \(now 1 to 1e\+30\)"):
+        fitted(Biases(), replace(table, weights=weights), backend)

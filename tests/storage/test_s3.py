@@ -363,13 +363,6 @@ def test_hdfs_without_a_client_is_one_line() -> None:
         mf.save(small_run(), "hdfs://host:9000/run")
 
 
-def test_training_inputs_may_not_lie_in_the_run(s3: Bucket) -> None:
-    mf.save(small_run(), "s3://bucket/run")
-    with pytest.raises(ArtifactError, match="an input file lies in this directory"):
-        store.check_free("s3://bucket/run", force=True, inputs=["s3://bucket/run/users.parquet"])
-    store.check_free("s3://bucket/run", force=True, inputs=["s3://bucket/run2/users.parquet", "users.parquet"])
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["checkpoint", "state", "study", "catalog"])
 def test_what_must_be_here_says_why(name: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -14,8 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from optuna.storages.journal import JournalFileBackend
 
-from recsys_mf.errors import ArtifactError, ConfigError
+from recsys_mf.errors import ArtifactError, ConfigError, ResourceError
 from recsys_mf.kernels import select
 from recsys_mf.solvers import SOLVERS
 from recsys_mf.splits import hold_out
@@ -25,7 +27,7 @@ from recsys_mf.tuning.clock import Clock
 from recsys_mf.tuning.searching import Search
 from recsys_mf.tuning.space import Space
 from recsys_mf.tuning.storage import open_storage, quiet_optuna
-from recsys_mf.tuning.study import Attempt, PrunedError, Study
+from recsys_mf.tuning.study import COMPLETE, Attempt, PrunedError, Study
 from recsys_mf.tuning.trying import Job, try_next
 from tests.trained import small_table
 
@@ -206,6 +208,42 @@ def test_a_damaged_study_and_a_missing_folder_are_one_error(tmp_path: Path) -> N
         small_tune(trials=2, study=file)
     with pytest.raises(ArtifactError, match="the study cannot be written"):
         small_tune(trials=2, study=tmp_path / "no" / "study")
+
+
+@pytest.mark.parametrize("cut", [1, 20])
+def test_a_study_whose_last_line_was_only_partly_written_goes_on(tmp_path: Path, cut: int) -> None:
+    file = tmp_path / "study"
+    small_tune(trials=2, study=file, search_only=True)
+    whole = file.read_bytes()
+    file.write_bytes(whole[:-cut])
+    then = small_tune(trials=3, study=file, search_only=True)
+    assert errors(then.trials)[:1] == errors(small_tune(trials=1).trials)
+    assert sum(trial.state == COMPLETE for trial in then.trials) == 3
+    assert all(line.startswith(b"{") for line in file.read_bytes().splitlines())
+
+
+@pytest.mark.parametrize("fits", [0, 10, 30])
+def test_a_study_on_a_full_disk_is_one_error_and_goes_on_with_more_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fits: int
+) -> None:
+    file = tmp_path / "study"
+    small_tune(trials=1, study=file, search_only=True)
+    append, left = JournalFileBackend.append_logs, [3]
+
+    def full(self: JournalFileBackend, logs: list[dict[str, Any]]) -> None:
+        left[0] -= 1
+        if left[0]:
+            append(self, logs)
+            return
+        with file.open("ab") as journal:
+            journal.write(json.dumps(logs[0]).encode()[:fits])
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(JournalFileBackend, "append_logs", full)
+    with pytest.raises(ResourceError, match=f"^{file}: the study cannot be written .*free some space there and run"):
+        small_tune(trials=3, study=file, search_only=True)
+    monkeypatch.setattr(JournalFileBackend, "append_logs", append)
+    assert sum(trial.state == COMPLETE for trial in small_tune(trials=3, study=file, search_only=True).trials) == 3
 
 
 PROGRAM = """

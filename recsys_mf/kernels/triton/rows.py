@@ -84,7 +84,7 @@ def solve(
         with_scales=scales is not None,
         capability=_capability(device),
     )
-    own, of_others, of_contexts = _scales(regressors, n_rows)
+    own, of_others, of_contexts = _scales(regressors)
     omega = values[:0] if omega is None else omega
     span = gram["SPAN"]
     X = torch.empty((n_rows, k + 1), device=device)
@@ -110,7 +110,7 @@ def solve(
     return X, squared_errors
 
 
-def _scales(regressors: Regressors, n_rows: int) -> tuple[Tensor, Tensor, Tensor]:
+def _scales(regressors: Regressors) -> tuple[Tensor, Tensor, Tensor]:
     """The scales of rows, of others and of contexts: ones for contexts without scales; empty without any scales."""
     Y, C, scales = regressors.rows, regressors.context_rows, regressors.scales
     if scales is None:
