@@ -10,8 +10,9 @@ RecsysError             1
 
 Warnings, each a RecsysWarning: IdMismatchWarning (nearly every pair of a table is unknown to the model),
 LeakWarning (a model may have been trained on its test ratings),
-FoldWarning (some ratings to fold into a run are not used),
+FoldWarning (some ratings to add to a run are not used, or seem to be on another scale),
 EmptyRowWarning (a matrix has a row in which nothing is observed),
+EmptyListWarning (no items are left to recommend to some users),
 ConstantColumnWarning (all observed entries of a column are equal, so the error of filled ones is unknown),
 CheckpointWarning (a file of a checkpoint is damaged: work that was saved is done again),
 ReadingNotice (a table was read in a way that its owner should know about),
@@ -153,13 +154,17 @@ class LeakWarning(RecsysWarning):
 
 
 class FoldWarning(RecsysWarning):
-    """Some ratings to fold into a run are not used because the run does not know their items or users, or they seem to
-    be on another scale.
+    """Some ratings to add to a run are not used because the run does not know their items or users, or they seem to be
+    on another scale.
     """
 
 
 class EmptyRowWarning(RecsysWarning):
     """A matrix has a row in which nothing is observed: its entries are filled, with wide deviations."""
+
+
+class EmptyListWarning(RecsysWarning):
+    """No items are left to recommend to some users: all are left out, or none is among those to choose from."""
 
 
 class ConstantColumnWarning(RecsysWarning):

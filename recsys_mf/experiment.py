@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from recsys_mf import splits
 from recsys_mf.arguments import is_path
-from recsys_mf.errors import ConfigError
+from recsys_mf.errors import ConfigError, DataError
 from recsys_mf.evaluation import FoldReport, Report, evaluate, summarise_folds, validation_report
 from recsys_mf.evaluation.full_ranking import Top, check_arguments, least_relevant, require_relevant
 from recsys_mf.evaluation.predictions import PredictedRows, join_folds, predict_rows
@@ -231,6 +231,10 @@ class Experiment:
         """The split; if a run is continued, only ratings that it has not seen are held out."""
         if self.test is None:
             among = None if self.start is None or not self.hold_out else ~seen_by(self.start, table)
+            if among is not None and not among.any():
+                what = "the run to continue from has all pairs of this table already, so none can be held out"
+                fix = "give new ratings, or --hold-out 0 if some of these have changed"
+                raise DataError(what, seen=f"{len(table):,} ratings", fix=fix)
             return splits.hold_out(table, self.hold_out, self._split_seed, by=self.by, among=among)
         named = is_path(self.test)
         test = as_ratings(self.test, **({"like": table, **self.reading} if named else {}))

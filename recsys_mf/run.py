@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from recsys_mf.arguments import whole
 from recsys_mf.errors import ConfigError, DataError
-from recsys_mf.models import Fit, Model, RatedPairs
-from recsys_mf.serving.trained import is_single
+from recsys_mf.models import Fit, FoldedIn, Model, RatedPairs
+from recsys_mf.serving.trained import as_column, is_single
 from recsys_mf.vocabulary import Vocabulary
 
 KNOWN = ("neither", "user", "item", "both")  # indexed by known user + 2 * known item
@@ -29,6 +30,7 @@ class Run:
     user_counts, item_counts : training ratings of every user and item, int64[m], int64[n]
     provenance : everything needed to repeat the run, as plain values: `recsys_mf.training.provenance` lists the keys
     rated : the training pairs, or None if they were not kept
+    folded : which users and items were folded in, or None if none was
     report : an evaluation.Report: after `train`, of the errors on the validation rows; after `Experiment.run`, of those
         on the held-out rows; None for a run that was loaded
     """
@@ -42,6 +44,7 @@ class Run:
     item_counts: NDArray[np.int64]
     provenance: Mapping[str, Any]
     rated: RatedPairs | None = None
+    folded: FoldedIn | None = None
     report: Any = None
 
     def __repr__(self) -> str:
@@ -62,9 +65,9 @@ class Run:
         times : seconds, int64[b] or one for all pairs, for a model that was trained with them; without times it uses
             an average time
         Raises DataError if the ids are strings and the training ids integers or the reverse, and for columns of
-        different lengths; ConfigError for a single argument.
+        different lengths; ConfigError for a single argument, and for times if the model was trained without them.
         """
-        from recsys_mf.prediction import predict
+        from recsys_mf.prediction import predict, takes_times
 
         if (
             times is None and _is_column(user_ids) and _is_column(item_ids)
@@ -76,13 +79,17 @@ class Run:
                 "write run.predict(user_ids, item_ids), or for a table run.predict(table['user_id'], table['item_id'])"
             )
             raise ConfigError("a prediction needs users and items", seen=f"one {type(user_ids).__name__}", fix=fix)
+        if times is not None and not takes_times(self.model):
+            fix = "leave times out, or train with gibbs and times"
+            raise ConfigError("the model was trained without times", where="times", seen=type(times).__name__, fix=fix)
         given = (user_ids, item_ids)
         single = [is_single(ids) for ids in given]
-        length = next((len(ids) for ids, alone in zip(given, single, strict=True) if not alone), 1)
+        columns = [as_column(ids, f"pairs, {side} ids") for ids, side in zip(given, ("user", "item"), strict=True)]
+        length = next((len(ids) for ids, alone in zip(columns, single, strict=True) if not alone), 1)
         users, items = (
-            np.repeat(vocabulary.indices([ids] if alone else ids, where=f"pairs, {side} ids"), length if alone else 1)
+            np.repeat(vocabulary.indices(ids, where=f"pairs, {side} ids"), length if alone else 1)
             for vocabulary, ids, alone, side in zip(
-                (self.user_vocabulary, self.item_vocabulary), given, single, ("user", "item"), strict=True
+                (self.user_vocabulary, self.item_vocabulary), columns, single, ("user", "item"), strict=True
             )
         )
         predictions = predict(self.model, users, items, None if times is None else _seconds(times, length)).values
@@ -108,7 +115,8 @@ class Run:
         score : what items are ordered by: "mean", the predicted rating before it is clipped to the scale; "lower", the
             lower end of its 80 % interval; "draw", one sample of the posterior per user (Thompson sampling); or an
             object of `prediction.ranking`. Items with equal scores are in the order of their ids
-        Raises DataError for an id that the run does not know: give a new user's ratings to `fold_in`. Raises
+        Warns with EmptyListWarning if nothing is left for some users. Raises DataError for an id that the run does not
+        know: give a new user's ratings to `fold_in`. Raises
         ConfigError if the run did not keep its ratings, and for a score that the model does not have.
         """
         from recsys_mf.serving.recommending import ListOptions, recommend
@@ -148,6 +156,8 @@ class Run:
         seed : of the draws of rows of a sampled model
         Their rows, biases and intervals are computed as in `serving.folding`; so are those of the baselines. The other
         side learns nothing from these ratings: from time to time train again, or continue with train(…, start=run).
+        Rows that were folded in before do not take part, so the order of new users does not matter; a user of the
+        training table takes part with its row, which is the new one if it was updated.
         Warns with FoldWarning if some ratings are not used, because the model does not know their items, and if some
         are far outside the range of the training ratings. Raises DataError if the model knows none of the items,
         ConfigError for a run that did not keep its training ratings and for a model with times or side information.
@@ -155,15 +165,16 @@ class Run:
         from recsys_mf.kernels import select
         from recsys_mf.serving.folding import fold_in
 
-        return fold_in(self, ratings, side, np.random.default_rng(seed), select("cpu"))
+        rng = np.random.default_rng(whole(seed, "seed"))
+        return fold_in(self, ratings, side, rng, select("cpu"))
 
     def forget(self, user_ids: Any) -> Run:
         """The run without these users: their rows, ids and ratings are gone, everything else is the same bit for bit.
 
         user_ids : a column of ids, or a single id
-        For users that were folded in, this undoes exactly what was added. For users of the training table, the factors
-        and biases of items still depend on their ratings; a FoldWarning says so. Raises DataError for an id that the
-        run does not know, ConfigError if no user would be left.
+        For users that were folded in, this undoes exactly what was added, whoever was folded in since. For users of the
+        training table, the factors and biases of items still depend on their ratings; a FoldWarning says so. Raises
+        DataError for an id that the run does not know, ConfigError if no user would be left.
         """
         from recsys_mf.serving.forgetting import forget
 

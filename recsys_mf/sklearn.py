@@ -30,6 +30,7 @@ from recsys_mf.arguments import choice
 from recsys_mf.completion import complete
 from recsys_mf.duplicates import Duplicates
 from recsys_mf.errors import ConfigError, ConstantColumnWarning, DataError, EmptyRowWarning
+from recsys_mf.prediction import takes_times
 from recsys_mf.ratings import Ratings
 from recsys_mf.solvers import SOLVERS
 from recsys_mf.training import BASELINE, baselines, train
@@ -105,10 +106,11 @@ class RatingRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
     def predict(self, X: Any) -> NDArray[np.float64]:
         """The predicted ratings of the rows of X, [n]."""
         check_is_fitted(self)
-        columns = _columns(X)
+        users, items, times = (*_columns(X), None)[:3]
         validate_data(self, X, reset=False, skip_check_array=True)
+        times = times if takes_times(self.run_.model) else None  # as in the fit
         with _value_errors():
-            return cast(NDArray[np.float64], self.run_.predict(*columns).astype(np.float64))
+            return cast(NDArray[np.float64], self.run_.predict(users, items, times).astype(np.float64))
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

@@ -82,7 +82,7 @@ class Vocabulary:
         plain = _plain_integers(ids) if self._holds_integers else None
         if plain is not None:  # without the detour through Arrow: most requests to a server have only a few ids
             return self._integer_indices(plain)
-        column = id_column(ids, Origin(where))
+        column = id_column(ids, Origin(where), "as written" if self._holds_integers and len(self) else "auto")
         if len(column) and len(self) and _is_integer(column) != self.is_integer:
             kinds = ("string", "integer")
             raise DataError(

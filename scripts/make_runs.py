@@ -11,9 +11,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 import recsys_mf as mf
-from recsys_mf.prediction import has_intervals, predict
+from recsys_mf.prediction import has_intervals, predict, takes_times
 
 USERS, ITEMS, RATINGS = 12, 8, 60
 SETTINGS = {
@@ -23,6 +24,12 @@ SETTINGS = {
 }
 PAIRS = ["u1", "u2", "u11", "new", "u3", "new"], [2, 4, 16, 6, 99, 99]
 DAYS = np.array([0, 3, 1, 2, 0, 9]) * 86400
+
+
+def predicted(run: mf.Run) -> NDArray[np.float32]:
+    """The predictions of the pairs, on their days for a model with times."""
+    values: NDArray[np.float32] = run.predict(*PAIRS, DAYS if takes_times(run.model) else None)
+    return values
 
 
 def table() -> mf.Ratings:
@@ -46,7 +53,7 @@ def main(folder: Path) -> None:
         run = replace(run, provenance={**run.provenance, "platform": "any"})
         assert split.test is not None
         mf.save(run, folder / name, report=mf.evaluate(run, split.test, device="cpu") if name == "sgd" else None)
-        predictions[name] = {"predictions": run.predict(*PAIRS, DAYS).tolist()}
+        predictions[name] = {"predictions": predicted(run).tolist()}
         if has_intervals(run.model):
             users, items, _ = run.indices(*PAIRS)
             interval = predict(run.model, users, items, DAYS, probability=0.8)

@@ -16,7 +16,7 @@ from recsys_mf.prediction import check_probability
 from recsys_mf.solvers.settings import SYNONYMS
 from recsys_mf.splits import Split
 from recsys_mf.training import baselines
-from tests.trained import small_run, small_split, small_table
+from tests.trained import posterior_run, small_run, small_split, small_table
 
 HUGE = 10**400
 NOT_WHOLE: list[Any] = [-1, 1.5, True, "3", math.nan, [1], HUGE, 10**5000, object()]
@@ -79,7 +79,7 @@ def test_a_wrong_argument_is_one_line_that_says_what_to_give(call: Callable[[Any
 @pytest.mark.parametrize("times", ["x", [1.5, 2.5], [[1, 2]], [HUGE, 1], np.array(["2020-01-01"], "M8[s]")])
 def test_times_that_are_not_seconds_are_refused(times: Any) -> None:
     with pytest.raises(RecsysError, match="times"):
-        small_run().predict([5, 5], [100, 102], times)
+        posterior_run().predict([5, 5], [100, 102], times)
 
 
 @pytest.mark.parametrize("name", sorted(SYNONYMS))
@@ -116,7 +116,10 @@ def test_single_ids_are_paired_with_every_id_of_the_other_side() -> None:
     assert isinstance(one, float)
     np.testing.assert_array_equal(run.predict(5, [100, 102]), run.predict([5, 5], [100, 102]))
     np.testing.assert_array_equal(run.predict([5, 8], np.int64(100)), run.predict([5, 8], [100, 100]))
-    np.testing.assert_array_equal(run.predict(5, [100, 102], 7), run.predict([5, 5], [100, 102], [7, 7]))
+    timed = posterior_run()
+    np.testing.assert_array_equal(timed.predict(5, [100, 102], 7), timed.predict([5, 5], [100, 102], [7, 7]))
+    with pytest.raises(ConfigError, match=r"^times: the model was trained without times \(saw int\); leave times out"):
+        run.predict(5, [100, 102], 7)
     assert run.predict(5, []).shape == (0,)
     assert run.predict([5, 5], [100, 102])[0] == np.float32(one)
     texts = small_run(strings=True)

@@ -10,7 +10,8 @@ import pyarrow as pa
 import pytest
 
 from recsys_mf import training
-from recsys_mf.errors import ConfigError, DataError, LeakWarning
+from recsys_mf.errors import ConfigError, DataError, FoldWarning, LeakWarning
+from recsys_mf.experiment import Experiment
 from recsys_mf.kernels import select
 from recsys_mf.models import Factorization, RatedPairs
 from recsys_mf.prediction import has_intervals, predict, rmse
@@ -257,3 +258,34 @@ def test_a_split_keeps_its_rule(old_new_test: list[Ratings]) -> None:
     old, new, _ = old_new_test
     run = train(Split(new, None, None, "given", None), SOLVERS["bias"](), start=fitted(old, "bias"), device="cpu")
     assert run.provenance["split"] == "given"
+
+
+def test_ratings_on_another_scale_are_told(name: str) -> None:
+    few, _ = planted(60, 40)
+    start = fitted(few, name)
+    with pytest.warns(FoldWarning, match=r"^2 of 3 ratings are far outside the range .* on another scale\?$"):
+        fitted(Ratings.from_ids([1000, 1001, 1000], [0, 1, 2], [80.0, 100.0, 3.0]), name, start=start)
+
+
+def test_a_table_of_known_pairs_alone_cannot_be_split(name: str) -> None:
+    few, _ = planted(60, 40)
+    start, known = fitted(few, name), few.select(np.arange(100)).restricted()
+    message = (
+        r"the run to continue from has all pairs of this table already, so none can be held out \(saw 100 ratings\)"
+    )
+    with pytest.raises(DataError, match=message):
+        Experiment(ratings=known, solver=SOLVERS[name](**SETTINGS[name]), start=start).run()
+
+
+def test_users_folded_in_stay_out_of_the_prior_until_all_is_fitted_again(name: str) -> None:
+    ratings, _ = planted(400, 150)
+    start = fitted(ratings, name).fold_in(Ratings.from_ids([500, 500], [3, 4], [1.0, 5.0]))
+    updated = fitted(Ratings.from_ids([600, 600], [3, 4], [1.0, 5.0]), name, start=start)
+    assert updated.provenance["continued"]["how"] == "updated"
+    assert updated.folded is not None
+    assert updated.user_vocabulary.ids(np.flatnonzero(updated.folded.users)).to_pylist() == [500]
+    assert not updated.folded.items.any()
+    many = Ratings.from_ids(np.repeat(np.arange(600, 640), 40), np.tile(np.arange(40), 40), np.tile([1.0, 5.0], 800))
+    again = fitted(many, name, start=start)
+    assert again.provenance["continued"]["how"] == "fitted again"
+    assert again.folded is None

@@ -22,7 +22,7 @@ from recsys_mf.errors import ArtifactError
 from recsys_mf.prediction import has_intervals, predict
 from recsys_mf.store import load
 from recsys_mf.store.layout import sealed
-from scripts.make_runs import DAYS, PAIRS, SETTINGS
+from scripts.make_runs import DAYS, PAIRS, SETTINGS, predicted
 
 RUNS = Path(__file__).parent / "data" / "runs"
 FORMATS = sorted(path.name for path in RUNS.iterdir())
@@ -35,7 +35,7 @@ PARTS = sorted({path.name for path in (RUNS / NEWEST / "sgd").iterdir()})
 def test_a_stored_run_predicts_what_it_did_when_it_was_made(version: str, solver: str) -> None:
     expected = json.loads((RUNS / version / "predictions.json").read_text())[solver]
     run = load(RUNS / version / solver)
-    np.testing.assert_allclose(run.predict(*PAIRS, DAYS), expected["predictions"], rtol=1e-5)
+    np.testing.assert_allclose(predicted(run), expected["predictions"], rtol=1e-5)
     assert run.fit.solver == solver
     assert has_intervals(run.model) == ("lower" in expected)
     if has_intervals(run.model):
@@ -238,7 +238,7 @@ def test_any_field_of_any_type_loads_or_is_refused_by_name(copied: Callable[...,
             except ArtifactError:
                 continue
             loaded += 1
-            assert np.isfinite(found.predict(*PAIRS, DAYS)).all()
+            assert np.isfinite(predicted(found)).all()
     assert loaded > 50  # settings, libraries and the like
 
 
@@ -355,7 +355,7 @@ def test_damaged_safetensors_and_parquet_with_right_digests_are_refused(
                 facts["files"][part] = digest
                 (run / "run.json").write_text(json.dumps(facts))
             try:
-                found = load(run).predict(*PAIRS, DAYS)
+                found = predicted(load(run))
             except ArtifactError:
                 continue
             assert np.isfinite(found).all()

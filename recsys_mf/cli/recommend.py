@@ -63,12 +63,12 @@ def recommend(run: Place, output: Place | None, force: bool, quiet: bool, **give
     from recsys_mf.serving import recommending
     from recsys_mf.serving.trained import FOLD_IN, find_known
 
+    whole(given["top"], "--top", 1)
     if output is None and force:
         raise ConfigError("there is no output file to replace", where="--force", fix="leave it out, or give -o FILE")
     if output is None and given["users"] is None and given["ratings"] is None:
         fix = "give some with --users, or a file to write with -o"
         raise ConfigError("the lists of all users are too long to print", where="--users", fix=fix)
-    whole(given["top"], "--top", 1)
     score = _score(given)
     reading = _choose_reading(given)
     if output is not None:
@@ -205,8 +205,7 @@ def _print_lists(recommender: Any, users: Any) -> None:
     lists = recommender.batch(shown)
     print_table(pa.table(lists))
     recommender.note_untitled()
-    without = len(shown) - len(lists["user_id"].unique())
-    if without:
-        say(f"no items are left for {without:,} of the users")
+    if recommender.without:
+        say(f"no items are left for {recommender.without:,} of the users")
     if len(shown) < len(users):
         say(f"and {len(users) - len(shown):,} more users; give -o FILE to write all of them")

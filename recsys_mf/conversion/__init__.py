@@ -5,7 +5,7 @@ inspection, evaluation and prediction.
 """
 
 from recsys_mf.conversion.arrow import arrow_column, decoded, filled
-from recsys_mf.conversion.ids import IDS, Ids, id_column
+from recsys_mf.conversion.ids import IDS, Ids, Kind, id_column
 from recsys_mf.conversion.origin import Origin
 from recsys_mf.conversion.ratings import rating_numbers, rating_values
 from recsys_mf.conversion.times import time_seconds
@@ -14,6 +14,7 @@ from recsys_mf.conversion.weights import is_weight, rating_weights
 __all__ = [
     "IDS",
     "Ids",
+    "Kind",
     "Origin",
     "arrow_column",
     "decoded",

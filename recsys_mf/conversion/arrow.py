@@ -35,9 +35,17 @@ def arrow_column(values: Any, origin: Origin) -> pa.ChunkedArray:
     except OverflowError:
         return _huge_integers(values, origin)
     except (pa.ArrowException, TypeError, ValueError, AttributeError) as error:
-        seen = format_value(str(error).splitlines()[0])
+        seen = _types_in(values) or format_value(str(error).splitlines()[0])
         fix = "use one type: all numbers, or all strings"
         raise origin.fault("not a column of values of one type", fix, seen=seen) from None
+
+
+def _types_in(values: Any) -> str:
+    """The types of the elements of a list, at most three, with an example of each; nothing for another container."""
+    if not isinstance(values, list | tuple):
+        return ""
+    examples = {type(value).__name__: value for value in reversed(values)}
+    return ", ".join(f"{name} {format_value(value)}" for name, value in sorted(examples.items())[:3])
 
 
 def _plain(values: Any) -> Any:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsys_mf.arrays import lookup
-from recsys_mf.conversion import Ids, Origin, decoded, filled, id_column, is_weight, rating_numbers, time_seconds
+from recsys_mf.conversion import Ids, Kind, Origin, decoded, filled, id_column, is_weight, rating_numbers, time_seconds
 from recsys_mf.errors import DataError, ReadingNotice
 from recsys_mf.loaders.opening import open_source
 from recsys_mf.loaders.reading import kinds_of_ids, origin, read_columns
@@ -147,7 +147,7 @@ def _missing(column: pa.ChunkedArray) -> NDArray[np.bool_]:
 
 
 def _encoded(
-    source: Source, name: str, column: pa.ChunkedArray, rows: NDArray[np.int64], ids: Ids
+    source: Source, name: str, column: pa.ChunkedArray, rows: NDArray[np.int64], ids: Kind
 ) -> tuple[Vocabulary, NDArray[np.int32]]:
     """The ids in these rows, as `reading.assembled` encodes them."""
     import pyarrow as pa

@@ -17,13 +17,16 @@ if TYPE_CHECKING:
 
 
 class FrameSource:
-    """A table in memory, as in `from_frame`."""
+    """A table in memory, as in `from_frame`; where : the argument, for messages."""
 
-    where = "frame"
     typed = True
 
-    def __init__(self, frame: Any) -> None:
-        named = _named_columns(frame)
+    def __init__(self, frame: Any, where: str = "frame") -> None:
+        self.where = where
+        try:
+            named = _named_columns(frame)
+        except DataError as error:
+            raise DataError(error.what, where=where, seen=error.seen, fix=error.fix) from None
         self.names = tuple(str(name) for name, _ in named)  # pandas may call a column by a number
         self._columns = [column for _, column in named]
 
@@ -32,7 +35,7 @@ class FrameSource:
     ) -> Iterator[pa.ChunkedArray]:
         """The columns; NaN in a pandas column is a null."""
         for name in names:
-            yield arrow_column(self._columns[self.names.index(name)], Origin(f"frame, column {name}"))
+            yield arrow_column(self._columns[self.names.index(name)], Origin(f"{self.where}, column {name}"))
 
     def place(self, row: int) -> str:
         """The row's number."""

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 from typing import TYPE_CHECKING
 
-from recsys_mf.conversion import Ids, Origin, id_column
+from recsys_mf.conversion import Origin, id_column
 from recsys_mf.conversion.origin import format_value
 from recsys_mf.errors import DataError
 from recsys_mf.loaders.opening import open_source
-from recsys_mf.loaders.reading import origin
+from recsys_mf.loaders.reading import kind_like, origin
 from recsys_mf.loaders.source import Role, Source, is_recognised, recognise_ids
 from recsys_mf.loaders.text import TextSource
 from recsys_mf.storage import is_address
@@ -17,6 +18,9 @@ from recsys_mf.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+
+_DIGITS = re.compile(r"[+-]?[0-9]+")
 
 
 def read_ids(text: str, role: Role, vocabulary: Vocabulary, *, where: str) -> pa.ChunkedArray:
@@ -36,16 +40,18 @@ def read_ids(text: str, role: Role, vocabulary: Vocabulary, *, where: str) -> pa
             raise DataError(f"no {role} ids", where=where, seen=repr(text), fix="give ids such as 17,42, or a file")
         if not vocabulary.is_integer:
             return id_column(ids, Origin(where), "string").unique()
-        try:
-            return id_column(ids, Origin(where), "integer").unique()
-        except DataError:
+        if not all(_DIGITS.fullmatch(part) for part in ids):
             what = "neither integer ids nor the name of a file"
-            raise DataError(what, where=where, seen=repr(text), fix=_like_known(vocabulary)) from None
+            raise DataError(what, where=where, seen=repr(text), fix=_like_known(vocabulary))
+        try:
+            return id_column(ids, Origin(where, typed=False), "as written").unique()
+        except DataError as error:
+            raise DataError(error.what, where=where, seen=error.seen, fix=_like_known(vocabulary)) from None
     source = open_source(text)
     if isinstance(source, TextSource):
         source.allow_single_column()
     name = source.names[0] if len(source.names) == 1 else recognise_ids(source, role)
-    (column,) = source.read([name], text_columns(source, vocabulary, name))
+    (column,) = source.read([name], [name])  # as it is written
     if not vocabulary.is_integer and _starts_with_id(source):
         column = pa.chunked_array([pa.array([name], column.type), *column.chunks])
     if not len(column):
@@ -59,21 +65,17 @@ def _starts_with_id(source: Source) -> bool:
     return is_named and len(source.names) == 1 and not is_recognised(source.names[0]) and source.names[0] != "id"
 
 
-def text_columns(source: Source, vocabulary: Vocabulary, name: str) -> list[str]:
-    """The column of ids if the source must read it as text, so that `ids_like` gets the ids as they are written."""
-    return [] if source.typed or vocabulary.is_integer else [name]
-
-
 def ids_like(column: pa.ChunkedArray, source: Source, name: str, vocabulary: Vocabulary) -> pa.ChunkedArray:
     """The ids of a column: of a text file as the vocabulary has them, integers or strings; otherwise with their type.
 
+    column : of a text file as it is written, or as integers if every id is written like one
     Raises DataError as `id_column` does, and for text that is not an integer if the vocabulary has integers.
     """
-    kind: Ids = "auto" if source.typed else "integer" if vocabulary.is_integer else "string"
+    kind = kind_like(source, vocabulary)
     try:
         return id_column(column, origin(source, name), kind)
     except DataError as error:
-        if kind != "integer":
+        if kind != "as written":
             raise
         raise DataError(error.what, where=error.where, seen=error.seen, fix=_like_known(vocabulary)) from None
 

@@ -14,7 +14,7 @@ from recsys_mf.conversion.arrow import as_text, decoded, is_text
 from recsys_mf.conversion.origin import format_value
 from recsys_mf.errors import DataError, ReadingNotice
 from recsys_mf.loaders.frames import FrameSource
-from recsys_mf.loaders.id_lists import ids_like, text_columns
+from recsys_mf.loaders.id_lists import ids_like
 from recsys_mf.loaders.opening import open_source
 from recsys_mf.loaders.reading import origin
 from recsys_mf.loaders.source import Role, Source, recognise_ids, single_column
@@ -38,9 +38,9 @@ def read_names(table: Any, role: Role, vocabulary: Vocabulary) -> pa.Array:
     """
     import pyarrow as pa
 
-    source: Source = open_source(table) if is_path(table) else FrameSource(table)
+    source: Source = open_source(table) if is_path(table) else FrameSource(table, "titles")
     key, name = recognise_ids(source, role), _recognise_name(source)
-    ids, names = source.read([key, name], [name, *text_columns(source, vocabulary, key)])
+    ids, names = source.read([key, name], [name, key])
     place = origin(source, key)
     places = vocabulary.indices(ids_like(ids, source, key, vocabulary), where=place.where)
     names = decoded(names)
@@ -62,7 +62,7 @@ def read_names(table: Any, role: Role, vocabulary: Vocabulary) -> pa.Array:
 
 def check_names(table: Any, role: Role) -> None:
     """Raise what `read_names` would raise about the columns of a table, before its ids are needed."""
-    source: Source = open_source(table) if is_path(table) else FrameSource(table)
+    source: Source = open_source(table) if is_path(table) else FrameSource(table, "titles")
     recognise_ids(source, role)
     _recognise_name(source)
 

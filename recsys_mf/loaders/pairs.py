@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from recsys_mf.arguments import is_path
 from recsys_mf.conversion import Ids, id_column, time_seconds
 from recsys_mf.loaders.frames import FrameSource
+from recsys_mf.loaders.id_lists import ids_like
 from recsys_mf.loaders.opening import open_source
 from recsys_mf.loaders.reading import Vocabularies, kinds_of_ids, origin, read_columns
 from recsys_mf.loaders.source import Columns, Source, recognise
@@ -19,20 +20,21 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 
-def read_pairs(table: Any, like: Vocabularies) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+def read_pairs(table: Any, like: Vocabularies, *, where: str = "frame") -> tuple[NDArray[np.int32], NDArray[np.int32]]:
     """Dense indices of the users and of the items of a table with a row per pair, int32[n] each, -1 for unknown.
 
     table : a path as in `read_ratings`, or a table in memory as in `from_frame`; its ratings are not read
+    where : the argument, for messages about a table in memory
     Raises DataError for a null id, for strings if the vocabulary has integers, and for a table without the two columns.
     """
-    source: Source = open_source(table) if is_path(table) else FrameSource(table)
+    source: Source = open_source(table) if is_path(table) else FrameSource(table, where)
     columns = replace(recognise(source, {}, rated=False), rating=None, time=None)
     kinds = kinds_of_ids(source, "auto", like)
     names, vocabularies = (columns.user, columns.item), (like.user_vocabulary, like.item_vocabulary)
-    read = zip(names, kinds, vocabularies, read_columns(source, columns, kinds), strict=True)
+    read = zip(names, vocabularies, read_columns(source, columns, kinds), strict=True)
     users, items = (
-        vocabulary.indices(id_column(ids, origin(source, name), kind), where=f"{source.where}, column {name}")
-        for name, kind, vocabulary, ids in read
+        vocabulary.indices(ids_like(ids, source, name, vocabulary), where=f"{source.where}, column {name}")
+        for name, vocabulary, ids in read
     )
     return users, items
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsys_mf.arrays.mapped import release_pages
-from recsys_mf.conversion import IDS, Ids, Origin, id_column, rating_values, rating_weights, time_seconds
+from recsys_mf.conversion import IDS, Ids, Kind, Origin, id_column, rating_values, rating_weights, time_seconds
 from recsys_mf.duplicates import Duplicates
 from recsys_mf.errors import ConfigError, DataError, nearest
 from recsys_mf.loaders.opening import open_source
@@ -93,25 +93,35 @@ def assembled(
     return table.without_duplicates(duplicates, where=source.where)
 
 
-def kinds_of_ids(source: Source, ids: Ids, like: Vocabularies | None = None) -> tuple[Ids, Ids]:
+def kinds_of_ids(source: Source, ids: Ids, like: Vocabularies | None = None) -> tuple[Kind, Kind]:
     """How the user and the item ids of a source are read: as asked, else as in `like`.
 
-    Strings of a source with types are not read as integers unless asked. Raises ConfigError for an unknown kind.
+    Strings of a source with types are not read as integers unless asked, and neither is 0042 of a text table. Raises
+    ConfigError for an unknown kind.
     """
     if ids not in IDS:
         raise ConfigError("unknown kind of ids", where="ids", seen=ids, fix=nearest(str(ids), IDS))
     if ids != "auto" or like is None:
         return ids, ids
-    integer: Ids = "auto" if source.typed else "integer"
-    users, items = (integer if v.is_integer else "string" for v in (like.user_vocabulary, like.item_vocabulary))
+    users, items = (kind_like(source, v) for v in (like.user_vocabulary, like.item_vocabulary))
     return users, items
 
 
-def read_columns(source: Source, columns: Columns, kinds: tuple[Ids, Ids]) -> Iterator[pa.ChunkedArray]:
+def kind_like(source: Source, vocabulary: Vocabulary) -> Kind:
+    """How ids of a source are read beside those of a vocabulary: a text table as they are written in it."""
+    if vocabulary.is_integer:
+        return "auto" if source.typed else "as written"
+    return "string"
+
+
+def read_columns(source: Source, columns: Columns, kinds: tuple[Kind, Kind]) -> Iterator[pa.ChunkedArray]:
     """The columns of users, items, ratings, times and weights that the table has, one after another."""
     names = [getattr(columns, role) for role in ("user", "item", "rating", "time", "weight")]
     names = [name for name in names if name]
-    texts, ids = ([name for name, kind in zip(names[:2], kinds, strict=True) if kind == k] for k in ("string", "auto"))
+    texts, ids = (
+        [name for name, kind in zip(names[:2], kinds, strict=True) if kind in wanted]
+        for wanted in (("string",), ("auto", "as written"))
+    )
     return source.read(names, texts, ids)
 
 
@@ -120,7 +130,7 @@ def origin(source: Source, name: str) -> Origin:
     return Origin(f"{source.where}, column {name}", source.place, source.typed)
 
 
-def _encoded(source: Source, name: str, column: pa.ChunkedArray, ids: Ids) -> tuple[Vocabulary, NDArray[np.int32]]:
+def _encoded(source: Source, name: str, column: pa.ChunkedArray, ids: Kind) -> tuple[Vocabulary, NDArray[np.int32]]:
     if not len(column):
         raise DataError("no ratings in the table", where=source.where, fix="give at least one row")
     place = origin(source, name)

@@ -112,7 +112,7 @@ class TextSource:
             if name in texts:
                 yield column
             elif name in ids:
-                yield self._as_ids(name, column)
+                yield _as_ids(column)
             else:
                 between = self._files[0].dialect.delimiter
                 yield column if between == "," else _with_decimal_comma(column, self._column(name))
@@ -178,42 +178,6 @@ class TextSource:
                 return {name: whole.column(name) for name in names}
             types[mixed] = pa.large_string()
 
-    def _as_ids(self, name: str, column: pa.ChunkedArray) -> pa.ChunkedArray:
-        """Integers if all are written in the standard way; other numbers as numbers; else text."""
-        import pyarrow as pa
-        import pyarrow.compute as pc
-
-        if not pa.types.is_large_string(column.type) or not len(column):
-            return column
-        padded = pc.match_substring_regex(column, _PADDED)
-        if pc.all(pc.match_substring_regex(column, _INTEGER)).as_py():
-            if pc.any(padded).as_py():
-                self._say_text(
-                    name,
-                    column,
-                    padded,
-                    "ids with leading zeros or a sign are read as text; --ids integer reads integers",
-                )
-                return column
-            try:
-                return column.cast(pa.int64())
-            except pa.ArrowInvalid:
-                long = pc.greater(pc.utf8_length(column), 18)
-                self._say_text(name, column, long, "ids beyond 64-bit integers are read as text")
-                return column
-        numbers = pc.all(pc.match_substring_regex(column, _NUMBER)).as_py() and not pc.any(padded).as_py()
-        return column.cast(pa.float64()) if numbers else column
-
-    def _say_text(self, name: str, column: pa.ChunkedArray, found: pa.ChunkedArray, what: str) -> None:
-        import pyarrow.compute as pc
-
-        example = column[pc.index(found, True).as_py()].as_py()
-        warnings.warn(
-            f"{self._column(name)}: {what} (saw {clipped(example)!r})",
-            ReadingNotice,
-            stacklevel=4,
-        )
-
     def _say_encoding(self) -> None:
         """Warn of what the owner may not know about the bytes, once for all parts."""
         for remark in dict.fromkeys(remark for file in self._files for remark in file.remarks()):
@@ -227,6 +191,24 @@ class TextSource:
             fix="read it with numpy or pandas and give it to recsys_mf.from_matrix; if it is a table of ratings, "
             "put a line of column names above it",
         )
+
+
+def _as_ids(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Integers if all are written in the standard way; other numbers as numbers; else text."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if not pa.types.is_large_string(column.type) or not len(column):
+        return column
+    if pc.any(pc.match_substring_regex(column, _PADDED)).as_py():
+        return column
+    if pc.all(pc.match_substring_regex(column, _INTEGER)).as_py():
+        try:
+            return column.cast(pa.int64())
+        except pa.ArrowInvalid:
+            return column
+    is_number = pc.all(pc.match_substring_regex(column, _NUMBER)).as_py()
+    return column.cast(pa.float64()) if is_number else column
 
 
 def _agree(types: Sequence[pa.DataType]) -> bool:

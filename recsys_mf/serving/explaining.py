@@ -25,7 +25,7 @@ from recsys_mf.prediction.pairs import moments
 from recsys_mf.serving.folding import precision_of
 from recsys_mf.serving.joining import is_weighted
 from recsys_mf.serving.population import Population, Rows
-from recsys_mf.serving.trained import Trained, find_known, is_single
+from recsys_mf.serving.trained import Trained, find_known, is_single, trained_rows
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -75,7 +75,7 @@ def explain(run: Trained, user_id: Any, item_id: Any, titles: Any) -> Explanatio
     user, item = find_known(run, user_id, "user"), find_known(run, item_id, "item")
     names = None if titles is None else read_names(titles, "item", run.item_vocabulary)
     with limit_blas():
-        population = Population.of(Rows.of(model, "user"))
+        population = Population.of(Rows.of(model, "user").select(trained_rows(run, "user")))
     own = run.rated.of_users(user)
     Y = np.column_stack([model.item_factors, np.ones(model.n_items)])
     base, effects = model.mean + float(model.item_bias[item[0]]), np.zeros(len(own.columns))

@@ -2,11 +2,12 @@
 
     x_u = argmin Σ_j (r_uj - μ - b_j - x · y_j)² + κ (x - m)ᵀ C⁻¹ (x - m),    x_u = (p_u, b_u), y_j = (q_j, 1)
 
-m and C are the mean and the covariance of the rows of the users that the model knows. They make a prior for one more
-user in the coordinates of the model, whichever solver made it. κ is chosen in training on validation rows
-(`choose_precision`). It takes the place of the variance of a rating about its prediction, but is smaller, because rows
-that were shrunk in training vary less than the true ones. For a posterior, a row is drawn for every sample
-(`sampled_rows`).
+m and C are the mean and the covariance of the rows of the users that the model was trained on. They make a prior for
+one more user in the coordinates of the model, whichever solver made it. Users that were folded in do not count, so that
+the result does not depend on who was folded in before; a trained user that was updated counts with its new row. κ is
+chosen in training on validation rows (`choose_precision`). It takes the place of the variance of a rating about its
+prediction, but is smaller, because rows that were shrunk in training vary less than the true ones. For a posterior, a
+row is drawn for every sample (`sampled_rows`).
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ from recsys_mf.serving import joining
 from recsys_mf.serving.joining import Joined
 from recsys_mf.serving.population import Population, Rows
 from recsys_mf.serving.sampled_rows import NewRatings, draw_rows
-from recsys_mf.serving.trained import SIDES, Side, Trained
+from recsys_mf.serving.trained import SIDES, Side, Trained, trained_rows, vocabulary_of
 
 F32 = NDArray[np.float32]
 R = TypeVar("R", bound=Trained)
@@ -43,6 +44,7 @@ _RELATIVE = 0.6  # κ in units of the squared validation error, if it was not ch
 _MIN_ERROR = 1e-6  # of a fit without errors, in units of the range of the ratings
 _TRIED = (0.3, 0.45, 0.6, 0.85, 1.3)  # in these units
 _SHARES = (0.1, 1.0)  # of the ratings of a validation user, that rows are solved from
+_MAX_WIDTHS = 1e9  # of the range of the training ratings: how far from its middle a new rating may be
 _MAX_CHOSEN_ON = 300  # validation users
 
 
@@ -119,7 +121,7 @@ def fold_in(run: R, ratings: Any, side: str, rng: np.random.Generator, backend: 
     given = _as_ratings(run, ratings)
     joining.check_unweighted(given)
     known = _of_known_others(run, given, side)
-    _warn_of_another_scale(run, known)
+    _refuse_beyond_scale(run, known)
     joined = joining.join(run, known)
     if joining.is_weighted(run):
         _require_new(run, known, side, "the model was trained with weights")
@@ -132,13 +134,14 @@ def fold_in(run: R, ratings: Any, side: str, rng: np.random.Generator, backend: 
         if isinstance(fit.model, Posterior):
             samples = joining.align_samples(fit.model, run, *vocabularies)
             bins = fit.model.scale.bins.indices(None if times is None else times[entries])
-            drawn, factors = draw_rows(samples, side, NewRatings(rows, bins), rng, backend)
+            of_trained = _only_trained(samples, run, side, table)
+            drawn, factors = draw_rows(of_trained, side, NewRatings(rows, bins), rng, backend)
             model = _with_draws(samples, side, touched, drawn)
             if model.noise is not None and factors is not None:
                 model = replace(model, noise=model.noise.with_factors(side, touched, factors))
             return replace(fit, model=model)
         aligned = joining.align(fit.model, run, *vocabularies)
-        population = Population.of(Rows.of(fit.model, side))
+        population = Population.of(Rows.of(fit.model, side).select(trained_rows(run, side)))
         X = solve_rows(aligned, side, rows, precision_of(fit), backend, population)
         return replace(fit, model=_replaced(aligned, side, touched, X))
 
@@ -149,6 +152,8 @@ def fold_in(run: R, ratings: Any, side: str, rng: np.random.Generator, backend: 
     }
     with limit_blas():
         fit, baselines = folded(run.fit), {label: folded(fit) for label, fit in run.baselines.items()}
+    rated = RatedPairs.of(table)
+    fingerprint = joining.fingerprint_of_rated(rated, table.user_vocabulary, table.item_vocabulary)
     changes: dict[str, Any] = {
         "fit": fit,
         "baselines": baselines,
@@ -157,8 +162,9 @@ def fold_in(run: R, ratings: Any, side: str, rng: np.random.Generator, backend: 
         "user_counts": table.user_counts,
         "item_counts": table.item_counts,
         "provenance": dict(run.provenance)
-        | {"continued": facts, "train_ratings": len(table), "train_fingerprint": table.fingerprint},
-        "rated": RatedPairs.of(table),
+        | {"continued": facts, "train_ratings": len(table), "train_fingerprint": fingerprint},
+        "rated": rated,
+        "folded": joining.align_folded(run, table.user_vocabulary, table.item_vocabulary, is_new_folded=True),
         "report": None,
     }
     return replace(run, **changes)  # type: ignore[type-var]  # a Run
@@ -174,6 +180,17 @@ def _touched_rows(joined: Joined, side: Side) -> tuple[NDArray[np.int64], Csr, N
     begins, places = find_entries(starts, touched)
     entries = order[places]
     return touched, Csr(begins, others[entries], table.values[entries], n_others), entries
+
+
+def _only_trained(samples: Posterior, run: Trained, side: Side, table: Ratings) -> Posterior:
+    """The samples, with rows of zero for users (or items) that are not trained, which a prior leaves out.
+
+    samples : over the vocabularies of the table
+    """
+    vocabulary = table.user_vocabulary if side == "user" else table.item_vocabulary
+    known, trained = vocabulary_of(run, side).indices(vocabulary.entries), trained_rows(run, side)
+    untrained = np.flatnonzero((known >= 0) & ~trained[known])
+    return _with_draws(samples, side, untrained, np.int16(0)) if len(untrained) else samples
 
 
 def _times(run: Trained, given: Ratings, joined: Joined, side: Side) -> NDArray[np.int64] | None:
@@ -222,17 +239,22 @@ def _of_known_others(run: Trained, ratings: Ratings, side: Side) -> Ratings:
     return ratings.select(usable).restricted()
 
 
-def _warn_of_another_scale(run: Trained, ratings: Ratings) -> None:
-    """Warn if some ratings are outside the range of the training ratings by more than the width of this range."""
+def _refuse_beyond_scale(run: Trained, ratings: Ratings) -> None:
+    """Raise DataError for a rating too far from the training ratings to be computed with."""
     low, high = run.model.rating_range
-    far = np.abs(ratings.values - np.float64(low + high) / 2) > 1.5 * (high - low)
+    width = (high - low) or max(abs(low), abs(high), 1.0)
+    far = np.abs(ratings.values - np.float64(low + high) / 2) > _MAX_WIDTHS * width
     if far.any():
-        seen = ratings.values[int(far.argmax())]
-        warnings.warn(
-            f"{int(far.sum()):,} of {len(ratings):,} ratings are far outside the range of the training ratings, "
-            f"{low:g} to {high:g} (saw {seen:g}); are they on another scale?",
-            FoldWarning, stacklevel=4,
-        )  # fmt: skip
+        row = int(far.argmax())
+        user, item = (
+            format_value(vocabulary.entries[int(indices[row])])
+            for vocabulary, indices in (
+                (ratings.user_vocabulary, ratings.users),
+                (ratings.item_vocabulary, ratings.items),
+            )
+        )
+        seen, fix = f"{ratings.values[row]:g} of user {user}, item {item}", f"give ratings from {low:g} to {high:g}"
+        raise DataError("a rating is too large to be folded in", where="the new ratings", seen=seen, fix=fix)
 
 
 def _replaced(model: Factorization, side: Side, rows: NDArray[np.int64], X: F32) -> Factorization:
@@ -244,7 +266,9 @@ def _replaced(model: Factorization, side: Side, rows: NDArray[np.int64], X: F32)
     return replace(model, item_factors=factors, item_bias=bias)
 
 
-def _with_draws(model: Posterior, side: Side, rows: NDArray[np.int64], drawn: NDArray[np.int16]) -> Posterior:
+def _with_draws(
+    model: Posterior, side: Side, rows: NDArray[np.int64], drawn: NDArray[np.int16] | np.int16
+) -> Posterior:
     """The model with other rows of a side."""
     table = (model.user_rows if side == "user" else model.item_rows).copy()
     table[rows] = drawn

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsys_mf.errors import ConfigError, FoldWarning
-from recsys_mf.models import Factorization, Fit, Model, RatedPairs
+from recsys_mf.models import Factorization, Fit, FoldedIn, Model, RatedPairs
+from recsys_mf.serving.joining import fingerprint_of_rated
 from recsys_mf.serving.trained import Trained, find_known
 
 R = TypeVar("R", bound=Trained)
@@ -28,6 +29,7 @@ def forget(run: R, user_ids: Any) -> R:
         "fit": _without(run.fit, kept),
         "baselines": {label: _without(fit, kept) for label, fit in run.baselines.items()},
         "user_vocabulary": run.user_vocabulary.restricted(kept),
+        "folded": _folded(run.folded, kept),
         "report": None,
     }
     before, facts = dict(run.provenance), {"users": len(users)}
@@ -40,6 +42,7 @@ def forget(run: R, user_ids: Any) -> R:
             "item_counts": np.bincount(rated.items, minlength=len(run.item_vocabulary)).astype(np.int64),
         }
         before["train_ratings"] = len(rated)
+        before["train_fingerprint"] = fingerprint_of_rated(rated, changes["user_vocabulary"], run.item_vocabulary)
     earlier = before.get("forgotten", {"users": 0, "ratings": 0})
     changes["provenance"] = before | {"forgotten": {name: earlier[name] + facts[name] for name in facts}}
     warnings.warn(
@@ -66,6 +69,13 @@ def _restricted(model: Model, kept: NDArray[np.bool_]) -> Model:
     if spread is not None:
         spread = replace(spread, user_variance=spread.user_variance[kept])
     return replace(model, user_bias=model.user_bias[kept], user_factors=model.user_factors[kept], spread=spread)
+
+
+def _folded(folded: FoldedIn | None, kept: NDArray[np.bool_]) -> FoldedIn | None:
+    if folded is None:
+        return None
+    users = folded.users[kept]
+    return FoldedIn(users, folded.items) if users.any() or folded.items.any() else None
 
 
 def _rated_by(rated: RatedPairs, kept: NDArray[np.bool_]) -> RatedPairs:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys_mf.errors import ConfigError, DataError
-from recsys_mf.models import Factorization, Posterior, RatedPairs
+from recsys_mf.errors import ConfigError, DataError, FoldWarning
+from recsys_mf.models import Factorization, FoldedIn, Posterior, RatedPairs
 from recsys_mf.prediction import takes_times
 from recsys_mf.ratings import Ratings
 from recsys_mf.serving.trained import Trained
@@ -84,10 +85,12 @@ def join(run: Trained, ratings: Ratings) -> Joined:
     """The table that a run is continued on.
 
     Raises ConfigError if the run did not keep its training ratings, and DataError when ids are integers on one side and
-    strings on the other, and for ratings with weights, which a run does not keep.
+    strings on the other, and for ratings with weights, which a run does not keep. Warns with FoldWarning if some
+    ratings seem to be on another scale.
     """
     check_unweighted(ratings)
     rated = _check_rated(run)
+    _warn_of_another_scale(run, ratings)
     users = run.user_vocabulary.union(ratings.user_vocabulary, where="user ids")
     items = run.item_vocabulary.union(ratings.item_vocabulary, where="item ids")
     known = ratings.reindexed(run.user_vocabulary, run.item_vocabulary)
@@ -107,6 +110,39 @@ def join(run: Trained, ratings: Ratings) -> Joined:
     )  # fmt: skip
     flags = np.arange(len(joined)) >= np.count_nonzero(kept)
     return Joined(joined, flags, int(is_changed.sum()))
+
+
+def _warn_of_another_scale(run: Trained, ratings: Ratings) -> None:
+    """Warn if some ratings are outside the range of the training ratings by more than the width of this range."""
+    low, high = run.model.rating_range
+    far = np.abs(ratings.values - np.float64(low + high) / 2) > 1.5 * (high - low)
+    if far.any():
+        seen = ratings.values[int(far.argmax())]
+        warnings.warn(
+            f"{int(far.sum()):,} of {len(ratings):,} ratings are far outside the range of the training ratings, "
+            f"{low:g} to {high:g} (saw {seen:g}); are they on another scale?",
+            FoldWarning, stacklevel=5,
+        )  # fmt: skip
+
+
+def align_folded(run: Trained, users: Vocabulary, items: Vocabulary, *, is_new_folded: bool) -> FoldedIn | None:
+    """Which users and items of other vocabularies were folded in; None if none was.
+
+    is_new_folded : whether those that the run does not know are folded in now
+    """
+    earlier = (None, None) if run.folded is None else (run.folded.users, run.folded.items)
+    sides = zip((run.user_vocabulary, run.item_vocabulary), (users, items), earlier, strict=True)
+    found = []
+    for known, ids, folded in sides:
+        rows = known.indices(ids.entries)
+        before = np.zeros(len(known), np.bool_) if folded is None else folded
+        found.append(np.where(rows < 0, is_new_folded, before[rows]))
+    return FoldedIn(*found) if any(folded.any() for folded in found) else None
+
+
+def fingerprint_of_rated(rated: RatedPairs, users: Vocabulary, items: Vocabulary) -> str:
+    """The fingerprint of the table of the ratings that a run keeps, in their order."""
+    return Ratings(rated.users, rated.items, rated.values, None, users, items).fingerprint
 
 
 def align_samples(model: Posterior, run: Trained, user_ids: Vocabulary, item_ids: Vocabulary) -> Posterior:

@@ -29,6 +29,10 @@ class Rows(NamedTuple):
             return cls(model.user_factors, model.user_bias)
         return cls(model.item_factors, model.item_bias)
 
+    def select(self, rows: NDArray[np.bool_]) -> Rows:
+        """Some of the rows, bool[rows]."""
+        return Rows(self.factors[rows], self.bias[rows])
+
     def stacked(self) -> F32:
         """(factors, bias) [rows, k + 1]."""
         return np.column_stack([self.factors, self.bias])

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from recsys_mf import memory
 from recsys_mf.arguments import choice, whole
-from recsys_mf.errors import ConfigError, IdMismatchWarning
+from recsys_mf.errors import ConfigError, EmptyListWarning, IdMismatchWarning
 from recsys_mf.kernels import predictor
 from recsys_mf.loaders.names import note_unnamed, read_names
 from recsys_mf.loaders.pairs import read_pairs
@@ -79,6 +79,7 @@ class Recommender:
         self._rated = _excluded(run, options.exclude)
         self._titles = None if options.titles is None else read_names(options.titles, "item", run.item_vocabulary)
         self._listed = np.zeros(run.model.n_items, np.bool_)
+        self.without = 0  # users whose list was empty so far
 
     def rank(self, users: I32) -> Ranked:
         """The lists of users, dense indices int32[b]."""
@@ -96,6 +97,7 @@ class Recommender:
         is_item = found.items >= 0
         items = found.items[is_item]
         self._listed[items] = True
+        self.without += int((~is_item.any(axis=1)).sum())
         ranks = np.broadcast_to(np.arange(1, self.n + 1, dtype=np.int32), found.items.shape)[is_item]
         columns: dict[str, Any] = {
             "user_id": self.run.user_vocabulary.ids(np.repeat(users, is_item.sum(1))),
@@ -119,6 +121,11 @@ class Recommender:
             part = users[start : start + step]
             yield part, self.batch(part)
 
+    def note_empty(self) -> None:
+        """Warn, as an EmptyListWarning, if some of the lists so far are empty."""
+        if self.without:
+            warnings.warn(f"no items are left for {self.without:,} of the users", EmptyListWarning, stacklevel=4)
+
     def note_untitled(self) -> None:
         """Warn, as a ReadingNotice, that some of the items listed so far have no title, if titles were given."""
         if self._titles is not None:
@@ -132,6 +139,7 @@ def recommend(run: Trained, user_ids: Any, options: ListOptions) -> pd.DataFrame
     with memory.guarded("recommending", fix="ask for fewer users at a time, or write the lists to a file"):
         lists = cast("pd.DataFrame", recommender.batch(users).to_pandas())
     recommender.note_untitled()
+    recommender.note_empty()
     return lists
 
 
@@ -160,6 +168,7 @@ def recommend_to_file(
             rows += len(batch)
             watch(len(part))
     recommender.note_untitled()
+    recommender.note_empty()
     return rows
 
 
@@ -185,6 +194,9 @@ def _excluded(run: Trained, exclude: Any) -> tuple[RatedPairs, ...] | None:
     if isinstance(exclude, str) and exclude.isidentifier() and not os.path.exists(exclude):
         fix = "give 'rated', 'none' or a table of pairs"
         raise ConfigError("neither a choice nor a file", where="exclude", seen=repr(exclude), fix=fix)
+    if exclude is None:
+        fix = "give 'rated', 'none' or a table of pairs"
+        raise ConfigError("neither a choice nor a table", where="exclude", seen="None", fix=fix)
     known = _known_pairs(run, exclude)
     return (known,) if run.rated is None else (run.rated, known)
 
@@ -195,7 +207,7 @@ def _known_pairs(run: Trained, table: Any) -> RatedPairs:
         table = table.reindexed(run.user_vocabulary, run.item_vocabulary)
         users, items = table.users, table.items
     else:
-        users, items = read_pairs(table, run)
+        users, items = read_pairs(table, run, where="exclude")
     is_known = (users >= 0) & (items >= 0)
     if len(users) and not is_known.any():
         text = f"exclude: the run does not know both ids of any of the {len(users):,} pairs, so none is left out"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Set
+from collections.abc import Iterator, Mapping, Set
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from recsys_mf.conversion.origin import format_value
 from recsys_mf.errors import DataError
-from recsys_mf.models import Fit, Model, RatedPairs
+from recsys_mf.models import Fit, FoldedIn, Model, RatedPairs
 from recsys_mf.vocabulary import Vocabulary
 
 I32 = NDArray[np.int32]
@@ -37,12 +37,23 @@ class Trained(Protocol):
     @property
     def rated(self) -> RatedPairs | None: ...
     @property
+    def folded(self) -> FoldedIn | None: ...
+    @property
     def provenance(self) -> Mapping[str, Any]: ...
 
 
 def vocabulary_of(run: Trained, side: Side) -> Vocabulary:
     """The ids of one side."""
     return run.user_vocabulary if side == "user" else run.item_vocabulary
+
+
+def trained_rows(run: Trained, side: Side) -> NDArray[np.bool_]:
+    """Which rows of a side were trained, not folded in; all of them if every trained one was forgotten."""
+    everyone = np.ones(len(vocabulary_of(run, side)), np.bool_)
+    if run.folded is None:
+        return everyone
+    trained = ~(run.folded.users if side == "user" else run.folded.items)
+    return trained if trained.any() else everyone
 
 
 def find_known(run: Trained, ids: Any, side: Side, *, where: str | None = None, advice: str = "") -> I32:
@@ -53,7 +64,7 @@ def find_known(run: Trained, ids: Any, side: Side, *, where: str | None = None, 
     reverse.
     """
     vocabulary, where = vocabulary_of(run, side), where or f"{side} ids"
-    column = [_item(ids)] if is_single(ids) else list(ids) if isinstance(ids, Set) else ids
+    column = as_column(ids, where)
     if not len(column):
         raise DataError(f"no {side} ids", where=where, seen="an empty list", fix="give at least one id")
     found = vocabulary.indices(column, where=where)
@@ -66,6 +77,17 @@ def find_known(run: Trained, ids: Any, side: Side, *, where: str | None = None, 
         what = f"the run has no {side} with this id"
         raise DataError(what, where=where, seen=f"{format_value(first)}{more}", fix=fix)
     return found
+
+
+def as_column(ids: Any, where: str) -> Any:
+    """A column of ids, a set of them, or a single one, as a column. Raises DataError for an iterator.
+
+    where : name of the ids, for messages
+    """
+    if isinstance(ids, Iterator):
+        seen, fix = type(ids).__name__, "give a list: list(ids)"
+        raise DataError("an iterator is not a column of ids", where=where, seen=seen, fix=fix)
+    return [_item(ids)] if is_single(ids) else list(ids) if isinstance(ids, Set) else ids
 
 
 def _item(single: Any) -> Any:

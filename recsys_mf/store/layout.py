@@ -16,6 +16,9 @@ MODEL, BASELINES = "model.safetensors", "baselines.safetensors"
 USERS, ITEMS = "users.parquet", "items.parquet"
 RATED, REPORT = "rated.parquet", "report.json"
 
+FOLDED = "folded"
+"""The column of users or items that were folded in."""
+
 REQUIRED = (MODEL, BASELINES, USERS, ITEMS)
 OPTIONAL = (RATED, REPORT)
 WRITTEN = (FACTS, *REQUIRED, *OPTIONAL)

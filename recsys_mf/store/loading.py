@@ -29,7 +29,7 @@ from recsys_mf.store.layout import (
     VERSION,
     is_sealed,
 )
-from recsys_mf.store.parts import baselines_of, fit_of, rated_of, vocabulary_of
+from recsys_mf.store.parts import baselines_of, fit_of, folded_of, rated_of, side_of
 
 _ATTEMPTS, _MISSING_ATTEMPTS, _PAUSE = 50, 3, 0.005  # retries while a writer replaces the run; the pause in seconds
 _SENT_ATTEMPTS = 5  # the same at an address, where a copy takes longer
@@ -133,8 +133,8 @@ def _loaded(directory: Path, *, mapped: bool) -> Run:
         shape = fit.model.n_users, fit.model.n_items
     with reading(directory / BASELINES):
         baselines = baselines_of(facts["baselines"], data.tensors(BASELINES), shape)
-    users, user_counts = vocabulary_of(data, USERS, shape[0], facts["users_fingerprint"])
-    items, item_counts = vocabulary_of(data, ITEMS, shape[1], facts["items_fingerprint"])
+    users = side_of(data, USERS, shape[0], facts["users_fingerprint"])
+    items = side_of(data, ITEMS, shape[1], facts["items_fingerprint"])
     for name in OPTIONAL:  # files that are not parsed here are checked too
         if name in facts["parts"] and name != RATED:
             data.read(name)
@@ -142,12 +142,13 @@ def _loaded(directory: Path, *, mapped: bool) -> Run:
         fit=fit,
         baselines=baselines,
         baseline=facts["baseline"],
-        user_vocabulary=users,
-        item_vocabulary=items,
-        user_counts=user_counts,
-        item_counts=item_counts,
+        user_vocabulary=users.vocabulary,
+        item_vocabulary=items.vocabulary,
+        user_counts=users.counts,
+        item_counts=items.counts,
         provenance=facts["provenance"],
         rated=rated_of(data, shape) if RATED in facts["parts"] else None,
+        folded=folded_of(users, items),
     )
 
 

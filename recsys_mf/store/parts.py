@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import MISSING, fields
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from recsys_mf import memory
 from recsys_mf.conversion.arrow import plain_numbers
 from recsys_mf.errors import ArtifactError, DataError
-from recsys_mf.models import Fit, RatedPairs
+from recsys_mf.models import Fit, FoldedIn, RatedPairs
 from recsys_mf.models.fit import as_of_today
 from recsys_mf.store import facts as checks
 from recsys_mf.store.files import AGAIN, Files, reading, short
-from recsys_mf.store.layout import MODELS, RATED
+from recsys_mf.store.layout import FOLDED, MODELS, RATED
 from recsys_mf.vocabulary import Vocabulary
 
 # Bytes that a part may always take, and the largest ratio of compression for ids beyond that.
@@ -61,12 +61,21 @@ def baselines_of(
     return fits
 
 
-def vocabulary_of(data: Files, name: str, rows: int, fingerprint: str) -> tuple[Vocabulary, NDArray[np.int64]]:
+class StoredSide(NamedTuple):
+    """The users or the items of a run: ids, training ratings int64[n], and which were folded in, bool[n]."""
+
+    vocabulary: Vocabulary
+    counts: NDArray[np.int64]
+    folded: NDArray[np.bool_]
+
+
+def side_of(data: Files, name: str, rows: int, fingerprint: str) -> StoredSide:
+    """The side in a file. Raises ArtifactError unless its ids have this fingerprint."""
     import pyarrow as pa
 
     with reading(data.directory / name):
         types = {"id": (pa.int64(), pa.dictionary(pa.int32(), pa.string())), "ratings": (pa.int64(),)}
-        table = _table(data.read(name), types, rows=rows, values=rows)
+        table = _table(data.read(name), types, rows=rows, values=rows, optional={FOLDED: (pa.bool_(),)})
         counts = None if table["ratings"].null_count else plain_numbers(table["ratings"]).copy()
         if counts is None or (counts < 0).any():
             raise DataError("a count is null or negative", where="ratings")
@@ -74,7 +83,24 @@ def vocabulary_of(data: Files, name: str, rows: int, fingerprint: str) -> tuple[
         if vocabulary.fingerprint != fingerprint:
             where, seen = str(data.directory / name), f"{vocabulary.fingerprint[:12]}…"
             raise ArtifactError("the ids are not those of the run", where=where, seen=seen, fix=AGAIN)
-        return vocabulary, counts
+        return StoredSide(vocabulary, counts, _flags(table, FOLDED))
+
+
+def folded_of(users: StoredSide, items: StoredSide) -> FoldedIn | None:
+    """Which users and items were folded in; None if none was."""
+    if not (users.folded.any() or items.folded.any()):
+        return None
+    return FoldedIn(users.folded, items.folded)
+
+
+def _flags(table: Any, name: str) -> NDArray[np.bool_]:
+    """A column of truth values, False if there is no such column."""
+    if name not in table.column_names:
+        return np.zeros(len(table), np.bool_)
+    if table[name].null_count:
+        raise DataError("null", where=name)
+    flags: NDArray[np.bool_] = table[name].to_numpy().copy()
+    return flags
 
 
 def rated_of(data: Files, shape: tuple[int, int]) -> RatedPairs:
@@ -111,11 +137,19 @@ def _lists(table: Any, name: str) -> tuple[NDArray[np.int64], NDArray[Any]]:
     return (starts - starts[0]).astype(np.int64), plain_numbers(values)
 
 
-def _table(data: bytes, types: Mapping[str, tuple[Any, ...]], *, rows: int, values: int) -> Any:
+def _table(
+    data: bytes,
+    types: Mapping[str, tuple[Any, ...]],
+    *,
+    rows: int,
+    values: int,
+    optional: Mapping[str, tuple[Any, ...]] | None = None,
+) -> Any:
     """The columns of a Parquet part, read only if its footer does not claim more than is possible.
 
     Texts are read as indices into a dictionary, so that one long text cannot be repeated many times in memory.
     rows : of the table; values : the largest possible number of values in a column
+    optional : types of columns that may be missing
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -123,6 +157,7 @@ def _table(data: bytes, types: Mapping[str, tuple[Any, ...]], *, rows: int, valu
     texts = [name for name, allowed in types.items() if any(map(pa.types.is_dictionary, allowed))]
     file = pq.ParquetFile(pa.BufferReader(data), read_dictionary=texts)
     schema = file.schema_arrow
+    types = {**types, **{name: allowed for name, allowed in (optional or {}).items() if name in schema.names}}
     for name, allowed in types.items():
         found = schema.field(name).type if name in schema.names else "none"
         if found not in allowed:

@@ -24,6 +24,7 @@ from recsys_mf.storage import Place, place
 from recsys_mf.store.layout import (
     BASELINES,
     FACTS,
+    FOLDED,
     FORMAT,
     ITEMS,
     MODEL,
@@ -109,8 +110,9 @@ def _write(run: Run, directory: Path, report: _Report | None, *, keep_rated: boo
     run_id = _identity(facts, model, others)
     save_file(model, directory / MODEL, metadata={"run": run_id})
     save_file(others, directory / BASELINES, metadata={"run": run_id})
-    _write_vocabulary(run.user_vocabulary, run.user_counts, directory / USERS, run_id)
-    _write_vocabulary(run.item_vocabulary, run.item_counts, directory / ITEMS, run_id)
+    users, items = (None, None) if run.folded is None else (run.folded.users, run.folded.items)
+    _write_vocabulary(run.user_vocabulary, _columns(run.user_counts, users), directory / USERS, run_id)
+    _write_vocabulary(run.item_vocabulary, _columns(run.item_counts, items), directory / ITEMS, run_id)
     if keep_rated and run.rated is not None:
         _write_rated(run.rated, directory / RATED, run_id)
     if report is not None:
@@ -138,11 +140,17 @@ def _identity(facts: dict[str, Any], *arrays: dict[str, NDArray[Any]]) -> str:
     return digest.hexdigest()[:32]
 
 
-def _write_vocabulary(vocabulary: Vocabulary, counts: NDArray[np.int64], path: Path, run_id: str) -> None:
+def _columns(counts: NDArray[np.int64], folded: NDArray[np.bool_] | None) -> dict[str, NDArray[Any]]:
+    """What is stored of every user or item; whether it was folded in only if some were."""
+    ratings: dict[str, NDArray[Any]] = {"ratings": np.asarray(counts, np.int64)}
+    return ratings if folded is None or not folded.any() else ratings | {FOLDED: folded}
+
+
+def _write_vocabulary(vocabulary: Vocabulary, columns: dict[str, NDArray[Any]], path: Path, run_id: str) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    table = pa.table({"id": vocabulary.entries, "ratings": np.asarray(counts, np.int64)}, metadata={"run": run_id})
+    table = pa.table({"id": vocabulary.entries} | columns, metadata={"run": run_id})
     pq.write_table(table, path, compression="zstd")
 
 

@@ -71,8 +71,9 @@ def continued(
         how = "updated"
         fits = {label: aligned(fit) for label, fit in start.baselines.items()}
         fit = _updated(aligned(start.fit), joined, validation, seed, backend, watch)
+        folded = joining.align_folded(start, users, items, is_new_folded=False)
     else:
-        how, since = "fitted again", 0
+        how, since, folded = "fitted again", 0, None
         fits = {label: again(label, fit) for label, fit in start.baselines.items()}
         fit = again(start.fit.solver, start.fit)
     facts = joining.describe(start, joined) | {"how": how, "since_full_fit": since}
@@ -95,6 +96,7 @@ def continued(
         | provenance.of_machine(backend)
         | {"continued": facts},
         rated=RatedPairs.of(joined.ratings),
+        folded=folded,
     )
 
 

@@ -15,8 +15,9 @@ It is stored in run.json under "provenance". All values are plain. Written by `t
     compress            rank to which a posterior was reduced, or null
     start               fingerprint of the run that was continued from, or null
     continued           only if there is a start: ratings, users and items that were kept, added and changed; how:
-                        "updated" or "fitted again"; since_full_fit: ratings added since the last full fit
-    train_ratings, train_fingerprint     of the training rows
+                        "updated", "fitted again" or "folded in"; since_full_fit: ratings added since the last full fit
+    train_ratings, train_fingerprint     of the training rows; after folding in or forgetting, of the ratings that the
+                        run keeps, by user and item (if it keeps none, forgetting leaves both as they are)
     test_fingerprint    of the test rows, as the model sees them; null if there are none, or made by hand
     rating_range        smallest and largest training rating
     weighted            whether the training rows have weights

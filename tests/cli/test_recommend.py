@@ -172,6 +172,7 @@ WRONG: dict[str, tuple[list[str], int, str]] = {
     "empty among": (["--users", "5", "--among", ""], 3, "error: --among: no item ids (saw '')"),
     "unknown item": (["--users", "5", "--among", "1"], 3, "error: among, item ids: the run has no item with this id"),
     "top": (["--users", "5", "--top", "0"], 2, "error: --top: out of range (saw 0); give a whole number, 1 or more"),
+    "top before users": (["--top", "-5"], 2, "error: --top: out of range (saw -5); give a whole number, 1 or more"),
     "seed alone": (["--users", "5", "--seed", "1"], 2, "error: --seed has no effect with --score mean; leave it out,"),
     "interval alone": (
         ["--users", "5", "--interval", "0.5"], 2, "error: --interval has no effect with --score mean; leave it out, or"

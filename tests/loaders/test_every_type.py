@@ -325,7 +325,8 @@ def test_ids_of_every_other_type_are_read_under_every_choice_of_ids_or_refused(t
 
 def test_text_read_as_integers_names_the_row_that_is_not_an_integer() -> None:
     for wrong in (" 12", "+12", "0x10", "1.0", "", "99999999999999999999"):
-        with pytest.raises(DataError, match="row 3: id is not an integer"):
+        what = "id beyond 64-bit integers" if wrong.startswith("9") else "id is not an integer"
+        with pytest.raises(DataError, match=f"row 3: {what}"):
             from_frame(table(user_id=["1234567890123456789", "-5", "007", wrong, "1", "2"]), ids="integer")
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pandas as pd
 import pyarrow as pa
 import pytest
 
-from recsys_mf.errors import DataError
+from recsys_mf.errors import DataError, ReadingNotice
 from recsys_mf.loaders.id_lists import read_ids
 from recsys_mf.vocabulary import Vocabulary
 
@@ -32,7 +33,7 @@ def texts(text: str) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    ("typed", "ids"), [("3", [3]), (" 20, 3,,10 ", [20, 3, 10]), ("3,20,3", [3, 20]), ("-5", [-5]), ("003", [3])]
+    ("typed", "ids"), [("3", [3]), (" 20, 3,,10 ", [20, 3, 10]), ("3,20,3", [3, 20]), ("-5", [-5])]
 )
 def test_typed_ids_keep_their_order_and_come_once(typed: str, ids: list[int]) -> None:
     assert integers(typed) == ids
@@ -74,11 +75,35 @@ def test_no_ids_are_refused(typed: str) -> None:
         integers(typed)
 
 
-@pytest.mark.parametrize("typed", ["users.csv", "3;10", "3,x", "1.5", "0x10", "9" * 30, "٣"])
+@pytest.mark.parametrize("typed", ["users.csv", "3;10", "3,x", "1.5", "1.0", "0x10", "٣"])
 def test_what_is_neither_integers_nor_a_file_is_refused(typed: str) -> None:
     message = r"--users: neither integer ids nor the name of a file \(saw '.*'\); give integer ids like 3$"
     with pytest.raises(DataError, match=message):
         integers(typed)
+
+
+@pytest.mark.parametrize("given", ["003", "+3", "-03", "20,003"])
+@pytest.mark.parametrize("in_file", [False, True])
+def test_an_id_with_leading_zeros_is_not_the_integer(given: str, in_file: bool) -> None:
+    if in_file:
+        Path("ids.csv").write_text("user_id\n" + given.replace(",", "\n"))
+    wrong = re.escape(repr(given.split(",")[-1]))
+    message = rf"id with leading zeros or a plus sign; .* \(saw {wrong}\); give integer ids like 3$"
+    with pytest.raises(DataError, match=message):
+        integers("ids.csv" if in_file else given)
+
+
+@pytest.mark.parametrize("in_file", [False, True])
+def test_an_id_beyond_64_bits_is_called_so(in_file: bool) -> None:
+    Path("ids.csv").write_text(f"user_id\n20\n{'9' * 30}")
+    with pytest.raises(DataError, match=rf"id beyond 64-bit integers \(saw '{'9' * 30}'\); give integer ids like 3$"):
+        integers("ids.csv" if in_file else "9" * 30)
+
+
+def test_whole_floats_in_a_table_are_integers() -> None:
+    Path("ids.csv").write_text("user_id\n20.0\n3.0\n")
+    with pytest.warns(ReadingNotice, match="column user_id: whole numbers of type double are read as"):
+        assert integers("ids.csv") == [20, 3]
 
 
 def test_a_file_wins_over_ids_of_the_same_spelling() -> None:

@@ -75,7 +75,7 @@ def test_ids_are_read_as_the_run_has_them(tmp_path: Path) -> None:
     path = tmp_path / "movies.csv"
     path.write_text("movieId,title\n003,a\n10,b\nü,c\n", encoding="utf-8")
     assert names_of(path, TEXTS) == ["a", "b", "c"]
-    path.write_text("movieId,title\n003,a\n10,b\n", encoding="utf-8")
+    path.write_text("movieId,title\n3,a\n10,b\n", encoding="utf-8")
     assert names_of(path) == ["a", "b", None]
 
 
@@ -101,19 +101,19 @@ def test_users_have_names_too() -> None:
 
 
 WRONG: dict[str, tuple[Any, str]] = {
-    "no names": (table(year=[1, 2, 3]), r"frame: no column is recognised as the names \(saw columns item_id, year\); "),
+    "no names": (table(year=[1, 2, 3]), r"titles: no column is recognised as the names \(saw columns item_id, year\)"),
     "no ids": ({"title": ["a"]}, r"no column is recognised as the item ids \(saw columns title\); call it item_id$"),
-    "numbers": (table(title=[1, 2, 3]), r"frame, column title: names must be text \(saw int64\); store text"),
-    "only nulls": (table(title=[None] * 3), r"frame, column title: names must be text \(saw null\)"),
+    "numbers": (table(title=[1, 2, 3]), r"titles, column title: names must be text \(saw int64\); store text"),
+    "only nulls": (table(title=[None] * 3), r"titles, column title: names must be text \(saw null\)"),
     "lists": (table(title=[["a"], ["b"], ["c"]]), r"names must be text \(saw list"),
-    "bytes": (table(title=[b"a", b"\xff", b"c"]), r"frame, column title, row 1: not text in UTF-8"),
-    "twice": (table([20, 3, 20]), r"frame, column item_id: id occurs twice \(saw 20 in row 0 and again\); give one ro"),
-    "null": (table([20, None, 3]), r"frame, column item_id, row 1: null id"),
-    "unknown": (table([1, 2, 4]), r"frame, column item_id: the model has none of these items \(saw 3 ids\); give the"),
+    "bytes": (table(title=[b"a", b"\xff", b"c"]), r"titles, column title, row 1: not text in UTF-8"),
+    "twice": (table([20, 3, 20]), r"titles, column item_id: id occurs twice \(saw 20 in row 0 and again\); give one"),
+    "null": (table([20, None, 3]), r"titles, column item_id, row 1: null id"),
+    "unknown": (table([1, 2, 4]), r"titles, column item_id: the model has none of these items \(saw 3 ids\); give the"),
     "empty": (pa.table(table(pa.array([], pa.int64()), title=pa.array([], pa.string()))), r"none of these .*\(saw 0 i"),
-    "text": (table(["20", "3", "7"]), r"frame, column item_id: the ids are strings, but the model was trained on inte"),
+    "text": (table(["20", "3", "7"]), r"titles, column item_id: the ids are strings, but the model was trained on"),
     "two columns": (pd.DataFrame([[10, "a", "b"]], columns=["item_id", "title", "title"]), "two columns of the same n"),
-    "no table": (3, r"frame: not a table \(saw int\)"),
+    "no table": (3, r"titles: not a table \(saw int\)"),
     "no file": (Path("movies.csv"), "movies.csv: no such file"),
 }  # fmt: skip
 

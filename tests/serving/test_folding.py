@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 import warnings
 from dataclasses import replace
 from pathlib import Path
@@ -157,10 +158,21 @@ def test_ratings_on_another_scale_are_told() -> None:
     run = small_run()
     low, high = run.model.rating_range
     items = run.item_vocabulary.entries.slice(0, 2).to_numpy()
-    for far in (high + 1.1 * (high - low), low - 1.1 * (high - low), 1e30):
+    for far in (high + 1.1 * (high - low), low - 1.1 * (high - low), 1e6):
         ratings = Ratings.from_ids([NEW] * 2, items, np.array([high, far]), None)
         with pytest.warns(FoldWarning, match=r"^1 of 2 ratings are far outside the range .* on another scale\?$"):
             run.fold_in(ratings)
+
+
+@pytest.mark.parametrize("make", [small_run, posterior_run])
+def test_a_rating_beyond_all_scales_is_refused_by_name(make: Any) -> None:
+    for far in (3e38, -3e38, 1e12):
+        ratings = Ratings.from_ids([NEW] * 2, [100, 102], np.array([3.0, far]), None)
+        message = (
+            rf"a rating is too large to be folded in \(saw {re.escape(f'{far:g}')} of user {NEW}, item 102\); give"
+        )
+        with pytest.raises(DataError, match=message):
+            make().fold_in(ratings)
 
 
 def test_a_sampled_run_forgets_too() -> None:
@@ -234,6 +246,9 @@ def test_what_cannot_be_folded_into_is_refused_in_one_line() -> None:
         replace(run, rated=None).fold_in(new_ratings(run))
     with pytest.raises(ConfigError, match=r"side: unknown value \(saw 'film'\)"):
         run.fold_in(new_ratings(run), side="film")
+    for seed, wrong in (("x", r"not a whole number \(saw 'x'\)"), (-1, r"out of range \(saw -1\)")):
+        with pytest.raises(ConfigError, match=f"^seed: {wrong}; give a whole number, 0 or more$"):
+            run.fold_in(new_ratings(run), seed=seed)  # type: ignore[arg-type]
     with pytest.raises(DataError, match="the run has no user with this id"):
         run.forget(NEW)
     with pytest.raises(ConfigError, match="cannot forget all of its users"):
@@ -333,6 +348,63 @@ def test_the_mean_of_the_draws_is_the_posterior_mean_of_a_row(prior_kept: bool) 
     deviations = np.sqrt(np.diag(np.linalg.inv(A)))
     np.testing.assert_allclose(rows.mean(0), mean, atol=5 * deviations.max() / np.sqrt(4000))
     np.testing.assert_allclose(np.cov(rows.T), np.linalg.inv(A), atol=0.1 * deviations.max() ** 2)
+
+
+def _run_of(name: str) -> Run:
+    """A run whose new users have a prior of rows: of a factorisation, and of samples without and with a prior kept."""
+    if name == "factors":
+        return factor_run()
+    run = sampled_run("gaussian")
+    assert isinstance(run.model, Posterior)
+    return run if name == "samples" else replace(run, fit=replace(run.fit, model=replace(run.model, user_prior=None)))
+
+
+@pytest.mark.parametrize("stored", [False, True])
+@pytest.mark.parametrize("name", ["factors", "samples", "samples without a prior"])
+@pytest.mark.parametrize("side", ["user", "item"])
+def test_new_rows_do_not_depend_on_rows_folded_in_before(name: str, side: str, stored: bool, tmp_path: Path) -> None:
+    run = _run_of(name)
+    others = (run.item_vocabulary if side == "user" else run.user_vocabulary).entries.slice(2, 40).to_numpy()
+    ids = {f"{'item' if side == 'user' else 'user'}_id": np.tile(others, 30), "rating": np.tile([5.5, 4.0], 600)}
+    crowd = ids | {f"{side}_id": np.repeat(np.arange(30) + NEW, len(others))}
+    late = {column: values[:7] for column, values in ids.items()} | {f"{side}_id": [NEW - 1] * 7}
+    first = run.fold_in(crowd, side=side)
+    if stored:
+        save(first, tmp_path / "run")
+        first = load(tmp_path / "run")
+    both, alone = first.fold_in(late, side=side), run.fold_in(late, side=side)
+    pairs = ([NEW - 1] * len(others), others) if side == "user" else (others, [NEW - 1] * len(others))
+    np.testing.assert_array_equal(both.predict(*pairs), alone.predict(*pairs))
+    assert both.folded is not None
+    assert (both.folded.users.sum(), both.folded.items.sum()) == ((31, 0) if side == "user" else (0, 31))
+    if side == "item":
+        return
+    with pytest.warns(FoldWarning, match="users forgotten: 30"):
+        back = both.forget(np.arange(30) + NEW)
+    for label, array in arrays_of(alone).items():
+        np.testing.assert_array_equal(arrays_of(back)[label], array, err_msg=label)
+    assert back.provenance["train_fingerprint"] == alone.provenance["train_fingerprint"]
+    assert back.provenance["train_fingerprint"] != both.provenance["train_fingerprint"]
+    with pytest.warns(FoldWarning, match="users forgotten: 1,"):
+        assert back.forget(NEW - 1).folded is None
+
+
+def test_a_run_whose_trained_users_are_all_forgotten_still_folds_in() -> None:
+    run = factor_run()
+    items, rng = run.item_vocabulary.entries.slice(2, 40).to_pylist(), np.random.default_rng(0)
+    crowd = {"user_id": np.repeat(np.arange(30) + NEW, 40), "item_id": items * 30, "rating": rng.random(1200) * 5}
+    with pytest.warns(FoldWarning):
+        rest = run.fold_in(crowd).forget(run.user_vocabulary.entries)
+    again = factorization_of(rest.fold_in(new_ratings(run, user=NEW + 40)))
+    assert again.user_factors[-1].any()
+
+
+def test_the_terms_of_a_folded_row_add_up_to_its_prediction() -> None:
+    run = factor_run()
+    items = run.item_vocabulary.entries.slice(2, 40).to_pylist()
+    crowd = {"user_id": np.repeat(np.arange(30) + NEW, 40), "item_id": items * 30, "rating": [5.5, 4.0] * 600}
+    why = run.fold_in(crowd).explain(NEW, items[0])
+    assert why.folded == pytest.approx(why.prediction, rel=1e-4)
 
 
 def test_a_rating_off_the_scale_of_a_model_of_stars_is_refused() -> None:

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from recsys_mf.errors import ConfigError, DataError, IdMismatchWarning, ReadingNotice
+from recsys_mf.errors import ConfigError, DataError, EmptyListWarning, IdMismatchWarning, ReadingNotice
 from recsys_mf.models import Factorization, RatedPairs
 from recsys_mf.prediction.ranking import Draw, Lower
 from recsys_mf.ratings import Ratings
@@ -99,7 +99,8 @@ def test_lists_are_shorter_if_fewer_items_are_left_however_many_are_asked_for() 
 
 def test_a_user_who_has_rated_everything_has_no_list() -> None:
     mine = next(item for user, item in sorted(rated_pairs()) if user == 5)
-    both = RUN.recommend([5, 8], 3, among=[mine], exclude=pd.DataFrame({"user_id": [8], "item_id": [mine]}))
+    with pytest.warns(EmptyListWarning, match="^no items are left for 2 of the users$"):
+        both = RUN.recommend([5, 8], 3, among=[mine], exclude=pd.DataFrame({"user_id": [8], "item_id": [mine]}))
     assert len(both) == 0
     assert list(both.columns) == ["user_id", "rank", "item_id", "score"]
 
@@ -210,6 +211,17 @@ def test_a_draw_is_the_same_for_a_seed_and_for_a_user_among_others() -> None:
     pd.testing.assert_frame_equal(alone, drawn[drawn["user_id"] == 20].reset_index(drop=True))
 
 
+def test_a_user_for_whom_nothing_is_left_is_counted(tmp_path: Path) -> None:
+    assert RUN.rated is not None
+    item = RUN.item_vocabulary.entries[int(RUN.rated.items[0])].as_py()
+    user = RUN.user_vocabulary.entries[int(RUN.rated.users[0])].as_py()
+    with pytest.warns(EmptyListWarning, match="^no items are left for 1 of the users$"):
+        assert RUN.recommend(user, among=[item]).empty
+    recommender = Recommender(RUN, ListOptions(among=[item]))
+    with pytest.warns(EmptyListWarning, match=r"^no items are left for \d+ of the users$"):
+        recommend_to_file(recommender, recommender.everyone, tmp_path / "lists.csv")
+
+
 WRONG: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
     "unknown user": ({"user_ids": 6}, DataError, r"user ids: the run has no user with this id \(saw 6\); the run has"),
     "unknown users": ({"user_ids": [5, 6, 7, 9]}, DataError, r"\(saw 6 and 2 more\); the run has ids like 5"),
@@ -227,11 +239,14 @@ WRONG: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
     "misspelt": ({"exclude": "ratd"}, ConfigError, r"exclude: neither a choice nor a file \(saw 'ratd'\); give 'rated"),
     "no file": ({"exclude": Path("none.csv")}, DataError, "none.csv: no such file"),
     "no file, text": ({"exclude": "none.csv"}, DataError, "none.csv: no such file"),
-    "no table": ({"exclude": None}, DataError, r"not a table \(saw NoneType\)"),
+    "no table": ({"exclude": None}, ConfigError, r"exclude: neither a choice nor a table \(saw None\); give 'rated"),
+    "a list of items": ({"exclude": [100]}, DataError, r"exclude: not a table \(saw list\); give a pandas, Polars"),
+    "an iterator": ({"user_ids": (u for u in [5])}, DataError, r"user ids: an iterator is not a column of ids \(saw"),
+    "mixed users": ({"user_ids": [5, "8"]}, DataError, r"user ids: not a column .* \(saw int 5, str '8'\)"),
     "no items in it": ({"exclude": pd.DataFrame({"user_id": [5]})}, DataError, "no column is recognised as the item i"),
     "text in it": (
         {"exclude": pd.DataFrame({"user_id": ["5"], "item_id": [100]})}, DataError,
-        "frame, column user_id: the ids are strings, but the model was trained on integer ids",
+        "exclude, column user_id: the ids are strings, but the model was trained on integer ids",
     ),
     "text in ratings": ({"exclude": small_table(strings=True)}, DataError, "user ids: the ids are strings, but the mo"),
     "null in it": ({"exclude": pd.DataFrame({"user_id": [5, 5], "item_id": [100, None]})}, DataError, "null id"),
@@ -294,7 +309,8 @@ def test_a_file_is_written_in_parts_and_does_not_depend_on_them(
 
 def test_a_file_of_no_lists_has_its_columns(tmp_path: Path) -> None:
     recommender = Recommender(replace(RUN, rated=everything_rated()), ListOptions())
-    assert recommend_to_file(recommender, recommender.everyone, tmp_path / "o.csv") == 0
+    with pytest.warns(EmptyListWarning, match="no items are left for"):
+        assert recommend_to_file(recommender, recommender.everyone, tmp_path / "o.csv") == 0
     assert (tmp_path / "o.csv").read_text() == "user_id,rank,item_id,score\n"
 
 
