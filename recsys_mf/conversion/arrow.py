@@ -147,10 +147,14 @@ def is_text(kind: pa.DataType) -> bool:
     """Whether a decoded column holds text, or bytes that may be text."""
     import pyarrow as pa
 
-    return bool(
-        pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_binary(kind)
-        or pa.types.is_large_binary(kind) or pa.types.is_fixed_size_binary(kind)
-    )  # fmt: skip
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind)) or is_binary(kind)
+
+
+def is_binary(kind: pa.DataType) -> bool:
+    """Whether a column holds bytes."""
+    import pyarrow as pa
+
+    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_fixed_size_binary(kind))
 
 
 def as_text(column: pa.ChunkedArray, origin: Origin) -> pa.ChunkedArray:

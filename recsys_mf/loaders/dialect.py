@@ -24,6 +24,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from recsys_mf.errors import DataError
+from recsys_mf.loaders.foreign import refuse_foreign_line
 from recsys_mf.loaders.numerals import MISSING, ambiguous_columns, decimal_sign, is_number
 from recsys_mf.loaders.quotes import Quotes, QuoteScan
 from recsys_mf.loaders.rewriting import BLANKS, BY_MOVIE, SEPARATOR
@@ -80,7 +81,7 @@ def dialect_of(
     lines = list(io.StringIO(text, newline=""))
     if not whole and len(lines) > 1:
         lines.pop()
-    _refuse_foreign(lines, where)
+    refuse_foreign_line(lines, where)
     skipped = _head(lines)
     lines = lines[skipped:]
     if not lines:
@@ -312,24 +313,3 @@ def _is_named_matrix(names: Sequence[str], rows: Sequence[Sequence[str]]) -> boo
     if len(names) < 4 or not rows or _recognised(names) > 1 or _recognised(names[1:]):
         return False
     return all(_numbers(rows, place) is not None for place in range(1, len(names)))
-
-
-_FOREIGN = (
-    (r"%%MatrixMarket", "a Matrix Market file", "read it with scipy.io.mmread and give it to from_matrix"),
-    (r"<\?xml|<!doctype|<html|<table", "a page of HTML or XML", "save its table as CSV"),
-    (
-        r"@relation",
-        "an ARFF file",
-        "read it with scipy.io.arff.loadarff, make a pandas frame, and give it to from_frame",
-    ),
-    (r"\{'|\[\{'", "lines of Python literals, not JSON", "write each as JSON: json.dumps(ast.literal_eval(line))"),
-    (r"(insert into|create table|-- )", "an SQL dump", "export the table as CSV"),
-    (r"[-+.\d]+( \d+:[-+.\d]+)+\s*$", "a LIBSVM file", "write one line of user, item, rating per entry"),
-)
-
-
-def _refuse_foreign(lines: Sequence[str], where: str) -> None:
-    start = next((line for line in lines if line.strip()), "").lstrip("\ufeff \t")
-    for pattern, what, fix in _FOREIGN:
-        if re.match(pattern, start, re.IGNORECASE):
-            raise DataError(f"{what}, not a table of text", where=where, seen=repr(clipped(start.strip(), 40)), fix=fix)

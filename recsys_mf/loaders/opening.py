@@ -13,6 +13,7 @@ from pathlib import Path
 from recsys_mf.arguments import is_path
 from recsys_mf.errors import ConfigError, DataError, system_errors
 from recsys_mf.loaders.charset import checked_encoding
+from recsys_mf.loaders.foreign import refuse_foreign_bytes
 from recsys_mf.loaders.json_lines import JsonSource
 from recsys_mf.loaders.parquet import ParquetSource
 from recsys_mf.loaders.parts import STDIN, Part, is_companion, is_pipe, part_at, spooled
@@ -27,32 +28,6 @@ LOADERS: dict[str, type[FileSource]] = {"parquet": ParquetSource, "json": JsonSo
 
 _PARQUET = b"PAR1"
 _WORDS = {"parquet": "Parquet", "json": "JSON", "text": "text"}
-_FROM_MATRIX = "and give the matrix to recsys_mf.from_matrix"
-_FROM_FRAME = "and give the table to recsys_mf.from_frame"
-_FOREIGN = (
-    (
-        b"\xd0\xcf\x11\xe0",
-        "an Excel workbook",
-        f"save the sheet as CSV, or read it with pandas.read_excel {_FROM_FRAME}",
-    ),
-    (b"%PDF", "a PDF", "copy its table into a CSV file"),
-    (b"SQLite format 3", "an SQLite database", f"read the table with pandas.read_sql {_FROM_FRAME}"),
-    (b"\x89HDF", "an HDF5 file", f"read it with pandas.read_hdf {_FROM_FRAME}, or with h5py {_FROM_MATRIX}"),
-    (b"\x93NUMPY", "a NumPy array", f"load it with numpy.load {_FROM_MATRIX}"),
-    (b"MATLAB 5.0", "a MATLAB file", f"load it with scipy.io.loadmat {_FROM_MATRIX}"),
-    (b"ARROW1", "an Arrow file", f"read it with pyarrow.feather.read_table {_FROM_FRAME}"),
-    (b"FEA1", "a Feather file", f"read it with pyarrow.feather.read_table {_FROM_FRAME}"),
-    (b"ORC", "an ORC file", f"read it with pandas.read_orc {_FROM_FRAME}"),
-    (b"Obj\x01", "an Avro file", "convert it to Parquet"),
-    (b"7z\xbc\xaf\x27\x1c", "a 7z archive", "unpack it and give the table in it"),
-    (b"Rar!", "a rar archive", "unpack it and give the table in it"),
-    (b"RDX", "an R workspace", "write the table from R with write.csv"),
-    (b"X\n\x00\x00", "an R object", "write the table from R with write.csv"),
-    (b"$FL2", "an SPSS file", f"read it with pandas.read_spss {_FROM_FRAME}"),
-    (b"<stata_dta>", "a Stata file", f"read it with pandas.read_stata {_FROM_FRAME}"),
-)  # by their first bytes
-_PICKLE = re.compile(rb"\x80[\x02-\x05]")
-_PACKED_AGAIN = re.compile(rb"\x1f\x8b|BZh|\x28\xb5\x2f\xfd|\xfd7zXZ|PK\x03\x04")
 
 
 def open_source(path: str | Path, encoding: str | None = None) -> FileSource:
@@ -198,15 +173,6 @@ def _kind(part: Part) -> str:
     if Path(part.where).suffix in (".parquet", ".pq") and part.packing is None:
         seen, fix = f"first bytes {head[:4]!r}", f"a Parquet file starts with {_PARQUET!r}"
         raise DataError("not a Parquet file", where=part.where, seen=seen, fix=fix)
-    for magic, what, fix in _FOREIGN:
-        if head.startswith(magic):
-            raise DataError(f"{what}, not a table of text, JSON or Parquet", where=part.where, fix=fix)
-    if _PICKLE.match(head):
-        fix = f"load it with pandas.read_pickle, if you trust it, {_FROM_FRAME}"
-        raise DataError("a pickle, not a table of text, JSON or Parquet", where=part.where, fix=fix)
-    if head[257:262] == b"ustar":
-        raise DataError("a tar archive", where=part.where, fix="unpack it and give the table in it")
-    if part.packing is not None and _PACKED_AGAIN.match(head):
-        raise DataError("the file is compressed twice", where=part.where, fix="unpack it and give the table in it")
+    refuse_foreign_bytes(head, part.where, is_packed=part.packing is not None)
     start = head.lstrip(b"\xef\xbb\xbf \t\r\n")
     return "json" if re.match(rb'\{\s*["}]|\[\s*[\[{]', start) else "text"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from recsys_mf.conversion.arrow import is_binary
 from recsys_mf.errors import DataError
 from recsys_mf.loaders.words import clipped
 
@@ -52,7 +53,7 @@ class TextWriter:
 
         for field in schema:
             kind = field.type.value_type if pa.types.is_dictionary(field.type) else field.type
-            if pa.types.is_nested(kind) or pa.types.is_null(kind) or _is_binary(kind):
+            if pa.types.is_nested(kind) or pa.types.is_null(kind) or is_binary(kind):
                 where, fix = f"column {clipped(field.name)}", "write Parquet, or leave the column out"
                 raise DataError("a text file cannot hold values of this type", where=where, seen=kind, fix=fix)
         self._delimiter = delimiter
@@ -112,9 +113,3 @@ def _plain(column: pa.Array) -> pa.Array:
         column = column.cast(column.type.value_type)
     is_text = pa.types.is_string(column.type) or pa.types.is_string_view(column.type)
     return column.cast(pa.large_string()) if is_text else column
-
-
-def _is_binary(kind: pa.DataType) -> bool:
-    import pyarrow as pa
-
-    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_fixed_size_binary(kind))
