@@ -1,4 +1,4 @@
-"""Replacing: no command writes over what it reads, not even with --force."""
+"""Replacing: no command writes over what it reads, not even with --force, or into a folder of tables that it reads."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class WritingCommand(click.Command):
 
 def refuse_to_replace(command: click.Command, given: Mapping[str, Any]) -> None:
     """Raise ConfigError if an output is the same file or folder as an input, through links too, or contains one, or is
-    a file in a folder that is an input.
+    a file in a folder that is an input; or if it would be a part of a folder of tables that is an input.
 
     given : values of the parameters of the command by their names
     """
@@ -47,6 +47,9 @@ def refuse_to_replace(command: click.Command, given: Mapping[str, Any]) -> None:
             if _would_replace(there, read):
                 what = f"{_name(output)} would replace {_name(parameter)}, which the command reads"
                 raise ConfigError(what, where=str(there), seen=read, fix="give another path")
+            if _would_be_read(there, read):
+                what = f"{_name(output)} lies in {_name(parameter)}, where the next command would read it as a table"
+                raise ConfigError(what, where=str(there), seen=read, fix="give a path outside of that folder")
 
 
 def _places(parameter: click.Parameter, given: Mapping[str, Any]) -> Iterator[Place]:
@@ -83,6 +86,17 @@ def _would_replace(output: Place, read: Place) -> bool:
         if _is_same(output, found) or target in path.parents or (path in target.parents and _is_part(target, path)):
             return True
     return False
+
+
+def _would_be_read(output: Place, read: Place) -> bool:
+    """Whether the output is to lie in a folder of tables that is read, under a name that is not left out there."""
+    from recsys_mf.loaders.parts import is_companion
+    from recsys_mf.store import is_run
+
+    if isinstance(output, Address) or isinstance(read, Address) or not os.path.isdir(read) or is_run(read):
+        return False
+    target, folder = Path(os.path.realpath(output)), Path(os.path.realpath(read))
+    return folder in target.parents and not is_companion(target.relative_to(folder).as_posix())
 
 
 def _is_same(output: Place, read: Place) -> bool:
