@@ -82,9 +82,9 @@ def corrected_resampled_difference(differences: Sequence[float], test_share: flo
 def correct_by_holm(p_values: Sequence[float]) -> list[float]:
     """The p-values adjusted by Holm's method, in the order given."""
     adjusted, most, count = [0.0] * len(p_values), 0.0, len(p_values)
-    for rank, place in enumerate(np.argsort(p_values, kind="stable").tolist()):
-        most = max(most, min(1.0, (count - rank) * p_values[place]))
-        adjusted[place] = most
+    for rank, index in enumerate(np.argsort(p_values, kind="stable").tolist()):
+        most = max(most, min(1.0, (count - rank) * p_values[index]))
+        adjusted[index] = most
     return adjusted
 
 

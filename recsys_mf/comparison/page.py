@@ -14,7 +14,7 @@ def lay_out_comparison(comparison: Comparison) -> Page:
     """The page of a comparison."""
     setup = comparison.setup
     data = "" if setup.data is None else f" on {setup.data}"
-    worse = frozenset(place for place, row in enumerate(comparison.rows) if row.is_worse)
+    worse = frozenset(index for index, row in enumerate(comparison.rows) if row.is_worse)
     pictures = draw_differences(comparison), draw_front(comparison), draw_splits(comparison)
     candidates = Section(
         "Candidates",

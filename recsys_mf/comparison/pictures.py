@@ -25,13 +25,13 @@ def draw_differences(comparison: Comparison) -> Picture:
 
     def draw(axes: Axes) -> None:
         axes.axvline(0, color=MUTED, linewidth=1, linestyle=":")
-        for place, row in enumerate(rows):
+        for index, row in enumerate(rows):
             colour = MUTED if row.is_worse else SERIES[0]
             if row.difference is None:
-                axes.plot([0], [-place], "*", color=SERIES[0], markersize=11)
+                axes.plot([0], [-index], "*", color=SERIES[0], markersize=11)
                 continue
             d = row.difference
-            axes.errorbar([d.value], [-place], xerr=[[d.value - d.low], [d.high - d.value]], color=colour, capsize=3,
+            axes.errorbar([d.value], [-index], xerr=[[d.value - d.low], [d.high - d.value]], color=colour, capsize=3,
                           fmt="x" if row.is_worse else "o")  # fmt: skip
         axes.set_yticks(-np.arange(len(rows)), [printable(row.name, _LONGEST) for row in rows])
         axes.set_ylim(-len(rows) + 0.4, 0.6)
@@ -65,9 +65,9 @@ def draw_front(comparison: Comparison) -> Picture:
             of = [row for row in rows if row.is_on_front is is_on]
             if of:
                 axes.plot([r.fit_seconds for r in of], [r.rmse for r in of], marker, color=colour, label=label)
-        for place, row in enumerate(comparison.rows, start=1):
+        for index, row in enumerate(comparison.rows, start=1):
             if row.fit_seconds > 0:
-                axes.annotate(str(place), (row.fit_seconds, row.rmse), xytext=(4, 3), fontsize=8.5,
+                axes.annotate(str(index), (row.fit_seconds, row.rmse), xytext=(4, 3), fontsize=8.5,
                               textcoords="offset points", color=INK if row.is_on_front else MUTED)  # fmt: skip
         scale_seconds(axes)
         axes.margins(x=0.18, y=0.12)
@@ -100,7 +100,7 @@ def draw_splits(comparison: Comparison) -> Picture | None:
 
     head = ("split", *(row.name for row in comparison.rows))
     cells = tuple(
-        (str(place), *(f"{row.rmses[place - 1]:.4f}" for row in comparison.rows)) for place in places.tolist()
+        (str(index), *(f"{row.rmses[index - 1]:.4f}" for row in comparison.rows)) for index in places.tolist()
     )
     caption = "RMSE on every split. Lines that move together differ by less than each of them varies."
     return Picture("splits", "Errors per split", caption, draw, Table(head, cells))

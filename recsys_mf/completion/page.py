@@ -58,9 +58,9 @@ def draw_methods(completion: Completion) -> Picture:
     tried = completion.tried
 
     def draw(axes: Axes) -> None:
-        for place, how in enumerate(tried):
-            axes.plot([how.error], [-place], "o" if place else "*", color=MUTED if place else SERIES[0],
-                      markersize=5 if place else 11)  # fmt: skip
+        for index, how in enumerate(tried):
+            axes.plot([how.error], [-index], "o" if index else "*", color=MUTED if index else SERIES[0],
+                      markersize=5 if index else 11)  # fmt: skip
         axes.set_yticks(-np.arange(len(tried)), [_name(how) for how in tried])
         axes.set_ylim(-len(tried) + 0.4, 0.6)
         axes.grid(visible=False, axis="y")

@@ -108,8 +108,8 @@ def _halves(draws: F64, where: str | None = None) -> F64:
         fix = f"sample {MIN_DRAWS} or more after burn-in"
         raise ConfigError("too few draws to judge convergence", where=where, seen=draws.shape[1], fix=fix)
     if not np.isfinite(draws).all():
-        place = tuple(np.argwhere(~np.isfinite(draws))[0].tolist())
-        seen = f"{draws[place]} as draw {place[1]} of chain {place[0]}"
+        index = tuple(np.argwhere(~np.isfinite(draws))[0].tolist())
+        seen = f"{draws[index]} as draw {index[1]} of chain {index[0]}"
         raise ConfigError("a draw is not finite", where=where, seen=seen, fix="leave the scalar out")
     return np.concatenate([draws[:, :half], draws[:, -half:]]).astype(np.float64)
 

@@ -162,11 +162,11 @@ def draw_models(report: Report) -> Picture | None:
     left_out = [f"{shown_name(row.label, None)} ({row.scores['rmse'].value:.2f})" for row in rows if row not in shown]
 
     def draw(axes: Axes) -> None:
-        for place, row in enumerate(shown):
+        for index, row in enumerate(shown):
             estimate, is_trained = row.scores["rmse"], row is report.rows[-1]
             reach = [[estimate.value - estimate.low], [estimate.high - estimate.value]]
             colour = SERIES[0] if is_trained else MUTED
-            axes.errorbar([estimate.value], [-place], xerr=reach, fmt="*" if is_trained else "o", color=colour,
+            axes.errorbar([estimate.value], [-index], xerr=reach, fmt="*" if is_trained else "o", color=colour,
                           markersize=11 if is_trained else 5, capsize=3)  # fmt: skip
         axes.set_yticks(-np.arange(len(shown)), [_named(row, report) for row in shown])
         axes.set_ylim(-len(shown) + 0.4, 0.6)

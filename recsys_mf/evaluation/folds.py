@@ -95,7 +95,7 @@ def summarise_folds(reports: Sequence[Report]) -> FoldReport:
     _require_alike(reports)
     held_out = [report.held_out for report in reports if report.held_out is not None]
     return FoldReport(
-        rows=tuple(_fold_row(reports, place) for place in range(len(first.rows))),
+        rows=tuple(_fold_row(reports, index) for index in range(len(first.rows))),
         baseline=first.baseline,
         splits=tuple(report.split for report in reports),
         n_pairs=tuple(part.n_pairs for part in held_out),
@@ -137,8 +137,8 @@ def _ranked(report: Report) -> str:
     return "no ranking" if report.ranking is None else f"top {report.ranking.count} from {report.ranking.relevant:g}"
 
 
-def _fold_row(reports: Sequence[Report], place: int) -> FoldRow:
-    rows = [report.rows[place] for report in reports]
+def _fold_row(reports: Sequence[Report], index: int) -> FoldRow:
+    rows = [report.rows[index] for report in reports]
     return FoldRow(
         label=rows[0].label,
         solver=rows[0].solver,

@@ -161,8 +161,8 @@ class _Scorer:
             counts = sorting.sums(numbers, len(labels), None)
             totals = counts if weights is None else sorting.sums(numbers, len(labels), weights)
             sums = sorting.sums(numbers, len(labels), squares)
-            for place in np.flatnonzero(counts).tolist():
-                yield (side, labels[place]), (int(counts[place]), float(np.sqrt(sums[place] / totals[place])))
+            for index in np.flatnonzero(counts).tolist():
+                yield (side, labels[index]), (int(counts[index]), float(np.sqrt(sums[index] / totals[index])))
 
 
 def predict_ratings(model: Model, pairs: Ratings, backend: PredictionKernels = CPU) -> Predictions:

@@ -239,7 +239,7 @@ def _is_header(first: Sequence[str], body: Sequence[Sequence[str]]) -> bool:
         return True
     if any(map(_is_value, first)):
         return False
-    columns = [[row[place] for row in body if place < len(row)] for place in range(len(first))]
+    columns = [[row[index] for row in body if index < len(row)] for index in range(len(first))]
     if any(column and all(map(_is_value, column)) for column in columns):
         return True
     repeats = any(field and field in column for field, column in zip(first, columns, strict=True))
@@ -258,12 +258,12 @@ def _shape(text: str) -> str:
 def _unnamed(width: int, filled: int) -> tuple[str, ...]:
     """The names of MovieLens; other columns, and those that are empty at the end, get numbers."""
     named = _HEADERLESS[:filled]
-    return named + tuple(f"column_{place}" for place in range(len(named), width))
+    return named + tuple(f"column_{index}" for index in range(len(named), width))
 
 
 def _without_empty_ends(rows: list[list[str]]) -> list[list[str]]:
     """The rows without the empty fields after a delimiter at the end of every line."""
-    filled = max(place for row in rows for place, field in enumerate(row, 1) if field)
+    filled = max(index for row in rows for index, field in enumerate(row, 1) if field)
     return [row[:filled] for row in rows]
 
 
@@ -275,12 +275,12 @@ def _named(first: Sequence[str], body: Sequence[Sequence[str]], width: int) -> t
         names = [*names, ""] if ends else ["", *names]
     elif len(names) == width + 1 and not names[-1]:
         names.pop()
-    return tuple(name or f"column_{place}" for place, name in enumerate(names))
+    return tuple(name or f"column_{index}" for index, name in enumerate(names))
 
 
-def _numbers(rows: Sequence[Sequence[str]], place: int) -> list[float] | None:
+def _numbers(rows: Sequence[Sequence[str]], index: int) -> list[float] | None:
     """The numbers of a column, without those that are missing; None if it holds anything else."""
-    fields = [row[place] for row in rows if place < len(row) and row[place].lower() not in MISSING]
+    fields = [row[index] for row in rows if index < len(row) and row[index].lower() not in MISSING]
     if not all(map(is_number, fields)):
         return None
     return [float(field.replace(",", ".")) for field in fields]
@@ -291,7 +291,7 @@ def _is_bare_matrix(rows: Sequence[Sequence[str]]) -> bool:
     labels = [str(number) for number in range(width)]
     if width > 2 and not rows[0][0] and rows[0][1:] in (labels[:-1], labels[1:]):
         return True  # columns called by their numbers, as pandas writes them
-    columns = [_numbers(rows, place) for place in range(width)]
+    columns = [_numbers(rows, index) for index in range(width)]
     if width < 3 or any(column is None for column in columns[1:]):
         return False
     users, items, ratings, *more = ([] if column is None else column for column in columns)
@@ -312,4 +312,4 @@ def _is_named_matrix(names: Sequence[str], rows: Sequence[Sequence[str]]) -> boo
     """Whether at most the first column has a recognised name, and all other columns hold numbers."""
     if len(names) < 4 or not rows or _recognised(names) > 1 or _recognised(names[1:]):
         return False
-    return all(_numbers(rows, place) is not None for place in range(1, len(names)))
+    return all(_numbers(rows, index) is not None for index in range(1, len(names)))

@@ -37,26 +37,26 @@ def decimal_sign(rows: Sequence[Sequence[str]]) -> str:
 
 
 def ambiguous_columns(rows: Sequence[Sequence[str]]) -> Mapping[int, str]:
-    """The places of the columns of numbers whose commas may separate thousands or decimals, each with such a number.
+    """The indices of the columns of numbers whose commas may separate thousands or decimals, each with such a number.
 
     rows : of a table whose decimal sign is a comma
     """
     columns = [
-        [row[place] for row in rows if place < len(row) and row[place].lower() not in MISSING]
-        for place in range(max(map(len, rows), default=0))
+        [row[index] for row in rows if index < len(row) and row[index].lower() not in MISSING]
+        for index in range(max(map(len, rows), default=0))
     ]
     is_shown = any(
         "," in field and is_number(field) and not _THOUSANDS.fullmatch(field) for c in columns for field in c
     )
     found = {}
-    for place, fields in enumerate(columns):
+    for index, fields in enumerate(columns):
         commas = [field for field in fields if "," in field]
         if not commas or not all(map(_THOUSANDS.fullmatch, commas)):
             continue
         single = next((field for field in commas if field.count(",") == 1), None)
         is_clear = is_shown and not any(map(_LARGE.fullmatch, fields))
         if single and not is_clear and all(is_number(field) for field in fields if field not in commas):
-            found[place] = single
+            found[index] = single
     return found
 
 

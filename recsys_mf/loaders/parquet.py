@@ -99,8 +99,8 @@ class ParquetSource:
             with _errors_of(part.where), pq.ParquetFile(part.path) as file:
                 for batch in file.iter_batches(batch_size=_BATCH):
                     columns = [
-                        self._array(part, batch, name, kinds[name], self.names[:place].count(name))
-                        for place, name in enumerate(self.names)
+                        self._array(part, batch, name, kinds[name], self.names[:index].count(name))
+                        for index, name in enumerate(self.names)
                     ]
                     yield pa.RecordBatch.from_arrays(columns, names=list(self.names))
 
@@ -160,11 +160,11 @@ class ParquetSource:
         groups = [(part, group) for part in parts for group in range(part.metadata.num_row_groups)]
         found: list[Any] = [None] * len(groups)
 
-        def read(place: int, part: _Part, group: int) -> None:
+        def read(index: int, part: _Part, group: int) -> None:
             with _errors_of(part.where), _opened(part) as file:
-                found[place] = file.read_row_group(group, columns=[name], use_threads=False).column(name)
+                found[index] = file.read_row_group(group, columns=[name], use_threads=False).column(name)
 
-        tasks = [(place, *group) for place, group in enumerate(groups)]
+        tasks = [(index, *group) for index, group in enumerate(groups)]
         side_by_side(read, tasks, available_threads())
         return pa.chunked_array([chunk for column in found for chunk in column.chunks], kind)
 

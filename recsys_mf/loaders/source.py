@@ -135,9 +135,9 @@ def recognise(source: Source, given: Mapping[str, str | None], *, rated: bool = 
 def _require_own(source: Source, found: Mapping[str, str | None]) -> None:
     """Raise DataError if a column has two roles."""
     roles = list(found)
-    for place, role in enumerate(roles):
+    for index, role in enumerate(roles):
         other = next(
-            (first for first in roles[:place] if found[first] is not None and found[first] == found[role]), None
+            (first for first in roles[:index] if found[first] is not None and found[first] == found[role]), None
         )
         if other is not None:
             fix = f"name another column with --{role}-column or --{other}-column ({role}_column in Python)"

@@ -139,18 +139,18 @@ class TextSource:
 
     def place(self, row: int) -> str:
         """The row and its line in the file."""
-        place = row
+        index = row
         for file in self._files:
-            line = file.line(place)
+            line = file.line(index)
             if line > 0:
                 of = f" of {file.part.where}" if len(self._files) > 1 else ""
                 return f"row {row} (line {line}{of})"
-            place += line
+            index += line
         return f"row {row}"
 
     def _refuse_ambiguous(self, names: Iterable[str]) -> None:
         """Raise DataError if the commas in a column of numbers may separate thousands or decimals."""
-        places = {name: place for place, name in enumerate(self.names)}
+        places = {name: index for index, name in enumerate(self.names)}
         for name in names:
             for file in self._files:
                 seen = file.dialect.ambiguous.get(file.places(self.names)[places[name]])

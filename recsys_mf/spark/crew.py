@@ -62,15 +62,15 @@ class Crew:
         errors: list[BaseException] = []
         finished = threading.Semaphore(0)
 
-        def run(place: int, work: Callable[[], T]) -> None:
+        def run(index: int, work: Callable[[], T]) -> None:
             try:
-                found[place] = work()
+                found[index] = work()
             except BaseException as error:
                 errors.append(error)
             finished.release()
 
-        for place, work in enumerate(works):
-            threading.Thread(target=run, args=(place, work), daemon=True).start()
+        for index, work in enumerate(works):
+            threading.Thread(target=run, args=(index, work), daemon=True).start()
         left = len(works)
         while left:
             if finished.acquire(timeout=_LOOKS):

@@ -139,8 +139,8 @@ class Fitting:
         selection, traces = EpochSelection(solver, sum(map(len, tables))), Traces(solver)
         step_state = StepState(step, {"selection": selection, "traces": traces, **_numbered("errors", errors_of)})
         runs = [
-            self._timed(solver.for_part(part.train), part.train, step_state, place if len(parts) > 1 else None)
-            for place, part in enumerate(parts)
+            self._timed(solver.for_part(part.train), part.train, step_state, index if len(parts) > 1 else None)
+            for index, part in enumerate(parts)
         ]
         for steps in zip(*runs, strict=False):  # the ranks of a truncated SVD end with the smallest part
             (epoch, _), seconds = steps[0], sum(taken for _, taken in steps)
@@ -245,7 +245,7 @@ class Fitting:
 
 
 def _numbered(name: str, parts: Sequence[Any]) -> dict[str, Any]:
-    return {f"{name} {place}": part for place, part in enumerate(parts)}
+    return {f"{name} {index}": part for index, part in enumerate(parts)}
 
 
 def fit_all(fittings: Sequence[Fitting]) -> dict[str, Fit]:

@@ -107,8 +107,8 @@ class KeptFiles:
     def read_state(self, key: str) -> Kept | None:
         """The last state, if it is one of this step; the one before, with a warning, if that is damaged."""
         paths = self._paths(_STATE)
-        for place, path in enumerate(reversed(paths), start=1):
-            instead = "the previous state is used instead" if place < len(paths) else "this step is repeated"
+        for index, path in enumerate(reversed(paths), start=1):
+            instead = "the previous state is used instead" if index < len(paths) else "this step is repeated"
             found = self._read(path, instead)
             if found is not None:
                 return found if found.key == key else None

@@ -65,9 +65,9 @@ class StepState:
         """Whether there was a state to continue from."""
         return self._start is not None
 
-    def run(self, place: int) -> State | None:
+    def run(self, index: int) -> State | None:
         """The state that a run continues from; None if it starts from the beginning."""
-        return None if self._start is None else self._start.part(f"run {place}")
+        return None if self._start is None else self._start.part(f"run {index}")
 
     def offer(self, epochs: Sequence[Epoch]) -> None:
         """Offer the state to be saved after this epoch of all runs, once everything that watches was given it."""
@@ -86,5 +86,5 @@ class StepState:
     def _joined(self, runs: Sequence[State], seconds: float) -> State:
         """The state of the whole step, from the states of its runs."""
         parts: dict[str, State | None] = {name: one.state() for name, one in self._watching.items()}
-        parts |= {f"run {place}": state for place, state in enumerate(runs)}
+        parts |= {f"run {index}": state for index, state in enumerate(runs)}
         return State.joined(parts | {PROGRESS: State({"epoch": self._epoch, "seconds": seconds}, {})})

@@ -116,8 +116,8 @@ def _errors(tuned: Tuned) -> Table:
             (shown_name(BASELINE, None), _number(baseline.valid_rmse), _value(scored.get(BASELINE)), "")
         )  # fmt: skip
     head = ("settings", "validation RMSE", "test RMSE", "difference from the defaults")
-    shown = [place for place, _ in enumerate(head) if any(row[place] for row in rows)]
-    return Table(tuple(head[place] for place in shown), tuple(tuple(row[place] for place in shown) for row in rows))
+    shown = [index for index, _ in enumerate(head) if any(row[index] for row in rows)]
+    return Table(tuple(head[index] for index in shown), tuple(tuple(row[index] for index in shown) for row in rows))
 
 
 def _solvers(tuned: Tuned) -> Table:

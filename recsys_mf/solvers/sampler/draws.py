@@ -57,9 +57,9 @@ class Draws:
             return
         samples = Posterior.from_parts(model.arrays, model.facts).samples()
         sweeps = kept.facts["sweeps"]
-        for place, sweep in enumerate(sweeps):
+        for index, sweep in enumerate(sweeps):
             if sweep > self._burn_in:
-                draws = samples[place :: len(sweeps)]
+                draws = samples[index :: len(sweeps)]
                 self._kept.append((sweep, tuple(draw.with_contexts(contexts, n_contexts) for draw in draws)))
 
 
