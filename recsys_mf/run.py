@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsys_mf.arguments import whole
-from recsys_mf.errors import ConfigError, DataError
+from recsys_mf.errors import ConfigError
 from recsys_mf.models import Fit, FoldedIn, Model, RatedPairs
 from recsys_mf.serving.trained import as_column, is_single
 from recsys_mf.vocabulary import Vocabulary
@@ -62,8 +62,8 @@ class Run:
 
         user_ids, item_ids : columns of b ids, integers or strings as in the training table; or a single id, which is
             paired with every id of the other column. For two single ids the result is a float
-        times : seconds, int64[b] or one for all pairs, for a model that was trained with them; without times it uses
-            an average time
+        times : as in `conversion.time_seconds`, [b] or one for all pairs, for a model that was trained with them;
+            without times it uses an average time
         Raises DataError if the ids are strings and the training ids integers or the reverse, and for columns of
         different lengths; ConfigError for a single argument, and for times if the model was trained without them.
         """
@@ -199,11 +199,10 @@ def _is_column(ids: Any) -> bool:
 
 
 def _seconds(times: Any, length: int) -> NDArray[np.int64]:
-    """The times of this many pairs; a single time is used for all."""
-    column = np.asarray(times)
-    if (column.size and column.dtype.kind not in "iu") or column.ndim > 1:
-        seen = f"{column.dtype} {list(column.shape)}"
-        raise DataError(
-            "times are not whole seconds", where="times", seen=seen, fix="give seconds since 1970 as integers"
-        )
-    return np.broadcast_to(column, length) if column.ndim == 0 else column.astype(np.int64)
+    """The times of this many pairs as seconds; a single time is used for all."""
+    from recsys_mf.conversion import Origin, time_seconds
+
+    is_one = np.ndim(times) == 0
+    one = times.item() if isinstance(times, np.ndarray) else times
+    seconds, _ = time_seconds([one] if is_one else times, Origin("times"))
+    return np.repeat(seconds, length) if is_one else seconds

@@ -95,7 +95,15 @@ def test_times_are_a_third_column() -> None:
     frame = small_table().to_frame()
     X = frame[["user_id", "item_id", "timestamp"]]
     model = RatingRegressor("gibbs", rank=2, sweeps=12, burn_in=4).fit(X, frame["rating"])
-    assert model.predict(X).shape == (len(X),)
+    predicted = model.predict(X)
+    assert predicted.shape == (len(X),)
+    for times in (X["timestamp"].astype(float), pd.to_datetime(X["timestamp"], unit="s")):
+        assert model.predict(X.assign(timestamp=times)).tobytes() == predicted.tobytes()
+    run = model.run_
+    single = [int(X["user_id"].iloc[0])], [int(X["item_id"].iloc[0])]
+    moment = pd.to_datetime(X["timestamp"].iloc[0], unit="s")
+    for time in (moment, moment.isoformat(), np.datetime64(moment), float(X["timestamp"].iloc[0])):
+        assert run.predict(*single, times=time).tolist() == run.predict(*single, times=[time]).tolist()
 
 
 @pytest.mark.slow

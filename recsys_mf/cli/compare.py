@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from recsys_mf.ratings import Ratings
 
 _SPLITTING = ("folds", "seeds", "hold_out", "by", "validation", "seed", "split_seed")
-_PLANNED = ("solvers", "ranks", "settings", *_SPLITTING, "state", "quiet")
+_PLANNED = ("solvers", "ranks", "settings", *_SPLITTING, "state")
 """Options that decide how candidates are trained, and have no effect for existing runs."""
 
 
@@ -168,7 +168,7 @@ def _of_runs(targets: tuple[str, ...], given: dict[str, Any]) -> Comparison:
     device = {name: given[name] for name in ("device", "threads")}
     runs = {str(path): store.load(path) for path in paths}
     if given["test"] is not None:
-        reading = {name: given[name] for name in options.READING}
+        reading = options.choose_reading_beside(runs.values(), given)
         test = read_ratings(given["test"], like=next(iter(runs.values())), **reading)
         return compare_runs(runs, test, held_out=f"the pairs of {given['test']}", **device)
     first = next(iter(runs.values())).provenance

@@ -55,7 +55,7 @@ def evaluate(run: Place, test: str, predictions: Place | None, force: bool, quie
     ranking = None if n is None else evaluation.Top(n, relevant)
     place = {name: given.pop(name) for name in ("device", "threads")}
     loaded = store.load(run)
-    table = loaders.read_ratings(test, like=loaded, **given)
+    table = loaders.read_ratings(test, like=loaded, **options.choose_reading_beside([loaded], given))
     report = evaluation.evaluate(loaded, table, held_out=f"the pairs of {test}", ranking=ranking, **place)
     if predictions is not None:
         write_predictions(predict_rows(loaded, table, **place), predictions, force=force)

@@ -125,7 +125,8 @@ class Signals:
             self._ended.set()
         for number, handler in self._before.items():
             signal.signal(number, handler)
-        sys.unraisablehook = self._unraisable
+        if self.received is None:  # else objects that were half made may still be freed
+            sys.unraisablehook = self._unraisable
 
     def _raise(self, number: int, frame: FrameType | None) -> None:
         is_again, self._is_again = self._is_again, False
@@ -146,7 +147,7 @@ class Signals:
                     os.kill(os.getpid(), number)
 
     def _hide(self, lost: Any) -> None:
-        """Do not print an exception that was lost, as in a callback from compiled code: its signal is sent again."""
+        """Do not print an exception that was lost, as in a callback from compiled code: a signal is sent again."""
         if not isinstance(lost.exc_value, Interrupted) and os.environ.get(TRACEBACK):
             self._unraisable(lost)
 

@@ -39,7 +39,8 @@ def fold_in(run: Place, ratings: str, side: str, output: Place, force: bool, qui
 
     store.check_free(output, force=force)
     loaded = store.load(run)
-    folded = loaded.fold_in(loaders.read_ratings(ratings, like=loaded, **given), side=side)
+    table = loaders.read_ratings(ratings, like=loaded, **options.choose_reading_beside([loaded], given))
+    folded = loaded.fold_in(table, side=side)
     store.save(folded, output, force=force)
     facts = folded.provenance["continued"]
     counts = (f"{name} added: {facts['added'][name]:,}" for name in (f"{side}s", "ratings"))

@@ -14,6 +14,7 @@ from recsys_mf.cli.places import TABLE
 from recsys_mf.errors import ConfigError, ResourceError, system_errors
 
 if TYPE_CHECKING:
+    from recsys_mf.run import Run
     from recsys_mf.solvers import Solver
 
 _Command = Callable[..., Any]
@@ -181,6 +182,20 @@ def choose_reading(given: Mapping[str, Any], solvers: Iterable[type[Solver] | So
 
     reading = {name: given[name] for name in READING}
     is_needed = given["by"] in BY_TIME or given["duplicates"] == "last" or any(one.takes_times for one in solvers)
+    if reading["time_column"] is None and not is_needed:
+        reading["time_column"] = "none"
+    return reading
+
+
+def choose_reading_beside(runs: Iterable[Run], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Keywords of `read_ratings` for a table that is used with these runs: its options, but without times unless
+    something uses them: the model of a run, --duplicates last, or the search for training ratings in the table, by
+    its fingerprint, if a run did not keep them.
+    """
+    from recsys_mf.prediction import takes_times
+
+    reading = {name: given[name] for name in READING if name in given}
+    is_needed = given.get("duplicates") == "last" or any(run.rated is None or takes_times(run.model) for run in runs)
     if reading["time_column"] is None and not is_needed:
         reading["time_column"] = "none"
     return reading

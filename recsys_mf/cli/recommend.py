@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+import warnings
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -12,8 +13,14 @@ from recsys_mf.cli.columns import print_frame, print_table
 from recsys_mf.cli.options import say
 from recsys_mf.cli.places import OUTPUT, PLACE, TABLE
 from recsys_mf.cli.replacing import WritingCommand
-from recsys_mf.errors import ConfigError, printable
+from recsys_mf.errors import ConfigError, FoldWarning, printable
 from recsys_mf.storage import Place
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from recsys_mf.ratings import Ratings
+    from recsys_mf.run import Run
 
 _MAX_PRINTED = 1000  # rows
 
@@ -70,15 +77,17 @@ def recommend(run: Place, output: Place | None, force: bool, quiet: bool, **give
         fix = "give some with --users, or a file to write with -o"
         raise ConfigError("the lists of all users are too long to print", where="--users", fix=fix)
     score = _score(given)
-    reading = _choose_reading(given)
+    _check_reading(given)
     if output is not None:
         check_output(output, "output", TABLES, force=force)
     announce_compilation(quiet=quiet)
     loaded = store.load(run)
     users_of_ratings = None
     if given["ratings"] is not None:
+        reading = options.choose_reading_beside([loaded], given)
         table = loaders.read_ratings(given["ratings"], like=loaded, **reading)
-        loaded, users_of_ratings = loaded.fold_in(table), table.user_vocabulary.entries
+        loaded = loaded.fold_in(table)
+        users_of_ratings = _with_rows(loaded, table)
     among = given["among"]
     wanted = recommending.ListOptions(
         n=given["top"],
@@ -169,14 +178,26 @@ def similar(run: Place, ids: str, of_users: bool, top: int, titles: str | None, 
     print_frame(loaded.similar(column, top, side=side, titles=titles))
 
 
-def _choose_reading(given: dict[str, Any]) -> dict[str, Any]:
-    """Keywords of `read_ratings`. Raises ConfigError for an option of the table of ratings if there is none."""
-    reading = {name: given[name] for name in options.READING if name in given}
+def _with_rows(run: Run, table: Ratings) -> pa.Array:
+    """The user ids of a table that was folded in, but for users all of whose ratings are of unknown items."""
+    import pyarrow as pa
+
+    ids = table.user_vocabulary.entries
+    has_row = run.user_vocabulary.indices(ids) >= 0
+    if not has_row.all():
+        message = (
+            f"{int((~has_row).sum()):,} of {len(ids):,} users rated no item that the model knows: they get no list"
+        )
+        warnings.warn(message, FoldWarning, stacklevel=2)
+    return ids.filter(pa.array(has_row))
+
+
+def _check_reading(given: dict[str, Any]) -> None:
+    """Raise ConfigError for an option of the table of ratings if there is none."""
     if given["ratings"] is None:
-        for name in filter(options.is_given, reading):
+        for name in filter(options.is_given, options.READING):
             option = f"--{name.replace('_', '-')}"
             raise ConfigError(f"{option} has no effect without --ratings", fix="give --ratings too, or leave it out")
-    return reading
 
 
 def _score(given: dict[str, Any]) -> Any:

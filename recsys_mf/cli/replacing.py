@@ -49,7 +49,7 @@ def refuse_to_replace(command: click.Command, given: Mapping[str, Any]) -> None:
                 raise ConfigError(what, where=str(there), seen=read, fix="give another path")
             if _would_be_read(there, read):
                 what = f"{_name(output)} lies in {_name(parameter)}, where the next command would read it as a table"
-                raise ConfigError(what, where=str(there), seen=read, fix="give a path outside of that folder")
+                raise ConfigError(what, where=str(there), seen=read, fix="give a path outside of it")
 
 
 def _places(parameter: click.Parameter, given: Mapping[str, Any]) -> Iterator[Place]:
@@ -89,11 +89,17 @@ def _would_replace(output: Place, read: Place) -> bool:
 
 
 def _would_be_read(output: Place, read: Place) -> bool:
-    """Whether the output is to lie in a folder of tables that is read, under a name that is not left out there."""
+    """Whether the output is to lie in a folder of tables that is read, under a name that is not left out there, or is
+    to match a glob that is read.
+    """
     from recsys_mf.loaders.parts import is_companion
     from recsys_mf.store import is_run
 
-    if isinstance(output, Address) or isinstance(read, Address) or not os.path.isdir(read) or is_run(read):
+    if isinstance(output, Address) or isinstance(read, Address):
+        return False
+    if glob.has_magic(str(read)) and not os.path.exists(read):
+        return fnmatch.fnmatchcase(os.path.abspath(output), os.path.abspath(read))
+    if not os.path.isdir(read) or is_run(read):
         return False
     target, folder = Path(os.path.realpath(output)), Path(os.path.realpath(read))
     return folder in target.parents and not is_companion(target.relative_to(folder).as_posix())

@@ -154,7 +154,7 @@ def _of_rows(rows: list[list[str]], header: list[str] | None, first: int, dialec
             "not a table of numbers", where=where, seen=repr(clipped(rows[0][0], 40)), fix="give columns of numbers"
         )
     if dialect.decimal == ",":
-        for j, seen in ambiguous_columns(rows).items():
+        for j, seen in ambiguous_columns(rows, dialect.delimiter).items():
             if j >= begin:
                 raise comma_fault(f"{where}, column {names[j]}", seen)
     values = np.empty((len(rows), width - begin))

@@ -112,7 +112,7 @@ def dialect_of(
         skipped + (cut.first_lines if header else 0),
         decimal,
         (_is_named_matrix(names, rows) if header else _is_bare_matrix(rows)),
-        ambiguous_columns(rows) if decimal == "," else {},
+        ambiguous_columns(rows, cut.delimiter) if decimal == "," else {},
     )
 
 

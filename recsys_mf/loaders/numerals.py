@@ -2,8 +2,9 @@
 
 A comma separates decimals (3,5) if numbers have commas and none has a point. It may separate thousands instead if it is
 followed by three digits, after one to three that do not start with a zero: 1,250 but not 0,125 or 1250,125. A column in
-which all commas are of this kind is ambiguous, unless another column shows what a comma means and this one has no
-integer of 100 or more without a comma, which numbers rounded to three decimals hardly are.
+which all commas are of this kind is ambiguous, unless another column, or a semicolon as the delimiter, shows what a
+comma means, and this one has no integer of 100 or more without a comma, which numbers rounded to three decimals hardly
+are.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ def decimal_sign(rows: Sequence[Sequence[str]]) -> str:
     return "," if commas and not any(map(_POINT.fullmatch, fields)) else "."
 
 
-def ambiguous_columns(rows: Sequence[Sequence[str]]) -> Mapping[int, str]:
+def ambiguous_columns(rows: Sequence[Sequence[str]], delimiter: str) -> Mapping[int, str]:
     """The indices of the columns of numbers whose commas may separate thousands or decimals, each with such a number.
 
     rows : of a table whose decimal sign is a comma
@@ -45,7 +46,7 @@ def ambiguous_columns(rows: Sequence[Sequence[str]]) -> Mapping[int, str]:
         [row[index] for row in rows if index < len(row) and row[index].lower() not in MISSING]
         for index in range(max(map(len, rows), default=0))
     ]
-    is_shown = any(
+    is_shown = delimiter == ";" or any(
         "," in field and is_number(field) and not _THOUSANDS.fullmatch(field) for c in columns for field in c
     )
     found = {}

@@ -115,6 +115,25 @@ def test_solvers_without_times_are_compared_on_a_table_with_a_broken_time_column
     assert (code, "column timestamp, row 0 (line 2): text is not a time" in err) == (3, True)
 
 
+def test_a_broken_time_column_does_not_stop_commands_on_runs_without_times(recsys: Cli) -> None:
+    small_table().to_frame().assign(timestamp="noon").to_csv("broken.csv", index=False)
+    for number, solver in enumerate(("mean", "bias")):
+        assert recsys("train", "broken.csv", "--solver", solver, "--svd-ranks", "1", "-o", f"run{number}", "-q")[0] == 0
+    more = small_table(seed=1).to_frame().assign(timestamp="noon")
+    more.to_csv("more.csv", index=False)
+    more.assign(user_id=more["user_id"] + 10_000).to_csv("others.csv", index=False)
+    for command in (
+        ("evaluate", "run1", "--test", "more.csv"),
+        ("fold-in", "run1", "more.csv", "-o", "folded"),
+        ("recommend", "run1", "--ratings", "more.csv", "--top", "1"),
+        ("compare", "run0", "run1", "--test", "others.csv", "-q"),
+    ):
+        code, _, err = recsys(*command)
+        assert code == 0, (command, err)
+    code, _, err = recsys("evaluate", "run1", "--test", "more.csv", "--time-column", "timestamp")
+    assert (code, "text is not a time" in err) == (3, True)
+
+
 @pytest.mark.slow
 def test_the_same_command_makes_no_fit_twice(recsys: Cli) -> None:
     first = recsys("compare", "table.parquet", *QUICK, "--state", "state", "--json")

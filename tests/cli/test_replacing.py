@@ -89,6 +89,8 @@ def refused(output: str, read: str) -> bool:
         ("tree/new.csv", "tree", True),
         ("tree/new/run", "tree", True),
         ("tree/page.html", "tree", False),
+        ("tree/new.csv", "tree/*.csv", True),
+        ("tree/new.csv", "tree/*.tsv", False),
         ("tree/_out/new.csv", "tree", False),
         ("tree", "tree/year=1/none.csv", False),
         ("x" * 300, "x" * 300, False),

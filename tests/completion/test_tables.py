@@ -121,7 +121,7 @@ def test_bad_files_are_named(tmp_path: Path, name: str, text: str, line: str) ->
     "text",
     [
         'name,price,qty\na,"500",1\nb,"900",2\nc,"1,200",\nd,"1,500",4\n',
-        "name;price;qty\na;1,250;1\nb;;2\nc;1,200;\n",
+        "name\tprice\tqty\na\t1,250\t1\nb\t\t2\nc\t1,200\t\n",
         "name;price;qty\na;500;1\nb;;2\nc;1,200,000;\nd;1,200;3\n",
         "name;price;qty\na;500;1,5\nb;;2\nc;1,200;\n",
         "name;price;qty\n" + "a;7;1,5\n" * 20_000 + "b;500;1\nc;1,200;\n",

@@ -128,7 +128,7 @@ def test_runs_of_blanks_separate_columns(tmp_path: Path, blanks: str, end: str) 
 THOUSANDS = {
     "quoted": (",", ['"1,250"', '"980"']),
     "one value": (",", ['"1,250"']),
-    "every value": (";", ["1,250", "2,500", "12,000"]),
+    "every value": ("\t", ["1,250", "2,500", "12,000"]),
     "integers too": ("\t", ["980", "1,250", "7"]),
     "several": (";", ["980", "1,250", "-1,250,000"]),
     "late": (";", [*["980"] * 40_000, "1,250"]),
@@ -154,7 +154,15 @@ def test_commas_that_may_separate_thousands_are_refused(tmp_path: Path, name: st
 
 @pytest.mark.parametrize(
     "numbers",
-    [["3,5", "4,25"], ["3,5", "1,250"], ["0,125", "0,250"], ["1234,567", "900"], ["-0,500", "12,000"], ["1,0", "500"]],
+    [
+        ["3,5", "4,25"],
+        ["3,5", "1,250"],
+        ["0,125", "0,250"],
+        ["1234,567", "900"],
+        ["-0,500", "12,000"],
+        ["1,0", "500"],
+        ["3,125", "4,250", "48"],
+    ],
 )
 def test_commas_before_decimals_are_read(tmp_path: Path, numbers: list[str]) -> None:
     path = made(tmp_path / "t.csv", "".join(f"{n};{n + 1};{number}\n" for n, number in enumerate(numbers)))
