@@ -202,7 +202,7 @@ def _seconds(times: Any, length: int) -> NDArray[np.int64]:
     """The times of this many pairs as seconds; a single time is used for all."""
     from recsys_mf.conversion import Origin, time_seconds
 
-    is_one = np.ndim(times) == 0
+    if np.ndim(times):
+        return time_seconds(times, Origin("times"))[0]
     one = times.item() if isinstance(times, np.ndarray) else times
-    seconds, _ = time_seconds([one] if is_one else times, Origin("times"))
-    return np.repeat(seconds, length) if is_one else seconds
+    return np.repeat(time_seconds([one], Origin("times"))[0], length)

@@ -76,7 +76,7 @@ def test_a_wrong_argument_is_one_line_that_says_what_to_give(call: Callable[[Any
     assert caught.value.fix
 
 
-@pytest.mark.parametrize("times", ["x", [1.5, 2.5], [[1, 2]], [HUGE, 1], np.array(["2020-01-01"], "M8[s]")])
+@pytest.mark.parametrize("times", ["x", [1.5, np.nan], [[1, 2]], [HUGE, 1], np.array(["2020-01-01"], "M8[s]")])
 def test_times_that_are_not_seconds_are_refused(times: Any) -> None:
     with pytest.raises(RecsysError, match="times"):
         posterior_run().predict([5, 5], [100, 102], times)
