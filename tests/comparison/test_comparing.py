@@ -69,7 +69,10 @@ def test_errors_on_ratings_with_weights_are_weighted(folds: int | None) -> None:
     if folds is None:
         split = hold_out(table, 0.1, seed=3)
         assert split.test_as_read is not None
+        assert {row.name for row in comparison.rows if not SMALL[row.name].takes_weights} == {"svd"}
         for row in comparison.rows:
+            if not SMALL[row.name].takes_weights:  # is compared, but not trained for its own sake
+                continue
             report = evaluate(train(split, SMALL[row.name], seed=3, device="cpu"), split.test_as_read)
             assert row.rmse == pytest.approx(report.rows[-1].scores["rmse"].value, rel=1e-6)
             assert row.mae == pytest.approx(report.rows[-1].scores["mae"].value, rel=1e-6)
