@@ -172,9 +172,9 @@ class Run:
         """The run without these users: their rows, ids and ratings are gone, everything else is the same bit for bit.
 
         user_ids : a column of ids, or a single id
-        For users that were folded in, this undoes exactly what was added, whoever was folded in since. For users of the
-        training table, the factors and biases of items still depend on their ratings; a FoldWarning says so. Raises
-        DataError for an id that the run does not know, ConfigError if no user would be left.
+        For users that were folded in, this undoes exactly what was added, also if others were folded in since. For
+        users of the training table, the factors and biases of items still depend on their ratings; a FoldWarning says
+        so. Raises DataError for an id that the run does not know, ConfigError if no user would be left.
         """
         from recsys_mf.serving.forgetting import forget
 

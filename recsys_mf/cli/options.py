@@ -180,11 +180,7 @@ def choose_reading(given: Mapping[str, Any], solvers: Iterable[type[Solver] | So
     """
     from recsys_mf.splits import BY_TIME
 
-    reading = {name: given[name] for name in READING}
-    is_needed = given["by"] in BY_TIME or given["duplicates"] == "last" or any(one.takes_times for one in solvers)
-    if reading["time_column"] is None and not is_needed:
-        reading["time_column"] = "none"
-    return reading
+    return _reading(given, is_timed=given["by"] in BY_TIME or any(one.takes_times for one in solvers))
 
 
 def choose_reading_beside(runs: Iterable[Run], given: Mapping[str, Any]) -> dict[str, Any]:
@@ -194,9 +190,13 @@ def choose_reading_beside(runs: Iterable[Run], given: Mapping[str, Any]) -> dict
     """
     from recsys_mf.prediction import takes_times
 
+    return _reading(given, is_timed=any(run.rated is None or takes_times(run.model) for run in runs))
+
+
+def _reading(given: Mapping[str, Any], *, is_timed: bool) -> dict[str, Any]:
+    """The options in READING that the command has; without times if is_timed is False and --duplicates is not last."""
     reading = {name: given[name] for name in READING if name in given}
-    is_needed = given.get("duplicates") == "last" or any(run.rated is None or takes_times(run.model) for run in runs)
-    if reading["time_column"] is None and not is_needed:
+    if reading["time_column"] is None and not is_timed and reading.get("duplicates") != "last":
         reading["time_column"] = "none"
     return reading
 
